@@ -1,0 +1,1 @@
+"""edgecc compiles ONNX models to self-contained C for edge devices."""

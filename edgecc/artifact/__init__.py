@@ -1,0 +1,1 @@
+"""The artifact folder: writing it, building it, loading and running it."""

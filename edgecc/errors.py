@@ -1,0 +1,157 @@
+"""Every error a user can meet: a stable code, an exit status, and words that help.
+
+An error is raised as `EdgeccError(code, message, where=..., hint=...)`. The catalogue below is the
+one home of codes: `edgecc explain E110` prints the paragraph kept here. Exit statuses are part of
+the command line's contract: 0 ok, 1 mismatch or budget not met, 2 bad usage, 3 bad or unsupported
+model, 4 missing or failing tool, 70 internal error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+EXIT_OK = 0
+EXIT_MISMATCH = 1
+EXIT_USAGE = 2
+EXIT_MODEL = 3
+EXIT_TOOL = 4
+EXIT_INTERNAL = 70
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """One entry of the catalogue."""
+
+    code: str
+    title: str
+    exit_status: int
+    explanation: str
+
+
+def _catalogue(*kinds: ErrorKind) -> dict[str, ErrorKind]:
+    return {kind.code: kind for kind in kinds}
+
+
+CATALOGUE: dict[str, ErrorKind] = _catalogue(
+    # 0xx: usage
+    ErrorKind("E001", "bad command line", EXIT_USAGE,
+              "A flag, a value or a combination of flags is not understood. The message names it and, "
+              "where one is close, the spelling that was probably meant. `edgecc COMMAND --help` lists all flags."),
+    ErrorKind("E002", "unknown target", EXIT_USAGE,
+              "The name given to --target is neither a built-in target nor a path to a TOML file. "
+              "`edgecc targets` lists the built-in ones."),
+    ErrorKind("E003", "bad target file", EXIT_USAGE,
+              "A target TOML file has an unknown key, lacks one, or holds a value of the wrong type. "
+              "The message names the file, the table and the key."),
+    ErrorKind("E004", "unknown pass or bad pass option", EXIT_USAGE,
+              "A name or option in --passes does not exist. `edgecc passes` lists passes with their options; "
+              "the syntax is `name{option=value,option=value}`, separated by commas or spaces."),
+    ErrorKind("E005", "inputs do not fit the model", EXIT_USAGE,
+              "An array in the inputs file is missing, has another name, dtype or shape than the model's input. "
+              "`edgecc inspect MODEL` prints what the model wants."),
+    ErrorKind("E006", "output path cannot be written", EXIT_USAGE,
+              "The folder given with -o exists and is not an edgecc artifact, or cannot be created. "
+              "Nothing was written."),
+    ErrorKind("E007", "unreadable file", EXIT_USAGE,
+              "A file named on the command line does not exist, is no file, or is not of the format the option takes."),
+    # 1xx: the model
+    ErrorKind("E100", "not an ONNX model", EXIT_MODEL,
+              "The file cannot be parsed as an ONNX ModelProto: it is truncated, empty, or another format."),
+    ErrorKind("E101", "model exceeds a limit", EXIT_MODEL,
+              "Models are untrusted input, so bytes, nodes, nesting, rank and element counts are bounded before "
+              "anything is allocated. The message names the limit; a flag or option raises it."),
+    ErrorKind("E102", "invalid model", EXIT_MODEL,
+              "The model breaks a rule of the ONNX specification: a missing opset, a name used before it is "
+              "defined or defined twice, a bad attribute, a wrong number of inputs."),
+    ErrorKind("E103", "external data refused", EXIT_MODEL,
+              "Weights kept outside the model file must lie inside the model's folder, be plain files (no links) "
+              "and hold at least as many bytes as the tensor needs."),
+    ErrorKind("E104", "unbound dimension", EXIT_MODEL,
+              "The model has a dynamic dimension and no size was given for it. Bind it with "
+              "`--shape input=1x3x224x224`, or pass --inputs, whose arrays then decide."),
+    ErrorKind("E105", "unsupported operators", EXIT_MODEL,
+              "The model uses operators, or attributes of operators, that edgecc does not compile. All of them are "
+              "listed at once, each with its node, the reason, and what to change."),
+    ErrorKind("E106", "unsupported opset", EXIT_MODEL,
+              "The model's opset is older than 7 or newer than the installed onnx package knows. "
+              "onnx.version_converter can convert it."),
+    ErrorKind("E110", "shapes or types do not fit", EXIT_MODEL,
+              "The inputs of an operator have shapes or element types that the operator does not accept. "
+              "The message names the node and prints what it got and what it wants."),
+    ErrorKind("E111", "malformed IR text", EXIT_USAGE,
+              "A textual graph or loop program could not be parsed. The message gives line, column and what was expected."),
+    ErrorKind("E112", "no kernel for an operator", EXIT_MODEL,
+              "The operator is understood, but no kernel covers it with these types, shapes or attributes on this target."),
+    # 3xx: results
+    ErrorKind("E300", "results disagree", EXIT_MISMATCH,
+              "The compiled code and the reference differ by more than the tolerance. `edgecc opt --verify-each` "
+              "names the pass that changed the meaning, if one did."),
+    # 4xx: tools
+    ErrorKind("E400", "tool not found", EXIT_TOOL,
+              "A compiler or an emulator that the target needs is not installed. The message says how to get it; "
+              "`edgecc doctor` lists every tool and where it was looked for."),
+    ErrorKind("E401", "tool failed", EXIT_TOOL,
+              "A compiler or emulator ended with an error or ran out of time. Its output follows the message."),
+    # 9xx: us
+    ErrorKind("E900", "verifier", EXIT_INTERNAL,
+              "An IR invariant does not hold. A pass produced an invalid graph: this is a bug in edgecc or in a plug-in "
+              "pass. The message names the pass and prints the node."),
+    ErrorKind("E901", "a pass changed the meaning", EXIT_INTERNAL,
+              "With --verify-each the graph is executed before and after each pass. The results differ by more than "
+              "the tolerance that the pass states. The message names the pass and the output."),
+    ErrorKind("E902", "a pass does not terminate", EXIT_INTERNAL,
+              "A rewrite pass still changed the graph after the bound on rounds."),
+)
+
+
+class EdgeccError(Exception):
+    """An error for people: what is wrong, where, and what to do about it.
+
+    Attributes:
+        kind: the catalogue entry (code, exit status).
+        message: what is wrong, one or more plain sentences.
+        where: the place in the user's terms (file, node name and op), or "".
+        hint: what to do about it, or "".
+        details: further lines (one per node, tool output), printed indented.
+    """
+
+    def __init__(self, code: str, message: str, *, where: str = "", hint: str = "",
+                 details: Sequence[str] = ()) -> None:
+        self.kind = CATALOGUE[code]
+        self.message = message
+        self.where = where
+        self.hint = hint
+        self.details = tuple(details)
+        super().__init__(str(self))
+
+    @property
+    def code(self) -> str:
+        """The stable code, such as "E110"."""
+        return self.kind.code
+
+    @property
+    def exit_status(self) -> int:
+        """The process exit status this error maps to."""
+        return self.kind.exit_status
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        lines = [f"[{self.code}] {place}{self.message}"]
+        lines += [f"  {detail}" for detail in self.details]
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Returns `text` from an untrusted file made safe for terminals and logs.
+
+    Control characters (terminal escapes, newlines, bidirectional overrides) become `\\xNN` or
+    `\\uNNNN`; anything longer than `limit` characters is cut and ends in an ellipsis.
+    """
+    safe = "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in text[: limit + 1]
+    )
+    return safe if len(text) <= limit else safe[:limit] + "…"

@@ -1,0 +1,1 @@
+"""The Graph IR: types, operators, graphs, verifier and textual form."""

@@ -1,0 +1,324 @@
+"""The Graph IR: values, nodes and graphs in SSA form. These are the only mutable objects of the IR.
+
+A value is produced by one node, or is a graph input, or is a constant. Identity is the object; a
+name is only a hint, made unique when printed. Constants are read-only arrays owned by the graph.
+All changes go through methods that keep the use lists true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.op import Op
+from edgecc.ir.types import Array, Layout, TensorType
+
+
+@dataclass(frozen=True)
+class Use:
+    """One place where a value is read: operand `index` of `node`. Compared by identity of the node."""
+
+    node: Node
+    index: int
+
+
+class Value:
+    """A tensor that flows along the edges of a graph.
+
+    Attributes:
+        name: a hint for printing, not an identity.
+        producer: the node it is a result of, or None for graph inputs and constants.
+        result_index: which result of the producer it is.
+        constant: the data of a constant (a read-only array), else None.
+        layout: the order of its axes in memory.
+    """
+
+    __slots__ = ("_uses", "constant", "layout", "name", "producer", "result_index", "type")
+
+    def __init__(self, tensor_type: TensorType, name: str, *, producer: Node | None = None,
+                 result_index: int = 0, constant: Array | None = None) -> None:
+        self.type = tensor_type
+        self.name = name
+        self.producer = producer
+        self.result_index = result_index
+        self.constant = constant
+        self.layout = Layout.row_major(tensor_type.rank)
+        self._uses: dict[tuple[int, int], Use] = {}
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """Every operand position that reads this value; graph outputs are not among them."""
+        return tuple(self._uses.values())
+
+    @property
+    def users(self) -> tuple[Node, ...]:
+        """The nodes that read this value, each once, in order of first use."""
+        return tuple(dict.fromkeys(use.node for use in self._uses.values()))
+
+    def __repr__(self) -> str:
+        return f"<Value %{self.name}: {self.type}>"
+
+
+class Node:
+    """An operator applied to values. Operands may be None where the operator allows it.
+
+    Attributes:
+        op: the operator with its attributes (frozen; replaced, never edited).
+        inputs: the operands.
+        outputs: the results, one value each.
+        loc: names of the nodes of the user's model this node stands for.
+    """
+
+    __slots__ = ("inputs", "loc", "op", "outputs")
+
+    def __init__(self, op: Op, inputs: tuple[Value | None, ...], loc: tuple[str, ...]) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.outputs: tuple[Value, ...] = ()
+        self.loc = loc
+
+    @property
+    def output(self) -> Value:
+        """The result of a node that has exactly one."""
+        if len(self.outputs) != 1:
+            raise EdgeccError("E900", f"{self.op.name} has {len(self.outputs)} results, one was expected")
+        return self.outputs[0]
+
+    def operand(self, index: int) -> Value:
+        """Operand `index`, which must be present."""
+        value = self.inputs[index] if index < len(self.inputs) else None
+        if value is None:
+            raise EdgeccError("E900", f"operand {index} of {self.op.name} is absent")
+        return value
+
+    @property
+    def input_types(self) -> tuple[TensorType | None, ...]:
+        """Types of the operands; None where one is absent."""
+        return tuple(None if v is None else v.type for v in self.inputs)
+
+    def __repr__(self) -> str:
+        return f"<Node {self.op.name} -> {', '.join('%' + v.name for v in self.outputs)}>"
+
+
+class Graph:
+    """A network: inputs, nodes in a topological order, outputs.
+
+    `input_names` and `output_names` are the names of the user's model, kept exactly; they belong to
+    the interface and are never used as identities inside.
+    """
+
+    def __init__(self, name: str = "graph") -> None:
+        self.name = name
+        self.inputs: list[Value] = []
+        self.input_names: list[str] = []
+        self.outputs: list[Value] = []
+        self.output_names: list[str] = []
+        self._nodes: dict[Node, None] = {}
+
+    # -- reading ------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes in order: a snapshot, safe to keep while the graph is edited."""
+        return tuple(self._nodes)
+
+    def __contains__(self, node: Node) -> bool:
+        return node in self._nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def is_output(self, value: Value) -> bool:
+        """Whether the graph returns this value."""
+        return any(value is out for out in self.outputs)
+
+    def has_single_use(self, value: Value) -> bool:
+        """Whether exactly one operand reads the value and the graph does not return it."""
+        return len(value.uses) == 1 and not self.is_output(value)
+
+    def values(self) -> Iterator[Value]:
+        """Every value once: inputs, then constants and results in order of appearance, then constant outputs."""
+        seen: dict[int, Value] = {id(v): v for v in self.inputs}
+        yield from self.inputs
+        for node in self._nodes:
+            for value in (*(v for v in node.inputs if v is not None), *node.outputs):
+                if id(value) not in seen:
+                    seen[id(value)] = value
+                    yield value
+        for value in self.outputs:
+            if id(value) not in seen:
+                seen[id(value)] = value
+                yield value
+
+    def constants(self) -> Iterator[Value]:
+        """Every constant that is used, once, in order of appearance."""
+        return (value for value in self.values() if value.constant is not None)
+
+    def to_networkx(self) -> nx.DiGraph[Node]:
+        """The nodes as a networkx digraph with an edge for each producer-to-user relation."""
+        digraph: nx.DiGraph[Node] = nx.DiGraph()
+        digraph.add_nodes_from(self._nodes)
+        for node in self._nodes:
+            for value in node.inputs:
+                if value is not None and value.producer is not None:
+                    digraph.add_edge(value.producer, node)
+        return digraph
+
+    # -- building -----------------------------------------------------------------------------
+
+    def add_input(self, tensor_type: TensorType, name: str) -> Value:
+        """Adds a graph input called `name` in the interface."""
+        value = Value(tensor_type, name)
+        self.inputs.append(value)
+        self.input_names.append(name)
+        return value
+
+    def set_outputs(self, values: Sequence[Value], names: Sequence[str]) -> None:
+        """Sets what the graph returns, with the names of the interface."""
+        if len(values) != len(names):
+            raise EdgeccError("E900", f"{len(values)} outputs with {len(names)} names")
+        self.outputs = list(values)
+        self.output_names = list(names)
+
+    def constant(self, array: Array, name: str = "c") -> Value:
+        """A new constant. The array is copied and made read-only."""
+        data = np.array(array, copy=True, order="C")
+        data.setflags(write=False)
+        return Value(TensorType.of(data), name, constant=data)
+
+    def add(self, op: Op, *inputs: Value | None, before: Node | None = None, loc: Iterable[str] = (),
+            name: str | None = None) -> Value:
+        """Adds a node with one result and returns that result. See `add_node`."""
+        return self.add_node(op, inputs, before=before, loc=loc, names=None if name is None else (name,)).output
+
+    def add_node(self, op: Op, inputs: Sequence[Value | None], *, before: Node | None = None,
+                 loc: Iterable[str] = (), names: Sequence[str] | None = None) -> Node:
+        """Adds a node; the types of its results come from the operator's shape rule.
+
+        Args:
+            op: the operator.
+            inputs: the operands; trailing absent ones may be left out.
+            before: the node to insert in front of; at the end without it.
+            loc: names of the nodes of the user's model that this node stands for.
+            names: name hints of the results.
+        Raises: EdgeccError E110 where the operands do not fit the operator.
+        """
+        operands = tuple(inputs)
+        while operands and operands[-1] is None:
+            operands = operands[:-1]
+        problem = op.arity_error(len(operands))
+        if problem is not None:
+            raise op.fail(problem)
+        node = Node(op, operands, tuple(dict.fromkeys(loc)))
+        types = op.infer(node.input_types)
+        hints = list(names) if names is not None else [op.name] * len(types)
+        node.outputs = tuple(Value(t, n, producer=node, result_index=i)
+                             for i, (t, n) in enumerate(zip(types, hints, strict=True)))
+        for index, value in enumerate(operands):
+            if value is not None:
+                value._uses[(id(node), index)] = Use(node, index)
+        if before is None:
+            self._nodes[node] = None
+        else:
+            self._insert(node, before)
+        return node
+
+    def _insert(self, node: Node, before: Node) -> None:
+        if before not in self._nodes:
+            raise EdgeccError("E900", f"cannot insert before {before!r}: it is not in the graph")
+        self._nodes = {n: None for old in self._nodes for n in ((node, old) if old is before else (old,))}
+
+    # -- editing ------------------------------------------------------------------------------
+
+    def replace_all_uses(self, old: Value, new: Value) -> None:
+        """Makes every user of `old`, and the graph's outputs, read `new` instead.
+
+        Raises: EdgeccError E900 if the types differ.
+        """
+        if old is new:
+            return
+        if old.type != new.type:
+            raise EdgeccError("E900", f"replacing %{old.name}: {old.type} by %{new.name}: {new.type}")
+        for use in old.uses:
+            self.set_operand(use.node, use.index, new)
+        self.outputs = [new if value is old else value for value in self.outputs]
+
+    def set_operand(self, node: Node, index: int, value: Value | None) -> None:
+        """Replaces one operand. The node's results keep their types; the verifier checks them."""
+        old = node.inputs[index]
+        if old is not None:
+            del old._uses[(id(node), index)]
+        node.inputs = (*node.inputs[:index], value, *node.inputs[index + 1:])
+        if value is not None:
+            value._uses[(id(node), index)] = Use(node, index)
+
+    def erase(self, node: Node) -> None:
+        """Removes a node none of whose results is used or returned.
+
+        Raises: EdgeccError E900 while a use remains.
+        """
+        for value in node.outputs:
+            if value.uses or self.is_output(value):
+                raise EdgeccError("E900", f"erasing {node!r} while %{value.name} is still used")
+        for index, operand in enumerate(node.inputs):
+            if operand is not None:
+                del operand._uses[(id(node), index)]
+        del self._nodes[node]
+
+    def erase_dead(self, roots: Iterable[Node]) -> None:
+        """Erases each of `roots` that has no use left, and then what only it kept alive."""
+        pending = list(roots)
+        while pending:
+            node = pending.pop()
+            if node in self._nodes and not any(v.uses or self.is_output(v) for v in node.outputs):
+                operands = [v.producer for v in node.inputs if v is not None and v.producer is not None]
+                self.erase(node)
+                pending.extend(operands)
+
+    def reorder(self, order: Sequence[Node]) -> None:
+        """Sets the order of the nodes; `order` must be a permutation of them (the verifier checks that it is topological)."""
+        if len(order) != len(self._nodes) or any(node not in self._nodes for node in order):
+            raise EdgeccError("E900", "the new order is not a permutation of the nodes")
+        self._nodes = dict.fromkeys(order)
+
+    def sort(self) -> None:
+        """Restores a topological order, changing as little as possible of the present one."""
+        position = {node: index for index, node in enumerate(self._nodes)}
+        try:
+            order = list(nx.lexicographical_topological_sort(self.to_networkx(), key=position.__getitem__))
+        except nx.NetworkXUnfeasible:
+            raise EdgeccError("E900", "the graph has a cycle") from None
+        self.reorder(order)
+
+    def copy(self) -> Graph:
+        """A deep copy that shares the (read-only) constant arrays."""
+        out = Graph(self.name)
+        mapping: dict[int, Value] = {}
+
+        def mapped(value: Value) -> Value:
+            found = mapping.get(id(value))
+            if found is None:
+                found = Value(value.type, value.name, constant=value.constant)
+                found.layout = value.layout
+                mapping[id(value)] = found
+            return found
+
+        for value, name in zip(self.inputs, self.input_names, strict=True):
+            mapping[id(value)] = out.add_input(value.type, name)
+            mapping[id(value)].name, mapping[id(value)].layout = value.name, value.layout
+        for node in self._nodes:
+            clone = Node(node.op, tuple(None if v is None else mapped(v) for v in node.inputs), node.loc)
+            for index, operand in enumerate(clone.inputs):
+                if operand is not None:
+                    operand._uses[(id(clone), index)] = Use(clone, index)
+            clone.outputs = tuple(Value(v.type, v.name, producer=clone, result_index=v.result_index) for v in node.outputs)
+            for old, new in zip(node.outputs, clone.outputs, strict=True):
+                new.layout = old.layout
+                mapping[id(old)] = new
+            out._nodes[clone] = None
+        out.set_outputs([mapped(v) for v in self.outputs], self.output_names)
+        return out

@@ -1,0 +1,311 @@
+"""Scalar expressions: what an elementwise kernel computes for one element.
+
+`Elementwise` nodes and the epilogues of convolutions, matrix products and reductions hold a tree of
+these. Fusing a chain of elementwise operators is substituting expressions into one another, and a
+backend that can print the primitives below gets every elementwise operator.
+
+Every expression has an element type. Arithmetic is done in that type; integers wrap. The primitives
+and their meaning are the rows of `PRIMITIVES`: numpy decides, evaluated in float64 for floats and
+rounded once when an expression leaves a node (`evaluate`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.types import Array, DType
+
+
+@dataclass(frozen=True)
+class Arg:
+    """The element of operand `index` at this position (after broadcasting)."""
+
+    index: int
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A constant. Floats print with repr, which round-trips; NaN equals NaN here."""
+
+    value: float | int | bool
+    dtype: DType
+
+    def _key(self) -> tuple[str, DType]:
+        return (repr(self.value), self.dtype)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+@dataclass(frozen=True)
+class Apply:
+    """A primitive applied to operands; `dtype` is the type of the result."""
+
+    op: str
+    args: tuple[ScalarExpr, ...]
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Convert:
+    """`arg` converted to `dtype`: floats round to nearest even, float to integer truncates towards zero
+    and saturates, anything to bool is `!= 0`."""
+
+    arg: ScalarExpr
+    dtype: DType
+
+
+ScalarExpr = Arg | Literal | Apply | Convert
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """A row of the primitive table: arity, meaning, and which types it takes.
+
+    `result` is "same" (type of the operands), "bool" (comparisons) or "select" (type of operand 1).
+    `takes` is "number", "float", "integer", "bool" or "any".
+    """
+
+    name: str
+    arity: int
+    meaning: Callable[..., Array]
+    takes: str = "number"
+    result: str = "same"
+
+
+def _erf(x: Array) -> Array:
+    return np.vectorize(math.erf, otypes=[np.float64])(x)
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(np.where(x >= 0, 1.0, np.exp(np.minimum(x, 0.0))) / (1.0 + np.exp(-np.abs(x))))
+
+
+def _div(a: Array, b: Array) -> Array:
+    """Floats divide; integers truncate towards zero, as C does; division by zero gives zero."""
+    if np.issubdtype(a.dtype, np.floating):
+        return np.asarray(a / b)
+    b_safe = np.where(b == 0, np.ones_like(b), b)
+    quotient = a // b_safe
+    inexact = (a % b_safe != 0) & ((a < 0) != (b_safe < 0))
+    return np.asarray(np.where(b == 0, np.zeros_like(a), quotient + inexact.astype(a.dtype))).astype(a.dtype)
+
+
+def _mod(a: Array, b: Array) -> Array:
+    """Remainder with the sign of the divisor (Python's %); by zero gives zero for integers."""
+    if np.issubdtype(a.dtype, np.floating):
+        return np.asarray(np.mod(a, b))
+    return np.asarray(np.where(b == 0, np.zeros_like(a), np.mod(a, np.where(b == 0, np.ones_like(b), b))))
+
+
+def _fmod(a: Array, b: Array) -> Array:
+    """Remainder with the sign of the dividend (C's fmod and %); by zero gives zero for integers."""
+    if np.issubdtype(a.dtype, np.floating):
+        return np.asarray(np.fmod(a, b))
+    return np.asarray(np.where(b == 0, np.zeros_like(a), np.fmod(a, np.where(b == 0, np.ones_like(b), b))))
+
+
+def _pow(a: Array, b: Array) -> Array:
+    if np.issubdtype(a.dtype, np.floating):
+        return np.asarray(np.power(a, b.astype(a.dtype)))
+    return np.asarray(np.power(a.astype(np.float64), b.astype(np.float64))).astype(a.dtype)
+
+
+def _shift_left(a: Array, b: Array) -> Array:
+    bits = a.dtype.itemsize * 8
+    return np.asarray(np.where(b < bits, np.left_shift(a, np.minimum(b, bits - 1)), np.zeros_like(a)))
+
+
+def _shift_right(a: Array, b: Array) -> Array:
+    bits = a.dtype.itemsize * 8
+    return np.asarray(np.where(b < bits, np.right_shift(a, np.minimum(b, bits - 1)), np.zeros_like(a)))
+
+
+PRIMITIVES: Mapping[str, Primitive] = {
+    row.name: row
+    for row in (
+        Primitive("add", 2, np.add),
+        Primitive("sub", 2, np.subtract),
+        Primitive("mul", 2, np.multiply),
+        Primitive("div", 2, _div),
+        Primitive("mod", 2, _mod),
+        Primitive("fmod", 2, _fmod),
+        Primitive("pow", 2, _pow),
+        Primitive("min", 2, np.minimum),
+        Primitive("max", 2, np.maximum),
+        Primitive("neg", 1, np.negative),
+        Primitive("abs", 1, np.abs),
+        Primitive("sign", 1, np.sign),
+        Primitive("floor", 1, np.floor, "float"),
+        Primitive("ceil", 1, np.ceil, "float"),
+        Primitive("round", 1, np.rint, "float"),
+        Primitive("sqrt", 1, np.sqrt, "float"),
+        Primitive("exp", 1, np.exp, "float"),
+        Primitive("log", 1, np.log, "float"),
+        Primitive("erf", 1, _erf, "float"),
+        Primitive("tanh", 1, np.tanh, "float"),
+        Primitive("sigmoid", 1, _sigmoid, "float"),
+        Primitive("sin", 1, np.sin, "float"),
+        Primitive("cos", 1, np.cos, "float"),
+        Primitive("tan", 1, np.tan, "float"),
+        Primitive("asin", 1, np.arcsin, "float"),
+        Primitive("acos", 1, np.arccos, "float"),
+        Primitive("atan", 1, np.arctan, "float"),
+        Primitive("sinh", 1, np.sinh, "float"),
+        Primitive("cosh", 1, np.cosh, "float"),
+        Primitive("asinh", 1, np.arcsinh, "float"),
+        Primitive("acosh", 1, np.arccosh, "float"),
+        Primitive("atanh", 1, np.arctanh, "float"),
+        Primitive("isnan", 1, np.isnan, "float", "bool"),
+        Primitive("isinf", 1, np.isinf, "float", "bool"),
+        Primitive("lt", 2, np.less, "any", "bool"),
+        Primitive("le", 2, np.less_equal, "any", "bool"),
+        Primitive("eq", 2, np.equal, "any", "bool"),
+        Primitive("and", 2, np.logical_and, "bool"),
+        Primitive("or", 2, np.logical_or, "bool"),
+        Primitive("xor", 2, np.logical_xor, "bool"),
+        Primitive("not", 1, np.logical_not, "bool"),
+        Primitive("bit_and", 2, np.bitwise_and, "integer"),
+        Primitive("bit_or", 2, np.bitwise_or, "integer"),
+        Primitive("bit_xor", 2, np.bitwise_xor, "integer"),
+        Primitive("bit_not", 1, np.bitwise_not, "integer"),
+        Primitive("shift_left", 2, _shift_left, "integer"),
+        Primitive("shift_right", 2, _shift_right, "integer"),
+        Primitive("select", 3, np.where, "any", "select"),
+    )
+}
+
+
+def _accepts(takes: str, dtype: DType) -> bool:
+    match takes:
+        case "number":
+            return dtype is not DType.BOOL
+        case "float":
+            return dtype.is_float
+        case "integer":
+            return dtype.is_integer
+        case "bool":
+            return dtype is DType.BOOL
+    return True
+
+
+def apply(op: str, *args: ScalarExpr) -> Apply:
+    """Builds an application of a primitive and derives its type.
+
+    Raises: EdgeccError E110 for an unknown primitive, a wrong number of operands, operands of
+    unequal type, or a type the primitive does not take.
+    """
+    row = PRIMITIVES.get(op)
+    if row is None or len(args) != row.arity:
+        raise EdgeccError("E110", f"no scalar primitive {op!r} with {len(args)} operands")
+    operands = args[1:] if row.result == "select" else args
+    dtype = operands[0].dtype
+    if any(a.dtype is not dtype for a in operands) or (row.result == "select" and args[0].dtype is not DType.BOOL):
+        raise EdgeccError("E110", f"operands of {op} have types {', '.join(a.dtype.value for a in args)}")
+    if not _accepts(row.takes, dtype):
+        raise EdgeccError("E110", f"{op} does not take {dtype.value}")
+    return Apply(op, args, DType.BOOL if row.result == "bool" else dtype)
+
+
+def literal(value: float | int | bool, dtype: DType) -> Literal:
+    """A constant of type `dtype`; the value is rounded to what that type can hold."""
+    held = np.asarray(value).astype(dtype.numpy)
+    if dtype.is_float:
+        return Literal(float(held), dtype)
+    return Literal(bool(held) if dtype is DType.BOOL else int(held), dtype)
+
+
+def convert(arg: ScalarExpr, dtype: DType) -> ScalarExpr:
+    """`arg` as `dtype`; nothing is added where it has that type already."""
+    return arg if arg.dtype is dtype else Convert(arg, dtype)
+
+
+def children(expr: ScalarExpr) -> tuple[ScalarExpr, ...]:
+    """The direct operands of an expression."""
+    match expr:
+        case Apply(args=args):
+            return args
+        case Convert(arg=arg):
+            return (arg,)
+    return ()
+
+
+def substitute(expr: ScalarExpr, args: Sequence[ScalarExpr]) -> ScalarExpr:
+    """Replaces every `Arg(i)` in `expr` by `args[i]`: the heart of elementwise fusion."""
+    match expr:
+        case Arg(index=index):
+            return args[index]
+        case Apply(op=op, args=operands, dtype=dtype):
+            return Apply(op, tuple(substitute(a, args) for a in operands), dtype)
+        case Convert(arg=arg, dtype=dtype):
+            return convert(substitute(arg, args), dtype)
+    return expr
+
+
+def used_args(expr: ScalarExpr) -> tuple[int, ...]:
+    """Indices of the operands that occur in `expr`, ascending, each once."""
+    found: set[int] = set()
+    pending = [expr]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Arg):
+            found.add(node.index)
+        pending.extend(children(node))
+    return tuple(sorted(found))
+
+
+def size(expr: ScalarExpr) -> int:
+    """Number of primitive applications and conversions in the tree."""
+    return sum(size(child) for child in children(expr)) + (0 if isinstance(expr, Arg | Literal) else 1)
+
+
+def convert_array(array: Array, dtype: DType) -> Array:
+    """numpy conversion with the rules of `Convert` (saturating, NaN to zero for integers)."""
+    if dtype is DType.BOOL:
+        return np.asarray(array != 0)
+    source_is_float = array.dtype.kind not in "biu"
+    if dtype.is_integer and source_is_float:
+        wide = np.nan_to_num(np.trunc(array.astype(np.float64)), nan=0.0, posinf=np.inf, neginf=-np.inf)
+        info = np.iinfo(dtype.numpy)
+        inside = np.clip(wide, float(info.min), np.nextafter(float(info.max) + 1.0, 0.0))
+        out = inside.astype(dtype.numpy)
+        return np.asarray(np.where(wide >= float(info.max), info.max, out)).astype(dtype.numpy)
+    return np.asarray(array.astype(dtype.numpy))
+
+
+def evaluate(expr: ScalarExpr, args: Sequence[Array], *, wide: bool = True) -> Array:
+    """Evaluates `expr` over numpy arrays (broadcast by numpy's rules).
+
+    Floats are computed in float64 and rounded to the expression's type once at the end, unless
+    `wide` is false: then every primitive rounds. Integers wrap in their own type.
+    """
+
+    def width(dtype: DType) -> np.dtype[np.generic]:
+        return np.dtype(np.float64) if dtype.is_float and wide else dtype.numpy
+
+    def run(node: ScalarExpr) -> Array:
+        match node:
+            case Arg(index=index, dtype=dtype):
+                return np.asarray(args[index]).astype(width(dtype))
+            case Literal(value=value, dtype=dtype):
+                return np.asarray(value).astype(width(dtype))
+            case Convert(arg=arg, dtype=dtype):
+                source = run(arg)
+                if dtype.is_float and arg.dtype.is_float and dtype.size >= arg.dtype.size:
+                    return np.asarray(source.astype(width(dtype)))
+                return np.asarray(convert_array(source, dtype).astype(width(dtype)))
+            case Apply(op=op, args=operands, dtype=dtype):
+                values = [run(a) for a in operands]
+                return np.asarray(PRIMITIVES[op].meaning(*values)).astype(width(dtype))
+
+    with np.errstate(all="ignore"):
+        return np.asarray(run(expr)).astype(expr.dtype.numpy)

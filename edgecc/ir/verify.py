@@ -1,0 +1,104 @@
+"""The verifier of the Graph IR.
+
+Invariants, each checked by `verify`:
+
+ 1. Every operand of a node is a graph input, a constant, or a result of an earlier node of the graph.
+ 2. A value's use list holds exactly the operand positions that read it.
+ 3. Every result names its node as producer and its own index.
+ 4. The operator's shape rule, applied to the operands, gives the types of the results.
+ 5. The number of operands is one the operator accepts; only optional ones are absent.
+ 6. A constant has no producer, its array is read-only, C-contiguous, and of the value's type.
+ 7. Inputs and outputs have one interface name each; input names are distinct, output names are distinct.
+ 8. Every output is a graph input, a constant, or a result of a node of the graph.
+ 9. A layout is a permutation of the value's axes; graph inputs, outputs and constants are row-major.
+"""
+
+from __future__ import annotations
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.graph import Graph, Node, Value
+
+
+def verify(graph: Graph) -> None:
+    """Checks every invariant listed in this module's docstring.
+
+    Raises: EdgeccError E900 naming the invariant and the node.
+    """
+    known: dict[int, Value] = {id(v): v for v in graph.inputs}
+    uses: dict[int, set[tuple[int, int]]] = {}
+    for value in graph.inputs:
+        if value.producer is not None or value.constant is not None:
+            raise _broken(1, f"graph input %{value.name} has a producer or data")
+    for node in graph.nodes:
+        _verify_operands(node, known, uses)
+        _verify_results(node, known)
+    for position, value in enumerate(graph.outputs):
+        if value.constant is not None:
+            _verify_constant(value)
+        elif id(value) not in known:
+            raise _broken(8, f"output {position} (%{value.name}) is not a value of the graph")
+    _verify_interface(graph)
+    for value in (*known.values(), *(v for v in graph.constants())):
+        if set(value._uses) != uses.get(id(value), set()):
+            raise _broken(2, f"the use list of %{value.name} is wrong")
+        if sorted(value.layout.order) != list(range(value.type.rank)):
+            raise _broken(9, f"layout {value.layout} of %{value.name}: {value.type} is not a permutation")
+    for value in (*graph.inputs, *graph.outputs, *graph.constants()):
+        if not value.layout.is_row_major:
+            raise _broken(9, f"%{value.name} belongs to the interface or is constant and has layout {value.layout}")
+
+
+def _verify_operands(node: Node, known: dict[int, Value], uses: dict[int, set[tuple[int, int]]]) -> None:
+    problem = node.op.arity_error(len(node.inputs))
+    if problem is not None:
+        raise _broken(5, problem, node)
+    for index, value in enumerate(node.inputs):
+        if value is None:
+            if index < len(node.op.inputs) and not node.op.inputs[index].endswith(("?", "*")):
+                raise _broken(5, f"operand {index} is absent", node)
+            continue
+        if value.constant is not None:
+            _verify_constant(value)
+        elif id(value) not in known:
+            raise _broken(1, f"operand {index} (%{value.name}) is not defined before it is used", node)
+        uses.setdefault(id(value), set()).add((id(node), index))
+
+
+def _verify_results(node: Node, known: dict[int, Value]) -> None:
+    for index, value in enumerate(node.outputs):
+        if value.producer is not node or value.result_index != index or value.constant is not None:
+            raise _broken(3, f"result {index} (%{value.name}) does not point back", node)
+        if id(value) in known:
+            raise _broken(3, f"result %{value.name} is defined twice", node)
+        known[id(value)] = value
+    try:
+        types = node.op.infer(node.input_types)
+    except EdgeccError as error:
+        raise _broken(4, error.message, node) from error
+    got = tuple(v.type for v in node.outputs)
+    if types != got:
+        raise _broken(4, f"results have types {', '.join(map(str, got))}; the shape rule gives "
+                         f"{', '.join(map(str, types))}", node)
+
+
+def _verify_constant(value: Value) -> None:
+    data = value.constant
+    if data is None or value.producer is not None:
+        raise _broken(6, f"constant %{value.name} has a producer")
+    if data.flags.writeable or not data.flags.c_contiguous:
+        raise _broken(6, f"the array of %{value.name} is writable or not contiguous")
+    if data.dtype != value.type.dtype.numpy or data.shape != value.type.shape:
+        raise _broken(6, f"%{value.name} is {value.type}, its array is {data.dtype}{list(data.shape)}")
+
+
+def _verify_interface(graph: Graph) -> None:
+    for kind, values, names in (("input", graph.inputs, graph.input_names), ("output", graph.outputs, graph.output_names)):
+        if len(values) != len(names):
+            raise _broken(7, f"{len(values)} {kind}s with {len(names)} names")
+        if len(set(names)) != len(names):
+            raise _broken(7, f"two {kind}s share a name")
+
+
+def _broken(invariant: int, message: str, node: Node | None = None) -> EdgeccError:
+    where = "" if node is None else f"{node.op.name} ({', '.join(node.loc) or 'no source'})"
+    return EdgeccError("E900", f"invariant {invariant}: {message}", where=where)

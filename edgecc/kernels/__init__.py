@@ -1,0 +1,1 @@
+"""Kernels: how each operator becomes a loop program."""

@@ -1,0 +1,1 @@
+"""The Loop IR: loop programs over buffers, their textual form and interpreter."""

@@ -1,0 +1,1 @@
+"""The core operators, one family a file; importing this package registers all of them."""

@@ -1,0 +1,1 @@
+"""Reference execution of graphs and comparison of results."""

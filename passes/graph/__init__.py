@@ -1,0 +1,4 @@
+"""Imported as edgecc.passes.graph, never by its top-level path."""
+
+if __name__ != "edgecc.passes.graph":
+    raise ImportError("import edgecc.passes.graph; the folder at the root of the repository is not a package of its own")
