@@ -1,0 +1,211 @@
+"""The contract between graph nodes and kernels.
+
+A kernel is lowered from a `Request`: the operator with its attributes, how each operand and result
+lies in memory, and the target. It answers with a `Kernel`: a plain loop nest, the schedule (loop
+passes by name, with options) that turns it into fast code, and where each buffer comes from. A
+request holds no values and no weights (constants of a few elements apart), so equal layers of a
+network share one kernel; weights are packed separately for each node by the `Packed` arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.op import Op
+from edgecc.ir.types import Array, DType
+from edgecc.loop.index import Index, as_index
+from edgecc.loop.ir import Function
+from edgecc.targets.schema import Target
+
+SMALL_CONSTANT_ELEMENTS = 16
+"""Constants of up to so many elements are part of a request, so kernels may depend on their values."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How a tensor lies in memory: its buffer pointer addresses element (0, ..., 0).
+
+    Attributes:
+        dtype: element type.
+        dims: the logical shape.
+        strides: distance in elements between neighbours along each axis; 0 repeats one element
+            (an expanded operand), negative runs backwards.
+    """
+
+    dtype: DType
+    dims: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """Number of logical elements."""
+        return math.prod(self.dims)
+
+    @property
+    def span(self) -> int:
+        """Elements from the first to the last address, inclusive; what a buffer must at least hold."""
+        if self.elements == 0:
+            return 0
+        return 1 + sum((d - 1) * s for d, s in zip(self.dims, self.strides, strict=True) if s > 0)
+
+    @property
+    def is_row_major(self) -> bool:
+        """Whether the elements lie in logical order without gaps."""
+        step = 1
+        for dim, stride in zip(reversed(self.dims), reversed(self.strides), strict=True):
+            if dim != 1 and stride != step:
+                return False
+            step *= dim
+        return True
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the elements lie in some order without gaps."""
+        step = 1
+        for stride, dim in sorted((s, d) for s, d in zip(self.strides, self.dims, strict=True) if d != 1):
+            if stride != step:
+                return False
+            step *= dim
+        return True
+
+    def at(self, coordinates: Sequence[Index | int]) -> Index:
+        """The address of the element at these logical coordinates."""
+        address = Index()
+        for coordinate, stride in zip(coordinates, self.strides, strict=True):
+            address = address + as_index(coordinate) * stride
+        return address
+
+    def broadcast_to(self, dims: Sequence[int]) -> View:
+        """The same memory seen as shape `dims` by numpy's broadcasting rules."""
+        lead = len(dims) - len(self.dims)
+        own_dims = (1,) * lead + self.dims
+        own_strides = (0,) * lead + self.strides
+        strides = tuple(0 if own == 1 else stride for own, stride in zip(own_dims, own_strides, strict=True))
+        return View(self.dtype, tuple(dims), strides)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An operand of a request.
+
+    Attributes:
+        view: how it lies in memory; constants are row-major.
+        is_constant: whether its data is known, so that it may be packed.
+        values: the data of a constant of at most `SMALL_CONSTANT_ELEMENTS` elements, flattened.
+    """
+
+    view: View
+    is_constant: bool = False
+    values: tuple[float | int | bool, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a kernel is asked for. Hashable: the key under which lowered kernels are shared."""
+
+    op: Op
+    inputs: tuple[Operand | None, ...]
+    outputs: tuple[View, ...]
+    target: Target
+    threads: int = 1
+
+    def operand(self, index: int) -> Operand:
+        """Operand `index`, which must be present."""
+        operand = self.inputs[index] if index < len(self.inputs) else None
+        if operand is None:
+            raise EdgeccError("E900", f"kernel of {self.op.name}: operand {index} is absent")
+        return operand
+
+    def optional(self, index: int) -> Operand | None:
+        """Operand `index`, or None where it is absent."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+
+@dataclass(frozen=True)
+class FromInput:
+    """A buffer that is operand `index` of the node, as its view says. A constant is stored row-major in the weights."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class FromOutput:
+    """A buffer that is result `index` of the node."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A buffer of weights rearranged at compile time.
+
+    `pack` receives the arrays of the constant operands `inputs` (None where absent) and returns the
+    flat array the kernel reads.
+    """
+
+    inputs: tuple[int, ...]
+    pack: Callable[..., Array]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A buffer of scratch memory in the arena, alive during this call only."""
+
+    size_bytes: int
+
+
+KernelArgument = FromInput | FromOutput | Packed | Workspace
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A lowered request.
+
+    Attributes:
+        function: a plain loop nest; its buffers correspond to `arguments` one to one.
+        schedule: loop passes to apply, in order, as "name{option=value,...}".
+        arguments: where each buffer of the function comes from.
+        in_place: pairs (result, operand) that may share memory when their views are equal: the
+            kernel reads each element of the operand before, or when, it writes the same element of the result.
+        choice: why the kernel looks as it does, in one line, for `--explain`.
+    """
+
+    function: Function
+    arguments: tuple[KernelArgument, ...]
+    schedule: tuple[str, ...] = ()
+    in_place: tuple[tuple[int, int], ...] = ()
+    choice: str = ""
+
+
+Lowering = Callable[[Request], Kernel]
+_TABLE: dict[type[Op], Lowering] = {}
+KERNELS: Mapping[type[Op], Lowering] = MappingProxyType(_TABLE)
+"""The lowering of each operator class. Filled while edgecc.kernels is imported, constant afterwards."""
+
+
+def kernel_for(op_class: type[Op]) -> Callable[[Lowering], Lowering]:
+    """Decorator that registers the lowering of an operator class; a second one is an error."""
+
+    def register(lowering: Lowering) -> Lowering:
+        other = _TABLE.get(op_class)
+        if other is not None and other.__qualname__ != lowering.__qualname__:
+            raise TypeError(f"kernel of {op_class.name!r} is defined by {other.__module__} and {lowering.__module__}")
+        _TABLE[op_class] = lowering
+        return lowering
+
+    return register
+
+
+def lower(request: Request) -> Kernel:
+    """Lowers a request.
+
+    Raises: EdgeccError E112 where no kernel covers it.
+    """
+    lowering = _TABLE.get(type(request.op))
+    if lowering is None:
+        raise EdgeccError("E112", f"{request.op.name} has no kernel")
+    return lowering(request)
