@@ -1,0 +1,359 @@
+"""Targets: what the compiler knows about a machine, read from TOML into frozen dataclasses.
+
+One file a target, no code. The keys of a file are the fields of the classes below; a key too many, a
+key too few or a value of the wrong type is an error that names file, table and key. A file may start
+from another one:
+
+    inherits = "cortex-a76"     # a built-in name, or a path relative to this file
+
+in which case its tables are laid over the inherited ones key by key; arrays of tables ([[cache]],
+[[memory]]) and lists replace the inherited ones whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.targets import detect
+
+SCHEMA_VERSION = 1
+HOST = "host"
+ARCHITECTURES = ("aarch64", "x86_64", "generic")
+FEATURES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
+    "aarch64": ("neon", "fp16", "dotprod", "i8mm"),
+    "x86_64": ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"),
+    "generic": (),
+})
+"""Feature names a target of each architecture may list: they gate kernels, and the flags must enable them."""
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Isa:
+    """Instruction set.
+
+    Attributes:
+        base: the architecture level, such as "armv8.2-a" or "x86-64-v3"; for people.
+        features: names out of `FEATURES`; kernels that need one are used only where it is listed.
+        gcc, clang, zig: flags that make each compiler use exactly these instructions.
+    """
+
+    base: str
+    features: tuple[str, ...]
+    gcc: tuple[str, ...] = ()
+    clang: tuple[str, ...] = ()
+    zig: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Vector unit.
+
+    Attributes:
+        bits: width kernels should use; 0 means scalar code only.
+        registers: number of architectural vector registers (of scalar floating point ones if bits is 0).
+        fma_by_lane: whether a multiply-add can take one factor from a lane of a vector register.
+        widths: every usable width in bits, ascending; empty if bits is 0.
+    """
+
+    bits: int
+    registers: int
+    fma_by_lane: bool
+    widths: tuple[int, ...]
+
+    def lanes(self, element_bytes: int) -> int:
+        """Number of elements of `element_bytes` in one vector of the preferred width; 1 for scalar code."""
+        return max(1, self.bits // (8 * element_bytes))
+
+
+@dataclass(frozen=True)
+class Core:
+    """What the cost model knows of one core. All rates are instructions of full vector width a cycle.
+
+    Attributes:
+        in_order: whether instructions issue in program order.
+        issue_width: most instructions started in one cycle.
+        fma_latency: cycles from a multiply-add to one that accumulates onto its result.
+        fma_per_cycle: float32 multiply-adds a cycle.
+        load_latency: cycles from a vector load that hits the first cache to its use.
+        loads_per_cycle: vector loads a cycle (0.5 means one every other cycle).
+        stores_per_cycle: vector stores a cycle.
+    """
+
+    in_order: bool
+    issue_width: int
+    fma_latency: int
+    fma_per_cycle: float
+    load_latency: int
+    loads_per_cycle: float
+    stores_per_cycle: float
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One level of data cache. `size` (bytes) is what one core has, or what all share if `shared`; `line` in bytes."""
+
+    level: int
+    size: int
+    line: int
+    ways: int
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory region. `align`: buffers start on multiples of it, in bytes. `limit`: bytes, 0 = none."""
+
+    name: str
+    align: int
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """How to build for the target where the machine at hand cannot do it with its own compiler.
+
+    Attributes:
+        gcc_triple: prefix of a cross gcc (`<triple>-gcc`), or "" for the machine's own compiler.
+        zig_target: value of `zig cc -target`, or "" for the machine at hand.
+        flags: further flags for every compiler.
+        libraries: linker flags, after the sources.
+    """
+
+    gcc_triple: str = ""
+    zig_target: str = ""
+    flags: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ("-lm",)
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A program that runs executables of the target: `command args... EXECUTABLE`. `install` says how to get it."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    install: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine to compile for. See the classes of the fields; `cores` counts the cores worth using together."""
+
+    name: str
+    description: str
+    architecture: str
+    cores: int
+    isa: Isa
+    vector: Vector
+    core: Core
+    caches: tuple[Cache, ...] = field(metadata={"key": "cache"})
+    memories: tuple[Memory, ...] = field(metadata={"key": "memory"})
+    toolchain: Toolchain = Toolchain()
+    emulator: Emulator | None = None
+
+    def has(self, *features: str) -> bool:
+        """Whether every one of `features` is available."""
+        return all(feature in self.isa.features for feature in features)
+
+    @property
+    def alignment(self) -> int:
+        """Bytes on a multiple of which buffers start in the first memory."""
+        return self.memories[0].align
+
+    def cache(self, level: int) -> Cache | None:
+        """The data cache of this level, or None."""
+        return next((cache for cache in self.caches if cache.level == level), None)
+
+
+def list_targets() -> tuple[str, ...]:
+    """Names of the built-in targets: "host", then the files beside this module, sorted."""
+    return (HOST, *sorted(path.stem for path in _FOLDER.glob("*.toml")))
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """The built-in target of this name, or the one described by a TOML file.
+
+    Anything that ends in ".toml" or holds a path separator is a path.
+    Raises: EdgeccError E002 where there is no such target; E003 where the file is wrong.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text or "\\" in text:
+        return parse_target(_read_merged(Path(text), ()), text)
+    return _load_builtin(text)
+
+
+@functools.cache
+def _load_builtin(name: str) -> Target:
+    if name == HOST:
+        table = detect.host_table(detect.read_host_facts())
+        return dataclasses.replace(parse_target(_inherit(table, _FOLDER, HOST, ()), HOST), emulator=None)
+    path = _FOLDER / f"{name}.toml"
+    if name not in list_targets():
+        raise EdgeccError("E002", f"unknown target {printable(name)!r}", hint=_did_you_mean(name, list_targets())
+                          or "`edgecc targets` lists the built-in ones; a path to a TOML file works as well")
+    return parse_target(_read_merged(path, ()), path.name)
+
+
+def parse_target(table: Mapping[str, Any], file: str) -> Target:
+    """Builds a target from parsed TOML without `inherits`. `file` is the name used in errors.
+
+    Raises: EdgeccError E003.
+    """
+    content = dict(table)
+    version = content.pop("schema", None)
+    if version is None:
+        raise _bad(file, "", "missing key 'schema'", f"write schema = {SCHEMA_VERSION} at the top")
+    if version != SCHEMA_VERSION:
+        raise _bad(file, "", f"schema {version!r} is not supported", f"this version reads schema {SCHEMA_VERSION}")
+    target: Target = _build(Target, content, file, "")
+    _check(target, file)
+    return target
+
+
+# -- reading ----------------------------------------------------------------------------------------
+
+
+def _read_merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """The content of a file laid over what it inherits from."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EdgeccError("E002", f"cannot read the target file: {error.strerror or error}", where=printable(str(path)),
+                          hint="`edgecc targets` lists the built-in targets") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EdgeccError("E003", f"not a TOML file: {error}", where=printable(str(path))) from None
+    resolved = path.resolve()
+    if resolved in seen:
+        raise _bad(str(path), "", "the chain of 'inherits' comes back to this file")
+    return _inherit(table, path.parent, str(path), (*seen, resolved))
+
+
+def _inherit(table: dict[str, Any], folder: Path, file: str, seen: tuple[Path, ...]) -> dict[str, Any]:
+    parent = table.pop("inherits", None)
+    if parent is None:
+        return table
+    if not isinstance(parent, str):
+        raise _bad(file, "", f"'inherits' wants a string, got {_kind(parent)}")
+    if parent.endswith(".toml"):
+        base = _read_merged(folder / parent, seen)
+    elif parent in list_targets() and parent != HOST:
+        base = _read_merged(_FOLDER / f"{parent}.toml", seen)
+    else:
+        raise _bad(file, "", f"inherits from unknown target {printable(parent)!r}", _did_you_mean(parent, list_targets()))
+    return _overlay(base, table)
+
+
+def _overlay(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = _overlay(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
+
+
+# -- checking ---------------------------------------------------------------------------------------
+
+
+def _build(cls: type[Any], table: Mapping[str, Any], file: str, where: str) -> Any:
+    """An instance of the dataclass `cls` from a TOML table."""
+    hints = typing.get_type_hints(cls)
+    by_key = {f.metadata.get("key", f.name): f for f in dataclasses.fields(cls)}
+    for key in table:
+        if key not in by_key:
+            raise _bad(file, where, f"unknown key {printable(key)!r}", _did_you_mean(key, by_key))
+    values = {}
+    for key, spec in by_key.items():
+        if key in table:
+            values[spec.name] = _convert(hints[spec.name], table[key], file, where, key)
+        elif spec.default is dataclasses.MISSING:
+            raise _bad(file, where, f"missing key {key!r}")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, file: str, where: str, key: str) -> Any:
+    """`value` as the annotated type `hint`, or E003."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # `X | None`: TOML has no null, so a value that is present is an X
+        return _convert(args[0], value, file, where, key)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise _bad(file, where, f"key {key!r} wants a table, got {_kind(value)}")
+        return _build(hint, value, file, f"[{key}]")
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _bad(file, where, f"key {key!r} wants a list, got {_kind(value)}")
+        if isinstance(args[0], type) and dataclasses.is_dataclass(args[0]):
+            for index, item in enumerate(value):
+                if not isinstance(item, dict):
+                    raise _bad(file, f"[[{key}]] #{index}", f"wants a table, got {_kind(item)}")
+            return tuple(_build(args[0], item, file, f"[[{key}]] #{index}") for index, item in enumerate(value))
+        return tuple(_convert(args[0], item, file, where, f"{key}[{index}]") for index, item in enumerate(value))
+    accepted = (int, float) if hint is float else (hint,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        raise _bad(file, where, f"key {key!r} wants {_NAMES[hint]}, got {_kind(value)}")
+    return hint(value)
+
+
+_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    return f"{_NAMES.get(type(value), type(value).__name__)} ({printable(repr(value), 40)})"
+
+
+def _check(target: Target, file: str) -> None:
+    """What types cannot say: known names, positive numbers, powers of two."""
+    if target.architecture not in ARCHITECTURES:
+        raise _bad(file, "", f"architecture {printable(target.architecture)!r} is not one of {', '.join(ARCHITECTURES)}",
+                   _did_you_mean(target.architecture, ARCHITECTURES))
+    known = FEATURES[target.architecture]
+    for feature in target.isa.features:
+        if feature not in known:
+            raise _bad(file, "[isa]", f"key 'features': {printable(feature)!r} is no feature of {target.architecture}",
+                       _did_you_mean(feature, known) or f"known: {', '.join(known) or 'none'}")
+    vector = target.vector
+    if vector.bits != (vector.widths[-1] if vector.widths else 0) or list(vector.widths) != sorted(set(vector.widths)):
+        raise _bad(file, "[vector]", "key 'widths' must ascend and end with 'bits' (and be empty where bits = 0)")
+    if any(width <= 0 or width % 32 for width in vector.widths):
+        raise _bad(file, "[vector]", "key 'widths' wants positive multiples of 32")
+    core, positive = target.core, [("", "cores", target.cores), ("[vector]", "registers", vector.registers)]
+    positive += [("[core]", spec.name, getattr(core, spec.name)) for spec in dataclasses.fields(core)
+                 if spec.name != "in_order"]
+    for index, cache in enumerate(target.caches):
+        positive += [(f"[[cache]] #{index}", key, getattr(cache, key)) for key in ("level", "size", "line", "ways")]
+    for where, key, value in positive:
+        if value <= 0:
+            raise _bad(file, where, f"key {key!r} must be positive, got {value}")
+    if [cache.level for cache in target.caches] != list(range(1, len(target.caches) + 1)):
+        raise _bad(file, "[[cache]]", "key 'level' must count 1, 2, ... from the innermost cache outwards")
+    if not target.memories:
+        raise _bad(file, "[[memory]]", "at least one memory is needed")
+    for index, memory in enumerate(target.memories):
+        if memory.align <= 0 or memory.align & (memory.align - 1):
+            raise _bad(file, f"[[memory]] #{index}", f"key 'align' must be a power of two, got {memory.align}")
+        if memory.limit < 0:
+            raise _bad(file, f"[[memory]] #{index}", f"key 'limit' must not be negative, got {memory.limit}")
+
+
+def _bad(file: str, table: str, message: str, hint: str = "") -> EdgeccError:
+    return EdgeccError("E003", message, where=f"{printable(file)}{': ' + table if table else ''}", hint=hint)
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
