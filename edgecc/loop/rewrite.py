@@ -1,0 +1,126 @@
+"""Rewriting of loop programs: what the loop passes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from edgecc.loop.index import Index, substitute
+from edgecc.loop.ir import (
+    Assign,
+    Body,
+    Declare,
+    Expr,
+    For,
+    FromIndex,
+    If,
+    Let,
+    Load,
+    Ref,
+    Stmt,
+    Store,
+    map_children,
+    walk,
+)
+
+
+def rewrite_loops(body: Body, name: str, rewrite: Callable[[For], Body]) -> Body:
+    """Replaces every loop over variable `name`, wherever it stands, by what `rewrite` returns for it.
+
+    Loops found inside a replaced loop are not visited again.
+    """
+    out: list[Stmt] = []
+    for stmt in body:
+        match stmt:
+            case For(var=var) if var == name:
+                out.extend(rewrite(stmt))
+            case For(body=inner):
+                new = rewrite_loops(inner, name, rewrite)
+                out.append(stmt if new is inner else replace(stmt, body=new))
+            case If(then=then, orelse=orelse):
+                out.append(replace(stmt, then=rewrite_loops(then, name, rewrite), orelse=rewrite_loops(orelse, name, rewrite)))
+            case _:
+                out.append(stmt)
+    if len(out) == len(body) and all(a is b for a, b in zip(out, body, strict=True)):
+        return body
+    return tuple(out)
+
+
+def has_loop(body: Body, name: str) -> bool:
+    """Whether a loop over variable `name` occurs in the body."""
+    return any(isinstance(stmt, For) and stmt.var == name for stmt in walk(body))
+
+
+def map_expressions(body: Body, rewrite: Callable[[Expr], Expr]) -> Body:
+    """Applies `rewrite` to each expression that stands in a statement (to its root only)."""
+    out: list[Stmt] = []
+    for stmt in body:
+        match stmt:
+            case Let(value=value) | Declare(value=value) | Assign(value=value) | Store(value=value):
+                out.append(replace(stmt, value=rewrite(value)))
+            case For(body=inner):
+                out.append(replace(stmt, body=map_expressions(inner, rewrite)))
+            case If(condition=condition, then=then, orelse=orelse):
+                out.append(If(rewrite(condition), map_expressions(then, rewrite), map_expressions(orelse, rewrite)))
+            case _:
+                out.append(stmt)
+    return tuple(out)
+
+
+def local_names(body: Body) -> set[str]:
+    """Names of all locals bound or declared in the body, nested ones included."""
+    return {stmt.name for stmt in walk(body) if isinstance(stmt, Let | Declare)}
+
+
+def instantiate(body: Body, variables: Mapping[str, Index], renames: Mapping[str, str]) -> Body:
+    """A copy of `body` with loop variables replaced by indices and locals renamed."""
+
+    def on_expr(expr: Expr) -> Expr:
+        match expr:
+            case Ref(name=name):
+                new = renames.get(name)
+                return expr if new is None else replace(expr, name=new)
+            case Load(index=index) | FromIndex(index=index):
+                moved = on_index(index)
+                return expr if moved is index else replace(expr, index=moved)
+        return map_children(expr, on_expr)
+
+    def on_index(index: Index) -> Index:
+        return substitute(index, variables, on_expr)
+
+    def on_body(stmts: Body) -> Body:
+        out: list[Stmt] = []
+        for stmt in stmts:
+            match stmt:
+                case Let(name=name, value=value):
+                    out.append(Let(renames.get(name, name), on_expr(value)))
+                case Declare(name=name, value=value):
+                    out.append(Declare(renames.get(name, name), on_expr(value)))
+                case Assign(name=name, value=value):
+                    out.append(Assign(renames.get(name, name), on_expr(value)))
+                case Store(index=index, value=value):
+                    out.append(replace(stmt, index=on_index(index), value=on_expr(value)))
+                case For(start=start, stop=stop, body=inner):
+                    out.append(replace(stmt, start=on_index(start), stop=on_index(stop), body=on_body(inner)))
+                case If(condition=condition, then=then, orelse=orelse):
+                    out.append(If(on_expr(condition), on_body(then), on_body(orelse)))
+                case _:
+                    out.append(stmt)
+        return tuple(out)
+
+    return on_body(body)
+
+
+def copies(loop: For, extent: int) -> list[Body]:
+    """The bodies of a loop of constant extent, one for each iteration, with locals made distinct by a suffix."""
+    names = sorted(local_names(loop.body))
+    out = []
+    for i in range(extent):
+        renames = {n: f"{n}_{i}" for n in names} if extent > 1 else {}
+        out.append(instantiate(loop.body, {loop.var: loop.start + i * loop.step}, renames))
+    return out
+
+
+def stored_buffers(stmts: Iterable[Stmt]) -> set[str]:
+    """Names of the buffers that the statements write, nested ones included."""
+    return {stmt.buffer for stmt in walk(tuple(stmts)) if isinstance(stmt, Store)}

@@ -1,0 +1,120 @@
+"""broadcast-by-lane: loads neighbouring scalars as one vector and multiplies by its lanes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+from edgecc.ir.types import DType
+from edgecc.loop.index import Atom, Index
+from edgecc.loop.ir import (
+    Body,
+    Broadcast,
+    Expr,
+    For,
+    Function,
+    If,
+    Lane,
+    Let,
+    Load,
+    Ref,
+    Stmt,
+    expressions,
+    map_children,
+)
+from edgecc.loop.rewrite import map_expressions, stored_buffers
+from edgecc.passes.loop.base import LoopPass
+
+Run = tuple[str, tuple[tuple[Atom, int], ...], DType]
+"""Addresses of one buffer that differ by a constant: (buffer, variable part, element type)."""
+
+
+@dataclass(frozen=True)
+class BroadcastByLane(LoopPass):
+    """acc_0 += broadcast(x[k]) * w0; acc_1 += broadcast(x[k+1]) * w1; ...
+       ->   v = x[k : k+4]; acc_0 += broadcast(v.0) * w0; acc_1 += broadcast(v.1) * w1; ...
+
+    A machine that multiplies by an element of a vector (NEON's fmla by element) then needs one load
+    for `lanes` broadcasts. Only addresses between two that were read anyway are read, so nothing is
+    read beyond the buffer. Within a block of statements; loads of a buffer that the block also writes
+    are left alone. Broadcasts with no neighbour stay as they are.
+    """
+
+    name = "broadcast-by-lane"
+    lanes: int = 4
+
+    def rewrite(self, body: Body, function: Function) -> Body:
+        """See the class."""
+        out: list[Stmt] = []
+        for stmt in body:
+            match stmt:
+                case For(body=inner):
+                    out.append(replace(stmt, body=self.rewrite(inner, function)))
+                case If(then=then, orelse=orelse):
+                    out.append(replace(stmt, then=self.rewrite(then, function), orelse=self.rewrite(orelse, function)))
+                case _:
+                    out.append(stmt)
+        return self._block(tuple(out))
+
+    def _block(self, block: Body) -> Body:
+        written = stored_buffers(block)
+        found: dict[Run, set[int]] = defaultdict(set)
+        first_use: dict[Run, int] = {}
+        for position, stmt in enumerate(block):
+            for expr in expressions(stmt):
+                for load in _broadcast_loads(expr):
+                    if load.buffer not in written:
+                        run = (load.buffer, load.index.terms, load.dtype)
+                        found[run].add(load.index.const)
+                        first_use.setdefault(run, position)
+        windows: dict[Run, dict[int, tuple[str, int]]] = {}
+        inserted: dict[int, list[Let]] = defaultdict(list)
+        for number, (run, offsets) in enumerate(found.items()):
+            lanes_of: dict[int, tuple[str, int]] = {}
+            for start in _cover(sorted(offsets), self.lanes):
+                name = f"{run[0]}_lanes_{number}_{start - min(offsets)}"
+                load = Load(run[0], Index(run[1], start), run[2], self.lanes)
+                inserted[first_use[run]].append(Let(name, load))
+                for offset in range(start, start + self.lanes):
+                    lanes_of.setdefault(offset, (name, offset - start))
+            windows[run] = lanes_of
+
+        def rewrite(expr: Expr) -> Expr:
+            if isinstance(expr, Broadcast) and isinstance(expr.arg, Load):
+                load = expr.arg
+                place = windows.get((load.buffer, load.index.terms, load.dtype), {}).get(load.index.const)
+                if place is not None:
+                    return Broadcast(Lane(Ref(place[0], load.dtype, self.lanes), place[1]), expr.lanes)
+            return map_children(expr, rewrite)
+
+        out: list[Stmt] = []
+        for position, stmt in enumerate(block):
+            out.extend(inserted.get(position, ()))
+            out.append(stmt if isinstance(stmt, For | If) else map_expressions((stmt,), rewrite)[0])
+        return tuple(out)
+
+
+def _broadcast_loads(expr: Expr) -> list[Load]:
+    if isinstance(expr, Broadcast) and isinstance(expr.arg, Load):
+        return [expr.arg]
+    return [load for child in expr.children() for load in _broadcast_loads(child)]
+
+
+def _cover(offsets: list[int], lanes: int) -> list[int]:
+    """Starts of windows of `lanes` addresses, within the span of `offsets`, each serving at least two of them."""
+    last = offsets[-1]
+    starts: list[int] = []
+    position = 0
+    while position < len(offsets):
+        start = min(offsets[position], last - lanes + 1)
+        if start < offsets[0]:
+            break
+        served = [o for o in offsets[position:] if o < start + lanes]
+        if len(served) >= 2 or start < offsets[position]:
+            starts.append(start)
+            position += len(served)
+        else:
+            position += 1
+    return starts
+
+

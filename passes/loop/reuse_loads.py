@@ -1,0 +1,96 @@
+"""reuse-loads: reads a memory location once a block instead of once a use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from edgecc.loop.ir import (
+    Body,
+    Broadcast,
+    Expr,
+    For,
+    Function,
+    If,
+    Lane,
+    Let,
+    Load,
+    Ref,
+    Stmt,
+    expressions,
+    map_children,
+)
+from edgecc.loop.rewrite import map_expressions, stored_buffers
+from edgecc.passes.loop.base import LoopPass
+
+
+@dataclass(frozen=True)
+class ReuseLoads(LoopPass):
+    """acc_0 += broadcast(x[k]) * w[k : k+4]; acc_1 += broadcast(x[k]) * w[k+4 : k+8]
+       ->   x_0 = broadcast(x[k]); acc_0 += x_0 * w[k : k+4]; acc_1 += x_0 * w[k+4 : k+8]
+
+    Loads, and broadcasts of loads, that occur more than once in a block of statements are bound
+    before their first use. Loads of a buffer that the block writes are left alone. A broadcast of a
+    lane is not bound: machines multiply by a lane directly.
+    """
+
+    name = "reuse-loads"
+
+    def rewrite(self, body: Body, function: Function) -> Body:
+        """See the class."""
+        out: list[Stmt] = []
+        for stmt in body:
+            match stmt:
+                case For(body=inner):
+                    out.append(replace(stmt, body=self.rewrite(inner, function)))
+                case If(then=then, orelse=orelse):
+                    out.append(replace(stmt, then=self.rewrite(then, function), orelse=self.rewrite(orelse, function)))
+                case _:
+                    out.append(stmt)
+        return _reuse(tuple(out))
+
+
+def _reuse(block: Body) -> Body:
+    written = stored_buffers(block)
+    counts: Counter[Expr] = Counter()
+    for stmt in block:
+        for expr in expressions(stmt):
+            counts.update(_loads(expr, written))
+    bound: dict[Expr, Ref] = {}
+    numbers: Counter[str] = Counter()
+    out: list[Stmt] = []
+
+    def rewrite(expr: Expr) -> Expr:
+        if isinstance(expr, Load | Broadcast) and counts[expr] > 1:
+            known = bound.get(expr)
+            if known is None:
+                load = expr if isinstance(expr, Load) else expr.arg
+                buffer = load.buffer if isinstance(load, Load) else "v"
+                known = Ref(f"{buffer}_r{numbers[buffer]}", expr.dtype, expr.lanes)
+                numbers[buffer] += 1
+                bound[expr] = known
+                out.append(Let(known.name, expr))
+            return known
+        return map_children(expr, rewrite)
+
+    for stmt in block:
+        if isinstance(stmt, For | If):
+            out.append(stmt)
+        elif isinstance(stmt, Let) and counts[stmt.value] > 1 and stmt.value not in bound:
+            bound[stmt.value] = Ref(stmt.name, stmt.value.dtype, stmt.value.lanes)
+            out.append(stmt)
+        else:
+            new = map_expressions((stmt,), rewrite)[0]
+            out.append(new)
+    return tuple(out)
+
+
+def _loads(expr: Expr, written: set[str]) -> list[Expr]:
+    match expr:
+        case Load(buffer=buffer):
+            return [] if buffer in written else [expr]
+        case Broadcast(arg=Load(buffer=buffer)):
+            return [] if buffer in written else [expr]
+        case Broadcast(arg=Lane()):
+            return []
+    return [load for child in expr.children() for load in _loads(child, written)]
