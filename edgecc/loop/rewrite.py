@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from edgecc.errors import EdgeccError
 from edgecc.loop.index import Index, substitute
 from edgecc.loop.ir import (
     Assign,
@@ -124,3 +125,25 @@ def copies(loop: For, extent: int) -> list[Body]:
 def stored_buffers(stmts: Iterable[Stmt]) -> set[str]:
     """Names of the buffers that the statements write, nested ones included."""
     return {stmt.buffer for stmt in walk(tuple(stmts)) if isinstance(stmt, Store)}
+
+
+def interleave(blocks: list[Body]) -> Body:
+    """Runs independent copies of one body side by side: statement by statement, and in shared inner loops.
+
+    Raises: EdgeccError E900 where the copies of an inner loop have different bounds.
+    """
+    if len(blocks) == 1:
+        return blocks[0]
+    out: list[Stmt] = []
+    for row in zip(*blocks, strict=True):
+        first = row[0]
+        if isinstance(first, For):
+            loops = [stmt for stmt in row if isinstance(stmt, For)]
+            if len(loops) != len(row) or any((s.start, s.stop, s.step) != (first.start, first.stop, first.step) for s in loops):
+                raise EdgeccError("E900", f"the copies of loop {first.var} have different bounds")
+            out.append(replace(first, body=interleave([s.body for s in loops])))
+        elif isinstance(first, If):
+            raise EdgeccError("E900", "a conditional cannot be shared by copies")
+        else:
+            out.extend(row)
+    return tuple(out)

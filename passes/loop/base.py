@@ -65,7 +65,7 @@ def parse_loop_pass(text: str) -> LoopPass:
             raise EdgeccError("E004", f"loop pass {cls.name} has no option {key!r}", hint=f"it has {', '.join(types)}")
         options[key] = int(value) if types[key] == "int" else value
     try:
-        return cls(**options)  # type: ignore[arg-type]
+        return cls(**options)
     except TypeError:
         raise EdgeccError("E004", f"loop pass {cls.name} needs {', '.join(types)}, got {text!r}") from None
 

@@ -45,11 +45,8 @@ class HoistInvariants(LoopPass):
         for stmt in body:
             match stmt:
                 case For(body=inner):
-                    stmt = replace(stmt, body=self._visit(inner, taken))
-                    if stmt.var == self.loop and stmt.extent:
-                        out.extend(_hoist(stmt, taken))
-                    else:
-                        out.append(stmt)
+                    loop = replace(stmt, body=self._visit(inner, taken))
+                    out.extend(_hoist(loop, taken) if loop.var == self.loop and loop.extent else (loop,))
                 case If(then=then, orelse=orelse):
                     out.append(replace(stmt, then=self._visit(then, taken), orelse=self._visit(orelse, taken)))
                 case _:

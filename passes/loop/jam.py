@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from edgecc.errors import EdgeccError
-from edgecc.loop.ir import Body, For, Function, If, Stmt
-from edgecc.loop.rewrite import rewrite_loops
+from edgecc.loop.ir import Body, Function
+from edgecc.loop.rewrite import interleave, rewrite_loops
 from edgecc.passes.loop.base import LoopPass
 from edgecc.passes.loop.unroll import unrolled
 
@@ -29,22 +28,4 @@ class Jam(LoopPass):
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
-        return rewrite_loops(body, self.loop, lambda loop: _interleave(unrolled(loop)))
-
-
-def _interleave(blocks: list[Body]) -> Body:
-    if len(blocks) == 1:
-        return blocks[0]
-    out: list[Stmt] = []
-    for row in zip(*blocks, strict=True):
-        first = row[0]
-        if isinstance(first, For):
-            loops = [stmt for stmt in row if isinstance(stmt, For)]
-            if len(loops) != len(row) or any((s.start, s.stop, s.step) != (first.start, first.stop, first.step) for s in loops):
-                raise EdgeccError("E900", f"jam: the copies of loop {first.var} have different bounds")
-            out.append(replace(first, body=_interleave([s.body for s in loops])))
-        elif isinstance(first, If):
-            raise EdgeccError("E900", "jam: a conditional cannot be shared by copies")
-        else:
-            out.extend(row)
-    return tuple(out)
+        return rewrite_loops(body, self.loop, lambda loop: interleave(unrolled(loop)))

@@ -26,49 +26,64 @@ from edgecc.loop.ir import (
     Stmt,
     Store,
 )
-from edgecc.loop.rewrite import rewrite_loops
+from edgecc.loop.rewrite import instantiate, interleave, local_names, rewrite_loops
 from edgecc.passes.loop.base import LoopPass
+
+MAX_CHUNKS = 32
+"""Bound on the vectors one loop becomes, so that no schedule makes code grow without limit."""
 
 
 @dataclass(frozen=True)
 class Vectorize(LoopPass):
-    """for i in 0..n: acc = b[i]; for k: acc += x[k] * w[8*k + i]; y[i] = acc
-       ->   acc = b[0:n]; for k: acc += broadcast(x[k]) * w[8*k : 8*k+n]; y[0:n] = acc
+    """for i in 0..12: acc = b[i]; for k: acc += x[k] * w[12*k + i]; y[i] = acc
+       ->   acc_0 = b[0:8]; acc_1 = b[8:12]; for k: (acc_0 += broadcast(x[k]) * w[12*k : 12*k+8]; acc_1 += ...);
+            y[0:8] = acc_0; y[8:12] = acc_1
 
-    One iteration becomes one lane. With n < lanes only n lanes are loaded and stored. Locals bound in
-    the loop become vectors where their value varies with i; what does not vary is broadcast.
+    Iterations become lanes: vectors of `lanes`, and for the rest the narrowest power of two that holds
+    it but at least `narrowest`. In a vector that is not full only the valid lanes are loaded and
+    stored, except for loads of the buffers named in `padded` ("a+b"), which hold whole vectors. The
+    vectors run side by side in inner loops, as after `jam`. Locals bound in the loop become vectors
+    where their value varies with i; what does not vary is broadcast.
 
-    Takes for granted: 0 < n <= lanes, constant; iterations are independent; addresses are affine in i
-    (E900 otherwise); no local from outside is assigned.
+    Takes for granted: a constant extent (at most `MAX_CHUNKS` vectors); independent iterations;
+    addresses affine in i (E900 otherwise); no local from outside is assigned.
     """
 
     name = "vectorize"
     loop: str
     lanes: int
+    narrowest: int = 1
+    padded: str = ""
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
-        if self.lanes == 1:
-            return rewrite_loops(body, self.loop, lambda loop: (loop,) if loop.extent != 1 else _single(loop))
         return rewrite_loops(body, self.loop, self._vectorize)
 
     def _vectorize(self, loop: For) -> Body:
         extent = loop.extent
-        if extent is None or not 0 < extent <= self.lanes or loop.step != 1:
+        if extent is None or extent > MAX_CHUNKS * self.lanes or loop.step != 1:
             raise EdgeccError("E900", f"vectorize: loop {self.loop} has extent {extent}, lanes are {self.lanes}")
-        return _Vectorizer(loop, self.lanes, extent).body(loop.body)
-
-
-def _single(loop: For) -> Body:
-    return _Vectorizer(loop, 1, 1).body(loop.body)
+        padded = frozenset(filter(None, self.padded.split("+")))
+        blocks: list[Body] = []
+        names = sorted(local_names(loop.body))
+        for position in range(0, extent, self.lanes):
+            count = min(self.lanes, extent - position)
+            lanes = self.lanes if count == self.lanes else min(self.lanes, max(self.narrowest, 1 << (count - 1).bit_length()))
+            renames = {n: f"{n}_{len(blocks)}" for n in names} if extent > self.lanes else {}
+            start = loop.start + position
+            blocks.append(instantiate(_Vectorizer(loop.var, start, lanes, count, padded).body(loop.body), {}, renames))
+        return interleave(blocks)
 
 
 class _Vectorizer:
-    def __init__(self, loop: For, lanes: int, extent: int) -> None:
-        self.name = loop.var
-        self.start = loop.start
+    """Turns iterations start .. start+count of a loop into one vector iteration."""
+
+    def __init__(self, name: str, start: Index, lanes: int, count: int, padded: frozenset[str]) -> None:
+        self.name = name
+        self.start = start
         self.lanes = lanes
-        self.valid = extent if extent < lanes else 0
+        self.valid = count if count < lanes else 0
+        self.padded = padded
         self.varying: set[str] = set()
 
     def body(self, stmts: Body) -> Body:
@@ -78,7 +93,7 @@ class _Vectorizer:
         match stmt:
             case Let(name=name, value=value):
                 if not self.varies(value):
-                    return Let(name, self.scalar(value))
+                    return stmt
                 self.varying.add(name)
                 return Let(name, self.vector(value))
             case Declare(name=name, value=value):
@@ -112,9 +127,6 @@ class _Vectorizer:
                 return mentions(index, self.name)
         return any(self.varies(child) for child in expr.children())
 
-    def scalar(self, expr: Expr) -> Expr:
-        return expr
-
     def vector(self, expr: Expr) -> Expr:
         if self.lanes == 1:
             return self.single(expr)
@@ -129,7 +141,8 @@ class _Vectorizer:
                 stride = index.coefficient(self.name)
                 if stride is None:
                     raise EdgeccError("E900", f"vectorize: the address {index} is not affine in {self.name}")
-                return replace(expr, index=self.base(index), lanes=self.lanes, stride=stride, valid=self.valid)
+                valid = 0 if expr.buffer in self.padded else self.valid
+                return replace(expr, index=self.base(index), lanes=self.lanes, stride=stride, valid=valid)
             case Op(args=args):
                 return replace(expr, args=tuple(self.vector(a) for a in args), lanes=self.lanes)
             case Cast(arg=arg, dtype=dtype):
