@@ -102,6 +102,9 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "the tolerance that the pass states. The message names the pass and the output."),
     ErrorKind("E902", "a pass does not terminate", EXIT_INTERNAL,
               "A rewrite pass still changed the graph after the bound on rounds."),
+    ErrorKind("E903", "a pass failed", EXIT_INTERNAL,
+              "A pass raised an exception that is no error for people: a bug in edgecc or in a plug-in pass. "
+              "The message names the pass, the node it was at, and the passes before it."),
 )
 
 

@@ -7,6 +7,7 @@ All changes go through methods that keep the use lists true.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Value:
         layout: the order of its axes in memory.
     """
 
-    __slots__ = ("_uses", "constant", "layout", "name", "producer", "result_index", "type")
+    __slots__ = ("_digest", "_uses", "constant", "layout", "name", "producer", "result_index", "type")
 
     def __init__(self, tensor_type: TensorType, name: str, *, producer: Node | None = None,
                  result_index: int = 0, constant: Array | None = None) -> None:
@@ -48,6 +49,18 @@ class Value:
         self.constant = constant
         self.layout = Layout.row_major(tensor_type.rank)
         self._uses: dict[tuple[int, int], Use] = {}
+        self._digest: bytes | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """A 16-byte BLAKE2b digest of a constant's type and bytes, computed once; empty for other values."""
+        if self.constant is None:
+            return b""
+        if self._digest is None:
+            state = hashlib.blake2b(str(self.type).encode(), digest_size=16)
+            state.update(np.ascontiguousarray(self.constant).reshape(-1).view(np.uint8).data)
+            self._digest = state.digest()
+        return self._digest
 
     @property
     def uses(self) -> tuple[Use, ...]:
@@ -73,13 +86,17 @@ class Node:
         loc: names of the nodes of the user's model this node stands for.
     """
 
-    __slots__ = ("inputs", "loc", "op", "outputs")
+    __slots__ = ("_graph", "_next", "_previous", "inputs", "loc", "op", "outputs")
 
     def __init__(self, op: Op, inputs: tuple[Value | None, ...], loc: tuple[str, ...]) -> None:
         self.op = op
         self.inputs = inputs
         self.outputs: tuple[Value, ...] = ()
         self.loc = loc
+        # The graph keeps its nodes as a doubly linked list through these; only Graph writes them.
+        self._graph: Graph | None = None
+        self._previous: Node | None = None
+        self._next: Node | None = None
 
     @property
     def output(self) -> Value:
@@ -117,20 +134,28 @@ class Graph:
         self.input_names: list[str] = []
         self.outputs: list[Value] = []
         self.output_names: list[str] = []
-        self._nodes: dict[Node, None] = {}
+        self._first: Node | None = None
+        self._last: Node | None = None
+        self._count = 0
 
     # -- reading ------------------------------------------------------------------------------
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes in order: a snapshot, safe to keep while the graph is edited."""
-        return tuple(self._nodes)
+        return tuple(self._walk())
+
+    def _walk(self) -> Iterator[Node]:
+        node = self._first
+        while node is not None:
+            yield node
+            node = node._next
 
     def __contains__(self, node: Node) -> bool:
-        return node in self._nodes
+        return node._graph is self
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        return self._count
 
     def is_output(self, value: Value) -> bool:
         """Whether the graph returns this value."""
@@ -144,7 +169,7 @@ class Graph:
         """Every value once: inputs, then constants and results in order of appearance, then constant outputs."""
         seen: dict[int, Value] = {id(v): v for v in self.inputs}
         yield from self.inputs
-        for node in self._nodes:
+        for node in self._walk():
             for value in (*(v for v in node.inputs if v is not None), *node.outputs):
                 if id(value) not in seen:
                     seen[id(value)] = value
@@ -161,8 +186,8 @@ class Graph:
     def to_networkx(self) -> nx.DiGraph[Node]:
         """The nodes as a networkx digraph with an edge for each producer-to-user relation."""
         digraph: nx.DiGraph[Node] = nx.DiGraph()
-        digraph.add_nodes_from(self._nodes)
-        for node in self._nodes:
+        digraph.add_nodes_from(self._walk())
+        for node in self._walk():
             for value in node.inputs:
                 if value is not None and value.producer is not None:
                     digraph.add_edge(value.producer, node)
@@ -202,10 +227,10 @@ class Graph:
         Args:
             op: the operator.
             inputs: the operands; trailing absent ones may be left out.
-            before: the node to insert in front of; at the end without it.
+            before: the node to insert in front of (in constant time); at the end without it.
             loc: names of the nodes of the user's model that this node stands for.
             names: name hints of the results.
-        Raises: EdgeccError E110 where the operands do not fit the operator.
+        Raises: EdgeccError E110 where the operands do not fit the operator, E900 where `before` is not in the graph.
         """
         operands = tuple(inputs)
         while operands and operands[-1] is None:
@@ -213,6 +238,8 @@ class Graph:
         problem = op.arity_error(len(operands))
         if problem is not None:
             raise op.fail(problem)
+        if before is not None and before not in self:
+            raise EdgeccError("E900", f"cannot insert before {before!r}: it is not in the graph")
         node = Node(op, operands, tuple(dict.fromkeys(loc)))
         types = op.infer(node.input_types)
         hints = list(names) if names is not None else [op.name] * len(types)
@@ -221,16 +248,36 @@ class Graph:
         for index, value in enumerate(operands):
             if value is not None:
                 value._uses[(id(node), index)] = Use(node, index)
-        if before is None:
-            self._nodes[node] = None
-        else:
-            self._insert(node, before)
+        self._link(node, before)
         return node
 
-    def _insert(self, node: Node, before: Node) -> None:
-        if before not in self._nodes:
-            raise EdgeccError("E900", f"cannot insert before {before!r}: it is not in the graph")
-        self._nodes = {n: None for old in self._nodes for n in ((node, old) if old is before else (old,))}
+    def _link(self, node: Node, before: Node | None) -> None:
+        """Puts a node in front of `before`, at the end without it. Takes constant time."""
+        previous = self._last if before is None else before._previous
+        node._graph, node._previous, node._next = self, previous, before
+        if previous is None:
+            self._first = node
+        else:
+            previous._next = node
+        if before is None:
+            self._last = node
+        else:
+            before._previous = node
+        self._count += 1
+
+    def _unlink(self, node: Node) -> None:
+        """Takes a node out of the list. Takes constant time."""
+        previous, following = node._previous, node._next
+        if previous is None:
+            self._first = following
+        else:
+            previous._next = following
+        if following is None:
+            self._last = previous
+        else:
+            following._previous = previous
+        node._graph = node._previous = node._next = None
+        self._count -= 1
 
     # -- editing ------------------------------------------------------------------------------
 
@@ -261,33 +308,37 @@ class Graph:
 
         Raises: EdgeccError E900 while a use remains.
         """
+        if node not in self:
+            raise EdgeccError("E900", f"erasing {node!r}, which is not in the graph")
         for value in node.outputs:
             if value.uses or self.is_output(value):
                 raise EdgeccError("E900", f"erasing {node!r} while %{value.name} is still used")
         for index, operand in enumerate(node.inputs):
             if operand is not None:
                 del operand._uses[(id(node), index)]
-        del self._nodes[node]
+        self._unlink(node)
 
     def erase_dead(self, roots: Iterable[Node]) -> None:
         """Erases each of `roots` that has no use left, and then what only it kept alive."""
         pending = list(roots)
         while pending:
             node = pending.pop()
-            if node in self._nodes and not any(v.uses or self.is_output(v) for v in node.outputs):
+            if node in self and not any(v.uses or self.is_output(v) for v in node.outputs):
                 operands = [v.producer for v in node.inputs if v is not None and v.producer is not None]
                 self.erase(node)
                 pending.extend(operands)
 
     def reorder(self, order: Sequence[Node]) -> None:
         """Sets the order of the nodes; `order` must be a permutation of them (the verifier checks that it is topological)."""
-        if len(order) != len(self._nodes) or any(node not in self._nodes for node in order):
+        if len(order) != len(self) or len(set(order)) != len(order) or any(node not in self for node in order):
             raise EdgeccError("E900", "the new order is not a permutation of the nodes")
-        self._nodes = dict.fromkeys(order)
+        for node in order:
+            self._unlink(node)
+            self._link(node, None)
 
     def sort(self) -> None:
         """Restores a topological order, changing as little as possible of the present one."""
-        position = {node: index for index, node in enumerate(self._nodes)}
+        position = {node: index for index, node in enumerate(self._walk())}
         try:
             order = list(nx.lexicographical_topological_sort(self.to_networkx(), key=position.__getitem__))
         except nx.NetworkXUnfeasible:
@@ -303,14 +354,14 @@ class Graph:
             found = mapping.get(id(value))
             if found is None:
                 found = Value(value.type, value.name, constant=value.constant)
-                found.layout = value.layout
+                found.layout, found._digest = value.layout, value._digest
                 mapping[id(value)] = found
             return found
 
         for value, name in zip(self.inputs, self.input_names, strict=True):
             mapping[id(value)] = out.add_input(value.type, name)
             mapping[id(value)].name, mapping[id(value)].layout = value.name, value.layout
-        for node in self._nodes:
+        for node in self._walk():
             clone = Node(node.op, tuple(None if v is None else mapped(v) for v in node.inputs), node.loc)
             for index, operand in enumerate(clone.inputs):
                 if operand is not None:
@@ -319,6 +370,6 @@ class Graph:
             for old, new in zip(node.outputs, clone.outputs, strict=True):
                 new.layout = old.layout
                 mapping[id(old)] = new
-            out._nodes[clone] = None
+            out._link(clone, None)
         out.set_outputs([mapped(v) for v in self.outputs], self.output_names)
         return out

@@ -1,0 +1,300 @@
+"""What a pass is, how it is found by name, and how it says why it did nothing.
+
+A pass is one file in passes/graph: a class with a name, a tolerance, options as dataclass fields and
+one method. Defining the class registers it; importing `edgecc.passes.graph` imports every file of
+that folder, so a new pass touches no other file. docs/writing-a-pass.md walks through one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.graph import Graph, Node
+from edgecc.ir.text import format_node
+
+MAX_ROUNDS = 10  # sweeps of a NodePass over the graph before it is taken not to terminate
+ENTRY_POINTS = "edgecc.passes"  # group of installed packages that bring passes
+
+_TABLE: dict[str, type[Pass]] = {}
+PASSES: Mapping[str, type[Pass]] = types.MappingProxyType(_TABLE)
+"""Every pass defined so far, by name. `load_passes` fills it."""
+
+
+@dataclass(frozen=True)
+class Pass(ABC):  # noqa: B024 - what a pass runs on differs by kind; each kind declares its own abstract method
+    """The base of all passes. The fields of a subclass are its options, the docstring its contract.
+
+    Class variables:
+        name: the name in pipelines and on the command line: a verb and its object, "fuse-conv-bn".
+            A class that sets none is an abstract base or a variant and is not registered.
+        requires: names of passes that must stand earlier in the pipeline.
+        place: where the default pipeline runs the pass if its own list does not name it:
+            "after NAME" or "before NAME", or "" to run only when asked for.
+    """
+
+    name: ClassVar[str] = ""
+    requires: ClassVar[tuple[str, ...]] = ()
+    place: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        name = cls.__dict__.get("name", "")
+        if not name:
+            return
+        other = _TABLE.get(name)
+        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"two passes are called {name!r}: {other.__qualname__} in {other.__module__} "
+                            f"and {cls.__qualname__} in {cls.__module__}")
+        _TABLE[name] = cls
+
+    def decline(self, node: Node, reason: str) -> Literal[False]:
+        """Records why the pass leaves `node` alone, for `collect_declines`. Always returns False."""
+        found = _DECLINES.get()
+        if found is not None:
+            found.setdefault(Decline(self.name, node.op.name, node.loc, node.outputs[0].name, reason))
+        return False
+
+    def __str__(self) -> str:
+        """The pass as `parse_passes` reads it; options that have their default value are left out."""
+        shown = [f"{f.name}={_option_text(getattr(self, f.name))}" for f in dataclasses.fields(self)
+                 if getattr(self, f.name) != f.default]
+        return self.name + (f"{{{','.join(shown)}}}" if shown else "")
+
+
+@dataclass(frozen=True)
+class GraphPass(Pass):
+    """A pass over the Graph IR: takes a valid graph, leaves a valid graph with the same interface.
+
+    Class variables:
+        tolerance: how far results may move, in units of roundoff times magnitude
+            (edgecc/reference/compare.py): 0 where results stay the same bit for bit. State a measured
+            number with its source.
+    """
+
+    tolerance: ClassVar[float] = 0.0
+
+    @abstractmethod
+    def run(self, graph: Graph) -> bool:
+        """Edits the graph in place. Returns whether anything changed, which the pipeline checks."""
+
+
+@dataclass(frozen=True)
+class NodePass(GraphPass):
+    """A pass made of one local rewrite, tried on every node until nothing changes.
+
+    `rewrite` is called in the order of the graph ("forward") or against it ("backward"); nodes that a
+    rewrite adds are visited in the next sweep. A rewrite that looks at producers should go forward:
+    one sweep then follows a chain of any length.
+    """
+
+    order: ClassVar[Literal["forward", "backward"]] = "forward"
+
+    @abstractmethod
+    def rewrite(self, graph: Graph, node: Node) -> bool:
+        """Rewrites around `node`; returns whether it changed anything. May erase any node."""
+
+    def run(self, graph: Graph) -> bool:
+        """Sweeps until nothing changes.
+
+        Raises: EdgeccError E902 if it still changes after MAX_ROUNDS sweeps, E903 where a rewrite fails.
+        """
+        last = ""
+        for sweep in range(MAX_ROUNDS + 1):
+            changed = False
+            nodes = graph.nodes if self.order == "forward" else graph.nodes[::-1]
+            for node in nodes:
+                if node in graph:
+                    try:
+                        if self.rewrite(graph, node):
+                            changed, last = True, node.op.name
+                    except Exception as error:
+                        raise failure(self, error, format_node(node)) from error
+            if not changed:
+                return sweep > 0
+        raise EdgeccError("E902", f"still changes the graph after {MAX_ROUNDS} sweeps, last at a node {last}",
+                          where=f"pass {self.name}")
+
+
+def failure(graph_pass: Pass, error: Exception, node: str = "") -> EdgeccError:
+    """The error that says which pass failed, at which node; keeps the code of an EdgeccError."""
+    where = f"pass {graph_pass.name}"
+    details = [f"at {node}"] if node else []
+    if isinstance(error, EdgeccError):
+        if error.where.startswith(where):
+            return error
+        message = f"{error.where}: {error.message}" if error.where else error.message
+        return EdgeccError(error.code, message, where=where, hint=error.hint, details=[*details, *error.details])
+    return EdgeccError("E903", f"{type(error).__name__}: {error}", where=where, details=details)
+
+
+# -- declines -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decline:
+    """Why a pass left a node alone: the pass, the node's operator, its source names, its first result, the reason."""
+
+    pass_name: str
+    op: str
+    loc: tuple[str, ...]
+    result: str
+    reason: str
+
+    def __str__(self) -> str:
+        place = ", ".join(self.loc) or f"%{self.result}"
+        return f"{self.pass_name}: {self.op} {place}: {self.reason}"
+
+
+_DECLINES: ContextVar[dict[Decline, None] | None] = ContextVar("declines", default=None)
+
+
+@contextmanager
+def collect_declines() -> Iterator[Mapping[Decline, None]]:
+    """Within this context, passes record why they did nothing; yields the records, each once, in order."""
+    found: dict[Decline, None] = {}
+    token = _DECLINES.set(found)
+    try:
+        yield found
+    finally:
+        _DECLINES.reset(token)
+
+
+# -- the registry -------------------------------------------------------------------------------
+
+
+def load_passes() -> Mapping[str, type[Pass]]:
+    """Imports the built-in graph passes and those of installed packages; returns all passes by name.
+
+    A package brings passes with an entry point of the group "edgecc.passes" whose value is a module.
+    Raises: EdgeccError E004 naming the entry point that cannot be imported.
+    """
+    importlib.import_module("edgecc.passes.graph")
+    for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda e: (e.name, e.value)):
+        try:
+            entry.load()
+        except Exception as error:
+            raise EdgeccError("E004", f"the passes of the installed package {entry.name} ({entry.value}) cannot be "
+                                      f"loaded: {type(error).__name__}: {error}") from error
+    return PASSES
+
+
+def create_pass(name: str, options: Mapping[str, str] | None = None) -> GraphPass:
+    """Builds a graph pass from its name and its options as text.
+
+    Raises: EdgeccError E004 for an unknown name or option or an ill-typed value, with the nearest name.
+    """
+    cls = load_passes().get(name)
+    if cls is None or not issubclass(cls, GraphPass):
+        known = [n for n, c in PASSES.items() if issubclass(c, GraphPass)]
+        raise EdgeccError("E004", f"there is no graph pass {name!r}", hint=_nearest(name, known) or "see `edgecc passes`")
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    hints = typing.get_type_hints(cls)
+    values: dict[str, object] = {}
+    for key, text in (options or {}).items():
+        option = key.replace("-", "_")
+        if option not in fields:
+            raise EdgeccError("E004", f"pass {name} has no option {key!r}",
+                              hint=_nearest(option, list(fields)) or f"its options: {', '.join(fields) or 'none'}")
+        try:
+            values[option] = _option_value(text, hints[option])
+        except ValueError as error:
+            raise EdgeccError("E004", f"option {key} of pass {name}: {error}") from None
+    return cls(**values)
+
+
+def parse_passes(spec: str) -> tuple[GraphPass, ...]:
+    """Reads a pipeline such as `eliminate,fold-constants{limit=1024} fuse-conv-bn`.
+
+    Names are separated by commas or spaces; options stand in braces, `name=value` separated by commas.
+    Raises: EdgeccError E004.
+    """
+    passes: list[GraphPass] = []
+    rest = spec.strip()
+    while rest:
+        end = next((i for i, c in enumerate(rest) if c in ",{} \t\n"), len(rest))
+        name, rest = rest[:end], rest[end:].lstrip()
+        if not name:
+            raise EdgeccError("E004", f"a pass name was expected before {rest[:20]!r}",
+                              hint="the syntax is name{option=value,option=value},name")
+        options: dict[str, str] = {}
+        if rest.startswith("{"):
+            body, closed, rest = rest[1:].partition("}")
+            if not closed:
+                raise EdgeccError("E004", f"the options of pass {name} are not closed by '}}'")
+            for item in filter(None, (part.strip() for part in body.split(","))):
+                key, equals, value = item.partition("=")
+                if not equals:
+                    raise EdgeccError("E004", f"option {item!r} of pass {name} has no value; write {item}=VALUE")
+                options[key.strip()] = value.strip()
+        passes.append(create_pass(name, options))
+        rest = rest.lstrip().removeprefix(",").lstrip()
+    return tuple(passes)
+
+
+def check_requirements(passes: Sequence[Pass]) -> None:
+    """Checks that what each pass requires stands before it. Raises: EdgeccError E004."""
+    seen: set[str] = set()
+    for one in passes:
+        missing = [name for name in one.requires if name not in seen]
+        if missing:
+            raise EdgeccError("E004", f"pass {one.name} needs {', '.join(missing)} before it in the pipeline")
+        seen.add(one.name)
+
+
+def options_of(cls: type[Pass]) -> tuple[tuple[str, str, str], ...]:
+    """The options of a pass as (name, type, default), for listings."""
+    hints = typing.get_type_hints(cls)
+    return tuple((f.name, _type_name(hints[f.name]), "" if f.default is dataclasses.MISSING else _option_text(f.default))
+                 for f in dataclasses.fields(cls) if f.init)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _option_text(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return "x".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+
+
+def _option_value(text: str, hint: Any) -> object:
+    """`text` as a value of the type `hint`. Raises ValueError with a sentence."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if text == "none" and type(None) in args:
+            return None
+        return _option_value(text, next(a for a in args if a is not type(None)))
+    if origin is Literal:
+        if text not in args:
+            raise ValueError(f"{text!r} is not one of {', '.join(args)}")
+        return text
+    if origin is tuple:
+        return tuple(_option_value(part, args[0]) for part in text.split("x"))
+    if hint is bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"{text!r} is neither true nor false")
+        return text == "true"
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not {'an integer' if hint is int else 'a number'}") from None
+    return text
