@@ -1,0 +1,100 @@
+"""From scalar expressions (edgecc/ir/scalar.py) to Loop IR expressions, at any number of lanes.
+
+Half-precision floats are stored, not computed with: values of type f16 and bf16 are widened to f32
+where they enter, all primitives work in f32, and the result is rounded once where it leaves, which
+is also what the reference does. An explicit `Convert` to such a type rounds on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, children
+from edgecc.ir.types import DType
+from edgecc.loop.builder import Builder, cast, number, repeat
+from edgecc.loop.ir import Cast, Const, Expr, Op, Ref
+
+
+def compute_type(dtype: DType) -> DType:
+    """The type in which values of `dtype` are computed with: f32 for the short floats, else itself."""
+    return DType.F32 if dtype in (DType.F16, DType.BF16) else dtype
+
+
+def lower_scalar(expr: ScalarExpr, operands: Sequence[Expr], lanes: int = 1, builder: Builder | None = None) -> Expr:
+    """`expr` over `operands` (`Arg(i)` is `operands[i]`) as a Loop IR expression of type `expr.dtype`.
+
+    Operands have the type of their `Arg`, or its `compute_type`; scalars among them are repeated.
+    With a `builder`, whatever is used more than once is bound to a local first, so fused chains such
+    as x*sigmoid(x) stay linear in size; without one such parts are repeated in the expression.
+    """
+    return _Lowering(expr, operands, lanes, builder).result()
+
+
+class _Lowering:
+    """Lowers one expression. Equal subtrees are one item (hash consing), each with its number of uses."""
+
+    def __init__(self, expr: ScalarExpr, operands: Sequence[Expr], lanes: int, builder: Builder | None) -> None:
+        self._operands = operands
+        self._lanes = lanes
+        self._builder = builder
+        self._keys: dict[tuple[object, ...], int] = {}
+        self._items: list[ScalarExpr] = []
+        self._operands_of: list[tuple[int, ...]] = []
+        self._by_identity: dict[int, int] = {}
+        self._dtype = expr.dtype
+        self._root = self._intern(expr)
+        self._uses = [0] * len(self._items)
+        for own in self._operands_of:
+            for item in own:
+                self._uses[item] += 1
+
+    def _intern(self, expr: ScalarExpr) -> int:
+        known = self._by_identity.get(id(expr))
+        if known is not None:
+            return known
+        below = tuple(self._intern(child) for child in children(expr))
+        key: tuple[object, ...]
+        match expr:
+            case Arg(index=index, dtype=dtype):
+                key = ("arg", index, dtype)
+            case Literal(value=value, dtype=dtype):
+                key = ("literal", repr(value), dtype)
+            case Apply(op=op, dtype=dtype):
+                key = (op, dtype, below)
+            case Convert(dtype=dtype):
+                key = ("convert", dtype, below)
+        item = self._keys.get(key)
+        if item is None:
+            item = self._keys[key] = len(self._items)
+            self._items.append(expr)
+            self._operands_of.append(below)
+        self._by_identity[id(expr)] = item
+        return item
+
+    def result(self) -> Expr:
+        """Items are numbered operands first, so one sweep lowers them all."""
+        lowered: list[Expr] = []
+        for item, expr in enumerate(self._items):
+            value = self._lower(expr, [lowered[i] for i in self._operands_of[item]])
+            if self._builder is not None and self._uses[item] > 1 and not isinstance(value, Ref | Const):
+                value = self._builder.let("t", value)
+            lowered.append(value)
+        value = lowered[self._root]
+        if isinstance(value, Cast) and value.arg.dtype is self._dtype and value.dtype is compute_type(self._dtype):
+            return repeat(value.arg, self._lanes)  # widened and not used: nothing was rounded in between
+        return repeat(cast(value, self._dtype), self._lanes)
+
+    def _lower(self, expr: ScalarExpr, below: list[Expr]) -> Expr:
+        match expr:
+            case Arg(index=index, dtype=dtype):
+                operand = self._operands[index]
+                if operand.dtype not in (dtype, compute_type(dtype)):
+                    raise ValueError(f"operand {index} has type {operand.dtype.value}, not {dtype.value}")
+                return repeat(cast(operand, compute_type(dtype)), self._lanes)
+            case Literal(value=value, dtype=dtype):
+                return number(value, compute_type(dtype), self._lanes)
+            case Convert(dtype=dtype):
+                rounded = below[0] if expr.arg.dtype is dtype else cast(below[0], dtype)
+                return cast(rounded, compute_type(dtype))
+            case Apply(op=op, dtype=dtype):
+                return Op(op, tuple(below), compute_type(dtype), self._lanes)

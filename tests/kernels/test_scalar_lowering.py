@@ -1,0 +1,82 @@
+"""Scalar expressions as Loop IR: types, lanes, sharing."""
+
+import pytest
+
+from edgecc.ir.scalar import Arg, Convert, Literal, apply, literal
+from edgecc.ir.types import DType
+from edgecc.kernels.scalar_lowering import lower_scalar
+from edgecc.loop.builder import Builder, number
+from edgecc.loop.index import const
+from edgecc.loop.ir import Broadcast, Cast, Const, Let, Load, Op, Ref, subexpressions
+
+F32, F16, I64, BOOL = DType.F32, DType.F16, DType.I64, DType.BOOL
+
+
+def load(dtype=F32, lanes=1, name="x"):
+    return Load(name, const(0), dtype, lanes)
+
+
+def test_lowers_primitives_and_repeats_scalars():
+    expr = apply("add", apply("mul", Arg(0, F32), Arg(1, F32)), literal(2, F32))
+    got = lower_scalar(expr, [load(lanes=4), load(name="y")], 4)
+    product = Op("mul", (load(lanes=4), Broadcast(load(name="y"), 4)), F32, 4)
+    assert got == Op("add", (product, Const(2.0, F32, 4)), F32, 4)
+
+
+def test_comparisons_give_bool_vectors():
+    expr = apply("select", apply("lt", Arg(0, F32), literal(0, F32)), literal(0, F32), Arg(0, F32))
+    got = lower_scalar(expr, [load(lanes=8)], 8)
+    assert (got.dtype, got.lanes) == (F32, 8)
+    assert (got.args[0].dtype, got.args[0].lanes) == (BOOL, 8)
+
+
+def test_an_expression_without_operands_has_the_lanes_asked_for():
+    assert lower_scalar(Literal(3.0, F32), [], 4) == Const(3.0, F32, 4)
+
+
+def test_half_precision_is_computed_in_single():
+    expr = apply("exp", apply("add", Arg(0, F16), literal(1, F16)))
+    got = lower_scalar(expr, [load(F16, 4)], 4)
+    assert isinstance(got, Cast) and got.dtype is F16
+    assert all(e.dtype is F32 for e in subexpressions(got.arg) if isinstance(e, Op))
+    # a value that is only moved is not converted back and forth
+    assert lower_scalar(Arg(0, F16), [load(F16)]) == load(F16)
+    assert lower_scalar(Convert(Arg(0, F16), F32), [load(F16)]) == Cast(load(F16), F32)
+
+
+def test_an_explicit_rounding_stays():
+    got = lower_scalar(Convert(Convert(Arg(0, F32), F16), F32), [load()])
+    assert got == Cast(Cast(load(), F16), F32)
+
+
+def test_wider_operands_are_accepted_for_half_precision():
+    assert lower_scalar(apply("neg", Arg(0, F16)), [load(F32)]) == Cast(Op("neg", (load(F32),), F32), F16)
+    with pytest.raises(ValueError, match="operand 0"):
+        lower_scalar(Arg(0, F32), [load(I64)])
+
+
+def test_a_builder_shares_equal_parts():
+    expr = Arg(0, F32)
+    for _ in range(40):  # 2^40 nodes as a tree
+        expr = apply("mul", expr, apply("sigmoid", expr))
+    b = Builder("f")
+    lower_scalar(expr, [load()], builder=b)
+    body = b.function().body
+    assert len(body) == 40 and all(isinstance(s, Let) for s in body)
+
+
+def test_equal_parts_are_found_although_they_are_different_objects():
+    def part():
+        return apply("exp", Arg(0, F32))
+
+    b = Builder("f")
+    got = lower_scalar(apply("add", part(), part()), [Ref("r", F32)], builder=b)
+    assert len(b.function().body) == 1
+    assert got.args[0] == got.args[1] == Ref("t", F32)
+
+
+def test_used_constants_are_not_bound():
+    b = Builder("f")
+    two = literal(2, I64)
+    lower_scalar(apply("mul", apply("add", Arg(0, I64), two), two), [number(1, I64)], builder=b)
+    assert b.function().body == ()
