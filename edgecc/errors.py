@@ -105,6 +105,9 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
     ErrorKind("E903", "a pass failed", EXIT_INTERNAL,
               "A pass raised an exception that is no error for people: a bug in edgecc or in a plug-in pass. "
               "The message names the pass, the node it was at, and the passes before it."),
+    ErrorKind("E904", "invalid loop program", EXIT_INTERNAL,
+              "A loop program breaks a rule of the Loop IR, or reads or writes outside a buffer or reads what was never "
+              "written while it is interpreted. A kernel or a loop pass is wrong: this is a bug in edgecc."),
 )
 
 

@@ -1,0 +1,467 @@
+"""The interpreter of the Loop IR: slow, exact, and suspicious.
+
+It decides what a loop program means. Every operation rounds to its type, `fma` rounds once,
+transcendental functions are computed in float64 and rounded; integers wrap. Both arms of `select`
+are evaluated, so loads inside them must be in bounds. The iterations of parallel loops run from last
+to first, to bring dependencies between them to light. Each access is checked: outside its buffer,
+or of an element of an output or a workspace that nothing has written yet, it is an error that names
+the buffer, the index and the statement.
+
+A function is translated to Python source once and run on numpy scalars (one lane) and arrays (more).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.scalar import PRIMITIVES, convert_array
+from edgecc.ir.types import Array, DType
+from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
+from edgecc.loop.ir import (
+    Assign,
+    Barrier,
+    Bitcast,
+    Body,
+    Broadcast,
+    Buffer,
+    Cast,
+    Comment,
+    Const,
+    Declare,
+    Expr,
+    For,
+    FromIndex,
+    Function,
+    Horizontal,
+    If,
+    Lane,
+    Let,
+    Load,
+    Op,
+    Ref,
+    Stmt,
+    Store,
+)
+from edgecc.loop.module import ArenaBytes, Call, InputBytes, Module, OutputBytes
+from edgecc.loop.text import statement_text
+
+_GARBAGE = 0xA5  # memory that nothing has written; far from zero in every type
+
+
+def run_function(function: Function, buffers: Mapping[str, Array]) -> None:
+    """Runs a function on one-dimensional arrays, one for each of its buffers, in place.
+
+    An output that shares memory with an input counts as written from the start.
+    Raises: EdgeccError E904 for an access outside a buffer, a read of what was never written, arrays
+    that do not fit the buffers, or an undefined local.
+    """
+    missing = [b.name for b in function.buffers if b.name not in buffers]
+    if missing:
+        raise EdgeccError("E904", f"{function.name}: no array for {', '.join(missing)}")
+    CompiledFunction(function).run([buffers[b.name] for b in function.buffers])
+
+
+def run_module(module: Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Runs a whole network on row-major inputs; returns its outputs by name.
+
+    Reads of arena bytes that no call has written are errors, as in `run_function`.
+    Raises: EdgeccError E005 where `inputs` do not fit; E904 as `run_function` does, and where an argument
+    lies outside its memory or is less aligned than the function's buffer promises.
+    """
+    memory = _Memory(module, inputs)
+    compiled = {f.name: CompiledFunction(f) for f in module.functions}
+    for step, call in enumerate(module.calls):
+        function = compiled[call.function]
+        arrays, masks = [], []
+        for buffer, argument in zip(function.function.buffers, call.arguments, strict=True):
+            data, mask = memory.view(buffer, argument, f"call {step} of {call.function}")
+            arrays.append(data)
+            masks.append(mask)
+        function.run(arrays, masks)
+    return memory.outputs()
+
+
+# -- memory -----------------------------------------------------------------------------------
+
+
+class _Memory:
+    """The bytes a network runs in, each with a flag that tells whether it was written."""
+
+    def __init__(self, module: Module, inputs: Mapping[str, Array]) -> None:
+        self.module = module
+        self.input_bytes = [self._input(i.name, i.type.dtype, i.type.dims, inputs) for i in module.inputs]
+        self.output_bytes = [np.full(o.type.size_bytes, _GARBAGE, np.uint8) for o in module.outputs]
+        self.arena = np.full(module.arena_bytes, _GARBAGE, np.uint8)
+        self.weights = np.zeros(module.weights_bytes, np.uint8)
+        for constant in module.constants:
+            raw = np.frombuffer(constant.data.tobytes(), np.uint8)
+            self.weights[constant.offset:constant.offset + raw.size] = raw
+        self.weights.setflags(write=False)
+        self.output_masks = [np.zeros(b.size, np.bool_) for b in self.output_bytes]
+        self.arena_mask = np.zeros(module.arena_bytes, np.bool_)
+
+    @staticmethod
+    def _input(name: str, dtype: DType, dims: tuple[int, ...], inputs: Mapping[str, Array]) -> Array:
+        array = inputs.get(name)
+        if array is None or array.dtype != dtype.numpy or array.shape != dims:
+            got = "is missing" if array is None else f"is {array.dtype}{list(array.shape)}"
+            raise EdgeccError("E005", f"input {name} {got}, the network wants {dtype.value}{list(dims)}")
+        raw = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+        return raw
+
+    def view(self, buffer: Buffer, argument: object, where: str) -> tuple[Array, Array | None]:
+        """The elements of one argument and their flags (None: everything is written)."""
+        mask: Array | None = None
+        guaranteed = buffer.align
+        match argument:
+            case InputBytes(index=index, offset=offset):
+                data, guaranteed = self.input_bytes[index], buffer.dtype.size
+            case OutputBytes(index=index, offset=offset):
+                data, mask, guaranteed = self.output_bytes[index], self.output_masks[index], buffer.dtype.size
+            case ArenaBytes(offset=offset):
+                data, mask, guaranteed = self.arena, self.arena_mask, self.module.arena_align
+            case _:
+                data, offset = self.weights, argument.offset  # type: ignore[attr-defined]
+        size = buffer.dtype.size
+        end = offset + buffer.elements * size
+        if offset < 0 or end > data.size:
+            raise EdgeccError("E904", f"{buffer.name} takes bytes {offset}..{end} of {data.size} of {argument}", where=where)
+        if offset % buffer.align or guaranteed < buffer.align:
+            raise EdgeccError("E904", f"{buffer.name} must be aligned to {buffer.align} bytes, got {argument}", where=where)
+        flags = None if mask is None else mask[offset:end:size]
+        return data[offset:end].view(buffer.dtype.numpy), flags
+
+    def outputs(self) -> dict[str, Array]:
+        """The network's outputs; an element that was never written is an error."""
+        out: dict[str, Array] = {}
+        for item, data, mask in zip(self.module.outputs, self.output_bytes, self.output_masks, strict=True):
+            missing = np.flatnonzero(~mask[::item.type.dtype.size])
+            if missing.size:
+                raise EdgeccError("E904", f"element {int(missing[0])} of output {item.name} was never written")
+            out[item.name] = data.view(item.type.dtype.numpy).reshape(item.type.dims)
+        return out
+
+
+def call_text(call: Call) -> str:
+    """One line that shows a call, for messages and dumps."""
+    return f"{call.function}({', '.join(map(str, call.arguments))})  # {', '.join(call.loc)}"
+
+
+# -- functions --------------------------------------------------------------------------------
+
+
+class CompiledFunction:
+    """A function translated to Python, to be run any number of times."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        writer = _Writer(function)
+        namespace: dict[str, Any] = writer.namespace
+        exec(compile(writer.source, f"<loop program {function.name}>", "exec"), namespace)
+        self._entry: Callable[..., None] = namespace["run"]
+
+    def run(self, arrays: list[Array], masks: list[Array | None] | None = None) -> None:
+        """Runs on one array for each buffer; `masks` tell which elements are written, and are updated.
+
+        Without masks inputs are taken as written, outputs and workspaces as not (unless they share
+        memory with an input). With masks workspaces and results start as not written all the same.
+        Raises: EdgeccError E904.
+        """
+        buffers = self.function.buffers
+        if len(arrays) != len(buffers):
+            raise EdgeccError("E904", f"{self.function.name} wants {len(buffers)} buffers, got {len(arrays)}")
+        for buffer, array in zip(buffers, arrays, strict=True):
+            if array.ndim != 1 or array.dtype != buffer.dtype.numpy or array.size < buffer.elements:
+                raise EdgeccError("E904", f"{self.function.name}: {buffer.name} is {buffer.dtype.value}"
+                                          f"[{buffer.elements}], got {array.dtype}{list(array.shape)}")
+        given = masks if masks is not None else [None] * len(buffers)
+        local: list[Array | None] = []
+        for position, (buffer, array) in enumerate(zip(buffers, arrays, strict=True)):
+            if buffer.role == "input":
+                local.append(given[position])
+                continue
+            shared = any(other.role == "input" and np.shares_memory(array, arrays[k])
+                         for k, other in enumerate(buffers) if other.aliased and buffer.aliased)
+            local.append(np.full(array.size, shared))
+        with np.errstate(all="ignore"):
+            self._entry(arrays, local)
+        for mask, written, buffer in zip(given, local, buffers, strict=True):
+            if mask is not None and written is not None and buffer.role != "input":
+                np.logical_or(mask, written[:mask.size], out=mask)
+
+
+class _Writer:
+    """Writes the Python source of one function. Names of locals and loop variables get prefixes."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.namespace: dict[str, Any] = {"loader": _loader, "storer": _storer, "trunc": int}
+        self.lines = ["def run(arrays, masks):"]
+        self.statement: Stmt | None = None
+        self.texts: dict[int, str] = {}
+        self.defined: set[str] = set()
+        self.buffers = {b.name: b for b in function.buffers}
+        self.namespace["texts"] = self.texts
+        for position, buffer in enumerate(function.buffers):
+            arguments = f"arrays[{position}], masks[{position}], {buffer.elements}, {buffer.name!r}, texts"
+            self.lines += [f"    load_{buffer.name} = loader({arguments})",
+                           f"    store_{buffer.name} = storer({arguments})"]
+        self._body(function.body, 1)
+        self.source = "\n".join(self.lines) + "\n"
+
+    def _body(self, body: Body, depth: int) -> None:
+        pad = "    " * depth
+        before = len(self.lines)
+        for stmt in body:
+            self.statement = stmt
+            match stmt:
+                case For(var=var, start=start, stop=stop, step=step, kind=kind, body=nested):
+                    loop = f"range({self.index(start)}, {self.index(stop)}, {step})"
+                    if kind == "parallel":
+                        loop = f"reversed({loop})"
+                    self.lines.append(f"{pad}for i_{var} in {loop}:")
+                    self._body(nested, depth + 1)
+                case Let(name=name, value=value) | Declare(name=name, value=value):
+                    self.lines.append(f"{pad}r_{name} = {self.expr(value)}")
+                    self.defined.add(name)
+                case Assign(name=name, value=value):
+                    self._known(name)
+                    self.lines.append(f"{pad}r_{name} = {self.expr(value)}")
+                case Store(buffer=buffer, index=index, value=value, stride=stride, valid=valid):
+                    self._buffer(buffer, value.dtype)
+                    self.lines.append(f"{pad}store_{buffer}({self.index(index)}, {value.lanes}, {stride}, {valid}, "
+                                      f"{self.expr(value)}, {self._text()})")
+                case If(condition=condition, then=then, orelse=orelse):
+                    self.lines.append(f"{pad}if {self.expr(condition)}:")
+                    self._body(then, depth + 1)
+                    if orelse:
+                        self.lines.append(f"{pad}else:")
+                        self._body(orelse, depth + 1)
+                case Barrier() | Comment():
+                    pass
+        if len(self.lines) == before:
+            self.lines.append(f"{pad}pass")
+
+    def _text(self) -> int:
+        """The number under which the present statement can be shown."""
+        number = id(self.statement)
+        if number not in self.texts and self.statement is not None:
+            self.texts[number] = statement_text(self.statement)
+        return number
+
+    def _known(self, name: str) -> None:
+        if name not in self.defined:
+            raise EdgeccError("E904", f"{self.function.name} uses {name} before it is defined")
+
+    def _buffer(self, name: str, dtype: DType) -> None:
+        buffer = self.buffers.get(name)
+        if buffer is None or buffer.dtype is not dtype:
+            has = "has no such buffer" if buffer is None else f"has it as {buffer.dtype.value}"
+            raise EdgeccError("E904", f"{name} is accessed as {dtype.value}, {self.function.name} {has}")
+
+    def _constant(self, value: object) -> str:
+        name = f"k{len(self.namespace)}"
+        self.namespace[name] = value
+        return name
+
+    def index(self, index: Index) -> str:
+        """The index as a Python expression on ints."""
+        parts = [str(index.const)] if index.const or not index.terms else []
+        for atom, coefficient in index.terms:
+            match atom:
+                case LoopVar(name=name):
+                    text = f"i_{name}"
+                case IndexOp(op="floordiv", args=(a, b)):
+                    text = f"(({self.index(a)}) // {b.const})"
+                case IndexOp(op="mod", args=(a, b)):
+                    text = f"(({self.index(a)}) % {b.const})"
+                case IndexOp(op=op, args=(a, b)) if op in ("min", "max"):
+                    text = f"{op}({self.index(a)}, {self.index(b)})"
+                case IndexOf(expr=expr):
+                    text = f"trunc({self.expr(expr)})"
+                case _:
+                    raise EdgeccError("E904", f"{self.function.name}: no index operation {atom}")
+            parts.append(text if coefficient == 1 else f"{coefficient}*{text}")
+        return " + ".join(parts)
+
+    def expr(self, expr: Expr) -> str:
+        """The expression as a Python expression on numpy scalars or arrays."""
+        match expr:
+            case Const(value=value, dtype=dtype, lanes=lanes):
+                scalar = np.asarray(value).astype(dtype.numpy)
+                return self._constant(scalar[()] if lanes == 1 else np.full(lanes, scalar, dtype.numpy))
+            case Ref(name=name):
+                self._known(name)
+                return f"r_{name}"
+            case Load(buffer=buffer, index=index, dtype=dtype, lanes=lanes, stride=stride, valid=valid):
+                self._buffer(buffer, dtype)
+                return f"load_{buffer}({self.index(index)}, {lanes}, {stride}, {valid}, {self._text()})"
+            case Op(op=op, args=args, dtype=dtype):
+                function = self._constant(operation(op, args[-1].dtype, dtype))
+                return f"{function}({', '.join(self.expr(a) for a in args)})"
+            case Cast(arg=arg, dtype=dtype):
+                return f"{self._constant(_caster(dtype))}({self.expr(arg)})"
+            case Bitcast(arg=arg, dtype=dtype):
+                return f"{self.expr(arg)}.view({self._constant(dtype.numpy)})"
+            case Broadcast(arg=arg, lanes=lanes):
+                full, dtype_name = self._constant(np.full), self._constant(arg.dtype.numpy)
+                return f"{full}({lanes}, {self.expr(arg)}, {dtype_name})"
+            case Lane(arg=arg, position=position):
+                return f"{self.expr(arg)}[{position}]"
+            case Horizontal(op=op, arg=arg):
+                return f"{self._constant(_horizontal(operation(op, arg.dtype, arg.dtype)))}({self.expr(arg)})"
+            case FromIndex(index=index, dtype=dtype):
+                return f"{self._constant(_from_int(dtype))}({self.index(index)})"
+
+
+def _outside(name: str, first: int, last: int, elements: int, text: str) -> EdgeccError:
+    place = str(first) if first == last else f"{first}..{last}"
+    return EdgeccError("E904", f"index {place} is outside {name}, which has {elements} elements", where=text)
+
+
+def _loader(array: Array, written: Array | None, elements: int, name: str,
+            texts: Mapping[int, str]) -> Callable[[int, int, int, int, int], Any]:
+    def load(index: int, lanes: int, stride: int, valid: int, text: int) -> Any:
+        count = valid or lanes
+        last = index + (count - 1) * stride
+        if not (0 <= index < elements and 0 <= last < elements):
+            raise _outside(name, index, last, elements, texts[text])
+        if lanes == 1:
+            if written is not None and not written[index]:
+                raise EdgeccError("E904", f"element {index} of {name} is read before it is written", where=texts[text])
+            return array[index]
+        places = np.arange(count) * stride + index
+        if written is not None and not written[places].all():
+            missing = places[~written[places]][0]
+            raise EdgeccError("E904", f"element {missing} of {name} is read before it is written", where=texts[text])
+        if count == lanes:
+            return array[places]
+        out = np.zeros(lanes, array.dtype)
+        out[:count] = array[places]
+        return out
+
+    return load
+
+
+def _storer(array: Array, written: Array | None, elements: int, name: str,
+            texts: Mapping[int, str]) -> Callable[[int, int, int, int, Any, int], None]:
+    def store(index: int, lanes: int, stride: int, valid: int, value: Any, text: int) -> None:
+        count = valid or lanes
+        last = index + (count - 1) * stride
+        if not (0 <= index < elements and 0 <= last < elements):
+            raise _outside(name, index, last, elements, texts[text])
+        if lanes == 1:
+            array[index] = value
+            if written is not None:
+                written[index] = True
+            return
+        places = np.arange(count) * stride + index
+        array[places] = value[:count]
+        if written is not None:
+            written[places] = True
+
+    return store
+
+
+# -- arithmetic -------------------------------------------------------------------------------
+
+
+def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
+    """The function that computes primitive `op` on operands of `dtype`: scalars give a scalar of type `result`."""
+    if op == "fma":
+        return _fused(dtype)
+    row = PRIMITIVES.get(op)
+    if row is None:
+        raise EdgeccError("E904", f"no primitive {op!r}")
+    meaning = row.meaning
+    if dtype.is_float and dtype is not DType.F64:
+        inner = meaning
+        # Double rounding is harmless for the basic operations: 53 >= 2 * 24 + 2 bits.
+        if op == "select":
+            def meaning(c: Any, a: Any, b: Any) -> Any:
+                return np.where(c, a, b)
+        elif op not in ("add", "sub", "mul", "div", "neg", "abs", "lt", "le", "eq", "min", "max"):
+            def meaning(*args: Any) -> Any:
+                return inner(*(np.asarray(a, np.float64) for a in args))
+    target = result.numpy
+
+    def run(*args: Any) -> Any:
+        return np.asarray(meaning(*(np.asarray(a) for a in args))).astype(target)[()]
+
+    return run
+
+
+def _fused(dtype: DType) -> Callable[[Any, Any, Any], Any]:
+    """a*b+c rounded once.
+
+    The product of two floats of up to 24 bits is exact in float64. The sum is rounded to odd: its error
+    term (Knuth's two-sum) tells whether and which way the last bit must be forced, so that rounding
+    again to the narrow type is correct (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums").
+    """
+    target = dtype.numpy
+
+    def narrow(a: Any, b: Any, c: Any) -> Any:
+        product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+        addend = np.asarray(c, np.float64)
+        total = product + addend
+        back = total - product
+        error = (product - (total - back)) + (addend - back)
+        bits = total.view(np.int64)
+        inexact = (error != 0) & np.isfinite(total) & (bits & 1 == 0)
+        towards_larger_magnitude = (error > 0) == (total > 0)
+        odd = np.where(inexact, bits + np.where(towards_larger_magnitude, 1, -1), bits)
+        return np.asarray(odd).view(np.float64).astype(target)[()]
+
+    def double(a: Any, b: Any, c: Any) -> Any:
+        out = [_fma_exact(float(x), float(y), float(z))
+               for x, y, z in np.broadcast(np.atleast_1d(a), np.atleast_1d(b), np.atleast_1d(c))]
+        return np.float64(out[0]) if np.ndim(a) == 0 else np.array(out, np.float64)
+
+    def integer(a: Any, b: Any, c: Any) -> Any:
+        return (np.asarray(a) * np.asarray(b) + np.asarray(c)).astype(target)[()]
+
+    if not dtype.is_float:
+        return integer
+    return double if dtype is DType.F64 else narrow
+
+
+def _fma_exact(a: float, b: float, c: float) -> float:
+    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        return a * b + c
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    if exact == 0:
+        return a * b + c  # keeps the sign of zero
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf if exact > 0 else -math.inf
+
+
+def _caster(dtype: DType) -> Callable[[Any], Any]:
+    def cast(value: Any) -> Any:
+        return convert_array(np.asarray(value), dtype)[()]
+
+    return cast
+
+
+def _from_int(dtype: DType) -> Callable[[int], Any]:
+    def make(value: int) -> Any:
+        return np.asarray(value).astype(dtype.numpy)[()]
+
+    return make
+
+
+def _horizontal(combine: Callable[..., Any]) -> Callable[[Any], Any]:
+    def fold(value: Any) -> Any:
+        while len(value) > 1:
+            half = len(value) // 2
+            value = combine(value[:half], value[half:])
+        return value[0]
+
+    return fold

@@ -1,0 +1,481 @@
+"""The textual form of the Loop IR. `parse(to_text(f)) == f` for every function the verifier accepts.
+
+    function scale(x: f32[8] input, y: f32[8] output align 16 aliased) "y = 2x" {
+      parallel for i in 0..8 step 4 {
+        # four at a time
+        let a = x[i, lanes 4]
+        var acc = broadcast(0.0:f32, 4)
+        acc = fma(a, 2.0:f32x4, acc)
+        y[i, stride 1] = acc
+      }
+      if lt(index(i, i64), 3:i64) { barrier } else { }
+    }
+
+Types are written where they are made (buffers, constants, casts); everything else follows. An index
+is a sum such as `3*i + floordiv(j + 1, 4) - 2`; a computed value used as an index stands in brackets.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import NoReturn, TypeVar
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.scalar import PRIMITIVES
+from edgecc.ir.types import DType
+from edgecc.loop.index import Atom, Index, IndexOf, IndexOp, LoopVar
+from edgecc.loop.ir import (
+    Assign,
+    Barrier,
+    Bitcast,
+    Body,
+    Broadcast,
+    Buffer,
+    Cast,
+    Comment,
+    Const,
+    Declare,
+    Expr,
+    For,
+    FromIndex,
+    Function,
+    Horizontal,
+    If,
+    Lane,
+    Let,
+    Load,
+    Op,
+    Ref,
+    Stmt,
+    Store,
+)
+
+_ROLES = ("input", "output", "workspace")
+_INDENT = "  "
+
+# -- printing ---------------------------------------------------------------------------------
+
+
+def to_text(function: Function) -> str:
+    """The function in the form shown in this module's docstring, ending in a newline."""
+    buffers = ", ".join(_buffer_text(b) for b in function.buffers)
+    doc = f' "{_escape(function.doc)}"' if function.doc else ""
+    lines = [f"function {function.name}({buffers}){doc} {{", *_body_lines(function.body, 1), "}"]
+    return "\n".join(lines) + "\n"
+
+
+def index_text(index: Index) -> str:
+    """An index as a sum of its terms."""
+    text = ""
+    for atom, coefficient in index.terms:
+        size = abs(coefficient)
+        part = _atom_text(atom) if size == 1 else f"{size}*{_atom_text(atom)}"
+        text += (" - " if text else "-") + part if coefficient < 0 else (" + " if text else "") + part
+    if not text:
+        return str(index.const)
+    return text if index.const == 0 else f"{text} {'-' if index.const < 0 else '+'} {abs(index.const)}"
+
+
+def _atom_text(atom: Atom) -> str:
+    match atom:
+        case LoopVar(name=name):
+            return name
+        case IndexOp(op=op, args=args):
+            return f"{op}({', '.join(index_text(a) for a in args)})"
+        case IndexOf(expr=expr):
+            return f"[{expr_text(expr)}]"
+
+
+def expr_text(expr: Expr) -> str:
+    """An expression on one line."""
+    match expr:
+        case Const(value=value, dtype=dtype, lanes=lanes):
+            number = str(value).lower() if dtype is DType.BOOL else repr(float(value) if dtype.is_float else int(value))
+            return f"{number}:{_type_text(dtype, lanes)}"
+        case Ref(name=name):
+            return name
+        case Load(buffer=buffer, index=index, lanes=lanes, stride=stride, valid=valid):
+            return _element_text(buffer, index, lanes, stride, valid)
+        case Op(op=op, args=args):
+            return f"{op}({', '.join(expr_text(a) for a in args)})"
+        case Cast(arg=arg, dtype=dtype):
+            return f"cast({expr_text(arg)}, {dtype.value})"
+        case Bitcast(arg=arg, dtype=dtype):
+            return f"bitcast({expr_text(arg)}, {dtype.value})"
+        case Broadcast(arg=arg, lanes=lanes):
+            return f"broadcast({expr_text(arg)}, {lanes})"
+        case Lane(arg=arg, position=position):
+            return f"lane({expr_text(arg)}, {position})"
+        case Horizontal(op=op, arg=arg):
+            return f"horizontal({op}, {expr_text(arg)})"
+        case FromIndex(index=index, dtype=dtype):
+            return f"index({index_text(index)}, {dtype.value})"
+
+
+def statement_text(stmt: Stmt) -> str:
+    """A statement on one line; nested bodies are left out."""
+    match stmt:
+        case For(var=var, start=start, stop=stop, step=step, kind=kind):
+            by = "" if step == 1 else f" step {step}"
+            prefix = "" if kind == "serial" else f"{kind} "
+            return f"{prefix}for {var} in {index_text(start)}..{index_text(stop)}{by} {{"
+        case Let(name=name, value=value):
+            return f"let {name} = {expr_text(value)}"
+        case Declare(name=name, value=value):
+            return f"var {name} = {expr_text(value)}"
+        case Assign(name=name, value=value):
+            return f"{name} = {expr_text(value)}"
+        case Store(buffer=buffer, index=index, value=value, stride=stride, valid=valid):
+            return f"{_element_text(buffer, index, 1, stride, valid)} = {expr_text(value)}"
+        case If(condition=condition):
+            return f"if {expr_text(condition)} {{"
+        case Barrier():
+            return "barrier"
+        case Comment(text=text):
+            return f"# {_escape(text)}"
+
+
+def _body_lines(body: Body, depth: int) -> Iterator[str]:
+    pad = _INDENT * depth
+    for stmt in body:
+        yield pad + statement_text(stmt)
+        match stmt:
+            case For(body=nested):
+                yield from _body_lines(nested, depth + 1)
+                yield pad + "}"
+            case If(then=then, orelse=orelse):
+                yield from _body_lines(then, depth + 1)
+                if orelse:
+                    yield pad + "} else {"
+                    yield from _body_lines(orelse, depth + 1)
+                yield pad + "}"
+
+
+def _buffer_text(buffer: Buffer) -> str:
+    align = "" if buffer.align == Buffer.__dataclass_fields__["align"].default else f" align {buffer.align}"
+    aliased = " aliased" if buffer.aliased else ""
+    return f"{buffer.name}: {buffer.dtype.value}[{buffer.elements}] {buffer.role}{align}{aliased}"
+
+
+def _element_text(buffer: str, index: Index, lanes: int, stride: int, valid: int) -> str:
+    options = (("lanes", lanes, 1), ("stride", stride, 1), ("valid", valid, 0))
+    extra = "".join(f", {word} {value}" for word, value, default in options if value != default)
+    return f"{buffer}[{index_text(index)}{extra}]"
+
+
+def _type_text(dtype: DType, lanes: int) -> str:
+    return dtype.value if lanes == 1 else f"{dtype.value}x{lanes}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], text)
+
+
+# -- parsing ----------------------------------------------------------------------------------
+
+_TOKEN = re.compile(r"""
+    (?P<space>[ \t\r]+) | (?P<newline>\n)
+  | (?P<comment>\#[^\n]*)
+  | (?P<string>"(?:[^"\\\n]|\\.)*")
+  | (?P<number>-?(?:inf|nan)(?=:[a-z]) | (?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))
+  | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
+  | (?P<punct>\.\.|[-+*:\[\](){},=])
+""", re.VERBOSE)
+
+Item = TypeVar("Item")
+
+
+class _Token:
+    __slots__ = ("column", "kind", "line", "text")
+
+    def __init__(self, kind: str, text: str, line: int, column: int) -> None:
+        self.kind, self.text, self.line, self.column = kind, text, line, column
+
+
+def _tokens(text: str) -> list[_Token]:
+    out: list[_Token] = []
+    position, line, start = 0, 1, 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise EdgeccError("E111", f"unexpected character {text[position]!r}",
+                              where=f"line {line}, column {position - start + 1}")
+        kind = match.lastgroup or ""
+        if kind not in ("space", "newline"):
+            out.append(_Token(kind, match[0], line, position - start + 1))
+        position = match.end()
+        if kind == "newline":
+            line, start = line + 1, position
+    out.append(_Token("end", "end of text", line, position - start + 1))
+    return out
+
+
+def parse(text: str) -> Function:
+    """Reads one function.
+
+    Raises: EdgeccError E111 with line and column where the text is malformed or a name is unknown.
+    """
+    parser = _Parser(text)
+    function = parser.function()
+    if parser.peek().kind != "end":
+        parser.fail("the end of the text")
+    return function
+
+
+class _Parser:
+    """Recursive descent over the tokens; `scope` holds the type of every local in sight."""
+
+    def __init__(self, text: str) -> None:
+        self.tokens = _tokens(text)
+        self.position = 0
+        self.buffers: dict[str, Buffer] = {}
+        self.scope: dict[str, tuple[DType, int]] = {}
+
+    # tokens
+
+    def peek(self, ahead: int = 0) -> _Token:
+        return self.tokens[min(self.position + ahead, len(self.tokens) - 1)]
+
+    def fail(self, wanted: str) -> NoReturn:
+        token = self.peek()
+        raise EdgeccError("E111", f"found {token.text!r}, expected {wanted}",
+                          where=f"line {token.line}, column {token.column}")
+
+    def take(self) -> str:
+        self.position += 1
+        return self.tokens[self.position - 1].text
+
+    def accept(self, text: str) -> bool:
+        if self.peek().text != text or self.peek().kind == "string":
+            return False
+        self.position += 1
+        return True
+
+    def expect(self, text: str) -> None:
+        if not self.accept(text):
+            self.fail(repr(text))
+
+    def name(self, what: str = "a name") -> str:
+        if self.peek().kind != "name":
+            self.fail(what)
+        return self.take()
+
+    def integer(self) -> int:
+        sign = -1 if self.accept("-") else 1
+        if self.peek().kind != "number" or not self.peek().text.isdigit():
+            self.fail("an integer")
+        return sign * int(self.take())
+
+    def listed(self, item: Callable[[], Item], close: str) -> tuple[Item, ...]:
+        out: list[Item] = []
+        if self.accept(close):
+            return ()
+        out.append(item())
+        while self.accept(","):
+            out.append(item())
+        self.expect(close)
+        return tuple(out)
+
+    def dtype(self) -> DType:
+        if self.peek().text not in DType._value2member_map_:
+            self.fail("an element type")
+        return DType(self.take())
+
+    # functions and statements
+
+    def function(self) -> Function:
+        self.expect("function")
+        name = self.name()
+        self.expect("(")
+        buffers = self.listed(self.buffer, ")")
+        doc = _unescape(self.take()[1:-1]) if self.peek().kind == "string" else ""
+        return Function(name, buffers, self.block(), doc)
+
+    def buffer(self) -> Buffer:
+        name = self.name("the name of a buffer")
+        self.expect(":")
+        dtype = self.dtype()
+        self.expect("[")
+        elements = self.integer()
+        self.expect("]")
+        if self.peek().text not in _ROLES:
+            self.fail(f"one of {', '.join(_ROLES)}")
+        role = self.take()
+        align = self.integer() if self.accept("align") else 64
+        self.buffers[name] = Buffer(name, dtype, elements, role, align, self.accept("aliased"))
+        return self.buffers[name]
+
+    def block(self) -> Body:
+        self.expect("{")
+        outer = dict(self.scope)
+        out: list[Stmt] = []
+        while not self.accept("}"):
+            out.append(self.statement())
+        self.scope = outer
+        return tuple(out)
+
+    def statement(self) -> Stmt:
+        if self.peek().kind == "comment":
+            return Comment(_unescape(self.take()[1:].removeprefix(" ")))
+        after = self.peek(1).text
+        match self.peek().text:
+            case "barrier" if after != "=":
+                self.take()
+                return Barrier()
+            case "let" | "var" as word if after != "=":
+                self.take()
+                name = self.name()
+                self.expect("=")
+                value = self.expr()
+                self.scope[name] = (value.dtype, value.lanes)
+                return Let(name, value) if word == "let" else Declare(name, value)
+            case "if" if after != "=":
+                self.take()
+                condition, then = self.expr(), self.block()
+                return If(condition, then, self.block() if self.accept("else") else ())
+            case "for" if after != "=":
+                return self.loop("serial")
+        name = self.name("a statement")
+        if self.accept("="):
+            return Assign(name, self.expr())
+        if self.peek().text == "for":
+            return self.loop(name)
+        if not self.accept("["):
+            self.fail("'=', '[' or 'for'")
+        index, options = self.index(), self.options()
+        self.expect("=")
+        return Store(name, index, self.expr(), options["stride"], options["valid"])
+
+    def loop(self, kind: str) -> For:
+        self.expect("for")
+        var = self.name("a loop variable")
+        self.expect("in")
+        start = self.index()
+        self.expect("..")
+        stop = self.index()
+        step = self.integer() if self.accept("step") else 1
+        return For(var, start, stop, self.block(), step, kind)
+
+    def options(self) -> dict[str, int]:
+        """`, lanes N, stride N, valid N` up to the closing bracket."""
+        found = {"lanes": 1, "stride": 1, "valid": 0}
+        while self.accept(","):
+            if self.peek().text not in found:
+                self.fail("lanes, stride or valid")
+            word = self.take()
+            found[word] = self.integer()
+        self.expect("]")
+        return found
+
+    # expressions
+
+    def expr(self) -> Expr:
+        token = self.peek()
+        if token.kind == "number" or token.text in ("-", "true", "false"):
+            return self.constant()
+        name = self.name("an expression")
+        if self.accept("["):
+            buffer = self.buffers.get(name)
+            if buffer is None:
+                self.position -= 2
+                self.fail("the name of a buffer")
+            index, options = self.index(), self.options()
+            return Load(name, index, buffer.dtype, options["lanes"], options["stride"], options["valid"])
+        if self.accept("("):
+            return self.call(name)
+        if name not in self.scope:
+            self.position -= 1
+            self.fail("a local that is in scope")
+        return Ref(name, *self.scope[name])
+
+    def constant(self) -> Const:
+        negative = self.accept("-")
+        text = self.take()
+        self.expect(":")
+        name, _, lanes = self.peek().text.partition("x")
+        if name not in DType._value2member_map_ or not (lanes == "" or lanes.isdigit()):
+            self.fail("a type such as f32 or f32x4")
+        self.take()
+        dtype = DType(name)
+        value: float | int | bool
+        if text.lstrip("-") == "nan":
+            value = math.nan  # this object, so that equal programs stay equal
+        elif dtype is DType.BOOL:
+            value = text == "true"
+        else:
+            value = float(text) if dtype.is_float else int(text)
+        return Const(-value if negative else value, dtype, int(lanes or 1))
+
+    def call(self, name: str) -> Expr:
+        match name:
+            case "cast" | "bitcast":
+                arg = self.expr()
+                self.expect(",")
+                dtype = self.dtype()
+                self.expect(")")
+                return Cast(arg, dtype) if name == "cast" else Bitcast(arg, dtype)
+            case "broadcast" | "lane":
+                arg = self.expr()
+                self.expect(",")
+                number = self.integer()
+                self.expect(")")
+                return Broadcast(arg, number) if name == "broadcast" else Lane(arg, number)
+            case "horizontal":
+                op = self.name("add, max, min or mul")
+                self.expect(",")
+                arg = self.expr()
+                self.expect(")")
+                return Horizontal(op, arg)
+            case "index":
+                index = self.index()
+                self.expect(",")
+                dtype = self.dtype()
+                self.expect(")")
+                return FromIndex(index, dtype)
+        start = self.position - 2
+        row = PRIMITIVES.get(name)
+        arity = 3 if name == "fma" else 0 if row is None else row.arity
+        args = self.listed(self.expr, ")")
+        if arity == 0 or len(args) != arity:
+            self.position = start
+            self.fail(f"{arity} operands of {name}" if arity else f"a primitive, {name!r} is none")
+        boolean = row is not None and row.result == "bool"
+        return Op(name, args, DType.BOOL if boolean else args[-1].dtype, args[-1].lanes)
+
+    # indices
+
+    def index(self) -> Index:
+        terms: list[tuple[Atom, int]] = []
+        constant = 0
+        sign = -1 if self.accept("-") else 1
+        while True:
+            if self.peek().kind == "number":
+                number = self.integer()
+                if self.accept("*"):
+                    terms.append((self.atom(), sign * number))
+                else:
+                    constant += sign * number
+            else:
+                terms.append((self.atom(), sign))
+            if self.accept("+"):
+                sign = 1
+            elif self.accept("-"):
+                sign = -1
+            else:
+                return Index(tuple(terms), constant)
+
+    def atom(self) -> Atom:
+        if self.accept("["):
+            expr = self.expr()
+            self.expect("]")
+            return IndexOf(expr)
+        name = self.name("a loop variable")
+        if self.accept("("):
+            return IndexOp(name, self.listed(self.index, ")"))
+        return LoopVar(name)
