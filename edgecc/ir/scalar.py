@@ -83,7 +83,7 @@ class Primitive:
 
 
 def _erf(x: Array) -> Array:
-    return np.vectorize(math.erf, otypes=[np.float64])(x)
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x))
 
 
 def _sigmoid(x: Array) -> Array:
@@ -249,6 +249,23 @@ def substitute(expr: ScalarExpr, args: Sequence[ScalarExpr]) -> ScalarExpr:
         case Convert(arg=arg, dtype=dtype):
             return convert(substitute(arg, args), dtype)
     return expr
+
+
+def widen(expr: ScalarExpr) -> ScalarExpr:
+    """The same expression with every float type replaced by f64; literals keep their (rounded) values."""
+
+    def wide(dtype: DType) -> DType:
+        return DType.F64 if dtype.is_float else dtype
+
+    match expr:
+        case Arg(index=index, dtype=dtype):
+            return Arg(index, wide(dtype))
+        case Literal(value=value, dtype=dtype):
+            return Literal(value, wide(dtype))
+        case Apply(op=op, args=operands, dtype=dtype):
+            return Apply(op, tuple(widen(a) for a in operands), wide(dtype))
+        case Convert(arg=arg, dtype=dtype):
+            return convert(widen(arg), wide(dtype))
 
 
 def used_args(expr: ScalarExpr) -> tuple[int, ...]:

@@ -1,0 +1,325 @@
+"""Convolutions, transposed convolutions and pooling windows, of any spatial rank."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edgecc.ir.op import Op, present, register, required
+from edgecc.ir.scalar import ScalarExpr
+from edgecc.ir.types import Array, TensorType
+from edgecc.ops import rules
+
+
+@register
+@dataclass(frozen=True)
+class Conv(Op):
+    """y[n,o,p] = epilogue(b[o] + sum over i, k of x[n, g*C/G + i, p*strides + k*dilations - pads_begin] * w[o,i,k]).
+
+    g = o // (O/G) is the group of output channel o; elements of x outside its bounds are zero.
+
+    Shapes: x [N,C,D1..Dr], w [O,C/G,K1..Kr], b [O], each extra operand broadcast to y
+        -> y [N,O,P1..Pr], Pi = (Di + pads[i] + pads[r+i] - (Ki-1)*dilations[i] - 1) // strides[i] + 1.
+    Attributes: strides and dilations, one per spatial axis, >= 1; pads, (begin..., end...), >= 0; group G >= 1;
+        epilogue, a scalar expression or None: Arg(0) is the sum with bias, rounded to x's type, Arg(i) is extra
+        operand i-1. The result has the epilogue's type.
+    Raises: E110 where ranks, channels, types or attribute lengths do not fit, or a kernel exceeds the padded input.
+    Source: ONNX Conv-22. Sums in float64, rounds once before the epilogue.
+    """
+
+    name: ClassVar[str] = "conv"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "w", "b?", "extra*")
+
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+    group: int = 1
+    epilogue: ScalarExpr | None = None
+
+    def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        """The convolved shape; see the class."""
+        x, w = required(inputs[:2])
+        _check_operands(self, x, w, inputs, self.strides, self.pads, self.dilations, self.group)
+        channels, spatial = x.dims[1], x.dims[2:]
+        out_channels, group_channels, kernel = w.dims[0], w.dims[1], w.dims[2:]
+        if group_channels * self.group != channels or out_channels % self.group:
+            raise self.fail(f"w {w} with group {self.group} wants {group_channels * self.group} input channels and a "
+                            f"multiple of {self.group} output channels, x has {channels} channels", inputs,
+                            hint="x is [N,C,...] and w is [O,C/group,...]")
+        _check_bias(self, inputs, x, out_channels)
+        out = []
+        for axis, (size, extent) in enumerate(zip(spatial, window_extents(kernel, self.dilations), strict=True)):
+            padded = size + self.pads[axis] + self.pads[len(spatial) + axis]
+            if padded < extent:
+                raise self.fail(f"the kernel spans {extent} elements of spatial axis {axis}, "
+                                f"the padded input has {padded}", inputs)
+            out.append((padded - extent) // self.strides[axis] + 1)
+        y = rules.result_type(self, x.dtype, (x.dims[0], out_channels, *out), inputs)
+        return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
+
+    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Windows of a padded view times weights, one matrix product a group, in float64."""
+        x, _ = present(inputs[:2])
+        return (rules.apply_epilogue(self.epilogue, self._sums(inputs).astype(x.dtype), inputs[3:]),)
+
+    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Sum of the magnitudes of the products and the bias, then through the epilogue."""
+        absolute = [None if a is None else np.abs(a) for a in inputs[:3]]
+        return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
+
+    def _sums(self, inputs: Sequence[Array | None]) -> Array:
+        x, w = (rules.wide(a) for a in present(inputs[:2]))
+        rank = x.ndim - 2
+        padded = np.pad(x, [(0, 0), (0, 0), *zip(self.pads[:rank], self.pads[rank:], strict=True)])
+        view = windows(padded, w.shape[2:], self.strides, self.dilations)
+        n, channels, positions = x.shape[0], x.shape[1] // self.group, view.shape[2:2 + rank]
+        out_channels = w.shape[0] // self.group
+        out = np.empty((n, w.shape[0], *positions))
+        if channels == 1:
+            # Depthwise and other single-channel groups: one product per kernel tap is faster than tiny matrices.
+            by_group = w.reshape(self.group, out_channels, -1)
+            sums = np.zeros((n, self.group, out_channels, *positions))
+            for tap, offset in enumerate(np.ndindex(*w.shape[2:])):
+                plane = view[(slice(None), slice(None), *[slice(None)] * rank, *offset)]
+                sums += plane[:, :, None] * by_group[:, :, tap].reshape(self.group, out_channels, *[1] * rank)
+            out[...] = sums.reshape(out.shape)
+        else:
+            for g in range(self.group):
+                columns = view[:, g * channels:(g + 1) * channels]
+                columns = np.moveaxis(columns, 1, 1 + rank)  # n, positions, channel, kernel
+                columns = columns.reshape(n, math.prod(positions), channels * math.prod(w.shape[2:]))
+                weights = w[g * out_channels:(g + 1) * out_channels].reshape(out_channels, -1)
+                sums = np.matmul(weights, columns.transpose(0, 2, 1))
+                out[:, g * out_channels:(g + 1) * out_channels] = sums.reshape(n, out_channels, *positions)
+        return _add_bias(out, inputs)
+
+
+@register
+@dataclass(frozen=True)
+class ConvTranspose(Op):
+    """y[n,o,q] = epilogue(b[o] + sum of x[n,i,p] * w[i,o',k] over i, p, k with p*strides + k*dilations - pads_begin = q).
+
+    i runs over the channels of o's group, and o' = o mod O/G. This is the gradient of `Conv` towards its input.
+
+    Shapes: x [N,C,D1..Dr], w [C,O/G,K1..Kr], b [O], each extra operand broadcast to y
+        -> y [N,O,Q1..Qr], Qi = strides[i]*(Di-1) + output_padding[i] + (Ki-1)*dilations[i] + 1 - pads[i] - pads[r+i].
+    Attributes: strides, dilations >= 1; pads (begin..., end...) >= 0; group G >= 1; output_padding, one per spatial
+        axis, >= 0, rows added at the end; epilogue as in `Conv`.
+    Raises: E110 where ranks, channels, types or attribute lengths do not fit, or a result size would be negative.
+    Source: ONNX ConvTranspose-22 (output_shape is turned into pads by the frontend). Sums in float64, rounds once.
+    """
+
+    name: ClassVar[str] = "conv_transpose"
+    inputs: ClassVar[tuple[str, ...]] = ("x", "w", "b?", "extra*")
+
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+    group: int = 1
+    output_padding: tuple[int, ...] = ()
+    epilogue: ScalarExpr | None = None
+
+    def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        """The enlarged shape; see the class."""
+        x, w = required(inputs[:2])
+        _check_operands(self, x, w, inputs, self.strides, self.pads, self.dilations, self.group)
+        rank = x.rank - 2
+        rules.check_lengths(self, inputs, rank, output_padding=self._output_padding(rank))
+        rules.check_minimum(self, inputs, 0, output_padding=self.output_padding)
+        if w.dims[0] != x.dims[1] or x.dims[1] % self.group:
+            raise self.fail(f"w {w} with group {self.group} wants {w.dims[0]} input channels, a multiple of the group; "
+                            f"x has {x.dims[1]} channels", inputs, hint="x is [N,C,...] and w is [C,O/group,...]")
+        out_channels = w.dims[1] * self.group
+        _check_bias(self, inputs, x, out_channels)
+        y = rules.result_type(self, x.dtype, (x.dims[0], out_channels, *self._out_dims(x.dims[2:], w.dims[2:])), inputs)
+        return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
+
+    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Scatters one matrix product per kernel tap, in float64."""
+        x, _ = present(inputs[:2])
+        return (rules.apply_epilogue(self.epilogue, self._sums(inputs).astype(x.dtype), inputs[3:]),)
+
+    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Sum of the magnitudes of the products and the bias, then through the epilogue."""
+        absolute = [None if a is None else np.abs(a) for a in inputs[:3]]
+        return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
+
+    def _output_padding(self, rank: int) -> tuple[int, ...]:
+        return self.output_padding or (0,) * rank
+
+    def _out_dims(self, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> list[int]:
+        rank = len(spatial)
+        extents = window_extents(kernel, self.dilations)
+        return [self.strides[a] * (spatial[a] - 1) + self._output_padding(rank)[a] + extents[a]
+                - self.pads[a] - self.pads[rank + a] if spatial[a] > 0 else 0 for a in range(rank)]
+
+    def _sums(self, inputs: Sequence[Array | None]) -> Array:
+        x, w = (rules.wide(a) for a in present(inputs[:2]))
+        n, spatial, kernel = x.shape[0], x.shape[2:], w.shape[2:]
+        rank = len(spatial)
+        in_channels, out_channels = x.shape[1] // self.group, w.shape[1]
+        dims = self._out_dims(spatial, kernel)
+        # The sum is laid out with room for all taps, then cropped by the pads.
+        room = [max(d + self.pads[a] + self.pads[rank + a], 0) for a, d in enumerate(dims)]
+        full = np.zeros((n, self.group, out_channels, *room))
+        xs = x.reshape(n, self.group, in_channels, -1)
+        ws = w.reshape(self.group, in_channels, out_channels, *kernel)
+        for tap in itertools.product(*(range(k) for k in kernel)):
+            weights = np.asarray(ws[(slice(None), slice(None), slice(None), *tap)])
+            products = np.matmul(weights.transpose(0, 2, 1), xs)
+            starts = [t * d for t, d in zip(tap, self.dilations, strict=True)]
+            region = tuple(slice(s, s + (d - 1) * stride + 1 if d else s, stride)
+                           for s, d, stride in zip(starts, spatial, self.strides, strict=True))
+            full[(slice(None), slice(None), slice(None), *region)] += products.reshape(n, self.group, out_channels, *spatial)
+        crop = tuple(slice(self.pads[a], self.pads[a] + d) for a, d in enumerate(dims))
+        out = full[(slice(None), slice(None), slice(None), *crop)].reshape(n, self.group * out_channels, *dims)
+        return _add_bias(np.array(out), inputs)
+
+
+@register
+@dataclass(frozen=True)
+class Pool(Op):
+    """y[n,c,p] = max or average of x[n,c,q] over the window q = p*strides + k*dilations - pads_begin, 0 <= k < kernel.
+
+    A maximum ignores padding; over a window of padding alone it is the lowest value of the type (-inf for floats).
+    An average divides by the number of elements of x in the window, or, with count_include_pad, also of those in
+    the padding (but not of those beyond it, which only ceil_mode can reach); without any it is 0.
+
+    Shapes: x [N,C,D1..Dr] -> y [N,C,P1..Pr], Pi as for `Conv`; with ceil_mode the division rounds up, and a
+        last window that would start beyond the input and the begin padding is dropped.
+    Attributes: kind "max" or "average"; kernel, strides, dilations, one per spatial axis, >= 1;
+        pads (begin..., end...) >= 0; count_include_pad; ceil_mode.
+    Raises: E110 where attribute lengths do not fit, a window exceeds the padded input, or the type does
+        not fit ("average" wants a float).
+    Source: ONNX MaxPool-22, AveragePool-22. Sums in float64, rounds once.
+    """
+
+    name: ClassVar[str] = "pool"
+    inputs: ClassVar[tuple[str, ...]] = ("x",)
+
+    kind: str
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+    count_include_pad: bool = False
+    ceil_mode: bool = False
+
+    def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        """The pooled shape; see the class."""
+        (x,) = required(inputs)
+        if self.kind not in ("max", "average"):
+            raise self.fail(f"kind is {self.kind!r}, wanted 'max' or 'average'", inputs)
+        if self.kind == "average" or not x.dtype.is_integer:
+            rules.check_float(self, "x", x, inputs)
+        if x.rank < 3:
+            raise self.fail(f"x has rank {x.rank}, wanted at least 3: [N,C,...]", inputs)
+        rank = x.rank - 2
+        rules.check_lengths(self, inputs, rank, kernel=self.kernel, strides=self.strides, dilations=self.dilations)
+        rules.check_lengths(self, inputs, 2 * rank, pads=self.pads)
+        rules.check_minimum(self, inputs, 1, kernel=self.kernel, strides=self.strides, dilations=self.dilations)
+        rules.check_minimum(self, inputs, 0, pads=self.pads)
+        for axis, extent in enumerate(window_extents(self.kernel, self.dilations)):
+            padded = x.dims[2 + axis] + self.pads[axis] + self.pads[rank + axis]
+            if padded < extent and not self.ceil_mode:
+                raise self.fail(f"the window spans {extent} elements of spatial axis {axis}, "
+                                f"the padded input has {padded}", inputs)
+        dims = self._out_dims(x.dims[2:])
+        return (rules.result_type(self, x.dtype, (*x.dims[:2], *dims), inputs),)
+
+    def _out_dims(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        rank, out = len(spatial), []
+        for axis, extent in enumerate(window_extents(self.kernel, self.dilations)):
+            stride, begin = self.strides[axis], self.pads[axis]
+            room = spatial[axis] + begin + self.pads[rank + axis] - extent
+            count = (-(-room // stride) if self.ceil_mode else room // stride) + 1
+            if self.ceil_mode and count > 0 and (count - 1) * stride >= spatial[axis] + begin:
+                count -= 1
+            out.append(count)
+        return tuple(out)
+
+    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Maximum of the windows, or sum of them in float64 over the count of elements."""
+        (x,) = present(inputs)
+        spatial, positions = x.shape[2:], self._out_dims(x.shape[2:])
+        if self.kind == "max":
+            lowest = -np.inf if rules.is_float_array(x) else np.iinfo(x.dtype).min
+            view = self._windows(x, positions, lowest)
+            return (np.asarray(view.max(axis=tuple(range(2 + len(spatial), view.ndim)))),)
+        axes = tuple(range(2 + len(spatial), 2 + 2 * len(spatial)))
+        sums = self._windows(rules.wide(x), positions, 0.0).sum(axis=axes)
+        ones = np.ones((1, 1, *spatial))
+        if self.count_include_pad:
+            rank = len(spatial)
+            begin_end = list(zip(self.pads[:rank], self.pads[rank:], strict=True))
+            counts = self._windows(np.pad(ones, [(0, 0), (0, 0), *begin_end], constant_values=1.0), positions, 0.0,
+                                   padded=True).sum(axis=axes)
+        else:
+            counts = self._windows(ones, positions, 0.0).sum(axis=axes)
+        return (np.asarray(sums / np.maximum(counts, 1.0)).astype(x.dtype),)
+
+    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """A maximum does not round: its own magnitude. An average: that of the absolute values."""
+        if self.kind == "max":
+            return tuple(np.abs(y) if rules.is_float_array(y) else y for y in self.reference(inputs))
+        return super().magnitude(inputs)
+
+    def _windows(self, x: Array, positions: tuple[int, ...], fill: float, padded: bool = False) -> Array:
+        """The windows of x after padding with `fill`, far enough for every position."""
+        rank = len(positions)
+        widths = []
+        for axis, extent in enumerate(window_extents(self.kernel, self.dilations)):
+            begin = 0 if padded else self.pads[axis]
+            reach = (positions[axis] - 1) * self.strides[axis] + extent
+            widths.append((begin, max(reach - x.shape[2 + axis] - begin, 0)))
+        full = np.pad(x, [(0, 0), (0, 0), *widths], constant_values=np.asarray(fill, dtype=x.dtype))
+        view = windows(full, self.kernel, self.strides, self.dilations)
+        return view[(slice(None), slice(None), *(slice(0, positions[a]) for a in range(rank)))]
+
+
+def window_extents(kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
+    """Elements from the first to the last tap of a dilated kernel, both included, per axis."""
+    return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+
+
+def windows(x: Array, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> Array:
+    """A view of x [N,C,D1..Dr] as [N,C,P1..Pr,K1..Kr]: element k of the window at position p. Nothing is copied."""
+    spatial = x.shape[2:]
+    steps = x.strides[2:]
+    positions = tuple((d - e) // s + 1 for d, e, s in zip(spatial, window_extents(kernel, dilations), strides, strict=True))
+    return np.lib.stride_tricks.as_strided(
+        x, (*x.shape[:2], *positions, *kernel),
+        (*x.strides[:2], *(a * s for a, s in zip(steps, strides, strict=True)),
+         *(a * d for a, d in zip(steps, dilations, strict=True))), writeable=False)
+
+
+def _check_operands(op: Op, x: TensorType, w: TensorType, inputs: Sequence[TensorType | None], strides: tuple[int, ...],
+                    pads: tuple[int, ...], dilations: tuple[int, ...], group: int) -> None:
+    rules.check_float(op, "x", x, inputs)
+    rules.check_dtype(op, "w", w, x.dtype, inputs)
+    if x.rank < 3 or w.rank != x.rank:
+        raise op.fail(f"x has rank {x.rank} and w rank {w.rank}, wanted equal ranks of at least 3", inputs)
+    rank = x.rank - 2
+    rules.check_lengths(op, inputs, rank, strides=strides, dilations=dilations)
+    rules.check_lengths(op, inputs, 2 * rank, pads=pads)
+    rules.check_minimum(op, inputs, 1, strides=strides, dilations=dilations, kernel=w.dims[2:], group=(group,))
+    rules.check_minimum(op, inputs, 0, pads=pads)
+
+
+def _check_bias(op: Op, inputs: Sequence[TensorType | None], x: TensorType, out_channels: int) -> None:
+    bias = inputs[2] if len(inputs) > 2 else None
+    if bias is not None:
+        rules.check_dtype(op, "b", bias, x.dtype, inputs)
+        rules.check_dims(op, "b", bias, (out_channels,), inputs)
+
+
+def _add_bias(sums: Array, inputs: Sequence[Array | None]) -> Array:
+    bias = inputs[2] if len(inputs) > 2 else None
+    if bias is None:
+        return sums
+    return np.asarray(sums + rules.wide(bias).reshape(-1, *[1] * (sums.ndim - 2)))

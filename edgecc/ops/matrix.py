@@ -1,0 +1,78 @@
+"""Matrix products, batched, with an optional bias and epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edgecc.ir.op import Op, present, register, required
+from edgecc.ir.scalar import ScalarExpr
+from edgecc.ir.types import Array, DType, TensorType
+from edgecc.ops import rules
+
+
+@register
+@dataclass(frozen=True)
+class MatMul(Op):
+    """y[...,m,n] = epilogue(sum over k of a[...,m,k] * b[...,k,n] + bias[...,m,n]).
+
+    Shapes: a [...,M,K], or [...,K,M] with transpose_a; b [...,K,N], or [...,N,K] with transpose_b; the leading
+        axes broadcast by numpy's rules; bias and extra operands broadcast to the result -> y [...,M,N].
+    Attributes: transpose_a, transpose_b: swap the last two axes of the operand first. epilogue, a scalar
+        expression or None: Arg(0) is the sum with bias, rounded to a's type, Arg(i) is extra operand i-1; the
+        result has the epilogue's type.
+    Raises: E110 where ranks are below 2, the inner sizes or types differ, or something does not broadcast.
+    Source: ONNX MatMul-13 and Gemm-13 (scaling by alpha and beta, and operands of rank 1, are the frontend's
+        work). Floats are summed in float64 and rounded once; integers wrap.
+    """
+
+    name: ClassVar[str] = "matmul"
+    inputs: ClassVar[tuple[str, ...]] = ("a", "b", "bias?", "extra*")
+
+    transpose_a: bool = False
+    transpose_b: bool = False
+    epilogue: ScalarExpr | None = None
+
+    def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        """The product's shape; see the class."""
+        a, b = required(inputs[:2])
+        if a.dtype is DType.BOOL:
+            raise self.fail("a has type bool, wanted a number", inputs)
+        rules.check_dtype(self, "b", b, a.dtype, inputs)
+        if a.rank < 2 or b.rank < 2:
+            raise self.fail(f"a has rank {a.rank} and b rank {b.rank}, wanted at least 2 each", inputs)
+        rows, inner_a = _swapped(a.dims, self.transpose_a)
+        inner_b, columns = _swapped(b.dims, self.transpose_b)
+        if inner_a != inner_b:
+            raise self.fail(f"the inner sizes differ: a has {inner_a}, b has {inner_b}", inputs)
+        batch = rules.broadcast_dims(self, [a.dims[:-2], b.dims[:-2]], inputs)
+        y = rules.result_type(self, a.dtype, (*batch, rows, columns), inputs)
+        bias = inputs[2] if len(inputs) > 2 else None
+        if bias is not None:
+            rules.check_dtype(self, "bias", bias, a.dtype, inputs)
+            rules.check_broadcasts(self, "bias", bias.dims, y.dims, inputs)
+        return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
+
+    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """numpy.matmul in float64 (integers: in their own type)."""
+        a, _ = present(inputs[:2])
+        return (rules.apply_epilogue(self.epilogue, self._sums(inputs).astype(a.dtype), inputs[3:]),)
+
+    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Sum of the magnitudes of the products and the bias, then through the epilogue."""
+        absolute = [None if a is None else np.abs(a) for a in inputs[:3]]
+        return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
+
+    def _sums(self, inputs: Sequence[Array | None]) -> Array:
+        a, b = (rules.wide(x) for x in present(inputs[:2]))
+        sums = np.matmul(np.swapaxes(a, -1, -2) if self.transpose_a else a,
+                         np.swapaxes(b, -1, -2) if self.transpose_b else b)
+        bias = inputs[2] if len(inputs) > 2 else None
+        return np.asarray(sums if bias is None else sums + rules.wide(bias))
+
+
+def _swapped(dims: tuple[int, ...], transpose: bool) -> tuple[int, int]:
+    return (dims[-1], dims[-2]) if transpose else (dims[-2], dims[-1])

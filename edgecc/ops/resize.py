@@ -1,0 +1,182 @@
+"""Resampling of a tensor to other sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edgecc.ir.op import Op, present, register, required
+from edgecc.ir.types import Array, TensorType
+from edgecc.ops import rules
+
+RESIZE_MODES = ("nearest", "linear", "cubic")
+COORDINATE_MODES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
+                    "tf_crop_and_resize")
+NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+@register
+@dataclass(frozen=True)
+class Resize(Op):
+    """y[p0, p1, ...] = sum over taps of w0 * w1 * ... * x[q0, q1, ...]: each axis is resampled on its own.
+
+    Position p of an axis lies at coordinate c in x (coordinate_mode, `coordinates`). "nearest" reads the element that
+    nearest_mode rounds c to; "linear" the two around c, weighted by distance; "cubic" the four around c by the cubic
+    convolution kernel with coefficient a (`axis_taps`). Taps outside x read the border element, or with
+    exclude_outside weigh nothing and the others are scaled to a sum of 1. With "tf_crop_and_resize", positions whose
+    coordinate lies outside x on some axis are extrapolation_value.
+
+    Shapes: x [D0..] -> y [sizes].
+    Attributes: mode; sizes, the shape of the result; scales, one per axis, > 0: result size over operand size as
+        the model states it (coordinates use it); coordinate_mode; nearest_mode; cubic_coefficient a;
+        exclude_outside; extrapolation_value; roi, (begin..., end...) over all axes, in units of the axis, only
+        with "tf_crop_and_resize".
+    Raises: E110 for unknown modes, wrong lengths, scales <= 0, an empty operand with a non-empty result, or
+        interpolation of other types than floats.
+    Source: ONNX Resize-19 (antialias and aspect-ratio policies are the frontend's). Keys, "Cubic convolution
+        interpolation for digital image processing", 1981. In float64, rounded once.
+    """
+
+    name: ClassVar[str] = "resize"
+    inputs: ClassVar[tuple[str, ...]] = ("x",)
+
+    mode: str
+    sizes: tuple[int, ...]
+    scales: tuple[float, ...]
+    coordinate_mode: str = "half_pixel"
+    nearest_mode: str = "round_prefer_floor"
+    cubic_coefficient: float = -0.75
+    exclude_outside: bool = False
+    extrapolation_value: float = 0.0
+    roi: tuple[float, ...] = ()
+
+    def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        """The shape of the attribute sizes."""
+        (x,) = required(inputs)
+        for what, got, known in (("mode", self.mode, RESIZE_MODES),
+                                 ("coordinate_mode", self.coordinate_mode, COORDINATE_MODES),
+                                 ("nearest_mode", self.nearest_mode, NEAREST_MODES)):
+            if got not in known:
+                raise self.fail(f"{what} is {got!r}, wanted one of {', '.join(known)}", inputs)
+        if self.mode != "nearest":
+            rules.check_float(self, "x", x, inputs)
+        rules.check_lengths(self, inputs, x.rank, sizes=self.sizes, scales=self.scales)
+        crops = self.coordinate_mode == "tf_crop_and_resize"
+        rules.check_lengths(self, inputs, 2 * x.rank if crops else 0, roi=self.roi)
+        if any(not (math.isfinite(s) and s > 0) for s in self.scales):
+            raise self.fail(f"scales are {list(self.scales)}, wanted numbers > 0", inputs)
+        if any(not math.isfinite(r) for r in (*self.roi, self.cubic_coefficient)):
+            raise self.fail("roi and cubic_coefficient must be finite", inputs)
+        y = rules.result_type(self, x.dtype, self.sizes, inputs)
+        if y.elements and not x.elements:
+            raise self.fail("x is empty, the result is not", inputs)
+        return (y,)
+
+    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """One axis after another in float64; nearest only moves elements."""
+        (x,) = present(inputs)
+        return (self._resampled(x, absolute=False).astype(x.dtype),)
+
+    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """The sum of |weight| * |element|."""
+        (x,) = present(inputs)
+        return (self._resampled(np.abs(x), absolute=True),)
+
+    def _resampled(self, x: Array, absolute: bool) -> Array:
+        out = x if self.mode == "nearest" else rules.wide(x)
+        for axis, size in enumerate(x.shape):
+            indices, weights = axis_taps(self, axis, size)
+            if self.mode == "nearest":
+                out = np.take(out, indices[:, 0], axis=axis)
+                continue
+            if indices.shape[0] == size and np.all(indices[:, 0] == np.arange(size)) and np.all(weights[:, 0] == 1.0):
+                continue
+            column = [-1 if a == axis else 1 for a in range(x.ndim)]
+            out = sum((np.take(out, indices[:, tap], axis=axis)
+                       * (np.abs(weights[:, tap]) if absolute else weights[:, tap]).reshape(column)
+                       for tap in range(indices.shape[1])), np.zeros(()))
+        if self.coordinate_mode == "tf_crop_and_resize":
+            outside = np.zeros((1,) * x.ndim, dtype=bool)
+            for axis, size in enumerate(x.shape):
+                at = coordinates(self, axis, size)
+                outside = outside | ((at < 0) | (at > size - 1)).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+            fill = abs(self.extrapolation_value) if absolute else self.extrapolation_value
+            out = np.where(outside, np.asarray(fill).astype(out.dtype), out)
+        return np.asarray(out)
+
+
+def coordinates(op: Resize, axis: int, size: int) -> Array:
+    """For each position of a result axis, its coordinate in an operand axis of `size` elements (float64).
+
+    Source: the table of coordinate_transformation_mode in ONNX Resize-19.
+    """
+    count, scale = op.sizes[axis], op.scales[axis]
+    position = np.arange(count, dtype=np.float64)
+    match op.coordinate_mode:
+        case "asymmetric":
+            return position / scale
+        case "align_corners":
+            return position * ((size - 1) / (count - 1)) if count > 1 else np.zeros(count)
+        case "pytorch_half_pixel":
+            return (position + 0.5) / scale - 0.5 if count > 1 else np.zeros(count)
+        case "half_pixel_symmetric":
+            offset = size / 2 * (1 - count / (scale * size)) if size else 0.0
+            return offset + (position + 0.5) / scale - 0.5
+        case "tf_crop_and_resize":
+            begin, end = op.roi[axis], op.roi[len(op.sizes) + axis]
+            if count > 1:
+                return begin * (size - 1) + position * ((end - begin) * (size - 1) / (count - 1))
+            return np.full(count, 0.5 * (begin + end) * (size - 1))
+    return (position + 0.5) / scale - 0.5
+
+
+def axis_taps(op: Resize, axis: int, size: int) -> tuple[Array, Array]:
+    """The elements read along one axis of `size` elements, and their weights.
+
+    Shapes: indices i64 [result size, taps], all in 0..size-1; weights f64 of the same shape. One tap for "nearest",
+        two for "linear", four for "cubic".
+    """
+    at = coordinates(op, axis, size)
+    if op.mode == "nearest":
+        match op.nearest_mode:
+            case "floor":
+                nearest = np.floor(at)
+            case "ceil":
+                nearest = np.ceil(at)
+            case "round_prefer_ceil":
+                nearest = np.floor(at + 0.5)
+            case _:
+                nearest = np.ceil(at - 0.5)
+        return _clamped(nearest[:, None], size), np.ones((len(at), 1))
+    below = np.floor(at)
+    ratio = at - below
+    if op.mode == "linear":
+        offsets, weights = np.array([0, 1]), np.stack([1.0 - ratio, ratio], axis=1)
+    else:
+        offsets, weights = np.array([-1, 0, 1, 2]), _cubic_weights(ratio, op.cubic_coefficient)
+    taps = below[:, None] + offsets
+    if op.exclude_outside:
+        weights = np.where((taps < 0) | (taps > size - 1), 0.0, weights)
+        total = weights.sum(axis=1, keepdims=True)
+        weights = weights / np.where(total == 0.0, 1.0, total)
+    return _clamped(taps, size), weights
+
+
+def _clamped(taps: Array, size: int) -> Array:
+    return np.clip(taps, 0, max(size - 1, 0)).astype(np.int64)
+
+
+def _cubic_weights(ratio: Array, a: float) -> Array:
+    """Keys' kernel at the distances 1+t, t, 1-t, 2-t: (a+2)d^3-(a+3)d^2+1 below 1, a(d^3-5d^2+8d-4) from 1 to 2."""
+
+    def near(d: Array) -> Array:
+        return ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+
+    def far(d: Array) -> Array:
+        return a * (((d - 5.0) * d + 8.0) * d - 4.0)
+
+    return np.stack([far(1.0 + ratio), near(ratio), near(1.0 - ratio), far(2.0 - ratio)], axis=1)
