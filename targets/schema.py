@@ -221,6 +221,22 @@ def parse_target(table: Mapping[str, Any], file: str) -> Target:
     return target
 
 
+def target_table(target: Target) -> dict[str, Any]:
+    """The content of a target file that describes `target`: what `parse_target` turns back into it."""
+    table: dict[str, Any] = _plain(target)
+    return {"schema": SCHEMA_VERSION, **table}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as tables and tuples as lists, all the way down; TOML and JSON know nothing else."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    pairs = ((spec.metadata.get("key", spec.name), getattr(value, spec.name)) for spec in dataclasses.fields(value))
+    return {key: _plain(item) for key, item in pairs if item is not None}
+
+
 # -- reading ----------------------------------------------------------------------------------------
 
 

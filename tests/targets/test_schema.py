@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from edgecc.errors import EdgeccError
 from edgecc.targets import schema
-from edgecc.targets.schema import FEATURES, list_targets, load_target
+from edgecc.targets.schema import FEATURES, list_targets, load_target, parse_target, target_table
 
 BUILT_IN = ("cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76", "cortex-a78", "generic-aarch64", "generic-c",
             "jetson-orin-nano", "neoverse-n1", "rk3588", "rpi4", "rpi5", "x86-64-v3", "x86-64-v4")
@@ -40,6 +41,12 @@ def test_files_name_themselves_and_their_sources(name):
     text = (FOLDER / f"{name}.toml").read_text()
     assert tomllib.loads(text)["name"] == name
     assert text.startswith("#")
+
+
+@pytest.mark.parametrize("name", ["host", *BUILT_IN])
+def test_the_table_of_a_target_gives_it_back(name):
+    table = json.loads(json.dumps(target_table(load_target(name))))
+    assert parse_target(table, "again") == load_target(name)
 
 
 def test_boards_take_the_core_they_inherit():

@@ -1,0 +1,363 @@
+"""The artifact: what a compilation leaves behind, its manifest, and the folder it lives in.
+
+    NAME.h NAME.c kernels*.c weights.bin weights.S edgecc_abi.h CMakeLists.txt selftest.c ... manifest.json
+
+A folder appears whole or not at all: it is written beside its final place and renamed. An existing
+folder is replaced only if it is an artifact or empty; files in it that edgecc did not write are kept.
+File names never come from the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecc.artifact.abi import ABI_VERSION, HEADER, HEADER_NAME
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.types import Array, DType, TensorType
+from edgecc.loop.module import Interface, Module
+from edgecc.targets.schema import Target, parse_target, target_table
+from edgecc.version import VERSION
+
+MANIFEST_NAME = "manifest.json"
+MANIFEST_FORMAT = "edgecc-artifact"
+MANIFEST_SCHEMA = 1
+WEIGHTS_FORMAT = 1
+"""Version of the order of bytes in weights.bin: constants at their offsets, little-endian, gaps zero."""
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+_DTYPES = {str(dtype.numpy): dtype for dtype in DType}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of an artifact.
+
+    Attributes:
+        size_bytes: bytes of the blob, gaps included.
+        sha256: of the blob, in hexadecimal.
+        file: the file that holds the blob, or "" where it stands in the C code.
+        linked: whether the blob is linked in; otherwise the caller passes it to `init`.
+        format: `WEIGHTS_FORMAT`.
+    """
+
+    size_bytes: int
+    sha256: str
+    file: str
+    linked: bool
+    format: int = WEIGHTS_FORMAT
+
+
+@dataclass(frozen=True)
+class KernelUse:
+    """A generated kernel and, for each call of it, the nodes of the user's model that the call stands for."""
+
+    function: str
+    calls: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the folder."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What manifest.json says.
+
+    Attributes:
+        name: the C identifier that prefixes everything in the code.
+        target: the whole description of the target, so that tools need no other file.
+        threads: the number of threads `run` uses.
+        inputs, outputs: the interface, under the names of the user's model.
+        arena_bytes, arena_align, arena_lower_bound: memory of one run, and the least any plan could use.
+        weights: see `Weights`.
+        sources: files that are compiled and linked into the model, in order.
+        library: name of a ready shared library in the folder, or "".
+        kernels: which kernel computes which nodes.
+        files: every file but manifest.json.
+        version: of edgecc. abi: of the C interface.
+    """
+
+    name: str
+    target: Target
+    threads: int
+    inputs: tuple[Interface, ...]
+    outputs: tuple[Interface, ...]
+    arena_bytes: int
+    arena_align: int
+    arena_lower_bound: int
+    weights: Weights
+    sources: tuple[str, ...]
+    kernels: tuple[KernelUse, ...]
+    files: tuple[FileEntry, ...]
+    library: str = ""
+    version: str = VERSION
+    abi: int = ABI_VERSION
+
+    def to_json(self) -> bytes:
+        """The content of manifest.json; the same manifest always gives the same bytes."""
+        return (json.dumps(self.to_table(), indent=2) + "\n").encode("ascii")
+
+    def to_table(self) -> dict[str, Any]:
+        """The manifest as plain JSON values."""
+        return {
+            "format": MANIFEST_FORMAT, "schema": MANIFEST_SCHEMA, "edgecc": self.version, "abi": self.abi,
+            "name": self.name, "threads": self.threads,
+            "inputs": [_port_table(port) for port in self.inputs],
+            "outputs": [_port_table(port) for port in self.outputs],
+            "arena": {"bytes": self.arena_bytes, "align": self.arena_align, "lower_bound": self.arena_lower_bound},
+            "weights": {"bytes": self.weights.size_bytes, "format": self.weights.format, "sha256": self.weights.sha256,
+                        "file": self.weights.file, "linked": self.weights.linked},
+            "sources": list(self.sources), "library": self.library,
+            "kernels": [{"function": use.function, "calls": [list(call) for call in use.calls]} for use in self.kernels],
+            "files": [{"name": e.name, "bytes": e.size_bytes, "sha256": e.sha256} for e in self.files],
+            "target": target_table(self.target),
+        }
+
+    @staticmethod
+    def from_json(data: bytes, where: str) -> Manifest:
+        """Reads manifest.json. `where` names the file in errors.
+
+        Raises: EdgeccError E007 where it is not one, or of another version.
+        """
+        try:
+            table = json.loads(data)
+            if table["format"] != MANIFEST_FORMAT:
+                raise KeyError("format")
+            if table["schema"] != MANIFEST_SCHEMA or table["abi"] != ABI_VERSION:
+                raise EdgeccError("E007", f"artifact of manifest schema {table['schema']!r} and ABI {table['abi']!r}; "
+                                  f"this version reads {MANIFEST_SCHEMA} and {ABI_VERSION}", where=where,
+                                  hint="compile the model again")
+            return _manifest_from(table, where)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EdgeccError("E007", f"not a manifest of an edgecc artifact ({type(error).__name__}: {printable(str(error), 80)})",
+                              where=where) from None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished compilation: the manifest and the content of every file it lists, by name."""
+
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+    @property
+    def name(self) -> str:
+        """The C identifier that prefixes everything in the code."""
+        return self.manifest.name
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of the arena of one run."""
+        return self.manifest.arena_bytes
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the weights."""
+        return self.manifest.weights.size_bytes
+
+    def with_library(self, name: str, content: bytes) -> Artifact:
+        """The same artifact with a ready shared library among its files."""
+        return self._with_file(name, content, library=name)
+
+    def with_file(self, name: str, content: bytes) -> Artifact:
+        """The same artifact with one file more (or replaced)."""
+        return self._with_file(name, content, library=self.manifest.library)
+
+    def _with_file(self, name: str, content: bytes, library: str) -> Artifact:
+        files = {**self.files, name: content}
+        return Artifact(replace(self.manifest, files=_entries(files), library=library), files)
+
+    def write(self, folder: str | Path) -> Path:
+        """Writes the folder whole or not at all, and returns its path.
+
+        Raises: EdgeccError E006 where the folder is something else's or cannot be created.
+        """
+        return _write_folder(Path(folder), {**self.files, MANIFEST_NAME: self.manifest.to_json()})
+
+    @staticmethod
+    def read(folder: str | Path) -> Artifact:
+        """Reads a folder back and checks every file against the manifest.
+
+        Raises: EdgeccError E007 where a file is missing or differs.
+        """
+        path = Path(folder)
+        manifest = read_manifest(path)
+        files = {}
+        for entry in manifest.files:
+            try:
+                content = (path / entry.name).read_bytes()
+            except OSError as error:
+                raise EdgeccError("E007", f"a file of the artifact cannot be read: {error.strerror or error}",
+                                  where=printable(str(path / entry.name))) from None
+            if hashlib.sha256(content).hexdigest() != entry.sha256:
+                raise EdgeccError("E007", "the file differs from what the manifest says",
+                                  where=printable(str(path / entry.name)), hint="compile the model again")
+            files[entry.name] = content
+        return Artifact(manifest, files)
+
+
+def make_artifact(module: Module, target: Target, files: Mapping[str, bytes], sources: Sequence[str], *,
+                  weights_file: str = "", weights_linked: bool = True) -> Artifact:
+    """Completes what a back end wrote to an artifact: adds edgecc_abi.h and the manifest.
+
+    Args:
+        module: the network; its interface, memory and calls enter the manifest.
+        target: what it was compiled for.
+        files: what the back end wrote, by name.
+        sources: names out of `files` to compile and link, in order.
+        weights_file: the one of `files` that holds `weights_blob(module)`, if any.
+        weights_linked: whether the code links the weights in; otherwise they are passed to `init`.
+    """
+    everything = {**files, HEADER_NAME: HEADER}
+    for name in everything:
+        if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
+            raise EdgeccError("E900", f"{name!r} cannot be the name of a file of an artifact")
+    uses: dict[str, list[tuple[str, ...]]] = {function.name: [] for function in module.functions}
+    for call in module.calls:
+        uses.setdefault(call.function, []).append(call.loc)
+    blob = everything.get(weights_file, b"") if weights_file else weights_blob(module)
+    manifest = Manifest(
+        name=module.name, target=target, threads=module.threads, inputs=module.inputs, outputs=module.outputs,
+        arena_bytes=module.arena_bytes, arena_align=module.arena_align, arena_lower_bound=module.arena_lower_bound,
+        weights=Weights(module.weights_bytes, hashlib.sha256(blob).hexdigest(), weights_file, weights_linked),
+        sources=tuple(sources), kernels=tuple(KernelUse(name, tuple(calls)) for name, calls in uses.items()),
+        files=_entries(everything))
+    return Artifact(manifest, everything)
+
+
+def weights_blob(module: Module) -> bytes:
+    """The weights of a module as one little-endian blob of `weights_bytes` bytes, gaps zero."""
+    blob = np.zeros(module.weights_bytes, np.uint8)
+    for constant in module.constants:
+        data: Array = np.ascontiguousarray(constant.data if sys.byteorder == "little" else constant.data.byteswap())
+        raw = data.reshape(-1).view(np.uint8)
+        blob[constant.offset:constant.offset + raw.size] = raw
+    return blob.tobytes()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact folder.
+
+    Raises: EdgeccError E007 where the folder is none.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        what = "no such file or folder" if not folder.exists() else f"not an edgecc artifact ({MANIFEST_NAME}: {error.strerror})"
+        raise EdgeccError("E007", what, where=printable(str(folder))) from None
+    return Manifest.from_json(data, printable(str(path)))
+
+
+# -- the manifest's parts ---------------------------------------------------------------------------
+
+
+def _entries(files: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
+    return tuple(FileEntry(name, len(content), hashlib.sha256(content).hexdigest())
+                 for name, content in sorted(files.items()))
+
+
+def _port_table(port: Interface) -> dict[str, Any]:
+    return {"name": port.name, "dtype": str(port.type.dtype.numpy), "shape": list(port.type.dims),
+            "bytes": port.type.size_bytes}
+
+
+def _port_from(table: Mapping[str, Any]) -> Interface:
+    return Interface(str(table["name"]), TensorType(_DTYPES[table["dtype"]], tuple(int(d) for d in table["shape"])))
+
+
+def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:
+    files = tuple(FileEntry(str(e["name"]), int(e["bytes"]), str(e["sha256"])) for e in table["files"])
+    weights, arena = table["weights"], table["arena"]
+    sources, library = tuple(str(s) for s in table["sources"]), str(table["library"])
+    for name in (*(e.name for e in files), *sources, *filter(None, (library, str(weights["file"])))):
+        if not _FILE_NAME.fullmatch(name):
+            raise ValueError(f"bad file name {name!r}")
+    return Manifest(
+        name=str(table["name"]), target=parse_target(table["target"], where), threads=int(table["threads"]),
+        inputs=tuple(_port_from(t) for t in table["inputs"]), outputs=tuple(_port_from(t) for t in table["outputs"]),
+        arena_bytes=int(arena["bytes"]), arena_align=int(arena["align"]), arena_lower_bound=int(arena["lower_bound"]),
+        weights=Weights(int(weights["bytes"]), str(weights["sha256"]), str(weights["file"]), bool(weights["linked"]),
+                        int(weights["format"])),
+        sources=sources, library=library, files=files, version=str(table["edgecc"]), abi=int(table["abi"]),
+        kernels=tuple(KernelUse(str(k["function"]), tuple(tuple(str(n) for n in call) for call in k["calls"]))
+                      for k in table["kernels"]))
+
+
+# -- writing ----------------------------------------------------------------------------------------
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+    where = printable(str(folder))
+    _check_replaceable(folder, where)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".new", dir=folder.parent))
+    except OSError as error:
+        raise EdgeccError("E006", f"cannot create the folder: {error.strerror or error}", where=where) from None
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        fresh.chmod(0o777 & ~umask)  # mkdtemp makes folders private
+        for name, content in sorted(files.items()):
+            (fresh / name).write_bytes(content)
+        _exchange(fresh, folder)
+    except OSError as error:
+        raise EdgeccError("E006", f"cannot write the folder: {error.strerror or error}", where=where) from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _check_replaceable(folder: Path, where: str) -> None:
+    """E006 unless `folder` is absent, empty, or an artifact."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise EdgeccError("E006", "exists and is no folder", where=where)
+    try:
+        if not folder.exists() or not any(folder.iterdir()):
+            return
+        read_manifest(folder)
+    except OSError as error:
+        raise EdgeccError("E006", f"cannot be read: {error.strerror or error}", where=where) from None
+    except EdgeccError:
+        raise EdgeccError("E006", "exists and is not an edgecc artifact", where=where,
+                          hint="choose another folder with -o, or remove this one") from None
+
+
+def _exchange(fresh: Path, folder: Path) -> None:
+    """Puts `fresh` in the place of `folder`, then carries over what edgecc had not written into the old one."""
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    aside = fresh.with_suffix(".old")
+    folder.rename(aside)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
+    ours = {MANIFEST_NAME}
+    with contextlib.suppress(EdgeccError):
+        ours |= {entry.name for entry in read_manifest(aside).files}
+    for item in sorted(aside.iterdir()):
+        if item.name not in ours and not (folder / item.name).exists():
+            item.rename(folder / item.name)
+    shutil.rmtree(aside, ignore_errors=True)

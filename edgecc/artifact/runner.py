@@ -1,0 +1,257 @@
+"""Two ways to execute a built model: a shared library in this process, or an executable of its own.
+
+Both take the input arrays in the order of the interface and fill the output arrays. The executable is
+runner.c linked with the model; it runs under the target's emulator where the machine is another one,
+and it stays alive between runs, so a stream of frames costs no start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from edgecc.artifact.abi import ABI_VERSION, ModelStruct
+from edgecc.artifact.toolchain import trimmed
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.types import Array
+
+RUNNER_SOURCE = Path(__file__).parent / "runner.c"
+GREETING = b"EDGECC1\n"
+RUN_TIMEOUT_SECONDS = 600.0
+
+
+class Executor(Protocol):
+    """Runs a built model."""
+
+    def load_weights(self, blob: bytes) -> None:
+        """Passes the weights to the model's `init`, where it has one."""
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """One inference: reads `inputs` and fills `outputs`, all dense arrays of the interface's types."""
+
+    def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
+        """Nanoseconds of each of `count` inferences on the same inputs."""
+
+    def close(self) -> None:
+        """Ends the execution; further runs are errors."""
+
+
+def failed_status(status: int) -> EdgeccError:
+    """The error for a nonzero result of `run` or `init`."""
+    return EdgeccError("E401", f"the compiled model reported failure (status {status})")
+
+
+# -- in this process --------------------------------------------------------------------------------
+
+
+class LibraryExecutor:
+    """A shared library with ABI 1, called in this process.
+
+    Raises: EdgeccError E007 where the file is no such library.
+    """
+
+    def __init__(self, path: Path) -> None:
+        where = printable(str(path))
+        try:
+            self._library = ctypes.CDLL(str(path.resolve()))
+            get_model = self._library.edgecc_get_model
+        except OSError as error:
+            raise EdgeccError("E007", f"not a loadable shared library: {printable(str(error))}", where=where) from None
+        except AttributeError:
+            raise EdgeccError("E007", "the library does not export edgecc_get_model", where=where) from None
+        get_model.restype = ctypes.POINTER(ModelStruct)
+        self.model: ModelStruct = get_model().contents
+        if self.model.abi != ABI_VERSION:
+            raise EdgeccError("E007", f"the library has ABI {self.model.abi}, this version calls ABI {ABI_VERSION}",
+                              where=where, hint="compile the model again")
+        self._arena = aligned_bytes(self.model.arena_bytes, self.model.arena_align)
+        self._weights: Array | None = None
+
+    def load_weights(self, blob: bytes) -> None:
+        """See `Executor`."""
+        if not self.model.init:
+            return
+        weights = aligned_bytes(len(blob), self.model.arena_align)
+        weights[:] = np.frombuffer(blob, np.uint8)
+        status = self.model.init(weights.ctypes.data, len(blob))
+        if status:
+            raise failed_status(status)
+        self._weights = weights  # the model keeps the pointer
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """See `Executor`."""
+        self.benchmark(inputs, outputs, 1)
+
+    def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
+        """See `Executor`. Includes the call from Python, about a microsecond."""
+        sources, sinks, arena = _pointers(inputs), _pointers(outputs), self._arena.ctypes.data
+        run, times = self.model.run, []
+        for _ in range(count):
+            start = time.perf_counter_ns()
+            status = run(sources, sinks, arena)
+            times.append(time.perf_counter_ns() - start)
+            if status:
+                raise failed_status(status)
+        return times
+
+    def close(self) -> None:
+        """See `Executor`. The library itself stays mapped, as ctypes has no safe way to unload it."""
+
+
+def aligned_bytes(size: int, align: int) -> Array:
+    """`size` bytes at an address that is a multiple of `align` (at least 64), filled with 0xFF.
+
+    Such bytes are NaN as floats, so that a model that reads what it never wrote is found out.
+    """
+    align = max(64, align)
+    raw = np.full(size + align, 0xFF, np.uint8)
+    skip = -raw.ctypes.data % align
+    return raw[skip:skip + size]
+
+
+def _pointers(arrays: Sequence[Array]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * max(1, len(arrays)))(*(array.ctypes.data for array in arrays))
+
+
+# -- in a process of its own ------------------------------------------------------------------------
+
+
+class ProcessExecutor:
+    """An executable built with runner.c, talked to through pipes.
+
+    Args:
+        command: the emulator with its arguments, if any, and the executable.
+        input_bytes, output_bytes: sizes of the arrays, checked against what the executable says.
+        timeout: seconds after which a silent process is stopped.
+    Raises: EdgeccError E400 where the command cannot be started; E401 where it dies or is silent.
+    """
+
+    def __init__(self, command: Sequence[str], input_bytes: Sequence[int], output_bytes: Sequence[int],
+                 timeout: float = RUN_TIMEOUT_SECONDS) -> None:
+        self._name = Path(command[0]).name if len(command) > 1 else "the compiled model"
+        self._timeout = timeout
+        self._expired = False
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close())
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
+        except OSError as error:
+            self._log.close()
+            raise EdgeccError("E400", f"{printable(str(command[0]))} cannot be started: {error.strerror or error}") from None
+        try:
+            with self._watch("starting"):
+                if self._read(len(GREETING)) != GREETING:
+                    raise EdgeccError("E401", f"{self._name} did not greet as expected")
+                counts = struct.unpack("=II", self._read(8))
+                sizes = struct.unpack(f"={sum(counts)}Q", self._read(8 * sum(counts)))
+            if counts != (len(input_bytes), len(output_bytes)) or sizes != (*input_bytes, *output_bytes):
+                raise EdgeccError("E401", f"{self._name} has arrays of other sizes than the manifest says")
+        except BaseException:
+            self.close()
+            raise
+
+    def load_weights(self, blob: bytes) -> None:
+        """See `Executor`."""
+        with self._watch("loading the weights"):
+            self._write(b"W" + struct.pack("=Q", len(blob)))
+            self._write(blob)
+            self._check_status()
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """See `Executor`."""
+        with self._watch("running"):
+            self._write(b"R")
+            for array in inputs:
+                self._write(_bytes_of(array).data)
+            self._check_status()
+            for array in outputs:
+                _bytes_of(array)[:] = np.frombuffer(self._read(array.nbytes), np.uint8)
+
+    def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
+        """See `Executor`. Measured inside the process; under an emulator this is the emulator's time."""
+        self.run(inputs, outputs)
+        with self._watch("running"):
+            self._write(b"B" + struct.pack("=I", count))
+            self._check_status()
+            return list(struct.unpack(f"={count}Q", self._read(8 * count)))
+
+    def close(self) -> None:
+        """See `Executor`."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def _check_status(self) -> None:
+        (status,) = struct.unpack("=i", self._read(4))
+        if status:
+            raise failed_status(status)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        pipe = self._process.stdin
+        if pipe is None or pipe.closed:
+            raise EdgeccError("E401", f"{self._name} has been closed")
+        pipe.write(data)
+        pipe.flush()
+
+    def _read(self, size: int) -> bytes:
+        pipe = self._process.stdout
+        data = b"" if pipe is None else pipe.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data
+
+    @contextlib.contextmanager
+    def _watch(self, doing: str) -> Iterator[None]:
+        """Stops the process when the time is over, and turns its end into an error."""
+        timer = threading.Timer(self._timeout, self._expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (EOFError, OSError, ValueError):
+            raise self._died(doing) from None
+        finally:
+            timer.cancel()
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._process.kill()
+
+    def _died(self, doing: str) -> EdgeccError:
+        """Why the process is gone."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        if self._expired:
+            return EdgeccError("E401", f"{self._name} was silent for {self._timeout:g} s while {doing} and was stopped")
+        code = self._process.returncode
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                return EdgeccError("E401", f"{self._name} was ended by {signal.Signals(-code).name} while {doing}",
+                                   details=self._output())
+        return EdgeccError("E401", f"{self._name} ended (exit status {code}) while {doing}", details=self._output())
+
+    def _output(self) -> list[str]:
+        self._log.seek(0)
+        return trimmed(self._log.read().decode("utf-8", "replace"))
+
+
+def _bytes_of(array: Array) -> Array:
+    """The memory of a dense array as bytes, without a copy."""
+    return array.reshape(-1).view(np.uint8)

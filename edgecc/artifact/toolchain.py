@@ -1,0 +1,278 @@
+"""C compilers: finding one for a target, and building libraries and executables with it.
+
+For the machine at hand: gcc, clang, cc, then zig. For another one: zig (which brings its own C library
+for every target), then a cross gcc. `--cc` or the environment variable EDGECC_CC overrides the choice.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgecc.artifact import elf
+from edgecc.errors import EdgeccError, printable
+from edgecc.targets.schema import HOST, Emulator, Target, load_target
+
+CC_VARIABLE = "EDGECC_CC"
+TIMEOUT_SECONDS = 600.0
+OUTPUT_LINES = 25
+
+BASE_FLAGS = (
+    "-std=c11", "-O2",
+    # Rounding is written in the code: a multiply and an add become one instruction only where it says fma.
+    "-ffp-contract=off",
+    # Nobody reads errno or the floating point flags: sqrtf becomes an instruction instead of a call.
+    "-fno-math-errno", "-fno-trapping-math",
+    "-fvisibility=hidden",
+)
+WARNING_FLAGS = ("-Wall", "-Wextra", "-Werror")
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler ready to build for one target.
+
+    Attributes:
+        kind: "gcc", "clang" or "zig".
+        command: the program and the arguments every call starts with.
+        version: its first line of --version.
+        target: what it builds for.
+        native: whether its results run on this machine.
+    """
+
+    kind: str
+    command: tuple[str, ...]
+    version: str
+    target: Target
+    native: bool
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Flags of every compilation for the target."""
+        isa = {"gcc": self.target.isa.gcc, "clang": self.target.isa.clang, "zig": self.target.isa.zig}[self.kind]
+        # Without this zig checks for undefined behaviour at run time in some of its modes.
+        extra = ("-fno-sanitize=undefined",) if self.kind == "zig" else ()
+        return (*BASE_FLAGS, *extra, *isa, *self.target.toolchain.flags)
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a build measured. `code_bytes`: machine code of the model's own objects, None where that is not known."""
+
+    output: Path
+    code_bytes: int | None
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Choices of a build: further compiler flags, threads (link the thread library), seconds until it is stopped."""
+
+    flags: tuple[str, ...] = ()
+    threads: bool = False
+    timeout: float = TIMEOUT_SECONDS
+    include: tuple[Path, ...] = field(default=())
+
+
+def runs_natively(target: Target) -> bool:
+    """Whether this machine executes code for the target: same architecture, every feature present."""
+    if target.architecture == "generic":
+        return True
+    host = load_target(HOST)
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+    return machine == target.architecture and host.has(*target.isa.features)
+
+
+def find_compiler(target: Target, override: str | None = None) -> Compiler:
+    """The C compiler to build for `target` with.
+
+    Args:
+        target: what to build for.
+        override: a command line such as "clang-19" or "aarch64-linux-gnu-gcc"; without it EDGECC_CC counts.
+    Raises: EdgeccError E400 where there is none, with what to install.
+    """
+    native = runs_natively(target)
+    wanted = override or os.environ.get(CC_VARIABLE)
+    if wanted:
+        return _overridden(wanted, target, native)
+    for kind, command in _candidates(target, native):
+        version = _version(command)
+        if version is not None:
+            return Compiler(kind if kind == "zig" else _kind(version) or kind, command, version, target, native)
+    if native:
+        raise EdgeccError("E400", "no C compiler was found", where=target.name,
+                          hint="install gcc or clang, or `pip install 'edgecc[zig]'`; --cc names one that lies elsewhere")
+    triple = target.toolchain.gcc_triple
+    package = f", or `apt-get install gcc-{triple.replace('_', '-')}`" if triple else ""
+    raise EdgeccError("E400", f"no C compiler for {target.architecture} was found", where=target.name,
+                      hint=f"`pip install 'edgecc[zig]'`{package}")
+
+
+def zig_command() -> tuple[str, ...] | None:
+    """The zig compiler: of the ziglang wheel, else on PATH, else None."""
+    spec = importlib.util.find_spec("ziglang")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        path = shutil.which("zig", path=folder)
+        if path is not None:
+            return (path,)
+    path = shutil.which("zig")
+    return None if path is None else (path,)
+
+
+def find_emulator(target: Target) -> tuple[str, ...]:
+    """The command that runs an executable of `target` on this machine; () where none is needed.
+
+    Raises: EdgeccError E400 where the target needs one and there is none.
+    """
+    if runs_natively(target):
+        return ()
+    emulator: Emulator | None = target.emulator
+    if emulator is None:
+        raise EdgeccError("E400", "this machine cannot run code of the target, and the target names no emulator",
+                          where=target.name, hint=f"it needs {', '.join(target.isa.features) or target.architecture}")
+    path = shutil.which(emulator.command)
+    if path is None:
+        raise EdgeccError("E400", f"the emulator {emulator.command} was not found", where=target.name, hint=emulator.install)
+    return (path, *emulator.args)
+
+
+def build_shared_library(compiler: Compiler, folder: Path, sources: Sequence[str], output: Path,
+                         options: BuildOptions = BuildOptions()) -> Build:
+    """Compiles `sources` of `folder` and links them into a shared library at `output`.
+
+    Raises: EdgeccError E401 with what the compiler said.
+    """
+    return _build(compiler, folder, sources, (), output, ("-shared",), ("-fPIC",), options)
+
+
+def build_executable(compiler: Compiler, folder: Path, sources: Sequence[str], output: Path,
+                     options: BuildOptions = BuildOptions(), main: Sequence[Path] = ()) -> Build:
+    """Compiles `sources` of `folder` and the files `main` and links them into an executable at `output`.
+
+    Executables for other machines are linked statically, so they need no C library there. The files of
+    `main` do not count into `code_bytes`.
+    Raises: EdgeccError E401 with what the compiler said.
+    """
+    link = () if compiler.native else ("-static",)
+    return _build(compiler, folder, sources, main, output, link, (), options)
+
+
+# -- building ---------------------------------------------------------------------------------------
+
+
+def _build(compiler: Compiler, folder: Path, sources: Sequence[str], main: Sequence[Path], output: Path,
+           link_flags: Sequence[str], code_flags: Sequence[str], options: BuildOptions) -> Build:
+    """Compiles each source to an object, several at a time, and links all of them."""
+    compile_flags = [*compiler.flags, *code_flags, *options.flags, f"-I{folder.resolve()}",
+                     *(f"-I{path.resolve()}" for path in options.include)]
+    thread_flags = ["-pthread"] if options.threads else []
+    with tempfile.TemporaryDirectory(prefix="edgecc-build-") as scratch:
+        paths = [folder.resolve() / name for name in sources] + [path.resolve() for path in main]
+        objects = [Path(scratch) / f"{index}.o" for index in range(len(paths))]
+
+        def compile_one(index: int) -> None:
+            # The source is named relative to its folder, so no path of this machine enters the object.
+            path = paths[index]
+            _call([*compiler.command, *compile_flags, *thread_flags, "-c", path.name, "-o", str(objects[index])],
+                  path.parent, scratch, options.timeout, f"compiling {path.name}")
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            for _ in pool.map(compile_one, range(len(paths))):
+                pass
+        sizes = [elf.code_bytes(path.read_bytes()) for path in objects[:len(sources)]]
+        machine_flags = [flag for flag in compiler.flags if flag.startswith("-m")]
+        _call([*compiler.command, *machine_flags, *options.flags, *link_flags, *thread_flags, *map(str, objects), "-o", str(output.resolve()),
+               *compiler.target.toolchain.libraries], Path(scratch), scratch, options.timeout, "linking")
+    known = [size for size in sizes if size is not None]
+    return Build(output, sum(known) if len(known) == len(sizes) else None)
+
+
+def _call(command: Sequence[str], cwd: Path, scratch: str, timeout: float, doing: str) -> None:
+    tool = Path(command[0]).name
+    environment = {**os.environ, "LC_ALL": "C", "ZIG_LOCAL_CACHE_DIR": scratch}
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="replace", timeout=timeout,
+                              env=environment, stdin=subprocess.DEVNULL, check=False)
+    except subprocess.TimeoutExpired:
+        raise EdgeccError("E401", f"{tool} did not finish {doing} within {timeout:g} s and was stopped") from None
+    except OSError as error:
+        raise EdgeccError("E400", f"{tool} cannot be started: {error.strerror or error}") from None
+    if done.returncode != 0:
+        what = f"was ended by signal {-done.returncode}" if done.returncode < 0 else f"failed (exit status {done.returncode})"
+        raise EdgeccError("E401", f"{tool} {what} {doing}", details=trimmed(done.stderr or done.stdout))
+
+
+def trimmed(output: str, limit: int = OUTPUT_LINES) -> list[str]:
+    """The first `limit` lines of a tool's output, made safe for terminals, with a note of how many more there were."""
+    lines = [printable(line) for line in output.splitlines() if line.strip()]
+    return lines if len(lines) <= limit else [*lines[:limit], f"... {len(lines) - limit} more lines"]
+
+
+# -- finding ----------------------------------------------------------------------------------------
+
+
+def _candidates(target: Target, native: bool) -> list[tuple[str, tuple[str, ...]]]:
+    zig = zig_command()
+    candidates: list[tuple[str, tuple[str, ...]]] = []
+    if native:
+        for kind, name in (("gcc", "gcc"), ("clang", "clang"), ("gcc", "cc")):
+            path = shutil.which(name)
+            if path is not None:
+                candidates.append((kind, (path,)))
+        return candidates if zig is None else [*candidates, ("zig", (*zig, "cc"))]
+    if zig is not None and target.toolchain.zig_target:
+        candidates.append(("zig", (*zig, "cc", "-target", target.toolchain.zig_target)))
+    triple = target.toolchain.gcc_triple
+    gcc = shutil.which(f"{triple}-gcc") if triple else None
+    if gcc is not None:
+        candidates.append(("gcc", (gcc,)))
+    return candidates
+
+
+def _overridden(wanted: str, target: Target, native: bool) -> Compiler:
+    try:
+        command = tuple(shlex.split(wanted))
+    except ValueError as error:
+        raise EdgeccError("E001", f"the compiler {printable(wanted)!r} is no command line: {error}") from None
+    path = shutil.which(command[0]) if command else None
+    if path is None:
+        raise EdgeccError("E400", f"the compiler {printable(wanted)!r} was not found",
+                          hint=f"--cc and {CC_VARIABLE} take a program on PATH or its full path")
+    command = (path, *command[1:])
+    if Path(path).name.startswith("zig") and "cc" not in command[1:]:
+        command = (path, "cc", *command[1:])
+    if Path(path).name.startswith("zig") and not native and "-target" not in command:
+        command = (*command, "-target", target.toolchain.zig_target)
+    version = _version(command)
+    if version is None:
+        raise EdgeccError("E401", f"`{printable(shlex.join(command))} --version` failed", hint="is it a C compiler?")
+    kind = "zig" if Path(path).name.startswith("zig") else _kind(version) or "gcc"
+    return Compiler(kind, command, version, target, native)
+
+
+@functools.cache
+def _version(command: tuple[str, ...]) -> str | None:
+    """The first line of --version, or None where the command does not work."""
+    try:
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace", timeout=60,
+                              stdin=subprocess.DEVNULL, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.splitlines()
+    return printable(lines[0]) if done.returncode == 0 and lines else None
+
+
+def _kind(version: str) -> str | None:
+    lower = version.lower()
+    if "clang" in lower:
+        return "clang"
+    return "gcc" if "gcc" in lower or "free software foundation" in lower else None
