@@ -139,7 +139,8 @@ def find_emulator(target: Target) -> tuple[str, ...]:
     if emulator is None:
         raise EdgeccError("E400", "this machine cannot run code of the target, and the target names no emulator",
                           where=target.name, hint=f"it needs {', '.join(target.isa.features) or target.architecture}")
-    path = shutil.which(emulator.command)
+    # Distributions call the statically linked build of QEMU NAME-static.
+    path = shutil.which(emulator.command) or shutil.which(f"{emulator.command}-static")
     if path is None:
         raise EdgeccError("E400", f"the emulator {emulator.command} was not found", where=target.name, hint=emulator.install)
     return (path, *emulator.args)
