@@ -3,9 +3,9 @@
 It decides what a loop program means. Every operation rounds to its type, `fma` rounds once,
 transcendental functions are computed in float64 and rounded; integers wrap. Both arms of `select`
 are evaluated, so loads inside them must be in bounds. The iterations of parallel loops run from last
-to first, to bring dependencies between them to light. Each access is checked: outside its buffer,
-or of an element of an output or a workspace that nothing has written yet, it is an error that names
-the buffer, the index and the statement.
+to first, and an element that one iteration writes and another reads or writes is an error. Each access
+is checked: outside its buffer, or of an element of an output or a workspace that nothing has written
+yet, it is an error that names the buffer, the index and the statement.
 
 A function is translated to Python source once and run on numpy scalars (one lane) and arrays (more).
 """
@@ -13,7 +13,7 @@ A function is translated to Python source once and run on numpy scalars (one lan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -58,8 +58,8 @@ def run_function(function: Function, buffers: Mapping[str, Array]) -> None:
     """Runs a function on one-dimensional arrays, one for each of its buffers, in place.
 
     An output that shares memory with an input counts as written from the start.
-    Raises: EdgeccError E904 for an access outside a buffer, a read of what was never written, arrays
-    that do not fit the buffers, or an undefined local.
+    Raises: EdgeccError E904 for an access outside a buffer, a read of what was never written, a race
+    between iterations of a parallel loop, arrays that do not fit the buffers, or an undefined local.
     """
     missing = [b.name for b in function.buffers if b.name not in buffers]
     if missing:
@@ -201,15 +201,16 @@ class _Writer:
 
     def __init__(self, function: Function) -> None:
         self.function = function
-        self.namespace: dict[str, Any] = {"loader": _loader, "storer": _storer, "trunc": int}
-        self.lines = ["def run(arrays, masks):"]
+        parallel = any(isinstance(s, For) and s.kind == "parallel" for s in function.body)
+        self.namespace: dict[str, Any] = {"loader": _loader, "storer": _storer, "trunc": int, "Race": _Race}
+        self.lines = ["def run(arrays, masks):", "    race = Race(arrays)" if parallel else "    race = None"]
         self.statement: Stmt | None = None
         self.texts: dict[int, str] = {}
         self.defined: set[str] = set()
         self.buffers = {b.name: b for b in function.buffers}
         self.namespace["texts"] = self.texts
         for position, buffer in enumerate(function.buffers):
-            arguments = f"arrays[{position}], masks[{position}], {buffer.elements}, {buffer.name!r}, texts"
+            arguments = f"arrays, masks, {position}, {buffer.elements}, {buffer.name!r}, texts, race"
             self.lines += [f"    load_{buffer.name} = loader({arguments})",
                            f"    store_{buffer.name} = storer({arguments})"]
         self._body(function.body, 1)
@@ -224,7 +225,7 @@ class _Writer:
                 case For(var=var, start=start, stop=stop, step=step, kind=kind, body=nested):
                     loop = f"range({self.index(start)}, {self.index(stop)}, {step})"
                     if kind == "parallel":
-                        loop = f"reversed({loop})"
+                        loop = f"race.iterations({loop})"
                     self.lines.append(f"{pad}for i_{var} in {loop}:")
                     self._body(nested, depth + 1)
                 case Let(name=name, value=value) | Declare(name=name, value=value):
@@ -325,8 +326,46 @@ def _outside(name: str, first: int, last: int, elements: int, text: str) -> Edge
     return EdgeccError("E904", f"index {place} is outside {name}, which has {elements} elements", where=text)
 
 
-def _loader(array: Array, written: Array | None, elements: int, name: str,
-            texts: Mapping[int, str]) -> Callable[[int, int, int, int, int], Any]:
+class _Race:
+    """Which iteration of a parallel loop touched which element last; iteration 0 is what runs outside of them."""
+
+    def __init__(self, arrays: list[Array]) -> None:
+        self.first = self.current = 0
+        self.writers = [np.zeros(a.size, np.int64) for a in arrays]
+        self.readers = [np.zeros(a.size, np.int64) for a in arrays]
+
+    def iterations(self, values: range) -> Iterator[int]:
+        """The values of a parallel loop's variable, backwards."""
+        latest = self.first = self.current + 1
+        for value in reversed(values):
+            self.current = latest
+            yield value
+            latest += 1
+        self.first = self.current = latest
+
+    def read(self, position: int, places: Array | int, name: str, text: str) -> None:
+        """Notes a read and checks it against the writes of other iterations."""
+        self._check(self.writers[position], places, f"{name} is written by one iteration and read by another", text)
+        self.readers[position][places] = self.current
+
+    def write(self, position: int, places: Array | int, name: str, text: str) -> None:
+        """Notes a write and checks it against the accesses of other iterations."""
+        self._check(self.writers[position], places, f"{name} is written by two iterations", text)
+        self._check(self.readers[position], places, f"{name} is read by one iteration and written by another", text)
+        self.writers[position][places] = self.current
+
+    def _check(self, owners: Array, places: Array | int, message: str, text: str) -> None:
+        owner = np.atleast_1d(owners[places])
+        clash = (owner >= self.first) & (owner != self.current)
+        if clash.any():
+            place = int(np.atleast_1d(np.asarray(places))[clash][0])
+            raise EdgeccError("E904", f"element {place} of {message} of a parallel loop", where=text)
+
+
+def _loader(arrays: list[Array], masks: list[Array | None], position: int, elements: int, name: str,
+            texts: Mapping[int, str], race: _Race | None) -> Callable[[int, int, int, int, int], Any]:
+    array, written = arrays[position], masks[position]
+
     def load(index: int, lanes: int, stride: int, valid: int, text: int) -> Any:
         count = valid or lanes
         last = index + (count - 1) * stride
@@ -335,11 +374,15 @@ def _loader(array: Array, written: Array | None, elements: int, name: str,
         if lanes == 1:
             if written is not None and not written[index]:
                 raise EdgeccError("E904", f"element {index} of {name} is read before it is written", where=texts[text])
+            if race is not None:
+                race.read(position, index, name, texts[text])
             return array[index]
         places = np.arange(count) * stride + index
         if written is not None and not written[places].all():
             missing = places[~written[places]][0]
             raise EdgeccError("E904", f"element {missing} of {name} is read before it is written", where=texts[text])
+        if race is not None:
+            race.read(position, places, name, texts[text])
         if count == lanes:
             return array[places]
         out = np.zeros(lanes, array.dtype)
@@ -349,20 +392,19 @@ def _loader(array: Array, written: Array | None, elements: int, name: str,
     return load
 
 
-def _storer(array: Array, written: Array | None, elements: int, name: str,
-            texts: Mapping[int, str]) -> Callable[[int, int, int, int, Any, int], None]:
+def _storer(arrays: list[Array], masks: list[Array | None], position: int, elements: int, name: str,
+            texts: Mapping[int, str], race: _Race | None) -> Callable[[int, int, int, int, Any, int], None]:
+    array, written = arrays[position], masks[position]
+
     def store(index: int, lanes: int, stride: int, valid: int, value: Any, text: int) -> None:
         count = valid or lanes
         last = index + (count - 1) * stride
         if not (0 <= index < elements and 0 <= last < elements):
             raise _outside(name, index, last, elements, texts[text])
-        if lanes == 1:
-            array[index] = value
-            if written is not None:
-                written[index] = True
-            return
-        places = np.arange(count) * stride + index
-        array[places] = value[:count]
+        places: Any = index if lanes == 1 else np.arange(count) * stride + index
+        if race is not None:
+            race.write(position, places, name, texts[text])
+        array[places] = value if lanes == 1 else value[:count]
         if written is not None:
             written[places] = True
 

@@ -153,6 +153,31 @@ def test_lanes_beyond_valid_are_not_touched() -> None:
     assert y.tolist() == [1, 1, 1, 0]
 
 
+@pytest.mark.parametrize(("body", "message"), [
+    ("t[0] = x[i]", "element 0 of t is written by two iterations"),
+    ("y[mod(i + 1, 4)] = y[i]", "element 3 of y is read by one iteration and written by another"),
+    ("t[i] = y[min(i + 1, 3)]  y[i] = x[i]", "of y is written by one iteration and read by another"),
+    ("t[i] = y[max(i - 1, 0)]  y[i] = x[i]", "element 2 of y is read by one iteration and written by another"),
+])
+def test_races_between_iterations_are_caught(body: str, message: str) -> None:
+    text = f"""function f(x: f32[4] input, y: f32[4] output, t: f32[4] workspace) {{
+      for j in 0..4 {{ y[j] = 0.0:f32 }}
+      parallel for i in 0..4 {{ {body} }}
+    }}"""
+    with pytest.raises(EdgeccError) as caught:
+        run(text, x=np.zeros(4, F32), y=np.zeros(4, F32), t=np.zeros(4, F32))
+    assert message in caught.value.message
+
+
+def test_iterations_may_use_the_same_element_in_turn() -> None:
+    y = np.zeros(4, F32)
+    run("""function f(y: f32[4] output) {
+      parallel for i in 0..4 { y[i] = 1.0:f32  y[i] = add(y[i], 1.0:f32) }
+      parallel for i in 0..4 { y[3 - i] = add(y[3 - i], 1.0:f32) }
+    }""", y=y)
+    assert y.tolist() == [3, 3, 3, 3]
+
+
 def test_arrays_must_fit_the_buffers() -> None:
     text = "function f(x: f32[4] input, y: f32[4] output) { y[0] = x[0] }"
     with pytest.raises(EdgeccError, match="no array for y"):
