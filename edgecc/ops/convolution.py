@@ -168,10 +168,9 @@ class ConvTranspose(Op):
         room = [max(d + self.pads[a] + self.pads[rank + a], 0) for a, d in enumerate(dims)]
         full = np.zeros((n, self.group, out_channels, *room))
         xs = x.reshape(n, self.group, in_channels, -1)
-        ws = w.reshape(self.group, in_channels, out_channels, *kernel)
-        for tap in itertools.product(*(range(k) for k in kernel)):
-            weights = np.asarray(ws[(slice(None), slice(None), slice(None), *tap)])
-            products = np.matmul(weights.transpose(0, 2, 1), xs)
+        ws = w.reshape(self.group, in_channels, out_channels, -1)
+        for position, tap in enumerate(itertools.product(*(range(k) for k in kernel))):
+            products = np.matmul(ws[..., position].transpose(0, 2, 1), xs)
             starts = [t * d for t, d in zip(tap, self.dilations, strict=True)]
             region = tuple(slice(s, s + (d - 1) * stride + 1 if d else s, stride)
                            for s, d, stride in zip(starts, spatial, self.strides, strict=True))

@@ -1,0 +1,162 @@
+"""Reference execution: runs a graph with the operators' own meaning, in numpy.
+
+Two modes. In the plain one every operator computes in float64 and rounds its results once to their types:
+the best a program that stores values in those types can do. In the wide one all floats are float64 from the
+graph's inputs to its outputs and every expression is evaluated without narrow types, so what is left is the
+meaning of the graph without its rounding; two graphs that are equal in exact arithmetic agree there to about
+1e-15 of the magnitudes (edgecc/reference/compare.py builds on that).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.op import Op
+from edgecc.ir.scalar import Apply, Arg, Convert, Literal, widen
+from edgecc.ir.types import Array, DType, TensorType
+
+Observer = Callable[[Node, tuple[Array, ...]], None]
+Perturbation = Callable[[Array], Array]
+
+
+def execute(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False, observe: Observer | None = None,
+            perturb: Perturbation | None = None) -> dict[str, Array]:
+    """Runs `graph` and returns its outputs by name.
+
+    A value is forgotten after its last use, so memory stays near the graph's own peak.
+
+    Args:
+        graph: the graph; its order must be topological (the verifier checks it).
+        inputs: one array for each graph input, by interface name, of the input's type. In wide mode float
+            inputs may also be float64.
+        wide: whether floats are float64 throughout; outputs of float types are then float64 too.
+        observe: called with each node and its results, in order, before operands are forgotten. The arrays are
+            not to be written to.
+        perturb: applied to each float array that enters (inputs, constants) or is computed; for error estimates.
+    Raises: EdgeccError E005 where an input is missing, unknown, or of another type.
+    """
+    results = execute_values(graph, inputs, graph.outputs, wide=wide, observe=observe, perturb=perturb)
+    return dict(zip(graph.output_names, results, strict=True))
+
+
+def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[Value], *, wide: bool = False,
+                   observe: Observer | None = None, perturb: Perturbation | None = None) -> tuple[Array, ...]:
+    """Runs `graph` and returns the arrays of `values`, any values of the graph. See `execute`."""
+    check_inputs(graph, inputs, wide=wide)
+
+    def entering(array: Array, dtype: DType) -> Array:
+        held = np.asarray(array).astype(np.float64) if wide and dtype.is_float else np.asarray(array)
+        return perturb(held) if perturb is not None and dtype.is_float else held
+
+    arrays: dict[Value, Array] = {
+        value: entering(inputs[name], value.type.dtype)
+        for name, value in zip(graph.input_names, graph.inputs, strict=True)}
+    remaining = _use_counts(graph, values)
+
+    def read(value: Value) -> Array:
+        if value not in arrays:
+            if value.constant is None:
+                raise EdgeccError("E900", f"%{value.name} is read before it is computed")
+            arrays[value] = entering(value.constant, value.type.dtype)
+        return arrays[value]
+
+    for node in graph.nodes:
+        operands = tuple(None if v is None else read(v) for v in node.inputs)
+        results = run_node(node.op, operands, tuple(v.type for v in node.outputs), wide=wide,
+                           where=", ".join(map(printable, node.loc)))
+        if perturb is not None:
+            results = tuple(perturb(r) if v.type.dtype.is_float else r
+                            for r, v in zip(results, node.outputs, strict=True))
+        if observe is not None:
+            observe(node, results)
+        for value, result in zip(node.outputs, results, strict=True):
+            if remaining.get(value, 0) > 0:
+                arrays[value] = result
+        for operand in node.inputs:
+            if operand is not None:
+                remaining[operand] -= 1
+                if remaining[operand] == 0:
+                    del arrays[operand]
+    return tuple(np.array(read(value), copy=True, order="C") for value in values)
+
+
+def sample_inputs(graph: Graph, seed: int = 0) -> dict[str, Array]:
+    """Arrays that fit the graph's inputs, the same for the same seed: floats from N(0, 1), integers 0..3, random bools."""
+    generator = np.random.default_rng(seed)
+    out = {}
+    for name, value in zip(graph.input_names, graph.inputs, strict=True):
+        dims, dtype = value.type.dims, value.type.dtype
+        drawn = generator.standard_normal(dims) if dtype.is_float else generator.integers(
+            0, 2 if dtype is DType.BOOL else 4, dims)
+        out[name] = np.asarray(drawn).astype(dtype.numpy)
+    return out
+
+
+def check_inputs(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False) -> None:
+    """Checks that `inputs` holds exactly what the graph takes.
+
+    Raises: EdgeccError E005 listing every missing, unknown or ill-typed input.
+    """
+    problems = []
+    for name, value in zip(graph.input_names, graph.inputs, strict=True):
+        if name not in inputs:
+            problems.append(f"{printable(name)}: missing, wanted {value.type}")
+            continue
+        array = np.asarray(inputs[name])
+        wanted = [value.type.dtype.numpy, np.dtype(np.float64)] if wide and value.type.dtype.is_float else [
+            value.type.dtype.numpy]
+        if array.dtype not in wanted or array.shape != value.type.dims:
+            problems.append(f"{printable(name)}: got {_described(array)}, wanted {value.type}")
+    problems += [f"{printable(name)}: the model has no such input" for name in inputs if name not in graph.input_names]
+    if problems:
+        raise EdgeccError("E005", "the inputs do not fit the model", details=problems,
+                          hint="the model takes " + ", ".join(
+                              f"{printable(n)} {v.type}" for n, v in zip(graph.input_names, graph.inputs, strict=True)))
+
+
+def widened(op: Op) -> Op:
+    """The operator with every scalar expression among its attributes computed in f64."""
+    changes = {}
+    for field in dataclasses.fields(op):
+        value = getattr(op, field.name)
+        if isinstance(value, Arg | Literal | Apply | Convert):
+            changes[field.name] = widen(value)
+    return dataclasses.replace(op, **changes) if changes else op
+
+
+def run_node(op: Op, operands: tuple[Array | None, ...], types: tuple[TensorType, ...], *, wide: bool = False,
+             where: str = "") -> tuple[Array, ...]:
+    """Runs one operator and checks that the results have the types its shape rule promised.
+
+    Raises: EdgeccError E900 where a reference breaks its own shape rule.
+    """
+    results = (widened(op) if wide else op).reference(operands)
+    if len(results) != len(types):
+        raise EdgeccError("E900", f"the reference of {op.name} gave {len(results)} results, wanted {len(types)}", where=where)
+    out = []
+    for result, wanted in zip(results, types, strict=True):
+        dtype = np.dtype(np.float64) if wide and wanted.dtype.is_float else wanted.dtype.numpy
+        if result.shape != wanted.dims or result.dtype != dtype:
+            raise EdgeccError("E900", f"the reference of {op.name} gave {_described(result)}, its shape rule {wanted}",
+                              where=where)
+        out.append(result)
+    return tuple(out)
+
+
+def _use_counts(graph: Graph, wanted: Sequence[Value]) -> dict[Value, int]:
+    counts: dict[Value, int] = {}
+    for value in (*wanted, *(v for node in graph.nodes for v in node.inputs if v is not None)):
+        counts[value] = counts.get(value, 0) + 1
+    return counts
+
+
+def _described(array: Array) -> str:
+    try:
+        return str(TensorType.of(array))
+    except EdgeccError:
+        return f"{array.dtype}{list(array.shape)}"
