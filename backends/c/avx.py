@@ -1,0 +1,506 @@
+"""Vectors of x86-64 in immintrin.h: AVX2 with FMA, and AVX-512 (F, VL, BW, DQ).
+
+Lanes: 4, 8 and 16 of 32-bit types, 4 and 8 of 64-bit types. Masks are integer vectors of 32-bit
+lanes with AVX2 (also for 64-bit types: those are narrowed and widened), mask registers with AVX-512.
+F16C is taken for granted: every CPU with AVX2 has it, and the x86-64-v3 level contains both
+(System V psABI 1.0, table of micro-architecture levels).
+
+Source of the meaning of instructions: Intel 64 and IA-32 Architectures Software Developer's Manual,
+volume 2. min/max instructions return the second operand when one is NaN; the rows here let NaN win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgecc.backends.c.table import Key, Row, helper_name
+from edgecc.ir.types import DType
+
+AVX2 = ("avx2", "fma")
+AVX512 = ("avx512f", "avx512vl", "avx512bw", "avx512dq")
+F32, F64, I32, U32, I64, U64, BOOL = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64, DType.BOOL)
+
+_ROUNDINGS = {"floor": "0x09", "ceil": "0x0A", "round": "0x08"}
+"""Immediate operand: rounding mode, and no inexact exception (bit 3)."""
+
+_COMPARE_FLOAT = {"lt": "_CMP_LT_OQ", "le": "_CMP_LE_OQ", "eq": "_CMP_EQ_OQ"}
+_COMPARE_INTEGER = {"lt": "_MM_CMPINT_LT", "le": "_MM_CMPINT_LE", "eq": "_MM_CMPINT_EQ"}
+
+
+def lanes_of(dtype: DType, widest: int) -> tuple[int, ...]:
+    """Usable numbers of lanes, most first, on a machine with vectors of up to `widest` bits."""
+    return tuple(n for n in ((8, 4) if dtype.size == 8 else (16, 8, 4)) if n * max(4, dtype.size) * 8 <= widest)
+
+
+def vector_type(dtype: DType, lanes: int, *, mask_registers: bool) -> str:
+    """C type of a vector of a carrier type or of bool."""
+    if dtype is BOOL:
+        return f"__mmask{max(8, lanes)}" if mask_registers else _integer_type(lanes * 32)
+    bits = lanes * dtype.size * 8
+    return {F32: _width_type(bits), F64: _width_type(bits) + "d"}.get(dtype, _integer_type(bits))
+
+
+def vector_rows() -> Iterator[tuple[Key, Row]]:
+    """All rows; those of AVX-512 follow, and so replace, those of AVX2."""
+    for bits in (128, 256, 512):
+        for dtype in (F32, F64):
+            if bits // (dtype.size * 8) >= 4:
+                yield from _float_rows(dtype, bits)
+        for dtype in (I32, U32, I64, U64):
+            if bits // (dtype.size * 8) >= 4:
+                yield from _integer_rows(dtype, bits)
+    for lanes in (4, 8):
+        yield from _avx2_masks(lanes)
+        yield from _avx2_narrow(lanes)
+    for lanes in (4, 8, 16):
+        yield from _avx512_masks(lanes)
+        yield from _avx512_narrow(lanes)
+        yield from _half_rows(lanes)
+        yield from _casts(lanes)
+
+
+def _width_type(bits: int) -> str:
+    return f"__m{bits}"
+
+
+def _integer_type(bits: int) -> str:
+    return f"__m{bits}i"
+
+
+def _prefix(bits: int) -> str:
+    return "_mm" if bits == 128 else f"_mm{bits}"
+
+
+def _needs(bits: int) -> tuple[str, ...]:
+    return AVX512 if bits == 512 else AVX2
+
+
+def _lane_mask(count: int, lanes: int) -> str:
+    """A vector of -1 in the first `count` lanes, for vmaskmov; lanes of 64 bits where there are 4 of 256."""
+    values = ", ".join("-1" if lane < count else "0" for lane in range(lanes))
+    return f"{_prefix(lanes * 32)}_setr_epi32({values})"
+
+
+# -- floating point -------------------------------------------------------------------------------
+
+
+def _float_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
+    lanes = bits // (dtype.size * 8)
+    p, s = _prefix(bits), "ps" if dtype is F32 else "pd"
+    needs = _needs(bits)
+
+    def row(op: str, text: str, *, body: bool = False, needs: tuple[str, ...] = needs,
+            uses: tuple[Key, ...] = ()) -> tuple[Key, Row]:
+        return Key(op, dtype, lanes), Row(text, needs, uses, body)
+
+    sign_bit = f"{p}_set1_{s}(-0.0{'f' if dtype is F32 else ''})"
+    yield row("load", f"{p}_loadu_{s}({{0}})")
+    yield row("store", f"{p}_storeu_{s}({{0}}, {{1}})")
+    yield row("broadcast", f"{p}_set1_{s}({{0}})")
+    yield row("zero", f"{p}_setzero_{s}()")
+    for op in ("add", "sub", "mul", "div"):
+        yield row(op, f"{p}_{op}_{s}({{0}}, {{1}})")
+    yield row("sqrt", f"{p}_sqrt_{s}({{0}})")
+    yield row("fma", f"{p}_fmadd_{s}({{0}}, {{1}}, {{2}})")
+    yield row("neg", f"{p}_xor_{s}({{0}}, {sign_bit})")
+    yield row("abs", f"{p}_andnot_{s}({sign_bit}, {{0}})")
+    rounding = "roundscale" if bits == 512 else "round"
+    for op, mode in _ROUNDINGS.items():
+        yield row(op, f"{p}_{rounding}_{s}({{0}}, {mode})")
+    for op in ("min", "max"):
+        yield row(f"{op}_const", f"{p}_{op}_{s}({{1}}, {{0}})")
+        if bits < 512:
+            yield row(op, f"return {p}_blendv_{s}({p}_{op}_{s}(a, b), a, {p}_cmp_{s}(a, a, _CMP_UNORD_Q));", body=True)
+        yield row(op, f"return {p}_mask_{op}_{s}(a, {p}_cmp_{s}_mask(a, a, _CMP_ORD_Q), a, b);", body=True, needs=AVX512)
+    for op, relation in _COMPARE_FLOAT.items():
+        if bits < 512:
+            compared = f"{p}_cast{s}_si{bits}({p}_cmp_{s}({{0}}, {{1}}, {relation}))"
+            if dtype is F64:
+                yield row(op, f"edgecc_mask_narrow({compared})", uses=(MASK_NARROW,))
+            else:
+                yield row(op, compared)
+        yield row(op, f"{p}_cmp_{s}_mask({{0}}, {{1}}, {relation})", needs=AVX512)
+    if bits < 512:
+        wide = "edgecc_mask_widen({0})" if dtype is F64 else "{0}"
+        uses = (MASK_WIDEN,) if dtype is F64 else ()
+        yield row("select", f"{p}_blendv_{s}({{2}}, {{1}}, {p}_castsi{bits}_{s}({wide}))", uses=uses)
+    yield row("select", f"{p}_mask_blend_{s}({{0}}, {{2}}, {{1}})", needs=AVX512)
+    for count in range(1, lanes):
+        if bits < 512:
+            mask = _lane_mask(count, lanes) if dtype is F32 else _lane_mask(2 * count, 2 * lanes)
+            yield row(f"load:{count}", f"{p}_maskload_{s}({{0}}, {mask})")
+            yield row(f"store:{count}", f"{p}_maskstore_{s}({{0}}, {mask}, {{1}})")
+        yield row(f"load:{count}", f"{p}_maskz_loadu_{s}({(1 << count) - 1:#x}, {{0}})", needs=AVX512)
+        yield row(f"store:{count}", f"{p}_mask_storeu_{s}({{0}}, {(1 << count) - 1:#x}, {{1}})", needs=AVX512)
+    elements = ", ".join(["a[0]", "a[b]", *(f"a[{i} * b]" for i in range(2, lanes))])
+    yield row("gather", f"return {p}_setr_{s}({elements});", body=True)
+    low = f"{p}_cast{s}{bits}_{s}128({{0}})" if bits > 128 else "{0}"
+    yield row("lane:0", f"_mm_cvt{'ss_f32' if dtype is F32 else 'sd_f64'}({low})")
+    for position in range(1, lanes):
+        yield row(f"lane:{position}", f"return a[{position}];", body=True)
+    for op in ("add", "mul", "min", "max"):
+        yield row(f"horizontal:{op}", _horizontal(op, dtype, bits), body=True, uses=_horizontal_uses(op, dtype, lanes))
+
+
+def _horizontal(op: str, dtype: DType, bits: int) -> str:
+    """Body that combines the upper half with the lower one until one lane is left."""
+    s = "ps" if dtype is F32 else "pd"
+
+    def combine(width: int, a: str, b: str) -> str:
+        lanes = width // (dtype.size * 8)
+        if op in ("min", "max") and lanes > 2:
+            return f"{helper_name(Key(op, dtype, lanes))}({a}, {b})"
+        if op in ("min", "max"):  # two doubles: NaN in the first operand wins as in the wider rows
+            return f"_mm_blendv_pd(_mm_{op}_pd({a}, {b}), {a}, _mm_cmp_pd({a}, {a}, _CMP_UNORD_Q))"
+        return f"{_prefix(width)}_{op}_{s}({a}, {b})"
+
+    lines = []
+    name = "a"
+    width = bits
+    while width > 128:
+        half = width // 2
+        extract = (f"_mm512_extract{'f32x8' if dtype is F32 else 'f64x4'}_{s}" if width == 512
+                   else f"_mm256_extractf128_{s}")
+        low = f"{_prefix(width)}_cast{s}{width}_{s}{half}({name})"
+        new = f"v{half}"
+        lines.append(f"{_width_type(half)}{'' if dtype is F32 else 'd'} {new}_low = {low}, "
+                     f"{new}_high = {extract}({name}, 1);")
+        lines.append(f"{_width_type(half)}{'' if dtype is F32 else 'd'} {new} = "
+                     f"{combine(half, new + '_low', new + '_high')};")
+        name, width = new, half
+    if dtype is F32:
+        lines.append(f"__m128 pair = {combine(128, name, f'_mm_movehl_ps({name}, {name})')};")
+        lines.append(f"return _mm_cvtss_f32({combine(128, 'pair', '_mm_movehdup_ps(pair)')});")
+    else:
+        lines.append(f"__m128d swapped = _mm_unpackhi_pd({name}, {name});")
+        lines.append(f"return _mm_cvtsd_f64({combine(128, name, 'swapped')});")
+    return "\n".join(lines)
+
+
+def _horizontal_uses(op: str, dtype: DType, lanes: int) -> tuple[Key, ...]:
+    if op not in ("min", "max"):
+        return ()
+    steps = []
+    while lanes > 4:
+        lanes //= 2
+        steps.append(Key(op, dtype, lanes))
+    if dtype is F32:
+        steps.append(Key(op, dtype, 4))
+    return tuple(dict.fromkeys(steps))
+
+
+# -- integers -------------------------------------------------------------------------------------
+
+
+def _integer_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
+    lanes = bits // (dtype.size * 8)
+    p, e, si = _prefix(bits), f"epi{dtype.size * 8}", f"si{bits}"
+    unsigned = f"epu{dtype.size * 8}"
+    pointer = _integer_type(bits)
+    needs = _needs(bits)
+
+    def row(op: str, text: str, *, body: bool = False, needs: tuple[str, ...] = needs,
+            uses: tuple[Key, ...] = ()) -> tuple[Key, Row]:
+        return Key(op, dtype, lanes), Row(text, needs, uses, body)
+
+    set1 = "epi64x" if dtype.size == 8 and bits < 512 else e
+    scalar = "long long" if dtype.size == 8 else "int"
+    yield row("load", f"{p}_loadu_si{bits}((const {pointer} *)({{0}}))")
+    yield row("store", f"{p}_storeu_si{bits}(({pointer} *)({{0}}), {{1}})")
+    yield row("broadcast", f"{p}_set1_{set1}(({scalar}){{0}})")
+    yield row("zero", f"{p}_setzero_{si}()")
+    for op in ("add", "sub"):
+        yield row(op, f"{p}_{op}_{e}({{0}}, {{1}})")
+    if dtype.size == 4:
+        yield row("mul", f"{p}_mullo_{e}({{0}}, {{1}})")
+    else:
+        yield row("mul", f"{p}_mullo_{e}({{0}}, {{1}})", needs=AVX512)
+    kind = e if dtype.is_signed else unsigned
+    for op in ("min", "max"):
+        yield row(op, f"{p}_{op}_{kind}({{0}}, {{1}})", needs=needs if dtype.size == 4 else AVX512)
+    yield row("neg", f"{p}_sub_{e}({p}_setzero_{si}(), {{0}})")
+    if dtype.is_signed:
+        yield row("abs", f"{p}_abs_{e}({{0}})", needs=needs if dtype.size == 4 else AVX512)
+    for op in ("and", "or", "xor"):
+        yield row(f"bit_{op}", f"{p}_{op}_{si}({{0}}, {{1}})")
+    yield row("bit_not", f"{p}_xor_{si}({{0}}, {p}_set1_epi32(-1))")
+    yield row("shift_left", f"{p}_sllv_{e}({{0}}, {{1}})")
+    yield row("shift_left_const", f"{p}_slli_{e}({{0}}, {{1}})")
+    if not dtype.is_signed:
+        yield row("shift_right", f"{p}_srlv_{e}({{0}}, {{1}})")
+        yield row("shift_right_const", f"{p}_srli_{e}({{0}}, {{1}})")
+    else:
+        yield row("shift_right_const", f"{p}_srai_{e}({{0}}, {{1}})", needs=needs if dtype.size == 4 else AVX512)
+    for op, relation in _COMPARE_INTEGER.items():
+        if bits < 512:
+            yield from _avx2_compare(op, dtype, bits)
+        yield row(op, f"{p}_cmp_{kind}_mask({{0}}, {{1}}, {relation})", needs=AVX512)
+    if bits < 512:
+        wide = "edgecc_mask_widen({0})" if dtype.size == 8 else "{0}"
+        yield row("select", f"{p}_blendv_epi8({{2}}, {{1}}, {wide})", uses=(MASK_WIDEN,) if dtype.size == 8 else ())
+    yield row("select", f"{p}_mask_blend_{e}({{0}}, {{2}}, {{1}})", needs=AVX512)
+    element = "int" if dtype.size == 4 else "long long"
+    for count in range(1, lanes):
+        if bits < 512:
+            mask = _lane_mask(count, lanes) if dtype.size == 4 else _lane_mask(2 * count, 2 * lanes)
+            yield row(f"load:{count}", f"{p}_maskload_{e}((const {element} *)({{0}}), {mask})")
+            yield row(f"store:{count}", f"{p}_maskstore_{e}(({element} *)({{0}}), {mask}, {{1}})")
+        yield row(f"load:{count}", f"{p}_maskz_loadu_{e}({(1 << count) - 1:#x}, {{0}})", needs=AVX512)
+        yield row(f"store:{count}", f"{p}_mask_storeu_{e}({{0}}, {(1 << count) - 1:#x}, {{1}})", needs=AVX512)
+    for position in range(lanes):
+        yield row(f"lane:{position}", f"return ((__v{lanes}{'s' if dtype.size == 4 else 'd'}i)a)[{position}];", body=True)
+    for other in (F32, F64):
+        if other.size == dtype.size:
+            s = "ps" if other is F32 else "pd"
+            yield row(f"bitcast:{other.value}", f"{p}_cast{si}_{s}({{0}})")
+            yield Key(f"bitcast:{dtype.value}", other, lanes), Row(f"{p}_cast{s}_{si}({{0}})", needs)
+    twin = {I32: U32, U32: I32, I64: U64, U64: I64}[dtype]
+    yield row(f"bitcast:{twin.value}", "{0}")
+    yield row(f"cast:{twin.value}", "{0}")
+
+
+def _avx2_compare(op: str, dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
+    """AVX2 has only == and signed >; unsigned order comes from min and max, which exist for 32 bits."""
+    p, e = _prefix(bits), f"epi{dtype.size * 8}"
+    lanes = bits // (dtype.size * 8)
+    negated = False
+    if op == "eq":
+        text = f"{p}_cmpeq_{e}({{0}}, {{1}})"
+    elif dtype.is_signed:
+        text = f"{p}_cmpgt_{e}({{1}}, {{0}})" if op == "lt" else f"{p}_cmpgt_{e}({{0}}, {{1}})"
+        negated = op == "le"
+    elif dtype is U32:
+        chosen = "min" if op == "le" else "max"
+        text = f"{p}_cmpeq_{e}({p}_{chosen}_epu32(a, b), a)"
+        negated = op == "lt"
+    else:
+        return
+    if negated:
+        text = f"{p}_xor_si{bits}({text}, {p}_set1_epi32(-1))"
+    uses: tuple[Key, ...] = ()
+    if dtype.size == 8:
+        text, uses = f"edgecc_mask_narrow({text})", (MASK_NARROW,)
+    is_body = "(a, b)" in text
+    yield Key(op, dtype, lanes), Row(f"return {text};" if is_body else text, AVX2, uses, is_body)
+
+
+# -- masks ----------------------------------------------------------------------------------------
+
+MASK_NARROW = Key("mask_narrow", BOOL, 4)
+MASK_WIDEN = Key("mask_widen", BOOL, 4)
+HELPERS = {
+    MASK_NARROW: "static inline __m128i edgecc_mask_narrow(__m256i a) {\n"
+                 "  __m256i even = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));\n"
+                 "  return _mm256_castsi256_si128(even);\n}\n",
+    MASK_WIDEN: "static inline __m256i edgecc_mask_widen(__m128i a) {\n"
+                "  return _mm256_cvtepi32_epi64(a);\n}\n",
+}
+"""Helpers whose parameters are not of the types their key would give them."""
+
+
+def _avx2_masks(lanes: int) -> Iterator[tuple[Key, Row]]:
+    bits = lanes * 32
+    p = _prefix(bits)
+
+    def row(op: str, text: str, *, body: bool = False) -> tuple[Key, Row]:
+        return Key(op, BOOL, lanes), Row(text, AVX2, body=body)
+
+    for op in ("and", "or", "xor"):
+        yield row(op, f"{p}_{op}_si{bits}({{0}}, {{1}})")
+    yield row("not", f"{p}_xor_si{bits}({{0}}, {p}_set1_epi32(-1))")
+    yield row("eq", f"{p}_cmpeq_epi32({{0}}, {{1}})")
+    yield row("select", f"{p}_blendv_epi8({{2}}, {{1}}, {{0}})")
+    yield row("zero", f"{p}_setzero_si{bits}()")
+    yield row("ones", f"{p}_set1_epi32(-1)")
+    yield row("broadcast", f"{p}_set1_epi32(-(int){{0}})")
+    yield row("cast:i32", f"{p}_srli_epi32({{0}}, 31)")
+    yield row("cast:f32", f"{p}_and_ps({p}_castsi{bits}_ps({{0}}), {p}_set1_ps(1.0f))")
+    if lanes == 4:
+        yield row("load", "int bytes;\nmemcpy(&bytes, a, 4);\n"
+                          "return _mm_cmpgt_epi32(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes)), _mm_setzero_si128());",
+                  body=True)
+        yield row("store", "__m128i lanes = _mm_srli_epi32(b, 31);\n"
+                           "int bytes = _mm_cvtsi128_si32(_mm_packus_epi16(_mm_packus_epi32(lanes, lanes), lanes));\n"
+                           "memcpy(a, &bytes, 4);", body=True)
+    else:
+        yield row("load", "return _mm256_cmpgt_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)a)), "
+                          "_mm256_setzero_si256());", body=True)
+        yield row("store", "__m256i lanes = _mm256_srli_epi32(b, 31);\n"
+                           "__m128i words = _mm_packus_epi32(_mm256_castsi256_si128(lanes), "
+                           "_mm256_extracti128_si256(lanes, 1));\n"
+                           "_mm_storel_epi64((__m128i *)a, _mm_packus_epi16(words, words));", body=True)
+
+
+def _avx512_masks(lanes: int) -> Iterator[tuple[Key, Row]]:
+    mask = f"__mmask{max(8, lanes)}"
+    ones = (1 << lanes) - 1
+    p = _prefix(lanes * 32)
+
+    def row(op: str, text: str, *, body: bool = False) -> tuple[Key, Row]:
+        return Key(op, BOOL, lanes), Row(text, AVX512, body=body)
+
+    for op, sign in (("and", "&"), ("or", "|"), ("xor", "^")):
+        yield row(op, f"({mask})({{0}} {sign} {{1}})")
+    yield row("not", f"({mask})({{0}} ^ {ones:#x})")
+    yield row("eq", f"({mask})({{0}} ^ {{1}} ^ {ones:#x})")
+    yield row("select", f"return ({mask})((a & b) | (({mask})~a & c));", body=True)
+    yield row("zero", f"({mask})0")
+    yield row("ones", f"({mask}){ones:#x}")
+    yield row("broadcast", f"({mask})({{0}} ? {ones:#x} : 0)")
+    yield row("cast:i32", f"{p}_maskz_set1_epi32({{0}}, 1)")
+    yield row("cast:f32", f"{p}_maskz_mov_ps({{0}}, {p}_set1_ps(1.0f))")
+    if lanes == 16:
+        yield row("load", "__m128i bytes = _mm_loadu_si128((const __m128i *)a);\nreturn _mm_test_epi8_mask(bytes, bytes);",
+                  body=True)
+        yield row("store", "_mm_storeu_si128((__m128i *)({0}), _mm_maskz_set1_epi8({1}, 1))")
+    else:
+        loaded = f"_mm_maskz_loadu_epi8({ones:#x}, a)"
+        yield row("load", f"__m128i bytes = {loaded};\nreturn (__mmask8)_mm_test_epi8_mask(bytes, bytes);", body=True)
+        yield row("store", f"_mm_mask_storeu_epi8({{0}}, {ones:#x}, _mm_maskz_set1_epi8({{1}}, 1))")
+
+
+# -- narrow types ---------------------------------------------------------------------------------
+
+
+def _normalize_rows(lanes: int) -> Iterator[tuple[Key, Row]]:
+    bits = lanes * 32
+    p = _prefix(bits)
+    for dtype in (DType.I8, DType.I16):
+        shift = 32 - dtype.size * 8
+        yield Key("normalize", dtype, lanes), Row(f"{p}_srai_epi32({p}_slli_epi32({{0}}, {shift}), {shift})", _needs(bits))
+    for dtype in (DType.U8, DType.U16):
+        mask = (1 << dtype.size * 8) - 1
+        yield Key("normalize", dtype, lanes), Row(f"{p}_and_si{bits}({{0}}, {p}_set1_epi32({mask:#x}))", _needs(bits))
+
+
+def _extend(dtype: DType) -> str:
+    return f"ep{'i' if dtype.is_signed else 'u'}{dtype.size * 8}"
+
+
+def _avx2_narrow(lanes: int) -> Iterator[tuple[Key, Row]]:
+    """Loads and stores of 8- and 16-bit integers held in 32-bit lanes."""
+    yield from _normalize_rows(lanes)
+    p = _prefix(lanes * 32)
+    for dtype in (DType.I8, DType.U8, DType.I16, DType.U16):
+        bytes_moved = lanes * dtype.size
+
+        def row(op: str, text: str, *, body: bool, dtype: DType = dtype) -> tuple[Key, Row]:
+            return Key(op, dtype, lanes), Row(text, AVX2, body=body)
+
+        if bytes_moved == 4:
+            yield row("load", f"int bytes;\nmemcpy(&bytes, a, 4);\nreturn {p}_cvt{_extend(dtype)}_epi32("
+                              "_mm_cvtsi32_si128(bytes));", body=True)
+        else:
+            load = "_mm_loadl_epi64" if bytes_moved == 8 else "_mm_loadu_si128"
+            yield row("load", f"{p}_cvt{_extend(dtype)}_epi32({load}((const __m128i *)({{0}})))", body=False)
+        mask = "0xFF" if dtype.size == 1 else "0xFFFF"
+        lines = [f"{_integer_type(lanes * 32)} low = {p}_and_si{lanes * 32}(b, {p}_set1_epi32({mask}));"]
+        if lanes == 8:
+            lines.append("__m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));")
+        else:
+            lines.append("__m128i packed = _mm_packus_epi32(low, low);")
+        if dtype.size == 1:
+            lines.append("packed = _mm_packus_epi16(packed, packed);")
+        if bytes_moved == 4:
+            lines.append("int bytes = _mm_cvtsi128_si32(packed);\nmemcpy(a, &bytes, 4);")
+        else:
+            lines.append(f"{'_mm_storel_epi64' if bytes_moved == 8 else '_mm_storeu_si128'}((__m128i *)a, packed);")
+        yield row("store", "\n".join(lines), body=True)
+
+
+def _avx512_narrow(lanes: int) -> Iterator[tuple[Key, Row]]:
+    yield from _normalize_rows(lanes) if lanes == 16 else ()
+    p = _prefix(lanes * 32)
+    for dtype in (DType.I8, DType.U8, DType.I16, DType.U16):
+        e = f"epi{dtype.size * 8}"
+        narrow = 256 if lanes * dtype.size == 32 else 128
+
+        if lanes == 16:
+            yield Key("load", dtype, lanes), Row(f"{p}_cvt{_extend(dtype)}_epi32({_prefix(narrow)}_loadu_si{narrow}"
+                                                 f"((const {_integer_type(narrow)} *)({{0}})))", AVX512)
+        yield Key("store", dtype, lanes), Row(f"{p}_mask_cvtepi32_storeu_{e}({{0}}, {(1 << lanes) - 1:#x}, {{1}})", AVX512)
+        for count in range(1, lanes):
+            mask = f"{(1 << count) - 1:#x}"
+            yield Key(f"load:{count}", dtype, lanes), Row(
+                f"{p}_cvt{_extend(dtype)}_epi32({_prefix(narrow)}_maskz_loadu_{e}({mask}, {{0}}))", AVX512)
+            yield Key(f"store:{count}", dtype, lanes), Row(f"{p}_mask_cvtepi32_storeu_{e}({{0}}, {mask}, {{1}})", AVX512)
+
+
+def _half_rows(lanes: int) -> Iterator[tuple[Key, Row]]:
+    """f16 and bf16 held as float."""
+    bits = lanes * 32
+    p, needs = _prefix(bits), _needs(bits)
+    half_bits = max(128, bits // 2)
+    pointer = _integer_type(half_bits)
+    load = {4: "_mm_loadl_epi64", 8: "_mm_loadu_si128", 16: "_mm256_loadu_si256"}[lanes]
+    store = {4: "_mm_storel_epi64", 8: "_mm_storeu_si128", 16: "_mm256_storeu_si256"}[lanes]
+    nearest = "_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC" if lanes == 16 else "_MM_FROUND_TO_NEAREST_INT"
+    f16, bf16 = DType.F16, DType.BF16
+    yield Key("load", f16, lanes), Row(f"{p}_cvtph_ps({load}((const {pointer} *)({{0}})))", needs)
+    yield Key("store", f16, lanes), Row(f"{store}(({pointer} *)({{0}}), {p}_cvtps_ph({{1}}, {nearest}))", needs)
+    yield Key("normalize", f16, lanes), Row(f"{p}_cvtph_ps({p}_cvtps_ph({{0}}, {nearest}))", needs)
+    yield Key("load", bf16, lanes), Row(
+        f"{p}_castsi{bits}_ps({p}_slli_epi32({p}_cvtepu16_epi32({load}((const {pointer} *)({{0}}))), 16))", needs)
+    blend = (f"{p}_blendv_epi8(rounded, quiet, {p}_castps_si{bits}({p}_cmp_ps(a, a, _CMP_UNORD_Q)))" if bits < 512
+             else "_mm512_mask_blend_epi32(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), rounded, quiet)")
+    vector = _integer_type(bits)
+    yield Key("normalize", bf16, lanes), Row(
+        f"{vector} bits = {p}_castps_si{bits}(a);\n"
+        f"{vector} last = {p}_and_si{bits}({p}_srli_epi32(bits, 16), {p}_set1_epi32(1));\n"
+        f"{vector} rounded = {p}_add_epi32(bits, {p}_add_epi32(last, {p}_set1_epi32(0x7FFF)));\n"
+        f"{vector} quiet = {p}_or_si{bits}(bits, {p}_set1_epi32(0x400000));\n"
+        f"return {p}_castsi{bits}_ps({p}_and_si{bits}({blend}, {p}_set1_epi32((int)0xFFFF0000u)));", needs, body=True)
+    upper = f"{p}_srli_epi32({p}_castps_si{bits}({{1}}), 16)"
+    yield Key("store", bf16, lanes), Row(f"edgecc_store_u16x{lanes}({{0}}, {upper})" if lanes < 16 else
+                                         f"_mm512_mask_cvtepi32_storeu_epi16({{0}}, 0xffff, {upper})", needs,
+                                         uses=(Key("store", DType.U16, lanes),) if lanes < 16 else ())
+    if lanes < 16:
+        yield Key("store", bf16, lanes), Row(f"{p}_mask_cvtepi32_storeu_epi16({{0}}, {(1 << lanes) - 1:#x}, {upper})", AVX512)
+
+
+# -- conversions ----------------------------------------------------------------------------------
+
+
+def _casts(lanes: int) -> Iterator[tuple[Key, Row]]:
+    bits = lanes * 32
+    p, needs = _prefix(bits), _needs(bits)
+    vector = _integer_type(bits)
+    yield Key("cast:f32", I32, lanes), Row(f"{p}_cvtepi32_ps({{0}})", needs)
+    yield Key("cast:f32", U32, lanes), Row(f"{p}_cvtepu32_ps({{0}})", AVX512)
+    # The instruction gives 0x80000000 for everything out of range and for NaN.
+    if bits < 512:
+        yield Key("cast:i32", F32, lanes), Row(
+            f"{vector} huge = {p}_castps_si{bits}({p}_cmp_ps(a, {p}_set1_ps(0x1p31f), _CMP_GE_OQ));\n"
+            f"{vector} number = {p}_castps_si{bits}({p}_cmp_ps(a, a, _CMP_ORD_Q));\n"
+            f"return {p}_and_si{bits}({p}_xor_si{bits}({p}_cvttps_epi32(a), huge), number);", AVX2, body=True)
+    yield Key("cast:i32", F32, lanes), Row(
+        f"{vector} inside = {p}_maskz_cvttps_epi32({p}_cmp_ps_mask(a, a, _CMP_ORD_Q), a);\n"
+        f"return {p}_mask_blend_epi32({p}_cmp_ps_mask(a, {p}_set1_ps(0x1p31f), _CMP_GE_OQ), inside, "
+        f"{p}_set1_epi32(INT32_MAX));", AVX512, body=True)
+    yield Key("cast:u32", F32, lanes), Row(f"{p}_cvttps_epu32({p}_max_ps({{0}}, {p}_setzero_ps()))", AVX512)
+    if lanes > 8:
+        return
+    wide_bits = lanes * 64
+    w, wide_needs = _prefix(wide_bits), _needs(wide_bits)
+    yield Key("cast:f64", F32, lanes), Row(f"{w}_cvtps_pd({{0}})", wide_needs)
+    yield Key("cast:f32", F64, lanes), Row(f"{w}_cvtpd_ps({{0}})", wide_needs)
+    yield Key("cast:f64", I32, lanes), Row(f"{w}_cvtepi32_pd({{0}})", wide_needs)
+    # NaN becomes 0 because max returns its second operand; the bounds are exact in double.
+    clamped = (f"{w}_min_pd({w}_max_pd(number, {w}_set1_pd(-2147483648.0)), {w}_set1_pd(2147483647.0))")
+    number = (f"{w}_and_pd(a, {w}_cmp_pd(a, a, _CMP_ORD_Q))" if wide_bits < 512
+              else "_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a, a, _CMP_ORD_Q), a)")
+    yield Key("cast:i32", F64, lanes), Row(f"__m{wide_bits}d number = {number};\nreturn {w}_cvttpd_epi32({clamped});",
+                                           wide_needs, body=True)
+    for wide in (I64, U64):
+        yield Key(f"cast:{wide.value}", I32, lanes), Row(f"{w}_cvtepi32_epi64({{0}})", wide_needs)
+        yield Key(f"cast:{wide.value}", U32, lanes), Row(f"{w}_cvtepu32_epi64({{0}})", wide_needs)
+        for narrow in (I32, U32):
+            if lanes == 4:
+                yield Key(f"cast:{narrow.value}", wide, lanes), Row("edgecc_mask_narrow({0})", AVX2, (MASK_NARROW,))
+            yield Key(f"cast:{narrow.value}", wide, lanes), Row(f"{w}_cvtepi64_epi32({{0}})", AVX512)
+    yield Key("cast:f64", I64, lanes), Row(f"{w}_cvtepi64_pd({{0}})", AVX512)
+    yield Key("cast:f32", I64, lanes), Row(f"{w}_cvtepi64_ps({{0}})", AVX512)
+    yield Key("cast:i64", F64, lanes), Row(
+        f"{_integer_type(wide_bits)} inside = {w}_maskz_cvttpd_epi64({w}_cmp_pd_mask(a, a, _CMP_ORD_Q), a);\n"
+        f"return {w}_mask_blend_epi64({w}_cmp_pd_mask(a, {w}_set1_pd(0x1p63), _CMP_GE_OQ), inside, "
+        f"{w}_set1_epi64{'x' if wide_bits < 512 else ''}(INT64_MAX));", AVX512, body=True)

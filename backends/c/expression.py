@@ -1,0 +1,355 @@
+"""Expressions and indices of the Loop IR as C text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgecc.backends.c.names import identifier, is_identifier
+from edgecc.backends.c.prelude import Prelude
+from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS, carrier
+from edgecc.errors import EdgeccError
+from edgecc.ir.types import DType
+from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
+from edgecc.loop.ir import (
+    Bitcast,
+    Broadcast,
+    Cast,
+    Const,
+    Expr,
+    FromIndex,
+    Horizontal,
+    Lane,
+    Load,
+    Op,
+    Ref,
+)
+
+
+@dataclass
+class Binding:
+    """A name of the Loop IR in scope: its C name, and whether anything read it."""
+
+    c_name: str
+    dtype: DType | None = None
+    lanes: int = 1
+    used: bool = False
+    low: int | None = None
+    """Least value of a loop variable, where known."""
+
+
+@dataclass
+class Scope:
+    """Names visible at a point. Inner names may repeat outer ones: C names never do within a function."""
+
+    names: Mapping[str, Binding]
+    taken: set[str] = field(default_factory=set)
+
+    def nested(self) -> Scope:
+        """A scope for an inner block, which sees everything of this one."""
+        return Scope(dict(self.names), self.taken)
+
+    def bind(self, name: str, dtype: DType | None = None, lanes: int = 1, low: int | None = None) -> Binding:
+        """Adds a name; it hides an older one."""
+        base = name if is_identifier(name) and not name.startswith("edgecc") else identifier(name)
+        candidate, number = base, 1
+        while candidate in self.taken:
+            candidate, number = f"{base}_{number}", number + 1
+        self.taken.add(candidate)
+        binding = Binding(candidate, dtype, lanes, low=low)
+        self.names = {**self.names, name: binding}
+        return binding
+
+    def use(self, name: str) -> Binding:
+        """Looks a name up and notes that it is read.
+
+        Raises: EdgeccError E900 where it is not in scope.
+        """
+        binding = self.names.get(name)
+        if binding is None:
+            raise EdgeccError("E900", f"C back end: {name!r} is not in scope")
+        binding.used = True
+        return binding
+
+
+def strip_parentheses(text: str) -> str:
+    """`text` without a pair of parentheses around all of it."""
+    if not (text.startswith("(") and text.endswith(")")):
+        return text
+    depth = 0
+    for position, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0 and position < len(text) - 1:
+            return text
+    return text[1:-1]
+
+
+def constant_text(value: float | int | bool, dtype: DType) -> str:
+    """A scalar constant as its carrier type. Floats print the shortest decimal that reads back."""
+    if dtype is DType.BOOL:
+        return "1" if value else "0"
+    if dtype.is_float:
+        number = float(np.asarray(value).astype(dtype.numpy))
+        is_double = dtype is DType.F64
+        if math.isnan(number):
+            return "(double)NAN" if is_double else "NAN"
+        if math.isinf(number):
+            text = "(double)INFINITY" if is_double else "INFINITY"
+            return text if number > 0 else f"(-{text})"
+        text = repr(number) if is_double else _shortest(np.float32(number))
+        return f"({text})" if text.startswith("-") else text
+    number_of = int(value)
+    if dtype.is_signed:
+        limits = np.iinfo(dtype.numpy)
+        if number_of == limits.min and dtype.size >= 4:
+            return f"INT{dtype.size * 8}_MIN"
+        text = f"INT64_C({abs(number_of)})" if dtype is DType.I64 else str(abs(number_of))
+        return f"(-{text})" if number_of < 0 else text
+    if dtype is DType.U64:
+        return f"UINT64_C({number_of})"
+    return f"{number_of}u"
+
+
+def _shortest(number: np.float32) -> str:
+    """Shortest decimal of a float with its suffix."""
+    text = str(np.format_float_scientific(number, unique=True, trim="0")
+               if abs(number) >= 1e9 or 0 < abs(number) < 1e-4 else np.format_float_positional(number, unique=True, trim="0"))
+    return f"{text}f"
+
+
+class ExpressionPrinter:
+    """Prints expressions with the names of a scope and the operations of a prelude."""
+
+    def __init__(self, prelude: Prelude, scope: Scope) -> None:
+        self.prelude = prelude
+        self.scope = scope
+
+    # -- indices ----------------------------------------------------------------------------------
+
+    def index(self, index: Index) -> str:
+        """An index as an expression of type ptrdiff_t, compact and without outer parentheses."""
+        text = ""
+        for atom, coefficient in index.terms:
+            factor = self._atom(atom)
+            size = abs(coefficient)
+            term = factor if size == 1 else f"{size} * {factor}"
+            if not text:
+                text = term if coefficient > 0 else f"-{term}"
+            else:
+                text += f" + {term}" if coefficient > 0 else f" - {term}"
+        if not text:
+            return str(index.const)
+        if index.const:
+            text += f" + {index.const}" if index.const > 0 else f" - {-index.const}"
+        return text
+
+    def _atom(self, atom: LoopVar | IndexOp | IndexOf) -> str:
+        match atom:
+            case LoopVar(name=name):
+                return self.scope.use(name).c_name
+            case IndexOf(expr=expr):
+                return f"(ptrdiff_t){self.expr(expr)}"
+            case IndexOp(op="min" | "max" as op, args=args):
+                function = self.prelude.index_helper(f"edgecc_index_{op}")
+                return f"{function}({self.index(args[0])}, {self.index(args[1])})"
+            case IndexOp(op="floordiv" | "mod" as op, args=args):
+                dividend = self.index(args[0])
+                if self._is_non_negative(args[0]):
+                    wrapped = dividend if dividend.isidentifier() else f"({dividend})"
+                    return f"({wrapped} {'/' if op == 'floordiv' else '%'} {args[1].const})"
+                function = self.prelude.index_helper("edgecc_floordiv" if op == "floordiv" else "edgecc_floormod")
+                return f"{function}({dividend}, {args[1].const})"
+        raise EdgeccError("E900", f"C back end: no index operation {atom.op!r}")
+
+    def _is_non_negative(self, index: Index) -> bool:
+        low = index.const
+        for atom, coefficient in index.terms:
+            match atom:
+                case LoopVar(name=name):
+                    least = self.scope.names[name].low if name in self.scope.names else None
+                    if least is None or coefficient < 0:
+                        return False
+                    low += coefficient * least
+                case IndexOp(op="mod"):
+                    if coefficient < 0:
+                        return False
+                case IndexOp(op="floordiv", args=args):
+                    if coefficient < 0 or not self._is_non_negative(args[0]):
+                        return False
+                case _:
+                    return False
+        return low >= 0
+
+    def element(self, buffer: str, index: Index) -> str:
+        """The element of a buffer as an lvalue."""
+        return f"{self.scope.use(buffer).c_name}[{self.index(index)}]"
+
+    def pointer(self, buffer: str, index: Index) -> str:
+        """The address of an element of a buffer."""
+        name = self.scope.use(buffer).c_name
+        return name if index == Index() else f"&{name}[{self.index(index)}]"
+
+    # -- expressions ------------------------------------------------------------------------------
+
+    def expr(self, expr: Expr) -> str:
+        """An expression as C text that can stand as an operand of anything."""
+        match expr:
+            case Const(value=value, dtype=dtype, lanes=lanes):
+                return self._constant(value, dtype, lanes)
+            case Ref(name=name):
+                return self.scope.use(name).c_name
+            case Load():
+                return self._load(expr)
+            case Op():
+                return self._op(expr)
+            case Cast(arg=arg, dtype=dtype):
+                return self._cast(arg, dtype)
+            case Bitcast(arg=arg, dtype=dtype):
+                if arg.dtype is dtype:
+                    return self.expr(arg)
+                return self.prelude.call(f"bitcast:{dtype.value}", arg.dtype, arg.lanes, self.expr(arg))
+            case Broadcast(arg=arg, lanes=lanes):
+                if isinstance(arg, Const):
+                    return self._constant(arg.value, arg.dtype, lanes)
+                return self.expr(arg) if lanes == 1 else self._broadcast(self.expr(arg), arg.dtype, lanes)
+            case Lane(arg=arg, position=position):
+                if arg.lanes == 1:
+                    return self.expr(arg)
+                return self.prelude.call(f"lane:{position}", arg.dtype, arg.lanes, self.expr(arg))
+            case Horizontal(op=op, arg=arg):
+                if arg.lanes == 1:
+                    return self.expr(arg)
+                return self.prelude.call(f"horizontal:{op}", arg.dtype, arg.lanes, self.expr(arg))
+            case FromIndex(index=index, dtype=dtype):
+                as_i64 = f"(int64_t)({self.index(index)})"
+                return as_i64 if dtype is DType.I64 else self.prelude.call(f"cast:{dtype.value}", DType.I64, 1, as_i64)
+
+    def _broadcast(self, text: str, dtype: DType, lanes: int) -> str:
+        return self.prelude.call("broadcast", dtype, lanes, text)
+
+    def _constant(self, value: float | int | bool, dtype: DType, lanes: int) -> str:
+        if lanes == 1:
+            return constant_text(value, dtype)
+        if dtype is DType.BOOL:
+            return self.prelude.call("ones" if value else "zero", dtype, lanes)
+        if value == 0 and not (dtype.is_float and math.copysign(1.0, float(value)) < 0):
+            return self.prelude.call("zero", dtype, lanes)
+        held = carrier(dtype, lanes)
+        return self._broadcast(constant_text(value, held if held.is_integer else dtype), held, lanes)
+
+    def _load(self, load: Load) -> str:
+        if load.lanes == 1:
+            return self.prelude.call("load", load.dtype, 1, self.element(load.buffer, load.index))
+        if load.stride == 0 and load.valid == 0:
+            element = self.prelude.call("load", load.dtype, 1, self.element(load.buffer, load.index))
+            return self._broadcast(element, load.dtype, load.lanes)
+        valid = 0 if load.valid == load.lanes else load.valid
+        return self.prelude.load(load.dtype, load.lanes, self.pointer(load.buffer, load.index), valid, str(load.stride))
+
+    def store(self, buffer: str, index: Index, value: Expr, stride: int, valid: int) -> str:
+        """A store as a statement without its semicolon."""
+        if (value.dtype is DType.F16 and isinstance(value, Cast) and value.arg.dtype is DType.F32
+                and value.lanes > 1 and stride == 1 and valid == 0 and self.prelude.has_row("store", DType.F16, value.lanes)):
+            text = self.expr(value.arg)  # the store itself rounds
+        else:
+            text = self.expr(value)
+        if value.lanes == 1:
+            return self.prelude.call("store", value.dtype, 1, self.element(buffer, index), strip_parentheses(text))
+        valid = 0 if valid == value.lanes else valid
+        return self.prelude.store(value.dtype, value.lanes, self.pointer(buffer, index), text, valid, str(stride))
+
+    def _op(self, op: Op) -> str:
+        args = op.args
+        operand = args[1] if op.op == "select" else args[0]
+        dtype, lanes = operand.dtype, op.lanes
+        if op.op in ("min", "max") and dtype.is_float:
+            for first, second in (args, args[::-1]):
+                constant = _constant_of(second)
+                if constant is not None and not math.isnan(float(constant.value)):
+                    return self._min_max_const(op.op, dtype, lanes, first, second)
+        if op.op in ("shift_left", "shift_right"):
+            constant = _constant_of(args[1])
+            if constant is not None and 0 <= int(constant.value) < dtype.size * 8:
+                count = int(constant.value)
+                if count == 0:
+                    return self.expr(args[0])
+                if self.prelude.has_row(f"{op.op}_const", dtype, lanes):
+                    return self.prelude.call(f"{op.op}_const", dtype, lanes, self.expr(args[0]), str(count))
+        if op.op in ("fma", "mul") and lanes > 1:
+            by_lane = self._by_lane(op)
+            if by_lane is not None:
+                return by_lane
+        return self.prelude.call(op.op, dtype, lanes, *(self.expr(a) for a in args))
+
+    def _min_max_const(self, op: str, dtype: DType, lanes: int, value: Expr, constant: Expr) -> str:
+        held = carrier(dtype, lanes)
+        if self.prelude.has_row(f"{op}_const", held, lanes):
+            return self.prelude.call(f"{op}_const", held, lanes, self.expr(value), self.expr(constant))
+        return self.prelude.call(op, dtype, lanes, self.expr(value), self.expr(constant))
+
+    def _by_lane(self, op: Op) -> str | None:
+        """fma or mul with one factor `Broadcast(Lane(register))`, where one instruction does that."""
+        for vector, scalar in ((op.args[1], op.args[0]), (op.args[0], op.args[1])):
+            match scalar:
+                case Broadcast(arg=Lane(arg=Ref() as register, position=position)):
+                    name = f"{op.op}_lane:{register.lanes}"
+                    if op.dtype is not register.dtype or not self.prelude.has_row(name, op.dtype, op.lanes):
+                        continue
+                    addend = self.expr(op.args[2]) if op.op == "fma" else ""
+                    return self.prelude.call(name, op.dtype, op.lanes, self.expr(vector), self.expr(register), addend,
+                                             str(position))
+        return None
+
+    def _cast(self, arg: Expr, dtype: DType) -> str:
+        source, lanes, text = arg.dtype, arg.lanes, self.expr(arg)
+        if source is dtype:
+            return text
+        call, has_row = self.prelude.call, self.prelude.has_row
+        if source in HALF_TYPES:
+            source = DType.F32  # which holds its values
+            if dtype is DType.F32:
+                return text
+        if lanes == 1 or has_row(f"cast:{dtype.value}", source, lanes):
+            return call(f"cast:{dtype.value}", source, lanes, text)
+        if dtype is DType.BOOL:
+            held = carrier(source, lanes)
+            equal = call("eq", held, lanes, text, call("zero", held, lanes))
+            return call("not", DType.BOOL, lanes, equal)
+        if dtype in HALF_TYPES and source is DType.F32:
+            return call("normalize", dtype, lanes, text)
+        if source is DType.BOOL:
+            return self._cast_i32(call("cast:i32", DType.BOOL, lanes, text), DType.U8, dtype, lanes)
+        if source in NARROW_INTEGERS or source is DType.I32:
+            return self._cast_i32(text, source, dtype, lanes)
+        if dtype in NARROW_INTEGERS and has_row("cast:i32", source, lanes):
+            inside = call("cast:i32", source, lanes, text)
+            if source.is_float:
+                limits = np.iinfo(dtype.numpy)
+                for op, bound in (("max", limits.min), ("min", limits.max)):
+                    inside = call(op, DType.I32, lanes, inside, self._constant(int(bound), DType.I32, lanes))
+                return inside
+            return call("normalize", dtype, lanes, inside)
+        return call(f"cast:{dtype.value}", source, lanes, text)
+
+    def _cast_i32(self, text: str, source: DType, dtype: DType, lanes: int) -> str:
+        """Casts a value of type `source` that is held in 32-bit lanes."""
+        if dtype is DType.I32:
+            return text
+        if dtype in NARROW_INTEGERS:
+            return self.prelude.call("normalize", dtype, lanes, text)
+        if dtype in HALF_TYPES and source in NARROW_INTEGERS:
+            as_float = self.prelude.call("cast:f32", DType.I32, lanes, text)  # exact: 16 bits
+            return self.prelude.call("normalize", dtype, lanes, as_float)
+        return self.prelude.call(f"cast:{dtype.value}", DType.I32, lanes, text)
+
+
+def _constant_of(expr: Expr) -> Const | None:
+    match expr:
+        case Const():
+            return expr
+        case Broadcast(arg=Const() as constant):
+            return constant
+    return None

@@ -1,0 +1,73 @@
+"""Which instruction table a target uses, and what its vectors look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgecc.backends.c import avx, neon
+from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
+from edgecc.backends.c.table import STORAGE, Table, carrier, select_rows
+from edgecc.ir.types import DType
+
+
+@dataclass(frozen=True)
+class Isa:
+    """What the printer knows of an instruction set.
+
+    Attributes:
+        name: "portable", "neon", "avx2" or "avx512".
+        headers: what the generated code includes for it.
+        rows: the operations it has.
+        widest: bits of its widest vectors, 0 for none.
+    """
+
+    name: str
+    headers: tuple[str, ...]
+    rows: Table
+    widest: int
+    _lanes_of: Callable[[DType, int], tuple[int, ...]]
+    _vector_type: Callable[[DType, int], str]
+
+    def lanes_of(self, dtype: DType) -> tuple[int, ...]:
+        """Numbers of lanes (above 1) that vectors of a type may have, most first."""
+        return self._lanes_of(carrier(dtype, 2), self.widest)
+
+    def type_name(self, dtype: DType, lanes: int) -> str:
+        """C type of a value in registers."""
+        held = carrier(dtype, lanes)
+        return STORAGE[held] if lanes == 1 else self._vector_type(held, lanes)
+
+
+def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:
+    """The instruction table of a machine.
+
+    Args:
+        architecture: "aarch64", "x86_64", or anything else for portable C.
+        features: as a target file lists them; rows that need others are left out.
+        vector_bits: width of the widest vector that may be used; 0 means scalar code only.
+    """
+    wants_vectors = vector_bits > 0
+    if architecture == "aarch64" and wants_vectors and "neon" in features:
+        rows = [*scalar_rows(has_fma=True), *neon.vector_rows()]
+        return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
+                   neon.lanes_of, neon.vector_type)
+    if architecture == "x86_64" and wants_vectors and set(avx.AVX2) <= set(features):
+        wide = set(avx.AVX512) <= set(features)
+        rows = [*scalar_rows(has_fma=True), *avx.vector_rows()]
+
+        def vector_type(dtype: DType, lanes: int) -> str:
+            return avx.vector_type(dtype, lanes, mask_registers=wide)
+
+        return Isa("avx512" if wide else "avx2", ("immintrin.h",), select_rows(rows, features),
+                   min(vector_bits, 512 if wide else 256), avx.lanes_of, vector_type)
+    has_fma = architecture == "aarch64" or HARDWARE_FMA in features
+    return Isa("portable", (), select_rows(scalar_rows(has_fma=has_fma), features), 0, _no_lanes, _no_vector)
+
+
+def _no_lanes(dtype: DType, widest: int) -> tuple[int, ...]:
+    return ()
+
+
+def _no_vector(dtype: DType, lanes: int) -> str:
+    raise ValueError(f"portable C has no vectors ({dtype.value} x {lanes})")

@@ -1,0 +1,260 @@
+"""Vectors of AArch64 in arm_neon.h: Advanced SIMD of Armv8.0-A, which every 64-bit Arm core has.
+
+Lanes: 2 and 4 of 32-bit types (64- and 128-bit registers), 2 of 64-bit types. Masks are unsigned
+integer vectors of 32-bit lanes, also for 64-bit types. Source of the meaning of intrinsics: Arm
+Neon Intrinsics Reference (IHI0073) and the Arm Architecture Reference Manual (DDI 0487); in
+particular FMIN and FMAX propagate NaN and FCVTZS saturates, as the Loop IR wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgecc.backends.c.table import Key, Row
+from edgecc.ir.types import DType
+
+F32, F64, I32, U32, I64, U64, BOOL = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64, DType.BOOL)
+NEON = ("neon",)
+
+_SUFFIX = {F32: "f32", F64: "f64", I32: "s32", U32: "u32", I64: "s64", U64: "u64", BOOL: "u32"}
+_TYPES = {F32: "float32", F64: "float64", I32: "int32", U32: "uint32", I64: "int64", U64: "uint64", BOOL: "uint32"}
+_ROUNDINGS = {"floor": "vrndm", "ceil": "vrndp", "round": "vrndn"}
+_COMPARE = {"lt": "vclt", "le": "vcle", "eq": "vceq"}
+
+
+def lanes_of(dtype: DType, widest: int) -> tuple[int, ...]:
+    """Usable numbers of lanes, most first, on a machine with vectors of up to `widest` bits."""
+    if widest < 128:
+        return ()
+    return (2,) if dtype.size == 8 else (4, 2)
+
+
+def vector_type(dtype: DType, lanes: int) -> str:
+    """C type of a vector of a carrier type or of bool."""
+    return f"{_TYPES[dtype]}x{lanes}_t"
+
+
+def vector_rows() -> Iterator[tuple[Key, Row]]:
+    """All rows."""
+    for dtype, lanes in ((F32, 4), (F32, 2), (F64, 2)):
+        yield from _common_rows(dtype, lanes)
+        yield from _float_rows(dtype, lanes)
+    for dtype, lanes in ((I32, 4), (I32, 2), (U32, 4), (U32, 2), (I64, 2), (U64, 2)):
+        yield from _common_rows(dtype, lanes)
+        yield from _integer_rows(dtype, lanes)
+    for lanes in (4, 2):
+        yield from _mask_rows(lanes)
+        yield from _casts(lanes)
+        yield from _narrow_rows(lanes)
+    yield from _half_rows()
+
+
+def _q(dtype: DType, lanes: int) -> str:
+    """Letter that marks intrinsics on 128-bit registers."""
+    return "q" if lanes * max(4, dtype.size) == 16 else ""
+
+
+def _common_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
+    q, s, vector = _q(dtype, lanes), _SUFFIX[dtype], vector_type(dtype, lanes)
+
+    def row(op: str, text: str, *, body: bool = False) -> tuple[Key, Row]:
+        return Key(op, dtype, lanes), Row(text, NEON, body=body)
+
+    yield row("load", f"vld1{q}_{s}({{0}})")
+    yield row("store", f"vst1{q}_{s}({{0}}, {{1}})")
+    yield row("broadcast", f"vdup{q}_n_{s}({{0}})")
+    zero = "0.0f" if dtype is F32 else "0"
+    yield row("zero", f"vdup{q}_n_{s}({zero})")
+    for op in ("add", "sub"):
+        yield row(op, f"v{op}{q}_{s}({{0}}, {{1}})")
+    for op, name in _COMPARE.items():
+        compared = f"{name}{q}_{s}({{0}}, {{1}})"
+        yield row(op, f"vmovn_u64({compared})" if dtype.size == 8 else compared)
+    mask = "vreinterpretq_u64_s64(vmovl_s32(vreinterpret_s32_u32({0})))" if dtype.size == 8 else "{0}"
+    yield row("select", f"vbsl{q}_{s}({mask}, {{1}}, {{2}})")
+    for position in range(lanes):
+        yield row(f"lane:{position}", f"vget{q}_lane_{s}({{0}}, {position})")
+    gathered = [f"{vector} v = vdup{q}_n_{s}(a[0]);"]
+    for lane in range(1, lanes):
+        offset = "b" if lane == 1 else f"{lane} * b"
+        gathered.append(f"v = vld1{q}_lane_{s}(a + {offset}, v, {lane});")
+    yield row("gather", "\n".join([*gathered, "return v;"]), body=True)
+    if lanes == 2:
+        yield row("load:1", f"vld1{q}_lane_{s}({{0}}, vdup{q}_n_{s}(0), 0)")
+        yield row("store:1", f"vst1{q}_lane_{s}({{0}}, {{1}}, 0)")
+    else:
+        zero_half = f"vdup_n_{s}(0)"
+        yield row("load:1", f"vld1q_lane_{s}({{0}}, vdupq_n_{s}(0), 0)")
+        yield row("load:2", f"vcombine_{s}(vld1_{s}({{0}}), {zero_half})")
+        yield row("load:3", f"return vcombine_{s}(vld1_{s}(a), vld1_lane_{s}(a + 2, {zero_half}, 0));", body=True)
+        yield row("store:1", f"vst1q_lane_{s}({{0}}, {{1}}, 0)")
+        yield row("store:2", f"vst1_{s}({{0}}, vget_low_{s}({{1}}))")
+        yield row("store:3", f"vst1_{s}(a, vget_low_{s}(b));\nvst1q_lane_{s}(a + 2, b, 2);", body=True)
+    if dtype.size == 4:
+        for op in ("add", "min", "max"):
+            yield row(f"horizontal:{op}", _horizontal(op, dtype, lanes), body=True)
+
+
+def _horizontal(op: str, dtype: DType, lanes: int) -> str:
+    """Body that combines the upper half with the lower one until one lane is left."""
+    s, half = _SUFFIX[dtype], vector_type(dtype, 2)
+    pair = f"v{op}_{s}(vget_low_{s}(a), vget_high_{s}(a))" if lanes == 4 else "a"
+    return f"{half} pair = {pair};\nreturn vget_lane_{s}(vp{op}_{s}(pair, pair), 0);"
+
+
+def _float_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
+    q, s = _q(dtype, lanes), _SUFFIX[dtype]
+
+    def row(op: str, text: str, *, body: bool = False) -> tuple[Key, Row]:
+        return Key(op, dtype, lanes), Row(text, NEON, body=body)
+
+    for op in ("mul", "div", "min", "max"):
+        yield row(op, f"v{op}{q}_{s}({{0}}, {{1}})")
+    for op in ("sqrt", "neg", "abs"):
+        yield row(op, f"v{op}{q}_{s}({{0}})")
+    for op, name in _ROUNDINGS.items():
+        yield row(op, f"{name}{q}_{s}({{0}})")
+    yield row("fma", f"vfma{q}_{s}({{2}}, {{0}}, {{1}})")
+    # Operand 0 is the vector, 1 the vector that has the lane, 2 the addend.
+    if dtype is F32:
+        for source, lane in ((4, "laneq"), (2, "lane")):
+            yield row(f"fma_lane:{source}", f"vfma{q}_{lane}_{s}({{2}}, {{0}}, {{1}}, {{3}})")
+            yield row(f"mul_lane:{source}", f"vmul{q}_{lane}_{s}({{0}}, {{1}}, {{3}})")
+    else:
+        yield row("fma_lane:2", f"vfmaq_laneq_{s}({{2}}, {{0}}, {{1}}, {{3}})")
+        yield row("mul_lane:2", f"vmulq_laneq_{s}({{0}}, {{1}}, {{3}})")
+    for integer in (I32, U32, I64, U64):
+        if integer.size == dtype.size:
+            other = _SUFFIX[integer]
+            yield row(f"bitcast:{integer.value}", f"vreinterpret{q}_{other}_{s}({{0}})")
+            yield Key(f"bitcast:{dtype.value}", integer, lanes), Row(f"vreinterpret{q}_{s}_{other}({{0}})", NEON)
+            yield row(f"cast:{integer.value}", f"vcvt{q}_{other}_{s}({{0}})")
+            yield Key(f"cast:{dtype.value}", integer, lanes), Row(f"vcvt{q}_{s}_{other}({{0}})", NEON)
+
+
+def _integer_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
+    q, s = _q(dtype, lanes), _SUFFIX[dtype]
+    signed = _SUFFIX[{I32: I32, U32: I32, I64: I64, U64: I64}[dtype]]
+
+    def row(op: str, text: str, *, body: bool = False) -> tuple[Key, Row]:
+        return Key(op, dtype, lanes), Row(text, NEON, body=body)
+
+    if dtype.size == 4:
+        for op in ("mul", "min", "max"):
+            yield row(op, f"v{op}{q}_{s}({{0}}, {{1}})")
+        yield row("bit_not", f"vmvn{q}_{s}({{0}})")
+    for op, name in (("bit_and", "vand"), ("bit_or", "vorr"), ("bit_xor", "veor")):
+        yield row(op, f"{name}{q}_{s}({{0}}, {{1}})")
+    if dtype.is_signed:
+        yield row("neg", f"vneg{q}_{s}({{0}})")
+        yield row("abs", f"vabs{q}_{s}({{0}})")
+    yield row("shift_left_const", f"vshl{q}_n_{s}({{0}}, {{1}})")
+    yield row("shift_right_const", f"vshr{q}_n_{s}({{0}}, {{1}})")
+    twin = {I32: U32, U32: I32, I64: U64, U64: I64}[dtype]
+    for op in ("bitcast", "cast"):
+        yield row(f"{op}:{twin.value}", f"vreinterpret{q}_{_SUFFIX[twin]}_{s}({{0}})")
+    if not dtype.is_signed:
+        # USHL shifts by the signed low byte of a lane, and to the right if that is negative.
+        if dtype.size == 4:
+            count = f"vreinterpret{q}_{signed}_{s}(vmin{q}_{s}(b, vdup{q}_n_{s}(32)))"
+            yield row("shift_left", f"return vshl{q}_{s}(a, {count});", body=True)
+            yield row("shift_right", f"return vshl{q}_{s}(a, vneg{q}_{signed}({count}));", body=True)
+
+
+def _mask_rows(lanes: int) -> Iterator[tuple[Key, Row]]:
+    q = "q" if lanes == 4 else ""
+
+    def row(op: str, text: str, *, body: bool = False) -> tuple[Key, Row]:
+        return Key(op, BOOL, lanes), Row(text, NEON, body=body)
+
+    for op, name in (("and", "vand"), ("or", "vorr"), ("xor", "veor"), ("eq", "vceq")):
+        yield row(op, f"{name}{q}_u32({{0}}, {{1}})")
+    yield row("not", f"vmvn{q}_u32({{0}})")
+    yield row("select", f"vbsl{q}_u32({{0}}, {{1}}, {{2}})")
+    yield row("zero", f"vdup{q}_n_u32(0)")
+    yield row("ones", f"vdup{q}_n_u32(UINT32_MAX)")
+    yield row("broadcast", f"vdup{q}_n_u32(0u - (uint32_t){{0}})")
+    yield row("cast:i32", f"vreinterpret{q}_s32_u32(vshr{q}_n_u32({{0}}, 31))")
+    yield row("cast:f32", f"vreinterpret{q}_f32_u32(vand{q}_u32({{0}}, vdup{q}_n_u32(0x3F800000)))")
+    if lanes == 4:
+        yield row("load", "uint32_t bytes;\nmemcpy(&bytes, a, 4);\n"
+                          "uint32x4_t lanes = vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)))));\n"
+                          "return vtstq_u32(lanes, lanes);", body=True)
+        yield row("store", "uint16x4_t words = vmovn_u32(vshrq_n_u32(b, 31));\n"
+                           "uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words))), 0);\n"
+                           "memcpy(a, &bytes, 4);", body=True)
+    else:
+        yield row("load", "uint32x2_t lanes = vset_lane_u32(a[1], vdup_n_u32(a[0]), 1);\n"
+                          "return vtst_u32(lanes, lanes);", body=True)
+        yield row("store", "a[0] = (uint8_t)(vget_lane_u32(b, 0) & 1u);\n"
+                           "a[1] = (uint8_t)(vget_lane_u32(b, 1) & 1u);", body=True)
+
+
+def _casts(lanes: int) -> Iterator[tuple[Key, Row]]:
+    if lanes != 2:
+        return
+    yield Key("cast:f64", F32, 2), Row("vcvt_f64_f32({0})", NEON)
+    yield Key("cast:f32", F64, 2), Row("vcvt_f32_f64({0})", NEON)
+    yield Key("cast:f64", I32, 2), Row("vcvtq_f64_s64(vmovl_s32({0}))", NEON)
+    yield Key("cast:f64", U32, 2), Row("vcvtq_f64_u64(vmovl_u32({0}))", NEON)
+    yield Key("cast:i32", F64, 2), Row("vqmovn_s64(vcvtq_s64_f64({0}))", NEON)
+    yield Key("cast:u32", F64, 2), Row("vqmovn_u64(vcvtq_u64_f64({0}))", NEON)
+    for wide, narrow in ((I64, I32), (U64, U32)):
+        w, n = _SUFFIX[wide], _SUFFIX[narrow]
+        yield Key(f"cast:{wide.value}", narrow, 2), Row(f"vmovl_{n}({{0}})", NEON)
+        yield Key(f"cast:{narrow.value}", wide, 2), Row(f"vmovn_{w}({{0}})", NEON)
+
+
+def _narrow_rows(lanes: int) -> Iterator[tuple[Key, Row]]:
+    """8- and 16-bit integers held in signed 32-bit lanes."""
+    q = "q" if lanes == 4 else ""
+    for dtype in (DType.I8, DType.I16):
+        shift = 32 - dtype.size * 8
+        yield Key("normalize", dtype, lanes), Row(f"vshr{q}_n_s32(vshl{q}_n_s32({{0}}, {shift}), {shift})", NEON)
+    for dtype in (DType.U8, DType.U16):
+        mask = (1 << dtype.size * 8) - 1
+        yield Key("normalize", dtype, lanes), Row(f"vand{q}_s32({{0}}, vdup{q}_n_s32({mask:#x}))", NEON)
+    if lanes == 2:
+        for dtype in (DType.I8, DType.U8, DType.I16, DType.U16):
+            ctype = {DType.I8: "int8_t", DType.U8: "uint8_t", DType.I16: "int16_t", DType.U16: "uint16_t"}[dtype]
+            yield Key("load", dtype, 2), Row("return vset_lane_s32(a[1], vdup_n_s32(a[0]), 1);", NEON, body=True)
+            yield Key("store", dtype, 2), Row(f"a[0] = ({ctype})vget_lane_s32(b, 0);\n"
+                                              f"a[1] = ({ctype})vget_lane_s32(b, 1);", NEON, body=True)
+        return
+    for dtype in (DType.I16, DType.U16):
+        s = f"{'s' if dtype.is_signed else 'u'}16"
+        loaded = f"vmovl_{s}(vld1_{s}({{0}}))"
+        yield Key("load", dtype, 4), Row(loaded if dtype.is_signed else f"vreinterpretq_s32_u32({loaded})", NEON)
+        low = "vmovn_s32({1})"
+        yield Key("store", dtype, 4), Row(f"vst1_{s}({{0}}, {low if dtype.is_signed else f'vreinterpret_u16_s16({low})'})",
+                                          NEON)
+    for dtype in (DType.I8, DType.U8):
+        s = "s" if dtype.is_signed else "u"
+        lanes32 = f"vmovl_{s}16(vget_low_{s}16(vmovl_{s}8(vreinterpret_{s}8_u32(vdup_n_u32(bytes)))))"
+        if not dtype.is_signed:
+            lanes32 = f"vreinterpretq_s32_u32({lanes32})"
+        yield Key("load", dtype, 4), Row(f"uint32_t bytes;\nmemcpy(&bytes, a, 4);\nreturn {lanes32};", NEON, body=True)
+        yield Key("store", dtype, 4), Row(
+            "int16x4_t words = vmovn_s32(b);\n"
+            "uint32_t bytes = vget_lane_u32(vreinterpret_u32_s8(vmovn_s16(vcombine_s16(words, words))), 0);\n"
+            "memcpy(a, &bytes, 4);", NEON, body=True)
+
+
+def _half_rows() -> Iterator[tuple[Key, Row]]:
+    """f16 and bf16 held as float. FCVTL and FCVTN are part of Armv8.0; arithmetic on halves is not used."""
+    f16, bf16 = DType.F16, DType.BF16
+    yield Key("load", f16, 1), Row("__fp16 half;\nmemcpy(&half, &a, 2);\nreturn (float)half;", NEON, body=True)
+    yield Key("to_bits", f16, 1), Row("__fp16 half = (__fp16)a;\nuint16_t bits;\nmemcpy(&bits, &half, 2);\nreturn bits;",
+                                      NEON, body=True)
+    yield Key("load", f16, 4), Row("vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16({0})))", NEON)
+    yield Key("store", f16, 4), Row("vst1_u16({0}, vreinterpret_u16_f16(vcvt_f16_f32({1})))", NEON)
+    yield Key("normalize", f16, 4), Row("vcvt_f32_f16(vcvt_f16_f32({0}))", NEON)
+    yield Key("load", bf16, 4), Row("vreinterpretq_f32_u32(vshll_n_u16(vld1_u16({0}), 16))", NEON)
+    yield Key("store", bf16, 4), Row("vst1_u16({0}, vshrn_n_u32(vreinterpretq_u32_f32({1}), 16))", NEON)
+    yield Key("normalize", bf16, 4), Row(
+        "uint32x4_t bits = vreinterpretq_u32_f32(a);\n"
+        "uint32x4_t last = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));\n"
+        "uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(last, vdupq_n_u32(0x7FFF)));\n"
+        "uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));\n"
+        "uint32x4_t chosen = vbslq_u32(vceqq_f32(a, a), rounded, quiet);\n"
+        "return vreinterpretq_f32_u32(vandq_u32(chosen, vdupq_n_u32(0xFFFF0000)));", NEON, body=True)

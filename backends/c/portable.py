@@ -1,0 +1,259 @@
+"""Scalar operations in portable C: the meaning every other table must agree with.
+
+Integers wrap (arithmetic is done on unsigned types), division by zero gives zero, conversions from
+float to integer saturate, and nothing here has undefined behaviour. `fma` is a*b + c with two
+roundings where the target has no fused multiply-add: emulating one would cost hundreds of
+instructions, and the tolerance of float kernels covers both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from edgecc.backends.c.table import HALF_TYPES, STORAGE, Key, Row
+from edgecc.ir.types import DType
+
+FLOATS = (DType.F32, DType.F64)
+INTEGERS = (DType.I8, DType.I16, DType.I32, DType.I64, DType.U8, DType.U16, DType.U32, DType.U64)
+HARDWARE_FMA = "fma"
+"""Feature (of x86; AArch64 always has it) that makes `fma` one instruction."""
+
+_LIBM = ("exp", "log", "erf", "tanh", "sin", "cos", "tan", "asin", "acos", "atan",
+         "sinh", "cosh", "asinh", "acosh", "atanh", "pow", "fmod")
+_ROUNDINGS = {"floor": "floor", "ceil": "ceil", "round": "rint", "sqrt": "sqrt", "abs": "fabs"}
+
+
+def scalar_rows(*, has_fma: bool) -> Iterator[tuple[Key, Row]]:
+    """All rows of one lane."""
+    yield from _bool_rows()
+    for dtype in FLOATS:
+        yield from _float_rows(dtype, has_fma=has_fma)
+    for dtype in INTEGERS:
+        yield from _integer_rows(dtype)
+    for dtype in HALF_TYPES:
+        yield from _half_rows(dtype)
+    yield from _cast_rows()
+    yield from _bitcast_rows()
+
+
+def _float_rows(dtype: DType, *, has_fma: bool) -> Iterator[tuple[Key, Row]]:
+    suffix = "f" if dtype is DType.F32 else ""
+    ctype = STORAGE[dtype]
+    yield from _memory_rows(dtype)
+    for op, sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("div", "/"), ("lt", "<"), ("le", "<="), ("eq", "==")):
+        yield Key(op, dtype, 1), Row(f"({{0}} {sign} {{1}})")
+    yield Key("neg", dtype, 1), Row("(-{0})")
+    for op, function in _ROUNDINGS.items():
+        yield Key(op, dtype, 1), Row(f"{function}{suffix}({{0}})")
+    yield Key("fma", dtype, 1), Row(f"fma{suffix}({{0}}, {{1}}, {{2}})" if has_fma else "({0} * {1} + {2})")
+    yield Key("min", dtype, 1), Row("return a < b || a != a ? a : b;", body=True)
+    yield Key("max", dtype, 1), Row("return a > b || a != a ? a : b;", body=True)
+    yield Key("min_const", dtype, 1), Row("return b < a ? b : a;", body=True)
+    yield Key("max_const", dtype, 1), Row("return b > a ? b : a;", body=True)
+    yield Key("sign", dtype, 1), Row(f"return a != a ? a : ({ctype})((a > 0) - (a < 0));", body=True)
+    yield Key("isnan", dtype, 1), Row("(isnan({0}) != 0)")
+    yield Key("isinf", dtype, 1), Row("(isinf({0}) != 0)")
+    yield Key("select", dtype, 1), Row("({0} ? {1} : {2})")
+    for op in _LIBM:
+        operands = "{0}, {1}" if op in ("pow", "fmod") else "{0}"
+        yield Key(op, dtype, 1), Row(f"{op}{suffix}({operands})")
+    yield Key("sigmoid", dtype, 1), Row(
+        f"{ctype} e = exp{suffix}(-fabs{suffix}(a));\nreturn (a >= 0 ? 1 : e) / (1 + e);", body=True)
+    yield Key("mod", dtype, 1), Row(
+        f"{ctype} r = fmod{suffix}(a, b);\n"
+        "if (r != 0 && (r < 0) != (b < 0)) r += b;\n"
+        f"return r == 0 ? copysign{suffix}(0, b) : r;", body=True)
+
+
+def _integer_rows(dtype: DType) -> Iterator[tuple[Key, Row]]:
+    ctype = STORAGE[dtype]
+    bits = dtype.size * 8
+    wide = "uint64_t" if bits == 64 else "uint32_t"  # narrower types would be promoted to signed int
+    yield from _memory_rows(dtype)
+
+    def function(op: str, text: str) -> tuple[Key, Row]:
+        return Key(op, dtype, 1), Row(text, body=True)
+
+    for op, sign in (("add", "+"), ("sub", "-"), ("mul", "*")):
+        yield Key(op, dtype, 1), Row(f"({ctype})(({wide}){{0}} {sign} ({wide}){{1}})")
+    yield Key("fma", dtype, 1), Row(f"({ctype})(({wide}){{0}} * ({wide}){{1}} + ({wide}){{2}})")
+    yield Key("neg", dtype, 1), Row(f"({ctype})(0u - ({wide}){{0}})")
+    for op, sign in (("bit_and", "&"), ("bit_or", "|"), ("bit_xor", "^")):
+        yield Key(op, dtype, 1), Row(f"({ctype})({{0}} {sign} {{1}})")
+    yield Key("bit_not", dtype, 1), Row(f"({ctype})~{{0}}")
+    yield Key("eq", dtype, 1), Row("({0} == {1})")
+    # Functions, because compilers warn about `x < 0` for unsigned x.
+    yield function("lt", "return a < b;")
+    yield function("le", "return a <= b;")
+    yield function("min", "return a < b ? a : b;")
+    yield function("max", "return a > b ? a : b;")
+    yield Key("select", dtype, 1), Row("({0} ? {1} : {2})")
+    guard = f"b < 0 || b >= {bits}" if dtype.is_signed else f"b >= {bits}"
+    yield function("shift_left", f"return {guard} ? 0 : ({ctype})(({wide})a << b);")
+    yield function("shift_right", f"return {guard} ? 0 : ({ctype})(a >> b);")
+    yield Key("shift_left_const", dtype, 1), Row(f"({ctype})(({wide}){{0}} << {{1}})")
+    yield Key("shift_right_const", dtype, 1), Row(f"({ctype})({{0}} >> {{1}})")
+    if dtype.is_signed:
+        minus = f"({ctype})(0u - ({wide})a)"
+        yield function("abs", f"return a < 0 ? {minus} : a;")
+        yield function("sign", f"return ({ctype})((a > 0) - (a < 0));")
+        yield function("div", f"return b == 0 ? 0 : b == -1 ? {minus} : ({ctype})(a / b);")
+        yield function("fmod", f"return b == 0 || b == -1 ? 0 : ({ctype})(a % b);")
+        yield function("mod", f"if (b == 0 || b == -1) return 0;\n{ctype} r = ({ctype})(a % b);\n"
+                              f"return r != 0 && (r < 0) != (b < 0) ? ({ctype})(r + b) : r;")
+    else:
+        yield function("abs", "return a;")
+        yield function("sign", f"return ({ctype})(a != 0);")
+        yield function("div", f"return b == 0 ? 0 : ({ctype})(a / b);")
+        for op in ("fmod", "mod"):
+            yield function(op, f"return b == 0 ? 0 : ({ctype})(a % b);")
+    to_integer = Key(f"cast:{dtype.value}", DType.F64, 1)
+    yield Key("pow", dtype, 1), Row("return edgecc_cast_{0}_f64(pow((double)a, (double)b));".replace("{0}", dtype.value),
+                                    uses=(to_integer,), body=True)
+
+
+def _bool_rows() -> Iterator[tuple[Key, Row]]:
+    yield from _memory_rows(DType.BOOL)
+    for op, text in (("and", "({0} && {1})"), ("or", "({0} || {1})"), ("xor", "({0} ^ {1})"), ("not", "(!{0})"),
+                     ("eq", "({0} == {1})"), ("select", "({0} ? {1} : {2})")):
+        yield Key(op, DType.BOOL, 1), Row(text)
+    yield Key("lt", DType.BOOL, 1), Row("return a < b;", body=True)
+    yield Key("le", DType.BOOL, 1), Row("return a <= b;", body=True)
+
+
+def _memory_rows(dtype: DType) -> Iterator[tuple[Key, Row]]:
+    yield Key("load", dtype, 1), Row("{0}")
+    yield Key("store", dtype, 1), Row("{0} = {1}")
+
+
+# -- half precision -------------------------------------------------------------------------------
+
+_FROM_F16 = """\
+uint32_t sign = (uint32_t)(a & 0x8000) << 16, exponent = (a >> 10) & 31u, mantissa = a & 0x3FFu, bits;
+if (exponent == 31) bits = sign | 0x7F800000u | mantissa << 13;
+else if (exponent != 0) bits = sign | (exponent + 112) << 23 | mantissa << 13;
+else {
+  float subnormal = (float)mantissa * 0x1p-24f;
+  memcpy(&bits, &subnormal, 4);
+  bits |= sign;
+}
+float value;
+memcpy(&value, &bits, 4);
+return value;"""
+
+# Adding 0.5 makes the float adder round a subnormal: the last bit of 0.5 weighs 2^-24.
+_TO_F16 = """\
+uint32_t bits;
+memcpy(&bits, &a, 4);
+uint32_t sign = bits >> 16 & 0x8000u;
+bits &= 0x7FFFFFFFu;
+if (bits > 0x7F800000u) return (uint16_t)(sign | 0x7E00u | (bits >> 13 & 0x3FFu));
+if (bits >= 0x477FF000u) return (uint16_t)(sign | 0x7C00u);
+if (bits < 0x38800000u) {
+  float sum;
+  memcpy(&sum, &bits, 4);
+  sum += 0.5f;
+  memcpy(&bits, &sum, 4);
+  return (uint16_t)(sign | (bits - 0x3F000000u));
+}
+bits += 0xFFFu + (bits >> 13 & 1u);
+return (uint16_t)(sign | (bits - 0x38000000u) >> 13);"""
+
+_FROM_BF16 = """\
+uint32_t bits = (uint32_t)a << 16;
+float value;
+memcpy(&value, &bits, 4);
+return value;"""
+
+_TO_BF16 = """\
+uint32_t bits;
+memcpy(&bits, &a, 4);
+if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits >> 16 | 0x40u);
+return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);"""
+
+# Rounding a double to float and then to 16 bits could round twice. Rounding to odd first cannot:
+# an inexact float gets its last bit set, after stepping back if it was rounded away from zero.
+_ROUND_ODD = """\
+float rounded = (float)a;
+if (isinf(rounded) || (double)rounded == a || a != a) return rounded;
+uint32_t bits;
+memcpy(&bits, &rounded, 4);
+if (fabs((double)rounded) > fabs(a)) bits -= 1;
+bits |= 1u;
+memcpy(&rounded, &bits, 4);
+return rounded;"""
+
+ROUND_ODD = Key("round_odd", DType.F64, 1)
+FROM_BITS = {dtype: Key("load", dtype, 1) for dtype in HALF_TYPES}
+TO_BITS = {dtype: Key("to_bits", dtype, 1) for dtype in HALF_TYPES}
+
+
+def _half_rows(dtype: DType) -> Iterator[tuple[Key, Row]]:
+    is_f16 = dtype is DType.F16
+    yield FROM_BITS[dtype], Row(_FROM_F16 if is_f16 else _FROM_BF16, body=True)
+    yield TO_BITS[dtype], Row(_TO_F16 if is_f16 else _TO_BF16, body=True)
+    to_bits = f"edgecc_to_bits_{dtype.value}"
+    yield Key("store", dtype, 1), Row(f"{{0}} = {to_bits}({{1}})", uses=(TO_BITS[dtype],))
+    yield Key("normalize", dtype, 1), Row(f"edgecc_load_{dtype.value}({to_bits}({{0}}))",
+                                          uses=(TO_BITS[dtype], FROM_BITS[dtype]))
+
+
+# -- conversions ----------------------------------------------------------------------------------
+
+
+def _cast_rows() -> Iterator[tuple[Key, Row]]:
+    """Conversions between the types that registers hold; those of half types follow from the ones of float."""
+    for source in (*FLOATS, *INTEGERS, DType.BOOL):
+        for result in (*FLOATS, *INTEGERS):
+            if source is result:
+                continue
+            key = Key(f"cast:{result.value}", source, 1)
+            if source.is_float and result.is_integer:
+                yield key, Row(_saturate(source, result), body=True)
+            else:
+                yield key, Row(f"({STORAGE[result]}){{0}}")
+        if source is not DType.BOOL:
+            yield Key("cast:bool", source, 1), Row("({0} != 0)")
+    yield ROUND_ODD, Row(_ROUND_ODD, body=True)
+    for dtype in HALF_TYPES:
+        normalize = f"edgecc_load_{dtype.value}(edgecc_to_bits_{dtype.value}"
+        uses = (TO_BITS[dtype], FROM_BITS[dtype])
+        yield Key(f"cast:{dtype.value}", DType.F32, 1), Row(f"{normalize}({{0}}))", uses=uses)
+        for source in (DType.F64, *INTEGERS, DType.BOOL):
+            yield Key(f"cast:{dtype.value}", source, 1), Row(
+                f"{normalize}(edgecc_round_odd_f64((double){{0}})))", uses=(*uses, ROUND_ODD))
+
+
+def _saturate(source: DType, result: DType) -> str:
+    suffix = "f" if source is DType.F32 else ""
+    limits = np.iinfo(result.numpy)
+    bits = result.size * 8
+    name = f"INT{bits}" if result.is_signed else f"UINT{bits}"
+    low, low_name = (f"-0x1p{bits - 1}{suffix}", f"{name}_MIN") if result.is_signed else (f"0.0{suffix}", "0")
+    high = f"0x1p{int(limits.max).bit_length()}{suffix}"
+    return f"return a != a ? 0 : a < {low} ? {low_name} : a >= {high} ? {name}_MAX : ({STORAGE[result]})a;"
+
+
+def _bitcast_rows() -> Iterator[tuple[Key, Row]]:
+    for source, result in _same_size_pairs((*FLOATS, *INTEGERS)):
+        key = Key(f"bitcast:{result.value}", source, 1)
+        if source.is_float or result.is_float:
+            yield key, Row(f"{STORAGE[result]} bits;\nmemcpy(&bits, &a, {source.size});\nreturn bits;", body=True)
+        else:
+            yield key, Row(f"({STORAGE[result]}){{0}}")
+    for dtype in HALF_TYPES:
+        for integer in (DType.I16, DType.U16):
+            yield Key(f"bitcast:{integer.value}", dtype, 1), Row(
+                f"({STORAGE[integer]})edgecc_to_bits_{dtype.value}({{0}})", uses=(TO_BITS[dtype],))
+            yield Key(f"bitcast:{dtype.value}", integer, 1), Row(
+                f"edgecc_load_{dtype.value}((uint16_t){{0}})", uses=(FROM_BITS[dtype],))
+
+
+def _same_size_pairs(dtypes: Iterable[DType]) -> Iterator[tuple[DType, DType]]:
+    listed = tuple(dtypes)
+    for source in listed:
+        for result in listed:
+            if source is not result and source.size == result.size:
+                yield source, result

@@ -1,0 +1,329 @@
+"""Statements and functions of the Loop IR as C text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, strip_parentheses
+from edgecc.backends.c.isa import Isa
+from edgecc.backends.c.names import comment_text
+from edgecc.backends.c.prelude import Prelude
+from edgecc.backends.c.table import STORAGE
+from edgecc.errors import EdgeccError
+from edgecc.ir.types import DType
+from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
+from edgecc.loop.ir import (
+    Assign,
+    Barrier,
+    Body,
+    Buffer,
+    Comment,
+    Declare,
+    Expr,
+    For,
+    FromIndex,
+    Function,
+    If,
+    Let,
+    Load,
+    Ref,
+    Store,
+    bodies,
+    expressions,
+    subexpressions,
+)
+from edgecc.loop.math import MathFunction
+
+INDENT = "  "
+
+
+@dataclass
+class _Definition:
+    """The line that defines a local. If nothing reads the local, `(void)name;` follows, against warnings."""
+
+    text: str
+    binding: Binding
+    depth: int
+
+
+_Line = str | _Definition
+
+
+def _render(lines: Iterable[_Line]) -> str:
+    out = []
+    for line in lines:
+        if isinstance(line, _Definition):
+            out.append(line.text)
+            if not line.binding.used:
+                out.append(f"{INDENT * line.depth}(void){line.binding.c_name};")
+        else:
+            out.append(line)
+    return "".join(f"{line}\n" for line in out)
+
+
+class BodyPrinter:
+    """Prints the statements of one C function."""
+
+    def __init__(self, prelude: Prelude) -> None:
+        self.prelude = prelude
+        self.lines: list[_Line] = []
+
+    def body(self, body: Body, scope: Scope, depth: int) -> None:
+        """Prints statements into a block whose scope is `scope`; it is extended by what they bind."""
+        for stmt in body:
+            self._statement(stmt, scope, depth)
+
+    def _emit(self, depth: int, text: str) -> None:
+        self.lines.append(INDENT * depth + text)
+
+    def _statement(self, stmt: object, scope: Scope, depth: int) -> None:
+        printer = ExpressionPrinter(self.prelude, scope)
+        match stmt:
+            case For():
+                self.loop(stmt, scope, depth)
+            case Let(name=name, value=value) | Declare(name=name, value=value):
+                text = strip_parentheses(printer.expr(value))
+                self.define(name, value.dtype, value.lanes, text, scope, depth, is_const=isinstance(stmt, Let))
+            case Assign(name=name, value=value):
+                text = strip_parentheses(printer.expr(value))
+                binding = scope.names.get(name)
+                if binding is None:
+                    raise EdgeccError("E900", f"C back end: {name!r} is assigned but not in scope")
+                self._emit(depth, f"{binding.c_name} = {text};")
+            case Store(buffer=buffer, index=index, value=value, stride=stride, valid=valid):
+                self._emit(depth, f"{printer.store(buffer, index, value, stride, valid)};")
+            case If(condition=condition, then=then, orelse=orelse):
+                self._emit(depth, f"if ({strip_parentheses(printer.expr(condition))}) {{")
+                self.body(then, scope.nested(), depth + 1)
+                if orelse:
+                    self._emit(depth, "} else {")
+                    self.body(orelse, scope.nested(), depth + 1)
+                self._emit(depth, "}")
+            case Barrier():
+                self._emit(depth, "EDGECC_BARRIER();")
+            case Comment(text=text):
+                self._emit(depth, f"/* {comment_text(text)} */")
+            case _:
+                raise EdgeccError("E900", f"C back end: no statement {type(stmt).__name__}")
+
+    def define(self, name: str, dtype: DType, lanes: int, text: str, scope: Scope, depth: int, *,
+               is_const: bool) -> Binding:
+        """Prints the definition of a local."""
+        binding = scope.bind(name, dtype, lanes)
+        ctype = self.prelude.isa.type_name(dtype, lanes)
+        const = "const " if is_const else ""
+        self.lines.append(_Definition(f"{INDENT * depth}{const}{ctype} {binding.c_name} = {text};", binding, depth))
+        return binding
+
+    def loop(self, loop: For, scope: Scope, depth: int, bounds: tuple[str, str] | None = None) -> None:
+        """Prints a loop. `bounds` are C texts of the first value and the limit, if not those of the loop."""
+        printer = ExpressionPrinter(self.prelude, scope)
+        start, stop = bounds or (printer.index(loop.start), printer.index(loop.stop))
+        inner = scope.nested()
+        low = loop.start.const if loop.start.is_const else None
+        name = inner.bind(loop.var, low=low).c_name
+        step = f"++{name}" if loop.step == 1 else f"{name} += {loop.step}"
+        self._emit(depth, f"for (ptrdiff_t {name} = {start}; {name} < {stop}; {step}) {{")
+        self.body(loop.body, inner, depth + 1)
+        self._emit(depth, "}")
+
+
+# -- functions ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PrintedFunction:
+    """A kernel as C text: `prototype` without semicolon, `definition` with everything it needs but the prelude."""
+
+    symbol: str
+    prototype: str
+    definition: str
+    uses_threads: bool = False
+
+
+@dataclass
+class _Parameter:
+    buffer: Buffer
+    declaration: str
+    binding: Binding = field(default_factory=lambda: Binding(""))
+
+
+def parameter_text(buffer: Buffer, c_name: str) -> str:
+    """Declaration of a buffer as a parameter."""
+    const = "const " if buffer.role == "input" else ""
+    restrict = "" if buffer.aliased else "restrict "
+    return f"{const}{STORAGE[buffer.dtype]} *{restrict}{c_name}"
+
+
+def print_function(function: Function, prelude: Prelude, symbol: str, *, threads: int = 1,
+                   locs: Sequence[str] = (), static: bool = False) -> PrintedFunction:
+    """Prints a kernel as the C function `symbol`.
+
+    Parallel loops at the top level become calls of edgecc_parallel_for where `threads` > 1. `locs`
+    are names of model nodes for the comment.
+    """
+    scope = Scope({}, taken={symbol})
+    parameters = []
+    for buffer in function.buffers:
+        binding = scope.bind(buffer.name, buffer.dtype)
+        parameters.append(_Parameter(buffer, parameter_text(buffer, binding.c_name), binding))
+    printer = BodyPrinter(prelude)
+    outlined: list[str] = []
+    for stmt in function.body:
+        if isinstance(stmt, For) and stmt.kind == "parallel" and threads > 1:
+            outlined.append(_outline(stmt, function, printer, scope, f"{symbol}_part{len(outlined) or ''}"))
+        else:
+            printer.body((stmt,), scope, 1)
+    unused = [f"{INDENT}(void){p.binding.c_name};" for p in parameters if not p.binding.used]
+    listed = ", ".join(p.declaration for p in parameters) or "void"
+    prototype = f"{'static ' if static else ''}void {symbol}({listed})"
+    text = "".join(f"{line}\n" for line in unused) + _render(printer.lines)
+    definition = "".join(part + "\n" for part in outlined) + _comment(function, locs) + f"{prototype} {{\n{text}}}\n"
+    return PrintedFunction(symbol, prototype, definition, bool(outlined))
+
+
+def _comment(function: Function, locs: Sequence[str]) -> str:
+    lines = []
+    if function.doc:
+        lines.append(comment_text(function.doc))
+    shown = [comment_text(loc) for loc in locs[:8]]
+    if shown:
+        more = f" and {len(locs) - len(shown)} more" if len(locs) > len(shown) else ""
+        lines.append(f"nodes: {', '.join(shown)}{more}")
+    lines += [f"{comment_text(b.name)}: {b.role}, {b.elements} x {b.dtype.value}" for b in function.buffers]
+    return "/* " + "\n   ".join(lines) + " */\n" if lines else ""
+
+
+def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, symbol: str) -> str:
+    """Moves the body of a parallel loop into a function over [begin, end) and prints the call of it.
+
+    Buffers and locals that the body reads travel in a struct.
+    """
+    printer = ExpressionPrinter(caller.prelude, scope)
+    needed = set(_free_names(loop))
+    captured = [(name, binding) for name, binding in scope.names.items() if name in needed]
+    members = []
+    inner = Scope({}, taken={symbol, "context", "begin", "end", "shared"})
+    own = BodyPrinter(caller.prelude)
+    aliased = {b.name: b for b in function.buffers}
+    for name, binding in captured:
+        local = inner.bind(name, binding.dtype, binding.lanes)
+        if name in aliased:
+            buffer = aliased[name]
+            const = "const " if buffer.role == "input" else ""
+            members.append(f"{const}{STORAGE[buffer.dtype]} *{binding.c_name};")
+            declaration = parameter_text(buffer, local.c_name)
+        else:
+            if binding.dtype is None:
+                raise EdgeccError("E900", f"C back end: parallel loop inside the loop over {name!r}")
+            ctype = caller.prelude.isa.type_name(binding.dtype, binding.lanes)
+            members.append(f"{ctype} {binding.c_name};")
+            declaration = f"const {ctype} {local.c_name}"
+        own.lines.append(_Definition(f"{INDENT}{declaration} = shared->{binding.c_name};", local, 1))
+    start, stop = printer.index(loop.start), printer.index(loop.stop)
+    extent = loop.extent
+    count = str(extent) if extent is not None else f"({stop} - ({start}) + {loop.step - 1}) / {loop.step}"
+    if not loop.start.is_const:
+        raise EdgeccError("E900", "C back end: a parallel loop must start at a constant")
+    first = loop.start.const
+    scale = "" if loop.step == 1 else f"{loop.step} * "
+    offset = f" + {first}" if first else ""
+    own.loop(loop, inner, 1, (f"{scale}begin{offset}", f"{scale}end{offset}"))
+    # The struct is never empty: C has no empty structs.
+    struct = "".join(f"{INDENT}{member}\n" for member in members) or f"{INDENT}char none;\n"
+    values = ", ".join(scope.use(name).c_name for name, _ in captured) or "0"
+    caller._emit(1, f"struct {symbol} {symbol}_context = {{{values}}};")
+    caller._emit(1, f"edgecc_parallel_for({symbol}, &{symbol}_context, {count});")
+    shared = f"{INDENT}const struct {symbol} *shared = context;\n" if members else f"{INDENT}(void)context;\n"
+    return (f"struct {symbol} {{\n{struct}}};\n\n"
+            f"static void {symbol}(void *context, ptrdiff_t begin, ptrdiff_t end) {{\n{shared}{_render(own.lines)}}}\n")
+
+
+def _free_names(loop: For) -> Iterator[str]:
+    """Every name of a buffer, local or loop variable that occurs in a loop."""
+    yield from _index_names(loop.stop)
+    for stmt in loop.body:
+        yield from _statement_names(stmt)
+
+
+def _statement_names(stmt: object) -> Iterator[str]:
+    match stmt:
+        case Store(buffer=buffer, index=index):
+            yield buffer
+            yield from _index_names(index)
+        case Assign(name=name):
+            yield name
+        case For(start=start, stop=stop):
+            yield from _index_names(start)
+            yield from _index_names(stop)
+    if isinstance(stmt, For | Let | Declare | Assign | Store | If):
+        for expr in expressions(stmt):
+            yield from _expr_names(expr)
+        for nested in bodies(stmt):
+            for inner in nested:
+                yield from _statement_names(inner)
+
+
+def _expr_names(expr: Expr) -> Iterator[str]:
+    for part in subexpressions(expr):
+        match part:
+            case Ref(name=name):
+                yield name
+            case Load(buffer=buffer, index=index):
+                yield buffer
+                yield from _index_names(index)
+            case FromIndex(index=index):
+                yield from _index_names(index)
+
+
+def _index_names(index: Index) -> Iterator[str]:
+    for atom, _ in index.terms:
+        match atom:
+            case LoopVar(name=name):
+                yield name
+            case IndexOf(expr=expr):
+                yield from _expr_names(expr)
+            case IndexOp(args=args):
+                for arg in args:
+                    yield from _index_names(arg)
+
+
+# -- mathematical functions -----------------------------------------------------------------------
+
+
+def print_math(prelude: Prelude, function: MathFunction, name: str) -> str:
+    """A mathematical function as a static inline helper called `name`."""
+    scope = Scope({}, taken={name})
+    parameters = []
+    for parameter in function.params:
+        binding = scope.bind(parameter.name, parameter.dtype, parameter.lanes)
+        parameters.append(f"{prelude.isa.type_name(parameter.dtype, parameter.lanes)} {binding.c_name}")
+    printer = BodyPrinter(prelude)
+    printer.body(function.statements, scope, 1)
+    result = strip_parentheses(ExpressionPrinter(prelude, scope).expr(function.result))
+    ctype = prelude.isa.type_name(function.result.dtype, function.result.lanes)
+    comment = f"/* {comment_text(function.doc)} */\n" if function.doc else ""
+    return f"{comment}static inline {ctype} {name}({', '.join(parameters)}) {{\n{_render(printer.lines)}{INDENT}return {result};\n}}\n"
+
+
+def new_prelude(isa: Isa) -> Prelude:
+    """An empty prelude for an instruction set."""
+    return Prelude(isa, print_math)
+
+
+def includes(isa: Isa) -> str:
+    """What every file with kernels starts with, before the prelude."""
+    headers = ("math.h", "stddef.h", "stdint.h", "string.h", *isa.headers)
+    lines = [f"#include <{header}>" for header in headers]
+    return "\n".join(lines) + "\n\n" + BARRIER
+
+
+BARRIER = """\
+/* Keeps the compiler from moving memory accesses across: hoisted loads would spill. */
+#if defined(__GNUC__)
+#define EDGECC_BARRIER() __asm__ volatile("" ::: "memory")
+#else
+#define EDGECC_BARRIER() ((void)0)
+#endif
+"""

@@ -1,0 +1,97 @@
+"""The form of the instruction tables: what C text computes an operation on vectors of a type.
+
+A table maps `Key(op, dtype, lanes)` to a `Row`. The operations are those of the Loop IR (primitives,
+"fma") and the following, which the printer asks for:
+
+    load, store                 memory to value and back; lanes are contiguous
+    load:N, store:N             only the first N lanes (the others of a load are zero)
+    gather                      a load with a stride
+    broadcast                   a scalar in every lane
+    zero, ones                  the vector of zeros; the mask that is true in every lane
+    lane:P                      lane P as a scalar
+    cast:D, bitcast:D           conversion to DType D; the key has the type converted from
+    normalize                   brings lanes back into the range of a narrow type after arithmetic
+    fma_lane:N, mul_lane:N      one factor is lane number {P} of a vector of N lanes (see below)
+    min_const, max_const        operand 1 is a constant other than NaN
+    shift_left_const, shift_right_const   operand 1 is a number of bits, 1 to size - 1
+    horizontal:OP               all lanes combined
+
+Some types have no vectors of their own; `carrier` says which type holds them. f16 and bf16 values are
+floats that are rounded after each operation, narrow integers are 32-bit integers that are brought
+back into range, in registers; memory always has the narrow form. Bool vectors (masks) have one form
+for each number of lanes, whatever the type that was compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edgecc.ir.types import DType
+
+
+class Key(NamedTuple):
+    """What a row computes: an operation, the type of its operands, the number of lanes."""
+
+    op: str
+    dtype: DType
+    lanes: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """C text of one operation.
+
+    Attributes:
+        text: an expression in which {0}, {1} ... stand for the operands, each at most once; or, if
+            `body` is true, the body of a function of parameters a, b, c, d, which becomes a helper.
+        needs: features of the target without which the row does not exist.
+        uses: helper functions called in the text.
+        body: see `text`.
+    """
+
+    text: str
+    needs: tuple[str, ...] = ()
+    uses: tuple[Key, ...] = ()
+    body: bool = False
+
+
+Table = Mapping[Key, Row]
+
+STORAGE: Mapping[DType, str] = {
+    DType.F64: "double", DType.F32: "float", DType.F16: "uint16_t", DType.BF16: "uint16_t",
+    DType.I64: "int64_t", DType.I32: "int32_t", DType.I16: "int16_t", DType.I8: "int8_t",
+    DType.U64: "uint64_t", DType.U32: "uint32_t", DType.U16: "uint16_t", DType.U8: "uint8_t",
+    DType.BOOL: "uint8_t",
+}
+"""C type of one element in memory."""
+
+HALF_TYPES = (DType.F16, DType.BF16)
+NARROW_INTEGERS = (DType.I8, DType.I16, DType.U8, DType.U16)
+
+
+def carrier(dtype: DType, lanes: int) -> DType:
+    """The type that holds values of `dtype` in registers."""
+    if dtype in HALF_TYPES:
+        return DType.F32
+    if lanes > 1 and dtype in NARROW_INTEGERS:
+        return DType.I32
+    return dtype
+
+
+def helper_name(key: Key) -> str:
+    """Name of the helper function of a row: edgecc_exp_f32x16, edgecc_div_i32."""
+    lanes = "" if key.lanes == 1 else f"x{key.lanes}"
+    return f"edgecc_{key.op.replace(':', '_')}_{key.dtype.value}{lanes}"
+
+
+def select_rows(rows: Iterable[tuple[Key, Row]], features: Iterable[str]) -> dict[Key, Row]:
+    """The rows a machine with these features can use; a later row replaces an earlier one."""
+    have = frozenset(features)
+    return {key: row for key, row in rows if have.issuperset(row.needs)}
+
+
+def is_scalar_result(op: str) -> bool:
+    """Whether an operation on vectors gives a scalar."""
+    return op.startswith(("lane:", "horizontal:"))

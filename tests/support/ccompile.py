@@ -1,0 +1,206 @@
+"""Runs one Loop IR function as C: printed, compiled with a real compiler, executed (under qemu where needed).
+
+    arrays = run_function(function, {"x": x, "w": w}, target)      # every output and workspace buffer
+
+`target` is a `Target`, or a `Machine` of this module (PORTABLE, AVX2, AVX512, NEON). A test calls
+`require(target)` first, or uses `run_function`, which skips the test when the compiler, the CPU or
+the emulator is absent.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecc.backends.c.isa import isa_of
+from edgecc.backends.c.statement import includes, new_prelude, print_function
+from edgecc.backends.c.table import STORAGE
+from edgecc.loop.ir import Function
+
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a test needs to know of a machine; `flags` are understood by gcc and clang."""
+
+    name: str
+    architecture: str
+    features: tuple[str, ...]
+    vector_bits: int
+    flags: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    """Flags of /proc/cpuinfo without which the host cannot run it."""
+
+
+PORTABLE = Machine("portable", "generic", (), 0, ())
+AVX2 = Machine("avx2", "x86_64", ("avx2", "fma"), 256, ("-march=x86-64-v3",), ("avx2", "fma", "f16c"))
+AVX512 = Machine("avx512", "x86_64", ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"), 512,
+                 ("-march=x86-64-v4",), ("avx512f", "avx512vl", "avx512bw", "avx512dq"))
+NEON = Machine("neon", "aarch64", ("neon",), 128, ("-march=armv8-a",))
+MACHINES = (PORTABLE, AVX2, AVX512, NEON)
+
+
+def machine_of(target: Any) -> Machine:
+    """A `Machine` of a `Target` (or the machine itself)."""
+    if isinstance(target, Machine):
+        return target
+    needs = {"avx512f": AVX512.needs, "avx2": AVX2.needs}
+    needed = next((needs[f] for f in ("avx512f", "avx2") if f in target.isa.features), ())
+    return Machine(target.name, target.architecture, target.isa.features, target.vector.bits, tuple(target.isa.gcc), needed)
+
+
+@functools.cache
+def _cpu_flags() -> frozenset[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return frozenset(line.split(":")[-1].split())
+
+
+def command_of(machine: Machine, compiler: str) -> list[str] | None:
+    """The compiler command for a machine ("gcc", "clang" or "zig"), or None where it is not installed."""
+    cross = machine.architecture == "aarch64" and os.uname().machine != "aarch64"
+    if compiler == "zig":
+        try:
+            import ziglang  # noqa: F401
+        except ImportError:
+            return None
+        return [sys.executable, "-m", "ziglang", "cc", *(["-target", "aarch64-linux-musl"] if cross else [])]
+    if compiler == "clang":
+        found = shutil.which("clang")
+        if found is None or (cross and shutil.which("aarch64-linux-gnu-gcc") is None):
+            return None
+        return [found, *(["--target=aarch64-linux-gnu"] if cross else [])]
+    name = "aarch64-linux-gnu-gcc" if cross else "gcc"
+    return [name] if shutil.which(name) else None
+
+
+def require(target: Any, compiler: str = "gcc") -> None:
+    """Skips the test where the machine at hand cannot compile for, or run, `target`."""
+    machine = machine_of(target)
+    if command_of(machine, compiler) is None:
+        pytest.skip(f"no {compiler} for {machine.architecture}")
+    host = os.uname().machine
+    if machine.architecture == "aarch64" and host != "aarch64" and shutil.which("qemu-aarch64") is None:
+        pytest.skip("qemu-aarch64 is not installed")
+    if machine.architecture == "x86_64":
+        missing = [flag for flag in machine.needs if flag not in _cpu_flags()]
+        if host != "x86_64" or missing:
+            pytest.skip(f"this CPU lacks {', '.join(missing) or 'x86-64'}")
+
+
+def flags_of(machine: Machine, compiler: str) -> list[str]:
+    """Flags that make a compiler use the instructions of a machine."""
+    if compiler != "zig":
+        return list(machine.flags)
+    return {"avx2": ["-mcpu=x86_64_v3"], "avx512": ["-mcpu=x86_64_v4"], "neon": ["-mcpu=generic"]}.get(machine.name, [])
+
+
+_WORK: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def build(files: Mapping[str, str | bytes], target: Any, *, compiler: str = "gcc", flags: Sequence[str] = ("-O1",),
+          libraries: Sequence[str] = ("-lm",)) -> Path:
+    """Compiles sources to a static executable (dynamic with sanitizers); equal input is compiled once a session."""
+    machine = machine_of(target)
+    require(machine, compiler)
+    if not _WORK:
+        _WORK.append(tempfile.TemporaryDirectory(prefix="edgecc-test-"))
+    command = command_of(machine, compiler)
+    assert command is not None
+    static = [] if any("sanitize" in flag for flag in flags) else ["-static"]
+    if compiler == "zig" and any("sanitize" in flag for flag in flags):
+        static = []
+    arguments = [*command, *flags_of(machine, compiler), "-std=c11", *WARNINGS, "-ffp-contract=off", *flags, *static]
+    digest = hashlib.sha256(repr((sorted(files.items()), arguments, libraries)).encode()).hexdigest()[:16]
+    folder = Path(_WORK[0].name) / digest
+    program = folder / "program"
+    if program.exists():
+        return program
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    sources = [name for name in files if name.endswith((".c", ".S"))]
+    done = subprocess.run([*arguments, *sources, "-o", "program", *libraries], cwd=folder, capture_output=True, text=True,
+                          check=False, timeout=300)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(arguments)} failed in {folder}:\n{done.stderr[:6000]}")
+    return program
+
+
+def run_program(program: Path, target: Any, data: bytes = b"", arguments: Sequence[str] = ()) -> bytes:
+    """Runs an executable, under qemu-aarch64 where the host is another machine; returns what it prints."""
+    machine = machine_of(target)
+    emulator = ["qemu-aarch64"] if machine.architecture == "aarch64" and os.uname().machine != "aarch64" else []
+    done = subprocess.run([*emulator, str(program), *arguments], input=data, capture_output=True, check=False, timeout=300)
+    if done.returncode:
+        raise AssertionError(f"{program} ended with {done.returncode}: {done.stderr.decode(errors='replace')[:4000]}")
+    return done.stdout
+
+
+def function_source(function: Function, target: Any, *, main: bool = False) -> str:
+    """The C file of one function; with `main`, a program that reads all buffers and writes them back."""
+    machine = machine_of(target)
+    isa = isa_of(machine.architecture, machine.features, machine.vector_bits)
+    prelude = new_prelude(isa)
+    printed = print_function(function, prelude, function.name)
+    text = f"{'#include <stdio.h>' if main else ''}\n{includes(isa)}\n{prelude.text}\n{printed.definition}"
+    if not main:
+        return text
+    sizes = [max(1, b.elements) * b.dtype.size for b in function.buffers]
+    lines = [f"static _Alignas(64) unsigned char buffer{i}[{size}];" for i, size in enumerate(sizes)]
+    lines.append("int main(void) {")
+    for i, size in enumerate(sizes):
+        lines.append(f"  if (fread(buffer{i}, 1, {size}, stdin) != {size}) return 2;")
+    arguments = ", ".join(f"({STORAGE[b.dtype]} *)(void *)buffer{i}" for i, b in enumerate(function.buffers))
+    lines.append(f"  {function.name}({arguments});")
+    for i, (size, buffer) in enumerate(zip(sizes, function.buffers, strict=True)):
+        if buffer.role != "input":
+            lines.append(f"  if (fwrite(buffer{i}, 1, {size}, stdout) != {size}) return 3;")
+    lines.append("  return 0;\n}")
+    return text + "\n" + "\n".join(lines) + "\n"
+
+
+def run_function(function: Function, arrays: Mapping[str, np.ndarray[Any, Any]], target: Any, *, compiler: str = "gcc",
+                 flags: Sequence[str] = ("-O1",)) -> dict[str, np.ndarray[Any, Any]]:
+    """Compiles and runs one function and returns its output and workspace buffers as flat arrays.
+
+    `arrays` gives the contents by buffer name: inputs must be there; other buffers start as given, or
+    filled with bytes 0xA5. Shapes do not matter, the number of elements does.
+    """
+    program = build({"kernel.c": function_source(function, target, main=True)}, target, compiler=compiler, flags=flags)
+    data = bytearray()
+    for buffer in function.buffers:
+        given = arrays.get(buffer.name)
+        if given is None:
+            assert buffer.role != "input", f"no array for input {buffer.name}"
+            data += b"\xa5" * (max(1, buffer.elements) * buffer.dtype.size)
+            continue
+        assert given.dtype == buffer.dtype.numpy, f"{buffer.name}: {given.dtype} given, {buffer.dtype.numpy} wanted"
+        assert given.size == buffer.elements, f"{buffer.name}: {given.size} elements given, {buffer.elements} wanted"
+        data += np.ascontiguousarray(given).tobytes() or b"\0" * buffer.dtype.size
+    output = run_program(program, target, bytes(data))
+    results: dict[str, np.ndarray[Any, Any]] = {}
+    offset = 0
+    for buffer in function.buffers:
+        if buffer.role != "input":
+            size = max(1, buffer.elements) * buffer.dtype.size
+            results[buffer.name] = np.frombuffer(output, np.uint8, size, offset).view(buffer.dtype.numpy)[:buffer.elements].copy()
+            offset += size
+    return results
