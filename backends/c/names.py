@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long "
-    "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
-    "asm typeof bool true false "
-    "alignas alignof and and_eq bitand bitor catch class compl concept consteval constexpr constinit const_cast "
-    "co_await co_return co_yield decltype delete dynamic_cast explicit export friend mutable namespace new noexcept "
-    "not not_eq nullptr operator or or_eq private protected public reinterpret_cast requires static_assert "
-    "static_cast template this thread_local throw try typeid typename using virtual wchar_t xor xor_eq "
-    "linux unix main errno stdin stdout stderr NULL EOF NAN INFINITY I".split())
+_WORDS = """
+auto break case char const continue default do double else enum extern float for goto if inline int long
+register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm
+typeof bool true false alignas alignof and and_eq bitand bitor catch class compl concept consteval constexpr
+constinit const_cast co_await co_return co_yield decltype delete dynamic_cast explicit export friend mutable
+namespace new noexcept not not_eq nullptr operator or or_eq private protected public reinterpret_cast requires
+static_assert static_cast template this thread_local throw try typeid typename using virtual wchar_t xor xor_eq
+linux unix main errno stdin stdout stderr NULL EOF NAN INFINITY I
+"""
+KEYWORDS = frozenset(_WORDS.split())
 """Words that are no identifiers in C or C++ (headers serve both), and macros of common headers."""
 
 _COMMENT_LIMIT = 160

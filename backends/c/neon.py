@@ -134,7 +134,6 @@ def _float_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
 
 def _integer_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
     q, s = _q(dtype, lanes), _SUFFIX[dtype]
-    signed = _SUFFIX[{I32: I32, U32: I32, I64: I64, U64: I64}[dtype]]
 
     def row(op: str, text: str, *, body: bool = False) -> tuple[Key, Row]:
         return Key(op, dtype, lanes), Row(text, NEON, body=body)
@@ -153,12 +152,11 @@ def _integer_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
     twin = {I32: U32, U32: I32, I64: U64, U64: I64}[dtype]
     for op in ("bitcast", "cast"):
         yield row(f"{op}:{twin.value}", f"vreinterpret{q}_{_SUFFIX[twin]}_{s}({{0}})")
-    if not dtype.is_signed:
+    if dtype is U32:
         # USHL shifts by the signed low byte of a lane, and to the right if that is negative.
-        if dtype.size == 4:
-            count = f"vreinterpret{q}_{signed}_{s}(vmin{q}_{s}(b, vdup{q}_n_{s}(32)))"
-            yield row("shift_left", f"return vshl{q}_{s}(a, {count});", body=True)
-            yield row("shift_right", f"return vshl{q}_{s}(a, vneg{q}_{signed}({count}));", body=True)
+        count = f"vreinterpret{q}_s32_u32(vmin{q}_u32(b, vdup{q}_n_u32(32)))"
+        yield row("shift_left", f"return vshl{q}_u32(a, {count});", body=True)
+        yield row("shift_right", f"return vshl{q}_u32(a, vneg{q}_s32({count}));", body=True)
 
 
 def _mask_rows(lanes: int) -> Iterator[tuple[Key, Row]]:
