@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgecc.backends.c import avx, neon
+from edgecc.backends.c.avx_convert import AVX2, AVX512
 from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
 from edgecc.backends.c.table import STORAGE, Table, carrier, select_rows
 from edgecc.ir.types import DType
@@ -52,8 +53,8 @@ def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:
         rows = [*scalar_rows(has_fma=True), *neon.vector_rows()]
         return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
                    neon.lanes_of, neon.vector_type)
-    if architecture == "x86_64" and wants_vectors and set(avx.AVX2) <= set(features):
-        wide = set(avx.AVX512) <= set(features)
+    if architecture == "x86_64" and wants_vectors and set(AVX2) <= set(features):
+        wide = set(AVX512) <= set(features)
         rows = [*scalar_rows(has_fma=True), *avx.vector_rows()]
 
         def vector_type(dtype: DType, lanes: int) -> str:
