@@ -1,0 +1,266 @@
+"""The nest that convolutions and matrix products share: rows x channels of sums of products.
+
+    for panel: for pixel: for channel: acc = bias; for reduction...: acc += x * w; y = epilogue(acc)
+
+The functions here build that nest, plain, and state the schedule that makes a micro-kernel of it:
+pixels and channels become a register tile, channels become vectors, the innermost reduction is
+unrolled. Weights are packed so that the micro-kernel reads them in one stream:
+[panel][reduction][channels of the panel].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from edgecc.ir.scalar import ScalarExpr
+from edgecc.ir.types import Array, DType
+from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
+from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
+from edgecc.kernels.scalar_lowering import lower_scalar
+from edgecc.loop.index import ZERO, Index, const, var
+from edgecc.loop.ir import Assign, Body, Buffer, Cast, Const, Declare, Expr, For, Function, Load, Op, Ref, Stmt, Store
+from edgecc.targets.schema import Target
+
+PIXEL, CHANNEL, PANEL, INNER = "pixel", "channel", "panel", "k"
+UNROLL = 4
+"""Steps of the innermost reduction a micro-kernel unrolls: one vector of NEON lanes."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The second factor and the bias of a contraction, and where the kernel's buffers for them come from.
+
+    Attributes:
+        arguments: the buffers "w" and, if there is a bias, "b".
+        packed: whether "w" holds panels; else it lies as the operand's view says.
+        bias: the start of the sum, given (place in the packed bias, channel).
+    """
+
+    arguments: tuple[tuple[Buffer, KernelArgument], ...]
+    packed: bool
+    bias: Callable[[Index, Index], Expr]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A loop of the reduction, outermost first: `for name in start..stop`. The innermost is called `INNER`."""
+
+    name: str
+    start: Index
+    stop: Index
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to an accumulator: an expression of it and of further operands, then the store.
+
+    Attributes:
+        expr: Arg(0) is the accumulator, Arg(i) extra operand i-1; None stores the accumulator itself.
+        extras: (buffer name, view broadcast to the result's shape) of each extra operand.
+        result: (buffer name, view) of the result.
+    """
+
+    expr: ScalarExpr | None
+    extras: tuple[tuple[str, View], ...]
+    result: tuple[str, View]
+
+    def store(self, accumulator: Expr, address: Callable[[View], Index]) -> Stmt:
+        """The store of one result element; `address` gives its place in a view of the result's shape."""
+        name, view = self.result
+        value = convert(accumulator, view.dtype)
+        if self.expr is not None:
+            loads = [Load(buffer, address(extra), extra.dtype) for buffer, extra in self.extras]
+            value = lower_scalar(self.expr, [convert(accumulator, first_type(self.expr, view.dtype)), *loads], 1)
+        return Store(name, address(view), value)
+
+
+def first_type(expr: ScalarExpr, default: DType) -> DType:
+    """The type an epilogue expects of operand 0."""
+    pending = [expr]
+    while pending:
+        node = pending.pop()
+        index = getattr(node, "index", None)
+        if index == 0:
+            return node.dtype
+        pending.extend(getattr(node, "args", ()))
+        if hasattr(node, "arg"):
+            pending.append(node.arg)
+    return default
+
+
+def convert(expr: Expr, dtype: DType) -> Expr:
+    """`expr` as `dtype`, without a conversion where it has that type."""
+    return expr if expr.dtype is dtype else Cast(expr, dtype)
+
+
+def accumulator_type(dtype: DType) -> DType:
+    """The type sums are kept in: f32 for the narrow floats, i32 for the narrow integers, else the type itself."""
+    if dtype in (DType.F16, DType.BF16):
+        return DType.F32
+    if dtype.is_integer and dtype.size < 4:
+        return DType.I32
+    return dtype
+
+
+def multiply_add(x: Expr, w: Expr, accumulator: Expr) -> Expr:
+    """acc + x*w, rounded once for floats."""
+    dtype = accumulator.dtype
+    x, w = convert(x, dtype), convert(w, dtype)
+    if dtype.is_float:
+        return Op("fma", (x, w, accumulator), dtype)
+    return Op("add", (accumulator, Op("mul", (x, w), dtype)), dtype)
+
+
+def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
+              store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL) -> For:
+    """The plain nest over `rows` rows and `channels` channels.
+
+    Args:
+        reductions: outermost first.
+        x, w, bias: scalar operands, addressed by the loop variables `row_loop`, `CHANNEL` and the reductions'.
+        store: the store of an accumulator.
+    """
+    accumulator = Ref("acc", bias.dtype)
+    body: tuple[Stmt, ...] = (Assign("acc", multiply_add(x, w, accumulator)),)
+    for reduction in reversed(reductions):
+        body = (For(reduction.name, reduction.start, reduction.stop, body),)
+    body = (Declare("acc", bias), *body, store(accumulator))
+    return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), body),))
+
+
+def tile_schedule(tile: RegisterTile, target: Target, element_bytes: int, inner_extent: int) -> tuple[str, ...]:
+    """Loop passes that turn a plain nest into micro-kernels of the given tile."""
+    steps = [
+        f"tile{{loop={PIXEL},factor={tile.rows}}}",
+        f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, element_bytes)},padded=w+b}}",
+    ]
+    if inner_extent > 2 * UNROLL:
+        steps.append(f"tile{{loop={INNER},factor={UNROLL}}}")
+    steps.append(f"jam{{loop={PIXEL}_inner}}")
+    steps.append(f"unroll{{loop={INNER}_inner}}" if inner_extent > 2 * UNROLL else f"unroll{{loop={INNER}}}")
+    if target.vector.fma_by_lane and tile.lanes > 1:
+        steps.append("broadcast-by-lane{lanes=4}")
+    steps.append("reuse-loads")
+    return tuple(steps)
+
+
+def panel_loops(panels: Sequence[Panel], reduction: int, nest: Callable[[Panel, Index, Index, Index], Body],
+                *, parallel: bool) -> Body:
+    """A loop over the panels of each size.
+
+    `nest` builds what happens in a panel, given (panel, first channel, start of its weights, start of its bias).
+    """
+    out: list[Stmt] = []
+    weights = bias = 0
+    for panel in panels:
+        step = var(PANEL) if panel.count > 1 else ZERO
+        body = nest(panel, const(panel.start) + step * panel.size, const(weights) + step * (panel.padded * reduction),
+                    const(bias) + step * panel.padded)
+        if panel.count > 1:
+            out.append(For(PANEL, ZERO, const(panel.count), body, kind="parallel" if parallel else "serial"))
+        else:
+            out.extend(body)
+        weights += panel.count * panel.padded * reduction
+        bias += panel.count * panel.padded
+    return tuple(out)
+
+
+def packed_channels(panels: Sequence[Panel]) -> int:
+    """Lanes all panels take together."""
+    return sum(panel.padded * panel.count for panel in panels)
+
+
+def pack_panels(weights: Array, panels: Sequence[Panel]) -> Array:
+    """Rearranges weights [channels, reduction] as [panel][reduction][lanes of the panel], zeros beyond the channels."""
+    flat = weights.reshape(weights.shape[0], -1)
+    parts = []
+    for panel in panels:
+        for number in range(panel.count):
+            first = panel.start + number * panel.size
+            block = np.zeros((flat.shape[1], panel.padded), flat.dtype)
+            block[:, :panel.size] = flat[first:first + panel.size].T
+            parts.append(block.reshape(-1))
+    return np.concatenate(parts) if parts else np.zeros(0, weights.dtype)
+
+
+def zero(dtype: DType) -> Const:
+    """The start of a sum without bias."""
+    return Const(0.0 if dtype.is_float else 0, dtype)
+
+
+def weights_of(request: Request, channels: int, reduction: int, panels: Sequence[Panel],
+               arrange: Callable[[Array], Array], *, groups: int = 1) -> Weights:
+    """The weights (operand 1) and the bias (operand 2, [groups * channels] or broadcast to it) of a contraction.
+
+    Args:
+        arrange: turns the constant operand into [groups * channels, reduction], in the order of the kernel's loops.
+    """
+    w, b = request.operand(1), request.optional(2)
+    dtype = accumulator_type(request.operand(0).view.dtype)
+    arguments: list[tuple[Buffer, KernelArgument]] = []
+    if w.is_constant:
+        elements = groups * packed_channels(panels) * reduction
+        pack = partial(_pack_weights, arrange, groups, tuple(panels))
+        arguments.append((Buffer("w", w.view.dtype, elements, "input"), Packed((1,), pack)))
+    else:
+        arguments.append((Buffer("w", w.view.dtype, max(1, w.view.span), "input"), FromInput(1)))
+    if b is None:
+        return Weights(tuple(arguments), w.is_constant, lambda packed, channel: zero(dtype))
+    b_dtype = b.view.dtype
+    if b.is_constant:
+        pack = partial(_pack_bias, groups, groups * channels, tuple(panels))
+        arguments.append((Buffer("b", b_dtype, groups * packed_channels(panels), "input"), Packed((2,), pack)))
+        return Weights(tuple(arguments), w.is_constant, lambda packed, channel: convert(Load("b", packed, b_dtype), dtype))
+    arguments.append((Buffer("b", b_dtype, max(1, b.view.span), "input"), FromInput(2)))
+    stride = b.view.strides[-1] if b.view.dims and b.view.dims[-1] != 1 else 0
+    return Weights(tuple(arguments), w.is_constant, lambda packed, channel: convert(Load("b", channel * stride, b_dtype), dtype))
+
+
+def _pack_weights(arrange: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], weights: Array) -> Array:
+    return np.concatenate([pack_panels(part, panels) for part in np.split(arrange(weights), groups)])
+
+
+def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Array) -> Array:
+    full = np.broadcast_to(bias.reshape(-1), (channels,))
+    return np.concatenate([pack_panels(part.reshape(-1, 1), panels) for part in np.split(full, groups)])
+
+
+def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...], weights: Weights, epilogue: Epilogue,
+             first_extra: int, *, doc: str, choice: str, workspace: Sequence[tuple[Buffer, KernelArgument]] = ()) -> Kernel:
+    """Puts a contraction kernel together: x, w, b, extras, y.
+
+    Extra operands that lie exactly like the result may share its memory (a residual added in place).
+    """
+    x, (_, y) = request.operand(0).view, epilogue.result
+    if request.threads > 1:
+        body = tuple(replace(s, kind="parallel") if isinstance(s, For) and (s.extent or 0) > 1 else s for s in body)
+    in_place = tuple((0, first_extra + i) for i, (_, view) in enumerate(epilogue.extras)
+                     if view == request.outputs[0] and not request.operand(first_extra + i).is_constant)
+    shared = {f"r{index - first_extra}" for _, index in in_place} | ({"y"} if in_place else set())
+    arguments: list[tuple[Buffer, KernelArgument]] = [
+        (Buffer("x", x.dtype, max(1, x.span), "input"), FromInput(0)), *weights.arguments,
+        *((Buffer(buffer, view.dtype, max(1, view.span), "input"), FromInput(first_extra + i))
+          for i, (buffer, view) in enumerate(epilogue.extras)),
+        (Buffer("y", y.dtype, max(1, request.outputs[0].span), "output"), FromOutput(0)), *workspace,
+    ]
+    buffers = tuple(replace(b, aliased=True) if b.name in shared else b for b, _ in arguments)
+    return Kernel(Function(name, buffers, body, doc), tuple(a for _, a in arguments), schedule, in_place, choice)
+
+
+def epilogue_of(request: Request, expr: ScalarExpr | None, first_extra: int) -> Epilogue:
+    """The epilogue of a request whose extra operands start at `first_extra`."""
+    y = request.outputs[0]
+    extras = tuple((f"r{i}", operand.view.broadcast_to(y.dims))
+                   for i, operand in enumerate(request.inputs[first_extra:]) if operand is not None)
+    return Epilogue(expr, extras, ("y", y))
+
+
+def cache_block(rows: int, tile: RegisterTile, row_bytes: int, target: Target) -> int:
+    """Rows of the first factor that stay in half of the first-level cache while all panels pass over them."""
+    first = next((cache.size for cache in target.caches if cache.level == 1), 32 * 1024)
+    block = max(1, first // 2 // max(1, row_bytes * tile.rows)) * tile.rows
+    return min(rows, block)

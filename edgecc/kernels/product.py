@@ -1,0 +1,116 @@
+"""A matrix product with packed or strided second factor: y[row, channel] = epilogue(sum_k x[row, k] * w[k, channel]).
+
+Pointwise convolutions, fully connected layers and batched products all end here. Rows are blocked
+for the first-level cache when several panels of channels pass over them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgecc.kernels.base import View
+from edgecc.kernels.contraction import (
+    INNER,
+    PIXEL,
+    Epilogue,
+    Reduction,
+    Weights,
+    cache_block,
+    panel_loops,
+    tile_nest,
+)
+from edgecc.kernels.register_tile import Panel, RegisterTile
+from edgecc.loop.index import ZERO, Index, const, var
+from edgecc.loop.ir import Body, Expr, For, Load, Stmt
+from edgecc.targets.schema import Target
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product over `rows` x `channels` with `depth` terms.
+
+    `address(view, row, channel)` places a result element in a view of the result's shape;
+    `x_at(row, k)` and `w_at(k, channel)` (used unless packed) place the factors.
+    """
+
+    rows: int
+    channels: int
+    depth: int
+    x: View
+    w: View
+    x_at: Callable[[Index, Index], Index]
+    w_at: Callable[[Index, Index], Index]
+    address: Callable[[View, Index, Index], Index]
+
+
+def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue,
+                 target: Target) -> tuple[Body, int]:
+    """The nest of a product and the number of rows in a cache block."""
+
+    def nest(first: Index, count: int) -> Body:
+        def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
+            row, k, channel = first + var(PIXEL), var(INNER), channel0 + var("channel")
+            packed = w_start + k * panel.padded + var("channel")
+            w = Load("w", packed if weights.packed else product.w_at(k, channel), product.w.dtype)
+
+            def store(accumulator: Expr) -> Stmt:
+                return epilogue.store(accumulator, lambda view: product.address(view, row, channel))
+
+            return (tile_nest(count, panel.size, [Reduction(INNER, ZERO, const(product.depth))],
+                              Load("x", product.x_at(row, k), product.x.dtype), w,
+                              weights.bias(b_start + var("channel"), channel), store),)
+
+        return panel_loops(panels, product.depth, in_panel)
+
+    several = sum(panel.count for panel in panels) > 1
+    block = cache_block(product.rows, tile, product.depth * product.x.dtype.size, target) if several else product.rows
+    blocks, rest = divmod(product.rows, block)
+    body: list[Stmt] = []
+    if blocks > 1:
+        body.append(For("block", ZERO, const(blocks), nest(var("block") * block, block)))
+    elif blocks:
+        body.extend(nest(ZERO, block))
+    if rest:
+        body.extend(nest(const(blocks * block), rest))
+    return tuple(body), block
+
+
+def joined_axes(views: Sequence[View], axes: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Splits `axes` (outermost first) into (outer axes, innermost axes that are one evenly spaced run in every view)."""
+    joined = [axes[-1]]
+    for axis in reversed(axes[:-1]):
+        inner = joined[0]
+        if all(view.dims[axis] == 1 or view.strides[axis] == view.strides[inner] * view.dims[inner] for view in views):
+            joined.insert(0, axis)
+        else:
+            break
+    cut = len(axes) - len(joined)
+    return tuple(axes[:cut]), tuple(joined)
+
+
+def run_stride(view: View, joined: Sequence[int]) -> int:
+    """Distance of neighbours along joined axes."""
+    for axis in reversed(joined):
+        if view.dims[axis] != 1:
+            return view.strides[axis]
+    return 0
+
+
+def outer_loops(body: Body, dims: Sequence[int], axes: Sequence[int]) -> Body:
+    """Wraps `body` into loops `axis<i>` over the axes, outermost first; axes of extent 1 need none."""
+    for axis in reversed(axes):
+        if dims[axis] > 1:
+            body = (For(f"axis{axis}", ZERO, const(dims[axis]), body),)
+    return body
+
+
+def outer_position(dims: Sequence[int], axes: Sequence[int], axis: int) -> Index:
+    """The loop variable of an outer axis, or 0."""
+    return var(f"axis{axis}") if axis in axes and dims[axis] > 1 else ZERO
+
+
+def count(dims: Sequence[int], axes: Sequence[int]) -> int:
+    """Elements along some axes together."""
+    return math.prod(dims[a] for a in axes)

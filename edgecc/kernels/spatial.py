@@ -1,0 +1,84 @@
+"""Where a window meets the border of its input: the geometry convolutions and pools share.
+
+Padding never exists in memory. Along the last axis the output positions are cut, at compile time,
+into segments in which the same taps fall inside the input; along the other axes the bounds of the
+tap loops are computed from the position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgecc.loop.index import Index, as_index, const, maximum, minimum
+
+MAX_STATIC_SEGMENTS = 9
+"""Border segments along an axis that get code of their own; beyond, border positions share a loop with computed bounds."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis of a window operator; all numbers in elements."""
+
+    size: int
+    out: int
+    kernel: int
+    stride: int
+    dilation: int
+    pad: int
+
+    def first(self, position: Index | int) -> Index:
+        """Input coordinate of tap 0 at an output position (may lie in the padding)."""
+        return as_index(position) * self.stride - self.pad
+
+    def bounds(self, position: Index) -> tuple[Index, Index]:
+        """Taps [start, stop) that fall inside the input at an output position."""
+        if self.is_inside:
+            return const(0), const(self.kernel)
+        before = maximum(const(self.pad) - position * self.stride, 0)
+        after = maximum(const(self.size + self.pad) - position * self.stride, 0)
+        start = (before + (self.dilation - 1)).floordiv(self.dilation)
+        stop = (after + (self.dilation - 1)).floordiv(self.dilation)
+        return minimum(start, self.kernel), minimum(stop, self.kernel)
+
+    def static_bounds(self, position: int) -> tuple[int, int]:
+        """`bounds` of a known position."""
+        start, stop = self.bounds(const(position))
+        return start.const, max(start.const, stop.const)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether no tap ever falls into the padding."""
+        last = (self.out - 1) * self.stride - self.pad + (self.kernel - 1) * self.dilation
+        return self.pad <= 0 and last < self.size
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Cuts the output positions into runs whose taps are the same."""
+        runs: list[Segment] = []
+        for position in range(self.out):
+            start, stop = self.static_bounds(position)
+            if runs and (runs[-1].tap_start, runs[-1].tap_stop) == (start, stop):
+                runs[-1] = Segment(runs[-1].start, position + 1, start, stop)
+            else:
+                runs.append(Segment(position, position + 1, start, stop))
+        if len(runs) <= MAX_STATIC_SEGMENTS:
+            return tuple(runs)
+        inside = max(runs, key=lambda run: (run.tap_stop - run.tap_start == self.kernel, run.stop - run.start))
+        edges = [Segment(0, inside.start, None, None), Segment(inside.stop, self.out, None, None)]
+        return tuple(s for s in (edges[0], inside, edges[1]) if s.stop > s.start)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Output positions [start, stop) along an axis and the taps valid there; None: computed for each position."""
+
+    start: int
+    stop: int
+    tap_start: int | None
+    tap_stop: int | None
+
+
+def axes_of(sizes: tuple[int, ...], outs: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...],
+            dilations: tuple[int, ...], pads: tuple[int, ...]) -> tuple[Axis, ...]:
+    """The axes of a window operator; `pads` holds the amounts before, then those after (which `outs` implies)."""
+    rank = len(sizes)
+    return tuple(Axis(sizes[i], outs[i], kernel[i], strides[i], dilations[i], pads[i]) for i in range(rank))
