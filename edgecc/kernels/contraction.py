@@ -37,12 +37,14 @@ class Weights:
     Attributes:
         arguments: the buffers "w" and, if there is a bias, "b".
         packed: whether "w" holds panels; else it lies as the operand's view says.
-        bias: the start of the sum, given (place in the packed bias, channel).
+        padded: the buffers that hold whole vectors for every panel.
+        bias: the start of the sum, given its place in a packed bias and the address of the result element in a view.
     """
 
     arguments: tuple[tuple[Buffer, KernelArgument], ...]
     packed: bool
-    bias: Callable[[Index, Index], Expr]
+    padded: tuple[str, ...]
+    bias: Callable[[Index, Callable[[View], Index]], Expr]
 
 
 @dataclass(frozen=True)
@@ -132,11 +134,12 @@ def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr
     return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), body),))
 
 
-def tile_schedule(tile: RegisterTile, target: Target, element_bytes: int, inner_extent: int) -> tuple[str, ...]:
+def tile_schedule(tile: RegisterTile, target: Target, element_bytes: int, inner_extent: int,
+                  padded: Sequence[str]) -> tuple[str, ...]:
     """Loop passes that turn a plain nest into micro-kernels of the given tile."""
     steps = [
         f"tile{{loop={PIXEL},factor={tile.rows}}}",
-        f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, element_bytes)},padded=w+b}}",
+        f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, element_bytes)},padded={'+'.join(padded)}}}",
     ]
     if inner_extent > 2 * UNROLL:
         steps.append(f"tile{{loop={INNER},factor={UNROLL}}}")
@@ -148,8 +151,7 @@ def tile_schedule(tile: RegisterTile, target: Target, element_bytes: int, inner_
     return tuple(steps)
 
 
-def panel_loops(panels: Sequence[Panel], reduction: int, nest: Callable[[Panel, Index, Index, Index], Body],
-                *, parallel: bool) -> Body:
+def panel_loops(panels: Sequence[Panel], reduction: int, nest: Callable[[Panel, Index, Index, Index], Body]) -> Body:
     """A loop over the panels of each size.
 
     `nest` builds what happens in a panel, given (panel, first channel, start of its weights, start of its bias).
@@ -161,7 +163,7 @@ def panel_loops(panels: Sequence[Panel], reduction: int, nest: Callable[[Panel, 
         body = nest(panel, const(panel.start) + step * panel.size, const(weights) + step * (panel.padded * reduction),
                     const(bias) + step * panel.padded)
         if panel.count > 1:
-            out.append(For(PANEL, ZERO, const(panel.count), body, kind="parallel" if parallel else "serial"))
+            out.append(For(PANEL, ZERO, const(panel.count), body))
         else:
             out.extend(body)
         weights += panel.count * panel.padded * reduction
@@ -187,6 +189,11 @@ def pack_panels(weights: Array, panels: Sequence[Panel]) -> Array:
     return np.concatenate(parts) if parts else np.zeros(0, weights.dtype)
 
 
+def flatten(weights: Array) -> Array:
+    """[channels, ...] as [channels, reduction]."""
+    return weights.reshape(weights.shape[0], -1)
+
+
 def zero(dtype: DType) -> Const:
     """The start of a sum without bias."""
     return Const(0.0 if dtype.is_float else 0, dtype)
@@ -199,25 +206,41 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
     Args:
         arrange: turns the constant operand into [groups * channels, reduction], in the order of the kernel's loops.
     """
-    w, b = request.operand(1), request.optional(2)
-    dtype = accumulator_type(request.operand(0).view.dtype)
-    arguments: list[tuple[Buffer, KernelArgument]] = []
+    w = request.operand(1)
     if w.is_constant:
         elements = groups * packed_channels(panels) * reduction
         pack = partial(_pack_weights, arrange, groups, tuple(panels))
-        arguments.append((Buffer("w", w.view.dtype, elements, "input"), Packed((1,), pack)))
+        buffer: tuple[Buffer, KernelArgument] = (Buffer("w", w.view.dtype, elements, "input"), Packed((1,), pack))
     else:
-        arguments.append((Buffer("w", w.view.dtype, max(1, w.view.span), "input"), FromInput(1)))
+        buffer = (Buffer("w", w.view.dtype, max(1, w.view.span), "input"), FromInput(1))
+    return with_bias(request, buffer, channels, panels, packed=w.is_constant, groups=groups)
+
+
+def with_bias(request: Request, w: tuple[Buffer, KernelArgument], channels: int, panels: Sequence[Panel], *, packed: bool,
+              groups: int = 1) -> Weights:
+    """Joins the weights with the bias of the request, packed if it is a constant with one element a channel."""
+    b = request.optional(2)
+    padded = (w[0].name,) if packed else ()
+    dtype = accumulator_type(request.operand(0).view.dtype)
     if b is None:
-        return Weights(tuple(arguments), w.is_constant, lambda packed, channel: zero(dtype))
+        return Weights((w,), packed, padded, lambda place, address: zero(dtype))
     b_dtype = b.view.dtype
-    if b.is_constant:
+    channel_axis = len(b.view.dims) == 1 or all(d == 1 for d in b.view.dims[:-1])
+    if b.is_constant and channel_axis:
         pack = partial(_pack_bias, groups, groups * channels, tuple(panels))
-        arguments.append((Buffer("b", b_dtype, groups * packed_channels(panels), "input"), Packed((2,), pack)))
-        return Weights(tuple(arguments), w.is_constant, lambda packed, channel: convert(Load("b", packed, b_dtype), dtype))
-    arguments.append((Buffer("b", b_dtype, max(1, b.view.span), "input"), FromInput(2)))
-    stride = b.view.strides[-1] if b.view.dims and b.view.dims[-1] != 1 else 0
-    return Weights(tuple(arguments), w.is_constant, lambda packed, channel: convert(Load("b", channel * stride, b_dtype), dtype))
+        place_of: tuple[Buffer, KernelArgument] = (Buffer("b", b_dtype, groups * packed_channels(panels), "input"),
+                                                   Packed((2,), pack))
+        return Weights((w, place_of), packed, (*padded, "b"), lambda place, address: convert(Load("b", place, b_dtype), dtype))
+    view = bias_view(b.view, request.outputs[0].dims, 1 if len(b.view.dims) == 1 and len(request.operand(1).view.dims) > 2 else -1)
+    place_of = (Buffer("b", b_dtype, max(1, b.view.span), "input"), FromInput(2))
+    return Weights((w, place_of), packed, padded, lambda place, address: convert(Load("b", address(view), b_dtype), dtype))
+
+
+def bias_view(view: View, dims: Sequence[int], axis: int) -> View:
+    """A bias seen in the result's shape: along channel axis 1 of a convolution, else by numpy's broadcasting (axis -1)."""
+    if axis == -1:
+        return view.broadcast_to(dims)
+    return View(view.dtype, tuple(dims), tuple(view.strides[0] if i == axis else 0 for i in range(len(dims))))
 
 
 def _pack_weights(arrange: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], weights: Array) -> Array:
@@ -230,13 +253,13 @@ def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Arra
 
 
 def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...], weights: Weights, epilogue: Epilogue,
-             first_extra: int, *, doc: str, choice: str, workspace: Sequence[tuple[Buffer, KernelArgument]] = ()) -> Kernel:
+             first_extra: int, *, doc: str, choice: str, workspace: Sequence[tuple[Buffer, KernelArgument]] = (), parallel: bool = True) -> Kernel:
     """Puts a contraction kernel together: x, w, b, extras, y.
 
     Extra operands that lie exactly like the result may share its memory (a residual added in place).
     """
     x, (_, y) = request.operand(0).view, epilogue.result
-    if request.threads > 1:
+    if request.threads > 1 and parallel:
         body = tuple(replace(s, kind="parallel") if isinstance(s, For) and (s.extent or 0) > 1 else s for s in body)
     in_place = tuple((0, first_extra + i) for i, (_, view) in enumerate(epilogue.extras)
                      if view == request.outputs[0] and not request.operand(first_extra + i).is_constant)

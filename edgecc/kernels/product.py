@@ -23,7 +23,7 @@ from edgecc.kernels.contraction import (
 )
 from edgecc.kernels.register_tile import Panel, RegisterTile
 from edgecc.loop.index import ZERO, Index, const, var
-from edgecc.loop.ir import Body, Expr, For, Load, Stmt
+from edgecc.loop.ir import Body, For, Load, Stmt
 from edgecc.targets.schema import Target
 
 
@@ -53,14 +53,14 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             row, k, channel = first + var(PIXEL), var(INNER), channel0 + var("channel")
             packed = w_start + k * panel.padded + var("channel")
-            w = Load("w", packed if weights.packed else product.w_at(k, channel), product.w.dtype)
+            w = Load(weights.arguments[0][0].name, packed if weights.packed else product.w_at(k, channel), product.w.dtype)
 
-            def store(accumulator: Expr) -> Stmt:
-                return epilogue.store(accumulator, lambda view: product.address(view, row, channel))
+            def address(view: View) -> Index:
+                return product.address(view, row, channel)
 
             return (tile_nest(count, panel.size, [Reduction(INNER, ZERO, const(product.depth))],
                               Load("x", product.x_at(row, k), product.x.dtype), w,
-                              weights.bias(b_start + var("channel"), channel), store),)
+                              weights.bias(b_start + var("channel"), address), lambda acc: epilogue.store(acc, address)),)
 
         return panel_loops(panels, product.depth, in_panel)
 

@@ -45,6 +45,12 @@ class Axis:
         start, stop = self.bounds(const(position))
         return start.const, max(start.const, stop.const)
 
+    def loop_bounds(self, segment: Segment, position: Index) -> tuple[Index, Index]:
+        """Taps valid at a position of a segment."""
+        if segment.tap_start is None or segment.tap_stop is None:
+            return self.bounds(position)
+        return const(segment.tap_start), const(segment.tap_stop)
+
     @property
     def is_inside(self) -> bool:
         """Whether no tap ever falls into the padding."""
@@ -62,7 +68,7 @@ class Axis:
                 runs.append(Segment(position, position + 1, start, stop))
         if len(runs) <= MAX_STATIC_SEGMENTS:
             return tuple(runs)
-        inside = max(runs, key=lambda run: (run.tap_stop - run.tap_start == self.kernel, run.stop - run.start))
+        inside = max(runs, key=lambda run: ((run.tap_start, run.tap_stop) == (0, self.kernel), run.stop - run.start))
         edges = [Segment(0, inside.start, None, None), Segment(inside.stop, self.out, None, None)]
         return tuple(s for s in (edges[0], inside, edges[1]) if s.stop > s.start)
 

@@ -1,0 +1,170 @@
+"""The direct nest of a convolution: image, group, panel, rows, segments of a row, taps, channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecc.ir.types import Array
+from edgecc.kernels.base import View
+from edgecc.kernels.contraction import (
+    INNER,
+    PIXEL,
+    Epilogue,
+    Reduction,
+    Weights,
+    packed_channels,
+    panel_loops,
+    tile_nest,
+)
+from edgecc.kernels.register_tile import Panel
+from edgecc.kernels.spatial import Axis, Segment
+from edgecc.loop.index import ZERO, Index, const, var
+from edgecc.loop.ir import Body, For, Load
+
+
+@dataclass(frozen=True)
+class Direct:
+    """A convolution of `x` with `channels` results for each of `group` groups of `depth` inputs.
+
+    Attributes:
+        x, w: views of the input and of the weights [group * channels, depth, taps...] (read unless packed).
+        axes: the spatial axes.
+        placement: (scale, shift) of each axis: output position p of the nest is position p*scale + shift of
+            the result (transposed convolutions fill the result in interleaved phases).
+        weights_start: where the packed weights of this nest begin.
+    """
+
+    x: View
+    w: View
+    axes: tuple[Axis, ...]
+    group: int
+    channels: int
+    depth: int
+    placement: tuple[tuple[int, int], ...]
+    weights_start: int = 0
+
+    @property
+    def reduction(self) -> int:
+        """Terms of one sum."""
+        return self.depth * math.prod(a.kernel for a in self.axes)
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether input channels are innermost in the reduction; else the taps of a row are."""
+        return self.x.strides[1] == 1 or (self.depth > 1 and self.x.strides[-1] != 1)
+
+    @property
+    def joins(self) -> bool:
+        """Whether the taps of a row and the channels of all of them are one contiguous run."""
+        return (self.channels_last and self.group == 1 and self.x.strides[1] == 1
+                and self.axes[-1].dilation * self.x.strides[-1] == self.x.dims[1])
+
+    @property
+    def inner_extent(self) -> int:
+        """Extent of the innermost reduction loop where no tap is cut off."""
+        kernel = self.axes[-1].kernel
+        if not self.channels_last:
+            return kernel
+        return kernel * self.depth if self.joins else self.depth
+
+    def term_order(self, weights: Array) -> Array:
+        """Weights [out, in, taps...] as [out, terms] in the order of the loops: taps then channels, or channels then taps."""
+        ordered = np.moveaxis(weights, 1, -1) if self.channels_last else weights
+        return ordered.reshape(weights.shape[0], -1)
+
+    def nest(self, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue) -> Body:
+        """The plain nest."""
+        group = var("group") if self.group > 1 else ZERO
+        image = var("image") if self.x.dims[0] > 1 else ZERO
+        padded = packed_channels(panels)
+        rows = [var(f"row{i}") if a.out > 1 else ZERO for i, a in enumerate(self.axes[:-1])]
+
+        def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
+            channel = group * self.channels + channel0 + var("channel")
+
+            def segment_nest(segment: Segment) -> For:
+                row_loop = PIXEL if segment.tap_start is not None else "edge"
+                column = var(row_loop) + segment.start
+                place = [p * scale + shift for p, (scale, shift) in zip([*rows, column], self.placement, strict=True)]
+
+                def address(view: View) -> Index:
+                    return view.at([image, channel, *place])
+
+                reductions, x_index, term = self._reduction(segment, image, group * self.depth, rows, column)
+                w_index = (group * (padded * self.reduction) + w_start + term * panel.padded + var("channel") + self.weights_start
+                           if weights.packed else self._weight_address(channel, term))
+                bias = weights.bias(group * padded + b_start + var("channel"), address)
+                return tile_nest(segment.stop - segment.start, panel.size, reductions, Load("x", x_index, self.x.dtype),
+                                 Load("w", w_index, self.w.dtype), bias, lambda acc: epilogue.store(acc, address),
+                                 row_loop=row_loop)
+
+            body: Body = tuple(segment_nest(segment) for segment in self.axes[-1].segments())
+            for i, axis in reversed(list(enumerate(self.axes[:-1]))):
+                if axis.out > 1:
+                    body = (For(f"row{i}", ZERO, const(axis.out), body),)
+            return body
+
+        body = panel_loops(panels, self.reduction, in_panel)
+        if self.group > 1:
+            body = (For("group", ZERO, const(self.group), body),)
+        if self.x.dims[0] > 1:
+            body = (For("image", ZERO, const(self.x.dims[0]), body),)
+        return body
+
+    def _reduction(self, segment: Segment, image: Index, first_channel: Index, rows: Sequence[Index],
+                   column: Index) -> tuple[list[Reduction], Index, Index]:
+        """Loops of the reduction, the input address, and the number of the term in packed order."""
+        loops: list[Reduction] = []
+        taps: list[Index] = []
+        positions: list[Index] = []
+        for i, axis in enumerate(self.axes[:-1]):
+            if axis.kernel == 1 and axis.is_inside:
+                taps.append(ZERO)
+            else:
+                loops.append(Reduction(f"tap{i}", *axis.bounds(rows[i])))
+                taps.append(var(f"tap{i}"))
+            positions.append(axis.first(rows[i]) + taps[-1] * axis.dilation)
+        outer_tap: Index = ZERO
+        for tap, axis in zip(taps, self.axes[:-1], strict=True):
+            outer_tap = outer_tap * axis.kernel + tap
+        last, depth, x = self.axes[-1], self.depth, self.x
+        start, stop = last.loop_bounds(segment, column)
+        edge = segment.tap_start is None
+        if not self.channels_last:
+            inner = "edge_tap" if edge else INNER
+            channel = var("in") if depth > 1 else ZERO
+            if depth > 1:
+                loops.insert(0, Reduction("in", ZERO, const(depth)))
+            loops.append(Reduction(inner, start, stop))
+            address = x.at([image, first_channel + channel, *positions, last.first(column) + var(inner) * last.dilation])
+            outer_size = math.prod(a.kernel for a in self.axes[:-1])
+            return loops, address, (channel * outer_size + outer_tap) * last.kernel + var(inner)
+        k = var(INNER)
+        if self.joins and not edge:
+            loops.append(Reduction(INNER, start * depth, stop * depth))
+            return loops, x.at([image, ZERO, *positions, last.first(column)]) + k, outer_tap * (last.kernel * depth) + k
+        column_tap: Index = ZERO
+        if last.kernel > 1 or not last.is_inside:
+            column_tap = var("column_tap")
+            loops.append(Reduction("column_tap", start, stop))
+        loops.append(Reduction(INNER, ZERO, const(depth)))
+        address = x.at([image, first_channel + k, *positions, last.first(column) + column_tap * last.dilation])
+        return loops, address, (outer_tap * last.kernel + column_tap) * depth + k
+
+    def _weight_address(self, channel: Index, term: Index) -> Index:
+        """Address of a term's weight in the operand itself, for weights that are not constant."""
+        kernel = tuple(a.kernel for a in self.axes)
+        taps = math.prod(kernel)
+        if self.channels_last:
+            tap, k = term.floordiv(self.depth), term.mod(self.depth)
+        else:
+            k, tap = term.floordiv(taps), term.mod(taps)
+        coordinates: list[Index] = []
+        for size in reversed(kernel):
+            coordinates.insert(0, tap.mod(size))
+            tap = tap.floordiv(size)
+        return self.w.at([channel, k, *coordinates])

@@ -1,0 +1,229 @@
+"""Matrix products: constant second factors are packed, others are read where they lie.
+
+Three forms:
+ 1. The second factor is one constant matrix: all rows of all batches are one product over packed panels.
+ 2. Its columns are contiguous (or it is small): the product runs once a batch and reads the factor in place.
+ 3. Its rows are contiguous (a transposed factor, such as the keys of attention): with few rows or few
+    columns each result is a dot product along the reduction; with more, the factor is first packed into
+    scratch memory, once a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from edgecc.ir.types import Array, DType
+from edgecc.kernels.base import FromInput, Kernel, KernelArgument, Request, View, Workspace, kernel_for
+from edgecc.kernels.contraction import (
+    PIXEL,
+    Weights,
+    accumulator_type,
+    assemble,
+    convert,
+    epilogue_of,
+    multiply_add,
+    packed_channels,
+    panel_loops,
+    tile_schedule,
+    weights_of,
+    with_bias,
+)
+from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
+from edgecc.kernels.register_tile import Panel, choose_tile, cut_panels, narrowest_lanes, vector_lanes
+from edgecc.loop.index import ZERO, Index, const, var
+from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, For, Horizontal, Load, Op, Ref, Stmt, Store
+from edgecc.ops.matrix import MatMul
+
+FEW = 4
+"""Up to so many rows, or columns, of the result a dot product each is cheaper than packing."""
+
+
+@kernel_for(MatMul)
+def lower_matmul(request: Request) -> Kernel:
+    """The kernel of a (batched) matrix product."""
+    op = request.op
+    if not isinstance(op, MatMul):
+        raise TypeError(op)
+    problem = _Problem.of(request, op)
+    w = problem.w
+    if request.operand(1).is_constant and all(d == 1 for d in w.dims[:-2]) and problem.channels >= problem.lanes // 2:
+        return problem.packed_constant()
+    few = problem.rows <= FEW or problem.channels < max(2, problem.lanes // 2)
+    if w.strides[-2] == 1 and problem.x.strides[-1] == 1 and problem.depth > 1 and few and problem.x.dtype is DType.F32:
+        return problem.dots()
+    if w.strides[-1] == 1 or problem.rows <= FEW:
+        return problem.in_place()
+    return problem.packed_scratch()
+
+
+def _matrix(view: View, swap: bool) -> View:
+    if not swap:
+        return view
+    dims, strides = list(view.dims), list(view.strides)
+    dims[-2:], strides[-2:] = dims[:-3:-1], strides[:-3:-1]
+    return View(view.dtype, tuple(dims), tuple(strides))
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A product taken apart: x [batch..., rows, depth], w [batch..., depth, channels], y [batch..., rows, channels]."""
+
+    request: Request
+    op: MatMul
+    x: View
+    w: View
+    y: View
+
+    @staticmethod
+    def of(request: Request, op: MatMul) -> _Problem:
+        y = request.outputs[0]
+        x = _matrix(request.operand(0).view, op.transpose_a)
+        w = _matrix(request.operand(1).view, op.transpose_b)
+        batch = y.dims[:-2]
+        return _Problem(request, op, x.broadcast_to((*batch, *x.dims[-2:])), w.broadcast_to((*batch, *w.dims[-2:]))
+                        if any(d != 1 for d in w.dims[:-2]) else w, y)
+
+    @property
+    def rows(self) -> int:
+        return self.y.dims[-2]
+
+    @property
+    def channels(self) -> int:
+        return self.y.dims[-1]
+
+    @property
+    def depth(self) -> int:
+        return self.x.dims[-1]
+
+    @property
+    def lanes(self) -> int:
+        return vector_lanes(self.request.target, self.x.dtype.size)
+
+    @property
+    def name(self) -> str:
+        return f"matmul_{self.rows}_{self.depth}_{self.channels}"
+
+    @property
+    def doc(self) -> str:
+        batch = "x".join(str(d) for d in self.y.dims[:-2])
+        return f"matrix product {self.rows}x{self.depth} by {self.depth}x{self.channels}" + (f", batch {batch}" if batch else "")
+
+    def packed_constant(self) -> Kernel:
+        request, y, x, size = self.request, self.y, self.x, self.x.dtype.size
+        epilogue = epilogue_of(request, self.op.epilogue, 3)
+        b = request.optional(2)
+        views = [x, y, *(v for _, v in epilogue.extras)]
+        if b is not None and any(d != 1 for d in b.view.dims[:-1]):
+            views.append(b.view.broadcast_to(y.dims))
+        outer, joined = joined_axes([_without_last(v) for v in views], range(len(y.dims) - 1))
+        rows = count(y.dims, joined)
+        tile = choose_tile(rows, self.channels, self.depth, request.target, size)
+        panels = cut_panels(self.channels, tile, narrowest_lanes(request.target, size))
+        weights = weights_of(request, self.channels, self.depth, panels, partial(_columns, self.op.transpose_b))
+
+        def at(view: View, row: Index, column: Index) -> Index:
+            coordinates = [outer_position(y.dims, outer, axis) for axis in range(len(y.dims) - 1)]
+            return view.at([*coordinates, column]) + row * run_stride(view, joined)
+
+        product = Product(rows, self.channels, self.depth, x, self.w, partial(at, x), lambda k, c: ZERO, at)
+        body, block = product_nest(product, tile, panels, weights, epilogue, request.target)
+        return assemble(request, self.name, outer_loops(body, y.dims, outer),
+                        tile_schedule(tile, request.target, size, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
+                        choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, blocks of {block} rows")
+
+    def _at(self, view: View, row: Index, column: Index) -> Index:
+        batch = [outer_position(self.y.dims, self._batch_axes, axis) for axis in self._batch_axes]
+        lead = len(view.dims) - 2
+        return view.at([*batch[len(batch) - lead:], row, column])
+
+    @property
+    def _batch_axes(self) -> Sequence[int]:
+        return range(len(self.y.dims) - 2)
+
+    def _product(self) -> Product:
+        return Product(self.rows, self.channels, self.depth, self.x, self.w, partial(self._at, self.x), partial(self._at, self.w), self._at)
+
+    def _w_buffer(self) -> tuple[Buffer, KernelArgument]:
+        view = self.request.operand(1).view
+        return Buffer("w", view.dtype, max(1, view.span), "input"), FromInput(1)
+
+    def in_place(self) -> Kernel:
+        request, size = self.request, self.x.dtype.size
+        epilogue = epilogue_of(request, self.op.epilogue, 3)
+        tile = choose_tile(self.rows, self.channels, self.depth, request.target, size)
+        panels = cut_panels(self.channels, tile, narrowest_lanes(request.target, size))
+        weights = with_bias(request, self._w_buffer(), self.channels, panels, packed=False)
+        body, _ = product_nest(self._product(), tile, panels, weights, epilogue, request.target)
+        return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes),
+                        tile_schedule(tile, request.target, size, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
+                        choice=f"product in place: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
+
+    def packed_scratch(self) -> Kernel:
+        request, size = self.request, self.x.dtype.size
+        epilogue = epilogue_of(request, self.op.epilogue, 3)
+        tile = choose_tile(self.rows, self.channels, self.depth, request.target, size)
+        panels = cut_panels(self.channels, tile, narrowest_lanes(request.target, size))
+        elements = packed_channels(panels) * self.depth
+        scratch = (Buffer("p", self.w.dtype, elements, "workspace"), Workspace(elements * self.w.dtype.size))
+        weights = with_bias(request, scratch, self.channels, panels, packed=True)
+        body, _ = product_nest(self._product(), tile, panels, weights, epilogue, request.target)
+        source = (self._w_buffer(),)
+        weights = Weights((*source, *weights.arguments[1:]), True, weights.padded, weights.bias)
+        return assemble(request, self.name, outer_loops((*self._pack_nest(panels), *body), self.y.dims, self._batch_axes),
+                        tile_schedule(tile, request.target, size, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
+                        choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}",
+                        workspace=(scratch,), parallel=False)
+
+    def _pack_nest(self, panels: Sequence[Panel]) -> Body:
+        def in_panel(panel: Panel, channel0: Index, start: Index, _: Index) -> Body:
+            step, lane = var("step"), var("lane")
+            place = start + step * panel.padded + lane
+            copy: list[Stmt] = [For("lane", ZERO, const(panel.size), (
+                Store("p", place, Load("w", self._at(self.w, step, channel0 + lane), self.w.dtype)),))]
+            if panel.padded > panel.size:
+                zero = Const(0.0 if self.w.dtype.is_float else 0, self.w.dtype)
+                copy.append(For("lane", const(panel.size), const(panel.padded), (Store("p", place, zero),)))
+            return (For("step", ZERO, const(self.depth), tuple(copy)),)
+
+        return panel_loops(panels, self.depth, in_panel)
+
+    def dots(self) -> Kernel:
+        request, lanes, dtype = self.request, self.lanes, accumulator_type(self.x.dtype)
+        epilogue = epilogue_of(request, self.op.epilogue, 3)
+        weights = with_bias(request, self._w_buffer(), self.channels, (), packed=False)
+        row, column = var(PIXEL), var("column")
+
+        def address(view: View) -> Index:
+            return self._at(view, row, column)
+
+        def step(k: Index, valid: int) -> Stmt:
+            x = Load("x", self._at(self.x, row, k), self.x.dtype, lanes, 1, valid)
+            w = Load("w", self._at(self.w, k, column), self.w.dtype, lanes, 1, valid)
+            return Assign("acc", multiply_add(x, w, Ref("acc", dtype, lanes)))
+
+        blocks, rest = divmod(self.depth, lanes)
+        nest: list[Stmt] = [Declare("acc", Const(0.0, dtype, lanes))]
+        if blocks:
+            nest.append(For("block", ZERO, const(blocks), (step(var("block") * lanes, 0),)))
+        if rest:
+            nest.append(step(const(blocks * lanes), rest))
+        total = Ref("acc", dtype, lanes)
+        start = weights.bias(ZERO, address)
+        nest.append(epilogue.store(convert(Op("add", (Horizontal("add", total) if lanes > 1 else total, start), dtype), dtype), address))
+        body: Body = (For(PIXEL, ZERO, const(self.rows), (For("column", ZERO, const(self.channels), tuple(nest)),)),)
+        return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes),
+                        (f"tile{{loop=column,factor={FEW}}}", "jam{loop=column_inner}", "reuse-loads"), weights, epilogue, 3,
+                        doc=self.doc, choice=f"dot products along the reduction, {FEW} at a time")
+
+
+def _without_last(view: View) -> View:
+    return View(view.dtype, view.dims[:-1], view.strides[:-1])
+
+
+def _columns(transposed: bool, weights: Array) -> Array:
+    matrix = weights.reshape(weights.shape[-2:])
+    return np.ascontiguousarray(matrix if transposed else matrix.T)
