@@ -200,11 +200,12 @@ def zero(dtype: DType) -> Const:
 
 
 def weights_of(request: Request, channels: int, reduction: int, panels: Sequence[Panel],
-               arrange: Callable[[Array], Array], *, groups: int = 1) -> Weights:
+               arrange: Callable[[Array], Array], *, groups: int = 1, bias_axis: int = -1) -> Weights:
     """The weights (operand 1) and the bias (operand 2, [groups * channels] or broadcast to it) of a contraction.
 
     Args:
         arrange: turns the constant operand into [groups * channels, reduction], in the order of the kernel's loops.
+        bias_axis: see `with_bias`.
     """
     w = request.operand(1)
     if w.is_constant:
@@ -213,12 +214,15 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
         buffer: tuple[Buffer, KernelArgument] = (Buffer("w", w.view.dtype, elements, "input"), Packed((1,), pack))
     else:
         buffer = (Buffer("w", w.view.dtype, max(1, w.view.span), "input"), FromInput(1))
-    return with_bias(request, buffer, channels, panels, packed=w.is_constant, groups=groups)
+    return with_bias(request, buffer, channels, panels, packed=w.is_constant, groups=groups, bias_axis=bias_axis)
 
 
 def with_bias(request: Request, w: tuple[Buffer, KernelArgument], channels: int, panels: Sequence[Panel], *, packed: bool,
-              groups: int = 1) -> Weights:
-    """Joins the weights with the bias of the request, packed if it is a constant with one element a channel."""
+              groups: int = 1, bias_axis: int = -1) -> Weights:
+    """Joins the weights with the bias of the request, packed if it is a constant with one element a channel.
+
+    `bias_axis` is the axis of the result a bias of rank 1 runs along; other biases broadcast as in numpy.
+    """
     b = request.optional(2)
     padded = (w[0].name,) if packed else ()
     dtype = accumulator_type(request.operand(0).view.dtype)
@@ -231,13 +235,12 @@ def with_bias(request: Request, w: tuple[Buffer, KernelArgument], channels: int,
         place_of: tuple[Buffer, KernelArgument] = (Buffer("b", b_dtype, groups * packed_channels(panels), "input"),
                                                    Packed((2,), pack))
         return Weights((w, place_of), packed, (*padded, "b"), lambda place, address: convert(Load("b", place, b_dtype), dtype))
-    view = bias_view(b.view, request.outputs[0].dims, 1 if len(b.view.dims) == 1 and len(request.operand(1).view.dims) > 2 else -1)
+    view = _bias_view(b.view, request.outputs[0].dims, bias_axis)
     place_of = (Buffer("b", b_dtype, max(1, b.view.span), "input"), FromInput(2))
     return Weights((w, place_of), packed, padded, lambda place, address: convert(Load("b", address(view), b_dtype), dtype))
 
 
-def bias_view(view: View, dims: Sequence[int], axis: int) -> View:
-    """A bias seen in the result's shape: along channel axis 1 of a convolution, else by numpy's broadcasting (axis -1)."""
+def _bias_view(view: View, dims: Sequence[int], axis: int) -> View:
     if axis == -1:
         return view.broadcast_to(dims)
     return View(view.dtype, tuple(dims), tuple(view.strides[0] if i == axis else 0 for i in range(len(dims))))

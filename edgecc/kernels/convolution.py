@@ -39,7 +39,7 @@ def _lower_direct(request: Request, op: Conv, direct: Direct) -> Kernel:
     size = direct.x.dtype.size
     tile = choose_tile(direct.axes[-1].out, direct.channels, direct.reduction, request.target, size)
     panels = cut_panels(direct.channels, tile, narrowest_lanes(request.target, size))
-    weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group)
+    weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     window = "x".join(str(a.kernel) for a in direct.axes)
     return assemble(request, f"conv_{window}_{direct.x.dims[1]}_{direct.w.dims[0]}", direct.nest(panels, weights, epilogue),
@@ -56,7 +56,7 @@ def _lower_pointwise(request: Request, op: Conv) -> Kernel:
     rows, depth, channels, size = count(y.dims, joined), w.dims[1], w.dims[0], x.dtype.size
     tile = choose_tile(rows, channels, depth, request.target, size)
     panels = cut_panels(channels, tile, narrowest_lanes(request.target, size))
-    weights = weights_of(request, channels, depth, panels, flatten)
+    weights = weights_of(request, channels, depth, panels, flatten, bias_axis=1)
 
     def at(view: View, row: Index, channel: Index) -> Index:
         coordinates = [outer_position(y.dims, outer, axis) for axis in range(len(y.dims))]

@@ -31,7 +31,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     lanes = vector_lanes(request.target, size)
     rows, vectors = _tile(last, channels, lanes, request.target)
     panels = _channel_panels(channels, vectors * lanes, lanes, narrowest_lanes(request.target, size))
-    weights = weights_of(request, channels, math.prod(w.dims[2:]), panels, flatten)
+    weights = weights_of(request, channels, math.prod(w.dims[2:]), panels, flatten, bias_axis=1)
     epilogue = epilogue_of(request, expr, 3)
     image = var("image") if x.dims[0] > 1 else ZERO
     positions = [var(f"row{i}") if a.out > 1 else ZERO for i, a in enumerate(axes[:-1])]

@@ -194,7 +194,8 @@ class _Problem:
     def dots(self) -> Kernel:
         request, lanes, dtype = self.request, self.lanes, accumulator_type(self.x.dtype)
         epilogue = epilogue_of(request, self.op.epilogue, 3)
-        weights = with_bias(request, self._w_buffer(), self.channels, (), packed=False)
+        whole = Panel(0, self.channels, self.channels, 1)
+        weights = with_bias(request, self._w_buffer(), self.channels, (whole,), packed=False)
         row, column = var(PIXEL), var("column")
 
         def address(view: View) -> Index:
@@ -212,7 +213,7 @@ class _Problem:
         if rest:
             nest.append(step(const(blocks * lanes), rest))
         total = Ref("acc", dtype, lanes)
-        start = weights.bias(ZERO, address)
+        start = weights.bias(column, address)
         nest.append(epilogue.store(convert(Op("add", (Horizontal("add", total) if lanes > 1 else total, start), dtype), dtype), address))
         body: Body = (For(PIXEL, ZERO, const(self.rows), (For("column", ZERO, const(self.channels), tuple(nest)),)),)
         return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes),

@@ -147,3 +147,46 @@ def interleave(blocks: list[Body]) -> Body:
         else:
             out.extend(row)
     return tuple(out)
+
+
+def distinct_locals(body: Body) -> Body:
+    """Renames locals so that none has the name of another one that is visible where it is bound.
+
+    Passes bind freely inside blocks; a name may then stand for one local in a loop and for another
+    around it, or for two in turn in one block. Lexically that is clear, in C it is not allowed.
+    """
+
+    def visit(stmts: Body, visible: frozenset[str], renames: Mapping[str, str]) -> Body:
+        names, current = set(visible), dict(renames)
+        out: list[Stmt] = []
+
+        def bind(name: str) -> str:
+            new, number = name, 1
+            while new in names:
+                number += 1
+                new = f"{name}_v{number}"
+            names.add(new)
+            current[name] = new
+            return new
+
+        for stmt in stmts:
+            match stmt:
+                case Let(name=name, value=value):
+                    moved = instantiate((Let("_", value),), {}, current)[0]
+                    out.append(replace(moved, name=bind(name)) if isinstance(moved, Let) else moved)
+                case Declare(name=name, value=value):
+                    moved = instantiate((Declare("_", value),), {}, current)[0]
+                    out.append(replace(moved, name=bind(name)) if isinstance(moved, Declare) else moved)
+                case For(body=inner):
+                    head = instantiate((replace(stmt, body=()),), {}, current)[0]
+                    out.append(replace(head, body=visit(inner, frozenset(names), current)) if isinstance(head, For) else head)
+                case If(then=then, orelse=orelse):
+                    head = instantiate((replace(stmt, then=(), orelse=()),), {}, current)[0]
+                    scope = frozenset(names)
+                    out.append(replace(head, then=visit(then, scope, current), orelse=visit(orelse, scope, current))
+                               if isinstance(head, If) else head)
+                case _:
+                    out.extend(instantiate((stmt,), {}, current))
+        return tuple(out)
+
+    return visit(body, frozenset(), {})

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from edgecc.errors import EdgeccError
 from edgecc.loop.ir import Body, Function
+from edgecc.loop.rewrite import distinct_locals
 
 _TABLE: dict[str, type[LoopPass]] = {}
 
@@ -71,7 +72,7 @@ def parse_loop_pass(text: str) -> LoopPass:
 
 
 def apply_schedule(function: Function, schedule: Iterable[str]) -> Function:
-    """Runs the passes of a schedule over a kernel, in order."""
+    """Runs the passes of a schedule over a kernel, in order, and makes the names of locals distinct."""
     for step in schedule:
         function = parse_loop_pass(step).run(function)
-    return function
+    return replace(function, body=distinct_locals(function.body))

@@ -1,0 +1,104 @@
+"""Convolution kernels against the operator's reference, executed by the interpreter."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.kernel_check import Given, check_kernel
+
+from edgecc.ir.scalar import Arg, apply, literal
+from edgecc.ir.types import DType, Layout
+from edgecc.ops.convolution import Conv, Pool
+
+TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
+
+
+def array(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def relu6():
+    x = Arg(0, DType.F32)
+    return apply("min", apply("max", x, literal(0.0, DType.F32)), literal(6.0, DType.F32))
+
+
+def add_residual():
+    return apply("max", apply("add", Arg(0, DType.F32), Arg(1, DType.F32)), literal(0.0, DType.F32))
+
+
+@st.composite
+def convolutions(draw):
+    rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
+    kind = draw(st.sampled_from(["dense", "pointwise", "depthwise", "grouped"]))
+    group = 1 if kind in ("dense", "pointwise") else draw(st.sampled_from([2, 3, 5, 8, 17]))
+    if kind == "depthwise":
+        inputs = outputs = group
+    else:
+        inputs, outputs = group * draw(st.integers(1, 9)), group * draw(st.sampled_from([1, 2, 3, 5, 13, 17, 24]))
+    kernel = tuple(1 if kind == "pointwise" else draw(st.integers(1, 4)) for _ in range(rank))
+    strides = tuple(1 if kind == "pointwise" else draw(st.integers(1, 3)) for _ in range(rank))
+    dilations = tuple(draw(st.integers(1, 3)) for _ in range(rank))
+    pads = tuple(0 if kind == "pointwise" else draw(st.integers(0, 3)) for _ in range(2 * rank))
+    sizes = tuple(max(draw(st.integers(1, 9)), (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[rank + i]) for i in range(rank))
+    batch = draw(st.integers(1, 2))
+    seed = draw(st.integers(0, 1000))
+    layout_x = Layout.channels_last(rank + 2) if draw(st.booleans()) else None
+    layout_y = Layout.channels_last(rank + 2) if draw(st.booleans()) else None
+    bias = draw(st.booleans())
+    epilogue = draw(st.sampled_from([None, "relu6", "residual"]))
+    return (batch, inputs, outputs, group, kernel, strides, dilations, pads, sizes, seed, layout_x, layout_y, bias, epilogue,
+            draw(st.sampled_from(TARGETS)), draw(st.booleans()))
+
+
+def run_case(case, runner=None):
+    batch, inputs, outputs, group, kernel, strides, dilations, pads, sizes, seed, layout_x, layout_y, bias, epilogue, target, constant = case
+    expr = {None: None, "relu6": relu6(), "residual": add_residual()}[epilogue]
+    op = Conv(strides, pads, dilations, group, expr)
+    x = Given(array(seed, batch, inputs, *sizes), layout=layout_x)
+    w = Given(array(seed + 1, outputs, inputs // group, *kernel), constant=constant)
+    b = Given(array(seed + 2, outputs), constant=constant) if bias or epilogue == "residual" else None
+    operands = [x, w] + ([b] if b is not None else [])
+    if epilogue == "residual":
+        shape = Conv(strides, pads, dilations, group).reference([x.array, w.array])[0].shape
+        operands.append(Given(array(seed + 3, *shape), layout=layout_y))
+    kwargs = {} if runner is None else {"runner": runner}
+    check_kernel(op, operands, target, [layout_y], **kwargs)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(convolutions())
+def test_convolution_agrees_with_the_reference(case):
+    run_case(case)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("width", [7, 13, 17, 49])
+def test_rows_and_channels_that_no_tile_divides(target, width):
+    op = Conv((1, 1), (1, 1, 1, 1), (1, 1), 1, relu6())
+    check_kernel(op, [Given(array(0, 1, 5, 3, width), layout=Layout.channels_last(4)), Given(array(1, 37, 5, 3, 3), True),
+                      Given(array(2, 37), True)], target, [Layout.channels_last(4)])
+
+
+def test_a_long_window_with_wide_padding_stays_small():
+    op = Conv((1,), (40, 40), (1,), 1)
+    check_kernel(op, [Given(array(0, 1, 3, 50)), Given(array(1, 4, 3, 81), True)], "cortex-a76", [None], units=32)
+
+
+@st.composite
+def pools(draw):
+    rank = draw(st.sampled_from([1, 2, 2, 3]))
+    kernel = tuple(draw(st.integers(1, 4)) for _ in range(rank))
+    pads = tuple(draw(st.integers(0, k - 1)) for k in kernel) + tuple(draw(st.integers(0, k - 1)) for k in kernel)
+    dilations = tuple(draw(st.integers(1, 2)) for _ in range(rank))
+    sizes = tuple(max(draw(st.integers(2, 9)), (kernel[i] - 1) * dilations[i] + 1) for i in range(rank))
+    strides = tuple(draw(st.integers(1, 3)) for _ in range(rank))
+    op = Pool(draw(st.sampled_from(["max", "average"])), kernel, strides, pads, dilations, draw(st.booleans()), draw(st.booleans()))
+    layout = Layout.channels_last(rank + 2) if draw(st.booleans()) else None
+    return op, (draw(st.integers(1, 2)), draw(st.sampled_from([1, 3, 16, 37])), *sizes), layout, draw(st.sampled_from(TARGETS)), draw(st.integers(0, 99))
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(pools())
+def test_pool_agrees_with_the_reference(case):
+    op, shape, layout, target, seed = case
+    check_kernel(op, [Given(array(seed, *shape), layout=layout)], target, [layout])

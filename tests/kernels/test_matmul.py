@@ -1,0 +1,54 @@
+"""Matrix product kernels against the operator's reference, executed by the interpreter."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.kernel_check import Given, check_kernel
+
+from edgecc.ir.scalar import Arg, apply, literal
+from edgecc.ir.types import DType, Layout
+from edgecc.ops.matrix import MatMul
+
+TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
+SIZES = (1, 2, 3, 5, 8, 13, 17, 33)
+
+
+def array(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@st.composite
+def products(draw):
+    m, k, n = (draw(st.sampled_from(SIZES)) for _ in range(3))
+    batch = draw(st.sampled_from([(), (1,), (2,), (2, 3)]))
+    batch_a = tuple(draw(st.sampled_from([d, 1])) for d in batch) if draw(st.booleans()) else batch
+    batch_b = batch if draw(st.booleans()) else ()
+    transpose_a, transpose_b = draw(st.booleans()), draw(st.booleans())
+    if batch_b == () and batch_a != batch:
+        batch_a = batch
+    bias = draw(st.sampled_from([None, (n,), (m, n), (1, n), (m, 1)]))
+    constant = draw(st.booleans())
+    layout = draw(st.booleans()) and len(batch) == 1
+    return m, k, n, batch_a, batch_b, transpose_a, transpose_b, bias, constant, layout, draw(st.booleans()), draw(st.sampled_from(TARGETS)), draw(st.integers(0, 99))
+
+
+def run_case(case, runner=None):
+    m, k, n, batch_a, batch_b, transpose_a, transpose_b, bias, constant, permuted, residual, target, seed = case
+    a = array(seed, *batch_a, *((k, m) if transpose_a else (m, k)))
+    b = array(seed + 1, *batch_b, *((n, k) if transpose_b else (k, n)))
+    operands = [Given(a, layout=Layout((1, 0, 2)) if permuted and a.ndim == 3 else None), Given(b, constant)]
+    expr = None
+    if bias is not None:
+        operands.append(Given(array(seed + 2, *bias), constant))
+        if residual:
+            shape = (*np.broadcast_shapes(batch_a, batch_b), m, n)
+            operands.append(Given(array(seed + 3, *shape)))
+            expr = apply("max", apply("add", Arg(0, DType.F32), Arg(1, DType.F32)), literal(0.0, DType.F32))
+    kwargs = {} if runner is None else {"runner": runner}
+    check_kernel(MatMul(transpose_a, transpose_b, expr), operands, target, None, **kwargs)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(products())
+def test_matmul_agrees_with_the_reference(case):
+    run_case(case)
