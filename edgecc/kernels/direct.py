@@ -148,7 +148,7 @@ class Direct:
             loops.append(Reduction(INNER, start * depth, stop * depth))
             return loops, x.at([image, ZERO, *positions, last.first(column)]) + k, outer_tap * (last.kernel * depth) + k
         column_tap: Index = ZERO
-        if last.kernel > 1 or not last.is_inside:
+        if last.kernel != 1 or not last.is_inside:
             column_tap = var("column_tap")
             loops.append(Reduction("column_tap", start, stop))
         loops.append(Reduction(INNER, ZERO, const(depth)))

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.kernel_check import Given, check_kernel
 
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
-from edgecc.ops.convolution import Conv, Pool
+from edgecc.ops.convolution import Conv, ConvTranspose, Pool
+from tests.support.kernel_check import Given, check_kernel
 
 TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
 
@@ -102,3 +102,28 @@ def pools(draw):
 def test_pool_agrees_with_the_reference(case):
     op, shape, layout, target, seed = case
     check_kernel(op, [Given(array(seed, *shape), layout=layout)], target, [layout])
+
+
+@st.composite
+def transposed(draw):
+    rank = draw(st.sampled_from([1, 2, 2]))
+    group = draw(st.sampled_from([1, 1, 2, 3]))
+    inputs, outputs = draw(st.integers(1, 5)), draw(st.sampled_from([1, 3, 17]))
+    kernel = tuple(draw(st.integers(1, 5)) for _ in range(rank))
+    strides = tuple(draw(st.integers(1, 3)) for _ in range(rank))
+    dilations = tuple(draw(st.integers(1, 2)) for _ in range(rank))
+    sizes = tuple(draw(st.integers(1, 5)) for _ in range(rank))
+    room = [strides[i] * (sizes[i] - 1) + (kernel[i] - 1) * dilations[i] for i in range(rank)]
+    pads = tuple(draw(st.integers(0, min(2, r // 2))) for r in room + room)
+    padding = tuple(draw(st.integers(0, s - 1)) for s in strides)
+    op = ConvTranspose(strides, pads, dilations, group, padding, draw(st.sampled_from([None, relu6()])))
+    layouts = [Layout.channels_last(rank + 2) if draw(st.booleans()) else None for _ in range(2)]
+    return (op, array(draw(st.integers(0, 99)), draw(st.integers(1, 2)), inputs * group, *sizes),
+            array(7, inputs * group, outputs, *kernel), array(8, outputs * group), layouts, draw(st.sampled_from(TARGETS)))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(transposed())
+def test_transposed_convolution_agrees_with_the_reference(case):
+    op, x, w, b, layouts, target = case
+    check_kernel(op, [Given(x, layout=layouts[0]), Given(w, True), Given(b, True)], target, [layouts[1]])

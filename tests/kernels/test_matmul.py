@@ -3,11 +3,11 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.kernel_check import Given, check_kernel
 
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
 from edgecc.ops.matrix import MatMul
+from tests.support.kernel_check import Given, check_kernel
 
 TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
 SIZES = (1, 2, 3, 5, 8, 13, 17, 33)
