@@ -1,0 +1,119 @@
+"""Elementwise expressions with broadcasting, over operands of any strides."""
+
+from __future__ import annotations
+
+from edgecc.ir.scalar import Apply, Convert, ScalarExpr, children, size, used_args
+from edgecc.ir.types import DType
+from edgecc.kernels.base import Kernel, Request, View, kernel_for
+from edgecc.kernels.iteration import (
+    Axis,
+    Step,
+    axes_of,
+    blocks,
+    elements,
+    nest,
+    simplified,
+    split_for_threads,
+    vector_lanes,
+    vectors,
+)
+from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.scalar_lowering import lower_scalar
+from edgecc.loop.builder import number, repeat
+from edgecc.loop.ir import Buffer, Expr
+from edgecc.ops.elementwise import Elementwise
+
+COMPUTED = frozenset({DType.F32, DType.F16, DType.BF16, DType.I32})
+"""Types whose values are computed with in vectors of 32-bit lanes. Bools go along with them as masks; alone
+(and for every other type) scalar code is written, which C compilers turn into narrower vectors themselves."""
+
+MAX_UNROLLED_SIZE = 4
+"""Expressions of up to so many primitives are written twice in the main loop: the loop's own cost shows there."""
+
+
+@kernel_for(Elementwise)
+def lower_elementwise(request: Request) -> Kernel:
+    """The kernel of an elementwise expression.
+
+    Axes are visited in the order of the result's memory, merged where all operands allow. Scalar
+    constants whose value is known become part of the code; operands that do not vary along the inner
+    axis are loaded outside of it.
+    """
+    op = request.op
+    if not isinstance(op, Elementwise):
+        raise TypeError(op)
+    result = request.outputs[0]
+    b = KernelBuilder(request, f"elementwise_{'_'.join(_operations(op.expr)[:3]) or 'copy'}",
+                      f"{', '.join(_operations(op.expr)) or 'copy'} over {shape_text(result)}")
+    operands: list[Expr] = []
+    loaded: dict[int, Buffer] = {}
+    views = [result]
+    in_place = []
+    for index in range(max(used_args(op.expr), default=-1) + 1):
+        operand = request.operand(index)
+        operands.append(number(0, operand.view.dtype))
+        if index not in used_args(op.expr):
+            continue
+        if operand.values is not None and len(operand.values) == 1:
+            operands[index] = number(operand.values[0], operand.view.dtype)
+            continue
+        matches = operand.view == result and not operand.is_constant
+        loaded[index] = b.input(index, f"x{index}", aliased=matches)
+        views.append(operand.view.broadcast_to(result.dims))
+        if matches:
+            in_place.append((0, index))
+    y = b.output(0, "y", aliased=bool(in_place))
+    axes = simplified(axes_of(views)) or (Axis(1, (0,) * len(views)),)
+    is_vector = axes[-1].strides[0] == 1 and _vectorizes(op.expr)
+    used_lanes = 1
+    for start, part in blocks(axes):
+        lanes = vector_lanes(request.target, part[-1].extent) if is_vector else 1
+        work = elements(part) * (1 + size(op.expr))
+        divided, parallel = split_for_threads(part, request.threads, lanes, work)
+        inner = divided[-1]
+        used_lanes = max(used_lanes, lanes)
+        with nest(b, divided[:-1], start=start, parallel=parallel) as offsets:
+            values = list(operands)
+            for view, index in enumerate(loaded, start=1):
+                if inner.strides[view] == 0:
+                    values[index] = b.let(f"c{index}", repeat(b.load(loaded[index], offsets[view]), lanes))
+
+            def body(step: Step, _: int, values: list[Expr] = values, inner: Axis = inner) -> None:
+                for view, index in enumerate(loaded, start=1):
+                    if inner.strides[view] != 0:
+                        values[index] = step.load(b, view, loaded[index])
+                step.store(b, 0, y, lower_scalar(op.expr, values, step.lanes, b))
+
+            unroll = 2 if size(op.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
+            vectors(b, inner, offsets, lanes, body, unroll=unroll)
+    return b.kernel(in_place=tuple(in_place), choice=f"{len(axes)} loops, vectors of {used_lanes}")
+
+
+def shape_text(view: View) -> str:
+    """A shape for comments: 1x3x224x224, or "a scalar"."""
+    return "x".join(str(d) for d in view.dims) or "a scalar"
+
+
+def _operations(expr: ScalarExpr) -> list[str]:
+    """Names of the primitives in the order of evaluation, each once."""
+    names: list[str] = []
+    for child in children(expr):
+        names += [n for n in _operations(child) if n not in names]
+    own = expr.op if isinstance(expr, Apply) else "convert" if isinstance(expr, Convert) else None
+    return names if own is None or own in names else [*names, own]
+
+
+def _vectorizes(expr: ScalarExpr) -> bool:
+    """Whether all types that occur fit lanes of 32 bits, and one of them is computed with."""
+    types: set[DType] = set()
+    seen: set[int] = set()
+    pending = [expr]
+    while pending:
+        node = pending.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            types.add(node.dtype)
+            pending.extend(children(node))
+    return types <= COMPUTED | {DType.BOOL} and not types.isdisjoint(COMPUTED)
+
+

@@ -1,0 +1,230 @@
+"""The iteration space of strided kernels: which axes, in which order, in vectors of what width.
+
+A kernel that visits every element of some views is a nest over `Axis` objects, each with an extent
+and a stride for every view. `axes_of` makes one axis of each logical one, `simplified` drops axes of
+one element, orders the others by the strides of one view and merges those that are one run in
+memory in all views. `nest` opens the loops; `vectors` cuts an axis into vectors, with a tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from edgecc.ir.types import DType
+from edgecc.kernels.base import View
+from edgecc.loop.builder import Builder
+from edgecc.loop.index import ZERO, Index, const
+from edgecc.loop.ir import Buffer, Expr
+from edgecc.targets.schema import Target
+
+PARALLEL_WORK = 1 << 16
+"""Below about so many simple operations, waking the threads costs more than they save."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One loop: `extent` iterations, and the distance in elements between neighbours in each view."""
+
+    extent: int
+    strides: tuple[int, ...]
+
+
+def axes_of(views: Sequence[View], keep: Sequence[int] | None = None) -> tuple[Axis, ...]:
+    """The logical axes (those listed in `keep`, if given) of views of one shape, in order."""
+    dims = views[0].dims
+    if any(v.dims != dims for v in views):
+        raise ValueError(f"views of shapes {[v.dims for v in views]}")
+    chosen = range(len(dims)) if keep is None else keep
+    return tuple(Axis(dims[a], tuple(v.strides[a] for v in views)) for a in chosen)
+
+
+def simplified(axes: Sequence[Axis], leader: int = 0) -> tuple[Axis, ...]:
+    """The same positions, in the order of descending strides of view `leader`, neighbours merged.
+
+    Axes of one element are dropped. Ties (broadcast views) are decided by the strides of the other
+    views in turn. Two axes become one where stepping the outer one is the same as running off the
+    end of the inner one, in all views.
+    """
+
+    def order(axis: Axis) -> tuple[int, ...]:
+        rest = axis.strides[:leader] + axis.strides[leader + 1:]
+        return (-abs(axis.strides[leader]), *(-abs(s) for s in rest))
+
+    merged: list[Axis] = []
+    for axis in sorted((a for a in axes if a.extent != 1), key=order):
+        outer = merged[-1] if merged else None
+        if outer is not None and all(o == i * axis.extent for o, i in zip(outer.strides, axis.strides, strict=True)):
+            merged[-1] = Axis(outer.extent * axis.extent, axis.strides)
+        else:
+            merged.append(axis)
+    return tuple(merged)
+
+
+def elements(axes: Sequence[Axis]) -> int:
+    """Number of positions."""
+    total = 1
+    for axis in axes:
+        total *= axis.extent
+    return total
+
+
+@contextmanager
+def nest(b: Builder, axes: Sequence[Axis], name: str = "i", *, start: Sequence[Index] | None = None, views: int = 0,
+         parallel: bool = False) -> Iterator[tuple[Index, ...]]:
+    """Opens one loop for each axis, the first outermost; yields the address offset in each view.
+
+    Args:
+        start: offsets to begin from, one for each view; zeros if absent.
+        views: number of views, needed where there may be no axis and no `start`.
+        parallel: whether the outermost loop may be divided among threads (it must stand at the top level).
+    """
+    count = len(start) if start is not None else len(axes[0].strides) if axes else views
+    offsets = list(start) if start is not None else [ZERO] * count
+    with ExitStack() as stack:
+        for position, axis in enumerate(axes):
+            kind = "parallel" if parallel and position == 0 else "serial"
+            i = stack.enter_context(b.loop(f"{name}{position}" if len(axes) > 1 else name, axis.extent, kind=kind))
+            offsets = [o + i * s for o, s in zip(offsets, axis.strides, strict=True)]
+        yield tuple(offsets)
+
+
+def split_for_threads(axes: Sequence[Axis], threads: int, lanes: int, work: int) -> tuple[tuple[Axis, ...], bool]:
+    """The axes with an outermost one worth dividing among threads, and whether there is one.
+
+    `work` estimates the operations of the whole kernel. A single long axis is cut in two where a
+    number of parts, preferably of whole vectors, divides it.
+    """
+    if threads <= 1 or work < PARALLEL_WORK or not axes:
+        return tuple(axes), False
+    if len(axes) > 1:
+        return tuple(axes), axes[0].extent > 1
+    (axis,) = axes
+    candidates = [p for p in range(threads, 4 * threads + 1) if axis.extent % p == 0]
+    candidates.sort(key=lambda parts: (axis.extent // parts % lanes != 0, parts % threads != 0, parts))
+    if not candidates:
+        return tuple(axes), False
+    size = axis.extent // candidates[0]
+    return (Axis(candidates[0], tuple(s * size for s in axis.strides)), Axis(size, axis.strides)), True
+
+
+# -- vectors ----------------------------------------------------------------------------------
+
+
+def vector_lanes(target: Target, extent: int, dtype: DType = DType.F32) -> int:
+    """Lanes for a run of `extent` elements that are computed with as `dtype`.
+
+    The narrowest vector that holds the whole run, else the widest the target has; 1 where there are
+    no vectors of the type, or more than half of the lanes would stay empty.
+    """
+    widths = target.vector.widths
+    size = max(4, dtype.size)  # narrower types are widened to 32 bits in registers
+    fewest = 2 if target.architecture == "aarch64" else 4
+    choices = [w // (8 * size) for w in widths if w >= fewest * 8 * size]
+    if not choices:
+        return 1
+    lanes = next((c for c in choices if c >= extent), choices[-1])
+    return lanes if extent * 2 > lanes else 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One vector of positions along an axis: the address of its first lane in each view, and the strides.
+
+    The first `valid` lanes are positions (0: all); `lanes` is 1 in scalar code.
+    """
+
+    offsets: tuple[Index, ...]
+    strides: tuple[int, ...]
+    lanes: int
+    valid: int = 0
+
+    @property
+    def count(self) -> int:
+        """Number of positions."""
+        return self.valid or self.lanes
+
+    def load(self, b: Builder, view: int, buffer: Buffer) -> Expr:
+        """The elements of a view at these positions; lanes that are none are zero (or repeat the one element)."""
+        return b.load(buffer, self.offsets[view], self.lanes, stride=self.strides[view], valid=self.valid)
+
+    def store(self, b: Builder, view: int, buffer: Buffer, value: Expr) -> None:
+        """Writes the elements of a view at these positions."""
+        b.store(buffer, self.offsets[view], value, stride=self.strides[view], valid=self.valid)
+
+
+def vectors(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, body: Callable[[Step, int], None], *,
+            unroll: int = 1, name: str = "v") -> None:
+    """Visits the positions of an axis in vectors: a main loop, and a tail of fewer valid lanes.
+
+    `body(step, copy)` adds the statements for one vector. In the main loop it is called `unroll`
+    times with copy = 0 .. unroll-1, so that it may keep that many independent accumulators.
+    """
+
+    def step(position: Index, valid: int = 0) -> Step:
+        moved = tuple(o + position * s for o, s in zip(offsets, axis.strides, strict=True))
+        return Step(moved, axis.strides, lanes, valid)
+
+    full = axis.extent // lanes * lanes
+    main = full // (lanes * unroll) * (lanes * unroll)
+    with b.loop(name, main, step=lanes * unroll) as i:
+        for copy in range(unroll):
+            body(step(i + copy * lanes), copy)
+    with b.loop(name, full, start=main, step=lanes) as i:
+        body(step(i), 0)
+    if full < axis.extent:
+        body(step(const(full), axis.extent - full), 0)
+
+
+# -- blocks -----------------------------------------------------------------------------------
+
+BLOCK_ACROSS, BLOCK_ALONG = 16, 8
+"""Block of a transposition, in elements. Along the result's rows 8, so that the 8 cache lines that are read
+stay in a cache of 8 ways even where their distance is a power of two; across them 16, a line of 4-byte elements."""
+
+
+def blocks(axes: Sequence[Axis]) -> list[tuple[tuple[Index, ...], tuple[Axis, ...]]]:
+    """The space cut so that views whose neighbours lie along different axes are visited in blocks.
+
+    Each part is a start offset for each view and its axes. One part, the space itself, where the
+    innermost axis suits all views; otherwise up to four: whole blocks, and what is left at each side.
+    """
+    if not axes:
+        return []
+    inner = axes[-1]
+    across = _crossing_axis(axes)
+    start = (ZERO,) * len(inner.strides)
+    if across is None:
+        return [(start, tuple(axes))]
+    parts = []
+    outer = axes[across]
+    for first_outer, outer_blocks, outer_size in _cut(outer.extent, BLOCK_ACROSS):
+        for first_inner, inner_blocks, inner_size in _cut(inner.extent, BLOCK_ALONG):
+            begin = tuple(const(first_outer * o + first_inner * i)
+                          for o, i in zip(outer.strides, inner.strides, strict=True))
+            chosen = [a for position, a in enumerate(axes[:-1]) if position != across]
+            chosen.append(Axis(outer_blocks, tuple(s * outer_size for s in outer.strides)))
+            chosen.append(Axis(inner_blocks, tuple(s * inner_size for s in inner.strides)))
+            chosen += [Axis(outer_size, outer.strides), Axis(inner_size, inner.strides)]
+            parts.append((begin, tuple(a for a in chosen if a.extent != 1) or (Axis(1, inner.strides),)))
+    return parts
+
+
+def _crossing_axis(axes: Sequence[Axis]) -> int | None:
+    """An outer axis along which some view has its neighbours, while it strides along the innermost one."""
+    for view, stride in enumerate(axes[-1].strides):
+        if abs(stride) <= 1:
+            continue
+        for position, axis in enumerate(axes[:-1]):
+            large = axis.extent > BLOCK_ALONG and axes[-1].extent > BLOCK_ALONG
+            if large and 0 < abs(axis.strides[view]) < abs(stride):
+                return position
+    return None
+
+
+def _cut(extent: int, size: int) -> list[tuple[int, int, int]]:
+    """(first position, number of blocks, size of a block) of whole blocks, and of the rest."""
+    whole = extent // size
+    parts = [(0, whole, size)] if whole else []
+    return parts + ([(whole * size, 1, extent % size)] if extent % size else [])

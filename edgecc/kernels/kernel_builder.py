@@ -1,0 +1,47 @@
+"""A `Builder` that also notes where each buffer comes from, and ends in a `Kernel`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgecc.ir.types import Array, DType
+from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, Workspace
+from edgecc.loop.builder import Builder
+from edgecc.loop.ir import Buffer
+
+
+class KernelBuilder(Builder):
+    """Builds the kernel of one request. Buffers are added in the order of the function's parameters."""
+
+    def __init__(self, request: Request, name: str, doc: str = "") -> None:
+        super().__init__(name, doc)
+        self.request = request
+        self._arguments: list[KernelArgument] = []
+
+    def input(self, index: int, name: str, *, aliased: bool = False) -> Buffer:
+        """The memory of operand `index`, which must be present."""
+        view = self.request.operand(index).view
+        self._arguments.append(FromInput(index))
+        return self.buffer(name, view.dtype, max(1, view.span), "input", aliased=aliased)
+
+    def output(self, index: int, name: str, *, aliased: bool = False) -> Buffer:
+        """The memory of result `index`."""
+        view = self.request.outputs[index]
+        self._arguments.append(FromOutput(index))
+        return self.buffer(name, view.dtype, max(1, view.span), "output", aliased=aliased)
+
+    def packed(self, name: str, dtype: DType, elements: int, inputs: tuple[int, ...],
+               pack: Callable[..., Array]) -> Buffer:
+        """Weights arranged at compile time; see `Packed`."""
+        self._arguments.append(Packed(inputs, pack))
+        return self.buffer(name, dtype, max(1, elements), "input")
+
+    def workspace(self, name: str, dtype: DType, elements: int) -> Buffer:
+        """Scratch memory of `elements` elements."""
+        self._arguments.append(Workspace(max(1, elements) * dtype.size))
+        return self.buffer(name, dtype, max(1, elements), "workspace")
+
+    def kernel(self, *, schedule: tuple[str, ...] = (), in_place: tuple[tuple[int, int], ...] = (),
+               choice: str = "") -> Kernel:
+        """The finished kernel; every block must be closed."""
+        return Kernel(self.function(), tuple(self._arguments), schedule, in_place, choice)
