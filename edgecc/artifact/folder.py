@@ -90,6 +90,7 @@ class Manifest:
         weights: see `Weights`.
         sources: files that are compiled and linked into the model, in order.
         library: name of a ready shared library in the folder, or "".
+        program: name of a ready executable in the folder, or "".
         kernels: which kernel computes which nodes.
         files: every file but manifest.json.
         version: of edgecc. abi: of the C interface.
@@ -108,6 +109,7 @@ class Manifest:
     kernels: tuple[KernelUse, ...]
     files: tuple[FileEntry, ...]
     library: str = ""
+    program: str = ""
     version: str = VERSION
     abi: int = ABI_VERSION
 
@@ -125,7 +127,7 @@ class Manifest:
             "arena": {"bytes": self.arena_bytes, "align": self.arena_align, "lower_bound": self.arena_lower_bound},
             "weights": {"bytes": self.weights.size_bytes, "format": self.weights.format, "sha256": self.weights.sha256,
                         "file": self.weights.file, "linked": self.weights.linked},
-            "sources": list(self.sources), "library": self.library,
+            "sources": list(self.sources), "library": self.library, "program": self.program,
             "kernels": [{"function": use.function, "calls": [list(call) for call in use.calls]} for use in self.kernels],
             "files": [{"name": e.name, "bytes": e.size_bytes, "sha256": e.sha256} for e in self.files],
             "target": target_table(self.target),
@@ -175,22 +177,20 @@ class Artifact:
 
     def with_library(self, name: str, content: bytes) -> Artifact:
         """The same artifact with a ready shared library among its files."""
-        return self._with_file(name, content, library=name)
-
-    def with_file(self, name: str, content: bytes) -> Artifact:
-        """The same artifact with one file more (or replaced)."""
-        return self._with_file(name, content, library=self.manifest.library)
-
-    def _with_file(self, name: str, content: bytes, library: str) -> Artifact:
         files = {**self.files, name: content}
-        return Artifact(replace(self.manifest, files=_entries(files), library=library), files)
+        return Artifact(replace(self.manifest, files=_entries(files), library=name), files)
+
+    def with_program(self, name: str, content: bytes) -> Artifact:
+        """The same artifact with a ready executable among its files."""
+        files = {**self.files, name: content}
+        return Artifact(replace(self.manifest, files=_entries(files), program=name), files)
 
     def write(self, folder: str | Path) -> Path:
         """Writes the folder whole or not at all, and returns its path.
 
         Raises: EdgeccError E006 where the folder is something else's or cannot be created.
         """
-        return _write_folder(Path(folder), {**self.files, MANIFEST_NAME: self.manifest.to_json()})
+        return _write_folder(Path(folder), {**self.files, MANIFEST_NAME: self.manifest.to_json()}, self.manifest.program)
 
     @staticmethod
     def read(folder: str | Path) -> Artifact:
@@ -287,8 +287,8 @@ def _port_from(table: Mapping[str, Any]) -> Interface:
 def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:
     files = tuple(FileEntry(str(e["name"]), int(e["bytes"]), str(e["sha256"])) for e in table["files"])
     weights, arena = table["weights"], table["arena"]
-    sources, library = tuple(str(s) for s in table["sources"]), str(table["library"])
-    for name in (*(e.name for e in files), *sources, *filter(None, (library, str(weights["file"])))):
+    sources, library, program = tuple(str(s) for s in table["sources"]), str(table["library"]), str(table["program"])
+    for name in (*(e.name for e in files), *sources, *filter(None, (library, program, str(weights["file"])))):
         if not _FILE_NAME.fullmatch(name):
             raise ValueError(f"bad file name {name!r}")
     return Manifest(
@@ -297,7 +297,7 @@ def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:
         arena_bytes=int(arena["bytes"]), arena_align=int(arena["align"]), arena_lower_bound=int(arena["lower_bound"]),
         weights=Weights(int(weights["bytes"]), str(weights["sha256"]), str(weights["file"]), bool(weights["linked"]),
                         int(weights["format"])),
-        sources=sources, library=library, files=files, version=str(table["edgecc"]), abi=int(table["abi"]),
+        sources=sources, library=library, program=program, files=files, version=str(table["edgecc"]), abi=int(table["abi"]),
         kernels=tuple(KernelUse(str(k["function"]), tuple(tuple(str(n) for n in call) for call in k["calls"]))
                       for k in table["kernels"]))
 
@@ -305,7 +305,7 @@ def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:
 # -- writing ----------------------------------------------------------------------------------------
 
 
-def _write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+def _write_folder(folder: Path, files: Mapping[str, bytes], program: str) -> Path:
     where = printable(str(folder))
     _check_replaceable(folder, where)
     try:
@@ -319,6 +319,8 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
         fresh.chmod(0o777 & ~umask)  # mkdtemp makes folders private
         for name, content in sorted(files.items()):
             (fresh / name).write_bytes(content)
+            if name == program:
+                (fresh / name).chmod(0o777 & ~umask)
         _exchange(fresh, folder)
     except OSError as error:
         raise EdgeccError("E006", f"cannot write the folder: {error.strerror or error}", where=where) from None

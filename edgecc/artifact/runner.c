@@ -1,6 +1,9 @@
-/* Runs a compiled network as a process of its own, for machines that are emulated or must be kept apart.
+/* Runs a compiled network as a program of its own.
  *
- * Talks over standard input and output, in the byte order of the machine. On start it writes
+ * With arguments it reads one raw array from each input file and writes one to each output file:
+ *     PROGRAM [--runs N] INPUT... OUTPUT...
+ * Without arguments it serves edgecc.load, for machines that are emulated or must be kept apart. Then it
+ * talks over standard input and output, in the byte order of the machine. On start it writes
  *     "EDGECC1\n"  u32 inputs  u32 outputs  u64 bytes of each input  u64 bytes of each output
  * and then answers commands, each one byte:
  *     'W' u64 size, bytes      pass the weights to init()            -> i32 status
@@ -18,24 +21,28 @@
 
 #include "edgecc_abi.h"
 
+/* Allocated once and kept until the process ends. */
+static void **in, **out, *weights;
+static unsigned char *arena;
+
 static int get(void *to, size_t bytes) { return bytes == 0 || fread(to, 1, bytes, stdin) == bytes; }
 
 static int put(const void *from, size_t bytes) { return bytes == 0 || fwrite(from, 1, bytes, stdout) == bytes; }
 
 static void *aligned(size_t bytes, size_t align) {
-  void *out = NULL;
+  void *memory = NULL;
   if (align < 64) align = 64;
-  return posix_memalign(&out, align, bytes ? bytes : 1) == 0 ? out : NULL;
+  return posix_memalign(&memory, align, bytes ? bytes : 1) == 0 ? memory : NULL;
 }
 
 static void **arrays(const edgecc_tensor *tensors, int32_t count) {
-  void **out = calloc((size_t)count + 1, sizeof *out);
-  for (int32_t i = 0; out != NULL && i < count; i++) {
-    out[i] = aligned(tensors[i].bytes, 64);
-    if (out[i] == NULL) return NULL;
-    memset(out[i], 0, tensors[i].bytes);
+  void **list = calloc((size_t)count + 1, sizeof *list);
+  for (int32_t i = 0; list != NULL && i < count; i++) {
+    list[i] = aligned(tensors[i].bytes, 64);
+    if (list[i] == NULL) return NULL;
+    memset(list[i], 0, tensors[i].bytes);
   }
-  return out;
+  return list;
 }
 
 static int greet(const edgecc_model *m) {
@@ -51,13 +58,13 @@ static int greet(const edgecc_model *m) {
 static int load_weights(const edgecc_model *m) {
   uint64_t size = 0;
   if (!get(&size, sizeof size) || size > SIZE_MAX) return 0;
-  void *weights = aligned((size_t)size, m->arena_align); /* kept until the process ends */
+  weights = aligned((size_t)size, m->arena_align);
   if (weights == NULL || !get(weights, (size_t)size)) return 0;
   const int32_t status = m->init == NULL ? 0 : m->init(weights, (size_t)size);
   return put(&status, sizeof status);
 }
 
-static int run_once(const edgecc_model *m, void **in, void **out, void *arena) {
+static int run_once(const edgecc_model *m) {
   for (int32_t i = 0; i < m->n_inputs; i++)
     if (!get(in[i], m->inputs[i].bytes)) return 0;
   const int32_t status = m->run((const void *const *)in, out, arena);
@@ -67,7 +74,7 @@ static int run_once(const edgecc_model *m, void **in, void **out, void *arena) {
   return 1;
 }
 
-static int benchmark(const edgecc_model *m, void **in, void **out, void *arena) {
+static int benchmark(const edgecc_model *m) {
   uint32_t count = 0;
   if (!get(&count, sizeof count)) return 0;
   uint64_t *times = calloc((size_t)count + 1, sizeof *times);
@@ -85,24 +92,91 @@ static int benchmark(const edgecc_model *m, void **in, void **out, void *arena) 
   return ok;
 }
 
-int main(void) {
+static int usage(const edgecc_model *m, const char *program) {
+  fprintf(stderr, "usage: %s [--runs N] INPUT... OUTPUT...\nraw arrays, in this order:\n", program);
+  for (int32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
+    const edgecc_tensor *t = i < m->n_inputs ? &m->inputs[i] : &m->outputs[i - m->n_inputs];
+    fprintf(stderr, "  %s %s: ONNX type %d, shape [", i < m->n_inputs ? "input" : "output", t->name, (int)t->dtype);
+    for (int32_t d = 0; d < t->rank; d++) fprintf(stderr, d ? ",%lld" : "%lld", (long long)t->dims[d]);
+    fprintf(stderr, "], %lu bytes\n", (unsigned long)t->bytes);
+  }
+  return 2;
+}
+
+static int read_file(const char *path, void *to, size_t bytes) {
+  FILE *file = fopen(path, "rb");
+  if (file == NULL) return 0;
+  const int ok = fread(to, 1, bytes, file) == bytes && fgetc(file) == EOF;
+  fclose(file);
+  return ok;
+}
+
+static int write_file(const char *path, const void *from, size_t bytes) {
+  FILE *file = fopen(path, "wb");
+  if (file == NULL) return 0;
+  const int ok = fwrite(from, 1, bytes, file) == bytes;
+  return fclose(file) == 0 && ok;
+}
+
+static int run_files(const edgecc_model *m, int count, char **args) {
+  long runs = 1;
+  int next = 1;
+  if (m->init != NULL) {
+    fprintf(stderr, "the weights of this model are not linked in\n");
+    return 2;
+  }
+  if (count > 2 && strcmp(args[1], "--runs") == 0) {
+    runs = strtol(args[2], NULL, 10);
+    next = 3;
+  }
+  if (runs < 1 || count - next != m->n_inputs + m->n_outputs) return usage(m, args[0]);
+  for (int32_t i = 0; i < m->n_inputs; i++, next++)
+    if (!read_file(args[next], in[i], m->inputs[i].bytes)) {
+      fprintf(stderr, "%s: not a readable file of %lu bytes\n", args[next], (unsigned long)m->inputs[i].bytes);
+      return 2;
+    }
+  for (long i = 0; i < runs; i++) {
+    struct timespec before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    const int status = m->run((const void *const *)in, out, arena);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    if (status != 0) {
+      fprintf(stderr, "the model reported failure (status %d)\n", status);
+      return 1;
+    }
+    if (runs > 1) {
+      const double ns = (double)(after.tv_sec - before.tv_sec) * 1e9 + (double)(after.tv_nsec - before.tv_nsec);
+      printf("%.3f ms\n", ns / 1e6);
+    }
+  }
+  for (int32_t i = 0; i < m->n_outputs; i++, next++)
+    if (!write_file(args[next], out[i], m->outputs[i].bytes)) {
+      fprintf(stderr, "%s: cannot be written\n", args[next]);
+      return 2;
+    }
+  return 0;
+}
+
+int main(int count, char **args) {
   const edgecc_model *m = edgecc_get_model();
   if (m->abi != EDGECC_ABI) return 3;
-  void **in = arrays(m->inputs, m->n_inputs), **out = arrays(m->outputs, m->n_outputs);
-  unsigned char *arena = aligned(m->arena_bytes, m->arena_align);
+  in = arrays(m->inputs, m->n_inputs);
+  out = arrays(m->outputs, m->n_outputs);
+  arena = aligned(m->arena_bytes, m->arena_align);
   if (in == NULL || out == NULL || arena == NULL) {
     fprintf(stderr, "not enough memory\n");
     return 4;
   }
   memset(arena, 0xFF, m->arena_bytes);
+  if (count > 1) return run_files(m, count, args);
   if (!greet(m)) return 5;
   for (;;) {
     const int command = getchar();
     int ok = 0;
     switch (command) {
       case 'W': ok = load_weights(m); break;
-      case 'R': ok = run_once(m, in, out, arena); break;
-      case 'B': ok = benchmark(m, in, out, arena); break;
+      case 'R': ok = run_once(m); break;
+      case 'B': ok = benchmark(m); break;
       case 'Q': case EOF: return 0;
       default: fprintf(stderr, "unknown command %d\n", command); return 6;
     }

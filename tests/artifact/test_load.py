@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import ml_dtypes
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 from edgecc.artifact import load as loading
+from edgecc.artifact import toolchain
 from edgecc.artifact.load import Port, check_inputs, load, random_inputs
-from edgecc.artifact.runner import ProcessExecutor
+from edgecc.artifact.runner import RUNNER_SOURCE, ProcessExecutor
 from edgecc.errors import EdgeccError
 
 
@@ -256,3 +258,28 @@ def test_the_manifest_carries_the_whole_target(make_hand_artifact, tmp_path):
     assert table["target"]["emulator"]["command"] == "qemu-aarch64"
     assert loading.read_manifest(Path(folder)) == artifact.manifest
     assert dataclasses.replace(artifact.manifest) == artifact.manifest
+
+
+def test_the_runner_is_a_program_of_its_own(make_hand_artifact, tmp_path, hand_inputs, hand_expected):
+    artifact = make_hand_artifact()
+    folder = artifact.write(tmp_path / "hand")
+    program = tmp_path / "program"
+    flags = (*toolchain.WARNING_FLAGS, "-fsanitize=address,undefined")
+    built = toolchain.build_executable(loading.find_compiler(artifact.manifest.target), folder, artifact.manifest.sources,
+                                       program, toolchain.BuildOptions(flags=flags), main=(RUNNER_SOURCE,))
+    for name, array in zip("xk", hand_inputs.values(), strict=True):
+        (tmp_path / name).write_bytes(array.tobytes())
+
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([built.output, *args], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert call("x", "k", "y", "flag").returncode == 0
+    assert (tmp_path / "y").read_bytes() == next(iter(hand_expected.values())).tobytes()
+    assert (tmp_path / "flag").read_bytes() == b"\1"
+    timed = call("--runs", "3", "x", "k", "y", "flag")
+    assert timed.returncode == 0 and timed.stdout.count(" ms") == 3
+    usage = call("x")
+    assert usage.returncode == 2 and "input x:0: ONNX type 1, shape [2,3], 24 bytes" in usage.stderr
+    assert call("--runs", "0", "x", "k", "y", "flag").returncode == 2
+    assert "x: not a readable file of 8 bytes" in call("x", "x", "y", "flag").stderr
+    assert "no/y: cannot be written" in call("x", "k", "no/y", "flag").stderr
