@@ -108,6 +108,9 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
     ErrorKind("E904", "invalid loop program", EXIT_INTERNAL,
               "A loop program breaks a rule of the Loop IR, or reads or writes outside a buffer or reads what was never "
               "written while it is interpreted. A kernel or a loop pass is wrong: this is a bug in edgecc."),
+    ErrorKind("E999", "internal error", EXIT_INTERNAL,
+              "Something happened that edgecc did not foresee. The traceback was written to the report file that the "
+              "message names; please attach it, and the model if you may, to a bug report."),
 )
 
 

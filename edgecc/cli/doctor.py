@@ -1,0 +1,117 @@
+"""`edgecc doctor`: which tools are there, and how to get those that are not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from edgecc.artifact.toolchain import CC_VARIABLE, find_compiler, find_emulator, runs_natively, zig_command
+from edgecc.cli.output import print_json, results
+from edgecc.errors import EXIT_OK, EXIT_TOOL, EdgeccError, printable
+from edgecc.targets.schema import list_targets, load_target
+from edgecc.version import VERSION
+
+app = typer.Typer(add_completion=False)
+
+PACKAGES = ("numpy", "onnx", "onnx-graphsurgeon", "networkx", "ml_dtypes", "typer", "rich")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One line of the report. `path` and `version` are "" where it is missing; `hint` says how to get it."""
+
+    name: str
+    purpose: str
+    path: str
+    version: str
+    hint: str
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> int:
+    """List the tools that were found, and how to get the missing ones. Exit status 4 if no C compiler for this machine works."""
+    tools, usable = _tools(), _targets()
+    ready = usable["host"] == ""
+    if as_json:
+        print_json({"ok": ready, "edgecc": VERSION, "python": sys.version.split()[0],
+                    "packages": {name: _package_version(name) for name in PACKAGES},
+                    "tools": [{"name": t.name, "purpose": t.purpose, "found": bool(t.path), "path": t.path,
+                               "version": t.version, "hint": "" if t.path else t.hint} for t in tools],
+                    "targets": [{"name": name, "usable": problem == "", "problem": problem}
+                                for name, problem in usable.items()]})
+        return EXIT_OK if ready else EXIT_TOOL
+    console = results()
+    packages = ", ".join(f"{name} {_package_version(name) or 'MISSING'}" for name in PACKAGES)
+    console.print(f"edgecc {VERSION}, Python {sys.version.split()[0]}\n{packages}\n", soft_wrap=True)
+    table = Table("tool", "for", "found", box=None, pad_edge=False)
+    for tool in tools:
+        found = Text(f"{tool.path}  {tool.version}") if tool.path else Text(f"missing: {tool.hint}", style="yellow")
+        table.add_row(tool.name, tool.purpose, found)
+    console.print(table)
+    console.print()
+    table = Table("target", "can be built and run here", box=None, pad_edge=False)
+    for name, problem in usable.items():
+        table.add_row(name, Text(f"no: {problem}", style="yellow") if problem else Text("yes", style="green"))
+    console.print(table)
+    return EXIT_OK if ready else EXIT_TOOL
+
+
+def _tools() -> list[Tool]:
+    """Everything edgecc may call."""
+    zig = zig_command()
+    looked_up = [
+        ("gcc", "C for this machine", "apt-get install gcc"),
+        ("clang", "C for this machine", "apt-get install clang"),
+        ("zig", "C for every target", "pip install 'edgecc[zig]'"),
+        ("aarch64-linux-gnu-gcc", "C for 64-bit Arm", "apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
+        ("qemu-aarch64", "runs code for 64-bit Arm", "apt-get install qemu-user"),
+    ]
+    tools = []
+    override = os.environ.get(CC_VARIABLE)
+    if override:
+        looked_up.insert(0, (override, f"C compiler named by {CC_VARIABLE}", f"correct or unset {CC_VARIABLE}"))
+    for name, purpose, hint in looked_up:
+        path = (zig[0] if zig else None) if name == "zig" else shutil.which(name) or shutil.which(f"{name}-static")
+        tools.append(Tool(printable(name), purpose, path or "", _tool_version(path, name) if path else "", hint))
+    return tools
+
+
+def _tool_version(path: str, name: str) -> str:
+    try:
+        done = subprocess.run([path, "version" if name == "zig" else "--version"], capture_output=True, text=True,
+                              errors="replace", timeout=20, stdin=subprocess.DEVNULL, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "(does not run)"
+    lines = done.stdout.splitlines()
+    return printable(lines[0], 80) if lines and done.returncode == 0 else "(does not run)"
+
+
+def _targets() -> dict[str, str]:
+    """For each target why it cannot be built and run here, or ""."""
+    problems = {}
+    for name in list_targets():
+        target = load_target(name)
+        problems[name] = ""
+        try:
+            find_compiler(target)
+            if not runs_natively(target):
+                find_emulator(target)
+        except EdgeccError as error:
+            problems[name] = error.message
+    return problems
+
+
+def _package_version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
