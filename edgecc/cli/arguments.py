@@ -1,0 +1,78 @@
+"""Values of command line options: shapes and files of arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.types import Array
+
+DESCRIPTION_LIMIT = 1 << 20  # bytes of an .npy header; numpy's own headers are far below
+
+
+def parse_shapes(options: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Reads options such as "input=1x3x224x224"; the part before the last "=" is an input or a dimension.
+
+    Raises: EdgeccError E001.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for option in options:
+        name, equals, dims = option.rpartition("=")
+        parts = dims.lower().split("x") if dims else []
+        if not equals or not name or not all(part.isascii() and part.isdigit() for part in parts):
+            raise EdgeccError("E001", f"--shape {printable(option)!r} is not understood",
+                              hint="write --shape input=1x3x224x224, or --shape batch=4 for a named dimension")
+        if name in shapes:
+            raise EdgeccError("E001", f"--shape is given twice for {printable(name)!r}")
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
+
+
+def read_arrays(path: Path, option: str) -> dict[str, Array]:
+    """The arrays of an .npz file by name. Pickled objects are refused.
+
+    Raises: EdgeccError E007 where the file is not one.
+    """
+    where = printable(str(path))
+    try:
+        with np.load(path, allow_pickle=False, max_header_size=DESCRIPTION_LIMIT) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise EdgeccError("E007", f"{option} wants an .npz file with one array for each name", where=where,
+                                  hint='numpy.savez("inputs.npz", **{"name": array}) writes one')
+            return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise EdgeccError("E007", f"cannot be read: {error.strerror or printable(str(error))}", where=where) from None
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+        raise EdgeccError("E007", f"not an .npz file of arrays ({printable(str(error), 80)})", where=where) from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes an .npz file whole or not at all.
+
+    Raises: EdgeccError E006.
+    """
+    try:
+        handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+        try:
+            # Not numpy.savez: it takes names as keyword arguments, and an output may be called "file".
+            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+                for name, array in arrays.items():
+                    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(fresh, 0o666 & ~umask)
+            os.replace(fresh, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(fresh)
+            raise
+    except OSError as error:
+        raise EdgeccError("E006", f"cannot be written: {error.strerror or error}", where=printable(str(path))) from None

@@ -1,0 +1,70 @@
+"""Commands that list what there is: targets, passes, operators, tools."""
+
+from __future__ import annotations
+
+from edgecc.cli import doctor
+from edgecc.ir.op import OPS
+from edgecc.passes.base import load_passes
+from edgecc.targets.schema import list_targets, load_target, parse_target
+
+
+def test_targets(cli, tmp_path):
+    outcome = cli("targets")
+    assert outcome.status == 0
+    for name in list_targets():
+        assert name in outcome.out
+    listed = cli("targets", "--json").json()["targets"]
+    assert [t["name"] for t in listed] == list(list_targets())
+    shown = cli("targets", "rpi5").out
+    assert "qemu-aarch64 -cpu cortex-a76" in shown and "512.00 KiB (524288 bytes)" in shown
+    assert parse_target(cli("targets", "rpi5", "--json").json(), "x") == load_target("rpi5")
+    mine = tmp_path / "mine.toml"
+    mine.write_text('inherits = "generic-c"\nname = "mine"\ndescription = "[red]mine[/red]"\n')
+    assert "mine: [red]mine[/red]" in cli("targets", mine).out
+    mine.write_text('inherits = "generic-c"\nnaem = "mine"\n')
+    outcome = cli("targets", mine)
+    assert outcome.status == 2 and "[E003]" in outcome.err and "did you mean 'name'?" in outcome.err
+
+
+def test_passes(cli):
+    known = load_passes()
+    listed = cli("passes", "--json").json()["passes"]
+    assert {p["name"] for p in listed} <= set(known)
+    outcome = cli("passes")
+    assert outcome.status == 0
+    for entry in listed:
+        assert entry["name"] in outcome.out
+        shown = cli("passes", entry["name"])
+        assert shown.status == 0 and entry["doc"].splitlines()[0] in shown.out
+
+
+def test_ops(cli):
+    listed = cli("ops", "--json").json()["ops"]
+    assert [op["name"] for op in listed] == sorted(OPS)
+    assert "conv" in cli("ops").out
+    shown = cli("ops", "conv").out
+    assert "conv(x, w, b?, extra*)" in shown and "attribute strides" in shown
+
+
+def test_doctor(cli, monkeypatch, tmp_path):
+    outcome = cli("doctor")
+    assert outcome.status == 0 and "host" in outcome.out
+    table = cli("doctor", "--json").json()
+    assert table["ok"] and {t["name"] for t in table["tools"]} >= {"gcc", "zig", "qemu-aarch64"}
+    assert [t["name"] for t in table["targets"]] == list(list_targets())
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "zig_command", lambda: None)
+    monkeypatch.setattr("edgecc.artifact.toolchain.zig_command", lambda: None)
+    broken = tmp_path / "clang"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    outcome = cli("doctor")
+    assert outcome.status == 4
+    assert "missing: apt-get install gcc" in outcome.out and "pip install 'edgecc[zig]'" in outcome.out
+    assert "(does not run)" in outcome.out and "no C compiler was found" in outcome.out
+    monkeypatch.setenv("EDGECC_CC", "no-such-cc")
+    table = cli("doctor", "--json").json()
+    assert not table["ok"] and table["tools"][0] == {
+        "name": "no-such-cc", "purpose": "C compiler named by EDGECC_CC", "found": False, "path": "", "version": "",
+        "hint": "correct or unset EDGECC_CC"}

@@ -1,0 +1,127 @@
+"""The frame around all commands: help, mistakes, exit statuses, crashes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+import edgecc.cli.explain
+from edgecc.cli import COMMANDS, main
+from edgecc.errors import CATALOGUE
+from edgecc.version import VERSION
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_help_lists_every_command(cli, arguments):
+    outcome = cli(*arguments)
+    assert outcome.status == 0 and outcome.err == ""
+    for name, text in COMMANDS.items():
+        assert name in outcome.out and text in outcome.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(cli, name):
+    outcome = cli(name, "--help")
+    assert outcome.status == 0
+    assert f"edgecc {name}" in outcome.out and "--help" in outcome.out
+
+
+def test_help_imports_nothing_heavy():
+    code = ("import sys; from edgecc.cli import main; status = main(['--help']);"
+            "heavy = {'numpy', 'onnx', 'typer', 'networkx', 'edgecc.targets.schema'} & set(sys.modules);"
+            "sys.exit(status or bool(heavy))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(cli):
+    assert cli("--version").out == f"edgecc {VERSION}\n"
+
+
+def test_module_and_script_are_the_same():
+    done = subprocess.run([sys.executable, "-m", "edgecc", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"edgecc {VERSION}\n")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["explan"], ["no command 'explan'", "did you mean 'explain'?"]),
+    (["zzz"], ["no command 'zzz'", "edgecc --help"]),
+    (["targets", "--jsno"], ["edgecc targets: no such option: --jsno", "did you mean --json?"]),
+    (["targets", "--zzz"], ["no such option: --zzz", "edgecc targets --help"]),
+    (["targets", "a", "b"], ["unexpected extra argument"]),
+    (["explain", "E11o"], ["no error code 'E11o'", "did you mean E11"]),
+    (["passes", "fuze"], ["no graph pass 'fuze'"]),
+    (["ops", "convv"], ["no operator 'convv'", "did you mean conv?"]),
+    (["targets", "cortexa76"], ["unknown target 'cortexa76'", "did you mean 'cortex-a76'?"]),
+])
+def test_mistakes_are_two_lines_and_exit_status_2(cli, arguments, words):
+    outcome = cli(*arguments)
+    assert outcome.status == 2 and outcome.out == ""
+    assert len(outcome.err.splitlines()) == 2
+    for word in words:
+        assert word in outcome.err
+
+
+def fail_with(monkeypatch, error: BaseException) -> None:
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def explain() -> None:
+        raise error
+
+    monkeypatch.setattr(edgecc.cli.explain, "app", app)
+
+
+def test_a_bug_is_exit_status_70_and_a_report(cli, monkeypatch, tmp_path):
+    fail_with(monkeypatch, KeyError("odd\x1b[31m"))
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path))
+        outcome = cli("explain")
+    assert outcome.status == 70 and outcome.out == "" and "\x1b" not in outcome.err
+    assert outcome.err.startswith("[E999] KeyError: ")
+    (report,) = tmp_path.iterdir()
+    assert str(report) in outcome.err
+    text = report.read_text()
+    assert "Traceback" in text and "arguments: ['explain']" in text and VERSION in text
+
+
+def test_a_bug_without_a_place_for_the_report(cli, monkeypatch):
+    def refuse(**kwargs: str) -> None:
+        raise PermissionError
+
+    fail_with(monkeypatch, RecursionError())
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkstemp", refuse)
+        outcome = cli("explain")
+    assert outcome.status == 70 and "RecursionError: no message" in outcome.err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), typer.Abort()])
+def test_interruption(cli, monkeypatch, error):
+    fail_with(monkeypatch, error)
+    assert cli("explain").status == 130
+
+
+def test_a_reader_that_has_seen_enough():
+    command = f"{sys.executable} -m edgecc explain | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("E001") and done.stderr == ""
+
+
+def test_explain_knows_every_code(cli):
+    listing = cli("explain").out
+    for code, kind in CATALOGUE.items():
+        assert f"{code}  {kind.title}" in listing
+        shown = cli("explain", code.lower())
+        assert shown.status == 0 and kind.explanation in shown.out
+    table = cli("explain", "[E110]", "--json").json()
+    assert table["errors"][0]["code"] == "E110" and table["errors"][0]["exit_status"] == 3
+
+
+def test_main_takes_the_arguments_of_the_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["edgecc", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out == f"edgecc {VERSION}\n"
