@@ -1,0 +1,219 @@
+"""Gives every dimension of every graph input a number.
+
+Sources, in this order: the model itself; shapes given by the user; arrays given by the user; other
+inputs that share the name of a dimension; sums of such names ("past + 1"); and 1 for a leading
+dimension that is called like a batch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.limits import Limits
+from edgecc.frontend.registry import Unsupported
+from edgecc.frontend.tensors import element_type
+from edgecc.ir.types import Array, DType, TensorType
+
+_BATCH = re.compile(r"n|b|bs|\?|none|unk__\d+|dynamic_axes_\d+|(.*[_\W])?batch([_\W]?size|[_\W]?dim)?(_?\d+)?", re.IGNORECASE)
+_TERM = re.compile(r"[A-Za-z_][\w.]*|\d{1,9}")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """A graph input as the model declares it. A dim is a number, a name, or None; `dims` is None without a shape."""
+
+    name: str
+    dtype: DType
+    dims: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The outcome: a static type per input, the sizes of named dims, and what was assumed."""
+
+    types: Mapping[str, TensorType]
+    dims: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def input_spec(value: onnx.ValueInfoProto) -> InputSpec:
+    """Reads the declared type of one input.
+
+    Raises: EdgeccError E102 for an undefined element type, Unsupported for what is no tensor of a type the IR has.
+    """
+    what = f"input '{printable(value.name)}'"
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise Unsupported(f"it is of kind {kind or 'unknown'}; only tensors can be inputs",
+                          "change the model to take plain tensors")
+    tensor = value.type.tensor_type
+    dims: tuple[int | str | None, ...] | None = None
+    if tensor.HasField("shape"):
+        dims = tuple(_declared_dim(dim) for dim in tensor.shape.dim)
+    return InputSpec(value.name, element_type(tensor.elem_type, what), dims)
+
+
+def _declared_dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return int(dim.dim_value)
+    return str(dim.dim_param) or None
+
+
+@dataclass
+class _Binder:
+    """The state of binding: what is known of each input and of each name."""
+
+    specs: Sequence[InputSpec]
+    sizes: dict[str, int] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, list[int | str | None] | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def name_dim(self, name: str, size: int, source: str, code: str) -> None:
+        """Binds a dim name, refusing a second, different size."""
+        old = self.sizes.setdefault(name, size)
+        if old != size:
+            raise EdgeccError(code, f"dimension '{printable(name)}' is {old} by {self.source[name]} and {size} by {source}")
+        self.source.setdefault(name, source)
+
+    def give(self, spec: InputSpec, given: Sequence[int], source: str, code: str) -> None:
+        """Binds all dims of an input to the given sizes."""
+        sizes = [int(size) for size in given]
+        shown = "x".join(map(str, sizes))
+        if any(size < 0 for size in sizes):
+            raise EdgeccError(code, f"{source} gives a negative dimension: {shown}")
+        if spec.dims is not None and len(spec.dims) != len(sizes):
+            raise EdgeccError(code, f"{source} gives {len(sizes)} dimensions ({shown or 'a scalar'}); input "
+                                    f"'{printable(spec.name)}' has {len(spec.dims)}: {describe(spec)}")
+        for axis, (dim, size) in enumerate(zip(spec.dims or (), sizes, strict=False)):
+            if isinstance(dim, int) and dim != size:
+                raise EdgeccError(code, f"{source} gives {size} for dimension {axis} of '{printable(spec.name)}'; "
+                                        f"the model fixes it to {dim}: {describe(spec)}")
+            if isinstance(dim, str):
+                self.name_dim(dim, size, source, code)
+        old = self.shapes.get(spec.name)
+        if old is not None and any(isinstance(a, int) and a != b for a, b in zip(old, sizes, strict=True)):
+            raise EdgeccError(code, f"{source} gives {shown} for '{printable(spec.name)}', which was given as "
+                                    f"{'x'.join(map(str, old))} before")
+        self.shapes[spec.name] = list(sizes)
+
+    def resolve(self) -> None:
+        """Replaces names, and sums of names, that are known by now."""
+        for name, shape in self.shapes.items():
+            if shape is not None:
+                self.shapes[name] = [_value_of(dim, self.sizes) if isinstance(dim, str) else dim for dim in shape]
+
+    def assume_batch(self) -> None:
+        """Binds leading dims that are called like a batch, or not called at all, to 1."""
+        for spec in self.specs:
+            shape = self.shapes[spec.name]
+            if not shape or isinstance(shape[0], int):
+                continue
+            name = shape[0]
+            if name is None:
+                self.notes.append(f"the first dimension of input '{printable(spec.name)}' is dynamic; it is taken to be 1")
+                shape[0] = 1
+            elif _BATCH.fullmatch(name):
+                self.notes.append(f"dimension '{printable(name)}' of input '{printable(spec.name)}' is taken to be 1")
+                self.name_dim(name, 1, "default", "E104")
+                self.resolve()
+
+
+def _value_of(dim: str, sizes: Mapping[str, int]) -> int | str:
+    """The size of a name or of a sum or difference of names and numbers, if all are known; else `dim`."""
+    if dim in sizes:
+        return sizes[dim]
+    parts = re.split(r"\s*([+-])\s*", dim.strip())
+    if len(parts) > 9 or not all(_TERM.fullmatch(part) for part in parts[::2]):
+        return dim
+    terms = [int(part) if part.isdecimal() else sizes.get(part) for part in parts[::2]]
+    total = 0
+    for sign, term in zip(["+", *parts[1::2]], terms, strict=True):
+        if term is None:
+            return dim
+        total += term if sign == "+" else -term
+    return total if total >= 0 else dim
+
+
+def describe(spec: InputSpec) -> str:
+    """The declared type as text: `f32[batch,3,?,?]`."""
+    if spec.dims is None:
+        return f"{spec.dtype.value}[...]"
+    return f"{spec.dtype.value}[{','.join('?' if dim is None else printable(str(dim), 40) for dim in spec.dims)}]"
+
+
+def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Array], limits: Limits,
+         ignored: Iterable[str] = ()) -> Binding:
+    """Binds every dim of `specs`.
+
+    Args:
+        specs: the inputs of the model.
+        shapes: sizes by input name; a name of a dim with one size binds that dim.
+        arrays: input arrays, whose shapes bind and whose element types must fit.
+        limits: bounds on rank and elements.
+        ignored: names that `arrays` may hold although they are no inputs (weights of old models).
+    Raises: EdgeccError E001 (shapes contradict), E005 (arrays contradict), E104 (dims left), E101.
+    """
+    by_name = {spec.name: spec for spec in specs}
+    binder = _Binder(specs, shapes={spec.name: None if spec.dims is None else list(spec.dims) for spec in specs})
+    dim_names = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
+    for name, sizes in shapes.items():
+        if name in by_name:
+            binder.give(by_name[name], sizes, f"--shape {printable(name)}", "E001")
+        elif name in dim_names and len(sizes) == 1:
+            binder.name_dim(name, int(sizes[0]), f"--shape {printable(name)}", "E001")
+        else:
+            raise EdgeccError("E001", f"--shape names '{printable(name)}', which is neither an input nor a dimension "
+                                      "of the model", hint=_suggest(name, [*by_name, *sorted(dim_names)]))
+    skipped = set(ignored)
+    for name, array in arrays.items():
+        if name in skipped:
+            continue
+        if name not in by_name:
+            raise EdgeccError("E005", f"the model has no input '{printable(name)}'", hint=_suggest(name, list(by_name)))
+        spec = by_name[name]
+        if array.dtype != spec.dtype.numpy:
+            raise EdgeccError("E005", f"the array for '{printable(name)}' has elements of type {array.dtype}; "
+                                      f"the model wants {spec.dtype.value}")
+        binder.give(spec, array.shape, f"the array for '{printable(name)}'", "E005")
+    binder.resolve()
+    binder.assume_batch()
+    binder.resolve()
+    _refuse_unbound(specs, binder)
+    types = {}
+    for spec in specs:
+        shape = tuple(dim for dim in binder.shapes[spec.name] or () if isinstance(dim, int))
+        limits.check_dims(shape, f"input '{printable(spec.name)}'")
+        types[spec.name] = TensorType(spec.dtype, shape)
+    return Binding(types, dict(binder.sizes), tuple(binder.notes))
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean '{printable(close[0])}'?"
+    return "known names: " + ", ".join(printable(n, 60) for n in known[:20]) if known else "the model has no inputs"
+
+
+def _refuse_unbound(specs: Sequence[InputSpec], binder: _Binder) -> None:
+    details, flags = [], []
+    for spec in specs:
+        shape = binder.shapes[spec.name]
+        if shape is None:
+            details.append(f"{printable(spec.name)}: the model gives no shape")
+            flags.append(f"--shape {printable(spec.name)}=...")
+        elif any(not isinstance(dim, int) for dim in shape):
+            names = [f"dimension {axis} ({'unnamed' if dim is None else printable(dim, 60)})"
+                     for axis, dim in enumerate(shape) if not isinstance(dim, int)]
+            details.append(f"{printable(spec.name)}: {describe(spec)}: {', '.join(names)}")
+            example = [str(dim) if isinstance(dim, int) else f"<{printable(dim or '?', 40)}>" for dim in shape]
+            flags.append(f"--shape {printable(spec.name)}={'x'.join(example)}")
+    if details:
+        raise EdgeccError("E104", "the model has dimensions without a size", details=details,
+                          hint=f"give sizes with {' '.join(flags)}, or pass --inputs")

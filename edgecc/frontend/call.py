@@ -1,0 +1,254 @@
+"""One node while it is converted: its operands and attributes, and the means to build what replaces it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.items import Item, Missing
+from edgecc.frontend.items import Sequence as TensorSequence
+from edgecc.frontend.registry import Unsupported
+from edgecc.frontend.tensors import tensor_array
+from edgecc.ir.graph import Value
+from edgecc.ir.op import Op
+from edgecc.ir.scalar import Arg, ScalarExpr, convert
+from edgecc.ir.types import Array, DType
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.movement import Expand, Reshape, Slice, Transpose
+
+if TYPE_CHECKING:
+    from edgecc.frontend.convert import Importer, Scope
+
+_KINDS = onnx.AttributeProto
+
+
+class Call:
+    """A node of the model with its operands looked up.
+
+    Attributes:
+        node: the node.
+        version: the version of the node's operator domain.
+        inputs: the operands; None where one is absent.
+        loc: the node's name in the user's model.
+        attributes: the node's attributes by name, references resolved.
+    """
+
+    def __init__(self, importer: Importer, scope: Scope, node: onnx.NodeProto, version: int, loc: tuple[str, ...],
+                 inputs: Sequence[Item | None], attributes: Mapping[str, onnx.AttributeProto]) -> None:
+        self.importer = importer
+        self.scope = scope
+        self.node = node
+        self.version = version
+        self.loc = loc
+        self.inputs = tuple(inputs)
+        self.attributes = attributes
+
+    # -- operands -----------------------------------------------------------------------------
+
+    def optional(self, index: int) -> Value | None:
+        """Operand `index`, or None where it is absent. It must be a tensor."""
+        item = self.inputs[index] if index < len(self.inputs) else None
+        if item is None or isinstance(item, Value):
+            return item
+        kind = {TensorSequence: "a sequence", Missing: "an empty optional"}.get(type(item), "no tensor")
+        raise Unsupported(f"operand {index} is {kind}")
+
+    def input(self, index: int = 0) -> Value:
+        """Operand `index`, which the operator requires.
+
+        Raises: EdgeccError E102 where it is absent.
+        """
+        value = self.optional(index)
+        if value is None:
+            raise EdgeccError("E102", f"operand {index} of {printable(self.node.op_type)} is missing")
+        return value
+
+    def values(self) -> tuple[Value, ...]:
+        """All operands, each of which must be present."""
+        return tuple(self.input(index) for index in range(len(self.inputs)))
+
+    def known(self, index: int, what: str) -> Array:
+        """The data of an operand that must be constant.
+
+        Raises: Unsupported where it is computed at run time.
+        """
+        data = self.input(index).constant
+        if data is None:
+            raise Unsupported(f"{what} (operand {index}) is not a constant",
+                              "export the model with fixed shapes, or make this operand a constant")
+        return data
+
+    def known_optional(self, index: int, what: str) -> Array | None:
+        """`known` for an operand that may be absent."""
+        return None if self.optional(index) is None else self.known(index, what)
+
+    def known_ints(self, index: int, what: str) -> tuple[int, ...]:
+        """The numbers in a constant integer operand of rank 0 or 1."""
+        data = self.known(index, what)
+        if data.dtype.kind not in "iu" or data.ndim > 1:
+            raise EdgeccError("E110", f"{what} (operand {index}) must be a list of integers, "
+                                      f"it is {DType.from_numpy(data.dtype).value}{list(data.shape)}")
+        return tuple(int(x) for x in data.reshape(-1))
+
+    def known_int(self, index: int, what: str) -> int:
+        """The one number in a constant integer operand."""
+        numbers = self.known_ints(index, what)
+        if len(numbers) != 1:
+            raise EdgeccError("E110", f"{what} (operand {index}) must be one integer, it has {len(numbers)}")
+        return numbers[0]
+
+    def known_bool(self, index: int, what: str) -> bool:
+        """The one truth value in a constant operand."""
+        data = self.known(index, what)
+        if data.size != 1:
+            raise EdgeccError("E110", f"{what} (operand {index}) must be one truth value, it has {data.size}")
+        return bool(data.reshape(-1)[0])
+
+    def wants(self, index: int) -> bool:
+        """Whether the node names result `index`."""
+        return index < len(self.node.output) and self.node.output[index] != ""
+
+    # -- attributes ---------------------------------------------------------------------------
+
+    def _attribute(self, name: str, kind: int) -> onnx.AttributeProto | None:
+        attribute = self.attributes.get(name)
+        if attribute is not None and attribute.type not in (kind, _KINDS.UNDEFINED):
+            raise EdgeccError("E102", f"attribute {name} has the wrong type")
+        return attribute
+
+    def _missing(self, name: str) -> EdgeccError:
+        return EdgeccError("E102", f"attribute {name} of {printable(self.node.op_type)} is missing")
+
+    def has(self, name: str) -> bool:
+        """Whether the node gives this attribute."""
+        return name in self.attributes
+
+    def int(self, name: str, default: int | None = None) -> int:
+        """An integer attribute; required without a default."""
+        attribute = self._attribute(name, _KINDS.INT)
+        if attribute is None and default is None:
+            raise self._missing(name)
+        return default if attribute is None and default is not None else int(attribute.i) if attribute is not None else 0
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """An integer attribute that is 0 or 1."""
+        return self.int(name, int(default)) != 0
+
+    def float(self, name: str, default: float | None = None) -> float:
+        """A float attribute; required without a default."""
+        attribute = self._attribute(name, _KINDS.FLOAT)
+        if attribute is not None:
+            return float(attribute.f)
+        if default is None:
+            raise self._missing(name)
+        return default
+
+    def string(self, name: str, default: str | None = None) -> str:
+        """A text attribute; required without a default."""
+        attribute = self._attribute(name, _KINDS.STRING)
+        if attribute is not None:
+            return bytes(attribute.s).decode("utf-8", "backslashreplace")
+        if default is None:
+            raise self._missing(name)
+        return default
+
+    def ints(self, name: str) -> tuple[int, ...] | None:
+        """A list-of-integers attribute, or None where it is not given."""
+        attribute = self._attribute(name, _KINDS.INTS)
+        return None if attribute is None else tuple(int(i) for i in attribute.ints)
+
+    def floats(self, name: str) -> tuple[float, ...] | None:
+        """A list-of-floats attribute, or None where it is not given."""
+        attribute = self._attribute(name, _KINDS.FLOATS)
+        return None if attribute is None else tuple(float(f) for f in attribute.floats)
+
+    def strings(self, name: str) -> tuple[str, ...] | None:
+        """A list-of-texts attribute, or None where it is not given."""
+        attribute = self._attribute(name, _KINDS.STRINGS)
+        return None if attribute is None else tuple(bytes(s).decode("utf-8", "backslashreplace") for s in attribute.strings)
+
+    def tensor(self, name: str) -> Array | None:
+        """A tensor attribute, or None where it is not given."""
+        attribute = self._attribute(name, _KINDS.TENSOR)
+        return None if attribute is None else tensor_array(attribute.t)
+
+    def graph(self, name: str) -> onnx.GraphProto:
+        """A graph attribute, which must be given."""
+        attribute = self._attribute(name, _KINDS.GRAPH)
+        if attribute is None:
+            raise self._missing(name)
+        return attribute.g
+
+    # -- building -----------------------------------------------------------------------------
+
+    def add(self, op: Op, *inputs: Value | None) -> Value:
+        """The one result of an operator on these operands."""
+        (result,) = self.importer.emitter.emit(op, inputs, self.loc)
+        return result
+
+    def add_all(self, op: Op, *inputs: Value | None) -> tuple[Value, ...]:
+        """All results of an operator on these operands."""
+        return self.importer.emitter.emit(op, inputs, self.loc)
+
+    def constant(self, array: Array) -> Value:
+        """A constant; its element type is the array's."""
+        return self.importer.emitter.constant(np.asarray(array))
+
+    def scalar(self, value: float | int | bool, dtype: DType) -> Value:
+        """A constant of rank 0."""
+        return self.constant(np.asarray(value).astype(dtype.numpy))
+
+    def map(self, build: Callable[..., ScalarExpr], *operands: Value) -> Value:
+        """Elementwise: `build` gets one scalar expression per operand and returns that of the result."""
+        expr = build(*(Arg(index, value.type.dtype) for index, value in enumerate(operands)))
+        if expr == Arg(0, operands[0].type.dtype) and len(operands) == 1:
+            return operands[0]
+        return self.add(Elementwise(expr), *operands)
+
+    def cast(self, x: Value, dtype: DType) -> Value:
+        """`x` with another element type; `x` itself where it has that one."""
+        return self.map(lambda a: convert(a, dtype), x)
+
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        """`x` under another shape; `x` itself where it has that one."""
+        return x if x.type.dims == tuple(shape) else self.add(Reshape(tuple(shape)), x)
+
+    def transpose(self, x: Value, perm: Sequence[int]) -> Value:
+        """`x` with axes permuted; `x` itself for the identity."""
+        return x if list(perm) == list(range(x.type.rank)) else self.add(Transpose(tuple(perm)), x)
+
+    def expand(self, x: Value, shape: Sequence[int]) -> Value:
+        """`x` broadcast to a shape; `x` itself where it has that one."""
+        return x if x.type.dims == tuple(shape) else self.add(Expand(tuple(shape)), x)
+
+    def slice(self, x: Value, axis: int, start: int, size: int) -> Value:
+        """`size` elements of `x` along one axis, from `start`."""
+        dims = x.type.dims
+        if start == 0 and size == dims[axis]:
+            return x
+        starts = tuple(start if a == axis else 0 for a in range(len(dims)))
+        sizes = tuple(size if a == axis else d for a, d in enumerate(dims))
+        return self.add(Slice(starts, sizes, (1,) * len(dims)), x)
+
+    def axis(self, axis: int, rank: int, what: str = "axis") -> int:
+        """An axis counted from the front.
+
+        Raises: EdgeccError E110 where it is outside [-rank, rank).
+        """
+        if not -rank <= axis < rank:
+            raise EdgeccError("E110", f"{what} is {axis}; the tensor has rank {rank}")
+        return axis % rank
+
+    def axes(self, axes: Sequence[int], rank: int, what: str = "axes") -> tuple[int, ...]:
+        """Axes counted from the front, ascending.
+
+        Raises: EdgeccError E110 where one is outside [-rank, rank) or named twice.
+        """
+        counted = sorted(self.axis(a, rank, what) for a in axes)
+        if len(set(counted)) != len(counted):
+            raise EdgeccError("E110", f"{what} names an axis twice: {list(axes)}")
+        return tuple(counted)

@@ -1,0 +1,309 @@
+"""Walks the nodes of a model and converts each; collects everything that cannot be compiled.
+
+A node whose operator is not supported gives results of the type that shape inference of the onnx
+package finds for them, or `Unknown`, and the walk goes on: all problems are reported in one E105.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend import converters as _converters  # noqa: F401  (registers every converter)
+from edgecc.frontend.call import Call
+from edgecc.frontend.emit import Emitter
+from edgecc.frontend.items import Item, Missing, Refused, Unknown
+from edgecc.frontend.items import Sequence as TensorSequence
+from edgecc.frontend.limits import Limits
+from edgecc.frontend.registry import CONVERTERS, Unsupported, find
+from edgecc.frontend.structure import check_node, live_nodes, node_label, schema_of
+from edgecc.frontend.tensors import sparse_array, tensor_array
+from edgecc.ir.graph import Graph, Value
+from edgecc.ir.types import TensorType
+
+_LENIENT_DOMAINS = {"com.microsoft": 1}
+"""Domains whose operators are understood without an opset import, as onnxruntime does."""
+
+_HINTS = {
+    "ai.onnx.ml": "classical machine learning operators are not compiled; export the network without them",
+    "com.microsoft": "export the model without onnxruntime's graph optimisations",
+}
+_QUANTIZED = ("QLinear", "DynamicQuantize", "MatMulInteger", "ConvInteger", "QAttention", "QGemm", "Quantize", "Dequantize",
+              "QuickQuantize")
+
+
+class Scope:
+    """Names of one graph or function body.
+
+    Attributes:
+        items: what each name stands for.
+        weights: stored tensors by name, turned into constants when first read.
+        opsets: versions of the operator domains the nodes use.
+        attributes: what attribute references in a function body stand for.
+        parent: the scope around a graph inside a node; None for the top and for function bodies.
+        is_top: whether these are the names of the model's own graph.
+    """
+
+    def __init__(self, opsets: Mapping[str, int], parent: Scope | None = None,
+                 attributes: Mapping[str, onnx.AttributeProto] | None = None, *, is_top: bool = False) -> None:
+        self.items: dict[str, Item | None] = {}
+        self.weights: dict[str, onnx.TensorProto | onnx.SparseTensorProto] = {}
+        self.opsets = opsets
+        self.parent = parent
+        self.attributes = attributes if attributes is not None else {}
+        self.is_top = is_top
+
+
+class Importer:
+    """Converts one model into one graph."""
+
+    def __init__(self, graph: Graph, limits: Limits, ir_version: int,
+                 infer_types: Callable[[], Mapping[str, TensorType]]) -> None:
+        self.emitter = Emitter(graph, limits)
+        self.limits = limits
+        self.ir_version = ir_version
+        self.unsupported: dict[Refused, None] = {}
+        self.failure: EdgeccError | None = None
+        self._infer_types = infer_types
+        self._inferred: Mapping[str, TensorType] | None = None
+        self._depth = 0
+
+    # -- graphs -------------------------------------------------------------------------------
+
+    def add_weights(self, scope: Scope, graph: onnx.GraphProto) -> None:
+        """Makes the stored tensors of a graph known in its scope.
+
+        Raises: EdgeccError E102 where two have one name.
+        """
+        stored = [(t.name, t) for t in graph.initializer] + [(s.values.name, s) for s in graph.sparse_initializer]
+        for name, tensor in stored:
+            if name in scope.weights:
+                raise EdgeccError("E102", f"two initializers are called '{printable(name)}'")
+            scope.weights[name] = tensor
+
+    def run_nodes(self, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], scope: Scope,
+                  loc: tuple[str, ...] = ()) -> list[Item]:
+        """Converts the nodes that `outputs` depend on and returns what the outputs stand for.
+
+        Args:
+            nodes: the nodes of a graph or function body.
+            outputs: names to return.
+            scope: the names known so far; results are added to it.
+            loc: the node that the nodes stand for, where they are the body of a function.
+        """
+        self._depth += 1
+        if self._depth > self.limits.nesting:
+            raise EdgeccError("E101", f"graphs and functions are nested deeper than {self.limits.nesting}")
+        try:
+            labels = {id(node): node_label(node, index) for index, node in enumerate(nodes)}
+            for node in live_nodes(nodes, outputs):
+                self._run_node(node, scope, loc or (labels[id(node)],))
+        finally:
+            self._depth -= 1
+        results: list[Item] = []
+        for name in outputs:
+            item = self._lookup(name, scope, "the outputs of the graph")
+            results.append(self._use(item) if item is not None else Unknown())
+        return results
+
+    def run_subgraph(self, graph: onnx.GraphProto, parent: Scope) -> list[Item]:
+        """Converts a graph without inputs that an attribute holds, inside `parent`."""
+        scope = Scope(parent.opsets, parent, parent.attributes)
+        self.add_weights(scope, graph)
+        return self.run_nodes(graph.node, [value.name for value in graph.output], scope)
+
+    def _lookup(self, name: str, scope: Scope, reader: str) -> Item | None:
+        found: Scope | None = scope
+        while found is not None:
+            if name in found.items:
+                return found.items[name]
+            stored = found.weights.get(name)
+            if stored is not None:
+                found.items[name] = self._weight(name, stored)
+                return found.items[name]
+            found = found.parent
+        raise EdgeccError("E102", f"'{printable(name)}' is read by {reader}, but nothing defines it")
+
+    def _weight(self, name: str, stored: onnx.TensorProto | onnx.SparseTensorProto) -> Item:
+        try:
+            if isinstance(stored, onnx.SparseTensorProto):
+                self.limits.check_dims(stored.dims, f"sparse tensor '{printable(name)}'")
+                return self.emitter.constant(sparse_array(stored, tuple(stored.dims)), name)
+            return self.emitter.constant(tensor_array(stored), name)
+        except Unsupported as problem:
+            return Refused((printable(name),), "initializer", problem.reason, problem.hint)
+
+    def _use(self, item: Item) -> Item:
+        """An item as an operand: reading a refused one reports it."""
+        if isinstance(item, Refused):
+            self.unsupported.setdefault(item)
+            return Unknown()
+        return item
+
+    # -- nodes --------------------------------------------------------------------------------
+
+    def _run_node(self, node: onnx.NodeProto, scope: Scope, loc: tuple[str, ...]) -> None:
+        """Converts one node and names its results in the scope, whatever happens."""
+        where = f"{'+'.join(loc)} ({printable(node.op_type)})"
+        results: Sequence[Item | None] | None = None
+        try:
+            results = self._convert(node, scope, loc, where)
+        except Unsupported as problem:
+            prefix = "" if node.domain in ("", "ai.onnx") else f"{printable(node.domain)}."
+            name = f"{prefix}{printable(node.op_type)}"
+            self.unsupported.setdefault(Refused(loc, name, problem.reason, problem.hint))
+        except EdgeccError as error:
+            if error.code == "E101":
+                raise _located(error, where) from error
+            self.failure = self.failure or _located(error, where)
+        except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
+            if self.failure is None:
+                self.failure = EdgeccError("E102", f"the node cannot be understood: {printable(str(error))}", where=where)
+                self.failure.__cause__ = error
+        names = list(node.output)
+        if results is None:
+            results = [self._placeholder(name, scope) for name in names]
+        for name, item in zip(names, results, strict=False):
+            if name in scope.items or name in scope.weights:
+                self.failure = self.failure or EdgeccError("E102", f"'{printable(name)}' is defined twice", where=where)
+            if name:
+                scope.items[name] = item if item is not None else Unknown()
+                if isinstance(item, Value) and item.producer is not None and item.producer.loc == loc:
+                    item.name = printable(name)
+        for name in names[len(results):]:
+            if name:
+                self.failure = self.failure or EdgeccError("E102", f"the operator has {len(results)} results; "
+                                                                   f"{len(names)} are named", where=where)
+                scope.items[name] = Unknown()
+
+    def _convert(self, node: onnx.NodeProto, scope: Scope, loc: tuple[str, ...], where: str) -> Sequence[Item | None] | None:
+        """The results of a node, or None where they are not known because an operand is not."""
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        version = scope.opsets.get(domain, _LENIENT_DOMAINS.get(domain))
+        inputs = [self._lookup(name, scope, where) if name else None for name in node.input]
+        inputs = [None if item is None else self._use(item) for item in inputs]
+        convert = find(domain, node.op_type, version) if version is not None else None
+        schema = schema_of(domain, node.op_type, version) if version is not None else None
+        has_function = schema is not None and (schema.has_function or schema.has_context_dependent_function)
+        if convert is None and not has_function:
+            raise self._no_converter(domain, node.op_type, version)
+        attributes = self._attributes(node, scope)
+        if schema is not None:
+            problem = check_node(_resolved(node, attributes), scope.opsets, self.ir_version)
+            if problem is not None:
+                raise EdgeccError("E102", problem)
+        if any(isinstance(item, Unknown) for item in inputs):
+            return None
+        if convert is not None and version is not None:
+            call = Call(self, scope, node, version, loc, inputs, attributes)
+            results = convert(call)
+            return [results] if isinstance(results, Value | TensorSequence | Missing | Unknown | Refused) else results
+        if schema is None or version is None:
+            raise self._no_converter(domain, node.op_type, version)
+        return self._run_function(node, schema, version, attributes, inputs, loc)
+
+    def _attributes(self, node: onnx.NodeProto, scope: Scope) -> dict[str, onnx.AttributeProto]:
+        """The attributes of a node; references to those of the function around it are resolved."""
+        out: dict[str, onnx.AttributeProto] = {}
+        for attribute in node.attribute:
+            if attribute.name in out:
+                raise EdgeccError("E102", f"attribute {printable(attribute.name)} is given twice")
+            if not attribute.ref_attr_name:
+                out[attribute.name] = attribute
+            elif attribute.ref_attr_name in scope.attributes:
+                copy = onnx.AttributeProto()
+                copy.CopyFrom(scope.attributes[attribute.ref_attr_name])
+                copy.name = attribute.name
+                out[attribute.name] = copy
+        return out
+
+    def _no_converter(self, domain: str, op_type: str, version: int | None) -> Unsupported:
+        if any(op_type.startswith(prefix) for prefix in _QUANTIZED):
+            return Unsupported("quantized operators are not compiled yet",
+                               "compile the float model, or one with QuantizeLinear and DequantizeLinear nodes")
+        if domain not in ("", "com.microsoft", "ai.onnx.ml"):
+            return Unsupported(f"domain '{printable(domain)}' is not known",
+                               "give the model a function of this name, or replace the operator by ONNX ones")
+        if version is None:
+            return Unsupported(f"the model imports no version of the domain '{printable(domain or 'ai.onnx')}'")
+        entries = CONVERTERS.get((domain, op_type), ())
+        if entries:
+            return Unsupported(f"version {version} of the operator is not compiled", "convert the model to a newer opset")
+        if domain == "" and not any(schema.name == op_type and schema.domain == "" for schema in onnx.defs.get_all_schemas()):
+            return Unsupported("ONNX has no such operator")
+        return Unsupported("the operator is not compiled", _HINTS.get(domain, ""))
+
+    def _placeholder(self, name: str, scope: Scope) -> Item:
+        """A stand-in for a result that was not converted, so that what reads it can be checked all the same."""
+        if not scope.is_top:
+            return Unknown()
+        if self._inferred is None:
+            self._inferred = self._infer_types()
+        found = self._inferred.get(name)
+        return Unknown() if found is None else Value(found, printable(name))
+
+    # -- functions ----------------------------------------------------------------------------
+
+    def _run_function(self, node: onnx.NodeProto, schema: onnx.defs.OpSchema, version: int,
+                      attributes: Mapping[str, onnx.AttributeProto], inputs: Sequence[Item | None],
+                      loc: tuple[str, ...]) -> list[Item | None]:
+        """Converts the body that ONNX defines for an operator in place of the node."""
+        function = _function_of(_resolved(node, attributes), schema, version, inputs)
+        if function is None:
+            raise Unsupported("ONNX defines the operator by others, but not for these operands")
+        opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in function.opset_import}
+        given = {name: attribute.default_value for name, attribute in schema.attributes.items()
+                 if attribute.default_value.type != onnx.AttributeProto.UNDEFINED}
+        given.update({attribute.name: attribute for attribute in function.attribute_proto})
+        given.update(attributes)
+        scope = Scope(opsets or {"": version}, attributes=given)
+        for position, name in enumerate(function.input):
+            scope.items[name] = inputs[position] if position < len(inputs) else None
+        wanted = [name for name, used in zip(function.output, node.output, strict=False) if used]
+        results = dict(zip(wanted, self.run_nodes(function.node, wanted, scope, loc), strict=True))
+        return [results.get(name) for name in function.output][:len(node.output)]
+
+
+def _function_of(node: onnx.NodeProto, schema: onnx.defs.OpSchema, version: int,
+                 inputs: Sequence[Item | None]) -> onnx.FunctionProto | None:
+    """The function body of an operator for operands of these types, or None."""
+    function = onnx.FunctionProto()
+    try:
+        if schema.has_function:
+            data = schema.get_function_with_opset_version(version)
+        else:
+            types = [_type_proto(item).SerializeToString() for item in inputs]
+            data = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), types)
+        function.ParseFromString(data)
+    except Exception as error:  # the builders of function bodies raise whatever their C++ side throws
+        raise EdgeccError("E102", f"ONNX cannot expand the operator: {printable(str(error))}") from error
+    return function if function.node else None
+
+
+def _type_proto(item: Item | None) -> onnx.TypeProto:
+    if isinstance(item, Value):
+        return onnx.helper.make_tensor_type_proto(item.type.dtype.code, item.type.dims)
+    return onnx.TypeProto()
+
+
+def _resolved(node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto]) -> onnx.NodeProto:
+    """The node with attribute references replaced; the node itself where it has none."""
+    if not any(attribute.ref_attr_name for attribute in node.attribute):
+        return node
+    out = onnx.NodeProto()
+    out.CopyFrom(node)
+    del out.attribute[:]
+    out.attribute.extend(attributes.values())
+    return out
+
+
+def _located(error: EdgeccError, where: str) -> EdgeccError:
+    """The error with the node's place, unless it names one already."""
+    if error.where:
+        return error
+    out = EdgeccError(error.code, error.message, where=where, hint=error.hint, details=error.details)
+    out.__cause__ = error
+    return out
+

@@ -1,0 +1,24 @@
+"""One converter a few lines long for each ONNX operator, one family a file; importing this package registers all."""
+
+from edgecc.frontend.converters import (
+    constants,
+    control,
+    convolution,
+    einsum,
+    elementwise,
+    indexing,
+    matrix,
+    microsoft,
+    movement,
+    normalization,
+    padding,
+    pooling,
+    quantization,
+    recurrent,
+    reduction,
+    refused,
+    resize,
+)
+
+__all__ = ["constants", "control", "convolution", "einsum", "elementwise", "indexing", "matrix", "microsoft", "movement",
+           "normalization", "padding", "pooling", "quantization", "recurrent", "reduction", "refused", "resize"]

@@ -1,0 +1,85 @@
+"""The operators of the elementwise table, and identities."""
+
+from __future__ import annotations
+
+import onnx
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend.call import Call
+from edgecc.frontend.items import Item
+from edgecc.frontend.registry import Unsupported, converter
+from edgecc.frontend.tensors import type_name
+from edgecc.ir.graph import Value
+from edgecc.ir.scalar import Arg, ScalarExpr
+from edgecc.ir.types import DType
+from edgecc.ops.elementwise import ELEMENTWISE, Elementwise
+
+
+def _plain(attribute: onnx.AttributeProto) -> object:
+    match attribute.type:
+        case onnx.AttributeProto.INT:
+            return int(attribute.i)
+        case onnx.AttributeProto.FLOAT:
+            return float(attribute.f)
+        case onnx.AttributeProto.STRING:
+            return bytes(attribute.s).decode("utf-8", "backslashreplace")
+    return None
+
+
+def table_row(call: Call, name: str, *operands: Value | None, **attributes: object) -> Value:
+    """The row `name` of the elementwise table applied to operands; absent ones are None."""
+    present = [value for value in operands if value is not None]
+    expressions: list[ScalarExpr | None] = []
+    for value in operands:
+        expressions.append(None if value is None else Arg(sum(e is not None for e in expressions), value.type.dtype))
+    try:
+        expr = ELEMENTWISE[name].build(expressions, attributes)
+    except EdgeccError as error:
+        if error.code == "E105":
+            raise Unsupported(error.message, error.hint) from error
+        raise
+    if expr == Arg(0, present[0].type.dtype) and len(present) == 1:
+        return present[0]
+    return call.add(Elementwise(expr), *present)
+
+
+@converter(*(name for name in ELEMENTWISE if name not in ("Cast", "CastLike")))
+def _elementwise(call: Call) -> Value:
+    operands = [call.optional(index) for index in range(len(call.inputs))]
+    attributes = {name: _plain(attribute) for name, attribute in call.attributes.items()}
+    call.input(0)
+    return table_row(call, call.node.op_type, *operands, **attributes)
+
+
+@converter("Cast")
+def _cast(call: Call) -> Value:
+    code = call.int("to")
+    dtype = DType.from_code(code)
+    if dtype is None:
+        raise Unsupported(f"conversion to {type_name(code)}")
+    return call.cast(call.input(), dtype)
+
+
+@converter("CastLike")
+def _cast_like(call: Call) -> Value:
+    return call.cast(call.input(0), call.input(1).type.dtype)
+
+
+@converter("Identity")
+def _identity(call: Call) -> Item | None:
+    return call.inputs[0]
+
+
+@converter("Dropout")
+def _dropout(call: Call) -> list[Item | None]:
+    ratio = call.optional(1)
+    training = call.optional(2)
+    if training is not None and call.known_bool(2, "training_mode"):
+        zero_ratio = ratio is not None and not call.known(1, "ratio").any()
+        if not zero_ratio:
+            raise Unsupported("dropout in training mode", "export the model for inference")
+    x = call.input()
+    if not call.wants(1):
+        return [x]
+    mask = call.expand(call.scalar(True, DType.BOOL), x.type.dims)
+    return [x, mask if call.version >= 10 else call.cast(mask, x.type.dtype)]

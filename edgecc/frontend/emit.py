@@ -1,0 +1,101 @@
+"""Adds operators to the graph, evaluating those whose operands are all known.
+
+Evaluating at once is what makes chains such as Shape -> Gather -> Concat -> Reshape vanish: the
+converters that need a number (a shape, an axis, a condition) find a constant. Types are checked
+against the limits before anything is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.limits import Limits
+from edgecc.ir.graph import Graph, Value
+from edgecc.ir.op import Op
+from edgecc.ir.types import Array, TensorType
+from edgecc.ops.convolution import Conv, ConvTranspose, Pool
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.recurrent import Recurrent
+from edgecc.ops.resize import Resize
+
+ALWAYS_FOLDED_WORK = 2**16
+"""Work of operators that are evaluated even when the budget is spent: shapes and indices are this small."""
+
+
+class Emitter:
+    """Adds nodes and constants to one graph within the limits."""
+
+    def __init__(self, graph: Graph, limits: Limits) -> None:
+        self.graph = graph
+        self.limits = limits
+        self.remaining_work = limits.folding_work
+        self.constant_bytes = 0
+        self.emitted = 0
+
+    def constant(self, array: Array, name: str = "c") -> Value:
+        """A constant of the graph.
+
+        Raises: EdgeccError E101 where the constants become too large together.
+        """
+        self.constant_bytes += array.nbytes
+        if self.constant_bytes > self.limits.constant_bytes:
+            raise EdgeccError("E101", f"the constants of the model take more than {self.limits.constant_bytes} bytes",
+                              hint="raise Limits.constant_bytes if the model is trusted")
+        return self.graph.constant(array, printable(name))
+
+    def emit(self, op: Op, inputs: Sequence[Value | None], loc: Sequence[str]) -> tuple[Value, ...]:
+        """The results of an operator: constants where all operands are, else those of a new node.
+
+        Raises: EdgeccError E110 where operands do not fit, E101 where a result or the graph is too large.
+        """
+        operands = list(inputs)
+        while operands and operands[-1] is None:
+            operands.pop()
+        types = op.infer([None if v is None else v.type for v in operands])
+        for tensor_type in types:
+            self.limits.check_type(tensor_type, f"the result of {op.name}")
+        present = [v for v in operands if v is not None]
+        self.emitted += 1
+        if self.emitted > 4 * self.limits.nodes:
+            raise EdgeccError("E101", f"the model expands to more than {4 * self.limits.nodes} operators",
+                              hint="raise Limits.nodes if the model is trusted")
+        if present and all(v.constant is not None for v in present) and self._affordable(op, present, types):
+            arrays = op.reference([None if v is None else v.constant for v in operands])
+            return tuple(self.constant(_as_type(a, t)) for a, t in zip(arrays, types, strict=True))
+        return self.graph.add_node(op, operands, loc=loc).outputs
+
+    def _affordable(self, op: Op, operands: Sequence[Value], results: Sequence[TensorType]) -> bool:
+        """Whether evaluating fits into the budget, from which it is taken unless it is tiny."""
+        work = _work(op, operands, results)
+        if work <= ALWAYS_FOLDED_WORK:
+            return True
+        size = sum(t.size_bytes for t in results)
+        if work > self.remaining_work or self.constant_bytes + size > self.limits.constant_bytes:
+            return False
+        self.remaining_work -= work
+        return True
+
+
+def _as_type(array: Array, tensor_type: TensorType) -> Array:
+    """The array as the shape rule promises it; numpy turns results of rank 0 into scalars now and then."""
+    return np.asarray(array, dtype=tensor_type.dtype.numpy).reshape(tensor_type.dims)
+
+
+def _work(op: Op, operands: Sequence[Value], results: Sequence[TensorType]) -> int:
+    """Rough number of scalar operations that the reference needs."""
+    made = sum(t.elements for t in results)
+    read = sum(v.type.elements for v in operands)
+    match op:
+        case MatMul(transpose_a=transpose_a):
+            made *= operands[0].type.dims[-2 if transpose_a else -1]
+        case Conv() | ConvTranspose():
+            made *= math.prod(operands[1].type.dims[1:])
+        case Pool(kernel=kernel):
+            made *= math.prod(kernel)
+        case Resize() | Recurrent():
+            made *= 256
+    return made + read

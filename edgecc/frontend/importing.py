@@ -1,0 +1,190 @@
+"""The frontend from end to end: load, bind, order, convert, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.bind import Binding, InputSpec, bind, input_spec
+from edgecc.frontend.convert import Importer, Scope
+from edgecc.frontend.items import Item, Refused
+from edgecc.frontend.limits import Limits
+from edgecc.frontend.load import LoadedModel, load_model
+from edgecc.frontend.registry import Unsupported
+from edgecc.frontend.shapes import contradicted_outputs, disagreements, infer_types
+from edgecc.frontend.structure import inline_functions, live_nodes, without_weights
+from edgecc.frontend.tensors import tensor_array
+from edgecc.ir.graph import Graph, Value
+from edgecc.ir.types import Array, TensorType
+from edgecc.ir.verify import verify
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What happened while importing.
+
+    Attributes:
+        notes: sentences about what was assumed or looks odd.
+        opsets: version of each operator domain; "" is ONNX itself.
+        dims: sizes of the model's named dimensions.
+    """
+
+    notes: tuple[str, ...]
+    opsets: Mapping[str, int]
+    dims: Mapping[str, int]
+
+
+def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None,
+                 inputs: Mapping[str, Array] | None = None, limits: Limits = Limits()) -> Graph:
+    """Imports an ONNX model as a verified graph of core operators with static shapes.
+
+    Args:
+        model: path, bytes or ModelProto. External data needs the path.
+        shapes: sizes of dynamic dims, by input name or by the name of a dim.
+        inputs: arrays whose shapes bind dynamic dims; they must fit the model.
+        limits: bounds on what an untrusted model may ask for.
+    Raises: EdgeccError E001, E005 (shapes or inputs contradict the model), E007, E100 to E106, E110.
+    """
+    return import_model_with_report(model, shapes=shapes, inputs=inputs, limits=limits)[0]
+
+
+def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
+                             shapes: Mapping[str, Sequence[int]] | None = None,
+                             inputs: Mapping[str, Array] | None = None,
+                             limits: Limits = Limits()) -> tuple[Graph, ImportReport]:
+    """`import_model`, with a report of what was assumed."""
+    loaded = load_model(model, limits)
+    try:
+        return _import(loaded, shapes or {}, inputs or {}, limits)
+    except EdgeccError as error:
+        if error.where:
+            raise
+        raise EdgeccError(error.code, error.message, where=loaded.name, hint=error.hint, details=error.details) from error
+    except RecursionError as error:
+        raise EdgeccError("E101", "something in the model is nested too deeply", where=loaded.name) from error
+    except MemoryError as error:
+        raise EdgeccError("E101", "the model needs more memory than there is", where=loaded.name) from error
+
+
+def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Array],
+            limits: Limits) -> tuple[Graph, ImportReport]:
+    proto = loaded.proto.graph
+    outline = inline_functions(loaded, without_weights(loaded.proto), limits)
+    constants = {t.name: t for t in proto.initializer}
+    names = set(constants) | {s.values.name for s in proto.sparse_initializer}
+    _check_overridden(constants, arrays)
+    specs, refused = _input_specs([value for value in proto.input if value.name not in names])
+    output_names = [value.name for value in proto.output]
+    nodes = live_nodes(outline.graph.node, output_names)
+    binding = bind(specs, shapes, arrays, limits, ignored=names)
+
+    graph = Graph(printable(proto.name, 80) or "graph")
+    scope = Scope(loaded.opsets, is_top=True)
+    importer = Importer(graph, limits, max(loaded.proto.ir_version, 4), lambda: _inferred(outline, nodes, binding))
+    importer.unsupported.update(dict.fromkeys(refused))
+    for spec in specs:
+        if spec.name in scope.items:
+            raise EdgeccError("E102", f"two inputs are called '{printable(spec.name)}'")
+        value = graph.add_input(binding.types[spec.name], spec.name)
+        value.name = printable(spec.name)
+        scope.items[spec.name] = value
+    for item in refused:
+        scope.items[item.loc[0]] = item
+    importer.add_weights(scope, proto)
+    results = importer.run_nodes(outline.graph.node, output_names, scope)
+    values = _outputs(importer, results, proto.output)
+    interface, notes = _distinct(output_names)
+    graph.set_outputs(values, interface)
+    verify(graph)
+    notes = [*binding.notes, *notes, *contradicted_outputs(proto.output, values),
+             *disagreements(scope.items, _inferred(outline, nodes, binding))]
+    return graph, ImportReport(tuple(notes), loaded.opsets, binding.dims)
+
+
+def _inferred(outline: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], binding: Binding) -> dict[str, TensorType]:
+    """Types that the onnx package infers for the live nodes with bound inputs."""
+    ordered = onnx.ModelProto(ir_version=outline.ir_version, opset_import=outline.opset_import)
+    ordered.graph.name = outline.graph.name
+    ordered.graph.node.extend(nodes)
+    ordered.graph.input.extend(outline.graph.input)
+    ordered.graph.output.extend(outline.graph.output)
+    ordered.graph.initializer.extend(outline.graph.initializer)
+    return infer_types(ordered, binding.types)
+
+
+def _input_specs(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[list[InputSpec], list[Refused]]:
+    """The inputs that can be compiled, and those that cannot."""
+    specs: list[InputSpec] = []
+    refused: list[Refused] = []
+    for value in inputs:
+        try:
+            specs.append(input_spec(value))
+        except Unsupported as problem:
+            refused.append(Refused((value.name,), "input", problem.reason, problem.hint))
+    return specs, refused
+
+
+def _check_overridden(constants: Mapping[str, onnx.TensorProto], arrays: Mapping[str, Array]) -> None:
+    """Refuses arrays given for weights, unless they hold what the model holds."""
+    for name, array in arrays.items():
+        if name not in constants:
+            continue
+        try:
+            stored = tensor_array(constants[name])
+        except Unsupported:
+            continue
+        if stored.shape != array.shape or stored.dtype != array.dtype or stored.tobytes() != array.tobytes():
+            raise EdgeccError("E005", f"'{printable(name)}' has a value in the model; another one is given",
+                              hint="leave it out: weights are compiled in")
+
+
+def _outputs(importer: Importer, results: Sequence[Item], declared: Sequence[onnx.ValueInfoProto]) -> list[Value]:
+    """The values of the graph's outputs.
+
+    Raises: EdgeccError E105 naming everything unsupported, else the first error met in a node.
+    """
+    values: list[Value] = []
+    for item, output in zip(results, declared, strict=True):
+        if isinstance(item, Value):
+            values.append(item)
+        elif not importer.unsupported and importer.failure is None:
+            importer.unsupported.setdefault(Refused((printable(output.name),), "output", "it is no tensor",
+                                                    "let the model return tensors"))
+    if importer.unsupported:
+        raise _unsupported_error(list(importer.unsupported))
+    if importer.failure is not None:
+        raise importer.failure
+    return values
+
+
+def _unsupported_error(problems: Sequence[Refused]) -> EdgeccError:
+    details = []
+    for problem in problems:
+        hint = f" ({problem.hint})" if problem.hint else ""
+        details.append(f"{printable('+'.join(problem.loc))} ({problem.op}): {problem.reason}{hint}")
+    kinds = sorted({problem.op for problem in problems})
+    shown = ", ".join(kinds[:8]) + (", ..." if len(kinds) > 8 else "")
+    count = "1 part" if len(problems) == 1 else f"{len(problems)} parts"
+    return EdgeccError("E105", f"{count} of the model cannot be compiled: {shown}", details=details)
+
+
+def _distinct(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Output names made distinct, as the graph's interface wants them, and notes about changed ones."""
+    taken: set[str] = set(names)
+    used: set[str] = set()
+    out: list[str] = []
+    notes: list[str] = []
+    for name in names:
+        chosen, number = name, 2
+        while chosen in used or (chosen != name and chosen in taken):
+            chosen = f"{name}_{number}"
+            number += 1
+        if chosen != name:
+            notes.append(f"output '{printable(name)}' is returned twice; the second one is called '{printable(chosen)}'")
+        used.add(chosen)
+        out.append(chosen)
+    return out, notes

@@ -1,0 +1,40 @@
+"""What a name of an ONNX model may stand for while the model is converted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgecc.ir.graph import Value
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """An ONNX sequence whose length is known: it exists only while importing."""
+
+    items: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An ONNX optional that holds nothing."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A result of a node that could not be converted and whose type is not known either.
+
+    Nodes that read it are only looked up, so that every unsupported operator is found at once.
+    """
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A result or a weight that edgecc cannot compile, which matters only if something reads it."""
+
+    loc: str
+    op: str
+    reason: str
+    hint: str = ""
+
+
+Item = Value | Sequence | Missing | Unknown | Refused

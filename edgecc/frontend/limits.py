@@ -1,0 +1,141 @@
+"""Limits on untrusted models, and the walk that applies them before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import onnx
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.types import TensorType
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what a model may ask for. Crossing one is E101.
+
+    Attributes:
+        file_bytes: size of the model file.
+        nodes: nodes of the model after functions are inlined, and nodes of the imported graph.
+        nesting: depth of graphs inside attributes of nodes, and of functions calling functions.
+        rank: axes of a tensor.
+        elements: elements of one tensor, constant or computed.
+        constant_bytes: bytes of all constants together, those computed while importing included.
+        folding_work: scalar operations spent on evaluating large constants while importing; when it
+            is used up, operators on large constants stay in the graph (this is no error).
+    """
+
+    file_bytes: int = 2**31
+    nodes: int = 100_000
+    nesting: int = 32
+    rank: int = 16
+    elements: int = 2**30
+    constant_bytes: int = 2**32
+    folding_work: int = 2**28
+
+    def check_dims(self, dims: Iterable[int], what: str, where: str = "") -> int:
+        """Checks rank and element count of a shape and returns the count.
+
+        Raises: EdgeccError E102 for a negative dimension, E101 for too high a rank or too many elements.
+        """
+        sizes = tuple(dims)
+        if len(sizes) > self.rank:
+            raise EdgeccError("E101", f"{what} has rank {len(sizes)}; the limit is {self.rank}", where=where)
+        if any(size < 0 for size in sizes):
+            raise EdgeccError("E102", f"{what} has a negative dimension: {list(sizes)}", where=where)
+        count = math.prod(sizes)
+        if count > self.elements:
+            raise EdgeccError("E101", f"{what} has {count} elements; the limit is {self.elements}", where=where,
+                              hint="raise Limits.elements if the model is trusted")
+        return count
+
+    def check_type(self, tensor_type: TensorType, what: str, where: str = "") -> int:
+        """`check_dims` for a static tensor type."""
+        return self.check_dims(tensor_type.dims, what, where)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs held directly by attributes of a node."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def tensors_of(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    """The tensors held directly by attributes of a node; of sparse ones both parts."""
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for sparse in (*((attribute.sparse_tensor,) if attribute.HasField("sparse_tensor") else ()),
+                       *attribute.sparse_tensors):
+            yield sparse.values
+            yield sparse.indices
+
+
+def graphs_of(model: onnx.ModelProto, limits: Limits) -> Iterator[onnx.GraphProto]:
+    """Every graph of the model: the top one, then those inside attributes, functions' ones too.
+
+    Raises: EdgeccError E101 where graphs are nested deeper than the limit.
+    """
+    pending = [(model.graph, 1)]
+    for function in model.functions:
+        pending.extend((graph, 2) for node in function.node for graph in subgraphs(node))
+    while pending:
+        graph, depth = pending.pop()
+        if depth > limits.nesting:
+            raise EdgeccError("E101", f"graphs are nested deeper than {limits.nesting}")
+        yield graph
+        pending.extend((inner, depth + 1) for node in graph.node for inner in subgraphs(node))
+
+
+def all_tensors(model: onnx.ModelProto, limits: Limits) -> Iterator[onnx.TensorProto]:
+    """Every tensor stored in the model: initializers and attributes of all graphs and functions."""
+    for graph in graphs_of(model, limits):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield sparse.values
+            yield sparse.indices
+        for node in graph.node:
+            yield from tensors_of(node)
+    for function in model.functions:
+        for node in function.node:
+            yield from tensors_of(node)
+
+
+def check_limits(model: onnx.ModelProto, limits: Limits) -> None:
+    """Checks nodes, nesting, and dims of every stored tensor.
+
+    Raises: EdgeccError E101 or E102 naming the limit or the tensor.
+    """
+    nodes = sum(len(graph.node) for graph in graphs_of(model, limits))
+    nodes += sum(len(function.node) for function in model.functions)
+    if nodes > limits.nodes:
+        raise EdgeccError("E101", f"the model has {nodes} nodes; the limit is {limits.nodes}",
+                          hint="raise Limits.nodes if the model is trusted")
+    total = 0
+    for tensor in all_tensors(model, limits):
+        limits.check_dims(tensor.dims, f"tensor '{printable(tensor.name)}'")
+        total += stored_bytes(tensor)
+    if total > limits.constant_bytes:
+        raise EdgeccError("E101", f"the constants of the model take {total} bytes; the limit is {limits.constant_bytes}",
+                          hint="raise Limits.constant_bytes if the model is trusted")
+
+
+_BITS = {
+    onnx.TensorProto.FLOAT: 32, onnx.TensorProto.UINT8: 8, onnx.TensorProto.INT8: 8, onnx.TensorProto.UINT16: 16,
+    onnx.TensorProto.INT16: 16, onnx.TensorProto.INT32: 32, onnx.TensorProto.INT64: 64, onnx.TensorProto.BOOL: 8,
+    onnx.TensorProto.FLOAT16: 16, onnx.TensorProto.DOUBLE: 64, onnx.TensorProto.UINT32: 32,
+    onnx.TensorProto.UINT64: 64, onnx.TensorProto.COMPLEX64: 64, onnx.TensorProto.COMPLEX128: 128,
+    onnx.TensorProto.BFLOAT16: 16, onnx.TensorProto.FLOAT8E4M3FN: 8, onnx.TensorProto.FLOAT8E4M3FNUZ: 8,
+    onnx.TensorProto.FLOAT8E5M2: 8, onnx.TensorProto.FLOAT8E5M2FNUZ: 8, onnx.TensorProto.UINT4: 4,
+    onnx.TensorProto.INT4: 4,
+}
+
+
+def stored_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes that the elements of a tensor take in raw form; 0 for types without a fixed size."""
+    return (math.prod(tensor.dims) * _BITS.get(tensor.data_type, 0) + 7) // 8

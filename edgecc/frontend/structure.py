@@ -1,0 +1,197 @@
+"""Order and liveness of nodes, functions of the model, and the rules a single node must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import networkx as nx
+import onnx
+import onnx.inliner
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.limits import Limits, subgraphs
+from edgecc.frontend.load import LoadedModel, check_opset
+
+SMALL_WEIGHT_BYTES = 2**16
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model in which large initializers became inputs of the same type.
+
+    It serves the tools of the onnx package, which serialize what they are given: the copy is small,
+    and what they look for (nodes, names, types, small constants such as shapes) is all there.
+    """
+    out = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions)
+    graph = out.graph
+    graph.name = model.graph.name or "graph"
+    graph.node.extend(model.graph.node)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(info for info in model.graph.value_info if info.HasField("type"))
+    stored = {tensor.name for tensor in model.graph.initializer}
+    graph.input.extend(value for value in model.graph.input if value.name not in stored)
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= SMALL_WEIGHT_BYTES:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    for sparse in model.graph.sparse_initializer:
+        graph.input.append(onnx.helper.make_tensor_value_info(sparse.values.name, sparse.values.data_type, sparse.dims))
+    return out
+
+
+# -- order and liveness -----------------------------------------------------------------------
+
+
+def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes that the named outputs depend on, in a topological order close to the given one.
+
+    Names that no node produces are left to the caller: they are inputs, weights or of an outer graph.
+
+    Raises: EdgeccError E102 for a name that is produced twice, or for a cycle.
+    """
+    producer: dict[str, int] = {}
+    for index, node in enumerate(nodes):
+        for name in node.output:
+            if name and producer.setdefault(name, index) != index:
+                raise EdgeccError("E102", f"'{printable(name)}' is produced twice", where=node_label(node, index))
+    live = _reachable(nodes, outputs)
+    order: nx.DiGraph[int] = nx.DiGraph()
+    order.add_nodes_from(live)
+    order.add_edges_from((producer[name], index) for index in live for name in _read_names(nodes[index])
+                         if producer.get(name, index) != index or name in nodes[index].output)
+    try:
+        return [nodes[index] for index in nx.lexicographical_topological_sort(order)]
+    except nx.NetworkXUnfeasible:
+        cycle = [node_label(nodes[source], source) for source, _ in nx.find_cycle(order)]
+        raise EdgeccError("E102", f"nodes depend on each other in a cycle: {', '.join(cycle[:5])}"
+                                  f"{', ...' if len(cycle) > 5 else ''}") from None
+
+
+def _reachable(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[int]:
+    """Indices of the nodes that contribute to `outputs`, by graphsurgeon's cleanup."""
+    tensors: dict[str, gs.Variable] = {}
+
+    def variable(name: str) -> gs.Variable:
+        return tensors.setdefault(name, gs.Variable(name))
+
+    surgeon_nodes = [
+        gs.Node("node", name=str(index), inputs=[variable(name) for name in _read_names(node)],
+                outputs=[variable(name) for name in node.output if name])
+        for index, node in enumerate(nodes)
+    ]
+    with G_LOGGER.suppress():
+        graph = gs.Graph(surgeon_nodes, outputs=[variable(name) for name in dict.fromkeys(outputs)])
+        graph.cleanup()
+    return [int(node.name) for node in graph.nodes]
+
+
+def _read_names(node: onnx.NodeProto) -> list[str]:
+    """The names a node reads, those that graphs inside it read from outside included; each once."""
+    names = dict.fromkeys(name for name in node.input if name)
+    for graph in subgraphs(node):
+        names.update(dict.fromkeys(captured_names(graph)))
+    return list(names)
+
+
+def captured_names(graph: onnx.GraphProto) -> list[str]:
+    """The names a graph reads and does not define, in order of first appearance."""
+    defined = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    defined |= {tensor.values.name for tensor in graph.sparse_initializer}
+    defined |= {name for node in graph.node for name in node.output}
+    read = [name for node in graph.node for name in _read_names(node)] + [value.name for value in graph.output]
+    return list(dict.fromkeys(name for name in read if name and name not in defined))
+
+
+def node_label(node: onnx.NodeProto, index: int) -> str:
+    """The name of a node for people: its own, or its operator and position."""
+    return printable(node.name) if node.name else f"{printable(node.op_type)}_{index}"
+
+
+# -- functions of the model -------------------------------------------------------------------
+
+_FunctionKey = tuple[str, str, str]
+
+
+def inline_functions(loaded: LoadedModel, model: onnx.ModelProto, limits: Limits) -> onnx.ModelProto:
+    """Replaces calls of the model's own functions by their bodies (onnx.inliner).
+
+    `model` is the weight-free copy of `loaded`. Growth is computed before it happens.
+
+    Raises: EdgeccError E101 (too many nodes), E102 (recursion, or not inlinable), E106 (a function's opset).
+    """
+    if not model.functions:
+        return model
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    for function in model.functions:
+        check_opset({o.domain: o.version for o in function.opset_import if o.domain in ("", "ai.onnx")}, loaded.name)
+    calls: nx.DiGraph[_FunctionKey] = nx.DiGraph()
+    calls.add_nodes_from(functions)
+    for key, function in functions.items():
+        calls.add_edges_from((key, callee) for callee in _called(function.node, functions))
+    try:
+        order = list(nx.topological_sort(calls))
+    except nx.NetworkXUnfeasible:
+        raise EdgeccError("E102", "functions of the model call each other in a cycle", where=loaded.name) from None
+    if calls and nx.dag_longest_path_length(calls, default_weight=1) > limits.nesting:
+        raise EdgeccError("E101", f"functions of the model are nested deeper than {limits.nesting}", where=loaded.name)
+    sizes: dict[_FunctionKey, int] = {}
+    for key in reversed(order):
+        sizes[key] = _expanded(functions[key].node, sizes)
+    total = _expanded(model.graph.node, sizes)
+    if total > limits.nodes:
+        raise EdgeccError("E101", f"the model has {total} nodes when its functions are inlined; the limit is {limits.nodes}",
+                          where=loaded.name, hint="raise Limits.nodes if the model is trusted")
+    try:
+        return onnx.inliner.inline_local_functions(model, convert_version=True)
+    except Exception as error:  # the inliner raises whatever its C++ side throws
+        raise EdgeccError("E102", f"the model's functions cannot be inlined: {printable(str(error))}",
+                          where=loaded.name) from error
+
+
+def _calls_in(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
+    """All nodes of a body, those in graphs inside it included."""
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        yield node
+        pending.extend(inner for graph in subgraphs(node) for inner in graph.node)
+
+
+def _called(nodes: Iterable[onnx.NodeProto], functions: Mapping[_FunctionKey, object]) -> Iterable[_FunctionKey]:
+    keys = ((node.domain, node.op_type, node.overload) for node in _calls_in(nodes))
+    return dict.fromkeys(key for key in keys if key in functions)
+
+
+def _expanded(nodes: Iterable[onnx.NodeProto], sizes: Mapping[_FunctionKey, int]) -> int:
+    return sum(sizes.get((node.domain, node.op_type, node.overload), 1) for node in _calls_in(nodes))
+
+
+# -- rules for one node -----------------------------------------------------------------------
+
+
+def schema_of(domain: str, op_type: str, version: int) -> onnx.defs.OpSchema | None:
+    """The operator's schema in this version of its domain, or None where the onnx package has none."""
+    try:
+        return onnx.defs.get_schema(op_type, version, domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def check_node(node: onnx.NodeProto, opsets: Mapping[str, int], ir_version: int) -> str | None:
+    """What onnx.checker has to say against a node (attributes, number of operands), or None.
+
+    Nodes that hold graphs are left out: their graphs may break rules that do not matter here.
+    """
+    if node.op_type == "Constant" or any(subgraphs(node)):
+        return None
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = ir_version
+    context.opset_imports = dict(opsets)
+    try:
+        onnx.checker.check_node(node, context)
+    except Exception as error:  # the checker raises whatever its C++ side throws
+        text = str(error).split("==> Context")[0].strip()
+        return printable(text.splitlines()[0] if text else type(error).__name__)
+    return None
