@@ -108,10 +108,12 @@ class Importer:
             results.append(self._use(item) if item is not None else Unknown())
         return results
 
-    def run_subgraph(self, graph: onnx.GraphProto, parent: Scope) -> list[Item]:
-        """Converts a graph without inputs that an attribute holds, inside `parent`."""
+    def run_body(self, graph: onnx.GraphProto, parent: Scope, inputs: Sequence[Item | None] = ()) -> list[Item]:
+        """Converts a graph that an attribute holds, inside `parent`, with these items as its inputs."""
         scope = Scope(parent.opsets, parent, parent.attributes)
         self.add_weights(scope, graph)
+        for value, item in zip(graph.input, inputs, strict=False):
+            scope.items[value.name] = item
         return self.run_nodes(graph.node, [value.name for value in graph.output], scope)
 
     def _lookup(self, name: str, scope: Scope, reader: str) -> Item | None:

@@ -12,7 +12,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import Binding, InputSpec, bind, input_spec
 from edgecc.frontend.convert import Importer, Scope
 from edgecc.frontend.items import Item, Refused
-from edgecc.frontend.limits import Limits
+from edgecc.frontend.limits import DEFAULT_LIMITS, Limits
 from edgecc.frontend.load import LoadedModel, load_model
 from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.shapes import contradicted_outputs, disagreements, infer_types
@@ -39,7 +39,7 @@ class ImportReport:
 
 
 def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None,
-                 inputs: Mapping[str, Array] | None = None, limits: Limits = Limits()) -> Graph:
+                 inputs: Mapping[str, Array] | None = None, limits: Limits = DEFAULT_LIMITS) -> Graph:
     """Imports an ONNX model as a verified graph of core operators with static shapes.
 
     Args:
@@ -55,7 +55,7 @@ def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping
 def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
                              shapes: Mapping[str, Sequence[int]] | None = None,
                              inputs: Mapping[str, Array] | None = None,
-                             limits: Limits = Limits()) -> tuple[Graph, ImportReport]:
+                             limits: Limits = DEFAULT_LIMITS) -> tuple[Graph, ImportReport]:
     """`import_model`, with a report of what was assumed."""
     loaded = load_model(model, limits)
     try:

@@ -56,6 +56,9 @@ class Limits:
         return self.check_dims(tensor_type.dims, what, where)
 
 
+DEFAULT_LIMITS = Limits()
+
+
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs held directly by attributes of a node."""
     for attribute in node.attribute:

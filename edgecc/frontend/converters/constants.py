@@ -1,0 +1,100 @@
+"""Constants, shapes, and tensors made of numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend.call import Call
+from edgecc.frontend.items import Item, Refused
+from edgecc.frontend.registry import Unsupported, converter
+from edgecc.frontend.tensors import element_type, sparse_array, tensor_array
+from edgecc.ir.graph import Value
+from edgecc.ir.scalar import Arg, apply, convert
+from edgecc.ir.types import DType
+from edgecc.ops.elementwise import Elementwise
+
+
+@converter("Constant")
+def _constant(call: Call) -> Item:
+    if len(call.attributes) != 1:
+        raise EdgeccError("E102", f"Constant has {len(call.attributes)} attributes, wanted one")
+    (attribute,) = call.attributes.values()
+    try:
+        match attribute.name:
+            case "value":
+                return call.constant(tensor_array(attribute.t))
+            case "sparse_value":
+                call.importer.limits.check_dims(attribute.sparse_tensor.dims, "the constant")
+                return call.constant(sparse_array(attribute.sparse_tensor, tuple(attribute.sparse_tensor.dims)))
+            case "value_int":
+                return call.scalar(call.int("value_int"), DType.I64)
+            case "value_ints":
+                return call.constant(np.array(call.ints("value_ints"), dtype=np.int64))
+            case "value_float":
+                return call.scalar(call.float("value_float"), DType.F32)
+            case "value_floats":
+                return call.constant(np.array(call.floats("value_floats"), dtype=np.float32))
+            case "value_string" | "value_strings":
+                raise Unsupported("it has elements of type string")
+    except Unsupported as problem:
+        return Refused(call.loc, "Constant", problem.reason, problem.hint)
+    raise EdgeccError("E102", "Constant has no value")
+
+
+@converter("ConstantOfShape")
+def _constant_of_shape(call: Call) -> Value:
+    shape = call.known_ints(0, "the shape")
+    call.importer.limits.check_dims(shape, "the result of ConstantOfShape")
+    value = call.tensor("value")
+    if value is None:
+        value = np.zeros(1, np.float32)
+    if value.size != 1:
+        raise EdgeccError("E110", f"the value has {value.size} elements, wanted one")
+    return call.expand(call.constant(value.reshape(())), shape)
+
+
+@converter("Shape")
+def _shape(call: Call) -> Value:
+    dims = call.input().type.dims
+    end = call.int("end") if call.has("end") else None
+    return call.constant(np.array(dims[call.int("start", 0):end], dtype=np.int64))
+
+
+@converter("Size")
+def _size(call: Call) -> Value:
+    return call.scalar(call.input().type.elements, DType.I64)
+
+
+@converter("Range")
+def _range(call: Call) -> Value:
+    """start + delta * i for i below ceil((limit - start) / delta)."""
+    start, limit, delta = (call.known(index, what) for index, what in enumerate(("start", "limit", "delta")))
+    if any(x.size != 1 or x.dtype != start.dtype for x in (start, limit, delta)):
+        raise EdgeccError("E110", "start, limit and delta must be single numbers of one type")
+    first, last, step = (x.reshape(-1)[0].item() for x in (start, limit, delta))
+    if step == 0 or not all(math.isfinite(x) for x in (first, last, step)):
+        raise EdgeccError("E110", f"a range from {first} to {last} in steps of {step} does not end")
+    exact = isinstance(step, int)
+    count = max(-((first - last) // step) if exact else math.ceil((last - first) / step), 0)
+    call.importer.limits.check_dims((count,), "the result of Range")
+    if exact:
+        return call.constant((first + step * np.arange(count, dtype=np.int64)).astype(start.dtype))
+    return call.constant((first + step * np.arange(count, dtype=np.float64)).astype(start.dtype))
+
+
+@converter("EyeLike")
+def _eye_like(call: Call) -> Value:
+    """1 where column = row + k, else 0: a comparison of two ranges, which is evaluated at once while small."""
+    x = call.input()
+    if x.type.rank != 2:
+        raise EdgeccError("E110", f"the input is {x.type}, wanted rank 2")
+    dtype = element_type(call.int("dtype"), "the result") if call.has("dtype") else x.type.dtype
+    rows, columns = x.type.dims
+    offset = max(min(call.int("k", 0), columns + 1), -rows - 1)
+    row = call.constant(np.arange(rows, dtype=np.int64)[:, None] + offset)
+    column = call.constant(np.arange(columns, dtype=np.int64)[None, :])
+    expr = convert(apply("eq", Arg(0, DType.I64), Arg(1, DType.I64)), dtype)
+    return call.add(Elementwise(expr), row, column)

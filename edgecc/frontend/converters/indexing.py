@@ -1,0 +1,145 @@
+"""Operators that read or write at computed positions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.call import Call
+from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.graph import Value
+from edgecc.ir.scalar import apply, literal
+from edgecc.ir.types import DType
+from edgecc.ops.indexing import SCATTER_REDUCTIONS, Gather, GatherElements, GatherND, ScatterElements, ScatterND
+
+
+def _check_range(indices: Value, size: int) -> None:
+    """Refuses constant indices outside [-size, size)."""
+    data = indices.constant
+    if data is not None and data.size and (data.min() < -size or data.max() >= size):
+        raise EdgeccError("E110", f"an index of {int(data.min())} to {int(data.max())} is outside an axis of {size} elements")
+
+
+@converter("Gather")
+def _gather(call: Call) -> Value:
+    x, indices = call.input(0), call.input(1)
+    axis = call.axis(call.int("axis", 0), x.type.rank)
+    _check_range(indices, x.type.dims[axis])
+    known = indices.constant
+    if known is not None and known.ndim == 0 and x.constant is None:
+        part = call.slice(x, axis, int(known) % max(x.type.dims[axis], 1), 1)
+        return call.reshape(part, [size for a, size in enumerate(x.type.dims) if a != axis])
+    return call.add(Gather(axis), x, indices)
+
+
+@converter("GatherElements")
+def _gather_elements(call: Call) -> Value:
+    x, indices = call.input(0), call.input(1)
+    axis = call.axis(call.int("axis", 0), x.type.rank)
+    _check_range(indices, x.type.dims[axis])
+    return call.add(GatherElements(axis), x, indices)
+
+
+@converter("GatherND")
+def _gather_nd(call: Call) -> Value:
+    return call.add(GatherND(call.int("batch_dims", 0)), call.input(0), call.input(1))
+
+
+def _reduction(call: Call) -> str:
+    reduction = call.string("reduction", "none")
+    if reduction not in SCATTER_REDUCTIONS:
+        raise EdgeccError("E102", f"reduction is '{printable(reduction)}', wanted one of {', '.join(SCATTER_REDUCTIONS)}")
+    return reduction
+
+
+@converter("ScatterElements", "Scatter")
+def _scatter_elements(call: Call) -> Value:
+    x, indices, updates = call.input(0), call.input(1), call.input(2)
+    axis = call.axis(call.int("axis", 0), x.type.rank)
+    _check_range(indices, x.type.dims[axis])
+    return call.add(ScatterElements(axis, _reduction(call)), x, indices, updates)
+
+
+@converter("ScatterND")
+def _scatter_nd(call: Call) -> Value:
+    return call.add(ScatterND(_reduction(call)), call.input(0), call.input(1), call.input(2))
+
+
+@converter("OneHot")
+def _one_hot(call: Call) -> Value:
+    """on where the position along the new axis is the index, else off; an index out of range gives off everywhere."""
+    indices, values = call.input(0), call.input(2)
+    depth_data = call.known(1, "depth")
+    if depth_data.size != 1 or values.type.dims != (2,):
+        raise EdgeccError("E110", f"depth must be one number and values two; they are {call.input(1).type} and {values.type}")
+    depth = int(depth_data.reshape(-1)[0])
+    if depth < 1:
+        raise EdgeccError("E110", f"depth is {depth}, wanted at least 1")
+    rank = indices.type.rank + 1
+    axis = call.axis(call.int("axis", -1), rank)
+    dims = list(indices.type.dims)
+    result = [*dims[:axis], depth, *dims[axis:]]
+    call.importer.limits.check_dims(result, "the result of OneHot")
+    index = call.reshape(call.cast(indices, DType.I64), [*dims[:axis], 1, *dims[axis:]])
+    positions = call.constant(np.arange(depth, dtype=np.int64).reshape([depth if a == axis else 1 for a in range(rank)]))
+    off, on = (call.reshape(call.slice(values, 0, which, 1), ()) for which in (0, 1))
+    zero, size = literal(0, DType.I64), literal(depth, DType.I64)
+    return call.map(
+        lambda i, p, a, b: apply("select", apply("eq", apply("select", apply("lt", i, zero), apply("add", i, size), i), p), b, a),
+        index, positions, off, on)
+
+
+@converter("Trilu")
+def _trilu(call: Call) -> Value:
+    x = call.input()
+    if x.type.rank < 2:
+        raise EdgeccError("E110", f"the input is {x.type}, wanted rank 2 at least")
+    offset = 0 if call.optional(1) is None else call.known_int(1, "k")
+    rows, columns = (np.arange(size, dtype=np.int64) for size in x.type.dims[-2:])
+    row, column = call.constant(rows[:, None]), call.constant(columns[None, :])
+    # Offsets beyond the matrix mean the same as its border, and must not wrap.
+    shift = literal(max(min(offset, x.type.dims[-1] + 1), -x.type.dims[-2] - 1), DType.I64)
+    zero = literal(0, x.type.dtype)
+    if call.flag("upper", True):
+        return call.map(lambda a, r, c: apply("select", apply("le", apply("add", r, shift), c), a, zero), x, row, column)
+    return call.map(lambda a, r, c: apply("select", apply("le", c, apply("add", r, shift)), a, zero), x, row, column)
+
+
+@converter("ReverseSequence")
+def _reverse_sequence(call: Call) -> Value:
+    """Reads position len-1-t of each sequence for t < len, and t itself after it."""
+    x, lengths = call.input(0), call.known_ints(1, "sequence_lens")
+    time, batch = call.int("time_axis", 0), call.int("batch_axis", 1)
+    if x.type.rank < 2 or sorted((time, batch)) != [0, 1]:
+        raise EdgeccError("E110", f"time_axis {time} and batch_axis {batch} must be 0 and 1, on rank 2 at least")
+    steps, members = x.type.dims[time], x.type.dims[batch]
+    if len(lengths) != members or min(lengths, default=1) < 1 or max(lengths, default=1) > steps:
+        raise EdgeccError("E110", f"sequence_lens {list(lengths)} do not fit {x.type}")
+    step, length = np.arange(steps)[:, None], np.array(lengths, dtype=np.int64)[None, :]
+    source = np.where(step < length, length - 1 - step, step)
+    member = np.broadcast_to(np.arange(members)[None, :], source.shape)
+    pairs = np.stack([source, member], axis=-1)
+    ordered = pairs if time == 0 else pairs.transpose(1, 0, 2)[..., ::-1]
+    return call.add(GatherND(), x, call.constant(np.ascontiguousarray(ordered, dtype=np.int64)))
+
+
+@converter("Compress")
+def _compress(call: Call) -> Value:
+    x = call.input()
+    chosen = np.nonzero(call.known(1, "the condition").reshape(-1))[0].astype(np.int64)
+    if call.has("axis"):
+        axis = call.axis(call.int("axis"), x.type.rank)
+    else:
+        x, axis = call.reshape(x, (x.type.elements,)), 0
+    if chosen.size and chosen[-1] >= x.type.dims[axis]:
+        raise EdgeccError("E110", f"the condition is longer than axis {axis} of {x.type}")
+    return call.add(Gather(axis), x, call.constant(chosen))
+
+
+@converter("NonZero")
+def _non_zero(call: Call) -> Value:
+    x = call.input().constant
+    if x is None:
+        raise Unsupported("the shape of the result depends on data")
+    found = np.array(np.nonzero(x)) if x.ndim else np.zeros((0, int(bool(x))))
+    return call.constant(found.astype(np.int64))

@@ -1,0 +1,236 @@
+"""Operators that change the shape or the order of elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.call import Call
+from edgecc.frontend.registry import converter
+from edgecc.ir.graph import Value
+from edgecc.ops.movement import Concat, Slice
+
+
+@converter("Transpose")
+def _transpose(call: Call) -> Value:
+    x = call.input()
+    perm = call.ints("perm")
+    if perm is None:
+        perm = tuple(reversed(range(x.type.rank)))
+    if sorted(perm) != list(range(x.type.rank)):
+        raise EdgeccError("E110", f"perm is {list(perm)}, wanted a permutation of the axes of {x.type}")
+    return call.transpose(x, perm)
+
+
+@converter("Reshape")
+def _reshape(call: Call) -> Value:
+    x, wanted = call.input(), call.known_ints(1, "the shape")
+    return call.reshape(x, resolved_shape(wanted, x.type.dims, keep_zero=call.flag("allowzero")))
+
+
+def resolved_shape(wanted: Sequence[int], dims: Sequence[int], *, keep_zero: bool = False) -> list[int]:
+    """A Reshape's shape with 0 (the operand's size there) and -1 (what is left) replaced.
+
+    Raises: EdgeccError E110 where that is not possible.
+    """
+    shape = list(wanted)
+    for axis, size in enumerate(shape):
+        if size == 0 and not keep_zero:
+            if axis >= len(dims):
+                raise EdgeccError("E110", f"shape {list(wanted)} copies axis {axis}; the tensor has rank {len(dims)}")
+            shape[axis] = dims[axis]
+    free = [axis for axis, size in enumerate(shape) if size == -1]
+    rest = math.prod(size for size in shape if size != -1)
+    if len(free) > 1 or min(shape, default=0) < -1 or (free and rest == 0 and keep_zero):
+        raise EdgeccError("E110", f"shape {list(wanted)} is not one that a tensor can have")
+    if free:
+        if rest == 0 or math.prod(dims) % rest:
+            raise EdgeccError("E110", f"{list(dims)} cannot be reshaped to {list(wanted)}")
+        shape[free[0]] = math.prod(dims) // rest
+    return shape
+
+
+@converter("Flatten")
+def _flatten(call: Call) -> Value:
+    x = call.input()
+    axis, rank = call.int("axis", 1), x.type.rank
+    axis = rank if axis == rank else call.axis(axis, rank)
+    return call.reshape(x, (math.prod(x.type.dims[:axis]), math.prod(x.type.dims[axis:])))
+
+
+def _axes_given(call: Call) -> tuple[int, ...] | None:
+    axes = call.ints("axes")
+    return call.known_ints(1, "axes") if axes is None and call.optional(1) is not None else axes
+
+
+@converter("Squeeze")
+def _squeeze(call: Call) -> Value:
+    x = call.input()
+    given = _axes_given(call)
+    if given is None:
+        return call.reshape(x, [size for size in x.type.dims if size != 1])
+    axes = call.axes(given, x.type.rank)
+    if any(x.type.dims[axis] != 1 for axis in axes):
+        raise EdgeccError("E110", f"axes {list(given)} of {x.type} are to be removed; their sizes must be 1")
+    return call.reshape(x, [size for axis, size in enumerate(x.type.dims) if axis not in axes])
+
+
+@converter("Unsqueeze")
+def _unsqueeze(call: Call) -> Value:
+    x, given = call.input(), _axes_given(call)
+    if given is None:
+        raise EdgeccError("E102", "the axes are missing")
+    rank = x.type.rank + len(given)
+    axes = call.axes(given, rank)
+    sizes = iter(x.type.dims)
+    return call.reshape(x, [1 if axis in axes else next(sizes) for axis in range(rank)])
+
+
+@converter("Expand")
+def _expand(call: Call) -> Value:
+    x, shape = call.input(), call.known_ints(1, "the shape")
+    call.importer.limits.check_dims(shape, "the result of Expand")
+    return call.expand(x, _broadcast(x.type.dims, shape))
+
+
+def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(tuple(a), tuple(b))
+    except ValueError:
+        raise EdgeccError("E110", f"shapes {list(a)} and {list(b)} do not broadcast") from None
+
+
+@converter("Tile")
+def _tile(call: Call) -> Value:
+    """Repeats as a broadcast along new axes: [d0, d1] -> [1, d0, 1, d1] -> [r0, d0, r1, d1] -> [r0*d0, r1*d1]."""
+    x, repeats = call.input(), call.known_ints(1, "the repeats")
+    dims = x.type.dims
+    if len(repeats) != len(dims) or min(repeats, default=0) < 0:
+        raise EdgeccError("E110", f"repeats {list(repeats)} do not fit {x.type}")
+    result = [r * d for r, d in zip(repeats, dims, strict=True)]
+    call.importer.limits.check_dims(result, "the result of Tile")
+    if all(d == 1 or r == 1 for r, d in zip(repeats, dims, strict=True)):
+        return call.expand(x, result)
+    pairs = [(r, d) for r, d in zip(repeats, dims, strict=True)]
+    spread = call.reshape(x, [size for r, d in pairs for size in ((1, d) if r != 1 else (d,))])
+    copies = call.expand(spread, [size for r, d in pairs for size in ((r, d) if r != 1 else (d,))])
+    return call.reshape(copies, result)
+
+
+@converter("Concat")
+def _concat(call: Call) -> Value:
+    values = call.values()
+    return concat(call, values, call.axis(call.int("axis"), values[0].type.rank))
+
+
+def concat(call: Call, values: Sequence[Value], axis: int) -> Value:
+    """The values joined along an axis; one value is returned as it is.
+
+    Raises: EdgeccError E102 without values.
+    """
+    if not values:
+        raise EdgeccError("E102", "there is nothing to join")
+    return values[0] if len(values) == 1 else call.add(Concat(axis), *values)
+
+
+@converter("Split")
+def _split(call: Call) -> list[Value]:
+    x = call.input()
+    axis = call.axis(call.int("axis", 0), x.type.rank)
+    size, count = x.type.dims[axis], len(call.node.output)
+    sizes = call.ints("split")
+    if sizes is None and call.optional(1) is not None:
+        sizes = call.known_ints(1, "split")
+    if sizes is None:
+        if call.int("num_outputs", count) != count:
+            raise EdgeccError("E102", f"num_outputs is not {count}, the number of outputs")
+        sizes = even_parts(size, count)
+        if call.version < 18 and len(set(sizes)) > 1:
+            raise EdgeccError("E110", f"axis {axis} of {x.type} cannot be cut into {count} equal parts")
+    if len(sizes) != count or sum(sizes) != size or min(sizes) < 0:
+        raise EdgeccError("E110", f"axis {axis} of {x.type} cannot be cut into {count} parts of sizes {list(sizes)}")
+    return cut(call, x, axis, sizes)
+
+
+def even_parts(size: int, count: int) -> tuple[int, ...]:
+    """Sizes of `count` parts of `size` elements: all equal but the last, which may be smaller."""
+    part = -(-size // count)
+    return tuple(max(min(part, size - index * part), 0) for index in range(count))
+
+
+def cut(call: Call, x: Value, axis: int, sizes: Sequence[int]) -> list[Value]:
+    """Consecutive parts of `x` along an axis."""
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    return [call.slice(x, axis, min(start, max(x.type.dims[axis] - 1, 0)), size)
+            for start, size in zip(starts, sizes, strict=True)]
+
+
+@converter("Slice", until=9)
+def _slice_by_attributes(call: Call) -> Value:
+    starts, ends = call.ints("starts"), call.ints("ends")
+    if starts is None or ends is None:
+        raise EdgeccError("E102", "starts or ends are missing")
+    return _slice(call, starts, ends, call.ints("axes"), None)
+
+
+@converter("Slice", since=10)
+def _slice_by_operands(call: Call) -> Value:
+    axes = None if call.optional(3) is None else call.known_ints(3, "axes")
+    steps = None if call.optional(4) is None else call.known_ints(4, "steps")
+    return _slice(call, call.known_ints(1, "starts"), call.known_ints(2, "ends"), axes, steps)
+
+
+def _slice(call: Call, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None,
+           steps: Sequence[int] | None) -> Value:
+    x = call.input()
+    named = tuple(range(len(starts))) if axes is None else axes
+    strides = (1,) * len(starts) if steps is None else steps
+    if not len(starts) == len(ends) == len(named) == len(strides) or 0 in strides:
+        raise EdgeccError("E110", f"starts {list(starts)}, ends {list(ends)}, axes {list(named)} and steps {list(strides)} "
+                                  "must have equal lengths, and no step may be 0")
+    call.axes(named, x.type.rank)
+    begin, sizes, step = [0] * x.type.rank, list(x.type.dims), [1] * x.type.rank
+    for start, end, axis, stride in zip(starts, ends, named, strides, strict=True):
+        axis = axis % x.type.rank  # noqa: PLW2901
+        taken = range(*slice(start, end, stride).indices(x.type.dims[axis]))
+        begin[axis], sizes[axis], step[axis] = (taken.start if taken else 0), len(taken), stride
+        if sizes[axis] <= 1:
+            step[axis] = 1
+    if sizes == list(x.type.dims) and all(s == 1 for s in step):
+        return x
+    return call.add(Slice(tuple(begin), tuple(sizes), tuple(step)), x)
+
+
+@converter("DepthToSpace")
+def _depth_to_space(call: Call) -> Value:
+    x, block, mode = call.input(), call.int("blocksize"), call.string("mode", "DCR")
+    if x.type.rank != 4 or block < 1 or x.type.dims[1] % (block * block):
+        raise EdgeccError("E110", f"the input is {x.type}; wanted [N,C,H,W] with C a multiple of {block}*{block}")
+    n, c, h, w = x.type.dims
+    depth = c // (block * block)
+    if mode == "DCR":
+        split = call.reshape(x, (n, block, block, depth, h, w))
+        moved = call.transpose(split, (0, 3, 4, 1, 5, 2))
+    elif mode == "CRD":
+        split = call.reshape(x, (n, depth, block, block, h, w))
+        moved = call.transpose(split, (0, 1, 4, 2, 5, 3))
+    else:
+        raise EdgeccError("E102", f"mode is '{printable(mode)}', wanted DCR or CRD")
+    return call.reshape(moved, (n, depth, h * block, w * block))
+
+
+@converter("SpaceToDepth")
+def _space_to_depth(call: Call) -> Value:
+    x, block = call.input(), call.int("blocksize")
+    if x.type.rank != 4 or block < 1 or x.type.dims[2] % block or x.type.dims[3] % block:
+        raise EdgeccError("E110", f"the input is {x.type}; wanted [N,C,H,W] with H and W multiples of {block}")
+    mode = call.string("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise EdgeccError("E102", f"mode is '{printable(mode)}', wanted DCR or CRD")
+    n, c, h, w = x.type.dims
+    split = call.reshape(x, (n, c, h // block, block, w // block, block))
+    moved = call.transpose(split, (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4))
+    return call.reshape(moved, (n, c * block * block, h // block, w // block))

@@ -1,0 +1,67 @@
+"""Pad in all its forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.call import Call
+from edgecc.frontend.registry import converter
+from edgecc.ir.graph import Value
+from edgecc.ops.movement import PAD_MODES, Pad, Slice
+
+
+@converter("Pad", since=2, until=10)
+def _pad_by_attributes(call: Call) -> Value:
+    pads = call.ints("pads")
+    if pads is None:
+        raise EdgeccError("E102", "attribute pads is missing")
+    x = call.input()
+    fill = call.float("value", 0.0)
+    return pad(call, x, pads, None, None if fill == 0.0 else call.scalar(fill, x.type.dtype))
+
+
+@converter("Pad", since=11)
+def _pad_by_operands(call: Call) -> Value:
+    axes = None if call.optional(3) is None else call.known_ints(3, "axes")
+    value = call.optional(2)
+    if value is not None:
+        if value.type.elements != 1:
+            raise EdgeccError("E110", f"the value to pad with is {value.type}, wanted one element")
+        value = call.cast(call.reshape(value, ()), call.input().type.dtype)
+        if value.constant is not None and not np.any(value.constant):
+            value = None
+    return pad(call, call.input(), call.known_ints(1, "pads"), axes, value)
+
+
+def pad(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None, value: Value | None) -> Value:
+    """`x` padded by (begin..., end...) along `axes` (None: all) in the node's mode; negative entries remove elements."""
+    rank = x.type.rank
+    named = tuple(range(rank)) if axes is None else tuple(call.axis(axis, rank, "axes") for axis in axes)
+    mode = call.string("mode", "constant")
+    if mode not in PAD_MODES:
+        raise EdgeccError("E102", f"mode is '{printable(mode)}', wanted one of {', '.join(PAD_MODES)}")
+    if len(pads) != 2 * len(named) or len(set(named)) != len(named):
+        raise EdgeccError("E110", f"pads {list(pads)} do not fit {len(named)} different axes of {x.type}")
+    before, after = [0] * rank, [0] * rank
+    for position, axis in enumerate(named):
+        before[axis], after[axis] = pads[position], pads[len(named) + position]
+    if not any(before) and not any(after):
+        return x
+    if mode == "constant":
+        return call.add(Pad(tuple(before), tuple(after)), x, value)
+    if min(*before, *after) < 0:
+        x = _cropped(call, x, before, after)
+    grown = Pad(tuple(max(b, 0) for b in before), tuple(max(a, 0) for a in after), mode)
+    return call.add(grown, x) if any(grown.before) or any(grown.after) else x
+
+
+def _cropped(call: Call, x: Value, before: Sequence[int], after: Sequence[int]) -> Value:
+    """`x` without the elements that negative entries remove."""
+    starts = tuple(max(-b, 0) for b in before)
+    sizes = tuple(size - start - max(-a, 0) for size, start, a in zip(x.type.dims, starts, after, strict=True))
+    if min(sizes) < 0:
+        raise EdgeccError("E110", f"pads remove more elements than {x.type} has")
+    return call.add(Slice(starts, sizes, (1,) * x.type.rank), x)

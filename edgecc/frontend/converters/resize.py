@@ -1,0 +1,129 @@
+"""Resize and Upsample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.call import Call
+from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.graph import Value
+from edgecc.ir.types import Array
+from edgecc.ops.resize import Resize
+
+_MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic": "cubic"}
+
+
+def _mode(call: Call) -> str:
+    mode = call.string("mode", "nearest")
+    if mode not in _MODES:
+        raise EdgeccError("E102", f"mode is '{printable(mode)}', wanted nearest, linear or cubic")
+    return _MODES[mode]
+
+
+def _old_resize(call: Call, scales: Sequence[float]) -> Value:
+    """Opsets before 11: corners are aligned with a plain division, and nearest rounds towards the origin when
+    enlarging and away from it when shrinking, as onnxruntime does."""
+    x = call.input()
+    _check_scales(scales, x)
+    sizes = tuple(math.floor(size * scale) for size, scale in zip(x.type.dims, scales, strict=True))
+    mode = _mode(call)
+    shrinks = any(scale < 1 for scale in scales)
+    if mode == "nearest" and shrinks and any(scale > 1 for scale in scales):
+        raise Unsupported("nearest resizing that enlarges one axis and shrinks another", "convert the model to opset 11")
+    if sizes == x.type.dims:
+        return x
+    return call.add(Resize(mode, sizes, tuple(scales), "asymmetric", "ceil" if shrinks else "floor"), x)
+
+
+def _check_scales(scales: Sequence[float], x: Value) -> None:
+    if len(scales) != x.type.rank or any(not (math.isfinite(scale) and scale > 0) for scale in scales):
+        raise EdgeccError("E110", f"scales {list(scales)} do not fit {x.type}")
+
+
+@converter("Upsample", since=7, until=8)
+def _upsample_by_attribute(call: Call) -> Value:
+    scales = call.floats("scales")
+    if scales is None:
+        raise EdgeccError("E102", "attribute scales is missing")
+    return _old_resize(call, scales)
+
+
+@converter("Upsample", since=9, until=9)
+@converter("Resize", since=10, until=10)
+def _resize_by_scales(call: Call) -> Value:
+    return _old_resize(call, [float(scale) for scale in call.known(1, "scales").reshape(-1)])
+
+
+def _given(call: Call, index: int, what: str) -> Array | None:
+    """A constant operand; None where it is absent or empty."""
+    data = call.known_optional(index, what)
+    return data.reshape(-1) if data is not None and data.size else None
+
+
+@converter("Resize", since=11)
+def _resize(call: Call) -> Value:
+    x = call.input()
+    scales, sizes = _given(call, 2, "scales"), _given(call, 3, "sizes")
+    if (scales is None) == (sizes is None):
+        raise EdgeccError("E102", "exactly one of scales and sizes must be given")
+    if call.flag("antialias"):
+        raise Unsupported("antialias is 1", "export the model without antialiasing")
+    axes = tuple(call.axis(axis, x.type.rank) for axis in call.ints("axes") or range(x.type.rank))
+    given = scales if scales is not None else sizes
+    if given is None or len(given) != len(axes) or len(set(axes)) != len(axes):
+        raise EdgeccError("E110", f"scales or sizes do not fit the {len(axes)} axes to resize of {x.type}")
+    dims = x.type.dims
+    factors, wanted = [1.0] * x.type.rank, list(dims)
+    mode, coordinates = _mode(call), call.string("coordinate_transformation_mode", "half_pixel")
+    roi = _region(call, x.type.rank, axes) if coordinates == "tf_crop_and_resize" else ()
+    if scales is not None:
+        _check_scales([*map(float, scales), *[1.0] * (x.type.rank - len(axes))], x)
+        for axis, scale in zip(axes, scales, strict=True):
+            factors[axis] = float(scale)
+            length = dims[axis] * (roi[x.type.rank + axis] - roi[axis]) if roi else dims[axis]
+            wanted[axis] = math.floor(length * factors[axis])
+    elif sizes is not None:
+        _fit(call, [int(size) for size in sizes], axes, dims, factors, wanted)
+    call.importer.limits.check_dims(wanted, "the result of Resize")
+    if tuple(wanted) == dims and all(factor == 1.0 for factor in factors) and not roi:
+        return x
+    # Opset 11 calls a mode that later ones dropped: it aligns like half_pixel when reading the nearest element.
+    nearest_mode = call.string("nearest_mode", "round_prefer_floor")
+    if coordinates == "tf_half_pixel_for_nn":
+        raise Unsupported("coordinate_transformation_mode tf_half_pixel_for_nn", "convert the model to opset 13")
+    op = Resize(mode, tuple(wanted), tuple(factors), printable(coordinates), printable(nearest_mode),
+                call.float("cubic_coeff_a", -0.75), call.flag("exclude_outside"),
+                call.float("extrapolation_value", 0.0), roi)
+    return call.add(op, x)
+
+
+def _region(call: Call, rank: int, axes: Sequence[int]) -> tuple[float, ...]:
+    """The region of interest as (begin..., end...) over all axes."""
+    data = call.known(1, "roi").reshape(-1)
+    if len(data) != 2 * len(axes) or not np.isfinite(data).all():
+        raise EdgeccError("E110", f"roi has {len(data)} entries, wanted {2 * len(axes)} finite ones")
+    begin, end = [0.0] * rank, [1.0] * rank
+    for position, axis in enumerate(axes):
+        begin[axis], end[axis] = float(data[position]), float(data[len(axes) + position])
+    return (*begin, *end)
+
+
+def _fit(call: Call, sizes: Sequence[int], axes: Sequence[int], dims: Sequence[int], factors: list[float],
+         wanted: list[int]) -> None:
+    """Fills in factors and sizes of the result from given sizes and the policy on the aspect ratio."""
+    if any(size < 0 or (dims[axis] == 0 and size) for size, axis in zip(sizes, axes, strict=True)):
+        raise EdgeccError("E110", f"sizes {list(sizes)} do not fit {list(dims)}")
+    policy = call.string("keep_aspect_ratio_policy", "stretch")
+    ratios = [size / dims[axis] if dims[axis] else 1.0 for size, axis in zip(sizes, axes, strict=True)]
+    if policy not in ("stretch", "not_larger", "not_smaller"):
+        raise EdgeccError("E102", f"keep_aspect_ratio_policy is '{printable(policy)}'")
+    for axis, size, ratio in zip(axes, sizes, ratios, strict=True):
+        if policy == "stretch":
+            factors[axis], wanted[axis] = ratio or 1.0, size
+        else:
+            factors[axis] = (min(ratios) if policy == "not_larger" else max(ratios)) or 1.0
+            wanted[axis] = math.floor(factors[axis] * dims[axis] + 0.5)

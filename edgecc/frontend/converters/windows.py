@@ -1,0 +1,70 @@
+"""Strides, dilations and padding of convolutions and pools, as ONNX states them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.call import Call
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that slides over spatial axes; `pads` are (begin..., end...)."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Elements from the first to the last tap, both included, per axis."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+
+def per_axis(call: Call, name: str, rank: int, default: int, least: int) -> tuple[int, ...]:
+    """A list attribute with one entry of at least `least` per spatial axis; `default` for each without it.
+
+    Raises: EdgeccError E110 for a wrong length or too small an entry.
+    """
+    entries = call.ints(name)
+    if entries is None:
+        return (default,) * rank
+    if len(entries) != rank or min(entries, default=least) < least:
+        raise EdgeccError("E110", f"{name} is {list(entries)}, wanted {rank} numbers of at least {least}")
+    return entries
+
+
+def window(call: Call, spatial: Sequence[int], kernel: tuple[int, ...]) -> Window:
+    """The window that the node's attributes describe over an input with these spatial sizes."""
+    rank = len(spatial)
+    if len(kernel) != rank or min(kernel, default=1) < 1:
+        raise EdgeccError("E110", f"the kernel is {list(kernel)}; the input has {rank} spatial axes")
+    strides = per_axis(call, "strides", rank, 1, 1)
+    dilations = per_axis(call, "dilations", rank, 1, 1)
+    bare = Window(kernel, strides, dilations, (0,) * (2 * rank))
+    match auto_pad(call):
+        case "NOTSET":
+            return Window(kernel, strides, dilations, per_axis(call, "pads", 2 * rank, 0, 0))
+        case "VALID":
+            return bare
+        case side:
+            totals = [max((-(-size // stride) - 1) * stride + extent - size, 0)
+                      for size, stride, extent in zip(spatial, strides, bare.extents, strict=True)]
+            return Window(kernel, strides, dilations, distribute(totals, extra_at_end=side == "SAME_UPPER"))
+
+
+def auto_pad(call: Call) -> str:
+    """The attribute auto_pad, checked."""
+    mode = call.string("auto_pad", "NOTSET") or "NOTSET"
+    if mode not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise EdgeccError("E102", f"auto_pad is '{printable(mode)}'")
+    return mode
+
+
+def distribute(totals: Sequence[int], *, extra_at_end: bool) -> tuple[int, ...]:
+    """Splits each total into (begin..., end...), an odd element going to the named side."""
+    small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    return (*small, *large) if extra_at_end else (*large, *small)
