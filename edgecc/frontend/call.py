@@ -9,9 +9,8 @@ import numpy as np
 import onnx
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.items import Item, Missing
-from edgecc.frontend.items import Sequence as TensorSequence
-from edgecc.frontend.registry import Unsupported
+from edgecc.frontend.items import Item, Missing, TensorSequence
+from edgecc.frontend.registry import Undecided, Unsupported
 from edgecc.frontend.tensors import tensor_array
 from edgecc.ir.graph import Value
 from edgecc.ir.op import Op
@@ -78,9 +77,14 @@ class Call:
         """
         data = self.input(index).constant
         if data is None:
-            raise Unsupported(f"{what} (operand {index}) is not a constant",
-                              "export the model with fixed shapes, or make this operand a constant")
+            raise self.not_constant(index, Unsupported(
+                f"{what} (operand {index}) is not a constant",
+                "export the model with fixed shapes, or make this operand a constant"))
         return data
+
+    def not_constant(self, index: int, problem: Unsupported) -> Unsupported | Undecided:
+        """The exception for an operand that must be constant and is not: `problem`, unless nobody can know."""
+        return Undecided() if self.importer.emitter.depends_on_stand_in(self.input(index)) else problem
 
     def known_optional(self, index: int, what: str) -> Array | None:
         """`known` for an operand that may be absent."""
@@ -127,18 +131,20 @@ class Call:
         """Whether the node gives this attribute."""
         return name in self.attributes
 
-    def int(self, name: str, default: int | None = None) -> int:
+    def integer(self, name: str, default: int | None = None) -> int:
         """An integer attribute; required without a default."""
         attribute = self._attribute(name, _KINDS.INT)
-        if attribute is None and default is None:
+        if attribute is not None:
+            return int(attribute.i)
+        if default is None:
             raise self._missing(name)
-        return default if attribute is None and default is not None else int(attribute.i) if attribute is not None else 0
+        return default
 
     def flag(self, name: str, default: bool = False) -> bool:
         """An integer attribute that is 0 or 1."""
-        return self.int(name, int(default)) != 0
+        return self.integer(name, int(default)) != 0
 
-    def float(self, name: str, default: float | None = None) -> float:
+    def number(self, name: str, default: float | None = None) -> float:
         """A float attribute; required without a default."""
         attribute = self._attribute(name, _KINDS.FLOAT)
         if attribute is not None:
@@ -147,7 +153,7 @@ class Call:
             raise self._missing(name)
         return default
 
-    def string(self, name: str, default: str | None = None) -> str:
+    def text(self, name: str, default: str | None = None) -> str:
         """A text attribute; required without a default."""
         attribute = self._attribute(name, _KINDS.STRING)
         if attribute is not None:

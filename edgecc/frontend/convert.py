@@ -14,11 +14,10 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend import converters as _converters  # noqa: F401  (registers every converter)
 from edgecc.frontend.call import Call
 from edgecc.frontend.emit import Emitter
-from edgecc.frontend.items import Item, Missing, Refused, Unknown
-from edgecc.frontend.items import Sequence as TensorSequence
+from edgecc.frontend.items import Item, Missing, Refused, TensorSequence, Unknown
 from edgecc.frontend.limits import Limits
-from edgecc.frontend.registry import CONVERTERS, Unsupported, find
-from edgecc.frontend.structure import check_node, live_nodes, node_label, schema_of
+from edgecc.frontend.registry import CONVERTERS, Undecided, Unsupported, find
+from edgecc.frontend.structure import Schema, check_node, live_nodes, node_label, schema_of
 from edgecc.frontend.tensors import sparse_array, tensor_array
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.types import TensorType
@@ -97,8 +96,9 @@ class Importer:
         if self._depth > self.limits.nesting:
             raise EdgeccError("E101", f"graphs and functions are nested deeper than {self.limits.nesting}")
         try:
-            labels = {id(node): node_label(node, index) for index, node in enumerate(nodes)}
-            for node in live_nodes(nodes, outputs):
+            body = list(nodes)  # protobuf makes a new object at each access; these are the ones that are labelled
+            labels = {id(node): node_label(node, index) for index, node in enumerate(body)}
+            for node in live_nodes(body, outputs):
                 self._run_node(node, scope, loc or (labels[id(node)],))
         finally:
             self._depth -= 1
@@ -126,7 +126,7 @@ class Importer:
                 found.items[name] = self._weight(name, stored)
                 return found.items[name]
             found = found.parent
-        raise EdgeccError("E102", f"'{printable(name)}' is read by {reader}, but nothing defines it")
+        raise EdgeccError("E102", f"nothing defines '{printable(name)}'", where=reader)
 
     def _weight(self, name: str, stored: onnx.TensorProto | onnx.SparseTensorProto) -> Item:
         try:
@@ -152,6 +152,8 @@ class Importer:
         results: Sequence[Item | None] | None = None
         try:
             results = self._convert(node, scope, loc, where)
+        except Undecided:
+            pass
         except Unsupported as problem:
             prefix = "" if node.domain in ("", "ai.onnx") else f"{printable(node.domain)}."
             name = f"{prefix}{printable(node.op_type)}"
@@ -244,11 +246,11 @@ class Importer:
         if self._inferred is None:
             self._inferred = self._infer_types()
         found = self._inferred.get(name)
-        return Unknown() if found is None else Value(found, printable(name))
+        return Unknown() if found is None else self.emitter.stand_in(found, name)
 
     # -- functions ----------------------------------------------------------------------------
 
-    def _run_function(self, node: onnx.NodeProto, schema: onnx.defs.OpSchema, version: int,
+    def _run_function(self, node: onnx.NodeProto, schema: Schema, version: int,
                       attributes: Mapping[str, onnx.AttributeProto], inputs: Sequence[Item | None],
                       loc: tuple[str, ...]) -> list[Item | None]:
         """Converts the body that ONNX defines for an operator in place of the node."""
@@ -268,7 +270,7 @@ class Importer:
         return [results.get(name) for name in function.output][:len(node.output)]
 
 
-def _function_of(node: onnx.NodeProto, schema: onnx.defs.OpSchema, version: int,
+def _function_of(node: onnx.NodeProto, schema: Schema, version: int,
                  inputs: Sequence[Item | None]) -> onnx.FunctionProto | None:
     """The function body of an operator for operands of these types, or None."""
     function = onnx.FunctionProto()

@@ -61,9 +61,10 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
     try:
         return _import(loaded, shapes or {}, inputs or {}, limits)
     except EdgeccError as error:
-        if error.where:
+        if error.where == loaded.name:
             raise
-        raise EdgeccError(error.code, error.message, where=loaded.name, hint=error.hint, details=error.details) from error
+        where = f"{loaded.name}:{error.where}" if error.where else loaded.name
+        raise EdgeccError(error.code, error.message, where=where, hint=error.hint, details=error.details) from error
     except RecursionError as error:
         raise EdgeccError("E101", "something in the model is nested too deeply", where=loaded.name) from error
     except MemoryError as error:

@@ -8,7 +8,7 @@ from edgecc.ir.graph import Value
 
 
 @dataclass(frozen=True)
-class Sequence:
+class TensorSequence:
     """An ONNX sequence whose length is known: it exists only while importing."""
 
     items: tuple[Value, ...]
@@ -31,10 +31,10 @@ class Unknown:
 class Refused:
     """A result or a weight that edgecc cannot compile, which matters only if something reads it."""
 
-    loc: str
+    loc: tuple[str, ...]
     op: str
     reason: str
     hint: str = ""
 
 
-Item = Value | Sequence | Missing | Unknown | Refused
+Item = Value | TensorSequence | Missing | Unknown | Refused

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from edgecc.frontend.call import Call
     from edgecc.frontend.items import Item
 
-Convert = "Callable[[Call], Item | Sequence[Item | None]]"
+Converter: TypeAlias = "Callable[[Call], Item | Sequence[Item | None] | None]"
 
 
 class Unsupported(Exception):
@@ -28,11 +28,15 @@ class Unsupported(Exception):
         self.hint = hint
 
 
+class Undecided(Exception):
+    """A node cannot be converted because of another node that was not; nothing new to report."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A converter and the versions of the operator's domain it is right for, both inclusive."""
 
-    convert: Callable[[Call], Item | Sequence[Item | None]]
+    convert: Converter
     since: int
     until: int | None
 
@@ -42,16 +46,14 @@ CONVERTERS: Mapping[tuple[str, str], tuple[Entry, ...]] = MappingProxyType(_TABL
 """Entries by (domain, operator); filled while edgecc.frontend.converters is imported, constant afterwards."""
 
 
-def converter(*op_types: str, domain: str = "", since: int = 1, until: int | None = None,
-              ) -> Callable[[Callable[[Call], Item | Sequence[Item | None]]], Callable[[Call], Item | Sequence[Item | None]]]:
+def converter(*op_types: str, domain: str = "", since: int = 1, until: int | None = None) -> Callable[[Converter], Converter]:
     """Registers a function as the converter of the named operators from version `since` to `until` of their domain.
 
     The function returns the node's result, or a sequence with one entry per result (None for one that
     cannot be named); it raises `Unsupported`, or EdgeccError for a node that is wrong.
     """
 
-    def decorate(function: Callable[[Call], Item | Sequence[Item | None]],
-                 ) -> Callable[[Call], Item | Sequence[Item | None]]:
+    def decorate(function: Converter) -> Converter:
         for op_type in op_types:
             entries = _TABLE.get((domain, op_type), ())
             for entry in entries:
@@ -63,7 +65,7 @@ def converter(*op_types: str, domain: str = "", since: int = 1, until: int | Non
     return decorate
 
 
-def find(domain: str, op_type: str, version: int) -> Callable[[Call], Item | Sequence[Item | None]] | None:
+def find(domain: str, op_type: str, version: int) -> Converter | None:
     """The converter for an operator in a version of its domain, or None."""
     for entry in _TABLE.get((domain, op_type), ()):
         if entry.since <= version and (entry.until is None or version <= entry.until):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import networkx as nx
 import onnx
@@ -13,6 +14,9 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.limits import Limits, subgraphs
 from edgecc.frontend.load import LoadedModel, check_opset
+
+Schema = Any
+"""An onnx.defs.OpSchema; the type stubs of onnx do not know what it says about function bodies."""
 
 SMALL_WEIGHT_BYTES = 2**16
 
@@ -171,7 +175,7 @@ def _expanded(nodes: Iterable[onnx.NodeProto], sizes: Mapping[_FunctionKey, int]
 # -- rules for one node -----------------------------------------------------------------------
 
 
-def schema_of(domain: str, op_type: str, version: int) -> onnx.defs.OpSchema | None:
+def schema_of(domain: str, op_type: str, version: int) -> Schema | None:
     """The operator's schema in this version of its domain, or None where the onnx package has none."""
     try:
         return onnx.defs.get_schema(op_type, version, domain)

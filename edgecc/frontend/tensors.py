@@ -15,7 +15,7 @@ from edgecc.ir.types import Array, DType
 def type_name(code: int) -> str:
     """The ONNX name of an element type number, lower case: "float16"."""
     try:
-        return onnx.TensorProto.DataType.Name(code).lower()
+        return str(onnx.TensorProto.DataType.Name(code)).lower()
     except ValueError:
         return f"number {code}"
 

@@ -30,11 +30,11 @@ def _constant(call: Call) -> Item:
                 call.importer.limits.check_dims(attribute.sparse_tensor.dims, "the constant")
                 return call.constant(sparse_array(attribute.sparse_tensor, tuple(attribute.sparse_tensor.dims)))
             case "value_int":
-                return call.scalar(call.int("value_int"), DType.I64)
+                return call.scalar(call.integer("value_int"), DType.I64)
             case "value_ints":
                 return call.constant(np.array(call.ints("value_ints"), dtype=np.int64))
             case "value_float":
-                return call.scalar(call.float("value_float"), DType.F32)
+                return call.scalar(call.number("value_float"), DType.F32)
             case "value_floats":
                 return call.constant(np.array(call.floats("value_floats"), dtype=np.float32))
             case "value_string" | "value_strings":
@@ -59,8 +59,8 @@ def _constant_of_shape(call: Call) -> Value:
 @converter("Shape")
 def _shape(call: Call) -> Value:
     dims = call.input().type.dims
-    end = call.int("end") if call.has("end") else None
-    return call.constant(np.array(dims[call.int("start", 0):end], dtype=np.int64))
+    end = call.integer("end") if call.has("end") else None
+    return call.constant(np.array(dims[call.integer("start", 0):end], dtype=np.int64))
 
 
 @converter("Size")
@@ -91,9 +91,9 @@ def _eye_like(call: Call) -> Value:
     x = call.input()
     if x.type.rank != 2:
         raise EdgeccError("E110", f"the input is {x.type}, wanted rank 2")
-    dtype = element_type(call.int("dtype"), "the result") if call.has("dtype") else x.type.dtype
+    dtype = element_type(call.integer("dtype"), "the result") if call.has("dtype") else x.type.dtype
     rows, columns = x.type.dims
-    offset = max(min(call.int("k", 0), columns + 1), -rows - 1)
+    offset = max(min(call.integer("k", 0), columns + 1), -rows - 1)
     row = call.constant(np.arange(rows, dtype=np.int64)[:, None] + offset)
     column = call.constant(np.arange(columns, dtype=np.int64)[None, :])
     expr = convert(apply("eq", Arg(0, DType.I64), Arg(1, DType.I64)), dtype)

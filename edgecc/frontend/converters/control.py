@@ -7,7 +7,7 @@ import onnx
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.movement import concat, cut
-from edgecc.frontend.items import Item, Missing, Sequence, Unknown
+from edgecc.frontend.items import Item, Missing, TensorSequence, Unknown
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
 from edgecc.ir.types import DType
@@ -20,8 +20,9 @@ _UNROLLED_STEPS = 1024
 def _if(call: Call) -> list[Item | None]:
     condition = call.input().constant
     if condition is None:
-        raise Unsupported("the condition is computed at run time",
-                          "export the model for one fixed case, so that the condition is a constant")
+        raise call.not_constant(0, Unsupported(
+            "the condition is computed at run time",
+            "export the model for one fixed case, so that the condition is a constant"))
     chosen = call.graph("then_branch" if call.known_bool(0, "the condition") else "else_branch")
     return list(call.importer.run_body(chosen, call.scope))
 
@@ -55,7 +56,7 @@ def _loop(call: Call) -> list[Item | None]:
 @converter("Scan", since=9)
 def _scan(call: Call) -> list[Item | None]:
     """Written out: one copy of the body for each element along the scanned axes."""
-    body, count = call.graph("body"), call.int("num_scan_inputs")
+    body, count = call.graph("body"), call.integer("num_scan_inputs")
     states: list[Item | None] = list(call.inputs[:len(call.inputs) - count])
     scanned = [call.input(index) for index in range(len(states), len(call.inputs))]
     stacks = _checked_body(body, len(call.inputs), len(states))
@@ -128,7 +129,7 @@ def _stacked(call: Call, values: list[Value], axis: int, *, backwards: bool) -> 
 
 def _sequence(call: Call, index: int = 0) -> tuple[Value, ...]:
     item = call.inputs[index] if index < len(call.inputs) else None
-    if not isinstance(item, Sequence):
+    if not isinstance(item, TensorSequence):
         raise Unsupported("the length of a sequence is not known", "export the model without sequences")
     return item.items
 
@@ -141,13 +142,13 @@ def _position(call: Call, index: int, count: int, *, end_allowed: bool = False) 
 
 
 @converter("SequenceConstruct")
-def _sequence_construct(call: Call) -> Sequence:
-    return Sequence(call.values())
+def _sequence_construct(call: Call) -> TensorSequence:
+    return TensorSequence(call.values())
 
 
 @converter("SequenceEmpty")
-def _sequence_empty(call: Call) -> Sequence:
-    return Sequence(())
+def _sequence_empty(call: Call) -> TensorSequence:
+    return TensorSequence(())
 
 
 @converter("SequenceAt")
@@ -157,17 +158,17 @@ def _sequence_at(call: Call) -> Value:
 
 
 @converter("SequenceInsert")
-def _sequence_insert(call: Call) -> Sequence:
+def _sequence_insert(call: Call) -> TensorSequence:
     items = _sequence(call)
     at = len(items) if call.optional(2) is None else _position(call, 2, len(items), end_allowed=True)
-    return Sequence((*items[:at], call.input(1), *items[at:]))
+    return TensorSequence((*items[:at], call.input(1), *items[at:]))
 
 
 @converter("SequenceErase")
-def _sequence_erase(call: Call) -> Sequence:
+def _sequence_erase(call: Call) -> TensorSequence:
     items = _sequence(call)
     at = len(items) - 1 if call.optional(1) is None else _position(call, 1, len(items))
-    return Sequence((*items[:at], *items[at + 1:]))
+    return TensorSequence((*items[:at], *items[at + 1:]))
 
 
 @converter("SequenceLength")
@@ -176,15 +177,15 @@ def _sequence_length(call: Call) -> Value:
 
 
 @converter("SplitToSequence")
-def _split_to_sequence(call: Call) -> Sequence:
+def _split_to_sequence(call: Call) -> TensorSequence:
     x = call.input()
-    axis = call.axis(call.int("axis", 0), x.type.rank)
+    axis = call.axis(call.integer("axis", 0), x.type.rank)
     size = x.type.dims[axis]
     if call.optional(1) is None:
         parts = cut(call, x, axis, (1,) * size)
         if call.flag("keepdims", True):
-            return Sequence(tuple(parts))
-        return Sequence(tuple(call.reshape(p, [d for a, d in enumerate(p.type.dims) if a != axis]) for p in parts))
+            return TensorSequence(tuple(parts))
+        return TensorSequence(tuple(call.reshape(p, [d for a, d in enumerate(p.type.dims) if a != axis]) for p in parts))
     sizes = call.known_ints(1, "the sizes of the parts")
     if call.input(1).type.rank == 0:
         if sizes[0] < 1:
@@ -192,7 +193,7 @@ def _split_to_sequence(call: Call) -> Sequence:
         sizes = tuple(min(sizes[0], size - start) for start in range(0, size, sizes[0]))
     if sum(sizes) != size or min(sizes, default=0) < 0:
         raise EdgeccError("E110", f"axis {axis} of {x.type} cannot be cut into parts of sizes {list(sizes)}")
-    return Sequence(tuple(cut(call, x, axis, sizes)))
+    return TensorSequence(tuple(cut(call, x, axis, sizes)))
 
 
 @converter("ConcatFromSequence")
@@ -201,8 +202,8 @@ def _concat_from_sequence(call: Call) -> Value:
     if not items:
         raise EdgeccError("E110", "an empty sequence cannot be joined")
     if call.flag("new_axis"):
-        return _stacked(call, list(items), call.int("axis"), backwards=False)
-    return concat(call, items, call.axis(call.int("axis"), items[0].type.rank))
+        return _stacked(call, list(items), call.integer("axis"), backwards=False)
+    return concat(call, items, call.axis(call.integer("axis"), items[0].type.rank))
 
 
 @converter("Optional")

@@ -26,7 +26,7 @@ def convolve(call: Call) -> Value:
     """The node's operands 0 to 2 convolved as its attributes say."""
     x, w, b = call.input(0), call.input(1), call.optional(2)
     slide = window(call, x.type.dims[2:], _kernel(call, x, w))
-    return call.add(Conv(slide.strides, slide.pads, slide.dilations, call.int("group", 1)), x, w, b)
+    return call.add(Conv(slide.strides, slide.pads, slide.dilations, call.integer("group", 1)), x, w, b)
 
 
 @converter("Conv")
@@ -57,5 +57,5 @@ def _conv_transpose(call: Call) -> Value:
             output_padding[axis] += max(wanted[axis] - natural, 0)
             totals.append(max(natural - wanted[axis], 0))
         pads = distribute(totals, extra_at_end=mode == "SAME_UPPER")
-    op = ConvTranspose(strides, pads, dilations, call.int("group", 1), tuple(output_padding))
+    op = ConvTranspose(strides, pads, dilations, call.integer("group", 1), tuple(output_padding))
     return call.add(op, x, w, b)

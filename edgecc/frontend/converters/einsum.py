@@ -31,7 +31,7 @@ class _Term:
 @converter("Einsum")
 def _einsum(call: Call) -> Value:
     values = call.values()
-    operands, result = _parse(call.string("equation"), [v.type.rank for v in values])
+    operands, result = _parse(call.text("equation"), [v.type.rank for v in values])
     terms = [_without_repeats(call, value, labels) for value, labels in zip(values, operands, strict=True)]
     total = terms[0]
     for position, term in enumerate(terms[1:], 1):

@@ -53,7 +53,7 @@ def _elementwise(call: Call) -> Value:
 
 @converter("Cast")
 def _cast(call: Call) -> Value:
-    code = call.int("to")
+    code = call.integer("to")
     dtype = DType.from_code(code)
     if dtype is None:
         raise Unsupported(f"conversion to {type_name(code)}")

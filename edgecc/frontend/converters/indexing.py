@@ -23,7 +23,7 @@ def _check_range(indices: Value, size: int) -> None:
 @converter("Gather")
 def _gather(call: Call) -> Value:
     x, indices = call.input(0), call.input(1)
-    axis = call.axis(call.int("axis", 0), x.type.rank)
+    axis = call.axis(call.integer("axis", 0), x.type.rank)
     _check_range(indices, x.type.dims[axis])
     known = indices.constant
     if known is not None and known.ndim == 0 and x.constant is None:
@@ -35,18 +35,18 @@ def _gather(call: Call) -> Value:
 @converter("GatherElements")
 def _gather_elements(call: Call) -> Value:
     x, indices = call.input(0), call.input(1)
-    axis = call.axis(call.int("axis", 0), x.type.rank)
+    axis = call.axis(call.integer("axis", 0), x.type.rank)
     _check_range(indices, x.type.dims[axis])
     return call.add(GatherElements(axis), x, indices)
 
 
 @converter("GatherND")
 def _gather_nd(call: Call) -> Value:
-    return call.add(GatherND(call.int("batch_dims", 0)), call.input(0), call.input(1))
+    return call.add(GatherND(call.integer("batch_dims", 0)), call.input(0), call.input(1))
 
 
 def _reduction(call: Call) -> str:
-    reduction = call.string("reduction", "none")
+    reduction = call.text("reduction", "none")
     if reduction not in SCATTER_REDUCTIONS:
         raise EdgeccError("E102", f"reduction is '{printable(reduction)}', wanted one of {', '.join(SCATTER_REDUCTIONS)}")
     return reduction
@@ -55,7 +55,7 @@ def _reduction(call: Call) -> str:
 @converter("ScatterElements", "Scatter")
 def _scatter_elements(call: Call) -> Value:
     x, indices, updates = call.input(0), call.input(1), call.input(2)
-    axis = call.axis(call.int("axis", 0), x.type.rank)
+    axis = call.axis(call.integer("axis", 0), x.type.rank)
     _check_range(indices, x.type.dims[axis])
     return call.add(ScatterElements(axis, _reduction(call)), x, indices, updates)
 
@@ -76,7 +76,7 @@ def _one_hot(call: Call) -> Value:
     if depth < 1:
         raise EdgeccError("E110", f"depth is {depth}, wanted at least 1")
     rank = indices.type.rank + 1
-    axis = call.axis(call.int("axis", -1), rank)
+    axis = call.axis(call.integer("axis", -1), rank)
     dims = list(indices.type.dims)
     result = [*dims[:axis], depth, *dims[axis:]]
     call.importer.limits.check_dims(result, "the result of OneHot")
@@ -109,7 +109,7 @@ def _trilu(call: Call) -> Value:
 def _reverse_sequence(call: Call) -> Value:
     """Reads position len-1-t of each sequence for t < len, and t itself after it."""
     x, lengths = call.input(0), call.known_ints(1, "sequence_lens")
-    time, batch = call.int("time_axis", 0), call.int("batch_axis", 1)
+    time, batch = call.integer("time_axis", 0), call.integer("batch_axis", 1)
     if x.type.rank < 2 or sorted((time, batch)) != [0, 1]:
         raise EdgeccError("E110", f"time_axis {time} and batch_axis {batch} must be 0 and 1, on rank 2 at least")
     steps, members = x.type.dims[time], x.type.dims[batch]
@@ -128,7 +128,7 @@ def _compress(call: Call) -> Value:
     x = call.input()
     chosen = np.nonzero(call.known(1, "the condition").reshape(-1))[0].astype(np.int64)
     if call.has("axis"):
-        axis = call.axis(call.int("axis"), x.type.rank)
+        axis = call.axis(call.integer("axis"), x.type.rank)
     else:
         x, axis = call.reshape(x, (x.type.elements,)), 0
     if chosen.size and chosen[-1] >= x.type.dims[axis]:
@@ -140,6 +140,6 @@ def _compress(call: Call) -> Value:
 def _non_zero(call: Call) -> Value:
     x = call.input().constant
     if x is None:
-        raise Unsupported("the shape of the result depends on data")
+        raise call.not_constant(0, Unsupported("the shape of the result depends on data"))
     found = np.array(np.nonzero(x)) if x.ndim else np.zeros((0, int(bool(x))))
     return call.constant(found.astype(np.int64))

@@ -35,7 +35,7 @@ def _matmul(call: Call) -> Value:
 def gemm(call: Call) -> Value:
     """alpha * A' @ B' + beta * C with the node's attributes."""
     a, b, c = call.input(0), call.input(1), call.optional(2)
-    alpha, beta = call.float("alpha", 1.0), call.float("beta", 1.0)
+    alpha, beta = call.number("alpha", 1.0), call.number("beta", 1.0)
     if a.type.rank != 2 or b.type.rank != 2:
         raise EdgeccError("E110", f"the operands are {a.type} and {b.type}, wanted rank 2")
     product = MatMul(call.flag("transA"), call.flag("transB"))

@@ -31,14 +31,14 @@ def _fused_conv(call: Call) -> Value:
     y, residual = convolve(call), call.optional(3)
     if residual is not None:
         y = call.map(lambda a, b: apply("add", a, b), y, residual)
-    name = call.string("activation", "")
+    name = call.text("activation", "")
     return _activated(call, y, name, call.floats("activation_params") or ()) if name else y
 
 
 @converter("FusedGemm", domain=_DOMAIN)
 def _fused_gemm(call: Call) -> Value:
-    name = call.string("activation", "")
-    parameters = tuple(call.float(p) for p in ("activation_alpha", "activation_beta") if call.has(p))
+    name = call.text("activation", "")
+    parameters = tuple(call.number(p) for p in ("activation_alpha", "activation_beta") if call.has(p))
     y = gemm(call)
     return _activated(call, y, name, parameters) if name else y
 
@@ -60,7 +60,7 @@ def _turned(call: Call, x: Value, matrix: bool, batch: bool) -> Value:
 def _fused_matmul(call: Call) -> Value:
     a = _turned(call, call.input(0), call.flag("transA"), call.flag("transBatchA"))
     b = _turned(call, call.input(1), call.flag("transB"), call.flag("transBatchB"))
-    alpha = call.float("alpha", 1.0)
+    alpha = call.number("alpha", 1.0)
     return call.map(lambda x: scaled(x, alpha), matmul(call, a, b))
 
 
@@ -86,7 +86,7 @@ def _fast_gelu(call: Call) -> Value:
 @converter("QuickGelu", domain=_DOMAIN)
 def _quick_gelu(call: Call) -> Value:
     """x * sigmoid(alpha * x)."""
-    alpha = call.float("alpha", 1.702)
+    alpha = call.number("alpha", 1.702)
     return call.map(lambda x: apply("mul", x, apply("sigmoid", apply("mul", x, literal(alpha, x.dtype)))), call.input())
 
 

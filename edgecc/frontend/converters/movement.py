@@ -56,7 +56,7 @@ def resolved_shape(wanted: Sequence[int], dims: Sequence[int], *, keep_zero: boo
 @converter("Flatten")
 def _flatten(call: Call) -> Value:
     x = call.input()
-    axis, rank = call.int("axis", 1), x.type.rank
+    axis, rank = call.integer("axis", 1), x.type.rank
     axis = rank if axis == rank else call.axis(axis, rank)
     return call.reshape(x, (math.prod(x.type.dims[:axis]), math.prod(x.type.dims[axis:])))
 
@@ -123,7 +123,7 @@ def _tile(call: Call) -> Value:
 @converter("Concat")
 def _concat(call: Call) -> Value:
     values = call.values()
-    return concat(call, values, call.axis(call.int("axis"), values[0].type.rank))
+    return concat(call, values, call.axis(call.integer("axis"), values[0].type.rank))
 
 
 def concat(call: Call, values: Sequence[Value], axis: int) -> Value:
@@ -139,13 +139,13 @@ def concat(call: Call, values: Sequence[Value], axis: int) -> Value:
 @converter("Split")
 def _split(call: Call) -> list[Value]:
     x = call.input()
-    axis = call.axis(call.int("axis", 0), x.type.rank)
+    axis = call.axis(call.integer("axis", 0), x.type.rank)
     size, count = x.type.dims[axis], len(call.node.output)
     sizes = call.ints("split")
     if sizes is None and call.optional(1) is not None:
         sizes = call.known_ints(1, "split")
     if sizes is None:
-        if call.int("num_outputs", count) != count:
+        if call.integer("num_outputs", count) != count:
             raise EdgeccError("E102", f"num_outputs is not {count}, the number of outputs")
         sizes = even_parts(size, count)
         if call.version < 18 and len(set(sizes)) > 1:
@@ -206,7 +206,7 @@ def _slice(call: Call, starts: Sequence[int], ends: Sequence[int], axes: Sequenc
 
 @converter("DepthToSpace")
 def _depth_to_space(call: Call) -> Value:
-    x, block, mode = call.input(), call.int("blocksize"), call.string("mode", "DCR")
+    x, block, mode = call.input(), call.integer("blocksize"), call.text("mode", "DCR")
     if x.type.rank != 4 or block < 1 or x.type.dims[1] % (block * block):
         raise EdgeccError("E110", f"the input is {x.type}; wanted [N,C,H,W] with C a multiple of {block}*{block}")
     n, c, h, w = x.type.dims
@@ -224,10 +224,10 @@ def _depth_to_space(call: Call) -> Value:
 
 @converter("SpaceToDepth")
 def _space_to_depth(call: Call) -> Value:
-    x, block = call.input(), call.int("blocksize")
+    x, block = call.input(), call.integer("blocksize")
     if x.type.rank != 4 or block < 1 or x.type.dims[2] % block or x.type.dims[3] % block:
         raise EdgeccError("E110", f"the input is {x.type}; wanted [N,C,H,W] with H and W multiples of {block}")
-    mode = call.string("mode", "DCR")
+    mode = call.text("mode", "DCR")
     if mode not in ("DCR", "CRD"):
         raise EdgeccError("E102", f"mode is '{printable(mode)}', wanted DCR or CRD")
     n, c, h, w = x.type.dims

@@ -25,7 +25,7 @@ def _as_matrix(call: Call, x: Value, axis: int) -> Value:
 @converter("Softmax", "LogSoftmax", since=13)
 def _softmax(call: Call) -> Value:
     x = call.input()
-    return call.add(Softmax(call.axis(call.int("axis", -1), x.type.rank), call.node.op_type == "LogSoftmax"), x)
+    return call.add(Softmax(call.axis(call.integer("axis", -1), x.type.rank), call.node.op_type == "LogSoftmax"), x)
 
 
 @converter("Softmax", "LogSoftmax", until=12)
@@ -39,7 +39,7 @@ def _softmax_of_matrix(call: Call) -> Value:
 
 def _old_axis(call: Call, x: Value) -> int:
     """The default axis 1 of old opsets is also allowed for rank 1: the matrix then has one column."""
-    axis = call.int("axis", 1)
+    axis = call.integer("axis", 1)
     return axis if axis == x.type.rank else call.axis(axis, x.type.rank)
 
 
@@ -54,7 +54,7 @@ def _hard(call: Call, x: Value, axis: int) -> Value:
 @converter("Hardmax", since=13)
 def _hardmax(call: Call) -> Value:
     x = call.input()
-    return _hard(call, x, call.axis(call.int("axis", -1), x.type.rank))
+    return _hard(call, x, call.axis(call.integer("axis", -1), x.type.rank))
 
 
 @converter("Hardmax", until=12)
@@ -67,11 +67,11 @@ def _hardmax_of_matrix(call: Call) -> Value:
 def _batch_normalization(call: Call) -> list[Item | None]:
     if call.flag("training_mode"):
         raise Unsupported("training_mode is 1", "export the model for inference")
-    if call.int("spatial", 1) != 1:
+    if call.integer("spatial", 1) != 1:
         raise Unsupported("spatial is 0: statistics per element")
     x, *statistics = (call.input(index) for index in range(5))
     dtype = statistics[0].type.dtype
-    y = call.add(BatchNorm(call.float("epsilon", 1e-5)), call.cast(x, dtype), *(call.cast(s, dtype) for s in statistics))
+    y = call.add(BatchNorm(call.number("epsilon", 1e-5)), call.cast(x, dtype), *(call.cast(s, dtype) for s in statistics))
     training = Refused(call.loc, "BatchNormalization", "an output that only training has is used",
                        "export the model for inference")
     return [call.cast(y, x.type.dtype), *[training] * 4]
@@ -79,8 +79,8 @@ def _batch_normalization(call: Call) -> list[Item | None]:
 
 def layer_norm(call: Call, x: Value, scale: Value | None, bias: Value | None, *, rms: bool = False) -> list[Item | None]:
     """Normalization over the axes from the attribute axis on; results y, mean (not with rms), 1 / deviation."""
-    axes = tuple(range(call.axis(call.int("axis", -1), x.type.rank), x.type.rank))
-    epsilon = call.float("epsilon", 1e-5)
+    axes = tuple(range(call.axis(call.integer("axis", -1), x.type.rank), x.type.rank))
+    epsilon = call.number("epsilon", 1e-5)
     kind = x.type.dtype
     y = call.add(Normalize(axes, epsilon, rms), x, None if scale is None else call.cast(scale, kind),
                  None if bias is None else call.cast(bias, kind))
@@ -123,14 +123,14 @@ def _instance_normalization(call: Call) -> Value:
     x, scale, bias = call.input(0), call.input(1), call.input(2)
     if x.type.rank < 3:
         raise EdgeccError("E110", f"the input is {x.type}, wanted [N,C,...]")
-    op = Normalize(tuple(range(2, x.type.rank)), call.float("epsilon", 1e-5))
+    op = Normalize(tuple(range(2, x.type.rank)), call.number("epsilon", 1e-5))
     return call.add(op, x, _per_channel(call, x, scale), _per_channel(call, x, bias))
 
 
 @converter("GroupNormalization", since=18)
 def _group_normalization(call: Call) -> Value:
     """Opset 18 has a scale and a bias per group, later ones per channel."""
-    x, scale, bias, groups = call.input(0), call.input(1), call.input(2), call.int("num_groups")
+    x, scale, bias, groups = call.input(0), call.input(1), call.input(2), call.integer("num_groups")
     if x.type.rank < 3 or groups < 1 or x.type.dims[1] % groups:
         raise EdgeccError("E110", f"the input is {x.type}; its channels cannot be cut into {groups} groups")
     batch, channels, *spatial = x.type.dims
@@ -143,17 +143,17 @@ def _group_normalization(call: Call) -> Value:
             raise EdgeccError("E110", f"a parameter is {parameter.type}, wanted {groups * width} entries")
         return call.cast(call.reshape(parameter, (shape[0], width, *shape[2:])), x.type.dtype)
 
-    op = Normalize(tuple(range(2, grouped.type.rank)), call.float("epsilon", 1e-5))
+    op = Normalize(tuple(range(2, grouped.type.rank)), call.number("epsilon", 1e-5))
     return call.reshape(call.add(op, grouped, shaped(scale), shaped(bias)), x.type.dims)
 
 
 @converter("LpNormalization")
 def _lp_normalization(call: Call) -> Value:
     """x / norm along an axis; where the norm is 0, so is x."""
-    x, p = call.input(), call.int("p", 2)
+    x, p = call.input(), call.integer("p", 2)
     if p not in (1, 2):
         raise EdgeccError("E110", f"p is {p}, wanted 1 or 2")
-    norm = call.add(Reduce(f"l{p}", (call.axis(call.int("axis", -1), x.type.rank),)), x)
+    norm = call.add(Reduce(f"l{p}", (call.axis(call.integer("axis", -1), x.type.rank),)), x)
     zero, one = literal(0.0, x.type.dtype), literal(1.0, x.type.dtype)
     return call.map(lambda a, n: apply("div", a, apply("select", apply("eq", n, zero), one, n)), x, norm)
 
@@ -172,13 +172,13 @@ def _mean_variance_normalization(call: Call) -> Value:
 @converter("LRN")
 def _local_response_normalization(call: Call) -> Value:
     """x / (bias + alpha * mean of x^2 over `size` channels, absent ones counted as 0)^beta."""
-    x, size = call.input(), call.int("size")
+    x, size = call.input(), call.integer("size")
     if x.type.rank < 2 or size < 1:
         raise EdgeccError("E110", f"the input is {x.type} and size {size}; wanted [N,C,...] and at least 1")
     batch, channels, *spatial = x.type.dims
     square = call.map(lambda a: apply("mul", a, a), call.reshape(x, (batch, 1, channels, math.prod(spatial))))
     pads = ((size - 1) // 2, 0, size // 2, 0)
     mean = call.reshape(call.add(Pool("average", (size, 1), (1, 1), pads, (1, 1), True), square), x.type.dims)
-    alpha, beta, bias = (literal(call.float(name, default), x.type.dtype)
+    alpha, beta, bias = (literal(call.number(name, default), x.type.dtype)
                          for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
     return call.map(lambda a, m: apply("div", a, apply("pow", apply("add", bias, apply("mul", alpha, m)), beta)), x, mean)

@@ -19,7 +19,7 @@ def _pad_by_attributes(call: Call) -> Value:
     if pads is None:
         raise EdgeccError("E102", "attribute pads is missing")
     x = call.input()
-    fill = call.float("value", 0.0)
+    fill = call.number("value", 0.0)
     return pad(call, x, pads, None, None if fill == 0.0 else call.scalar(fill, x.type.dtype))
 
 
@@ -40,7 +40,7 @@ def pad(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None, v
     """`x` padded by (begin..., end...) along `axes` (None: all) in the node's mode; negative entries remove elements."""
     rank = x.type.rank
     named = tuple(range(rank)) if axes is None else tuple(call.axis(axis, rank, "axes") for axis in axes)
-    mode = call.string("mode", "constant")
+    mode = call.text("mode", "constant")
     if mode not in PAD_MODES:
         raise EdgeccError("E102", f"mode is '{printable(mode)}', wanted one of {', '.join(PAD_MODES)}")
     if len(pads) != 2 * len(named) or len(set(named)) != len(named):

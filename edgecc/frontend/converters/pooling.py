@@ -24,7 +24,7 @@ def _window(call: Call, x: Value) -> Window:
 
 def _ceil(call: Call) -> bool:
     """ceil_mode counts only where the node gives its padding itself."""
-    return call.flag("ceil_mode") and call.string("auto_pad", "NOTSET") in ("NOTSET", "")
+    return call.flag("ceil_mode") and call.text("auto_pad", "NOTSET") in ("NOTSET", "")
 
 
 @converter("MaxPool")
@@ -46,7 +46,7 @@ def _average_pool(call: Call) -> Value:
 @converter("LpPool")
 def _lp_pool(call: Call) -> Value:
     """(sum |x|^p)^(1/p): the average with padding counted, times the number of taps."""
-    x, p = call.input(), call.int("p", 2)
+    x, p = call.input(), call.integer("p", 2)
     slide = _window(call, x)
     pads, rank = list(slide.pads), len(slide.kernel)
     taps = 1
@@ -92,7 +92,7 @@ def _global_max_pool(call: Call) -> Value:
 
 @converter("GlobalLpPool")
 def _global_lp_pool(call: Call) -> Value:
-    x, p = call.input(), call.int("p", 2)
+    x, p = call.input(), call.integer("p", 2)
     if p in (1, 2):
         return call.add(Reduce(f"l{p}", _spatial(x)), x)
     total = call.add(Reduce("sum", _spatial(x)), call.map(lambda a: _power(a, p), x))

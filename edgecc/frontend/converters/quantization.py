@@ -19,8 +19,8 @@ def _spread(call: Call, parameter: Value, x: Value) -> Value:
     """A scale or zero point shaped to broadcast to `x`: one for all, one per entry of an axis, or one per block."""
     if parameter.type.elements == 1 and parameter.type.rank <= 1:
         return call.reshape(parameter, ())
-    axis = call.axis(call.int("axis", 1), x.type.rank)
-    size, block = x.type.dims[axis], call.int("block_size", 0)
+    axis = call.axis(call.integer("axis", 1), x.type.rank)
+    size, block = x.type.dims[axis], call.integer("block_size", 0)
     if block > 0:
         dims = parameter.type.dims
         if len(dims) != x.type.rank or dims[axis] != math.ceil(size / block):
@@ -39,7 +39,7 @@ def _spread(call: Call, parameter: Value, x: Value) -> Value:
 def _quantize(call: Call) -> Value:
     """saturate(round half to even(x / scale) + zero point)."""
     x, scale, zero = call.input(0), call.input(1), call.optional(2)
-    code = call.int("output_dtype", 0)
+    code = call.integer("output_dtype", 0)
     dtype = zero.type.dtype if zero is not None else element_type(code, "the result") if code else DType.U8
     if dtype not in _STORED:
         raise Unsupported(f"quantization to {dtype.value}", "use 8 or 16 bit integers")

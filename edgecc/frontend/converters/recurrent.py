@@ -19,16 +19,16 @@ def _recurrent(call: Call) -> tuple[Value, ...]:
     operands = [call.optional(index) for index in range(8 if kind == "lstm" else 6)]
     x, r = call.input(0), call.input(2)
     call.input(1)
-    direction = call.string("direction", "forward")
-    hidden = call.int("hidden_size", r.type.dims[-1] if r.type.rank else 0)
+    direction = call.text("direction", "forward")
+    hidden = call.integer("hidden_size", r.type.dims[-1] if r.type.rank else 0)
     names, alphas, betas = _activations(call, kind, 2 if direction == "bidirectional" else 1)
     lengths = operands[4]
     if lengths is not None and lengths.constant is not None and x.type.rank == 3:
-        steps = x.type.dims[1 if call.int("layout", 0) else 0]
+        steps = x.type.dims[1 if call.integer("layout", 0) else 0]
         if (lengths.constant == steps).all():
             operands[4] = None
-    op = Recurrent(kind, hidden, printable(direction), names, alphas, betas, call.float("clip", 0.0),
-                   call.flag("linear_before_reset"), call.flag("input_forget"), call.int("layout", 0))
+    op = Recurrent(kind, hidden, printable(direction), names, alphas, betas, call.number("clip", 0.0),
+                   call.flag("linear_before_reset"), call.flag("input_forget"), call.integer("layout", 0))
     return call.add_all(op, *operands)
 
 

@@ -67,15 +67,15 @@ def _log_sum_exp(call: Call) -> Value:
 def _arg(call: Call) -> Value:
     x = call.input()
     kind = "max" if call.node.op_type == "ArgMax" else "min"
-    return call.add(ArgReduce(kind, call.axis(call.int("axis", 0), x.type.rank), call.flag("keepdims", True),
+    return call.add(ArgReduce(kind, call.axis(call.integer("axis", 0), x.type.rank), call.flag("keepdims", True),
                               call.flag("select_last_index")), x)
 
 
 @converter("TopK")
 def _top_k(call: Call) -> tuple[Item | None, ...]:
     x = call.input()
-    k = call.int("k") if call.version < 10 else call.known_int(1, "k")
-    axis = call.axis(call.int("axis", -1), x.type.rank)
+    k = call.integer("k") if call.version < 10 else call.known_int(1, "k")
+    axis = call.axis(call.integer("axis", -1), x.type.rank)
     if not 0 <= k <= x.type.dims[axis]:
         raise EdgeccError("E110", f"k is {k}; axis {axis} of {x.type} has {x.type.dims[axis]} elements")
     return call.add_all(TopK(k, axis, call.flag("largest", True)), x)

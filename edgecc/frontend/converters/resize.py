@@ -18,7 +18,7 @@ _MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic
 
 
 def _mode(call: Call) -> str:
-    mode = call.string("mode", "nearest")
+    mode = call.text("mode", "nearest")
     if mode not in _MODES:
         raise EdgeccError("E102", f"mode is '{printable(mode)}', wanted nearest, linear or cubic")
     return _MODES[mode]
@@ -78,7 +78,7 @@ def _resize(call: Call) -> Value:
         raise EdgeccError("E110", f"scales or sizes do not fit the {len(axes)} axes to resize of {x.type}")
     dims = x.type.dims
     factors, wanted = [1.0] * x.type.rank, list(dims)
-    mode, coordinates = _mode(call), call.string("coordinate_transformation_mode", "half_pixel")
+    mode, coordinates = _mode(call), call.text("coordinate_transformation_mode", "half_pixel")
     roi = _region(call, x.type.rank, axes) if coordinates == "tf_crop_and_resize" else ()
     if scales is not None:
         _check_scales([*map(float, scales), *[1.0] * (x.type.rank - len(axes))], x)
@@ -92,12 +92,12 @@ def _resize(call: Call) -> Value:
     if tuple(wanted) == dims and all(factor == 1.0 for factor in factors) and not roi:
         return x
     # Opset 11 calls a mode that later ones dropped: it aligns like half_pixel when reading the nearest element.
-    nearest_mode = call.string("nearest_mode", "round_prefer_floor")
+    nearest_mode = call.text("nearest_mode", "round_prefer_floor")
     if coordinates == "tf_half_pixel_for_nn":
         raise Unsupported("coordinate_transformation_mode tf_half_pixel_for_nn", "convert the model to opset 13")
     op = Resize(mode, tuple(wanted), tuple(factors), printable(coordinates), printable(nearest_mode),
-                call.float("cubic_coeff_a", -0.75), call.flag("exclude_outside"),
-                call.float("extrapolation_value", 0.0), roi)
+                call.number("cubic_coeff_a", -0.75), call.flag("exclude_outside"),
+                call.number("extrapolation_value", 0.0), roi)
     return call.add(op, x)
 
 
@@ -117,7 +117,7 @@ def _fit(call: Call, sizes: Sequence[int], axes: Sequence[int], dims: Sequence[i
     """Fills in factors and sizes of the result from given sizes and the policy on the aspect ratio."""
     if any(size < 0 or (dims[axis] == 0 and size) for size, axis in zip(sizes, axes, strict=True)):
         raise EdgeccError("E110", f"sizes {list(sizes)} do not fit {list(dims)}")
-    policy = call.string("keep_aspect_ratio_policy", "stretch")
+    policy = call.text("keep_aspect_ratio_policy", "stretch")
     ratios = [size / dims[axis] if dims[axis] else 1.0 for size, axis in zip(sizes, axes, strict=True)]
     if policy not in ("stretch", "not_larger", "not_smaller"):
         raise EdgeccError("E102", f"keep_aspect_ratio_policy is '{printable(policy)}'")

@@ -58,7 +58,7 @@ def window(call: Call, spatial: Sequence[int], kernel: tuple[int, ...]) -> Windo
 
 def auto_pad(call: Call) -> str:
     """The attribute auto_pad, checked."""
-    mode = call.string("auto_pad", "NOTSET") or "NOTSET"
+    mode = call.text("auto_pad", "NOTSET") or "NOTSET"
     if mode not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise EdgeccError("E102", f"auto_pad is '{printable(mode)}'")
     return mode
