@@ -172,7 +172,7 @@ def print_function(function: Function, prelude: Prelude, symbol: str, *, threads
     outlined: list[str] = []
     for stmt in function.body:
         if isinstance(stmt, For) and stmt.kind == "parallel" and threads > 1:
-            outlined.append(_outline(stmt, function, printer, scope, f"{symbol}_part{len(outlined) or ''}"))
+            outlined.append(_outline(stmt, function, printer, scope, f"{symbol}_part{len(outlined) or ''}", threads))
         else:
             printer.body((stmt,), scope, 1)
     unused = [f"{INDENT}(void){p.binding.c_name};" for p in parameters if not p.binding.used]
@@ -195,7 +195,7 @@ def _comment(function: Function, locs: Sequence[str]) -> str:
     return "/* " + "\n   ".join(lines) + " */\n" if lines else ""
 
 
-def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, symbol: str) -> str:
+def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, symbol: str, threads: int) -> str:
     """Moves the body of a parallel loop into a function over [begin, end) and prints the call of it.
 
     Buffers and locals that the body reads travel in a struct.
@@ -234,7 +234,7 @@ def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, s
     struct = "".join(f"{INDENT}{member}\n" for member in members) or f"{INDENT}char none;\n"
     values = ", ".join(scope.use(name).c_name for name, _ in captured) or "0"
     caller._emit(1, f"struct {symbol} {symbol}_context = {{{values}}};")
-    caller._emit(1, f"edgecc_parallel_for({symbol}, &{symbol}_context, {count});")
+    caller._emit(1, f"edgecc_parallel_for({symbol}, &{symbol}_context, {count}, {threads});")
     shared = f"{INDENT}const struct {symbol} *shared = context;\n" if members else f"{INDENT}(void)context;\n"
     return (f"struct {symbol} {{\n{struct}}};\n\n"
             f"static void {symbol}(void *context, ptrdiff_t begin, ptrdiff_t end) {{\n{shared}{_render(own.lines)}}}\n")

@@ -1,0 +1,134 @@
+"""The C back end: a module of loop programs becomes C11 sources that need nothing but a C compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecc.artifact.folder import Artifact, make_artifact, weights_blob
+from edgecc.backends.base import WEIGHTS_TEXT_LIMIT, EmitOptions
+from edgecc.backends.c.build import cmake_text
+from edgecc.backends.c.isa import Isa, isa_of
+from edgecc.backends.c.model import banner, header, source, symbols_of
+from edgecc.backends.c.names import is_identifier
+from edgecc.backends.c.selftest import selftest
+from edgecc.backends.c.statement import PrintedFunction, includes, new_prelude, print_function
+from edgecc.backends.c.weights import weights_assembly, weights_text
+from edgecc.errors import EdgeccError
+from edgecc.loop.module import Module
+from edgecc.targets.schema import Target
+
+DEFAULT_OPTIONS = EmitOptions()
+
+KERNEL_FILE_BYTES = 48 * 1024
+"""A file of kernels is closed when it reaches this size, so that compilers can work on several at once."""
+
+_RUNTIME = {name: (Path(__file__).parent / name).read_bytes() for name in ("runtime.c", "runtime.h")}
+
+
+@dataclass(frozen=True)
+class CBackend:
+    """Prints C11 for any target: NEON, AVX2 or AVX-512 where the target has them, else portable C."""
+
+    name: str = "c"
+
+    def supports(self, target: Target) -> str | None:
+        """None: portable C runs everywhere."""
+        return None
+
+    def emit(self, module: Module, target: Target, options: EmitOptions = DEFAULT_OPTIONS) -> Artifact:
+        """The artifact of a module: NAME.h, NAME.c, kernels, weights, CMakeLists.txt, selftest.c.
+
+        Raises: EdgeccError E900 where the module breaks a rule of the Loop IR.
+        """
+        if not is_identifier(module.name):
+            raise EdgeccError("E900", f"C back end: {module.name!r} is no C identifier")
+        weights_from_file = options.weights == "file"
+        symbols = symbols_of(module)
+        files = {
+            f"{module.name}.h": header(module, target, symbols, weights_from_file=weights_from_file),
+            f"{module.name}.c": source(module, target, symbols, weights_from_file=weights_from_file),
+            "selftest.c": selftest(module, target, symbols, options.self_test, weights_from_file=weights_from_file),
+        }
+        printed, kernel_files = _kernels(module, target, symbols.functions)
+        files["kernels.h"] = _kernels_header(module, target, printed)
+        files |= kernel_files
+        sources = [f"{module.name}.c", *kernel_files]
+        blob = weights_blob(module)
+        weights_file = ""
+        if weights_from_file:
+            weights_file = "weights.bin"
+        elif len(blob) > WEIGHTS_TEXT_LIMIT:
+            weights_file = "weights.bin"
+            files["weights.S"] = weights_assembly(module.name, module.arena_align)
+            sources.append("weights.S")
+        elif blob:
+            files["weights.c"] = weights_text(module.name, blob, module.arena_align)
+            sources.append("weights.c")
+        has_threads = any(p.uses_threads for p in printed)
+        if has_threads:
+            sources.append("runtime.c")
+        files["CMakeLists.txt"] = cmake_text(module.name, sources, target, has_assembly="weights.S" in files,
+                                             has_threads=has_threads)
+        content = {name: text.encode("ascii") for name, text in files.items()}
+        if weights_file:
+            content[weights_file] = blob
+        if has_threads:
+            content |= _RUNTIME
+        return make_artifact(module, target, content, sources, weights_file=weights_file,
+                             weights_linked=not weights_from_file)
+
+
+def target_isa(target: Target) -> Isa:
+    """The instruction table of a target."""
+    return isa_of(target.architecture, target.isa.features, target.vector.bits)
+
+
+class _KernelFile:
+    """Kernels that share a file, and the helpers they use."""
+
+    def __init__(self, isa: Isa) -> None:
+        self.isa = isa
+        self.prelude = new_prelude(isa)
+        self.printed: list[PrintedFunction] = []
+
+    @property
+    def size(self) -> int:
+        return sum(len(p.definition) for p in self.printed)
+
+    def text(self, module: Module, target: Target) -> str:
+        """The file."""
+        has_threads = any(p.uses_threads for p in self.printed)
+        own = '#include "kernels.h"\n' + ('#include "runtime.h"\n' if has_threads else "")
+        parts = [banner(module, target, "Kernels"), own + includes(self.isa), self.prelude.text,
+                 "\n".join(p.definition for p in self.printed)]
+        return "\n".join(part for part in parts if part)
+
+
+def _kernels(module: Module, target: Target, symbols: Mapping[str, str]) -> tuple[list[PrintedFunction], dict[str, str]]:
+    """Every kernel printed, and the files they stand in."""
+    isa = target_isa(target)
+    locs: dict[str, list[str]] = {}
+    for call in module.calls:
+        locs.setdefault(call.function, []).extend(call.loc)
+    closed: list[_KernelFile] = []
+    current = _KernelFile(isa)
+    for function in module.functions:
+        current.printed.append(print_function(function, current.prelude, symbols[function.name], threads=module.threads,
+                                              locs=locs.get(function.name, ())))
+        if current.size >= KERNEL_FILE_BYTES:
+            closed.append(current)
+            current = _KernelFile(isa)
+    if current.printed:
+        closed.append(current)
+    names = ["kernels.c"] if len(closed) == 1 else [f"kernels_{number}.c" for number in range(1, len(closed) + 1)]
+    files = {name: file.text(module, target) for name, file in zip(names, closed, strict=True)}
+    return [p for file in closed for p in file.printed], files
+
+
+def _kernels_header(module: Module, target: Target, printed: list[PrintedFunction]) -> str:
+    guard = f"EDGECC_{module.name.upper()}_KERNELS_H"
+    prototypes = "".join(f"{p.prototype};\n" for p in printed)
+    return (f"{banner(module, target, 'Kernels')}\n#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n"
+            f"{prototypes}\n#endif\n")

@@ -1,0 +1,187 @@
+"""selftest.c: runs the network on inputs that every language can make, and checks what comes out.
+
+The inputs come from the linear congruential generator s -> 1664525 s + 1013904223 mod 2^32 (W. H. Press
+et al., Numerical Recipes, "quick and dirty" generators), which starts at 1 and steps once for each
+element, through all inputs in order. An element is (s >> 8) 2^-23 - 1 for floats, a number in [-1, 1),
+and s >> 31 for integers and bool, so that numbers used as indices stay small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgecc.backends.base import SelfTest
+from edgecc.backends.c.expression import constant_text
+from edgecc.backends.c.model import Symbols, banner
+from edgecc.backends.c.names import string_literal
+from edgecc.backends.c.table import STORAGE
+from edgecc.errors import EdgeccError
+from edgecc.ir.types import Array, DType
+from edgecc.loop.module import Module
+from edgecc.targets.schema import Target
+
+SAMPLES = 64
+"""Elements of each output that are compared, evenly spaced."""
+
+_MULTIPLIER, _INCREMENT, _SEED = 1664525, 1013904223, 1
+
+
+def inputs(module: Module) -> dict[str, Array]:
+    """The input arrays that the self-test of a module uses, by name."""
+    state = _SEED
+    arrays: dict[str, Array] = {}
+    for port in module.inputs:
+        states = np.empty(port.type.elements, np.uint64)
+        for position in range(port.type.elements):
+            state = (_MULTIPLIER * state + _INCREMENT) & 0xFFFFFFFF
+            states[position] = state
+        if port.type.dtype.is_float:
+            values: Array = (states >> np.uint64(8)).astype(np.float64) * 2.0**-23 - 1.0
+        else:
+            values = states >> np.uint64(31)
+        arrays[port.name] = values.astype(port.type.dtype.numpy).reshape(port.type.dims)
+    return arrays
+
+
+def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | None, *, weights_from_file: bool) -> str:
+    """The text of selftest.c."""
+    name = module.name
+    expected = {} if test is None else test.expected
+    fills, arrays = [], []
+    for c_name, port in zip(symbols.inputs, module.inputs, strict=True):
+        ctype, dtype, elements = STORAGE[port.type.dtype], port.type.dtype, port.type.elements
+        arrays.append(f"static {ctype} in_{c_name}[{max(1, elements)}];\n")
+        value = {DType.F32: "real()", DType.F64: "real()", DType.F16: "half_bits(real())",
+                 DType.BF16: "bfloat_bits(real())"}.get(dtype, f"({ctype})(next() >> 31)")
+        fills.append(f"  for (size_t i = 0; i < {elements}; ++i) in_{c_name}[i] = {value};\n")
+    checks = []
+    for c_name, port in zip(symbols.outputs, module.outputs, strict=True):
+        size = port.type.size_bytes
+        for copy in ("first", "second"):
+            arrays.append(f"static {STORAGE[port.type.dtype]} {copy}_{c_name}[{max(1, port.type.elements)}];\n")
+        literal = string_literal(port.name)
+        checks.append(f"  failures += same({literal}, first_{c_name}, second_{c_name}, {size});\n")
+        if port.name in expected:
+            table, check = _samples(c_name, literal, port.type.dtype, expected, port.name, test or SelfTest({}))
+            arrays.append(table)
+            checks.append(check)
+    helpers = [_real(module), _HALF_BITS if _uses(module, DType.F16) else "",
+               _BFLOAT_BITS if _uses(module, DType.BF16) else "",
+               _CLOSE if expected else ""]
+    arguments = [", ".join(f"{prefix}_{n}" for n in names) or "0"
+                 for prefix, names in (("in", symbols.inputs), ("first", symbols.outputs), ("second", symbols.outputs))]
+    load = _LOAD_WEIGHTS.replace("UPPER", name.upper()).replace("LOWER", name) if weights_from_file else ""
+    load_call = "  if (load_weights() != 0) return 2;\n" if weights_from_file else ""
+    return f"""{banner(module, target, "Self-test")}
+/* Runs the network twice on generated inputs, with an arena full of zeros and one full of ones, and checks
+ * that the results agree byte by byte{" and with reference results" if expected else ""}. Inputs: s = 1664525 s + 1013904223 mod 2^32,
+ * starting at 1, one step an element; floats are (s >> 8) 2^-23 - 1, everything else is s >> 31. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "{name}.h"
+
+static _Alignas({module.arena_align}) unsigned char arena[{name.upper()}_ARENA_BYTES];
+{"".join(arrays)}
+static uint32_t state = 1;
+
+static uint32_t next(void) {{
+  state = 1664525u * state + 1013904223u;
+  return state;
+}}
+{"".join(helpers)}
+static int same(const char *name, const void *a, const void *b, size_t bytes) {{
+  uint32_t hash = 2166136261u; /* FNV-1a */
+  for (size_t i = 0; i < bytes; ++i) hash = (hash ^ ((const unsigned char *)a)[i]) * 16777619u;
+  const int differs = memcmp(a, b, bytes) != 0;
+  printf("%s: %zu bytes, FNV-1a %08x%s\\n", name, bytes, (unsigned)hash, differs ? ", runs DISAGREE" : "");
+  return differs;
+}}
+{load}
+int main(void) {{
+  int failures = 0;
+{load_call}{"".join(fills) or "  (void)next;" + chr(10)}
+  const {name}_inputs in = {{{arguments[0]}}};
+  const {name}_outputs first = {{{arguments[1]}}}, second = {{{arguments[2]}}};
+  memset(arena, 0, sizeof arena);
+  if ({name}_run(&in, &first, arena) != 0) return 3;
+  memset(arena, 0xFF, sizeof arena);
+  if ({name}_run(&in, &second, arena) != 0) return 3;
+{"".join(checks)}  printf("%s\\n", failures ? "FAILED" : "ok");
+  return failures != 0;
+}}
+"""
+
+
+def _uses(module: Module, dtype: DType) -> bool:
+    return any(p.type.dtype is dtype and p.type.elements for p in module.inputs)
+
+
+def _real(module: Module) -> str:
+    if not any(p.type.dtype.is_float for p in module.inputs):
+        return ""
+    return "\nstatic float real(void) {\n  return (float)(next() >> 8) * 0x1p-23f - 1.0f;\n}\n"
+
+
+def _samples(c_name: str, literal: str, dtype: DType, expected: Mapping[str, Array], name: str,
+             test: SelfTest) -> tuple[str, str]:
+    """A table of reference values, and the statement that compares with it."""
+    flat = np.ascontiguousarray(expected[name]).reshape(-1)
+    if dtype in (DType.F16, DType.BF16):
+        raise EdgeccError("E900", f"self-test: references of type {dtype.value} are not supported")
+    if flat.size == 0:
+        return "", ""
+    count = min(SAMPLES, flat.size)
+    positions = [i * (flat.size - 1) // max(1, count - 1) for i in range(count)]
+    values = ", ".join(constant_text(float(flat[p]), DType.F64) for p in positions)
+    table = (f"static const size_t positions_{c_name}[{count}] = {{{', '.join(map(str, positions))}}};\n"
+             f"static const double expected_{c_name}[{count}] = {{{values}}};\n")
+    check = (f"  for (size_t i = 0; i < {count}; ++i)\n"
+             f"    failures += far({literal}, positions_{c_name}[i], (double)first_{c_name}[positions_{c_name}[i]], "
+             f"expected_{c_name}[i], {constant_text(test.absolute, DType.F64)}, {constant_text(test.relative, DType.F64)});\n")
+    return table, check
+
+
+_CLOSE = """
+static int far(const char *name, size_t position, double got, double want, double absolute, double relative) {
+  if (got == want || (got != got && want != want) || fabs(got - want) <= absolute + relative * fabs(want)) return 0;
+  printf("%s: element %zu is %g instead of %g\\n", name, position, got, want);
+  return 1;
+}
+"""
+
+# The generated floats have 24 bits and are never subnormal halves, so rounding is all there is to do.
+_HALF_BITS = """
+static uint16_t half_bits(float value) {
+  if (value == 0) return 0;
+  int exponent;
+  const float fraction = frexpf(fabsf(value), &exponent); /* in [0.5, 1) */
+  const int low = exponent < -13 ? -13 : exponent;          /* subnormal halves have the exponent of 2^-14 */
+  const float units = rintf(ldexpf(fraction, 11 + exponent - low));
+  const unsigned bits = (unsigned)units + (unsigned)(low + 13) * 1024u;
+  return (uint16_t)(bits | (value < 0 ? 0x8000u : 0u));
+}
+"""
+
+_BFLOAT_BITS = """
+static uint16_t bfloat_bits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+"""
+
+_LOAD_WEIGHTS = """
+static _Alignas(UPPER_ARENA_ALIGN) unsigned char weights[UPPER_WEIGHTS_BYTES + 1];
+
+static int load_weights(void) {
+  FILE *file = fopen("weights.bin", "rb");
+  if (file == NULL) return 1;
+  const size_t bytes = fread(weights, 1, UPPER_WEIGHTS_BYTES + 1, file);
+  fclose(file);
+  return LOWER_init(weights, bytes);
+}
+"""

@@ -1,0 +1,218 @@
+"""Whole artifacts of the C back end: they build without warnings, run everywhere, and compute the right thing."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecc.artifact.load import load
+from edgecc.backends.base import EmitOptions, SelfTest
+from edgecc.backends.c import selftest
+from edgecc.backends.c.backend import CBackend
+from edgecc.targets.schema import load_target
+from tests.support.ccompile import SANITIZERS, WARNINGS, build, command_of, machine_of, require, run_program
+
+TARGETS = ("generic-c", "x86-64-v3", "x86-64-v4", "cortex-a76")
+LANES = {"generic-c": 1, "x86-64-v3": 8, "x86-64-v4": 16, "cortex-a76": 4}
+
+
+def sources_of(artifact, *more: str) -> dict[str, bytes]:
+    wanted = [*artifact.manifest.sources, *more]
+    return {n: t for n, t in artifact.files.items() if n.endswith(".h") or n in wanted or n == "weights.bin"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_runs_like_numpy(make_network, network_expected, target, threads):
+    require(load_target(target))
+    module = make_network(threads=threads, lanes=LANES[target])
+    artifact = CBackend().emit(module, load_target(target))
+    assert ("runtime.c" in artifact.files) == (threads > 1)
+    x = np.random.default_rng(1).standard_normal((6, 10)).astype(np.float32)
+    with load(artifact) as model:
+        for _ in range(20):
+            result = model.run({"x": x, "k": np.int64(3)})
+    y, flag = network_expected(x)
+    np.testing.assert_allclose(result["y"], y, rtol=1e-6)
+    np.testing.assert_array_equal(result["flag"], flag)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "zig"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_self_test_builds_without_warnings_and_passes(make_network, network_expected, target, compiler):
+    machine = load_target(target)
+    require(machine, compiler)
+    module = make_network(lanes=LANES[target], threads=2 if compiler == "clang" else 1,
+                          weight_rows=2000 if compiler == "zig" else 6)
+    inputs = selftest.inputs(module)
+    y, flag = network_expected(inputs["x"])
+    artifact = CBackend().emit(module, machine, EmitOptions(self_test=SelfTest({"y": y, "flag": flag})))
+    program = build(sources_of(artifact, "selftest.c"), machine, compiler=compiler,
+                    flags=("-O2", "-pthread") if compiler == "clang" else ("-O2",))
+    assert run_program(program, machine).decode().endswith("ok\n")
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_sanitizers_find_nothing(make_network, threads):
+    machine = load_target("generic-c")
+    artifact = CBackend().emit(make_network(threads=threads), machine)
+    program = build(sources_of(artifact, "selftest.c"), machine, flags=("-O1", "-g", "-pthread", *SANITIZERS))
+    assert run_program(program, machine).decode().endswith("ok\n")
+
+
+def test_threads_have_no_races(make_network):
+    machine = load_target("generic-c")
+    artifact = CBackend().emit(make_network(threads=4), machine)
+    files = sources_of(artifact)
+    files["main.c"] = b"""
+#include <pthread.h>
+#include <string.h>
+#include "tiny.h"
+static float x[60], y[2][60];
+static uint8_t flag[2][60];
+static int64_t k;
+static _Alignas(64) unsigned char arena[2][(TINY_ARENA_BYTES + 63) & ~63];
+static void *loop(void *argument) {
+  const int n = *(int *)argument;
+  const tiny_inputs in = {x, &k};
+  const tiny_outputs out = {y[n], flag[n]};
+  for (int i = 0; i < 300; ++i)
+    if (tiny_run(&in, &out, arena[n]) != 0) return argument;
+  return NULL;
+}
+int main(void) {
+  for (int i = 0; i < 60; ++i) x[i] = (float)i;
+  int zero = 0, one = 1;
+  pthread_t other;
+  pthread_create(&other, NULL, loop, &one);
+  void *failed = loop(&zero), *other_failed = NULL;
+  pthread_join(other, &other_failed);
+  return failed != NULL || other_failed != NULL || memcmp(y[0], y[1], sizeof y[0]) != 0 || y[0][59] != 59 * 59 / 8.0f + 1;
+}
+"""
+    program = build(files, machine, flags=("-O1", "-g", "-pthread", "-fsanitize=thread"))
+    run_program(program, machine)
+
+
+@pytest.mark.parametrize("weight_rows", [6, 2000])
+def test_weights_as_text_only_when_small(make_network, weight_rows):
+    artifact = CBackend().emit(make_network(weight_rows=weight_rows), load_target("generic-c"))
+    small = weight_rows == 6
+    assert ("weights.c" in artifact.files, "weights.S" in artifact.files) == (small, not small)
+    assert all(len(text) < 200_000 for name, text in artifact.files.items() if name != "weights.bin")
+
+
+def test_weights_from_a_file(make_network, network_expected):
+    artifact = CBackend().emit(make_network(), load_target("generic-c"), EmitOptions(weights="file"))
+    assert "weights.bin" in artifact.files and "weights.c" not in artifact.files
+    x = np.ones((6, 10), np.float32)
+    with load(artifact) as model:
+        np.testing.assert_allclose(model.run({"x": x, "k": np.int64(0)})["y"], network_expected(x)[0])
+    program = build(sources_of(artifact, "selftest.c"), load_target("generic-c"))
+    with pytest.raises(AssertionError, match="ended with 2"):
+        run_program(program, load_target("generic-c"))  # no weights.bin in the working directory
+
+
+@pytest.mark.parametrize("case, status", [("arena null", 1), ("arena misaligned", 1), ("input null", 2), ("output null", 2)])
+def test_bad_arguments_are_answered_by_a_status(make_network, tmp_path, case, status):
+    artifact = CBackend().emit(make_network(), load_target("generic-c"))
+    folder = artifact.write(tmp_path / "tiny")
+    library = tmp_path / "tiny.so"
+    command = command_of(machine_of(load_target("generic-c")), "gcc")
+    assert command is not None
+    subprocess.run([*command, "-shared", "-fPIC", "-o", str(library), *artifact.manifest.sources, "-lm"], cwd=folder, check=True)
+    handle = ctypes.CDLL(str(library))
+    memory = (ctypes.c_char * 4096)()
+    base = (ctypes.addressof(memory) + 63) // 64 * 64
+    x, y = (ctypes.c_char * 240)(), (ctypes.c_char * 240)()
+    address = ctypes.addressof
+    ins = [0 if case == "input null" else address(x), address((ctypes.c_int64 * 1)())]
+    outs = [address(y), 0 if case == "output null" else address((ctypes.c_char * 60)())]
+    arena = {"arena null": 0, "arena misaligned": base + 4}.get(case, base)
+    result = handle.tiny_run((ctypes.c_void_p * 2)(*ins), (ctypes.c_void_p * 2)(*outs), ctypes.c_void_p(arena))
+    assert result == status
+
+
+HOSTILE = [
+    '"); system("touch pwned"); ("', "*/ int x; /*", "a\nb\r\\", "??/", "\\", "%s%n", "é\u202e\x00", "int", "", "a/b:0",
+    "x" * 5000, "//\\\nint y;", "#include </etc/passwd>",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_reach_c_as_data_only(make_network, name, tmp_path):
+    module = make_network(input_name=name, output_name=name + "!", loc=name)
+    artifact = CBackend().emit(module, load_target("generic-c"))
+    files = sources_of(artifact, "selftest.c")
+    for text in (t for n, t in artifact.files.items() if n != "weights.bin"):
+        assert all(0x20 <= byte < 0x7F or byte == 0x0A for byte in text)
+    files["print.c"] = b"""
+#include <stdio.h>
+#include "tiny.h"
+int main(void) { return puts(edgecc_get_model()->inputs[0].name) < 0; }
+"""
+    del files["selftest.c"]
+    program = build(files, load_target("generic-c"), flags=("-O0", "-trigraphs"))
+    printed = run_program(program, load_target("generic-c"))
+    assert printed == name.encode("utf-8", "surrogatepass").split(b"\0")[0] + b"\n"
+    assert not (program.parent / "pwned").exists()
+
+
+def test_equal_names_get_different_members(make_network):
+    module = make_network(input_name="a:0", output_name="a:0")
+    artifact = CBackend().emit(module, load_target("generic-c"))
+    assert b"float *a_0;" in artifact.files["tiny.h"]
+
+
+def test_bytes_are_deterministic(make_network):
+    first, second = (CBackend().emit(make_network(threads=2, lanes=16), load_target("x86-64-v4")) for _ in range(2))
+    assert first.files == second.files
+
+
+def test_the_header_serves_cpp(make_network, tmp_path):
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed")
+    folder = CBackend().emit(make_network(input_name="class"), load_target("generic-c")).write(tmp_path / "tiny")
+    (folder / "main.cpp").write_text('#include "tiny.h"\nint main() { return tiny_get_model() == nullptr; }\n')
+    subprocess.run([compiler, *WARNINGS, "-fsyntax-only", "main.cpp"], cwd=folder, check=True)
+
+
+def test_the_run_path_never_allocates(make_network):
+    artifact = CBackend().emit(make_network(), load_target("generic-c"))
+    files = sources_of(artifact)
+    files["main.c"] = b"""
+#include <stdlib.h>
+#include "tiny.h"
+static int armed;
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n) { if (armed) abort(); return __real_malloc(n); }
+static float x[60], y[60];
+static uint8_t flag[60];
+static int64_t k;
+static _Alignas(64) unsigned char arena[TINY_ARENA_BYTES];
+int main(void) {
+  const tiny_inputs in = {x, &k};
+  const tiny_outputs out = {y, flag};
+  armed = 1;
+  return tiny_run(&in, &out, arena);
+}
+"""
+    program = build(files, load_target("generic-c"), flags=("-O1", "-Wl,--wrap=malloc"))
+    run_program(program, load_target("generic-c"))
+
+
+def test_cmake_builds_libraries_and_the_self_test(make_network, tmp_path):
+    if shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    artifact = CBackend().emit(make_network(threads=2, weight_rows=2000), load_target("generic-c"))
+    folder = artifact.write(tmp_path / "tiny")
+    build_folder: Path = tmp_path / "build"
+    subprocess.run(["cmake", "-S", str(folder), "-B", str(build_folder)], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", str(build_folder)], check=True, capture_output=True)
+    subprocess.run(["ctest", "--output-on-failure"], cwd=build_folder, check=True, capture_output=True)
