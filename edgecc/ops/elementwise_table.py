@@ -156,7 +156,7 @@ def _pow(operands: Operands, attributes: Attributes) -> ScalarExpr:
 
 
 def _clip(operands: Operands, attributes: Attributes) -> ScalarExpr:
-    given = (*operands, None, None)
+    given = (*operands, None, None, None)
     x, low, high = given[:3]
     if x is None or len(operands) > 3:
         raise EdgeccError("E102", f"{len(operands)} operands are given, wanted x and up to two limits")

@@ -40,7 +40,8 @@ class Recurrent(Op):
         H' = (1 - z)*h + z*H
     rnn, activation f:          H' = f(x@W' + H@R' + Wb + Rb)
 
-    With clip > 0 the argument of every activation is limited to -clip..clip first.
+    With clip > 0 the argument of every activation of a gate (f, g) is limited to -clip..clip first. The argument of
+    h is not: ONNX's text ("the input of activations") may be read either way, and onnxruntime leaves it alone.
 
     Shapes: layout 0: x [S,B,I], initial_h, initial_c [D,B,H] -> y [S,D,B,H], y_h [D,B,H], for lstm also y_c [D,B,H];
         layout 1: x [B,S,I], initial_h, initial_c [B,D,H] -> y [B,S,D,H], y_h and y_c [B,D,H].
@@ -75,14 +76,14 @@ class Recurrent(Op):
         return 2 if self.direction == "bidirectional" else 1
 
     def activation(self, direction: int, position: int, dtype: DType) -> ScalarExpr:
-        """The activation at `position` (0: f, 1: g, 2: h) of a direction, over Arg(0) of type `dtype`, clip included."""
+        """The activation at `position` (0: f, 1: g, 2: h) of a direction, over Arg(0) of type `dtype`; gates clip."""
         per_direction = len(DEFAULT_ACTIVATIONS[self.kind])
         index = direction * per_direction + position
         name = (self.activations or DEFAULT_ACTIVATIONS[self.kind] * self.directions)[index]
         alpha, beta = ACTIVATION_DEFAULTS[name]
         alpha = self.activation_alpha[index] if self.activation_alpha else alpha
         beta = self.activation_beta[index] if self.activation_beta else beta
-        return activation_expression(name, alpha, beta, self.clip, dtype)
+        return activation_expression(name, alpha, beta, self.clip if position < 2 else 0.0, dtype)
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """Types of y, y_h and for lstm y_c; see the class."""
