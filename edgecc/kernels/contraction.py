@@ -137,15 +137,18 @@ def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr
 def tile_schedule(tile: RegisterTile, target: Target, element_bytes: int, inner_extent: int,
                   padded: Sequence[str]) -> tuple[str, ...]:
     """Loop passes that turn a plain nest into micro-kernels of the given tile."""
-    steps = [
-        f"tile{{loop={PIXEL},factor={tile.rows}}}",
-        f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, element_bytes)},padded={'+'.join(padded)}}}",
-    ]
+    by_lane = target.vector.fma_by_lane and tile.lanes > 1
+    vectorize = (f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, element_bytes)},"
+                 f"padded={'+'.join(padded)}}}")
+    jam = f"jam{{loop={PIXEL}_inner}}"
+    # What is interleaved last runs innermost. A vector of lanes of x stays in a register while the weights pass
+    # by one vector at a time; without multiplication by lane it is the weights that stay and each x that passes.
+    steps = [f"tile{{loop={PIXEL},factor={tile.rows}}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
     if inner_extent > 2 * UNROLL:
         steps.append(f"tile{{loop={INNER},factor={UNROLL}}}")
-    steps.append(f"jam{{loop={PIXEL}_inner}}")
-    steps.append(f"unroll{{loop={INNER}_inner}}" if inner_extent > 2 * UNROLL else f"unroll{{loop={INNER}}}")
-    if target.vector.fma_by_lane and tile.lanes > 1:
+    fence = 0 if by_lane or tile.lanes == 1 else 1
+    steps.append(f"unroll{{loop={INNER}{'_inner' if inner_extent > 2 * UNROLL else ''},fence={fence}}}")
+    if by_lane:
         steps.append("broadcast-by-lane{lanes=4}")
     steps.append("reuse-loads")
     return tuple(steps)
