@@ -10,6 +10,14 @@ from edgecc.loop.builder import Builder
 from edgecc.loop.ir import Buffer
 
 
+def storage_type(dtype: DType) -> DType:
+    """The integer type that elements of a type without arithmetic of its own are kept as.
+
+    Kernels that only move elements use it, so that no conversion comes between load and store.
+    """
+    return {DType.F16: DType.U16, DType.BF16: DType.U16, DType.BOOL: DType.U8}.get(dtype, dtype)
+
+
 class KernelBuilder(Builder):
     """Builds the kernel of one request. Buffers are added in the order of the function's parameters."""
 
@@ -18,17 +26,19 @@ class KernelBuilder(Builder):
         self.request = request
         self._arguments: list[KernelArgument] = []
 
-    def input(self, index: int, name: str, *, aliased: bool = False) -> Buffer:
-        """The memory of operand `index`, which must be present."""
+    def input(self, index: int, name: str, *, aliased: bool = False, raw: bool = False) -> Buffer:
+        """The memory of operand `index`, which must be present; with `raw` as its `storage_type`."""
         view = self.request.operand(index).view
         self._arguments.append(FromInput(index))
-        return self.buffer(name, view.dtype, max(1, view.span), "input", aliased=aliased)
+        dtype = storage_type(view.dtype) if raw else view.dtype
+        return self.buffer(name, dtype, max(1, view.span), "input", aliased=aliased)
 
-    def output(self, index: int, name: str, *, aliased: bool = False) -> Buffer:
-        """The memory of result `index`."""
+    def output(self, index: int, name: str, *, aliased: bool = False, raw: bool = False) -> Buffer:
+        """The memory of result `index`; with `raw` as its `storage_type`."""
         view = self.request.outputs[index]
         self._arguments.append(FromOutput(index))
-        return self.buffer(name, view.dtype, max(1, view.span), "output", aliased=aliased)
+        dtype = storage_type(view.dtype) if raw else view.dtype
+        return self.buffer(name, dtype, max(1, view.span), "output", aliased=aliased)
 
     def packed(self, name: str, dtype: DType, elements: int, inputs: tuple[int, ...],
                pack: Callable[..., Array]) -> Buffer:

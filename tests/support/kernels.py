@@ -32,6 +32,7 @@ from edgecc.kernels.base import (
     Workspace,
     lower,
 )
+from edgecc.kernels.kernel_builder import storage_type
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function
 from edgecc.loop.verify import verify_function
@@ -189,14 +190,16 @@ def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_
                 assert memory.ndim == 1
             case Workspace(size_bytes=size_bytes):
                 memory = np.full(size_bytes, 0xA5, np.uint8).view(buffer.dtype.numpy)
-        assert memory.dtype == buffer.dtype.numpy, buffer
+        if memory.dtype != buffer.dtype.numpy:  # a kernel that only moves elements may take them as integers
+            assert storage_type(DType.from_numpy(memory.dtype)) is buffer.dtype, buffer
+            memory = memory.view(buffer.dtype.numpy)
         assert memory.size >= buffer.elements, buffer
         buffers[buffer.name] = memory[:buffer.elements]
     if machine:
         got = ccompile.run_function(function, buffers, target_named(machine))
         for buffer, argument in zip(function.buffers, kernel.arguments, strict=True):
             if isinstance(argument, FromOutput):
-                results[argument.index] = got[buffer.name]
+                results[argument.index] = got[buffer.name].view(request.outputs[argument.index].dtype.numpy)
     else:
         run_function(function, buffers)
     out = []

@@ -1,0 +1,95 @@
+"""Copies between strided views: the one loop nest of all operators that move elements.
+
+A copy is a set of axes with a stride in the result and one in the source, plus, rarely, loops along
+which the source is not affine (a reshape of a view with gaps whose shapes share no factors, or a
+padding many times as wide as what it mirrors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from edgecc.ir.types import DType
+from edgecc.kernels.iteration import (
+    Axis,
+    Step,
+    blocks,
+    elements,
+    nest,
+    simplified,
+    split_for_threads,
+    vector_lanes,
+    vectors,
+)
+from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.loop.builder import repeat
+from edgecc.loop.index import ZERO, Index
+from edgecc.loop.ir import Buffer, Expr
+
+
+@dataclass(frozen=True)
+class Irregular:
+    """Loops along which the result has strides, but the source is read at any `source(i, j, ...)` elements from the start.
+
+    Each loop is (extent, stride in the result), the first outermost.
+    """
+
+    loops: tuple[tuple[int, int], ...]
+    source: Callable[..., Index]
+
+
+def copy_lanes(b: KernelBuilder, axis: Axis, dtype: DType) -> int:
+    """Lanes for copying along an axis of strides (result, source): vectors of 4- and 8-byte elements between runs.
+
+    Narrow elements would be widened in registers; C compilers do better on a plain loop.
+    """
+    if dtype.size < 4 or axis.strides[0] != 1 or axis.strides[1] not in (0, 1):
+        return 1
+    return vector_lanes(b.request.target, axis.extent, dtype)
+
+
+def copy(b: KernelBuilder, result: Buffer, source: Buffer, axes: Sequence[Axis],
+         start: tuple[Index, Index] = (ZERO, ZERO), irregular: Sequence[Irregular] = (), *,
+         top_level: bool = True) -> None:
+    """Copies the elements of a space whose axes have strides (result, source).
+
+    `top_level` says that no loop is open, so that the outermost one may be divided among threads.
+    """
+    if elements(axes) == 0:
+        return
+    ordered = simplified(axes) or (Axis(1, (0, 0)),)
+    with ExitStack() as stack:
+        for group in irregular:
+            indices = [stack.enter_context(b.loop("r", extent)) for extent, _ in group.loops]
+            moved = sum((i * stride for i, (_, stride) in zip(indices, group.loops, strict=True)), start[0])
+            start = (moved, start[1] + group.source(*indices))
+        for begin, part in blocks(ordered):
+            threads = b.request.threads if top_level and not irregular else 1
+            divided, parallel = split_for_threads(part, threads, 16, elements(part))
+            inner = divided[-1]
+            lanes = copy_lanes(b, inner, result.dtype)
+            first = [o + s for o, s in zip(begin, start, strict=True)]
+            with nest(b, divided[:-1], start=first, parallel=parallel) as offsets:
+                repeated = inner.strides[1] == 0 and inner.extent > 1
+                value = b.let("c", repeat(b.load(source, offsets[1]), lanes)) if repeated else None
+
+                def move(step: Step, _: int, value: Expr | None = value) -> None:
+                    step.store(b, 0, result, step.load(b, 1, source) if value is None else value)
+
+                vectors(b, inner, offsets, lanes, move, unroll=2 if inner.extent >= 4 * lanes > 4 else 1)
+
+
+def fill(b: KernelBuilder, result: Buffer, axes: Sequence[Axis], value: Expr, start: Index = ZERO) -> None:
+    """Gives every element of a space (axes with one stride, that of the result) one scalar value."""
+    if elements(axes) == 0:
+        return
+    ordered = simplified(axes) or (Axis(1, (0,)),)
+    divided, parallel = split_for_threads(ordered, b.request.threads, 16, elements(ordered))
+    inner = divided[-1]
+    is_vector = inner.strides[0] == 1 and result.dtype.size >= 4
+    lanes = vector_lanes(b.request.target, inner.extent, result.dtype) if is_vector else 1
+    wide = repeat(value, lanes)
+    with nest(b, divided[:-1], start=[start], parallel=parallel) as offsets:
+        vectors(b, inner, offsets, lanes, lambda step, _: step.store(b, 0, result, wide))

@@ -1,0 +1,299 @@
+"""Operators that move elements: transpose, reshape, expand, slice, concat, pad. All are strided copies."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgecc.ir.op import Op
+from edgecc.kernels.base import Kernel, Request, View, kernel_for
+from edgecc.kernels.copying import Irregular, copy, fill
+from edgecc.kernels.elementwise import shape_text
+from edgecc.kernels.iteration import Axis, axes_of
+from edgecc.kernels.kernel_builder import KernelBuilder, storage_type
+from edgecc.loop.builder import number
+from edgecc.loop.index import ZERO, Index, as_index, const, maximum, minimum
+from edgecc.loop.ir import Expr
+from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose, source_positions
+
+MAX_PIECES = 32
+"""Bound on the affine pieces a padding is cut into; beyond, positions are computed while copying."""
+
+
+def _wanted(op: Op, cls: type) -> TypeError:
+    return TypeError(f"{cls.__name__} wanted, got {op!r}")
+
+
+@kernel_for(Transpose)
+def lower_transpose(request: Request) -> Kernel:
+    """A copy whose source has its strides permuted; in blocks where rows of one are columns of the other."""
+    op, x = request.op, request.operand(0).view
+    if not isinstance(op, Transpose):
+        raise _wanted(op, Transpose)
+    source = View(x.dtype, request.outputs[0].dims, tuple(x.strides[a] for a in op.perm))
+    return _copied(request, source, 0, f"transpose {shape_text(x)} by {','.join(map(str, op.perm))}")
+
+
+@kernel_for(Expand)
+def lower_expand(request: Request) -> Kernel:
+    """A copy whose source has strides of 0."""
+    op, x = request.op, request.operand(0).view
+    if not isinstance(op, Expand):
+        raise _wanted(op, Expand)
+    return _copied(request, x.broadcast_to(op.shape), 0, f"expand {shape_text(x)} to {shape_text(request.outputs[0])}")
+
+
+@kernel_for(Slice)
+def lower_slice(request: Request) -> Kernel:
+    """A copy whose source starts further on and has multiplied strides."""
+    op, x = request.op, request.operand(0).view
+    if not isinstance(op, Slice):
+        raise _wanted(op, Slice)
+    source = View(x.dtype, op.sizes, tuple(s * step for s, step in zip(x.strides, op.steps, strict=True)))
+    start = sum(s * first for s, first in zip(x.strides, op.starts, strict=True))
+    return _copied(request, source, start, f"slice {shape_text(source)} of {shape_text(x)}")
+
+
+def _copied(request: Request, source: View, start: int, doc: str) -> Kernel:
+    b = KernelBuilder(request, request.op.name, doc)
+    x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
+    copy(b, y, x, axes_of([request.outputs[0], source]), (ZERO, const(start)))
+    return b.kernel(choice="strided copy")
+
+
+@kernel_for(Concat)
+def lower_concat(request: Request) -> Kernel:
+    """One copy for each operand, into its part of the result."""
+    op, y_view = request.op, request.outputs[0]
+    if not isinstance(op, Concat):
+        raise _wanted(op, Concat)
+    views = [request.operand(i).view for i in range(len(request.inputs))]
+    b = KernelBuilder(request, op.name, f"concat {len(views)} operands along axis {op.axis} to {shape_text(y_view)}")
+    sources = [b.input(i, f"x{i}", raw=True) for i in range(len(views))]
+    y = b.output(0, "y", raw=True)
+    first = 0
+    for source, view in zip(sources, views, strict=True):
+        part = View(y_view.dtype, view.dims, y_view.strides)
+        copy(b, y, source, axes_of([part, view]), (const(first * y_view.strides[op.axis]), ZERO))
+        first += view.dims[op.axis]
+    return b.kernel(choice="strided copies")
+
+
+# -- reshape ----------------------------------------------------------------------------------
+
+
+@kernel_for(Reshape)
+def lower_reshape(request: Request) -> Kernel:
+    """A copy through the axes that both shapes are made of.
+
+    Where the sizes of both shapes are products of common factors, loops over the factors are affine
+    in both views. Where not, a loop over the result computes positions in the source by division.
+    """
+    op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
+    if not isinstance(op, Reshape):
+        raise _wanted(op, Reshape)
+    b = KernelBuilder(request, op.name, f"reshape {shape_text(x_view)} to {shape_text(y_view)}")
+    x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
+    axes, irregular = common_axes(y_view, x_view)
+    copy(b, y, x, axes, irregular=irregular)
+    return b.kernel(choice="strided copy" if not irregular else "copy with division of positions")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Consecutive logical positions that lie `stride` apart."""
+
+    extent: int
+    stride: int
+
+
+def _runs(view: View) -> list[_Run]:
+    """The axes of a view, outermost first, those of one element dropped, neighbours merged where they are one run."""
+    runs: list[_Run] = []
+    for dim, stride in zip(view.dims, view.strides, strict=True):
+        if dim == 1:
+            continue
+        if runs and runs[-1].stride == stride * dim:
+            runs[-1] = _Run(runs[-1].extent * dim, stride)
+        else:
+            runs.append(_Run(dim, stride))
+    return runs
+
+
+def common_axes(y: View, x: View) -> tuple[list[Axis], list[Irregular]]:
+    """Axes with strides (y, x) that visit both views in row-major order, and the loops that cannot be such axes."""
+    if y.elements == 0:
+        return [Axis(0, (0, 0))], []
+    axes: list[Axis] = []
+    irregular: list[Irregular] = []
+    left, right = _runs(y)[::-1], _runs(x)[::-1]  # innermost first
+    while left or right:
+        group_y, group_x = _take_group(left, right)
+        factors = _common_factors([r.extent for r in group_y], [r.extent for r in group_x])
+        if factors is None:
+            irregular.append(_by_division(group_y, group_x))
+            continue
+        strides = zip(_factor_strides(factors, group_y), _factor_strides(factors, group_x), strict=True)
+        axes += [Axis(factor, pair) for factor, pair in zip(factors, strides, strict=True)]
+    return axes, irregular
+
+
+def _take_group(left: list[_Run], right: list[_Run]) -> tuple[list[_Run], list[_Run]]:
+    """Removes from the front of both lists the fewest runs that hold equally many positions."""
+    group_y, group_x = [left.pop(0)], [right.pop(0)]
+    size_y, size_x = group_y[0].extent, group_x[0].extent
+    while size_y != size_x:
+        if size_y < size_x:
+            group_y.append(left.pop(0))
+            size_y *= group_y[-1].extent
+        else:
+            group_x.append(right.pop(0))
+            size_x *= group_x[-1].extent
+    return group_y, group_x
+
+
+def _common_factors(first: Sequence[int], second: Sequence[int]) -> list[int] | None:
+    """Sizes whose consecutive products give the sizes of both (all innermost first); None where there are none."""
+    bounds = sorted({*itertools.accumulate(first, operator.mul), *itertools.accumulate(second, operator.mul)})
+    if any(b % a for a, b in itertools.pairwise(bounds)):
+        return None
+    return [b // a for a, b in itertools.pairwise([1, *bounds])]
+
+
+def _factor_strides(factors: Sequence[int], runs: Sequence[_Run]) -> list[int]:
+    """The stride of each factor in the run that it is part of."""
+    strides = []
+    position, inside = 0, 1
+    for factor in factors:
+        if inside == runs[position].extent:
+            position, inside = position + 1, 1
+        strides.append(runs[position].stride * inside)
+        inside *= factor
+    return strides
+
+
+def _by_division(group_y: Sequence[_Run], group_x: Sequence[_Run]) -> Irregular:
+    """Loops over the runs of y; positions in x follow from the number of elements before."""
+
+    def source(*indices: Index) -> Index:
+        flat = ZERO
+        for i, run in zip(indices, reversed(group_y), strict=True):
+            flat = flat * run.extent + i
+        address = ZERO
+        for position, run in enumerate(group_x):
+            is_outermost = position == len(group_x) - 1
+            address = address + (flat if is_outermost else flat.mod(run.extent)) * run.stride
+            flat = flat if is_outermost else flat.floordiv(run.extent)
+        return address
+
+    return Irregular(tuple((run.extent, run.stride) for run in reversed(group_y)), source)
+
+
+# -- pad --------------------------------------------------------------------------------------
+
+
+@kernel_for(Pad)
+def lower_pad(request: Request) -> Kernel:
+    """Copies of affine pieces; with mode "constant" one copy, and the fill of what lies around it."""
+    op = request.op
+    if not isinstance(op, Pad):
+        raise _wanted(op, Pad)
+    return _pad_constant(request, op) if op.mode == "constant" else _pad_repeated(request, op)
+
+
+def _pad_constant(request: Request, op: Pad) -> Kernel:
+    x_view, y_view, value = request.operand(0).view, request.outputs[0], request.optional(1)
+    b = KernelBuilder(request, "pad_constant", f"pad {shape_text(x_view)} to {shape_text(y_view)}")
+    dtype = storage_type(y_view.dtype)
+    x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
+    filling: Expr
+    if value is None or (value.values is not None and value.values[0] == 0 and not _is_negative_zero(value.values[0])):
+        filling = number(0, dtype)  # all bits zero in every type
+    elif value.values is not None and dtype is y_view.dtype:
+        filling = number(value.values[0], dtype)
+    else:
+        filling = b.let("value", b.load(b.input(1, "fill", raw=True), 0))
+    kept = [(max(before, 0), max(0, dim - max(before, 0) - max(after, 0)))
+            for dim, before, after in zip(y_view.dims, op.before, op.after, strict=True)]
+    for axis, (first, count) in enumerate(kept):
+        # what lies before and after the kept part of this axis, within the kept parts of the axes before it
+        for begin, end in ((0, first), (first + count, y_view.dims[axis])):
+            ranges = [*kept[:axis], (begin, end - begin), *((0, d) for d in y_view.dims[axis + 1:])]
+            origin = sum(s * r[0] for s, r in zip(y_view.strides, ranges, strict=True))
+            fill(b, y, [Axis(r[1], (s,)) for s, r in zip(y_view.strides, ranges, strict=True)], filling, const(origin))
+    source_start = sum(s * max(0, -before) for s, before in zip(x_view.strides, op.before, strict=True))
+    start = (const(sum(s * first for s, (first, _) in zip(y_view.strides, kept, strict=True))), const(source_start))
+    copy(b, y, x, [Axis(count, (sy, sx)) for (_, count), sy, sx
+                   in zip(kept, y_view.strides, x_view.strides, strict=True)], start)
+    return b.kernel(choice="copy and fill")
+
+
+def _is_negative_zero(value: float | int | bool) -> bool:
+    return isinstance(value, float) and math.copysign(1.0, value) < 0
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A run of positions of one padded axis: result positions from `first` on read positions from `source` on."""
+
+    first: int
+    count: int
+    source: int
+    step: int
+
+
+def _pad_repeated(request: Request, op: Pad) -> Kernel:
+    x_view, y_view = request.operand(0).view, request.outputs[0]
+    b = KernelBuilder(request, f"pad_{op.mode}", f"pad {shape_text(x_view)} to {shape_text(y_view)} ({op.mode})")
+    x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
+    pieces = [_pieces(op.mode, dim, before, after)
+              for dim, before, after in zip(x_view.dims, op.before, op.after, strict=True)]
+    computed = set[int]()
+    while math.prod(len(p) for axis, p in enumerate(pieces) if axis not in computed) > MAX_PIECES:
+        computed.add(max((a for a in range(len(pieces)) if a not in computed), key=lambda a: len(pieces[a])))
+    irregular = [Irregular(((y_view.dims[a], y_view.strides[a]),), _computed_position(op, x_view, a))
+                 for a in sorted(computed)]
+    affine = [a for a in range(len(pieces)) if a not in computed]
+    for chosen in itertools.product(*(pieces[a] for a in affine)):
+        axes = [Axis(p.count, (y_view.strides[a], p.step * x_view.strides[a])) for a, p in zip(affine, chosen, strict=True)]
+        start = (const(sum(p.first * y_view.strides[a] for a, p in zip(affine, chosen, strict=True))),
+                 const(sum(p.source * x_view.strides[a] for a, p in zip(affine, chosen, strict=True))))
+        copy(b, y, x, axes, start, irregular)
+    return b.kernel(choice="copies of affine pieces" if not computed else "copy with computed positions")
+
+
+def _pieces(mode: str, size: int, before: int, after: int) -> list[_Piece]:
+    """The positions of a padded axis cut into runs with a constant step, greedily from the first."""
+    positions = [int(p) for p in source_positions(mode, size, before, after)]
+    pieces: list[_Piece] = []
+    first = 0
+    while first < len(positions):
+        step = positions[first + 1] - positions[first] if first + 1 < len(positions) else 0
+        last = first
+        while last + 1 < len(positions) and positions[last + 1] - positions[last] == step:
+            last += 1
+        pieces.append(_Piece(first, last - first + 1, positions[first], step))
+        first = last + 1
+    return pieces
+
+
+def _computed_position(op: Pad, x: View, axis: int) -> Callable[[Index], Index]:
+    """The address of the element that position i of a padded axis repeats; see `source_positions`."""
+    size, before, stride = x.dims[axis], op.before[axis], x.strides[axis]
+
+    def source(i: Index) -> Index:
+        position = i - before
+        match op.mode:
+            case "edge":
+                found = maximum(minimum(position, size - 1), 0)
+            case "wrap":
+                found = position.mod(size)
+            case _:
+                folded = position.mod(max(2 * (size - 1), 1))
+                found = minimum(folded, as_index(2 * (size - 1)) - folded)
+        return found * stride
+
+    return source
