@@ -151,6 +151,13 @@ class Graph:
             yield node
             node = node._next
 
+    def nodes_before(self, node: Node) -> Iterator[Node]:
+        """The nodes in front of `node`, the nearest first. The graph may not be edited meanwhile."""
+        previous = node._previous
+        while previous is not None:
+            yield previous
+            previous = previous._previous
+
     def __contains__(self, node: Node) -> bool:
         return node._graph is self
 

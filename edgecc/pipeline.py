@@ -1,0 +1,182 @@
+"""Runs graph passes: in which order, and with which checks after each.
+
+After every pass the graph is verified, its interface must be what it was, and what the pass said about
+having changed something is compared with a structural hash. With `verify_each` the graph is also
+executed by the reference before and after, and the results are compared within the pass's tolerance.
+A failure names the pass, the node where there is one, and the passes that ran before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.equal import structural_hash
+from edgecc.ir.graph import Graph
+from edgecc.ir.types import Array
+from edgecc.ir.verify import verify
+from edgecc.passes.base import (
+    PASSES,
+    Decline,
+    GraphPass,
+    check_requirements,
+    collect_declines,
+    create_pass,
+    failure,
+    load_passes,
+)
+from edgecc.reference.compare import Observation, compare_observations, observe_graph, with_magnitudes
+
+DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
+    # Clean up what exporters leave behind.
+    "eliminate",
+    "simplify-movement",
+    "fold-constants",
+    # Before canonicalize turns the remaining batch normalisations into elementwise arithmetic.
+    "fuse-conv-bn",
+    "canonicalize",
+    "fold-constants",
+    "eliminate",
+    # Recognise what a kernel does as a whole, while operators are still single.
+    "recognize-normalization",
+    "fold-transpose",
+    "simplify-movement",
+    "canonicalize",
+    "fold-constants",
+    "eliminate",
+    "recognize-bias",
+    "fold-pad",
+    # Make kernel-sized pieces of work. Residuals after activations: those are free for any convolution.
+    "fuse-elementwise",
+    "fuse-activation",
+    "fuse-residual",
+    "eliminate",
+    # Decide how values lie in memory, last, since the other passes think of row-major values.
+    "assign-layout",
+)
+"""The graph passes of a compilation, by name and in order. A pass that is not in the list states its own place."""
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What one pass did.
+
+    Attributes:
+        graph_pass: the pass with its options.
+        changed: whether it changed the graph.
+        nodes_before, nodes_after: node counts.
+        seconds: time in the pass itself, without the checks.
+        declines: why it left nodes alone.
+    """
+
+    graph_pass: GraphPass
+    changed: bool
+    nodes_before: int
+    nodes_after: int
+    seconds: float
+    declines: tuple[Decline, ...]
+
+
+Observer = Callable[[PassReport, Graph], None]
+
+
+def default_graph_passes() -> tuple[GraphPass, ...]:
+    """DEFAULT_GRAPH_PASSES with every other known pass at the place it states.
+
+    "after NAME" is right after the first NAME, "before NAME" right before it; passes at one place stand
+    in the order of their names.
+    Raises: EdgeccError E004 where a place names no pass of the pipeline.
+    """
+    load_passes()
+    order = list(DEFAULT_GRAPH_PASSES)
+    pending = sorted(name for name, cls in PASSES.items()
+                     if issubclass(cls, GraphPass) and cls.place and name not in DEFAULT_GRAPH_PASSES)
+    while pending:
+        placed = next((name for name in pending if PASSES[name].place.partition(" ")[2] in order), None)
+        if placed is None:
+            raise EdgeccError("E004", f"pass {pending[0]} wants its place {PASSES[pending[0]].place!r}, which is not in "
+                                      "the pipeline", hint="state place = \"after NAME\" or \"before NAME\"")
+        side, _, anchor = PASSES[placed].place.partition(" ")
+        position = order.index(anchor)
+        if side == "after":
+            # Behind those that were put here already, so that equal places keep the order of names.
+            position += 1
+            while position < len(order) and PASSES[order[position]].place == f"after {anchor}":
+                position += 1
+        order.insert(position, placed)
+        pending.remove(placed)
+    return tuple(create_pass(name) for name in order)
+
+
+def run_passes(graph: Graph, passes: Sequence[GraphPass], *, verify_each: Mapping[str, Array] | None = None,
+               observer: Observer | None = None) -> tuple[PassReport, ...]:
+    """Runs passes over a graph, in place, with the checks named in this module's docstring.
+
+    Args:
+        graph: a valid graph; after an error it is left as the failing pass left it.
+        passes: in order.
+        verify_each: inputs by interface name; the graph is executed with them before and after each pass.
+        observer: called after each pass and its checks, with the report and the graph: for dumps and progress.
+    Returns: one report a pass.
+    Raises: EdgeccError E004 where a pass's requirements do not stand before it; E900 to E903, naming the pass, where a
+        check fails or the pass does; what the reference raises for bad inputs.
+    """
+    check_requirements(passes)
+    verify(graph)
+    interface, known_hash = _interface(graph), structural_hash(graph)
+    seen = None if verify_each is None else observe_graph(graph, verify_each)
+    reports: list[PassReport] = []
+    for graph_pass in passes:
+        try:
+            report = _run(graph, graph_pass)
+            known_hash = _check(graph, report, interface, known_hash)
+            if report.changed and seen is not None and verify_each is not None:
+                seen = _check_meaning(graph, graph_pass, seen, verify_each)
+        except Exception as error:
+            raise _after(failure(graph_pass, error), reports) from error
+        reports.append(report)
+        if observer is not None:
+            observer(report, graph)
+    return tuple(reports)
+
+
+def _run(graph: Graph, graph_pass: GraphPass) -> PassReport:
+    before, start = len(graph), time.perf_counter()
+    with collect_declines() as declines:
+        changed = graph_pass.run(graph)
+        seconds = time.perf_counter() - start
+        return PassReport(graph_pass, changed, before, len(graph), seconds, tuple(declines))
+
+
+def _check(graph: Graph, report: PassReport, interface: tuple[object, ...], known_hash: str) -> str:
+    """Checks the graph after a pass; returns its structural hash."""
+    verify(graph)
+    if _interface(graph) != interface:
+        raise EdgeccError("E900", "the inputs and outputs of the graph changed in number, order, name or type")
+    new_hash = structural_hash(graph)
+    if report.changed != (new_hash != known_hash):
+        said, did = ("something", "nothing") if report.changed else ("nothing", "something")
+        raise EdgeccError("E900", f"says it changed {said}, and changed {did}")
+    return new_hash
+
+
+def _check_meaning(graph: Graph, graph_pass: GraphPass, before: Observation, inputs: Mapping[str, Array]) -> Observation:
+    """Compares with what was observed before; returns the observation after, with the same magnitudes."""
+    after = observe_graph(graph, inputs, samples=0)
+    wrong = [change for change in compare_observations(before, after, graph_pass.tolerance) if not change.ok]
+    if wrong:
+        raise EdgeccError("E901", "the results differ from those before the pass",
+                          details=[f"output {change.name}: {change.detail}" for change in wrong])
+    return with_magnitudes(after, before)
+
+
+def _interface(graph: Graph) -> tuple[object, ...]:
+    return (*graph.input_names, *graph.output_names, *(v.type for v in graph.inputs), *(v.type for v in graph.outputs))
+
+
+def _after(error: EdgeccError, reports: Sequence[PassReport]) -> EdgeccError:
+    ran = ", ".join(str(report.graph_pass) for report in reports) or "none"
+    return EdgeccError(error.code, error.message, where=error.where, hint=error.hint,
+                       details=[*error.details, f"passes before it: {ran}"])

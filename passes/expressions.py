@@ -1,0 +1,204 @@
+"""Simplification of scalar expressions, and questions passes ask about them.
+
+`simplify` only goes to forms that are no more expensive; it knows no commutativity beyond moving
+constants to the right, after which every other rule needs to look in one place. All rules give the
+same value for the same operands bit for bit, except the two that are marked and round differently.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, apply, children, convert, evaluate, literal, size
+from edgecc.ir.types import DType
+from edgecc.passes.rewrite import is_power_of_two
+
+COMMUTATIVE = frozenset({"add", "mul", "min", "max", "eq", "and", "or", "xor", "bit_and", "bit_or", "bit_xor"})
+DISCONTINUOUS = frozenset({"lt", "le", "eq", "floor", "ceil", "round", "sign", "mod", "fmod"})
+EXACT = frozenset({"min", "max", "neg", "abs", "sign", "floor", "ceil", "round", "select"})  # of floats
+CHEAP = frozenset({
+    "add", "sub", "mul", "min", "max", "neg", "abs", "lt", "le", "eq", "and", "or", "xor", "not",
+    "bit_and", "bit_or", "bit_xor", "bit_not", "shift_left", "shift_right", "select",
+})  # one or two instructions on every target; the rest divides, iterates or calls an approximation
+
+
+def simplify(expr: ScalarExpr) -> ScalarExpr:
+    """Rewrites an expression into its canonical form, operands first.
+
+    1. Operations on literals alone are computed.
+    2. Literals stand on the right of commutative operations.
+    3. x*1, x/1, x-0, x+(-0), x**1, --x, not not x, select of a known condition or of equal branches, and
+       conversions to a wider type and back are x. (x+0 is not x for x = -0.)
+    4. x - c is x + (-c) for floats; x / c is x * (1/c) where c is a power of two and 1/c is a normal number.
+    5. x**2, x**3, x**-1, x**-2 are products and quotients, x**0.5 and x**-0.5 use the square root, if x is at
+       most one operation. Rounds differently; and (-inf)**0.5 becomes NaN, (-0)**0.5 becomes -0.
+    6. 1 / (1 + exp(-x)) is sigmoid(x). Rounds differently.
+    """
+    match expr:
+        case Apply(op=op, args=args):
+            return _simplify_apply(op, tuple(simplify(arg) for arg in args), expr.dtype)
+        case Convert(arg=arg, dtype=dtype):
+            return _simplify_convert(simplify(arg), dtype)
+    return expr
+
+
+def _simplify_apply(op: str, args: tuple[ScalarExpr, ...], dtype: DType) -> ScalarExpr:
+    if op in COMMUTATIVE and isinstance(args[0], Literal) and not isinstance(args[1], Literal):
+        args = (args[1], args[0])
+    whole = Apply(op, args, dtype)
+    if all(isinstance(arg, Literal) for arg in args):
+        return _computed(whole)
+    first, last = args[0], args[-1]
+    match op:
+        case "neg" | "not" if isinstance(first, Apply) and first.op == op:
+            return first.args[0]
+        case "select" if isinstance(first, Literal):
+            return args[1] if first.value else args[2]
+        case "select" if args[1] == args[2]:
+            return args[1]
+        case "and" | "or" if isinstance(last, Literal):
+            absorbs = bool(last.value) == (op == "or")
+            return last if absorbs else first
+        case "mul" | "div" if _is(last, 1):
+            return first
+        case "pow" if isinstance(last, Literal):
+            return _power(whole, first, last.value)
+        case "add" if _is_negative_zero(last) or (dtype.is_integer and _is(last, 0)):
+            return first
+        case "sub" if _is_positive_zero(last) or (dtype.is_integer and _is(last, 0)):
+            return first
+        case "sub" if isinstance(last, Literal) and dtype.is_float:
+            return Apply("add", (first, Literal(-float(last.value), dtype)), dtype)
+        case "div" if isinstance(last, Literal) and dtype.is_float and _has_exact_reciprocal(last):
+            return Apply("mul", (first, literal(1.0 / float(last.value), dtype)), dtype)
+        case "div" if _is(first, 1) and dtype.is_float:
+            return _sigmoid_of(last) or whole
+    return whole
+
+
+def _simplify_convert(arg: ScalarExpr, dtype: DType) -> ScalarExpr:
+    if arg.dtype is dtype:
+        return arg
+    if isinstance(arg, Literal):
+        return _computed(Convert(arg, dtype))
+    if isinstance(arg, Convert) and arg.arg.dtype is dtype and _holds(arg.dtype, dtype):
+        return arg.arg
+    return Convert(arg, dtype)
+
+
+def _computed(expr: ScalarExpr) -> ScalarExpr:
+    value = evaluate(expr, (), wide=False)
+    if expr.dtype.is_float:
+        return Literal(float(value), expr.dtype)
+    return Literal(bool(value) if expr.dtype is DType.BOOL else int(value), expr.dtype)
+
+
+def _holds(wide: DType, narrow: DType) -> bool:
+    """Whether every number of type `narrow` is one of type `wide`."""
+    if wide.is_float and narrow.is_float:
+        return wide.unit_roundoff <= narrow.unit_roundoff and (wide, narrow) not in ((DType.F16, DType.BF16),)
+    if wide.is_float:
+        bits = 1 if narrow is DType.BOOL else narrow.size * 8
+        return 2.0**-bits >= wide.unit_roundoff / 2
+    if narrow is DType.BOOL:
+        return wide.is_integer
+    return wide.is_integer and narrow.is_integer and wide.size > narrow.size and (wide.is_signed or not narrow.is_signed)
+
+
+def _is(expr: ScalarExpr, value: float) -> bool:
+    return isinstance(expr, Literal) and expr.dtype is not DType.BOOL and expr.value == value
+
+
+def _is_positive_zero(expr: ScalarExpr) -> bool:
+    return _is(expr, 0) and isinstance(expr, Literal) and math.copysign(1.0, float(expr.value)) > 0
+
+
+def _is_negative_zero(expr: ScalarExpr) -> bool:
+    return _is(expr, 0) and isinstance(expr, Literal) and math.copysign(1.0, float(expr.value)) < 0
+
+
+_SMALLEST_NORMAL = {DType.F64: 2.0**-1022, DType.F32: 2.0**-126, DType.BF16: 2.0**-126, DType.F16: 2.0**-14}
+
+
+def _has_exact_reciprocal(divisor: Literal) -> bool:
+    value, least = abs(float(divisor.value)), _SMALLEST_NORMAL[divisor.dtype]
+    return is_power_of_two(value) and value >= least and 1.0 / value >= least and math.isfinite(1.0 / value)
+
+
+def _power(whole: Apply, base: ScalarExpr, exponent: float) -> ScalarExpr:
+    if exponent == 1:
+        return base
+    if not whole.dtype.is_float or size(base) > 1:
+        return whole
+    one = literal(1.0, whole.dtype)
+    match exponent:
+        case 2.0:
+            return apply("mul", base, base)
+        case 3.0:
+            return apply("mul", apply("mul", base, base), base)
+        case 0.5:
+            return apply("sqrt", base)
+        case -1.0:
+            return apply("div", one, base)
+        case -2.0:
+            return apply("div", one, apply("mul", base, base))
+        case -0.5:
+            return apply("div", one, apply("sqrt", base))
+    return whole
+
+
+def _sigmoid_of(denominator: ScalarExpr) -> ScalarExpr | None:
+    """sigmoid(x) for a denominator exp(-x) + 1."""
+    match denominator:
+        case Apply("add", (Apply("exp", (Apply("neg", (x,)),)), last)) if _is(last, 1):
+            return apply("sigmoid", x)
+    return None
+
+
+def is_cheap(expr: ScalarExpr) -> bool:
+    """Whether computing the expression again costs no more than a few instructions."""
+    if isinstance(expr, Apply) and expr.op not in CHEAP:
+        return False
+    return all(is_cheap(child) for child in children(expr))
+
+
+def rounds(expr: ScalarExpr) -> bool:
+    """Whether the float value of `expr` can differ from its exact value by rounding."""
+    if isinstance(expr, Apply) and expr.dtype.is_float and expr.op not in EXACT:
+        return True
+    return any(rounds(child) for child in children(expr))
+
+
+def reads_discontinuously(expr: ScalarExpr, index: int) -> bool:
+    """Whether a last-bit change of operand `index` can make the value of `expr` jump.
+
+    That is so under comparisons, roundings to integers and remainders. A comparison with zero is
+    excepted: one rounding does not change the sign of a sum, difference or product.
+    """
+    match expr:
+        case Apply(op=op, args=args):
+            jumps = op in DISCONTINUOUS and not (op in ("lt", "le", "eq") and any(_is(a, 0) for a in args))
+        case Convert(arg=arg, dtype=dtype):
+            jumps = arg.dtype.is_float and not dtype.is_float
+        case _:
+            return False
+    if jumps and any(_reads(child, index) for child in children(expr)):
+        return True
+    return any(reads_discontinuously(child, index) for child in children(expr))
+
+
+def _reads(expr: ScalarExpr, index: int) -> bool:
+    return (isinstance(expr, Arg) and expr.index == index) or any(_reads(child, index) for child in children(expr))
+
+
+def renumbered(expr: ScalarExpr, numbers: Mapping[int, int]) -> ScalarExpr:
+    """`expr` with operand i read as operand numbers[i]."""
+    match expr:
+        case Arg(index=index, dtype=dtype):
+            return Arg(numbers[index], dtype)
+        case Apply(op=op, args=args, dtype=dtype):
+            return Apply(op, tuple(renumbered(arg, numbers) for arg in args), dtype)
+        case Convert(arg=arg, dtype=dtype):
+            return convert(renumbered(arg, numbers), dtype)
+    return expr
