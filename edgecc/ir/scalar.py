@@ -218,7 +218,8 @@ def apply(op: str, *args: ScalarExpr) -> Apply:
 
 def literal(value: float | int | bool, dtype: DType) -> Literal:
     """A constant of type `dtype`; the value is rounded to what that type can hold."""
-    held = np.asarray(value).astype(dtype.numpy)
+    with np.errstate(over="ignore"):
+        held = np.asarray(value).astype(dtype.numpy)
     if dtype.is_float:
         return Literal(float(held), dtype)
     return Literal(bool(held) if dtype is DType.BOOL else int(held), dtype)

@@ -16,9 +16,10 @@ A pass (`compare_observations`). Both graphs are executed twice:
   form that cancels or overflows is caught. The error against the wide run of the graph before may be at most 8 times
   that of the graph before, plus 8 roundings.
 The magnitude of a graph's output is measured, not derived: bounds propagated through dozens of layers grow beyond
-use. The wide run is repeated with every input, constant and result multiplied by 1 + 2^-24 * N(0, 1); the deviation,
-divided by 2^-24, is the output's sensitivity to rounding (Monte Carlo arithmetic: D. S. Parker, UCLA report
-CSD-970002, 1997). An element's magnitude is |value| + its own largest deviation + the root mean square deviation of
+use. The wide run is repeated with every element of inputs, constants and results multiplied by 1 + 2^-24 * N(0, 1);
+the deviation, divided by 2^-24, is the output's sensitivity to rounding (Monte Carlo arithmetic: D. S. Parker, UCLA
+report CSD-970002, 1997). Elements of at most 8 significant bits stay: exponents, masks and limits such as 2, 0, 1 or
+0.5 are exact in every type, and a mask of 1 - 6e-8 times -3e38 would be another model. An element's magnitude is |value| + its own largest deviation + the root mean square deviation of
 the tensor; the last term makes three runs enough, since by chance single elements deviate little in all of them.
 Where a sample changes an integer or bool element, that element depends on rounding (a tie) and is not compared.
 
@@ -79,7 +80,8 @@ def error_units(result: Array, expected: Array, magnitude: Array, dtype: DType) 
         same = (got == wanted) | (got == rounded) | (np.isnan(got) & np.isnan(wanted))
         if not np.all(same | (np.isfinite(got) & np.isfinite(wanted))):
             return float("inf")
-        error = np.where(same, 0.0, np.maximum(np.abs(got - wanted) - _LEAST_NORMAL[dtype], 0.0))
+        error = np.where(same, 0.0, np.abs(got - wanted))
+        error = np.where(error <= _LEAST_NORMAL[dtype], 0.0, error)
         units = np.where(error == 0.0, 0.0, error / (dtype.unit_roundoff * np.abs(magnitude.astype(np.float64))))
     return float(np.max(np.where(np.isnan(units), np.inf, units), initial=0.0))
 
@@ -96,7 +98,8 @@ class Observation:
         plain: its outputs in plain mode.
         magnitudes: for float outputs the magnitude of each element (see the module's docstring); for others whether the
             element depends on rounding. None where it was not measured.
-        roundoff: the largest unit roundoff among the float types of the graph; 0 without floats.
+        roundoff: the largest unit roundoff among the float types of inputs and results; 0 without floats. Types
+            that only constants have do not count: they are data, and nothing is rounded to them.
     """
 
     wide: Mapping[str, Array]
@@ -136,7 +139,8 @@ def observe_graph(graph: Graph, inputs: Mapping[str, Array], *, samples: int = 3
     wide = execute(graph, inputs, wide=True)
     plain = execute(graph, inputs)
     magnitudes = _measured(graph, inputs, wide, samples, seed) if samples else None
-    roundoffs = [v.type.dtype.unit_roundoff for v in graph.values() if v.type.dtype is not DType.F64]
+    roundoffs = [v.type.dtype.unit_roundoff for v in graph.values()
+                 if v.constant is None and v.type.dtype is not DType.F64]
     return Observation(wide, plain, magnitudes, max(roundoffs, default=0.0))
 
 
@@ -190,7 +194,8 @@ def _measured(graph: Graph, inputs: Mapping[str, Array], wide: Mapping[str, Arra
         if array.size == 1 and float(array.reshape(-1)[0]).is_integer():
             return array  # exact in every type; and a power by 2 + 2^-24 of a negative number would be NaN
         with np.errstate(all="ignore"):
-            return np.asarray(array * (1.0 + UNIT * generator.standard_normal(array.shape)))
+            exact = array.astype(DType.BF16.numpy).astype(np.float64) == array
+            return np.asarray(array * np.where(exact, 1.0, 1.0 + UNIT * generator.standard_normal(array.shape)))
 
     deviations: dict[str, Array] = {}
     for _ in range(samples):

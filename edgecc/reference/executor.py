@@ -37,7 +37,8 @@ def execute(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False, ob
         wide: whether floats are float64 throughout; outputs of float types are then float64 too.
         observe: called with each node and its results, in order, before operands are forgotten. The arrays are
             not to be written to.
-        perturb: applied to each float array that enters (inputs, constants) or is computed; for error estimates.
+        perturb: given the array of each value of a float type (inputs, constants, results), returns what is used
+            instead; for error estimates.
     Raises: EdgeccError E005 where an input is missing, unknown, or of another type.
     """
     results = execute_values(graph, inputs, graph.outputs, wide=wide, observe=observe, perturb=perturb)
@@ -49,12 +50,15 @@ def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[V
     """Runs `graph` and returns the arrays of `values`, any values of the graph. See `execute`."""
     check_inputs(graph, inputs, wide=wide)
 
-    def entering(array: Array, dtype: DType) -> Array:
-        held = np.asarray(array).astype(np.float64) if wide and dtype.is_float else np.asarray(array)
-        return perturb(held) if perturb is not None and dtype.is_float else held
+    def perturbed(value: Value, array: Array) -> Array:
+        return perturb(array) if perturb is not None and value.type.dtype.is_float else array
+
+    def entering(value: Value, array: Array) -> Array:
+        held = np.asarray(array)
+        return perturbed(value, held.astype(np.float64) if wide and value.type.dtype.is_float else held)
 
     arrays: dict[Value, Array] = {
-        value: entering(inputs[name], value.type.dtype)
+        value: entering(value, inputs[name])
         for name, value in zip(graph.input_names, graph.inputs, strict=True)}
     remaining = _use_counts(graph, values)
 
@@ -62,16 +66,14 @@ def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[V
         if value not in arrays:
             if value.constant is None:
                 raise EdgeccError("E900", f"%{value.name} is read before it is computed")
-            arrays[value] = entering(value.constant, value.type.dtype)
+            arrays[value] = entering(value, value.constant)
         return arrays[value]
 
     for node in graph.nodes:
         operands = tuple(None if v is None else read(v) for v in node.inputs)
         results = run_node(node.op, operands, tuple(v.type for v in node.outputs), wide=wide,
                            where=", ".join(map(printable, node.loc)))
-        if perturb is not None:
-            results = tuple(perturb(r) if v.type.dtype.is_float else r
-                            for r, v in zip(results, node.outputs, strict=True))
+        results = tuple(perturbed(v, r) for v, r in zip(node.outputs, results, strict=True))
         if observe is not None:
             observe(node, results)
         for value, result in zip(node.outputs, results, strict=True):
