@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from edgecc.cli.output import messages, results, show_error
+from edgecc.cli.output import messages, results, show, show_error
 from edgecc.errors import EXIT_INTERNAL, EXIT_OK, EdgeccError, printable
 from edgecc.version import VERSION
 
 COMMANDS: Mapping[str, str] = {
+    "inspect": "show what is in a model",
     "targets": "list targets, or show one",
     "passes": "list the passes with their options",
     "ops": "list the operators",
@@ -106,7 +107,7 @@ def _show_help() -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, text in COMMANDS.items():
         table.add_row(Text(f"  {name}", style="bold"), text)
-    console.print(table)
+    show(table)
     console.print("\n`edgecc COMMAND --help` shows the flags of a command, `edgecc --version` the version.")
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecc.artifact.toolchain import CC_VARIABLE, find_compiler, find_emulator, runs_natively, zig_command
-from edgecc.cli.output import print_json, results
+from edgecc.cli.output import print_json, results, show
 from edgecc.errors import EXIT_OK, EXIT_TOOL, EdgeccError, printable
 from edgecc.targets.schema import list_targets, load_target
 from edgecc.version import VERSION
@@ -56,12 +56,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     for tool in tools:
         found = Text(f"{tool.path}  {tool.version}") if tool.path else Text(f"missing: {tool.hint}", style="yellow")
         table.add_row(tool.name, tool.purpose, found)
-    console.print(table)
+    show(table)
     console.print()
     table = Table("target", "can be built and run here", box=None, pad_edge=False)
     for name, problem in usable.items():
         table.add_row(name, Text(f"no: {problem}", style="yellow") if problem else Text("yes", style="green"))
-    console.print(table)
+    show(table)
     return EXIT_OK if ready else EXIT_TOOL
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 import edgecc.ops  # noqa: F401 (fills the table)
-from edgecc.cli.output import print_json, results
+from edgecc.cli.output import print_json, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.op import OPS, Op
 
@@ -44,7 +44,7 @@ def ops(
         table = Table("operator", "inputs", "meaning", box=None, pad_edge=False)
         for key, cls in chosen.items():
             table.add_row(key, ", ".join(cls.inputs), (inspect.getdoc(cls) or "").split("\n")[0])
-        results().print(table)
+        show(table)
 
 
 def _attributes(cls: type[Op]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from edgecc.errors import EdgeccError
@@ -29,6 +30,15 @@ def _console(stderr: bool) -> Console:
     width = None if stream.isatty() else 10_000
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False,
                    soft_wrap=not stream.isatty())
+
+
+def show(table: Table) -> None:
+    """Prints a table as a result, without blanks at the ends of lines."""
+    console = results()
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from edgecc.cli.output import print_json, results
+from edgecc.cli.output import print_json, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.passes.base import GraphPass, Pass, load_passes, options_of
 
@@ -40,7 +40,7 @@ def passes(
         for key, cls in chosen.items():
             options = ", ".join(f"{option}={default}" for option, _, default in options_of(cls))
             table.add_row(key, (inspect.getdoc(cls) or "").split("\n")[0], options)
-        results().print(table)
+        show(table)
 
 
 def _show(cls: type[Pass]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edgecc.cli.output import human_bytes, print_json, results
+from edgecc.cli.output import human_bytes, print_json, show
 from edgecc.targets.schema import Target, list_targets, load_target, target_table
 
 app = typer.Typer(add_completion=False)
@@ -35,7 +35,7 @@ def targets(
     for target in known:
         bits = f"{target.vector.bits} bits" if target.vector.bits else "none"
         table.add_row(target.name, target.description, bits)
-    results().print(table)
+    show(table)
 
 
 def _show(target: Target) -> None:
@@ -56,4 +56,4 @@ def _show(target: Target) -> None:
     table.add_row("cores", str(target.cores))
     emulator = target.emulator
     table.add_row("emulator", " ".join((emulator.command, *emulator.args)) if emulator else "none")
-    results().print(table)
+    show(table)
