@@ -134,8 +134,7 @@ class GraphWriter:
 
     def weight(self, name: str, data: Tensor) -> str:
         """Appends an initializer and returns its name."""
-        array = data.detach().numpy().astype(np.float32)
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.weights.append(numpy_helper.from_array(np.array(data.detach().numpy(), np.float32, order="C"), name))
         return name
 
     def convolution(self, name: str, x: str, block: nn.Sequential) -> str:
