@@ -8,11 +8,26 @@ same value for the same operands bit for bit, except the two that are marked and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, apply, children, convert, evaluate, literal, size
+from edgecc.ir.graph import Value
+from edgecc.ir.scalar import (
+    Apply,
+    Arg,
+    Convert,
+    Literal,
+    ScalarExpr,
+    apply,
+    children,
+    convert,
+    evaluate,
+    literal,
+    size,
+    substitute,
+    used_args,
+)
 from edgecc.ir.types import DType
-from edgecc.passes.rewrite import is_power_of_two
+from edgecc.passes.rewrite import broadcast_shape, is_constant, is_power_of_two
 
 COMMUTATIVE = frozenset({"add", "mul", "min", "max", "eq", "and", "or", "xor", "bit_and", "bit_or", "bit_xor"})
 DISCONTINUOUS = frozenset({"lt", "le", "eq", "floor", "ceil", "round", "sign", "mod", "fmod"})
@@ -202,3 +217,19 @@ def renumbered(expr: ScalarExpr, numbers: Mapping[int, int]) -> ScalarExpr:
         case Convert(arg=arg, dtype=dtype):
             return convert(renumbered(arg, numbers), dtype)
     return expr
+
+
+def compact(operands: Sequence[Value], expr: ScalarExpr, shape: tuple[int, ...]) -> tuple[list[Value], ScalarExpr]:
+    """Operands of an elementwise result of this shape in canonical form, and the expression over them.
+
+    Each operand stands there once, constants last, none that is not read unless the shape comes from it.
+    """
+    used = used_args(expr)
+    distinct = list(dict.fromkeys(operands[i] for i in used))
+    for index, value in enumerate(operands):
+        if index not in used and value not in distinct and broadcast_shape(v.type.dims for v in distinct) != shape:
+            distinct.append(value)
+    ordered = [v for v in distinct if not is_constant(v)] + [v for v in distinct if is_constant(v)]
+    position = {id(v): i for i, v in enumerate(ordered)}
+    args = [Arg(position.get(id(v), 0), v.type.dtype) for v in operands]
+    return ordered, substitute(expr, args)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgecc.ir.graph import Graph, Node, Value
-from edgecc.ir.scalar import Arg, ScalarExpr, apply, literal, substitute, used_args
+from edgecc.ir.scalar import Arg, ScalarExpr, apply, literal, substitute
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.movement import Expand, Reshape
 from edgecc.ops.reduction import BatchNorm, Reduce
 from edgecc.passes.base import NodePass
-from edgecc.passes.expressions import simplify
+from edgecc.passes.expressions import compact, simplify
 from edgecc.passes.graph.fuse_conv_bn import affine
 from edgecc.passes.rewrite import broadcast_shape, data, is_constant, replace, uniform_element
 
@@ -64,8 +64,7 @@ class Canonicalize(NodePass):
         shape = node.output.type.dims
         expr, operands = self._with_fewer_operands(node, op.expr, operands, shape)
         expr = simplify(expr)
-        used = used_args(expr)
-        operands, expr = _compact(operands, expr, used, shape)
+        operands, expr = compact(operands, expr, shape)
         if isinstance(expr, Arg) and broadcast_shape([operands[expr.index].type.dims]) != shape:
             replace(graph, node, Expand(shape), operands[expr.index])
             return True
@@ -101,19 +100,6 @@ class Canonicalize(NodePass):
         numbers = {old: new for new, old in enumerate(i for i, keep in enumerate(kept) if keep)}
         args = [Arg(numbers[i], arg.dtype) if isinstance(arg, Arg) else arg for i, arg in enumerate(args)]
         return substitute(expr, args), [v for i, v in enumerate(operands) if kept[i]]
-
-
-def _compact(operands: Sequence[Value], expr: ScalarExpr, used: Sequence[int],
-             shape: tuple[int, ...]) -> tuple[list[Value], ScalarExpr]:
-    """Rule 4: each operand once, constants last, none that is not read unless the shape comes from it."""
-    distinct = list(dict.fromkeys(operands[i] for i in used))
-    for index, value in enumerate(operands):
-        if index not in used and value not in distinct and broadcast_shape(v.type.dims for v in distinct) != shape:
-            distinct.append(value)
-    ordered = [v for v in distinct if not is_constant(v)] + [v for v in distinct if is_constant(v)]
-    position = {id(v): i for i, v in enumerate(ordered)}
-    args = [Arg(position.get(id(v), 0), v.type.dtype) for v in operands]
-    return ordered, substitute(expr, args)
 
 
 def _batch_norm(graph: Graph, node: Node, op: BatchNorm) -> None:
