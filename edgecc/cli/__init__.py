@@ -25,6 +25,7 @@ from edgecc.version import VERSION
 
 COMMANDS: Mapping[str, str] = {
     "inspect": "show what is in a model",
+    "opt": "run passes on a model and print the graph",
     "targets": "list targets, or show one",
     "passes": "list the passes with their options",
     "ops": "list the operators",

@@ -6,8 +6,9 @@ import contextlib
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -53,22 +54,50 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
         raise EdgeccError("E007", f"not an .npz file of arrays ({printable(str(error), 80)})", where=where) from None
 
 
+def read_text(path: Path) -> str:
+    """A text file.
+
+    Raises: EdgeccError E007.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise EdgeccError("E007", f"cannot be read: {what}", where=printable(str(path))) from None
+
+
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Writes an .npz file whole or not at all.
 
     Raises: EdgeccError E006.
     """
+    with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        # Not numpy.savez: it takes names as keyword arguments, and an output may be called "file".
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all.
+
+    Raises: EdgeccError E006.
+    """
+    with _replacing(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside `path` that takes its place when all went well, and is removed otherwise."""
     try:
         handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
         try:
-            # Not numpy.savez: it takes names as keyword arguments, and an output may be called "file".
-            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-                for name, array in arrays.items():
-                    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
+            with os.fdopen(handle, "wb") as file:
+                yield file
             umask = os.umask(0)
             os.umask(umask)
-            os.chmod(fresh, 0o666 & ~umask)
+            os.chmod(fresh, 0o666 & ~umask)  # mkstemp makes files private
             os.replace(fresh, path)
         except BaseException:
             with contextlib.suppress(OSError):

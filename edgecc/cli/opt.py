@@ -1,0 +1,84 @@
+"""`edgecc opt MODEL --passes a,b{x=1} --print-ir`: what the passes do to a graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from edgecc.artifact.load import Port, random_inputs
+from edgecc.cli.arguments import parse_shapes, read_arrays, read_text, write_text
+from edgecc.cli.output import note, print_json, progress, results, show
+from edgecc.errors import EdgeccError
+from edgecc.frontend.importing import import_model_with_report
+from edgecc.ir.graph import Graph
+from edgecc.ir.parser import parse
+from edgecc.ir.text import to_text
+from edgecc.ir.types import Array
+from edgecc.passes.base import parse_passes
+from edgecc.pipeline import PassReport, default_graph_passes, run_passes
+
+app = typer.Typer(add_completion=False)
+
+CONSTANTS = ("type", "data")
+
+
+@app.command()
+def opt(
+    model: Annotated[Path, typer.Argument(help="An ONNX model, or a graph as text (.ir).", show_default=False)],
+    passes: Annotated[str | None, typer.Option(help="Passes such as eliminate,fold-constants{limit=16}; \"\" for none, the default pipeline if left out.", show_default=False)] = None,
+    print_ir: Annotated[bool, typer.Option("--print-ir", help="Print the graph after the passes.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the graph, constants included, to this file.", show_default=False)] = None,
+    constants: Annotated[str, typer.Option(help="With --print-ir: only the type of constants, or their data.")] = "type",
+    declines: Annotated[bool, typer.Option("--declines", help="Show why passes left nodes alone.")] = False,
+    verify_each: Annotated[bool, typer.Option("--verify-each", help="Execute the graph before and after each pass and compare.")] = False,
+    inputs: Annotated[Path | None, typer.Option(help="An .npz file with inputs, for dynamic sizes and --verify-each.", show_default=False)] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run passes on a model and print the graph."""
+    if constants not in CONSTANTS:
+        raise EdgeccError("E001", f"--constants {constants!r} is not one of {', '.join(CONSTANTS)}", where="edgecc opt")
+    chosen = default_graph_passes() if passes is None else parse_passes(passes)
+    arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
+    graph = _read(model, shape or [], arrays)
+    given = None
+    if verify_each:
+        ports = [Port(name, value.type.dtype.numpy, value.type.dims)
+                 for name, value in zip(graph.input_names, graph.inputs, strict=True)]
+        given = random_inputs(ports) if arrays is None else arrays
+    with progress(f"running passes on {model.name}"):
+        reports = run_passes(graph, chosen, verify_each=given)
+    if output is not None:
+        write_text(output, to_text(graph, locs=True))
+    text = to_text(graph, locs=True, constants="data" if constants == "data" else "type") if print_ir else ""
+    if as_json:
+        print_json({"passes": [{"pass": str(r.graph_pass), "changed": r.changed, "nodes_before": r.nodes_before,
+                                "nodes_after": r.nodes_after, "seconds": r.seconds, "declines": [str(d) for d in r.declines]}
+                               for r in reports]} | ({"ir": text} if print_ir else {}))
+    elif print_ir:
+        results().print(text.rstrip("\n"))
+    else:
+        _show(reports)
+    if declines and not as_json:
+        for line in dict.fromkeys(str(d) for r in reports for d in r.declines):
+            note(line)
+
+
+def _read(model: Path, shapes: list[str], arrays: dict[str, Array] | None) -> Graph:
+    if model.suffix == ".ir":
+        return parse(read_text(model), source=model.name)
+    graph, report = import_model_with_report(model, shapes=parse_shapes(shapes), inputs=arrays)
+    for text in report.notes:
+        note(text)
+    return graph
+
+
+def _show(reports: tuple[PassReport, ...]) -> None:
+    table = Table("pass", "nodes", "changed", "left alone", "ms", box=None, pad_edge=False)
+    for r in reports:
+        table.add_row(str(r.graph_pass), f"{r.nodes_before} -> {r.nodes_after}", "yes" if r.changed else "no",
+                      str(len(r.declines)), f"{1000 * r.seconds:.1f}")
+    show(table)
