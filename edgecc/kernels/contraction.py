@@ -113,8 +113,8 @@ def multiply_add(x: Expr, w: Expr, accumulator: Expr) -> Expr:
     dtype = accumulator.dtype
     x, w = convert(x, dtype), convert(w, dtype)
     if dtype.is_float:
-        return Op("fma", (x, w, accumulator), dtype)
-    return Op("add", (accumulator, Op("mul", (x, w), dtype)), dtype)
+        return Op("fma", (x, w, accumulator), dtype, accumulator.lanes)
+    return Op("add", (accumulator, Op("mul", (x, w), dtype, accumulator.lanes)), dtype, accumulator.lanes)
 
 
 def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,

@@ -22,6 +22,7 @@ from edgecc.kernels.base import (
 )
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function
+from edgecc.loop.verify import verify_function
 from edgecc.passes.loop import apply_schedule
 from edgecc.targets.schema import load_target
 
@@ -107,6 +108,7 @@ def run_kernel(op: Op, given: Sequence[Given | None], target: str = "cortex-a76"
     request = request_for(op, given, target, out_layouts, threads)
     kernel = lower(request)
     function = apply_schedule(kernel.function, kernel.schedule) if scheduled else kernel.function
+    verify_function(function)
     buffers = buffers_for(kernel, request, given)
     runner(function, buffers)
     results: list[Array] = [np.zeros(0)] * len(request.outputs)
