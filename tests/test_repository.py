@@ -17,8 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "version"), ("ir",), ("ops",), ("reference",), ("targets",), ("frontend", "loop"), ("kernels",), ("artifact",),
-    ("passes",), ("backends",), ("pipeline",), ("api",), ("",), ("cli",), ("__main__",),
+    ("errors", "version"), ("ir",), ("ops",), ("reference",), ("targets",), ("frontend", "loop"), ("kernels",), ("memory",), ("artifact",),
+    ("passes",), ("lowering",), ("backends",), ("pipeline",), ("api",), ("",), ("cli",), ("__main__",),
 )
 """What each part of edgecc may import: the parts before it. Parts in one row know nothing of each other.
 

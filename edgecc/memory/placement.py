@@ -1,0 +1,290 @@
+"""Placement: in which piece of memory every value of a graph lies, and which steps remain to be run.
+
+A `Root` is a contiguous piece of memory: a network input, a network output, a constant, or a piece of
+the arena. Every value gets a `Place`: a root, an offset in it, and strides. Movement operators are
+resolved here as far as strides can express them:
+
+    y = transpose/reshape/slice/expand(x)   y is a view of x, nothing runs
+    y = concat(a, b)                        a and b are written into y's memory by their own kernels
+    network output y                        y, and what y is a view of, is written into the output
+
+A backward sweep decides what lies inside the memory of a later result, a forward sweep what is a
+view of an earlier one. What neither could resolve becomes a copy step. A value is not forced into a
+place where the kernel that computes it would have to write single elements far apart, unless that
+kernel is cheap (`HEAVY`), and not shown as a view to kernels that want dense operands (`wants_dense`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.op import Op
+from edgecc.ir.types import DType
+from edgecc.kernels.base import View
+from edgecc.memory import strides
+from edgecc.ops.convolution import Conv, ConvTranspose
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
+from edgecc.ops.recurrent import Recurrent
+
+HEAVY: tuple[type[Op], ...] = (Conv, ConvTranspose, MatMul, Recurrent)
+"""Operators whose kernels write whole vectors of the innermost axis: it must stay contiguous."""
+
+MOVEMENT: tuple[type[Op], ...] = (Transpose, Reshape, Slice, Expand)
+"""Operators whose result may be a view of the operand."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """A contiguous piece of memory.
+
+    Attributes:
+        kind: "arena", "input", "output" or "constant".
+        index: which network input or output; which of `Placement.constants`.
+        size_bytes: its size.
+        name: a value that lies in it, for reports.
+    """
+
+    kind: str
+    index: int
+    size_bytes: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies: element (0, ..., 0) is `offset` elements from the start of root number `root`."""
+
+    root: int
+    offset: int
+    view: View
+
+    @property
+    def byte_offset(self) -> int:
+        """Bytes from the start of the root."""
+        return self.offset * self.view.dtype.size
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call to be: an operator on places.
+
+    Attributes:
+        op: the operator; copies are a `Reshape` to the shape the data has already.
+        inputs: where the operands lie (None: absent).
+        constants: for each operand the constant value it is, else None.
+        outputs: where the results go.
+        after: numbers of the steps that write what this one reads.
+        loc: names of the user's nodes this step stands for.
+        name: a hint: the name of the first result.
+        node: position in the graph of the node this step belongs to.
+    """
+
+    op: Op
+    inputs: tuple[Place | None, ...]
+    constants: tuple[Value | None, ...]
+    outputs: tuple[Place, ...]
+    after: tuple[int, ...]
+    loc: tuple[str, ...]
+    name: str
+    node: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The result of `place_values`: pieces of memory, places by value, steps in a valid order."""
+
+    roots: tuple[Root, ...]
+    places: Mapping[Value, Place]
+    steps: tuple[Step, ...]
+    constants: tuple[Value, ...]
+
+
+def wants_dense(op: Op, operand: int, view: View) -> bool:
+    """Whether `op` should not read operand number `operand` through `view`, so that a copy pays.
+
+    Convolutions read every element many times: channels or the last axis must be contiguous.
+    """
+    if isinstance(op, Conv | ConvTranspose) and operand == 0:
+        return not any(stride == 1 and dim > 1 for stride, dim in
+                       ((view.strides[1], view.dims[1]), (view.strides[-1], view.dims[-1]))) and view.elements > 1
+    return False
+
+
+def place_values(graph: Graph, *, dense: Iterable[Value] = (),
+                 refuses: Callable[[Op, int, View], bool] = wants_dense) -> Placement:
+    """Places every value of a graph with static shapes.
+
+    Args:
+        dense: values that must lie in memory of their own, in their own layout.
+        refuses: whether an operator refuses to read an operand through a view.
+    """
+    placer = _Placer(graph, frozenset(dense), refuses)
+    placer.backward()
+    placer.forward()
+    return Placement(tuple(placer.roots), placer.places, tuple(placer.steps), tuple(placer.constants))
+
+
+@dataclass
+class _Placer:
+    graph: Graph
+    dense: frozenset[Value]
+    refuses: Callable[[Op, int, View], bool]
+    roots: list[Root] = field(default_factory=list)
+    places: dict[Value, Place] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    constants: list[Value] = field(default_factory=list)
+    writers: dict[Value, tuple[int, ...]] = field(default_factory=dict)
+
+    # roots
+
+    def new_root(self, kind: str, index: int, value: Value) -> int:
+        self.roots.append(Root(kind, index, value.type.size_bytes, value.name))
+        return len(self.roots) - 1
+
+    def own(self, value: Value) -> Place:
+        """A place in a new piece of the arena, in the value's layout."""
+        dims = value.type.dims
+        return Place(self.new_root("arena", 0, value), 0, View(value.type.dtype, dims, value.layout.strides(dims)))
+
+    def plain(self, kind: str, index: int, value: Value) -> Place:
+        """A place of its own outside the arena, row-major."""
+        dims = value.type.dims
+        return Place(self.new_root(kind, index, value), 0, View(value.type.dtype, dims, strides.row_major_strides(dims)))
+
+    # backward: what lies inside the memory of a later result
+
+    def backward(self) -> None:
+        for index, value in enumerate(self.graph.outputs):
+            if value.producer is not None and value not in self.places:
+                self.places[value] = self.plain("output", index, value)
+        for node in reversed(self.graph.nodes):
+            match node.op:
+                case Concat(axis=axis):
+                    result = node.output
+                    if result not in self.places:
+                        self.places[result] = self.own(result)
+                    for operand, place in zip(node.inputs, concat_places(self.places[result], node, axis), strict=True):
+                        self.settle(operand, place)
+                case Transpose() | Reshape() if node.output in self.places:
+                    operand = node.operand(0)
+                    result_place = self.places[node.output]
+                    view = strides.operand_view(node.op, result_place.view, operand.type.dims)
+                    if view is not None:
+                        self.settle(operand, Place(result_place.root, result_place.offset, view))
+
+    def settle(self, value: Value | None, place: Place) -> None:
+        """Decides that `value` lies at `place`, if it may and its kernel can write there well."""
+        if value is None or value.producer is None or value in self.places or value in self.dense:
+            return
+        if isinstance(value.producer.op, HEAVY):
+            axis = strides.innermost_axis(value.layout.order, value.type.dims)
+            if axis is not None and place.view.strides[axis] != 1:
+                return
+        self.places[value] = place
+
+    # forward: what is a view of an earlier value, and what must run
+
+    def forward(self) -> None:
+        for index, value in enumerate(self.graph.inputs):
+            self.places[value] = self.plain("input", index, value)
+            self.writers[value] = ()
+        for position, node in enumerate(self.graph.nodes):
+            if isinstance(node.op, MOVEMENT):
+                self.movement(node, position)
+            elif isinstance(node.op, Concat):
+                self.concat(node, node.op.axis, position)
+            else:
+                self.compute(node, position)
+        for index, value in enumerate(self.graph.outputs):
+            source = self.place(value)
+            root = self.roots[source.root]
+            if root.kind != "output" or root.index != index:
+                self.copy(value, source, self.plain("output", index, value), self.writers[value],
+                          () if value.producer is None else value.producer.loc, len(self.graph))
+
+    def place(self, value: Value) -> Place:
+        """Where an operand lies; constants get their root when they are first met."""
+        if value.constant is not None and value not in self.places:
+            self.places[value] = self.plain("constant", len(self.constants), value)
+            self.constants.append(value)
+            self.writers[value] = ()
+        return self.places[value]
+
+    def compute(self, node: Node, position: int) -> None:
+        inputs = tuple(None if v is None else self.place(v) for v in node.inputs)
+        after = dict.fromkeys(s for v in node.inputs if v is not None for s in self.writers[v])
+        for value in node.outputs:
+            if value not in self.places:
+                self.places[value] = self.own(value)
+            self.writers[value] = (len(self.steps),)
+        constants = tuple(v if v is not None and v.constant is not None else None for v in node.inputs)
+        self.steps.append(Step(node.op, inputs, constants, tuple(self.places[v] for v in node.outputs), tuple(after),
+                               node.loc, node.outputs[0].name, position))
+
+    def movement(self, node: Node, position: int) -> None:
+        operand, result = node.operand(0), node.output
+        source = self.place(operand)
+        found = strides.view_of(node.op, source.view, result.type.dims)
+        candidate = None if found is None else Place(source.root, source.offset + found[0], found[1])
+        decided = self.places.get(result)
+        if decided is None and candidate is not None and result not in self.dense and not any(
+                self.refuses(use.node.op, use.index, candidate.view) for use in result.uses):
+            decided = candidate
+        if decided is None:
+            decided = self.own(result)
+        self.places[result] = decided
+        if candidate is not None and _same_place(candidate, decided):
+            self.writers[result] = self.writers[operand]
+        elif candidate is not None:
+            self.writers[result] = self.copy(operand, candidate, decided, self.writers[operand], node.loc, position)
+        else:
+            self.writers[result] = self.reshape(node, source, decided, position)
+
+    def reshape(self, node: Node, source: Place, target: Place, position: int) -> tuple[int, ...]:
+        """A movement that is no view: as a plain copy if the target can be shown in the operand's shape."""
+        operand = node.operand(0)
+        if isinstance(node.op, Reshape):
+            view = strides.operand_view(node.op, target.view, operand.type.dims)
+            if view is not None:
+                return self.copy(operand, source, Place(target.root, target.offset, view), self.writers[operand],
+                                 node.loc, position)
+        self.steps.append(Step(node.op, (source,), (None,), (target,), self.writers[operand], node.loc,
+                               node.output.name, position))
+        return (len(self.steps) - 1,)
+
+    def concat(self, node: Node, axis: int, position: int) -> None:
+        writers: dict[int, None] = {}
+        for value, target in zip(node.inputs, concat_places(self.places[node.output], node, axis), strict=True):
+            if value is None or value.type.elements == 0:
+                continue
+            source = self.place(value)
+            written = self.writers[value]
+            if not _same_place(source, target):
+                written = self.copy(value, source, target, written, node.loc, position)
+            writers.update(dict.fromkeys(written))
+        self.writers[node.output] = tuple(writers)
+
+    def copy(self, value: Value, source: Place, target: Place, after: Sequence[int], loc: tuple[str, ...],
+             position: int) -> tuple[int, ...]:
+        """A step that copies element by element; `source` and `target` have one shape."""
+        self.steps.append(Step(Reshape(target.view.dims), (source,), (None,), (target,), tuple(after), loc, value.name, position))
+        return (len(self.steps) - 1,)
+
+
+def concat_places(result: Place, node: Node, axis: int) -> list[Place]:
+    """Where the operands of a concatenation lie inside its result, in order."""
+    out = []
+    offset = result.offset
+    for value in node.inputs:
+        dims = () if value is None else value.type.dims
+        dtype: DType = result.view.dtype
+        out.append(Place(result.root, offset, View(dtype, dims, result.view.strides)))
+        offset += dims[axis] * result.view.strides[axis]
+    return out
+
+
+def _same_place(a: Place, b: Place) -> bool:
+    return a.root == b.root and a.offset == b.offset and strides.same_memory(a.view, b.view)
