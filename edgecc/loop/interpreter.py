@@ -48,7 +48,7 @@ from edgecc.loop.ir import (
     Stmt,
     Store,
 )
-from edgecc.loop.module import ArenaBytes, Call, InputBytes, Module, OutputBytes
+from edgecc.loop.module import ArenaBytes, InputBytes, Module, OutputBytes
 from edgecc.loop.text import statement_text
 
 _GARBAGE = 0xA5  # memory that nothing has written; far from zero in every type
@@ -146,11 +146,6 @@ class _Memory:
                 raise EdgeccError("E904", f"element {int(missing[0])} of output {item.name} was never written")
             out[item.name] = data.view(item.type.dtype.numpy).reshape(item.type.dims)
         return out
-
-
-def call_text(call: Call) -> str:
-    """One line that shows a call, for messages and dumps."""
-    return f"{call.function}({', '.join(map(str, call.arguments))})  # {', '.join(call.loc)}"
 
 
 # -- functions --------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 A kernel may declare that a result can overwrite an operand (`Kernel.in_place`). That is used where
 
- - the operand fills a whole piece of the arena, lies there as densely and in the same order as the result,
+ - the operand fills a whole piece of the arena and lies there in the same order as the result,
  - nothing reads or writes that piece at a later step, and at this step nothing but operands that may be
    overwritten as well,
  - the result replaces no other operand yet.
@@ -116,12 +116,13 @@ class _Sharing:
     def share(self, position: int, step: Step, needs: Needs, result: int, operand: int) -> bool:
         """Puts an operand's root inside the result's if the module's conditions hold."""
         source, target = step.inputs[operand], step.outputs[result]
-        if source is None or not source.view.is_dense or not same_memory(source.view, target.view):
+        if source is None or not same_memory(source.view, target.view):
             return False
         (source_root, shift), (target_root, target_shift) = self.find(source.root), self.find(target.root)
         if source_root == target_root or self.roots[source_root].kind != "arena":
             return False
         size = source.view.elements * source.view.dtype.size
+        # Elements of a result never share memory, so one as large as its root fills it without gaps.
         if source.byte_offset + shift != 0 or size != self.roots[source_root].size_bytes:
             return False
         if self.last[source_root] > position or self.last_write[source_root] >= position:

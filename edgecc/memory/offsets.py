@@ -15,6 +15,7 @@ The search ends as soon as the lower bound is met: no plan needs fewer bytes tha
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -67,16 +68,15 @@ def assign_offsets(blocks: Sequence[Block], align: int = ALIGN) -> Offsets:
     if not blocks:
         return Offsets((), 0, 0, "empty")
     problem = _Problem(blocks, align)
-    best: tuple[int, list[int], str] | None = None
-    best_order: list[int] = []
+    side_by_side = list(itertools.accumulate(problem.sizes[:-1], initial=0))
+    best = (problem.total(side_by_side), side_by_side, "side by side")
+    best_order = list(range(problem.count))
     for name, order, best_fit in problem.heuristics():
-        offsets = problem.place(order, best_fit)
-        total = problem.total(offsets)
-        if best is None or total < best[0]:
-            best, best_order = (total, offsets, name), order
-        if total == bound:
+        if best[0] == bound:
             break
-    assert best is not None  # there is at least one heuristic
+        offsets = problem.place(order, best_fit)
+        if problem.total(offsets) < best[0]:
+            best, best_order = (problem.total(offsets), offsets, name), order
     if best[0] > bound and len(blocks) <= EXACT_BLOCKS:
         exact = problem.exact(bound, best[0])
         if exact is not None:
