@@ -60,6 +60,13 @@ def test_softmax_agrees_with_onnx(draw, by_onnx, check_op, axis, log):
     check_op(Softmax(axis, log), [x], by_onnx("LogSoftmax" if log else "Softmax", [x], {"axis": axis}))
 
 
+def test_magnitude_of_softmax_includes_the_exponent():
+    x = np.array([0.0, -10.0])
+    y, magnitude = Softmax(0).reference([x])[0], Softmax(0).magnitude([x])[0]
+    np.testing.assert_allclose(magnitude / y, [1, 11])
+    np.testing.assert_allclose(Softmax(0, log=True).magnitude([x])[0], [1, 11], atol=1e-4)
+
+
 def test_softmax_of_large_masked_and_no_numbers():
     y = Softmax(0).reference([np.array([1e30, -np.inf, 1e30], "f4")])[0]
     assert y.tolist() == [0.5, 0.0, 0.5]

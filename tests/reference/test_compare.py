@@ -226,12 +226,23 @@ def test_integer_outputs_must_be_equal_except_where_rounding_decides():
     assert compare_before_after(before, arg_max(apply("mul", literal(0.3, F32), X)), feeds)[0].ok
     (change,) = compare_before_after(before, arg_max(apply("neg", X)), feeds)
     assert not change.ok and change.units == np.inf and "elements differ" in change.detail
-    # A tie but for the last bits: not compared.
-    feeds["x"][0] = 1.1
-    feeds["x"][0, 5] = np.nextafter(np.float32(1.1), np.float32(2))
-    feeds["x"][0, 3] = 0.1
-    shifted = arg_max(apply("mul", X, literal(0.3 * (1 + 1e-7), F32)))
-    assert compare_before_after(before, shifted, feeds)[0].ok
+
+
+def test_integers_that_hang_on_the_last_bit_are_not_compared():
+    def graph(second):
+        out = Graph()
+        x = out.add_input(TensorType(F32, (1, 4)), "x")
+        terms = out.constant(np.array([[0.1, 0.7, second, 0.2]], "f4"))
+        total = out.add(Elementwise(apply("add", Arg(0, F32), Arg(1, F32))), x, terms)
+        out.set_outputs([out.add(ArgReduce("max", 1), total)], ["y"])
+        return out
+
+    feeds = {"x": np.zeros((1, 4), "f4")}
+    tie, above = graph(0.7), graph(float(np.nextafter(np.float32(0.7), np.float32(1))))
+    results = [observe_graph(g, feeds, samples=0).wide["y"].item() for g in (tie, above)]
+    assert results == [1, 2]
+    assert compare_before_after(above, tie, feeds, samples=16)[0].ok
+    assert not compare_before_after(graph(0.71), tie, feeds, samples=16)[0].ok
 
 
 def test_magnitudes_can_be_measured_once():
