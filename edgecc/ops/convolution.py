@@ -15,6 +15,9 @@ from edgecc.ir.scalar import ScalarExpr
 from edgecc.ir.types import Array, TensorType
 from edgecc.ops import rules
 
+MAX_COLUMN_ELEMENTS = 2**25
+"""Elements of the matrix of windows that the reference of `Conv` makes at most: 256 MiB of float64."""
+
 
 @register
 @dataclass(frozen=True)
@@ -77,25 +80,13 @@ class Conv(Op):
         rank = x.ndim - 2
         padded = np.pad(x, [(0, 0), (0, 0), *zip(self.pads[:rank], self.pads[rank:], strict=True)])
         view = windows(padded, w.shape[2:], self.strides, self.dilations)
-        n, channels, positions = x.shape[0], x.shape[1] // self.group, view.shape[2:2 + rank]
-        out_channels = w.shape[0] // self.group
-        out = np.empty((n, w.shape[0], *positions))
-        if channels == 1:
-            # Depthwise and other single-channel groups: one product per kernel tap is faster than tiny matrices.
-            by_group = w.reshape(self.group, out_channels, -1)
-            sums = np.zeros((n, self.group, out_channels, *positions))
-            for tap, offset in enumerate(np.ndindex(*w.shape[2:])):
-                plane = view[(slice(None), slice(None), *[slice(None)] * rank, *offset)]
-                sums += plane[:, :, None] * by_group[:, :, tap].reshape(self.group, out_channels, *[1] * rank)
-            out[...] = sums.reshape(out.shape)
-        else:
-            for g in range(self.group):
-                columns = view[:, g * channels:(g + 1) * channels]
-                columns = np.moveaxis(columns, 1, 1 + rank)  # n, positions, channel, kernel
-                columns = columns.reshape(n, math.prod(positions), channels * math.prod(w.shape[2:]))
-                weights = w[g * out_channels:(g + 1) * out_channels].reshape(out_channels, -1)
-                sums = np.matmul(weights, columns.transpose(0, 2, 1))
-                out[:, g * out_channels:(g + 1) * out_channels] = sums.reshape(n, out_channels, *positions)
+        channels, out_channels = x.shape[1] // self.group, w.shape[0] // self.group
+        if channels == 1 and self.group > 1:
+            return _add_bias(_depthwise_sums(view, w, self.group), inputs)
+        out = np.empty((x.shape[0], w.shape[0], *view.shape[2:2 + rank]))
+        for g in range(self.group):
+            own = slice(g * out_channels, (g + 1) * out_channels)
+            out[:, own] = _dense_sums(view[:, g * channels:(g + 1) * channels], w[own])
         return _add_bias(out, inputs)
 
 
@@ -295,6 +286,36 @@ def windows(x: Array, kernel: Sequence[int], strides: Sequence[int], dilations: 
         x, (*x.shape[:2], *positions, *kernel),
         (*x.strides[:2], *(a * s for a, s in zip(steps, strides, strict=True)),
          *(a * d for a, d in zip(steps, dilations, strict=True))), writeable=False)
+
+
+def _dense_sums(view: Array, w: Array) -> Array:
+    """Sums of one group: windows [N,C,P..,K..] times w [O,C,K..] -> [N,O,P..].
+
+    One matrix product over columns that hold whole windows, or, where those would take too much memory, one for each tap.
+    """
+    n, channels, rank = view.shape[0], view.shape[1], w.ndim - 2
+    positions, kernel = view.shape[2:2 + rank], w.shape[2:]
+    if view.size <= MAX_COLUMN_ELEMENTS:
+        columns = np.moveaxis(view, 1, 1 + rank).reshape(n, math.prod(positions), channels * math.prod(kernel))
+        sums = np.matmul(w.reshape(len(w), -1), columns.transpose(0, 2, 1))
+    else:
+        sums = np.zeros((n, len(w), math.prod(positions)))
+        for tap in np.ndindex(*kernel):
+            plane = view[(slice(None), slice(None), *[slice(None)] * rank, *tap)].reshape(n, channels, -1)
+            sums += np.matmul(w[(slice(None), slice(None), *tap)], plane)
+    return np.asarray(sums.reshape(n, len(w), *positions))
+
+
+def _depthwise_sums(view: Array, w: Array, group: int) -> Array:
+    """Sums where each group has one input channel: one product of whole planes for each tap."""
+    n, rank, out_channels = view.shape[0], w.ndim - 2, len(w) // group
+    positions = view.shape[2:2 + rank]
+    by_group = w.reshape(group, out_channels, -1)
+    sums = np.zeros((n, group, out_channels, *positions))
+    for position, tap in enumerate(np.ndindex(*w.shape[2:])):
+        plane = view[(slice(None), slice(None), *[slice(None)] * rank, *tap)]
+        sums += plane[:, :, None] * by_group[:, :, position].reshape(group, out_channels, *[1] * rank)
+    return np.asarray(sums.reshape(n, len(w), *positions))
 
 
 def _check_operands(op: Op, x: TensorType, w: TensorType, inputs: Sequence[TensorType | None], strides: tuple[int, ...],

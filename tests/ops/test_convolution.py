@@ -30,6 +30,14 @@ def test_conv_has_any_spatial_rank(draw, by_onnx, check_op, rank):
     check_op(Conv(strides, pads, dilations), [x, w], expected, units=16)
 
 
+def test_large_windows_are_summed_tap_by_tap(draw, monkeypatch):
+    x, w = draw((2, 4, 7, 9)), draw((6, 2, 3, 2))
+    op = Conv((2, 1), (1, 0, 2, 1), (1, 2), 2)
+    (at_once,) = op.reference([x, w])
+    monkeypatch.setattr("edgecc.ops.convolution.MAX_COLUMN_ELEMENTS", 1)
+    np.testing.assert_allclose(op.reference([x, w])[0], at_once, rtol=1e-6, atol=1e-6)
+
+
 def test_conv_of_an_empty_batch_is_empty():
     y = Conv((1, 1), (0,) * 4, (1, 1)).reference([np.zeros((0, 2, 3, 3), "f4"), np.zeros((4, 2, 3, 3), "f4")])[0]
     assert y.shape == (0, 4, 1, 1)
