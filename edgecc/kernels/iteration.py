@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import View
@@ -120,12 +120,21 @@ def vector_lanes(target: Target, extent: int, dtype: DType = DType.F32) -> int:
     """
     widths = target.vector.widths
     size = max(4, dtype.size)  # narrower types are widened to 32 bits in registers
-    fewest = 2 if target.architecture == "aarch64" else 4
-    choices = [w // (8 * size) for w in widths if w >= fewest * 8 * size]
+    choices = [w // (8 * size) for w in widths if w >= _fewest_lanes(target) * 8 * size]
     if not choices:
         return 1
     lanes = next((c for c in choices if c >= extent), choices[-1])
     return lanes if extent * 2 > lanes else 1
+
+
+def full_lanes(target: Target, extent: int, dtype: DType = DType.F32) -> int:
+    """Lanes of the widest vector that a run of `extent` elements fills at least once; 1 where there is none."""
+    widths = [w // (8 * max(4, dtype.size)) for w in target.vector.widths]
+    return max((n for n in widths if _fewest_lanes(target) <= n <= extent), default=1)
+
+
+def _fewest_lanes(target: Target) -> int:
+    return 2 if target.architecture == "aarch64" else 4
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,10 @@ class Step:
         """Number of positions."""
         return self.valid or self.lanes
 
+    def moved(self, offsets: Sequence[Index]) -> Step:
+        """The same vector, this much further on in each view."""
+        return replace(self, offsets=tuple(o + m for o, m in zip(self.offsets, offsets, strict=True)))
+
     def load(self, b: Builder, view: int, buffer: Buffer) -> Expr:
         """The elements of a view at these positions; lanes that are none are zero (or repeat the one element)."""
         return b.load(buffer, self.offsets[view], self.lanes, stride=self.strides[view], valid=self.valid)
@@ -155,11 +168,13 @@ class Step:
 
 
 def vectors(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, body: Callable[[Step, int], None], *,
-            unroll: int = 1, name: str = "v") -> None:
+            unroll: int = 1, name: str = "v", overlap: bool = False) -> None:
     """Visits the positions of an axis in vectors: a main loop, and a tail of fewer valid lanes.
 
     `body(step, copy)` adds the statements for one vector. In the main loop it is called `unroll`
-    times with copy = 0 .. unroll-1, so that it may keep that many independent accumulators.
+    times with copy = 0 .. unroll-1, so that it may keep that many independent accumulators. With
+    `overlap` the tail is a whole vector that repeats positions already visited, which suits maxima;
+    the axis must then hold a vector.
     """
 
     def step(position: Index, valid: int = 0) -> Step:
@@ -173,8 +188,29 @@ def vectors(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, body: 
             body(step(i + copy * lanes), copy)
     with b.loop(name, full, start=main, step=lanes) as i:
         body(step(i), 0)
-    if full < axis.extent:
+    if full < axis.extent and overlap:
+        body(step(const(axis.extent - lanes)), 0)
+    elif full < axis.extent:
         body(step(const(full), axis.extent - full), 0)
+
+
+def vector_blocks(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, most: int,
+                  body: Callable[[tuple[Step, ...]], None], *, name: str = "block") -> None:
+    """Visits the positions of an axis in groups of up to `most` vectors; `body` adds the statements for one group."""
+
+    def steps(first: Index, count: int) -> tuple[Step, ...]:
+        out = []
+        for done in range(0, count, lanes):
+            moved = tuple(o + (first + done) * s for o, s in zip(offsets, axis.strides, strict=True))
+            out.append(Step(moved, axis.strides, lanes, min(lanes, count - done) % lanes))
+        return tuple(out)
+
+    size = lanes * most
+    whole = axis.extent // size * size
+    with b.loop(name, whole, step=size) as i:
+        body(steps(i, size))
+    if whole < axis.extent:
+        body(steps(const(whole), axis.extent - whole))
 
 
 # -- blocks -----------------------------------------------------------------------------------
