@@ -176,7 +176,8 @@ def _attributes(op: Op) -> str:
 
 
 def _node_line(node: Node, names: _Names, locs: bool) -> str:
-    operands = ", ".join("none" if v is None else names(v) for v in node.inputs)
+    present = max((i + 1 for i, v in enumerate(node.inputs) if v is not None), default=0)
+    operands = ", ".join("none" if v is None else names(v) for v in node.inputs[:present])
     results = ", ".join(names(v) for v in node.outputs)
     types = ", ".join(format_type(v.type, v.layout) for v in node.outputs)
     loc = f" loc({', '.join(json.dumps(name) for name in node.loc)})" if locs and node.loc else ""

@@ -1,0 +1,106 @@
+"""Structural equality sees every difference but names and locations, and the hash follows it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import edgecc.ops  # noqa: F401 - the parser looks operators up
+from edgecc.ir.equal import attribute_key, first_difference, structural_hash, structurally_equal
+from edgecc.ir.parser import parse
+from edgecc.ir.scalar import Arg, apply, literal
+from edgecc.ir.types import DType, Layout
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.reduction import Normalize
+
+TEXT = """\
+graph "g" (%x: f32[2,3] "x", %z: f32[2,3] "z") {
+  %c = constant f32[3] [1.0, 2.0, 3.0]
+  %a = elementwise(%x, %c) {expr=`add($0:f32, $1:f32)`} : f32[2,3]{1,0} loc("A")
+  %b = elementwise(%z, %c) {expr=`mul($0:f32, $1:f32)`} : f32[2,3]
+  return %a "a", %b "b"
+}
+"""
+
+SAME = {
+    "names of values": TEXT.replace("%a", "%other").replace("%c", "%weights"),
+    "name of the graph": TEXT.replace('"g"', '"h"'),
+    "locations": TEXT.replace('loc("A")', 'loc("B", "C")'),
+    "form of a constant": TEXT.replace("[1.0, 2.0, 3.0]", 'base64 "AACAPwAAAEAAAEBA"'),
+}
+
+DIFFERENT = {
+    "an operator": TEXT.replace("add(", "sub("),
+    "an operand": TEXT.replace("elementwise(%x,", "elementwise(%z,"),
+    "operand order": TEXT.replace("(%x, %c)", "(%c, %x)"),
+    "a layout": TEXT.replace("{1,0}", ""),
+    "a constant": TEXT.replace("3.0]", "3.0000002]"),
+    "the sign of zero": TEXT.replace("3.0]", "0.0]"),
+    "an interface name": TEXT.replace('%b "b"', '%b "B"'),
+    "what is returned": TEXT.replace('%b "b"', '%a "b"'),
+    "order of outputs": TEXT.replace('%a "a", %b "b"', '%b "b", %a "a"'),
+    "input order": TEXT.replace('%x: f32[2,3] "x", %z: f32[2,3] "z"', '%z: f32[2,3] "z", %x: f32[2,3] "x"'),
+    "an unused input": TEXT.replace('"z")', '"z", %u: f32[] "u")'),
+    "sharing of a constant": TEXT.replace(
+        "  %b =", "  %d = constant f32[3] [1.0, 2.0, 3.0]\n  %b =").replace("(%z, %c)", "(%z, %d)"),
+    "a dead node": TEXT.replace("  return", "  %d = elementwise(%x) {expr=`neg($0:f32)`} : f32[2,3]\n  return"),
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_what_does_not_matter(what):
+    one, other = parse(TEXT), parse(SAME[what])
+    assert structurally_equal(one, other)
+    assert structural_hash(one) == structural_hash(other)
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_what_matters(what):
+    one = parse(TEXT if what != "the sign of zero" else TEXT.replace("3.0]", "-0.0]"))
+    other = parse(DIFFERENT[what])
+    assert not structurally_equal(one, other)
+    assert first_difference(one, other)
+    assert structural_hash(one) != structural_hash(other)
+
+
+def test_the_order_of_independent_nodes_matters():
+    one, other = parse(TEXT), parse(TEXT)
+    other.reorder(other.nodes[::-1])
+    assert structural_hash(one) != structural_hash(other)
+
+
+def test_a_copy_is_equal():
+    graph = parse(TEXT)
+    copy = graph.copy()
+    assert structurally_equal(graph, copy)
+    copy.nodes[0].outputs[0].layout = Layout((0, 1))
+    assert not structurally_equal(graph, copy)
+
+
+def test_the_hash_is_the_same_in_another_process():
+    code = f"import edgecc.ops, edgecc.ir.parser as p, edgecc.ir.equal as e; print(e.structural_hash(p.parse({TEXT!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)})
+    assert done.stdout.strip() == structural_hash(parse(TEXT))
+
+
+def test_floats_in_attributes_compare_as_they_print():
+    nan, zero = float("nan"), 0.0
+
+    def key(epsilon: float) -> str:
+        return attribute_key(Normalize((1,), epsilon))
+
+    assert key(nan) == key(-nan)
+    assert key(zero) != key(-zero)
+    assert key(1.0) != key(1)
+    assert attribute_key(True) != attribute_key(1)
+    one, other = (Elementwise(apply("add", Arg(0, DType.F32), literal(v, DType.F32))) for v in (0.0, -0.0))
+    assert attribute_key(one) != attribute_key(other)
+
+
+def test_a_long_graph_needs_no_recursion():
+    lines = [f"  %v{i + 1} = elementwise(%v{i}) {{expr=`neg($0:f32)`}} : f32[2]" for i in range(5000)]
+    text = "\n".join(['graph "g" (%v0: f32[2] "x") {', *lines, '  return %v5000 "y"', "}", ""])
+    assert structurally_equal(parse(text), parse(text))
