@@ -1,20 +1,27 @@
-"""From a graph to loop programs: places values, lowers and schedules kernels, packs weights, plans memory.
+"""Lowering of a graph to a module: a kernel for every step, weights packed, memory planned, calls in order.
 
-Kernels are cached by `Request`, so equal layers share one function; functions that come out equal are
-shared too. The module that results has final sizes and offsets: nothing is decided after it.
+    graph -> places of all values (edgecc/memory/placement.py)
+          -> a kernel for each step (edgecc/kernels), one for all steps that ask for the same
+          -> order, lifetimes and offsets (edgecc/memory/plan.py)
+          -> scheduled functions, each once; the blob of weights; calls
+
+Equal requests share a kernel, and kernels whose functions turn out equal share a function. Constants
+of equal bytes are stored once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-import edgecc.kernels  # noqa: F401  (registers every kernel)
-from edgecc.errors import EdgeccError, printable
+import edgecc.kernels  # noqa: F401  (importing it registers all kernels)
+from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Value
-from edgecc.ir.types import Array, TensorType
+from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import (
     SMALL_CONSTANT_ELEMENTS,
     FromInput,
@@ -26,198 +33,301 @@ from edgecc.kernels.base import (
     Workspace,
     lower,
 )
-from edgecc.loop.ir import Function
-from edgecc.loop.module import Argument, Call, Constant, Interface, Module, WeightBytes
+from edgecc.loop.ir import Buffer, Function
+from edgecc.loop.module import ArenaBytes, Argument, Call, Constant, Interface, Module, WeightBytes
 from edgecc.loop.verify import verify_function
 from edgecc.memory.lifetime import Needs
-from edgecc.memory.placement import Place, Step, place_values
+from edgecc.memory.offsets import ALIGN
+from edgecc.memory.placement import Place, Placement, Step, place_values
 from edgecc.memory.plan import MemoryPlan, plan_memory
+from edgecc.ops.work import multiply_adds
 from edgecc.passes.loop import apply_schedule
 from edgecc.targets.schema import Target
 
-WEIGHT_ALIGN = 64
-"""Constants start on multiples of this many bytes of the weights."""
-
 
 @dataclass(frozen=True)
-class StepReport:
-    """What one call of the run is.
+class CallReport:
+    """What one call of a module does.
 
     Attributes:
-        function: the kernel.
-        op: the operator.
-        loc: names of the user's nodes.
+        name: the name of the first value it computes. loc: the user's nodes it stands for.
+        op: the name of the operator; copies are a "reshape". function: the kernel.
         choice: why the kernel looks as it does.
-        schedule: the loop passes that made it.
+        multiply_adds: of convolutions, matrix products and recurrent layers; else 0.
+        bytes_read, bytes_written: of operands (weights included) and results, each element once.
     """
 
-    function: str
-    op: str
+    name: str
     loc: tuple[str, ...]
+    op: str
+    function: str
     choice: str
-    schedule: tuple[str, ...]
+    multiply_adds: int
+    bytes_read: int
+    bytes_written: int
 
 
 @dataclass(frozen=True)
 class LoweredModel:
-    """A module with the reasons for it."""
+    """A module with the memory plan it uses and a report for each of its calls."""
 
     module: Module
-    steps: tuple[StepReport, ...]
-    memory: MemoryPlan
+    plan: MemoryPlan
+    calls: tuple[CallReport, ...]
 
 
-def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1) -> LoweredModel:
-    """Lowers a graph with static shapes for a CPU.
+def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False) -> LoweredModel:
+    """Lowers a graph with static shapes.
 
     Args:
-        graph: after the graph passes; layouts decide how values lie in memory.
-        name: a C identifier, the prefix of every symbol.
-        threads: threads the run may use; parallel loops are made for more than one.
-    Raises: EdgeccError E112 listing every node without a kernel.
+        name: the module's name, a C identifier.
+        threads: how many threads parallel loops are divided among.
+        check: verify every function before and after its schedule.
+    Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
     """
-    placement = place_values(graph)
-    requests = [_request(step, target, threads) for step in placement.steps]
-    kernels = _lower_all(requests, placement.steps)
-    chosen = [kernels[request] for request in requests]
-    needs = [Needs(kernel.in_place, tuple(a.size_bytes for a in kernel.arguments if isinstance(a, Workspace))) for kernel in chosen]
-    plan = plan_memory(placement, needs)
-    functions, function_of = _schedule_all(kernels)
+    placement, kernels = _place_and_lower(graph, target, threads)
+    plan = plan_memory(placement, [_needs(kernel) for kernel in kernels])
+    functions = _Functions(check)
     weights = _Weights()
     calls: list[Call] = []
-    reports: list[StepReport] = []
+    reports: list[CallReport] = []
+    replacing: dict[int, list[int]] = {}
+    for number, result, _ in plan.live.replaced:
+        replacing.setdefault(number, []).append(result)
     for number in plan.live.order:
-        step, kernel, request = placement.steps[number], chosen[number], requests[number]
-        if not any(view.elements for view in request.outputs):
-            continue
-        function = function_of[request]
-        arguments = _arguments(number, step, kernel, plan, weights, placement.constants)
+        step, kernel = placement.steps[number], kernels[number]
+        arguments = _arguments(plan, number, kernel, weights)
+        function = functions.add(kernel)
         calls.append(Call(function, arguments, step.loc))
-        reports.append(StepReport(function, step.op.name, step.loc, kernel.choice, kernel.schedule))
-    used = dict.fromkeys(call.function for call in calls)
+        overwritten = {arguments[i] for i, a in enumerate(kernel.arguments)
+                       if isinstance(a, FromOutput) and a.index in replacing.get(number, ())}
+        functions.use(function, arguments, overwritten)
+        reports.append(_report(step, kernel, function))
     module = Module(
         name=name,
-        inputs=_interfaces(graph.input_names, graph.inputs),
-        outputs=_interfaces(graph.output_names, graph.outputs),
-        functions=tuple(functions[key] for key in used),
-        calls=tuple(calls),
-        constants=tuple(weights.constants),
-        weights_bytes=weights.size,
-        arena_bytes=plan.arena_bytes,
-        arena_lower_bound=plan.lower_bound,
-        threads=threads,
-    )
-    return LoweredModel(module, tuple(reports), plan)
+        inputs=tuple(Interface(n, v.type) for n, v in zip(graph.input_names, graph.inputs, strict=True)),
+        outputs=tuple(Interface(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)),
+        functions=functions.finished(), calls=tuple(calls), constants=tuple(weights.constants),
+        weights_bytes=weights.size_bytes, arena_bytes=plan.arena_bytes, arena_lower_bound=plan.lower_bound,
+        arena_align=ALIGN, threads=threads)
+    return LoweredModel(module, plan, tuple(reports))
 
 
-def _interfaces(names: Sequence[str], values: Sequence[Value]) -> tuple[Interface, ...]:
-    return tuple(Interface(n, TensorType(v.type.dtype, v.type.dims)) for n, v in zip(names, values, strict=True))
+# -- kernels ----------------------------------------------------------------------------------
+
+
+def _place_and_lower(graph: Graph, target: Target, threads: int) -> tuple[Placement, list[Kernel]]:
+    """Places all values and lowers all steps.
+
+    Where a kernel does not take the views it was given, the values concerned get memory of their own,
+    in their own layout, and everything is placed again; that ends, since each round adds such values.
+    """
+    cache: dict[Request, Kernel] = {}
+    dense: dict[Value, None] = {}
+    while True:
+        placement = place_values(graph, dense=dense)
+        kernels: list[Kernel] = []
+        problems: list[tuple[Step, EdgeccError]] = []
+        for step in placement.steps:
+            request = _request(step, target, threads)
+            try:
+                if request not in cache:
+                    cache[request] = lower(request)
+                kernels.append(cache[request])
+            except EdgeccError as error:
+                if error.code != "E112":
+                    raise
+                problems.append((step, error))
+        if not problems:
+            return placement, kernels
+        strided = [v for step, _ in problems for v in _strided_values(graph, placement, step) if v not in dense]
+        if not strided:
+            raise _unsupported(problems)
+        dense.update(dict.fromkeys(strided))
+
+
+def _strided_values(graph: Graph, placement: Placement, step: Step) -> Iterable[Value]:
+    """The values a step reads or writes that do not lie as their own layout says."""
+    if step.node >= len(graph):
+        return
+    node = graph.nodes[step.node]
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.producer is not None:
+            own = value.layout.strides(value.type.dims)
+            if placement.places[value].view.strides != own:
+                yield value
+
+
+def _unsupported(problems: Sequence[tuple[Step, EdgeccError]]) -> EdgeccError:
+    details = [f"{', '.join(step.loc) or step.name} ({step.op.name}): {error.message}" for step, error in problems]
+    hint = next((error.hint for _, error in problems if error.hint), "")
+    count = len(problems)
+    return EdgeccError("E112", f"{count} node{'s have' if count > 1 else ' has'} no kernel", details=tuple(dict.fromkeys(details)),
+                       hint=hint)
 
 
 def _request(step: Step, target: Target, threads: int) -> Request:
-    operands: list[Operand | None] = []
+    inputs: list[Operand | None] = []
     for place, constant in zip(step.inputs, step.constants, strict=True):
         if place is None:
-            operands.append(None)
+            inputs.append(None)
         elif constant is None or constant.constant is None:
-            operands.append(Operand(place.view))
+            inputs.append(Operand(place.view))
         else:
             data = constant.constant
-            small = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS and data.dtype.kind in "biuf" else None
-            operands.append(Operand(place.view, True, small))
-    return Request(step.op, tuple(operands), tuple(place.view for place in step.outputs), target, threads)
+            values = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS else None
+            inputs.append(Operand(place.view, True, values))
+    return Request(step.op, tuple(inputs), tuple(place.view for place in step.outputs), target, threads)
 
 
-def _lower_all(requests: Sequence[Request], steps: Sequence[Step]) -> dict[Request, Kernel]:
-    kernels: dict[Request, Kernel] = {}
-    problems: list[str] = []
-    for request, step in zip(requests, steps, strict=True):
-        if request in kernels:
-            continue
-        try:
-            kernels[request] = lower(request)
-        except EdgeccError as error:
-            if error.code != "E112":
-                raise
-            where = printable(", ".join(step.loc)) or step.name
-            problems.append(f"{where}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
-    if problems:
-        raise EdgeccError("E112", f"{len(problems)} operators have no kernel for {requests[0].target.name}", details=problems)
-    return kernels
+def _needs(kernel: Kernel) -> Needs:
+    return Needs(kernel.in_place, tuple(a.size_bytes for a in kernel.arguments if isinstance(a, Workspace)))
 
 
-def _schedule_all(kernels: Mapping[Request, Kernel]) -> tuple[dict[str, Function], dict[Request, str]]:
-    """Scheduled functions by name, and the function of each request; equal functions are one."""
-    by_content: dict[Function, str] = {}
-    functions: dict[str, Function] = {}
-    function_of: dict[Request, str] = {}
-    for request, kernel in kernels.items():
-        scheduled = apply_schedule(kernel.function, kernel.schedule)
-        verify_function(scheduled)
-        name = by_content.get(scheduled)
+# -- functions --------------------------------------------------------------------------------
+
+
+class _Functions:
+    """The functions of a module: scheduled once for each kernel, stored once for each structure.
+
+    What is promised of a buffer follows from the calls: it is aligned as all arguments are, and it may
+    share memory with another buffer if some call overwrites an operand with a result.
+    """
+
+    def __init__(self, check: bool) -> None:
+        self.check = check
+        self.by_kernel: dict[int, str] = {}
+        self.by_structure: dict[Function, str] = {}
+        self.functions: dict[str, Function] = {}
+        self.align: dict[str, list[int]] = {}
+        self.aliased: dict[str, list[bool]] = {}
+
+    def add(self, kernel: Kernel) -> str:
+        """The name of the function of a kernel; the kernel must stay alive."""
+        known = self.by_kernel.get(id(kernel))
+        if known is not None:
+            return known
+        function = self._scheduled(kernel)
+        structure = replace(function, name="f")
+        name = self.by_structure.get(structure)
         if name is None:
-            name, number = scheduled.name, 1
-            while name in functions:
-                number += 1
-                name = f"{scheduled.name}_v{number}"
-            by_content[scheduled] = name
-            functions[name] = replace(scheduled, name=name)
-        function_of[request] = name
-    return functions, function_of
+            name = self._fresh(function.name)
+            self.by_structure[structure] = name
+            self.functions[name] = replace(function, name=name)
+            self.align[name] = [ALIGN] * len(function.buffers)
+            self.aliased[name] = [False] * len(function.buffers)
+        self.by_kernel[id(kernel)] = name
+        return name
+
+    def _scheduled(self, kernel: Kernel) -> Function:
+        function = kernel.function
+        pairs = {FromOutput(r) for r, _ in kernel.in_place} | {FromInput(o) for _, o in kernel.in_place}
+        buffers = tuple(replace(b, aliased=b.aliased or a in pairs)
+                        for b, a in zip(function.buffers, kernel.arguments, strict=True))
+        function = replace(function, buffers=buffers)
+        if self.check:
+            verify_function(function)
+        function = apply_schedule(function, kernel.schedule)
+        if self.check:
+            verify_function(function)
+        return function
+
+    def _fresh(self, base: str) -> str:
+        name, number = base, 2
+        while name in self.functions:
+            name, number = f"{base}_{number}", number + 1
+        return name
+
+    def use(self, name: str, arguments: Sequence[Argument], overwritten: set[Argument]) -> None:
+        """Notes a call. `overwritten` are the addresses of results that replace an operand."""
+        for position, (buffer, argument) in enumerate(zip(self.functions[name].buffers, arguments, strict=True)):
+            self.align[name][position] = min(self.align[name][position], _alignment(argument, buffer))
+            self.aliased[name][position] |= argument in overwritten
+
+    def finished(self) -> tuple[Function, ...]:
+        """All functions, in order of first use."""
+        return tuple(replace(f, buffers=tuple(replace(b, align=align, aliased=aliased) for b, align, aliased in
+                                              zip(f.buffers, self.align[name], self.aliased[name], strict=True)))
+                     for name, f in self.functions.items())
+
+
+def _alignment(argument: Argument, buffer: Buffer) -> int:
+    """What the address of an argument certainly is a multiple of; the caller's arrays are aligned as C aligns them."""
+    if isinstance(argument, ArenaBytes | WeightBytes):
+        return math.gcd(argument.offset, ALIGN)
+    return buffer.dtype.size
+
+
+# -- weights ----------------------------------------------------------------------------------
 
 
 class _Weights:
-    """The weights of a module while they are collected; equal bytes are stored once."""
+    """The blob of weights: every constant once, aligned."""
 
     def __init__(self) -> None:
         self.constants: list[Constant] = []
-        self.size = 0
-        self._known: dict[bytes, int] = {}
+        self.size_bytes = 0
+        self.offsets: dict[tuple[DType, bytes], int] = {}
+        """Offset of each constant by type and SHA-256 of its bytes."""
 
-    def add(self, array: Array) -> int:
-        """Stores an array and returns its byte offset."""
-        data = np.ascontiguousarray(array)
-        key = data.tobytes()
-        offset = self._known.get(key)
-        if offset is None:
-            offset = -(-self.size // WEIGHT_ALIGN) * WEIGHT_ALIGN
-            self._known[key] = offset
+    def add(self, data: Array) -> WeightBytes:
+        """Where a flat array is stored."""
+        key = (DType.from_numpy(data.dtype), hashlib.sha256(data.tobytes()).digest())
+        if key not in self.offsets:
+            offset = -(-self.size_bytes // ALIGN) * ALIGN
+            self.offsets[key] = offset
             self.constants.append(Constant(offset, data))
-            self.size = offset + data.nbytes
-        return offset
+            self.size_bytes = offset + data.nbytes
+        return WeightBytes(self.offsets[key])
 
 
-def _arguments(number: int, step: Step, kernel: Kernel, plan: MemoryPlan, weights: _Weights,
-               constants: Sequence[Value]) -> tuple[Argument, ...]:
+def _arguments(plan: MemoryPlan, number: int, kernel: Kernel, weights: _Weights) -> tuple[Argument, ...]:
+    """The addresses of a call's buffers."""
+    placement = plan.placement
+    step = placement.steps[number]
+    slots = iter(range(len(kernel.arguments)))
     out: list[Argument] = []
-    slot = 0
     for buffer, argument in zip(kernel.function.buffers, kernel.arguments, strict=True):
         match argument:
             case FromInput(index=index):
-                out.append(_source(step.inputs[index], plan, weights, constants))
+                place = step.inputs[index]
+                if place is None:
+                    raise EdgeccError("E900", f"kernel {kernel.function.name} reads operand {index}, which is absent")
+                out.append(_operand(plan, place, weights))
             case FromOutput(index=index):
                 out.append(plan.argument(step.outputs[index]))
             case Packed(inputs=inputs, pack=pack):
-                arrays = [None if (value := step.constants[i]) is None else value.constant for i in inputs]
-                packed = np.asarray(pack(*arrays))
-                if packed.size != buffer.elements or packed.dtype != buffer.dtype.numpy:
-                    raise EdgeccError("E900", f"{kernel.function.name}: packed {buffer.name} is {packed.dtype}[{packed.size}], "
-                                              f"the kernel reads {buffer.dtype.value}[{buffer.elements}]")
-                out.append(WeightBytes(weights.add(packed)))
+                arrays = [v if v is None else v.constant for v in
+                          (step.constants[i] if i < len(step.constants) else None for i in inputs)]
+                packed = np.ascontiguousarray(pack(*arrays))
+                if packed.dtype != buffer.dtype.numpy or packed.ndim != 1 or packed.size < buffer.elements:
+                    raise EdgeccError("E900", f"kernel {kernel.function.name} packs {packed.dtype}{list(packed.shape)} for "
+                                              f"{buffer.name}: {buffer.dtype.value}[{buffer.elements}]")
+                out.append(weights.add(packed))
             case Workspace():
-                out.append(plan.workspace(number, slot))
-                slot += 1
+                out.append(plan.workspace(number, next(slots)))
     return tuple(out)
 
 
-def _source(place: Place | None, plan: MemoryPlan, weights: _Weights, constants: Sequence[Value]) -> Argument:
-    if place is None:
-        raise EdgeccError("E900", "a kernel reads an operand that is absent")
+def _operand(plan: MemoryPlan, place: Place, weights: _Weights) -> Argument:
     root = plan.placement.roots[place.root]
     if root.kind != "constant":
         return plan.argument(place)
-    data = constants[root.index].constant
+    data = plan.placement.constants[root.index].constant
     if data is None:
-        raise EdgeccError("E900", f"constant {root.name} has no data")
-    return WeightBytes(weights.add(data) + place.byte_offset)
+        raise EdgeccError("E900", f"{root.name} is no constant")
+    return WeightBytes(weights.add(data.reshape(-1)).offset + place.byte_offset)
 
+
+# -- reports ----------------------------------------------------------------------------------
+
+
+def _report(step: Step, kernel: Kernel, function: str) -> CallReport:
+    dims = [None if p is None else p.view.dims for p in step.inputs]
+    results = [p.view.dims for p in step.outputs]
+    return CallReport(step.name, step.loc, step.op.name, function, kernel.choice, multiply_adds(step.op, dims, results),
+                      _bytes(step.inputs), _bytes(step.outputs))
+
+
+def _bytes(places: Sequence[Place | None]) -> int:
+    return sum(p.view.elements * p.view.dtype.size for p in places if p is not None)

@@ -19,11 +19,8 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.importing import import_model
 from edgecc.frontend.limits import Limits
 from edgecc.frontend.load import LoadedModel, load_model
-from edgecc.ir.graph import Graph, Node
 from edgecc.ir.types import DType
-from edgecc.ops.convolution import Conv, ConvTranspose
-from edgecc.ops.matrix import MatMul
-from edgecc.ops.recurrent import Recurrent
+from edgecc.ops.work import graph_multiply_adds
 
 app = typer.Typer(add_completion=False)
 
@@ -61,7 +58,7 @@ def inspect(
     loaded = load_model(model, Limits())
     macs, problem = None, ""
     try:
-        macs = multiply_adds(import_model(loaded.proto, shapes=shapes))
+        macs = graph_multiply_adds(import_model(loaded.proto, shapes=shapes))
     except EdgeccError as error:
         problem = error.message
     summary = _summarize(loaded, macs, problem)
@@ -69,26 +66,6 @@ def inspect(
         print_json({**vars(summary), "opsets": dict(summary.opsets), "ops": dict(summary.ops)})
     else:
         _show(summary)
-
-
-def multiply_adds(graph: Graph) -> int:
-    """Multiply-adds of the convolutions, matrix products and recurrent layers of a graph with static shapes."""
-    return sum(_node_multiply_adds(node) for node in graph.nodes)
-
-
-def _node_multiply_adds(node: Node) -> int:
-    match node.op:
-        case Conv():
-            return node.output.type.elements * math.prod(node.operand(1).type.dims[1:])
-        case ConvTranspose():
-            return node.operand(0).type.elements * math.prod(node.operand(1).type.dims[1:])
-        case MatMul(transpose_a=transposed):
-            return node.output.type.elements * node.operand(0).type.dims[-2 if transposed else -1]
-        case Recurrent():
-            x, w, r = (node.operand(index).type for index in range(3))
-            steps = x.elements // max(1, x.dims[-1])
-            return steps * (w.elements + r.elements)
-    return 0
 
 
 def _summarize(loaded: LoadedModel, macs: int | None, problem: str) -> Summary:

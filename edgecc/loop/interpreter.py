@@ -52,6 +52,7 @@ from edgecc.loop.module import ArenaBytes, InputBytes, Module, OutputBytes
 from edgecc.loop.text import statement_text
 
 _GARBAGE = 0xA5  # memory that nothing has written; far from zero in every type
+_LEAST = 16  # bytes of a memory that holds nothing: kernels declare at least one element of each buffer
 
 
 def run_function(function: Function, buffers: Mapping[str, Array]) -> None:
@@ -96,15 +97,15 @@ class _Memory:
     def __init__(self, module: Module, inputs: Mapping[str, Array]) -> None:
         self.module = module
         self.input_bytes = [self._input(i.name, i.type.dtype, i.type.dims, inputs) for i in module.inputs]
-        self.output_bytes = [np.full(o.type.size_bytes, _GARBAGE, np.uint8) for o in module.outputs]
-        self.arena = np.full(module.arena_bytes, _GARBAGE, np.uint8)
-        self.weights = np.zeros(module.weights_bytes, np.uint8)
+        self.output_bytes = [np.full(max(_LEAST, o.type.size_bytes), _GARBAGE, np.uint8) for o in module.outputs]
+        self.arena = np.full(max(_LEAST, module.arena_bytes), _GARBAGE, np.uint8)
+        self.weights = np.zeros(max(_LEAST, module.weights_bytes), np.uint8)
         for constant in module.constants:
             raw = np.frombuffer(constant.data.tobytes(), np.uint8)
             self.weights[constant.offset:constant.offset + raw.size] = raw
         self.weights.setflags(write=False)
         self.output_masks = [np.zeros(b.size, np.bool_) for b in self.output_bytes]
-        self.arena_mask = np.zeros(module.arena_bytes, np.bool_)
+        self.arena_mask = np.zeros(self.arena.size, np.bool_)
 
     @staticmethod
     def _input(name: str, dtype: DType, dims: tuple[int, ...], inputs: Mapping[str, Array]) -> Array:
@@ -112,8 +113,7 @@ class _Memory:
         if array is None or array.dtype != dtype.numpy or array.shape != dims:
             got = "is missing" if array is None else f"is {array.dtype}{list(array.shape)}"
             raise EdgeccError("E005", f"input {name} {got}, the network wants {dtype.value}{list(dims)}")
-        raw = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
-        return raw
+        return np.frombuffer(np.ascontiguousarray(array).tobytes() or bytes(_LEAST), np.uint8)
 
     def view(self, buffer: Buffer, argument: object, where: str) -> tuple[Array, Array | None]:
         """The elements of one argument and their flags (None: everything is written)."""
@@ -141,10 +141,11 @@ class _Memory:
         """The network's outputs; an element that was never written is an error."""
         out: dict[str, Array] = {}
         for item, data, mask in zip(self.module.outputs, self.output_bytes, self.output_masks, strict=True):
-            missing = np.flatnonzero(~mask[::item.type.dtype.size])
+            size = item.type.size_bytes
+            missing = np.flatnonzero(~mask[:size:item.type.dtype.size])
             if missing.size:
                 raise EdgeccError("E904", f"element {int(missing[0])} of output {item.name} was never written")
-            out[item.name] = data.view(item.type.dtype.numpy).reshape(item.type.dims)
+            out[item.name] = data[:size].view(item.type.dtype.numpy).reshape(item.type.dims)
         return out
 
 

@@ -219,7 +219,9 @@ class _Placer:
         for value in node.outputs:
             if value not in self.places:
                 self.places[value] = self.own(value)
-            self.writers[value] = (len(self.steps),)
+            self.writers[value] = (len(self.steps),) if any(v.type.elements for v in node.outputs) else ()
+        if not any(v.type.elements for v in node.outputs):
+            return
         constants = tuple(v if v is not None and v.constant is not None else None for v in node.inputs)
         self.steps.append(Step(node.op, inputs, constants, tuple(self.places[v] for v in node.outputs), tuple(after),
                                node.loc, node.outputs[0].name, position))
@@ -246,6 +248,8 @@ class _Placer:
     def reshape(self, node: Node, source: Place, target: Place, position: int) -> tuple[int, ...]:
         """A movement that is no view: as a plain copy if the target can be shown in the operand's shape."""
         operand = node.operand(0)
+        if node.output.type.elements == 0:
+            return ()
         if isinstance(node.op, Reshape):
             view = strides.operand_view(node.op, target.view, operand.type.dims)
             if view is not None:
@@ -258,7 +262,7 @@ class _Placer:
     def concat(self, node: Node, axis: int, position: int) -> None:
         writers: dict[int, None] = {}
         for value, target in zip(node.inputs, concat_places(self.places[node.output], node, axis), strict=True):
-            if value is None or value.type.elements == 0:
+            if value is None:
                 continue
             source = self.place(value)
             written = self.writers[value]
@@ -269,7 +273,9 @@ class _Placer:
 
     def copy(self, value: Value, source: Place, target: Place, after: Sequence[int], loc: tuple[str, ...],
              position: int) -> tuple[int, ...]:
-        """A step that copies element by element; `source` and `target` have one shape."""
+        """A step that copies element by element, if there are any; `source` and `target` have one shape."""
+        if value.type.elements == 0:
+            return ()
         self.steps.append(Step(Reshape(target.view.dims), (source,), (None,), (target,), tuple(after), loc, value.name, position))
         return (len(self.steps) - 1,)
 

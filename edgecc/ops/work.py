@@ -1,0 +1,38 @@
+"""How much an operator computes: multiply-adds, the unit in which networks are compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edgecc.ir.graph import Graph
+from edgecc.ir.op import Op
+from edgecc.ops.convolution import Conv, ConvTranspose
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.recurrent import Recurrent
+
+Dims = tuple[int, ...]
+
+
+def multiply_adds(op: Op, inputs: Sequence[Dims | None], outputs: Sequence[Dims]) -> int:
+    """Multiply-adds of a convolution, matrix product or recurrent layer with operands and results of these shapes.
+
+    Other operators count as none. Products with padding count like all others.
+    """
+    dims = [() if d is None else d for d in inputs]
+    match op:
+        case Conv():
+            return math.prod(outputs[0]) * math.prod(dims[1][1:])
+        case ConvTranspose():
+            return math.prod(dims[0]) * math.prod(dims[1][1:])
+        case MatMul(transpose_a=transposed):
+            return math.prod(outputs[0]) * dims[0][-2 if transposed else -1]
+        case Recurrent():
+            return math.prod(dims[0][:-1]) * (math.prod(dims[1]) + math.prod(dims[2]))
+    return 0
+
+
+def graph_multiply_adds(graph: Graph) -> int:
+    """Multiply-adds of all nodes of a graph with static shapes."""
+    return sum(multiply_adds(node.op, [None if t is None else t.dims for t in node.input_types],
+                             [v.type.dims for v in node.outputs]) for node in graph.nodes)
