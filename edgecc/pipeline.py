@@ -1,4 +1,4 @@
-"""Runs graph passes: in which order, and with which checks after each.
+"""The road of a model: graph passes in which order and with which checks after each, then lowering, then a back end.
 
 After every pass the graph is verified, its interface must be what it was, and what the pass said about
 having changed something is compared with a structural hash. With `verify_each` the graph is also
@@ -12,11 +12,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgecc.artifact.folder import Artifact
+from edgecc.backends.base import EmitOptions
+from edgecc.backends.c.backend import CBackend
+from edgecc.backends.c.names import identifier
 from edgecc.errors import EdgeccError
 from edgecc.ir.equal import structural_hash
 from edgecc.ir.graph import Graph
 from edgecc.ir.types import Array
 from edgecc.ir.verify import verify
+from edgecc.loop.module import Module
+from edgecc.lowering import LoweredModel, lower_graph
 from edgecc.passes.base import (
     PASSES,
     Decline,
@@ -28,6 +34,7 @@ from edgecc.passes.base import (
     load_passes,
 )
 from edgecc.reference.compare import Observation, compare_observations, observe_graph, with_magnitudes
+from edgecc.targets.schema import Target
 
 DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     # Clean up what exporters leave behind.
@@ -140,6 +147,51 @@ def run_passes(graph: Graph, passes: Sequence[GraphPass], *, verify_each: Mappin
         if observer is not None:
             observer(report, graph)
     return tuple(reports)
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A network compiled for a target, before a back end prints it.
+
+    Attributes:
+        graph: the graph after all passes.
+        target: what it was compiled for.
+        lowered: the module, its memory plan and a report for each call.
+        passes: what each graph pass did.
+    """
+
+    graph: Graph
+    target: Target
+    lowered: LoweredModel
+    passes: tuple[PassReport, ...]
+
+    @property
+    def module(self) -> Module:
+        """The loop programs."""
+        return self.lowered.module
+
+
+def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[GraphPass] | None = None, threads: int = 1,
+                  verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None) -> CompiledModel:
+    """Runs graph passes on a copy of `graph` and lowers the result for `target`.
+
+    Args:
+        name: the module's name; what is no C identifier is made one.
+        passes: instead of the default pipeline.
+        threads: how many threads share the work of a run.
+        verify_each, observer: see `run_passes`.
+    Raises: what `run_passes` and `lower_graph` raise.
+    """
+    own = graph.copy()
+    reports = run_passes(own, default_graph_passes() if passes is None else passes, verify_each=verify_each,
+                         observer=observer)
+    lowered = lower_graph(own, target, name=identifier(name), threads=threads, check=verify_each is not None)
+    return CompiledModel(own, target, lowered, reports)
+
+
+def emit_c(compiled: CompiledModel, options: EmitOptions | None = None) -> Artifact:
+    """The C artifact of a compiled network."""
+    return CBackend().emit(compiled.module, compiled.target, options or EmitOptions())
 
 
 def _run(graph: Graph, graph_pass: GraphPass) -> PassReport:
