@@ -183,11 +183,13 @@ def vectors(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, body: 
 
     full = axis.extent // lanes * lanes
     main = full // (lanes * unroll) * (lanes * unroll)
-    with b.loop(name, main, step=lanes * unroll) as i:
-        for copy in range(unroll):
-            body(step(i + copy * lanes), copy)
-    with b.loop(name, full, start=main, step=lanes) as i:
-        body(step(i), 0)
+    if main:
+        with b.loop(name, main, step=lanes * unroll) as i:
+            for copy in range(unroll):
+                body(step(i + copy * lanes), copy)
+    if full > main:
+        with b.loop(name, full, start=main, step=lanes) as i:
+            body(step(i), 0)
     if full < axis.extent and overlap:
         body(step(const(axis.extent - lanes)), 0)
     elif full < axis.extent:
@@ -207,8 +209,9 @@ def vector_blocks(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, 
 
     size = lanes * most
     whole = axis.extent // size * size
-    with b.loop(name, whole, step=size) as i:
-        body(steps(i, size))
+    if whole:
+        with b.loop(name, whole, step=size) as i:
+            body(steps(i, size))
     if whole < axis.extent:
         body(steps(const(whole), axis.extent - whole))
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, Workspace
-from edgecc.loop.builder import Builder
-from edgecc.loop.ir import Buffer
+from edgecc.loop.builder import Builder, operation
+from edgecc.loop.ir import Buffer, Expr
+
+_MOST_LANES = 16
+
+
+def _ones() -> Array:
+    return np.ones(_MOST_LANES, np.float32)
 
 
 def storage_type(dtype: DType) -> DType:
@@ -25,6 +33,7 @@ class KernelBuilder(Builder):
         super().__init__(name, doc)
         self.request = request
         self._arguments: list[KernelArgument] = []
+        self._ones: Buffer | None = None
 
     def input(self, index: int, name: str, *, aliased: bool = False, raw: bool = False) -> Buffer:
         """The memory of operand `index`, which must be present; with `raw` as its `storage_type`."""
@@ -50,6 +59,12 @@ class KernelBuilder(Builder):
         """Scratch memory of `elements` elements."""
         self._arguments.append(Workspace(max(1, elements) * dtype.size))
         return self.buffer(name, dtype, max(1, elements), "workspace")
+
+    def first_lanes(self, lanes: int, count: int) -> Expr:
+        """A mask of `lanes` bools of which the first `count` are true."""
+        if self._ones is None:
+            self._ones = self.packed("ones", DType.F32, _MOST_LANES, (), _ones)
+        return operation("lt", 0.0, self.load(self._ones, 0, lanes, valid=count))
 
     def kernel(self, *, schedule: tuple[str, ...] = (), in_place: tuple[tuple[int, int], ...] = (),
                choice: str = "") -> Kernel:

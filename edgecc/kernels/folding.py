@@ -1,0 +1,296 @@
+"""Loops that combine elements along some axes and keep the others: what reductions, softmax and norms share.
+
+Two nests cover all layouts. Where the combined (reduced) axes hold the elements that lie side by side,
+lanes are positions along them, and are joined at the end of a row: `AlongGroup`. Where kept axes do,
+such as the channels of a channels-last average, lanes are results, which stay in registers while the
+reduced axes are walked: `AcrossGroup`. A kernel is written once, against `Group`:
+
+    def row(group):
+        largest = group.fold("max", lambda step, v: step.load(b, SOURCE, x))
+        ...
+    for_each_group(b, plan, row)
+
+Accuracy: floats are added in f32 (f64 in f64) in at least four independent sums where there are
+enough terms, so the error of a sum of n terms is at most about n/4 roundings of the sum of magnitudes,
+n/(4*lanes) along contiguous elements, and grows with the square root of that in practice.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgecc.ir.types import DType
+from edgecc.kernels.iteration import (
+    Axis,
+    Step,
+    elements,
+    nest,
+    split_for_threads,
+    vector_blocks,
+    vector_lanes,
+    vectors,
+)
+from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.scalar_lowering import compute_type
+from edgecc.loop.builder import add, fma, number, operation, repeat, select
+from edgecc.loop.index import ZERO, Index
+from edgecc.loop.ir import Expr, Horizontal, Ref
+from edgecc.targets.schema import Target
+
+ACCUMULATORS = 4
+"""Independent sums: additions take about four cycles, and one or two start in each."""
+
+SOURCE = 1
+"""The view whose memory decides the order of axes: strides are (result, source, further operands...)."""
+
+Element = Callable[[Step, int], Expr]
+"""The value to combine for a vector of positions; the number says which result of the group they belong to."""
+
+
+def computes_in_vectors(dtype: DType) -> bool:
+    """Whether values of a type are computed with in lanes of 32 bits."""
+    return compute_type(dtype) in (DType.F32, DType.I32)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How elements of type `dtype` are combined: "sum", "sum_square", "l1", "prod", "max" or "min"."""
+
+    kind: str
+    dtype: DType
+
+    @property
+    def neutral(self) -> float | int | bool:
+        """The result over no elements, which is also an element that changes nothing."""
+        dtype = self.dtype
+        if self.kind == "prod":
+            return 1
+        if self.kind not in ("max", "min"):
+            return 0
+        if dtype.is_float:
+            return -math.inf if self.kind == "max" else math.inf
+        if dtype is DType.BOOL:
+            return self.kind == "min"
+        bits = dtype.size * 8 - dtype.is_signed
+        lowest = -(1 << bits) if dtype.is_signed else 0
+        return lowest if self.kind == "max" else (1 << bits) - 1
+
+    @property
+    def combine(self) -> str:
+        """The primitive that joins two partial results."""
+        if self.dtype is DType.BOOL:
+            return "or" if self.kind == "max" else "and"
+        return {"prod": "mul", "max": "max", "min": "min"}.get(self.kind, "add")
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether an element may be taken twice."""
+        return self.kind in ("max", "min")
+
+    def take(self, total: Expr, element: Expr) -> Expr:
+        """`total` with one more element."""
+        match self.kind:
+            case "sum_square":
+                return fma(element, element, total)
+            case "l1":
+                return add(total, operation("abs", element) if self.dtype.is_signed else element)
+        return operation(self.combine, total, element)
+
+    def join(self, parts: Sequence[Expr]) -> Expr:
+        """Partial results combined pairwise."""
+        level = list(parts)
+        while len(level) > 1:
+            level = [operation(self.combine, *level[i:i + 2]) if i + 1 < len(level) else level[i]
+                     for i in range(0, len(level), 2)]
+        return level[0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The axes of a kernel that combines elements, and what lanes are.
+
+    Attributes:
+        kept, reduced: simplified axes, ordered by the source's strides.
+        lanes: positions in a vector; 1 for scalar code.
+        along: whether lanes are positions along the reduced axes, else results.
+    """
+
+    kept: tuple[Axis, ...]
+    reduced: tuple[Axis, ...]
+    lanes: int
+    along: bool
+
+    @property
+    def description(self) -> str:
+        """For `Kernel.choice`."""
+        return f"vectors of {self.lanes} {'along the reduced axes' if self.along else 'results'}"
+
+
+def make_plan(target: Target, kept: tuple[Axis, ...], reduced: tuple[Axis, ...], *, in_vectors: bool) -> Plan:
+    """Lanes go where the source's elements lie side by side, except along short rows of many."""
+    across = vector_lanes(target, kept[-1].extent) if in_vectors and kept else 1
+    if not reduced:
+        return Plan(kept, reduced, across, along=False)
+    inner = reduced[-1]
+    if kept:
+        few = inner.extent * 2 <= across <= kept[-1].extent
+        if few or abs(inner.strides[SOURCE]) > abs(kept[-1].strides[SOURCE]):
+            return Plan(kept, reduced, across, along=False)
+    lanes = vector_lanes(target, inner.extent) if in_vectors and inner.strides[SOURCE] == 1 else 1
+    return Plan(kept, reduced, lanes, along=True)
+
+
+class Group(ABC):
+    """Results that are computed together: one (along), or some vectors of neighbouring ones (across).
+
+    Values that belong to the results (totals, means) are lists with one expression for each vector of
+    results: scalar along, of `lanes` lanes across.
+    """
+
+    def __init__(self, b: KernelBuilder, plan: Plan) -> None:
+        self.b = b
+        self.plan = plan
+
+    @property
+    @abstractmethod
+    def results(self) -> tuple[Step, ...]:
+        """Where the results lie: one vector of positions for each value; scalar along."""
+
+    @abstractmethod
+    def fold(self, rule: Rule, element: Element, *, zero_padded: bool = False) -> list[Expr]:
+        """Combines `element` over the reduced positions.
+
+        `zero_padded` promises that lanes of `element` past the end of a row are zero.
+        """
+
+    @abstractmethod
+    def each(self, visit: Callable[[Step, int], None]) -> None:
+        """Visits the reduced positions of each vector of results."""
+
+    def spread(self, name: str, values: Sequence[Expr]) -> list[Expr]:
+        """Values of results bound to locals as wide as the vectors that `each` and `fold` visit."""
+        return [self.b.let(name, repeat(value, self.plan.lanes)) for value in values]
+
+
+class AlongGroup(Group):
+    """One result; vectors along the innermost reduced axis."""
+
+    def __init__(self, b: KernelBuilder, plan: Plan, offsets: Sequence[Index]) -> None:
+        super().__init__(b, plan)
+        self.offsets = tuple(offsets)
+
+    @property
+    def results(self) -> tuple[Step, ...]:
+        """The one result."""
+        return (Step(self.offsets, (0,) * len(self.offsets), 1),)
+
+    def fold(self, rule: Rule, element: Element, *, zero_padded: bool = False) -> list[Expr]:
+        """See `Group`. Lanes past the end of the row are replaced by the neutral element."""
+        lanes, inner = self.plan.lanes, self.plan.reduced[-1]
+        repeats = rule.is_idempotent and inner.extent >= lanes
+        copies = max(1, min(ACCUMULATORS, inner.extent // lanes))
+        totals = [self.b.declare("total", number(rule.neutral, rule.dtype, lanes)) for _ in range(copies)]
+
+        def take(step: Step, copy: int) -> None:
+            value = element(step, 0)
+            if not (zero_padded and rule.combine == "add"):
+                value = self.padded(step, value, rule.neutral)
+            self.b.assign(totals[copy], rule.take(totals[copy], value))
+
+        self._walk(take, copies, overlap=repeats)
+        return self.join(rule, totals)
+
+    def join(self, rule: Rule, parts: Sequence[Expr]) -> list[Expr]:
+        """The scalar that vectors of partial results make, as the values of the group."""
+        total = rule.join(parts)
+        return [self.b.let("total", Horizontal(rule.combine, total) if self.plan.lanes > 1 else total)]
+
+    def padded(self, step: Step, value: Expr, padding: float | int | bool) -> Expr:
+        """`value` with the lanes past the end of the row replaced."""
+        if not step.valid:
+            return value
+        return select(self.b.first_lanes(step.lanes, step.valid), value, padding)
+
+    def row_steps(self) -> list[Step]:
+        """The vectors of a row that is one axis, all of them."""
+        (axis,) = self.plan.reduced
+        steps: list[Step] = []
+        vector_blocks(self.b, axis, self.offsets, self.plan.lanes, -(-axis.extent // self.plan.lanes) or 1, steps.extend)
+        return steps
+
+    def each(self, visit: Callable[[Step, int], None]) -> None:
+        """See `Group`."""
+        self._walk(lambda step, _: visit(step, 0), 1)
+
+    def _walk(self, take: Callable[[Step, int], None], copies: int, *, overlap: bool = False) -> None:
+        with nest(self.b, self.plan.reduced[:-1], "r", start=self.offsets) as places:
+            vectors(self.b, self.plan.reduced[-1], places, self.plan.lanes, take, unroll=copies, overlap=overlap)
+
+
+class AcrossGroup(Group):
+    """Some vectors of neighbouring results; the reduced positions are walked one by one."""
+
+    def __init__(self, b: KernelBuilder, plan: Plan, steps: tuple[Step, ...]) -> None:
+        super().__init__(b, plan)
+        self.steps = steps
+
+    @property
+    def results(self) -> tuple[Step, ...]:
+        """The vectors of results."""
+        return self.steps
+
+    def fold(self, rule: Rule, element: Element, *, zero_padded: bool = False) -> list[Expr]:
+        """See `Group`."""
+        reduced = self.plan.reduced
+        copies = max(1, min(ACCUMULATORS // len(self.steps), reduced[-1].extent if reduced else 1))
+        neutral = number(rule.neutral, rule.dtype, self.plan.lanes)
+        totals = [[self.b.declare("total", neutral) for _ in self.steps] for _ in range(copies)]
+
+        def take(offsets: tuple[Index, ...], copy: int) -> None:
+            for vector, (total, step) in enumerate(zip(totals[copy], self.steps, strict=True)):
+                self.b.assign(total, rule.take(total, element(step.moved(offsets), vector)))
+
+        self._walk(take, copies)
+        joined = [rule.join(parts) for parts in zip(*totals, strict=True)]
+        return [value if isinstance(value, Ref) else self.b.let("total", value) for value in joined]
+
+    def each(self, visit: Callable[[Step, int], None]) -> None:
+        """See `Group`."""
+
+        def take(offsets: tuple[Index, ...], _: int) -> None:
+            for vector, step in enumerate(self.steps):
+                visit(step.moved(offsets), vector)
+
+        self._walk(take, 1)
+
+    def _walk(self, take: Callable[[tuple[Index, ...], int], None], copies: int) -> None:
+        reduced = self.plan.reduced
+        if not reduced:
+            take((ZERO,) * len(self.steps[0].offsets), 0)
+            return
+        with nest(self.b, reduced[:-1], "r", views=len(self.steps[0].offsets)) as places:
+            vectors(self.b, reduced[-1], places, 1, lambda step, copy: take(step.offsets, copy), unroll=copies, name="r")
+
+
+def for_each_group(b: KernelBuilder, plan: Plan, views: int, body: Callable[[Group], None], *, work: int = 1,
+                   most: int = ACCUMULATORS) -> None:
+    """Runs `body` for all results.
+
+    Args:
+        views: number of strides of each axis.
+        work: operations for each combined element, to judge whether threads pay.
+        most: vectors of results in one group.
+    """
+    kept = plan.kept or (Axis(1, (0,) * views),)
+    total = elements(kept) * max(1, elements(plan.reduced)) * work
+    if plan.along:
+        outer, parallel = split_for_threads(kept, b.request.threads, 1, total)
+        with nest(b, outer, parallel=parallel) as offsets:
+            body(AlongGroup(b, plan, offsets))
+        return
+    divided, parallel = split_for_threads(kept, b.request.threads, plan.lanes, total)
+    with nest(b, divided[:-1], views=views, parallel=parallel) as offsets:
+        vector_blocks(b, divided[-1], offsets, plan.lanes, most, lambda steps: body(AcrossGroup(b, plan, steps)))
