@@ -157,13 +157,16 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[int]], arrays
         shapes: sizes by input name; a name of a dim with one size binds that dim.
         arrays: input arrays, whose shapes bind and whose element types must fit.
         limits: bounds on rank and elements.
-        ignored: names that `arrays` may hold although they are no inputs (weights of old models).
+        ignored: names that may be given although they are not bound: weights, inputs refused for other reasons.
     Raises: EdgeccError E001 (shapes contradict), E005 (arrays contradict), E104 (dims left), E101.
     """
     by_name = {spec.name: spec for spec in specs}
     binder = _Binder(specs, shapes={spec.name: None if spec.dims is None else list(spec.dims) for spec in specs})
     dim_names = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
+    skipped = set(ignored)
     for name, sizes in shapes.items():
+        if name in skipped:
+            continue
         if name in by_name:
             binder.give(by_name[name], sizes, f"--shape {printable(name)}", "E001")
         elif name in dim_names and len(sizes) == 1:
@@ -171,7 +174,6 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[int]], arrays
         else:
             raise EdgeccError("E001", f"--shape names '{printable(name)}', which is neither an input nor a dimension "
                                       "of the model", hint=_suggest(name, [*by_name, *sorted(dim_names)]))
-    skipped = set(ignored)
     for name, array in arrays.items():
         if name in skipped:
             continue

@@ -6,7 +6,7 @@ package finds for them, or `Unknown`, and the walk goes on: all problems are rep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx
 
@@ -17,6 +17,7 @@ from edgecc.frontend.emit import Emitter
 from edgecc.frontend.items import Item, Missing, Refused, TensorSequence, Unknown
 from edgecc.frontend.limits import Limits
 from edgecc.frontend.registry import CONVERTERS, Undecided, Unsupported, find
+from edgecc.frontend.shapes import infer_node
 from edgecc.frontend.structure import Schema, check_node, live_nodes, node_label, schema_of
 from edgecc.frontend.tensors import sparse_array, tensor_array
 from edgecc.ir.graph import Graph, Value
@@ -58,15 +59,13 @@ class Scope:
 class Importer:
     """Converts one model into one graph."""
 
-    def __init__(self, graph: Graph, limits: Limits, ir_version: int,
-                 infer_types: Callable[[], Mapping[str, TensorType]]) -> None:
+    def __init__(self, graph: Graph, limits: Limits, ir_version: int) -> None:
         self.emitter = Emitter(graph, limits)
         self.limits = limits
         self.ir_version = ir_version
         self.unsupported: dict[Refused, None] = {}
         self.failure: EdgeccError | None = None
-        self._infer_types = infer_types
-        self._inferred: Mapping[str, TensorType] | None = None
+        self.notes: list[str] = []
         self._depth = 0
 
     # -- graphs -------------------------------------------------------------------------------
@@ -149,49 +148,66 @@ class Importer:
     def _run_node(self, node: onnx.NodeProto, scope: Scope, loc: tuple[str, ...]) -> None:
         """Converts one node and names its results in the scope, whatever happens."""
         where = f"{'+'.join(loc)} ({printable(node.op_type)})"
-        results: Sequence[Item | None] | None = None
+        inputs: list[Item | None] = []
+        for name in node.input:
+            item = self._lookup(name, scope, where) if name else None
+            inputs.append(None if item is None else self._use(item))
+        results: Sequence[Item | None] = ()
         try:
-            results = self._convert(node, scope, loc, where)
+            results = self._convert(node, scope, loc, inputs)
         except Undecided:
             pass
         except Unsupported as problem:
             prefix = "" if node.domain in ("", "ai.onnx") else f"{printable(node.domain)}."
-            name = f"{prefix}{printable(node.op_type)}"
-            self.unsupported.setdefault(Refused(loc, name, problem.reason, problem.hint))
+            self.unsupported.setdefault(Refused(loc, f"{prefix}{printable(node.op_type)}", problem.reason, problem.hint))
         except EdgeccError as error:
             if error.code == "E101":
                 raise _located(error, where) from error
-            self.failure = self.failure or _located(error, where)
+            self._fail(_located(error, where))
         except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
-            if self.failure is None:
-                self.failure = EdgeccError("E102", f"the node cannot be understood: {printable(str(error))}", where=where)
-                self.failure.__cause__ = error
-        names = list(node.output)
-        if results is None:
-            results = [self._placeholder(name, scope) for name in names]
-        for name, item in zip(names, results, strict=False):
+            failure = EdgeccError("E102", f"the node cannot be understood: {printable(str(error))}", where=where)
+            failure.__cause__ = error
+            self._fail(failure)
+        inferred = self._inferred(node, scope, inputs) if scope.is_top else {}
+        for index, name in enumerate(node.output):
+            if not name:
+                continue
             if name in scope.items or name in scope.weights:
-                self.failure = self.failure or EdgeccError("E102", f"'{printable(name)}' is defined twice", where=where)
-            if name:
-                scope.items[name] = item if item is not None else Unknown()
-                if isinstance(item, Value) and item.producer is not None and item.producer.loc == loc:
+                self._fail(EdgeccError("E102", f"'{printable(name)}' is defined twice", where=where))
+            item = results[index] if index < len(results) else None
+            if item is None:
+                item = Unknown() if name not in inferred else self.emitter.stand_in(inferred[name], name)
+            elif isinstance(item, Value):
+                self._cross_check(name, item, inferred.get(name), where)
+                if item.producer is not None and item.producer.loc == loc:
                     item.name = printable(name)
-        for name in names[len(results):]:
-            if name:
-                self.failure = self.failure or EdgeccError("E102", f"the operator has {len(results)} results; "
-                                                                   f"{len(names)} are named", where=where)
-                scope.items[name] = Unknown()
+            scope.items[name] = item
 
-    def _convert(self, node: onnx.NodeProto, scope: Scope, loc: tuple[str, ...], where: str) -> Sequence[Item | None] | None:
-        """The results of a node, or None where they are not known because an operand is not."""
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        version = scope.opsets.get(domain, _LENIENT_DOMAINS.get(domain))
-        inputs = [self._lookup(name, scope, where) if name else None for name in node.input]
-        inputs = [None if item is None else self._use(item) for item in inputs]
+    def _fail(self, error: EdgeccError) -> None:
+        """Keeps the first error; the walk goes on, for what it finds unsupported is reported first."""
+        self.failure = self.failure or error
+
+    def _cross_check(self, name: str, item: Value, inferred: TensorType | None, where: str) -> None:
+        if inferred is not None and inferred != item.type:
+            self.notes.append(f"'{printable(name)}' is {item.type}; the onnx package infers {inferred} at {where}")
+
+    def _inferred(self, node: onnx.NodeProto, scope: Scope, inputs: Sequence[Item | None]) -> dict[str, TensorType]:
+        """What the onnx package says about the results of a node."""
+        domain, version = _domain_of(node, scope)
+        schema = None if version is None or node.op_type == "Constant" else schema_of(domain, node.op_type, version)
+        return infer_node(node, schema, inputs, scope.opsets, self.ir_version)
+
+    def _convert(self, node: onnx.NodeProto, scope: Scope, loc: tuple[str, ...],
+                 inputs: Sequence[Item | None]) -> Sequence[Item | None]:
+        """The results of a node.
+
+        Raises: Undecided where an operand is not known, Unsupported, EdgeccError.
+        """
+        domain, version = _domain_of(node, scope)
         convert = find(domain, node.op_type, version) if version is not None else None
         schema = schema_of(domain, node.op_type, version) if version is not None else None
         has_function = schema is not None and (schema.has_function or schema.has_context_dependent_function)
-        if convert is None and not has_function:
+        if version is None or (convert is None and not has_function):
             raise self._no_converter(domain, node.op_type, version)
         attributes = self._attributes(node, scope)
         if schema is not None:
@@ -199,14 +215,15 @@ class Importer:
             if problem is not None:
                 raise EdgeccError("E102", problem)
         if any(isinstance(item, Unknown) for item in inputs):
-            return None
-        if convert is not None and version is not None:
-            call = Call(self, scope, node, version, loc, inputs, attributes)
-            results = convert(call)
-            return [results] if isinstance(results, Value | TensorSequence | Missing | Unknown | Refused) else results
-        if schema is None or version is None:
-            raise self._no_converter(domain, node.op_type, version)
-        return self._run_function(node, schema, version, attributes, inputs, loc)
+            raise Undecided
+        if convert is None:
+            return self._run_function(node, schema, version, attributes, inputs, loc, scope)
+        results = convert(Call(self, scope, node, version, loc, inputs, attributes))
+        if results is None or isinstance(results, Value | TensorSequence | Missing | Unknown | Refused):
+            results = [results]
+        if len(node.output) > len(results):
+            raise EdgeccError("E102", f"the operator has {len(results)} results; {len(node.output)} are named")
+        return results
 
     def _attributes(self, node: onnx.NodeProto, scope: Scope) -> dict[str, onnx.AttributeProto]:
         """The attributes of a node; references to those of the function around it are resolved."""
@@ -239,20 +256,11 @@ class Importer:
             return Unsupported("ONNX has no such operator")
         return Unsupported("the operator is not compiled", _HINTS.get(domain, ""))
 
-    def _placeholder(self, name: str, scope: Scope) -> Item:
-        """A stand-in for a result that was not converted, so that what reads it can be checked all the same."""
-        if not scope.is_top:
-            return Unknown()
-        if self._inferred is None:
-            self._inferred = self._infer_types()
-        found = self._inferred.get(name)
-        return Unknown() if found is None else self.emitter.stand_in(found, name)
-
     # -- functions ----------------------------------------------------------------------------
 
     def _run_function(self, node: onnx.NodeProto, schema: Schema, version: int,
                       attributes: Mapping[str, onnx.AttributeProto], inputs: Sequence[Item | None],
-                      loc: tuple[str, ...]) -> list[Item | None]:
+                      loc: tuple[str, ...], outer: Scope) -> list[Item | None]:
         """Converts the body that ONNX defines for an operator in place of the node."""
         function = _function_of(_resolved(node, attributes), schema, version, inputs)
         if function is None:
@@ -262,12 +270,19 @@ class Importer:
                  if attribute.default_value.type != onnx.AttributeProto.UNDEFINED}
         given.update({attribute.name: attribute for attribute in function.attribute_proto})
         given.update(attributes)
-        scope = Scope(opsets or {"": version}, attributes=given)
+        defaults = {"": outer.opsets.get("", onnx.defs.onnx_opset_version())}
+        scope = Scope({**defaults, **opsets}, attributes=given)
         for position, name in enumerate(function.input):
             scope.items[name] = inputs[position] if position < len(inputs) else None
         wanted = [name for name, used in zip(function.output, node.output, strict=False) if used]
         results = dict(zip(wanted, self.run_nodes(function.node, wanted, scope, loc), strict=True))
         return [results.get(name) for name in function.output][:len(node.output)]
+
+
+def _domain_of(node: onnx.NodeProto, scope: Scope) -> tuple[str, int | None]:
+    """The operator domain of a node, and the version of it that the model imports."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    return domain, scope.opsets.get(domain, _LENIENT_DOMAINS.get(domain))
 
 
 def _function_of(node: onnx.NodeProto, schema: Schema, version: int,

@@ -8,6 +8,7 @@ against the limits before anything is computed.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -75,7 +76,9 @@ class Emitter:
             raise EdgeccError("E101", f"the model expands to more than {4 * self.limits.nodes} operators",
                               hint="raise Limits.nodes if the model is trusted")
         if present and all(v.constant is not None for v in present) and self._affordable(op, present, types):
-            arrays = op.reference([None if v is None else v.constant for v in operands])
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # numpy on empty axes and on NaN
+                arrays = op.reference([None if v is None else v.constant for v in operands])
             return tuple(self.constant(_as_type(a, t)) for a, t in zip(arrays, types, strict=True))
         results = self.graph.add_node(op, operands, loc=loc).outputs
         if any(self.depends_on_stand_in(v) for v in present):

@@ -9,17 +9,17 @@ from pathlib import Path
 import onnx
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.bind import Binding, InputSpec, bind, input_spec
+from edgecc.frontend.bind import InputSpec, bind, input_spec
 from edgecc.frontend.convert import Importer, Scope
 from edgecc.frontend.items import Item, Refused
 from edgecc.frontend.limits import DEFAULT_LIMITS, Limits
 from edgecc.frontend.load import LoadedModel, load_model
 from edgecc.frontend.registry import Unsupported
-from edgecc.frontend.shapes import contradicted_outputs, disagreements, infer_types
-from edgecc.frontend.structure import inline_functions, live_nodes, without_weights
+from edgecc.frontend.shapes import contradicted_outputs
+from edgecc.frontend.structure import inline_functions, without_weights
 from edgecc.frontend.tensors import tensor_array
 from edgecc.ir.graph import Graph, Value
-from edgecc.ir.types import Array, TensorType
+from edgecc.ir.types import Array
 from edgecc.ir.verify import verify
 
 
@@ -80,12 +80,11 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[int]], arrays: Ma
     _check_overridden(constants, arrays)
     specs, refused = _input_specs([value for value in proto.input if value.name not in names])
     output_names = [value.name for value in proto.output]
-    nodes = live_nodes(outline.graph.node, output_names)
-    binding = bind(specs, shapes, arrays, limits, ignored=names)
+    binding = bind(specs, shapes, arrays, limits, ignored=names | {item.loc[0] for item in refused})
 
     graph = Graph(printable(proto.name, 80) or "graph")
     scope = Scope(loaded.opsets, is_top=True)
-    importer = Importer(graph, limits, max(loaded.proto.ir_version, 4), lambda: _inferred(outline, nodes, binding))
+    importer = Importer(graph, limits, max(loaded.proto.ir_version, 4))
     importer.unsupported.update(dict.fromkeys(refused))
     for spec in specs:
         if spec.name in scope.items:
@@ -101,20 +100,8 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[int]], arrays: Ma
     interface, notes = _distinct(output_names)
     graph.set_outputs(values, interface)
     verify(graph)
-    notes = [*binding.notes, *notes, *contradicted_outputs(proto.output, values),
-             *disagreements(scope.items, _inferred(outline, nodes, binding))]
+    notes = [*binding.notes, *notes, *contradicted_outputs(proto.output, values), *importer.notes]
     return graph, ImportReport(tuple(notes), loaded.opsets, binding.dims)
-
-
-def _inferred(outline: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], binding: Binding) -> dict[str, TensorType]:
-    """Types that the onnx package infers for the live nodes with bound inputs."""
-    ordered = onnx.ModelProto(ir_version=outline.ir_version, opset_import=outline.opset_import)
-    ordered.graph.name = outline.graph.name
-    ordered.graph.node.extend(nodes)
-    ordered.graph.input.extend(outline.graph.input)
-    ordered.graph.output.extend(outline.graph.output)
-    ordered.graph.initializer.extend(outline.graph.initializer)
-    return infer_types(ordered, binding.types)
 
 
 def _input_specs(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[list[InputSpec], list[Refused]]:
@@ -163,14 +150,16 @@ def _outputs(importer: Importer, results: Sequence[Item], declared: Sequence[onn
 
 
 def _unsupported_error(problems: Sequence[Refused]) -> EdgeccError:
+    hints = {problem.hint for problem in problems}
+    common = hints.pop() if len(hints) == 1 else ""
     details = []
     for problem in problems:
-        hint = f" ({problem.hint})" if problem.hint else ""
+        hint = f" ({problem.hint})" if problem.hint and not common else ""
         details.append(f"{printable('+'.join(problem.loc))} ({problem.op}): {problem.reason}{hint}")
     kinds = sorted({problem.op for problem in problems})
     shown = ", ".join(kinds[:8]) + (", ..." if len(kinds) > 8 else "")
     count = "1 part" if len(problems) == 1 else f"{len(problems)} parts"
-    return EdgeccError("E105", f"{count} of the model cannot be compiled: {shown}", details=details)
+    return EdgeccError("E105", f"{count} of the model cannot be compiled: {shown}", details=details, hint=common)
 
 
 def _distinct(names: Sequence[str]) -> tuple[list[str], list[str]]:

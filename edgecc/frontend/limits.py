@@ -46,8 +46,9 @@ class Limits:
         if any(size < 0 for size in sizes):
             raise EdgeccError("E102", f"{what} has a negative dimension: {list(sizes)}", where=where)
         count = math.prod(sizes)
-        if count > self.elements:
-            raise EdgeccError("E101", f"{what} has {count} elements; the limit is {self.elements}", where=where,
+        if count > self.elements or max(sizes, default=0) > self.elements:
+            raise EdgeccError("E101", f"{what} has {count} elements in the shape {list(sizes)}; the limit is "
+                                      f"{self.elements}", where=where,
                               hint="raise Limits.elements if the model is trusted")
         return count
 
@@ -141,4 +142,5 @@ _BITS: dict[int, int] = {
 
 def stored_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes that the elements of a tensor take in raw form; 0 for types without a fixed size."""
-    return (math.prod(tensor.dims) * _BITS.get(tensor.data_type, 0) + 7) // 8
+    bits: int = math.prod(tensor.dims) * _BITS.get(tensor.data_type, 0)
+    return (bits + 7) // 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.limits import Limits, all_tensors, check_limits, stored_bytes
@@ -60,6 +60,7 @@ def load_model(source: str | Path | bytes | onnx.ModelProto, limits: Limits) -> 
         data = _read_file(path, limits, name)
         folder = path.parent
         model = _parse(data, name)
+    _check_text(model, name)
     opsets = _check_header(model, name)
     check_limits(model, limits)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model, limits)):
@@ -111,6 +112,28 @@ def _guess(data: bytes) -> str:
     return "the file cannot be parsed: it is truncated, damaged, or no ONNX model"
 
 
+def _check_text(model: onnx.ModelProto, name: str) -> None:
+    """Refuses texts that are no UTF-8, which protobuf lets through as bytes or raises for when they are read."""
+    pending: list[Message] = [model]
+    while pending:
+        message = pending.pop()
+        try:
+            if isinstance(message, onnx.TensorProto):  # its data is not looked at: that would copy it
+                texts: list[object] = [message.name, message.doc_string]
+            else:
+                texts = []
+                for field, value in message.ListFields():
+                    values = [value] if isinstance(value, str | bytes | Message) else value
+                    if field.type == field.TYPE_MESSAGE:
+                        pending.extend(values)
+                    elif field.type == field.TYPE_STRING:
+                        texts.extend(values)
+        except UnicodeDecodeError as error:
+            raise EdgeccError("E100", "a name in the file is not UTF-8: the file is damaged", where=name) from error
+        if not all(isinstance(text, str) for text in texts):
+            raise EdgeccError("E100", "a name in the file is not UTF-8: the file is damaged", where=name)
+
+
 def _check_header(model: onnx.ModelProto, name: str) -> dict[str, int]:
     if model.ir_version <= 0 or not model.HasField("graph"):
         raise EdgeccError("E102", "the model has no IR version or no graph", where=name)
@@ -122,6 +145,8 @@ def _check_header(model: onnx.ModelProto, name: str) -> dict[str, int]:
         domain = "" if opset.domain == "ai.onnx" else opset.domain
         if opsets.get(domain, opset.version) != opset.version:
             raise EdgeccError("E102", f"two versions of the operator domain '{printable(domain or 'ai.onnx')}'", where=name)
+        if not 0 <= opset.version < 2**31:
+            raise EdgeccError("E106", f"opset {opset.version} of the domain '{printable(domain or 'ai.onnx')}'", where=name)
         opsets[domain] = opset.version
     check_opset(opsets, name)
     if "" not in opsets and any(node.domain in ("", "ai.onnx") for node in model.graph.node):

@@ -1,4 +1,4 @@
-"""What shape inference of the onnx package says about a model whose inputs are bound."""
+"""What shape inference of the onnx package says, as a second opinion and for operators that cannot be converted."""
 
 from __future__ import annotations
 
@@ -9,52 +9,66 @@ import onnx.shape_inference
 
 from edgecc.errors import printable
 from edgecc.frontend.items import Item
+from edgecc.frontend.limits import subgraphs
+from edgecc.frontend.structure import Schema
 from edgecc.ir.graph import Value
 from edgecc.ir.types import DType, TensorType
 
+_SMALL_DATA = 64
+"""Elements of the largest constant that inference is shown: shapes, axes and the like."""
 
-def infer_types(model: onnx.ModelProto, types: Mapping[str, TensorType]) -> dict[str, TensorType]:
-    """Types of the values of the top graph that are known in full, by name.
+
+def infer_node(node: onnx.NodeProto, schema: Schema | None, inputs: Sequence[Item | None], opsets: Mapping[str, int],
+               ir_version: int) -> dict[str, TensorType]:
+    """Types of a node's results, by name, as far as the onnx package finds them in full.
+
+    One node at a time, on operands whose types are within the limits: inference over a whole untrusted model may
+    take any time and memory, and crashes on nodes that break the rules of their operators.
 
     Args:
-        model: the model without its large weights (`structure.without_weights`), functions inlined, nodes sorted.
-        types: the bound types of its inputs.
-    Returns: an empty dict where the onnx package fails on the model.
+        node: a node that onnx.checker accepts, without attribute references.
+        schema: its operator's schema, or None where there is none.
+        inputs: its operands.
+        opsets: versions of the operator domains.
+        ir_version: version of the model's format.
+    Returns: nothing for nodes that hold graphs, lack operands or have operands of unknown type.
     """
-    bound = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    bound.graph.name = model.graph.name
-    bound.graph.node.extend(model.graph.node)
-    bound.graph.initializer.extend(model.graph.initializer)
-    for value in model.graph.input:
-        known = types.get(value.name)
-        bound.graph.input.append(value if known is None else
-                                 onnx.helper.make_tensor_value_info(value.name, known.dtype.code, known.dims))
-    bound.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in model.graph.output)
+    if schema is None or any(subgraphs(node)) or not _has_required(node, schema):
+        return {}
+    types: dict[str, onnx.TypeProto] = {}
+    data: dict[str, onnx.TensorProto] = {}
+    for name, item in zip(node.input, inputs, strict=True):
+        if item is None:
+            continue
+        if not isinstance(item, Value):
+            return {}
+        types[name] = onnx.helper.make_tensor_type_proto(item.type.dtype.code, item.type.dims)
+        if item.constant is not None and item.constant.size <= _SMALL_DATA:
+            data[name] = onnx.numpy_helper.from_array(item.constant, name)
+    imports = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in opsets.items()]
     try:
-        inferred = onnx.shape_inference.infer_shapes(bound, check_type=False, strict_mode=False, data_prop=True)
+        found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, None, imports, ir_version)
     except Exception:  # inference raises whatever its C++ side throws; it is an aid here, not a judge
         return {}
-    found = ((v.name, _static_type(v)) for v in (*inferred.graph.value_info, *inferred.graph.output))
-    return {name: tensor_type for name, tensor_type in found if tensor_type is not None}
+    static = ((name, _static_type(found_type)) for name, found_type in found.items())
+    return {name: tensor_type for name, tensor_type in static if tensor_type is not None}
 
 
-def _static_type(value: onnx.ValueInfoProto) -> TensorType | None:
-    tensor = value.type.tensor_type
+def _has_required(node: onnx.NodeProto, schema: Schema) -> bool:
+    """Whether no operand that the operator requires is left out."""
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    required = [index for index, parameter in enumerate(schema.inputs) if parameter.option == single]
+    return all(index < len(node.input) and node.input[index] for index in required)
+
+
+def _static_type(found: onnx.TypeProto) -> TensorType | None:
+    tensor = found.tensor_type
     dtype = DType.from_code(tensor.elem_type)
-    if not value.type.HasField("tensor_type") or not tensor.HasField("shape") or dtype is None:
+    if not found.HasField("tensor_type") or not tensor.HasField("shape") or dtype is None:
         return None
     if not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim):
         return None
     return TensorType(dtype, tuple(int(dim.dim_value) for dim in tensor.shape.dim))
-
-
-def disagreements(items: Mapping[str, Item | None], inferred: Mapping[str, TensorType]) -> list[str]:
-    """Notes about values whose type differs from what shape inference of the onnx package found."""
-    return [
-        f"'{printable(name)}' is {item.type}; shape inference of the onnx package says {inferred[name]}"
-        for name, item in items.items()
-        if isinstance(item, Value) and name in inferred and inferred[name] != item.type
-    ]
 
 
 def contradicted_outputs(outputs: Sequence[onnx.ValueInfoProto], values: Sequence[Value]) -> list[str]:

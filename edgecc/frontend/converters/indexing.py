@@ -113,7 +113,7 @@ def _reverse_sequence(call: Call) -> Value:
     if x.type.rank < 2 or sorted((time, batch)) != [0, 1]:
         raise EdgeccError("E110", f"time_axis {time} and batch_axis {batch} must be 0 and 1, on rank 2 at least")
     steps, members = x.type.dims[time], x.type.dims[batch]
-    if len(lengths) != members or min(lengths, default=1) < 1 or max(lengths, default=1) > steps:
+    if len(lengths) != members or min(lengths, default=0) < 0 or max(lengths, default=0) > steps:
         raise EdgeccError("E110", f"sequence_lens {list(lengths)} do not fit {x.type}")
     step, length = np.arange(steps)[:, None], np.array(lengths, dtype=np.int64)[None, :]
     source = np.where(step < length, length - 1 - step, step)

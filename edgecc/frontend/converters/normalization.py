@@ -81,9 +81,9 @@ def layer_norm(call: Call, x: Value, scale: Value | None, bias: Value | None, *,
     """Normalization over the axes from the attribute axis on; results y, mean (not with rms), 1 / deviation."""
     axes = tuple(range(call.axis(call.integer("axis", -1), x.type.rank), x.type.rank))
     epsilon = call.number("epsilon", 1e-5)
-    kind = x.type.dtype
-    y = call.add(Normalize(axes, epsilon, rms), x, None if scale is None else call.cast(scale, kind),
-                 None if bias is None else call.cast(bias, kind))
+    kind = x.type.dtype if scale is None else scale.type.dtype  # the result has the type of the scale
+    x = call.cast(x, kind)
+    y = call.add(Normalize(axes, epsilon, rms), x, scale, None if bias is None else call.cast(bias, kind))
     results: list[Item | None] = [y]
     centred = x
     if not rms:
