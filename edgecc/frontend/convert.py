@@ -249,8 +249,10 @@ class Importer:
                                "give the model a function of this name, or replace the operator by ONNX ones")
         if version is None:
             return Unsupported(f"the model imports no version of the domain '{printable(domain or 'ai.onnx')}'")
-        entries = CONVERTERS.get((domain, op_type), ())
-        if entries:
+        schema = schema_of(domain, op_type, version)
+        if schema is not None and schema.deprecated:
+            return Unsupported(f"opset {version} has it no longer", "export the model again, or with an older opset")
+        if (domain, op_type) in CONVERTERS:
             return Unsupported(f"version {version} of the operator is not compiled", "convert the model to a newer opset")
         if domain == "" and not any(schema.name == op_type and schema.domain == "" for schema in onnx.defs.get_all_schemas()):
             return Unsupported("ONNX has no such operator")

@@ -198,15 +198,18 @@ def _read_external(tensor: onnx.TensorProto, folder: Path | None) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise EdgeccError("E103", f"cannot read '{printable(location)}': {error.strerror}", where=where) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise EdgeccError("E103", f"'{printable(location)}' is not a plain file (links are refused)", where=where)
         if offset + length > status.st_size:
             raise EdgeccError("E103", f"'{printable(location)}' has {status.st_size} bytes; "
                                       f"{offset + length} are needed", where=where)
-        file.seek(offset)
-        data = file.read(length)
+        with open(descriptor, "rb", closefd=False) as file:
+            file.seek(offset)
+            data = file.read(length)
+    finally:
+        os.close(descriptor)
     if len(data) != length:
         raise EdgeccError("E103", f"'{printable(location)}' ended early", where=where)
     return data

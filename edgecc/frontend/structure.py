@@ -147,11 +147,22 @@ def inline_functions(loaded: LoadedModel, model: onnx.ModelProto, limits: Limits
     if total > limits.nodes:
         raise EdgeccError("E101", f"the model has {total} nodes when its functions are inlined; the limit is {limits.nodes}",
                           where=loaded.name, hint="raise Limits.nodes if the model is trusted")
+    _spell_out_defaults(model, functions)
     try:
         return onnx.inliner.inline_local_functions(model, convert_version=True)
     except Exception as error:  # the inliner raises whatever its C++ side throws
         raise EdgeccError("E102", f"the model's functions cannot be inlined: {printable(str(error))}",
                           where=loaded.name) from error
+
+
+def _spell_out_defaults(model: onnx.ModelProto, functions: Mapping[_FunctionKey, onnx.FunctionProto]) -> None:
+    """Gives calls the default attributes of their functions, which the inliner does not look at."""
+    for body in (model.graph.node, *(function.node for function in model.functions)):
+        for node in _calls_in(body):
+            function = functions.get((node.domain, node.op_type, node.overload))
+            if function is not None:
+                given = {attribute.name for attribute in node.attribute}
+                node.attribute.extend(default for default in function.attribute_proto if default.name not in given)
 
 
 def _calls_in(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:

@@ -50,6 +50,8 @@ def pad(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None, v
         before[axis], after[axis] = pads[position], pads[len(named) + position]
     if not any(before) and not any(after):
         return x
+    call.importer.limits.check_dims((max(b + d + a, 0) for b, d, a in zip(before, x.type.dims, after, strict=True)),
+                                    "the result of Pad")
     if mode == "constant":
         return call.add(Pad(tuple(before), tuple(after)), x, value)
     if min(*before, *after) < 0:

@@ -1,0 +1,135 @@
+"""Binding of dynamic dims by shapes, arrays, shared names and defaults."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend import import_model, import_model_with_report
+
+
+@pytest.fixture
+def model_with(make, op):
+    """model_with(a=[dims], b=[dims]): returns every input as it is."""
+    def build(**inputs):
+        nodes = [op("Relu", name, f"y_{name}") for name in inputs]
+        return make(nodes, inputs, [f"y_{name}" for name in inputs])
+    return build
+
+
+def types(model, **arguments):
+    graph = import_model(model, **arguments)
+    return {name: value.type.dims for name, value in zip(graph.input_names, graph.inputs, strict=True)}
+
+
+def refused(code, model, **arguments):
+    with pytest.raises(EdgeccError) as caught:
+        import_model(model, **arguments)
+    assert caught.value.code == code, caught.value
+    return caught.value
+
+
+def f32(*shape):
+    return np.zeros(shape, np.float32)
+
+
+def test_fixed_shapes_need_nothing(model_with):
+    assert types(model_with(a=[2, 3])) == {"a": (2, 3)}
+
+
+def test_shapes_bind_by_input_name(model_with):
+    assert types(model_with(a=["h", "w"]), shapes={"a": (4, 5)}) == {"a": (4, 5)}
+
+
+def test_shapes_bind_by_the_name_of_a_dim(model_with):
+    assert types(model_with(a=[2, "w"], b=["w"]), shapes={"w": (5,)}) == {"a": (2, 5), "b": (5,)}
+
+
+def test_arrays_bind_and_dims_of_one_name_are_one(model_with):
+    assert types(model_with(a=["s", 2], b=[3, "s"]), inputs={"a": f32(7, 2)}) == {"a": (7, 2), "b": (3, 7)}
+
+
+def test_sums_of_names_follow(model_with):
+    bound = types(model_with(a=["past", 2], b=["past + seq"], c=["seq"], d=["past+seq - 1"]), shapes={"a": (7, 2), "c": (3,)})
+    assert bound == {"a": (7, 2), "b": (10,), "c": (3,), "d": (9,)}
+
+
+@pytest.mark.parametrize("name", ["batch", "batch_size", "N", "B", "unk__12", "input_batch", "Batch", "dynamic_axes_1", None])
+def test_leading_batch_dims_default_to_one(model_with, name):
+    graph, report = import_model_with_report(model_with(a=[name, 3]))
+    assert graph.inputs[0].type.dims == (1, 3)
+    assert len(report.notes) == 1
+    assert "1" in report.notes[0]
+
+
+def test_the_default_reaches_other_inputs_of_that_name(model_with):
+    graph, report = import_model_with_report(model_with(a=["batch", 3], b=[2, "batch"]))
+    assert graph.inputs[1].type.dims == (2, 1)
+    assert report.dims == {"batch": 1}
+
+
+def test_given_sizes_win_over_the_default(model_with):
+    assert types(model_with(a=["batch", 3], b=["batch"]), shapes={"b": (6,)}) == {"a": (6, 3), "b": (6,)}
+
+
+def test_unbound_dims_are_all_named_with_the_flags_to_give(model_with):
+    error = refused("E104", model_with(ids=[1, "seq"], mask=["batch", "seq", None], fine=[2]))
+    assert [d.split(":")[0] for d in error.details] == ["ids", "mask"]
+    assert "--shape ids=1x<seq>" in error.hint
+    assert "--shape mask=1x<seq>x<?>" in error.hint
+
+
+def test_an_input_without_a_shape_must_be_given_one(make, op, info):
+    x = info("x", [1])
+    x.type.tensor_type.ClearField("shape")
+    model = make([op("Relu", "x", "y")], [x])
+    assert "no shape" in refused("E104", model).details[0]
+    assert types(model, shapes={"x": (3, 4)}) == {"x": (3, 4)}
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    ({"shapes": {"a": (2, 4)}}, "E001", "fixes it to 3"),
+    ({"shapes": {"a": (2, 3, 1)}}, "E001", "3 dimensions"),
+    ({"shapes": {"a": (-1, 3)}}, "E001", "negative"),
+    ({"shapes": {"aa": (2, 3)}}, "E001", "neither an input nor a dimension"),
+    ({"shapes": {"h": (2, 3)}}, "E001", "neither an input nor a dimension"),
+    ({"shapes": {"a": (2, 3), "b": (4,)}}, "E001", "'h' is 2"),
+    ({"shapes": {"h": (2,), "b": (4,)}}, "E001", "'h' is 2"),
+    ({"inputs": {"a": f32(2, 4)}}, "E005", "fixes it to 3"),
+    ({"inputs": {"a": f32(2)}}, "E005", "1 dimensions"),
+    ({"inputs": {"x": f32(2, 3)}}, "E005", "no input 'x'"),
+    ({"inputs": {"a": np.zeros((2, 3))}}, "E005", "float64"),
+    ({"inputs": {"a": f32(2, 3), "b": f32(4)}}, "E005", "'h' is 2"),
+    ({"shapes": {"c": (2,)}, "inputs": {"c": f32(3), "a": f32(2, 3)}}, "E005", "was given as 2"),
+])
+def test_contradictions(model_with, arguments, code, said):
+    error = refused(code, model_with(a=["h", 3], b=["h"], c=[None]), **arguments)
+    assert said in error.message
+    assert error.exit_status == 2
+
+
+def test_close_names_are_suggested(model_with):
+    assert "'input'" in refused("E001", model_with(input=["h"]), shapes={"inputs": (1,)}).hint
+
+
+def test_bound_shapes_are_within_limits(model_with):
+    refused("E101", model_with(a=["h", "w"]), shapes={"a": (2**20, 2**20)})
+
+
+def test_weights_that_are_also_inputs_are_constants(make, op, check):
+    w = np.array([1.0, 2.0], np.float32)
+    model = make([op("Add", "x w", "y")], {"x": [2], "w": [2]}, constants={"w": w}, ir_version=3)
+    graph = check(model, {"x": np.ones(2, np.float32)}, by=[np.array([2.0, 3.0], np.float32)])
+    assert graph.input_names == ["x"]
+    assert import_model(model, inputs={"x": w, "w": w}).input_names == ["x"]
+    assert "weights" in refused("E005", model, inputs={"w": w + 1}).hint
+
+
+@pytest.mark.parametrize("code", [TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.FLOAT8E5M2])
+def test_inputs_of_other_types_are_unsupported(make, op, info, code):
+    model = make([op("Relu", "x", "y")], [info("x", [2]), info("s", [2], code)])
+    assert "s (input)" in refused("E105", model, shapes={"s": (2,)}).details[0]
+
+
+def test_two_inputs_of_one_name(make, op, info):
+    refused("E102", make([op("Relu", "x", "y")], [info("x", [2]), info("x", [2])]))
