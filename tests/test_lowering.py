@@ -25,12 +25,11 @@ from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Reshape, Transpose
-from edgecc.ops.reduction import Reduce, Softmax
+from edgecc.ops.reduction import Reduce
+from edgecc.pipeline import compile_graph
 from edgecc.reference.executor import execute, sample_inputs
 from edgecc.targets.schema import load_target
-from tests.support.random_graphs import COMPUTATIONS, MOVEMENTS, graphs, relu
-
-KINDS = tuple(k for k in MOVEMENTS + COMPUTATIONS if {"reduce": Reduce, "softmax": Softmax}.get(k, next(iter(KERNELS))) in KERNELS)
+from tests.support.random_graphs import graphs, relu
 
 
 def check(graph: Graph, target: str = "generic-c", threads: int = 1) -> None:
@@ -43,7 +42,7 @@ def check(graph: Graph, target: str = "generic-c", threads: int = 1) -> None:
 
 @pytest.mark.parametrize("target", ["generic-c", "x86-64-v4", "cortex-a76"])
 @settings(max_examples=50, deadline=None)
-@given(graph=graphs(most_nodes=8, kinds=KINDS), threads=st.sampled_from((1, 3)))
+@given(graph=graphs(most_nodes=8), threads=st.sampled_from((1, 3)))
 def test_any_graph_computes_the_same_as_loop_programs(target: str, graph: Graph, threads: int) -> None:
     check(graph, target, threads)
 
@@ -179,3 +178,14 @@ def test_the_report_counts_work_and_traffic() -> None:
     assert report.bytes_read == 4 * (4 * 25 + 8 * 4 * 9)
     assert report.bytes_written == 4 * 8 * 25
     assert (report.name, report.loc, report.op) == ("features", ("c",), "conv")
+
+
+@settings(max_examples=40, deadline=None)
+@given(graph=graphs(most_nodes=10))
+def test_the_whole_pipeline_computes_the_same(graph: Graph) -> None:
+    """All default graph passes, with every check, then lowering and the interpreter."""
+    inputs = sample_inputs(graph)
+    compiled = compile_graph(graph, load_target("x86-64-v3"), name="net", verify_each=inputs)
+    got = run_module(compiled.module, inputs)
+    for name, expected in execute(graph, inputs).items():
+        np.testing.assert_allclose(got[name], expected, rtol=1e-4, atol=1e-5)
