@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
+from edgecc.kernels.base import View
 from edgecc.kernels.iteration import (
     Axis,
     Step,
@@ -25,7 +26,7 @@ from edgecc.kernels.iteration import (
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.loop.builder import repeat
-from edgecc.loop.index import ZERO, Index
+from edgecc.loop.index import ZERO, Index, const
 from edgecc.loop.ir import Buffer, Expr
 
 
@@ -93,3 +94,13 @@ def fill(b: KernelBuilder, result: Buffer, axes: Sequence[Axis], value: Expr, st
     wide = repeat(value, lanes)
     with nest(b, divided[:-1], start=[start], parallel=parallel) as offsets:
         vectors(b, inner, offsets, lanes, lambda step, _: step.store(b, 0, result, wide))
+
+
+def fill_around(b: KernelBuilder, result: Buffer, view: View, kept: Sequence[tuple[int, int]], value: Expr) -> None:
+    """Gives every element of a view one value, but those inside the box `kept`: (first position, count) of each axis."""
+    for axis, (first, count) in enumerate(kept):
+        # what lies before and after the box along this axis, within the box along the axes before it
+        for begin, end in ((0, first), (first + count, view.dims[axis])):
+            ranges = [*kept[:axis], (begin, end - begin), *((0, d) for d in view.dims[axis + 1:])]
+            origin = sum(s * r[0] for s, r in zip(view.strides, ranges, strict=True))
+            fill(b, result, [Axis(r[1], (s,)) for s, r in zip(view.strides, ranges, strict=True)], value, const(origin))

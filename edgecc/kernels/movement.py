@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgecc.ir.op import Op
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
-from edgecc.kernels.copying import Irregular, copy, fill
+from edgecc.kernels.copying import Irregular, copy, fill_around
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import Axis, axes_of
 from edgecc.kernels.kernel_builder import KernelBuilder, storage_type
@@ -218,12 +218,7 @@ def _pad_constant(request: Request, op: Pad) -> Kernel:
         filling = b.let("value", b.load(b.input(1, "fill", raw=True), 0))
     kept = [(max(before, 0), max(0, dim - max(before, 0) - max(after, 0)))
             for dim, before, after in zip(y_view.dims, op.before, op.after, strict=True)]
-    for axis, (first, count) in enumerate(kept):
-        # what lies before and after the kept part of this axis, within the kept parts of the axes before it
-        for begin, end in ((0, first), (first + count, y_view.dims[axis])):
-            ranges = [*kept[:axis], (begin, end - begin), *((0, d) for d in y_view.dims[axis + 1:])]
-            origin = sum(s * r[0] for s, r in zip(y_view.strides, ranges, strict=True))
-            fill(b, y, [Axis(r[1], (s,)) for s, r in zip(y_view.strides, ranges, strict=True)], filling, const(origin))
+    fill_around(b, y, y_view, kept, filling)
     source_start = sum(s * max(0, -before) for s, before in zip(x_view.strides, op.before, strict=True))
     start = (const(sum(s * first for s, (first, _) in zip(y_view.strides, kept, strict=True))), const(source_start))
     copy(b, y, x, [Axis(count, (sy, sx)) for (_, count), sy, sx

@@ -90,10 +90,8 @@ class Resize(Op):
         out = x if self.mode == "nearest" else rules.wide(x)
         for axis, size in enumerate(x.shape):
             indices, weights = axis_taps(self, axis, size)
-            if self.mode == "nearest":
+            if indices.shape[1] == 1 and np.all(weights == 1.0):
                 out = np.take(out, indices[:, 0], axis=axis)
-                continue
-            if indices.shape[0] == size and np.all(indices[:, 0] == np.arange(size)) and np.all(weights[:, 0] == 1.0):
                 continue
             column = [-1 if a == axis else 1 for a in range(x.ndim)]
             out = sum((np.take(out, indices[:, tap], axis=axis)
@@ -138,7 +136,8 @@ def axis_taps(op: Resize, axis: int, size: int) -> tuple[Array, Array]:
     """The elements read along one axis of `size` elements, and their weights.
 
     Shapes: indices i64 [result size, taps], all in 0..size-1; weights f64 of the same shape. One tap for "nearest",
-        two for "linear", four for "cubic".
+        up to two for "linear" and four for "cubic": those that weigh nothing at any position are left out, so that an
+        axis that stays as it is has one tap of weight 1, and infinities do not spread along it.
     """
     at = coordinates(op, axis, size)
     if op.mode == "nearest":
@@ -163,7 +162,9 @@ def axis_taps(op: Resize, axis: int, size: int) -> tuple[Array, Array]:
         weights = np.where((taps < 0) | (taps > size - 1), 0.0, weights)
         total = weights.sum(axis=1, keepdims=True)
         weights = weights / np.where(total == 0.0, 1.0, total)
-    return _clamped(taps, size), weights
+    weighs = np.any(weights != 0.0, axis=0)
+    weighs[0] |= not weighs.any()
+    return _clamped(taps[:, weighs], size), weights[:, weighs]
 
 
 def _clamped(taps: Array, size: int) -> Array:

@@ -110,3 +110,11 @@ def test_shape_rule_says_what_is_wrong(op, x, message):
     with pytest.raises(EdgeccError) as caught:
         op.infer([x])
     assert caught.value.code == "E110" and message in caught.value.message
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_taps_without_weight_are_left_out(mode):
+    kept, weights = axis_taps(Resize(mode, (4,), (1.0,)), 0, 4)
+    assert kept.tolist() == [[0], [1], [2], [3]] and weights.tolist() == [[1.0]] * 4
+    halved, _ = axis_taps(Resize(mode, (3,), (0.5,), coordinate_mode="asymmetric"), 0, 6)
+    assert halved.tolist() == [[0], [2], [4]]
