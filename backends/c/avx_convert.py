@@ -105,6 +105,10 @@ def _avx512_narrow(lanes: int) -> Iterator[tuple[Key, Row]]:
         if lanes == 16:
             yield Key("load", dtype, lanes), Row(f"{p}_cvt{_extend(dtype)}_epi32({prefix(narrow)}_loadu_si{narrow}"
                                                  f"((const {integer_type(narrow)} *)({{0}})))", AVX512)
+        elif lanes * dtype.size <= 8:
+            # A plain load would become part of a masked conversion, on which gcc 12 fails (internal error).
+            yield Key("load", dtype, lanes), Row(f"{p}_cvt{_extend(dtype)}_epi32(_mm_maskz_loadu_{e}({(1 << lanes) - 1:#x}, {{0}}))",
+                                                 AVX512)
         yield Key("store", dtype, lanes), Row(f"{p}_mask_cvtepi32_storeu_{e}({{0}}, {(1 << lanes) - 1:#x}, {{1}})", AVX512)
         for count in range(1, lanes):
             mask = f"{(1 << count) - 1:#x}"

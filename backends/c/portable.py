@@ -109,9 +109,12 @@ def _integer_rows(dtype: DType) -> Iterator[tuple[Key, Row]]:
         yield function("div", f"return b == 0 ? 0 : ({ctype})(a / b);")
         for op in ("fmod", "mod"):
             yield function(op, f"return b == 0 ? 0 : ({ctype})(a % b);")
-    to_integer = Key(f"cast:{dtype.value}", DType.F64, 1)
-    yield Key("pow", dtype, 1), Row("return edgecc_cast_{0}_f64(pow((double)a, (double)b));".replace("{0}", dtype.value),
-                                    uses=(to_integer,), body=True)
+    product = f"({ctype})(({wide}){{0}} * ({wide}){{1}})"
+    power = (f"{ctype} result = 1;\nfor ({ctype} n = b; n > 0; n = ({ctype})(n >> 1)) {{\n"
+             f"  if (n & 1) result = {product.format('result', 'a')};\n  a = {product.format('a', 'a')};\n}}\nreturn result;")
+    if dtype.is_signed:  # the reciprocal, truncated
+        power = f"if (b < 0) return a == 1 || (a == -1 && b % 2 == 0) ? 1 : a == -1 ? -1 : 0;\n{power}"
+    yield function("pow", power)
 
 
 def _bool_rows() -> Iterator[tuple[Key, Row]]:
@@ -243,7 +246,9 @@ def _bitcast_rows() -> Iterator[tuple[Key, Row]]:
             yield key, Row(f"{STORAGE[result]} bits;\nmemcpy(&bits, &a, {source.size});\nreturn bits;", body=True)
         else:
             yield key, Row(f"({STORAGE[result]}){{0}}")
-    for dtype in HALF_TYPES:
+    for dtype, other in (HALF_TYPES, HALF_TYPES[::-1]):
+        yield Key(f"bitcast:{other.value}", dtype, 1), Row(f"edgecc_load_{other.value}(edgecc_to_bits_{dtype.value}({{0}}))",
+                                                           uses=(TO_BITS[dtype], FROM_BITS[other]))
         for integer in (DType.I16, DType.U16):
             yield Key(f"bitcast:{integer.value}", dtype, 1), Row(
                 f"({STORAGE[integer]})edgecc_to_bits_{dtype.value}({{0}})", uses=(TO_BITS[dtype],))

@@ -136,7 +136,7 @@ class Prelude:
 
     def _carried(self, op: str, dtype: DType, held: DType, lanes: int, operands: tuple[str, ...]) -> str | None:
         """The operation done on the type that holds `dtype`, or None where that would not be the same."""
-        if op.startswith(("cast:", "bitcast:", "load", "store", "gather", "normalize")):
+        if op.startswith(("cast:", "bitcast:", "load", "store", "gather", "scatter", "normalize")):
             return None
         if op in ("broadcast", "zero") or op.startswith("lane:"):
             return self.call(op, held, lanes, *operands)

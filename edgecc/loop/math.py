@@ -46,7 +46,7 @@ DEFINED = frozenset(_DEFINITIONS)
 """The primitives that have a definition."""
 
 MAX_ULP: Mapping[str, float] = MappingProxyType({
-    "exp": 1.0, "log": 1.0, "erf": 1.5, "tanh": 1.5, "sigmoid": 2.5, "sinh": 2.0, "cosh": 2.0, "asinh": 2.0, "acosh": 2.0,
+    "exp": 1.1, "log": 1.0, "erf": 1.5, "tanh": 1.5, "sigmoid": 2.5, "sinh": 2.0, "cosh": 2.0, "asinh": 2.0, "acosh": 2.0,
     "atanh": 2.5, "sin": 2.0, "cos": 2.0, "tan": 4.0, "asin": 2.5, "acos": 1.5, "atan": 1.5, "pow": 1.0, "fmod": 0.0, "mod": 0.5,
 })
 """Bound on the error of each function, in units in the last place, with and without hardware fma."""

@@ -27,7 +27,7 @@ import pytest
 from edgecc.backends.c.isa import isa_of
 from edgecc.backends.c.statement import includes, new_prelude, print_function
 from edgecc.backends.c.table import STORAGE
-from edgecc.loop.ir import Function
+from edgecc.loop.ir import Buffer, Function
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -154,27 +154,68 @@ def run_program(program: Path, target: Any, data: bytes = b"", arguments: Sequen
     return done.stdout
 
 
-def function_source(function: Function, target: Any, *, main: bool = False) -> str:
-    """The C file of one function; with `main`, a program that reads all buffers and writes them back."""
+def functions_source(functions: Sequence[Function], target: Any, *, main: bool = False) -> str:
+    """The C file of some functions; with `main`, a program that reads all buffers and writes back those that are no input."""
     machine = machine_of(target)
     isa = isa_of(machine.architecture, machine.features, machine.vector_bits)
     prelude = new_prelude(isa)
-    printed = print_function(function, prelude, function.name)
-    text = f"{'#include <stdio.h>' if main else ''}\n{includes(isa)}\n{prelude.text}\n{printed.definition}"
+    printed = [print_function(function, prelude, function.name, static=main) for function in functions]
+    text = "\n".join([f"{'#include <stdio.h>' if main else ''}\n{includes(isa)}", prelude.text, *(p.definition for p in printed)])
     if not main:
         return text
-    sizes = [max(1, b.elements) * b.dtype.size for b in function.buffers]
-    lines = [f"static _Alignas(64) unsigned char buffer{i}[{size}];" for i, size in enumerate(sizes)]
-    lines.append("int main(void) {")
-    for i, size in enumerate(sizes):
-        lines.append(f"  if (fread(buffer{i}, 1, {size}, stdin) != {size}) return 2;")
-    arguments = ", ".join(f"({STORAGE[b.dtype]} *)(void *)buffer{i}" for i, b in enumerate(function.buffers))
-    lines.append(f"  {function.name}({arguments});")
-    for i, (size, buffer) in enumerate(zip(sizes, function.buffers, strict=True)):
-        if buffer.role != "input":
-            lines.append(f"  if (fwrite(buffer{i}, 1, {size}, stdout) != {size}) return 3;")
-    lines.append("  return 0;\n}")
-    return text + "\n" + "\n".join(lines) + "\n"
+    lines, calls = [], []
+    for number, function in enumerate(functions):
+        names = [f"buffer{number}_{i}" for i in range(len(function.buffers))]
+        for name, buffer in zip(names, function.buffers, strict=True):
+            size = _bytes_of(buffer)
+            lines.append(f"static _Alignas(64) unsigned char {name}[{size}];")
+            calls.append(f"  if (fread({name}, 1, {size}, stdin) != {size}) return 2;")
+        arguments = ", ".join(f"({STORAGE[b.dtype]} *)(void *){name}" for name, b in zip(names, function.buffers, strict=True))
+        calls.append(f"  {function.name}({arguments});")
+        for name, buffer in zip(names, function.buffers, strict=True):
+            if buffer.role != "input":
+                calls.append(f"  if (fwrite({name}, 1, {_bytes_of(buffer)}, stdout) != {_bytes_of(buffer)}) return 3;")
+    return "\n".join([text, *lines, "int main(void) {", *calls, "  return 0;", "}", ""])
+
+
+def function_source(function: Function, target: Any, *, main: bool = False) -> str:
+    """The C file of one function; see `functions_source`."""
+    return functions_source([function], target, main=main)
+
+
+def _bytes_of(buffer: Buffer) -> int:
+    return max(1, buffer.elements) * buffer.dtype.size
+
+
+def run_functions(cases: Sequence[tuple[Function, Mapping[str, np.ndarray[Any, Any]]]], target: Any, *, compiler: str = "gcc",
+                  flags: Sequence[str] = ("-O1",)) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """`run_function` for many functions (of different names) that are compiled as one file."""
+    require(target, compiler)
+    source = functions_source([function for function, _ in cases], target, main=True)
+    program = build({"kernel.c": source}, target, compiler=compiler, flags=flags)
+    data = bytearray()
+    for function, arrays in cases:
+        for buffer in function.buffers:
+            given = arrays.get(buffer.name)
+            if given is None:
+                assert buffer.role != "input", f"no array for input {buffer.name}"
+                data += b"\xa5" * _bytes_of(buffer)
+                continue
+            assert given.dtype == buffer.dtype.numpy, f"{buffer.name}: {given.dtype} given, {buffer.dtype.numpy} wanted"
+            assert given.size == buffer.elements, f"{buffer.name}: {given.size} elements given, {buffer.elements} wanted"
+            data += np.ascontiguousarray(given).tobytes() or b"\0" * buffer.dtype.size
+    output = run_program(program, target, bytes(data))
+    results = []
+    offset = 0
+    for function, _ in cases:
+        found: dict[str, np.ndarray[Any, Any]] = {}
+        for buffer in function.buffers:
+            if buffer.role != "input":
+                raw = np.frombuffer(output, np.uint8, _bytes_of(buffer), offset)
+                found[buffer.name] = raw.view(buffer.dtype.numpy)[:buffer.elements].copy()
+                offset += _bytes_of(buffer)
+        results.append(found)
+    return results
 
 
 def run_function(function: Function, arrays: Mapping[str, np.ndarray[Any, Any]], target: Any, *, compiler: str = "gcc",
@@ -184,23 +225,4 @@ def run_function(function: Function, arrays: Mapping[str, np.ndarray[Any, Any]],
     `arrays` gives the contents by buffer name: inputs must be there; other buffers start as given, or
     filled with bytes 0xA5. Shapes do not matter, the number of elements does.
     """
-    program = build({"kernel.c": function_source(function, target, main=True)}, target, compiler=compiler, flags=flags)
-    data = bytearray()
-    for buffer in function.buffers:
-        given = arrays.get(buffer.name)
-        if given is None:
-            assert buffer.role != "input", f"no array for input {buffer.name}"
-            data += b"\xa5" * (max(1, buffer.elements) * buffer.dtype.size)
-            continue
-        assert given.dtype == buffer.dtype.numpy, f"{buffer.name}: {given.dtype} given, {buffer.dtype.numpy} wanted"
-        assert given.size == buffer.elements, f"{buffer.name}: {given.size} elements given, {buffer.elements} wanted"
-        data += np.ascontiguousarray(given).tobytes() or b"\0" * buffer.dtype.size
-    output = run_program(program, target, bytes(data))
-    results: dict[str, np.ndarray[Any, Any]] = {}
-    offset = 0
-    for buffer in function.buffers:
-        if buffer.role != "input":
-            size = max(1, buffer.elements) * buffer.dtype.size
-            results[buffer.name] = np.frombuffer(output, np.uint8, size, offset).view(buffer.dtype.numpy)[:buffer.elements].copy()
-            offset += size
-    return results
+    return run_functions([(function, arrays)], target, compiler=compiler, flags=flags)[0]
