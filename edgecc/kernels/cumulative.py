@@ -1,0 +1,61 @@
+"""Running sums along any axis of any layout."""
+
+from __future__ import annotations
+
+from edgecc.kernels.base import Kernel, Request, kernel_for
+from edgecc.kernels.elementwise import shape_text
+from edgecc.kernels.folding import ACCUMULATORS, computes_in_vectors
+from edgecc.kernels.iteration import (
+    Axis,
+    Step,
+    axes_of,
+    elements,
+    nest,
+    simplified,
+    split_for_threads,
+    vector_blocks,
+    vector_lanes,
+)
+from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.scalar_lowering import compute_type
+from edgecc.loop.builder import add, cast, number
+from edgecc.loop.index import const
+from edgecc.ops.reduction import CumSum
+
+RESULT, SOURCE = 0, 1
+"""The views among the strides of an axis."""
+
+
+@kernel_for(CumSum)
+def lower_cum_sum(request: Request) -> Kernel:
+    """Several rows are summed side by side, as lanes where they are neighbours in memory.
+
+    Error: a sum of n terms has passed n-1 roundings of the partial sums; f16 is summed in f32.
+    """
+    op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
+    if not isinstance(op, CumSum):
+        raise TypeError(op)
+    aliased = x_view == y_view
+    b = KernelBuilder(request, "cum_sum", f"running sums of {shape_text(x_view)} along axis {op.axis}")
+    x, y = b.input(0, "x", aliased=aliased), b.output(0, "y", aliased=aliased)
+    views = [y_view, x_view]
+    kept = simplified(axes_of(views, [a for a in range(len(x_view.dims)) if a != op.axis])) or (Axis(1, (0, 0)),)
+    (walked,) = axes_of(views, [op.axis])
+    dtype = compute_type(x_view.dtype)
+    neighbours = computes_in_vectors(x_view.dtype) and kept[-1].strides == (1, 1)
+    lanes = vector_lanes(request.target, kept[-1].extent) if neighbours else 1
+    divided, parallel = split_for_threads(kept, request.threads, lanes, elements(kept) * walked.extent)
+
+    def rows(steps: tuple[Step, ...]) -> None:
+        sums = [b.declare("sum", number(0, dtype, lanes)) for _ in steps]
+        with b.loop("k", walked.extent) as k:
+            at = const(walked.extent - 1) - k if op.reverse else k
+            for step, total in zip(steps, sums, strict=True):
+                here = step.moved([at * s for s in walked.strides])
+                following = b.let("next", add(total, cast(here.load(b, SOURCE, x), dtype)))
+                here.store(b, RESULT, y, cast(total if op.exclusive else following, y.dtype))
+                b.assign(total, following)
+
+    with nest(b, divided[:-1], parallel=parallel, views=2) as offsets:
+        vector_blocks(b, divided[-1], offsets, lanes, ACCUMULATORS, rows)
+    return b.kernel(in_place=((0, 0),) if aliased else (), choice=f"vectors of {lanes} rows")
