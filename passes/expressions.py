@@ -48,7 +48,8 @@ def simplify(expr: ScalarExpr) -> ScalarExpr:
     4. x - c is x + (-c) for floats; x / c is x * (1/c) where c is a power of two and 1/c is a normal number.
     5. x**2, x**3, x**-1, x**-2 are products and quotients, x**0.5 and x**-0.5 use the square root, if x is at
        most one operation. Rounds differently; and (-inf)**0.5 becomes NaN, (-0)**0.5 becomes -0.
-    6. 1 / (1 + exp(-x)) is sigmoid(x). Rounds differently.
+    6. Two limits of one kind are one: max(max(x, c), d) is max(x, max(c, d)), and so for min.
+    7. 1 / (1 + exp(-x)) is sigmoid(x). Rounds differently.
     """
     match expr:
         case Apply(op=op, args=args):
@@ -79,6 +80,10 @@ def _simplify_apply(op: str, args: tuple[ScalarExpr, ...], dtype: DType) -> Scal
             return first
         case "pow" if isinstance(last, Literal):
             return _power(whole, first, last.value)
+        case "max" | "min" if isinstance(last, Literal):
+            match first:
+                case Apply(op=inner, args=(x, Literal() as limit)) if inner == op:
+                    return Apply(op, (x, _computed(Apply(op, (limit, last), dtype))), dtype)
         case "add" if _is_negative_zero(last) or (dtype.is_integer and _is(last, 0)):
             return first
         case "sub" if _is_positive_zero(last) or (dtype.is_integer and _is(last, 0)):

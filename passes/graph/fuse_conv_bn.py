@@ -78,7 +78,7 @@ class FuseConvBn(NodePass):
         if isinstance(op, MatMul):
             if node.operand(0).type.rank != 2:
                 return self.decline(node, "the channels of a matrix product of this rank are not its columns")
-            if bias is not None and bias.type.elements not in (1, bias.type.dims[-1]):
+            if bias is not None and bias.type.elements != 1 and bias.type.elements != bias.type.dims[-1]:
                 return self.decline(node, "the bias is not one number per column")
             columns = factor[:, None] if op.transpose_b else factor
             weights = weights * columns
