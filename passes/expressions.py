@@ -2,7 +2,8 @@
 
 `simplify` only goes to forms that are no more expensive; it knows no commutativity beyond moving
 constants to the right, after which every other rule needs to look in one place. All rules give the
-same value for the same operands bit for bit, except the two that are marked and round differently.
+same value for the same operands bit for bit, except the two that are marked and round differently, and
+that min and max may choose the other of two zeros.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _simplify_convert(arg: ScalarExpr, dtype: DType) -> ScalarExpr:
 
 
 def _computed(expr: ScalarExpr) -> ScalarExpr:
-    value = evaluate(expr, (), wide=False)
+    value = evaluate(expr, ())
     if expr.dtype.is_float:
         return Literal(float(value), expr.dtype)
     return Literal(bool(value) if expr.dtype is DType.BOOL else int(value), expr.dtype)

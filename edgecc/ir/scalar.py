@@ -92,7 +92,7 @@ def _sigmoid(x: Array) -> Array:
 
 def _div(a: Array, b: Array) -> Array:
     """Floats divide; integers truncate towards zero, as C does; division by zero gives zero."""
-    if np.issubdtype(a.dtype, np.floating):
+    if a.dtype.kind not in "iu":  # bfloat16 is no subtype of numpy.floating
         return np.asarray(a / b)
     b_safe = np.where(b == 0, np.ones_like(b), b)
     quotient = a // b_safe
@@ -102,20 +102,20 @@ def _div(a: Array, b: Array) -> Array:
 
 def _mod(a: Array, b: Array) -> Array:
     """Remainder with the sign of the divisor (Python's %); by zero gives zero for integers."""
-    if np.issubdtype(a.dtype, np.floating):
+    if a.dtype.kind not in "iu":  # bfloat16 is no subtype of numpy.floating
         return np.asarray(np.mod(a, b))
     return np.asarray(np.where(b == 0, np.zeros_like(a), np.mod(a, np.where(b == 0, np.ones_like(b), b))))
 
 
 def _fmod(a: Array, b: Array) -> Array:
     """Remainder with the sign of the dividend (C's fmod and %); by zero gives zero for integers."""
-    if np.issubdtype(a.dtype, np.floating):
+    if a.dtype.kind not in "iu":  # bfloat16 is no subtype of numpy.floating
         return np.asarray(np.fmod(a, b))
     return np.asarray(np.where(b == 0, np.zeros_like(a), np.fmod(a, np.where(b == 0, np.ones_like(b), b))))
 
 
 def _pow(a: Array, b: Array) -> Array:
-    if np.issubdtype(a.dtype, np.floating):
+    if a.dtype.kind not in "iu":  # bfloat16 is no subtype of numpy.floating
         return np.asarray(np.power(a, b.astype(a.dtype)))
     return np.asarray(np.power(a.astype(np.float64), b.astype(np.float64))).astype(a.dtype)
 
