@@ -20,7 +20,7 @@ from edgecc.targets.schema import load_target
 
 ASSETS = Path(os.environ.get("EDGECC_SHARED", Path(__file__).parents[2] / "shared")) / "assets"
 MODELS = ("kws_dscnn_fp32", "silero_vad_16k", "silero_vad_16k_static", "gtcrn_stream_simple", "stories260k_prefill",
-          "stories260k_decode", "stories260k_static", "ultraface_rfb320", "mobilenet_v2_fp32", "minilm_l6_fp16w")
+          "stories260k_decode", "stories260k_static", "ultraface_rfb320", "fastestdet", "mobilenet_v2_fp32", "minilm_l6_fp16w")
 
 pytestmark = pytest.mark.skipif(not ASSETS.exists(), reason=f"the shared models are not at {ASSETS}")
 
