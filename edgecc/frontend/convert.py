@@ -210,7 +210,7 @@ class Importer:
         if version is None or (convert is None and not has_function):
             raise self._no_converter(domain, node.op_type, version)
         attributes = self._attributes(node, scope)
-        if schema is not None:
+        if schema is not None and not schema.deprecated:  # the checker refuses deprecated operators as such
             problem = check_node(_resolved(node, attributes), scope.opsets, self.ir_version)
             if problem is not None:
                 raise EdgeccError("E102", problem)

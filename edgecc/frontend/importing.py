@@ -13,7 +13,7 @@ from edgecc.frontend.bind import InputSpec, bind, input_spec
 from edgecc.frontend.convert import Importer, Scope
 from edgecc.frontend.items import Item, Refused
 from edgecc.frontend.limits import DEFAULT_LIMITS, Limits
-from edgecc.frontend.load import LoadedModel, load_model
+from edgecc.frontend.load import LoadedModel, load_model, source_name
 from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.shapes import contradicted_outputs
 from edgecc.frontend.structure import inline_functions, without_weights
@@ -57,18 +57,18 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
                              inputs: Mapping[str, Array] | None = None,
                              limits: Limits = DEFAULT_LIMITS) -> tuple[Graph, ImportReport]:
     """`import_model`, with a report of what was assumed."""
-    loaded = load_model(model, limits)
+    name = source_name(model)
     try:
-        return _import(loaded, shapes or {}, inputs or {}, limits)
+        return _import(load_model(model, limits), shapes or {}, inputs or {}, limits)
     except EdgeccError as error:
-        if error.where == loaded.name:
+        if error.where == name or error.code in ("E001", "E005", "E007"):
             raise
-        where = f"{loaded.name}:{error.where}" if error.where else loaded.name
+        where = f"{name}:{error.where}" if error.where else name
         raise EdgeccError(error.code, error.message, where=where, hint=error.hint, details=error.details) from error
     except RecursionError as error:
-        raise EdgeccError("E101", "something in the model is nested too deeply", where=loaded.name) from error
+        raise EdgeccError("E101", "something in the model is nested too deeply", where=name) from error
     except MemoryError as error:
-        raise EdgeccError("E101", "the model needs more memory than there is", where=loaded.name) from error
+        raise EdgeccError("E101", "the model needs more memory than there is", where=name) from error
 
 
 def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Array],

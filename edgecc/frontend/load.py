@@ -32,7 +32,7 @@ class LoadedModel:
 
     Attributes:
         proto: the model; no tensor of it is external.
-        name: what to call the model in messages: the file's name, or the graph's.
+        name: what to call the model in messages.
         opsets: version of each operator domain the model imports; "" is ONNX itself.
     """
 
@@ -48,7 +48,7 @@ def load_model(source: str | Path | bytes | onnx.ModelProto, limits: Limits) -> 
     E103 (external data), E106 (opset).
     """
     folder: Path | None = None
-    name = "model"
+    name = source_name(source)
     if isinstance(source, onnx.ModelProto):
         model = source
     elif isinstance(source, bytes):
@@ -56,7 +56,6 @@ def load_model(source: str | Path | bytes | onnx.ModelProto, limits: Limits) -> 
         model = _parse(source, name)
     else:
         path = Path(source)
-        name = printable(path.name)
         data = _read_file(path, limits, name)
         folder = path.parent
         model = _parse(data, name)
@@ -69,6 +68,11 @@ def load_model(source: str | Path | bytes | onnx.ModelProto, limits: Limits) -> 
             model.CopyFrom(source)
         _load_external(model, folder, limits)
     return LoadedModel(model, name, opsets)
+
+
+def source_name(source: str | Path | bytes | onnx.ModelProto) -> str:
+    """What to call a model in messages: the name of its file, or "model"."""
+    return printable(Path(source).name) if isinstance(source, str | Path) else "model"
 
 
 def _check_size(size: int, limits: Limits, name: str) -> None:
