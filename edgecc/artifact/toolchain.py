@@ -1,7 +1,10 @@
 """C compilers: finding one for a target, and building libraries and executables with it.
 
 For the machine at hand: gcc, clang, cc, then zig. For another one: zig (which brings its own C library
-for every target), then a cross gcc. `--cc` or the environment variable EDGECC_CC overrides the choice.
+for every target), then a cross gcc. Where both are installed zig compiles and gcc links: zig keeps the
+accumulators of large tiles in registers where gcc 12 does not, and gcc has a C library ready that zig
+would first have to build, which takes a minute of processor time. `--cc` or the environment variable
+EDGECC_CC overrides the choice.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from edgecc.targets.schema import HOST, Emulator, Target, load_target
 CC_VARIABLE = "EDGECC_CC"
 TIMEOUT_SECONDS = 600.0
 OUTPUT_LINES = 25
+GLIBC_VERSION = "2.28"  # zig compiles against the headers of this version, so that any later library can be linked
 
 BASE_FLAGS = (
     "-std=c11", "-O2",
@@ -48,6 +52,7 @@ class Compiler:
         version: its first line of --version.
         target: what it builds for.
         native: whether its results run on this machine.
+        linker: the program that links, with its arguments; () for the compiler itself.
     """
 
     kind: str
@@ -55,6 +60,7 @@ class Compiler:
     version: str
     target: Target
     native: bool
+    linker: tuple[str, ...] = ()
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -104,10 +110,10 @@ def find_compiler(target: Target, override: str | None = None) -> Compiler:
     wanted = override or os.environ.get(CC_VARIABLE)
     if wanted:
         return _overridden(wanted, target, native)
-    for kind, command in _candidates(target, native):
+    for kind, command, linker in _candidates(target, native):
         version = _version(command)
         if version is not None:
-            return Compiler(kind if kind == "zig" else _kind(version) or kind, command, version, target, native)
+            return Compiler(kind if kind == "zig" else _kind(version) or kind, command, version, target, native, linker)
     if native:
         raise EdgeccError("E400", "no C compiler was found", where=target.name,
                           hint="install gcc or clang, or `pip install 'edgecc[zig]'`; --cc names one that lies elsewhere")
@@ -190,8 +196,8 @@ def _build(compiler: Compiler, folder: Path, sources: Sequence[str], main: Seque
             for _ in pool.map(compile_one, range(len(paths))):
                 pass
         sizes = [elf.code_bytes(path.read_bytes()) for path in objects[:len(sources)]]
-        machine_flags = [flag for flag in compiler.flags if flag.startswith("-m")]
-        _call([*compiler.command, *machine_flags, *options.flags, *link_flags, *thread_flags, *map(str, objects), "-o", str(output.resolve()),
+        # No flags of the processor: objects need none to be linked, and zig would build its C library for each one anew.
+        _call([*(compiler.linker or compiler.command), *options.flags, *link_flags, *thread_flags, *map(str, objects), "-o", str(output.resolve()),
                *compiler.target.toolchain.libraries], Path(scratch), scratch, options.timeout, "linking")
     known = [size for size in sizes if size is not None]
     return Build(output, sum(known) if len(known) == len(sizes) else None)
@@ -221,22 +227,36 @@ def trimmed(output: str, limit: int = OUTPUT_LINES) -> list[str]:
 # -- finding ----------------------------------------------------------------------------------------
 
 
-def _candidates(target: Target, native: bool) -> list[tuple[str, tuple[str, ...]]]:
+def _candidates(target: Target, native: bool) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Kind, command and linker of each compiler that may be there, the best first."""
     zig = zig_command()
-    candidates: list[tuple[str, tuple[str, ...]]] = []
+    candidates: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
     if native:
         for kind, name in (("gcc", "gcc"), ("clang", "clang"), ("gcc", "cc")):
             path = shutil.which(name)
             if path is not None:
-                candidates.append((kind, (path,)))
-        return candidates if zig is None else [*candidates, ("zig", (*zig, "cc"))]
-    if zig is not None and target.toolchain.zig_target:
-        candidates.append(("zig", (*zig, "cc", "-target", target.toolchain.zig_target)))
+                candidates.append((kind, (path,), ()))
+        return candidates if zig is None else [*candidates, ("zig", (*zig, "cc"), ())]
     triple = target.toolchain.gcc_triple
     gcc = shutil.which(f"{triple}-gcc") if triple else None
+    if zig is not None and gcc is not None and triple.endswith("-gnu") and _has_static_library((gcc,)):
+        candidates.append(("zig", (*zig, "cc", "-target", f"{triple}.{GLIBC_VERSION}"), (gcc,)))
+    if zig is not None and target.toolchain.zig_target:
+        candidates.append(("zig", (*zig, "cc", "-target", target.toolchain.zig_target), ()))
     if gcc is not None:
-        candidates.append(("gcc", (gcc,)))
+        candidates.append(("gcc", (gcc,), ()))
     return candidates
+
+
+@functools.cache
+def _has_static_library(gcc: tuple[str, ...]) -> bool:
+    """Whether a gcc finds a static C library; without one it answers with the bare name."""
+    try:
+        done = subprocess.run([*gcc, "-print-file-name=libc.a"], capture_output=True, text=True, errors="replace", timeout=60,
+                              stdin=subprocess.DEVNULL, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and "/" in done.stdout
 
 
 def _overridden(wanted: str, target: Target, native: bool) -> Compiler:

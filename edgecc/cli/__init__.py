@@ -24,6 +24,10 @@ from edgecc.errors import EXIT_INTERNAL, EXIT_OK, EdgeccError, printable
 from edgecc.version import VERSION
 
 COMMANDS: Mapping[str, str] = {
+    "compile": "compile a model for a target into a folder of C",
+    "run": "run a compiled folder, or a model, on inputs from a file",
+    "verify": "compile, run and compare with expected outputs or the reference",
+    "check": "list everything that keeps a model from being compiled",
     "inspect": "show what is in a model",
     "opt": "run passes on a model and print the graph",
     "targets": "list targets, or show one",

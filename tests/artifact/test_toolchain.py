@@ -61,10 +61,16 @@ def test_order_of_preference(tmp_path, monkeypatch):
     assert Path(find_compiler(HOST).command[0]).name == "clang"
     fake_tool(tmp_path, "gcc", "exit 1")  # a broken tool is passed over
     assert Path(find_compiler(HOST).command[0]).name == "clang"
-    fake_tool(tmp_path, "aarch64-linux-gnu-gcc", 'echo "aarch64-linux-gnu-gcc (Debian) 12"')
+    gcc = fake_tool(tmp_path, "aarch64-linux-gnu-gcc", 'if [ "$1" = --version ]; then echo "gcc 12"; else echo libc.a; fi')
     cross = find_compiler(A76)
-    assert cross.kind == "zig" and cross.command[1:] == ("cc", "-target", "aarch64-linux-musl")
+    assert cross.kind == "zig" and cross.command[1:] == ("cc", "-target", "aarch64-linux-musl") and cross.linker == ()
     assert "-mcpu=cortex_a76" in cross.flags and "-fno-sanitize=undefined" in cross.flags
+    # A gcc that has a C library links, so that zig need not build one.
+    toolchain._has_static_library.cache_clear()
+    fake_tool(tmp_path, "aarch64-linux-gnu-gcc", 'if [ "$1" = --version ]; then echo "gcc 12"; else echo /lib/libc.a; fi')
+    cross = find_compiler(A76)
+    assert cross.kind == "zig" and cross.linker == (str(gcc),)
+    assert cross.command[1:] == ("cc", "-target", "aarch64-linux-gnu.2.28")
     monkeypatch.setattr(toolchain, "zig_command", lambda: None)
     assert find_compiler(A76).kind == "gcc" and "-mcpu=cortex-a76" in find_compiler(A76).flags
 

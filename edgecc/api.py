@@ -1,0 +1,209 @@
+"""The Python verbs, which the command line shares: compile, load, verify.
+
+    artifact = edgecc.compile("model.onnx", target="cortex-a76", output="out/model")
+    model = edgecc.load("out/model")
+    outputs = model.run({"input": array})
+    assert edgecc.verify("model.onnx", target="cortex-a76").ok
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgecc.artifact.build import add_library, add_program
+from edgecc.artifact.folder import Artifact
+from edgecc.artifact.load import Model, Port, load, random_inputs
+from edgecc.artifact.toolchain import find_compiler
+from edgecc.backends.base import EmitOptions, SelfTest
+from edgecc.backends.c import selftest
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.importing import ImportReport, import_model_with_report
+from edgecc.frontend.limits import Limits
+from edgecc.ir.graph import Graph
+from edgecc.ir.types import Array
+from edgecc.passes.base import parse_passes
+from edgecc.pipeline import CompiledModel, compile_graph, emit_c
+from edgecc.reference.compare import OutputComparison, compare_outputs
+from edgecc.reference.executor import execute
+from edgecc.targets.schema import Target, load_target
+
+__all__ = ["Artifact", "Model", "Options", "Verification", "compile", "load", "verify"]
+
+ModelSource = str | Path | bytes | onnx.ModelProto
+"""A model: a path, the bytes of a file, or a parsed model."""
+
+DEFAULT_LIMITS = Limits()
+EMITS = ("c", "lib", "exe")
+"""What a compilation leaves in the folder: C sources; a shared library as well; a program as well."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile.
+
+    Attributes:
+        shapes: sizes of dynamic dimensions, by input or by the name of a dimension.
+        inputs: arrays whose shapes bind dynamic dimensions.
+        threads: the number of threads a run uses.
+        passes: the pipeline of graph passes instead of the default one, as `--passes` takes it.
+        verify_each: execute the graph before and after each pass and compare, on `inputs` or random ones.
+        self_test: put results of the reference into selftest.c, which then checks against them.
+        name: prefix of everything in the generated code; by default the name of the model file.
+        limits: bounds on what an untrusted model may ask for.
+    """
+
+    shapes: Mapping[str, Sequence[int]] | None = None
+    inputs: Mapping[str, Array] | None = None
+    threads: int = 1
+    passes: str | None = None
+    verify_each: bool = False
+    self_test: bool = False
+    name: str | None = None
+    limits: Limits = DEFAULT_LIMITS
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """A compilation with all its stages: the graph as imported, the network compiled, the files."""
+
+    graph: Graph
+    report: ImportReport
+    compiled: CompiledModel
+    artifact: Artifact
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of `verify`: each output compared, and the sizes of the compiled model in bytes.
+
+    `code_bytes` is None where the object format is not ELF.
+    """
+
+    ok: bool
+    target: str
+    outputs: tuple[OutputComparison, ...]
+    arena_bytes: int
+    weights_bytes: int
+    code_bytes: int | None
+
+
+def compile(model: ModelSource, target: str | Path | Target = "host", output: str | Path | None = None, *,
+            emit: str = "c", verify: bool = False, cc: str | None = None, **options: Any) -> Artifact:
+    """Compiles an ONNX model to C.
+
+    Args:
+        model: path, bytes or ModelProto.
+        target: name of a target, path of a TOML file, or a Target.
+        output: the folder to write, whole or not at all; without it nothing is written.
+        emit: "c" for sources, "lib" or "exe" to build a shared library or a program into the folder as well.
+        verify: compare with the reference on random inputs before anything is written.
+        cc: the C compiler for `emit` and `verify`.
+        options: the fields of `Options`.
+    Returns: the artifact: the manifest and the content of every file.
+    Raises: EdgeccError; E300 where `verify` finds a difference. See the catalogue in edgecc/errors.py.
+    """
+    if emit not in EMITS:
+        raise EdgeccError("E001", f"emit {printable(str(emit))!r} is not one of {', '.join(EMITS)}")
+    chosen = resolve_target(target)
+    done = compile_model(model, chosen, Options(**options))
+    artifact = finish(done.artifact, emit, cc)
+    if verify:
+        require_ok(verify_compilation(done, cc=cc, inputs=None, expected=None))
+    if output is not None:
+        artifact.write(output)
+    return artifact
+
+
+def verify(model: ModelSource, target: str | Path | Target = "host", *, inputs: Mapping[str, npt.ArrayLike] | None = None,
+           expected: Mapping[str, npt.ArrayLike] | None = None, cc: str | None = None, seed: int = 0,
+           **options: Any) -> Verification:
+    """Compiles a model, runs it (under an emulator for other machines) and compares the outputs.
+
+    Args:
+        model, target: as for `compile`.
+        inputs: arrays by input name, which bind dynamic dimensions too; random ones of `seed` by default.
+        expected: arrays by output name; by default the reference execution of the imported graph.
+        cc: the C compiler.
+        options: the fields of `Options`.
+    Raises: EdgeccError, but not where outputs differ: then the result's `ok` is false.
+    """
+    arrays = None if inputs is None else {name: np.asarray(array) for name, array in inputs.items()}
+    done = compile_model(model, resolve_target(target), Options(**{**options, "inputs": arrays}))
+    wanted = None if expected is None else {name: np.asarray(array) for name, array in expected.items()}
+    return verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)
+
+
+def resolve_target(target: str | Path | Target) -> Target:
+    """A target by name or path, or itself. Raises: EdgeccError E002, E003."""
+    return target if isinstance(target, Target) else load_target(target)
+
+
+def compile_model(model: ModelSource, target: Target, options: Options = Options()) -> Compilation:
+    """Compiles a model and returns every stage. Nothing is written and no tool is called."""
+    if options.threads < 1:
+        raise EdgeccError("E001", f"a model runs on one or more threads, not on {options.threads}")
+    passes = None if options.passes is None else parse_passes(options.passes)
+    graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits)
+    inputs = _inputs_of(graph, options.inputs) if options.verify_each else None
+    compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
+                             threads=options.threads, verify_each=inputs)
+    self_test = SelfTest(execute(graph, selftest.inputs(compiled.module))) if options.self_test else None
+    return Compilation(graph, report, compiled, emit_c(compiled, EmitOptions(self_test=self_test)))
+
+
+def finish(artifact: Artifact, emit: str, cc: str | None = None) -> Artifact:
+    """Adds what `emit` asks for. Raises: EdgeccError E400, E401."""
+    if emit == "c":
+        return artifact
+    compiler = find_compiler(artifact.manifest.target, cc)
+    return add_library(artifact, compiler) if emit == "lib" else add_program(artifact, compiler)
+
+
+def verify_compilation(done: Compilation, *, inputs: Mapping[str, Array] | None, expected: Mapping[str, Array] | None,
+                       cc: str | None = None, seed: int = 0) -> Verification:
+    """Runs a compilation in a process of its own and compares; see `verify`."""
+    arrays = _inputs_of(done.graph, inputs, seed)
+    with load(done.artifact, cc=cc, isolated=True) as model:
+        results = model.run(arrays)
+    wanted = execute(done.graph, arrays) if expected is None else expected
+    outputs = compare_outputs(results, wanted)
+    manifest = done.artifact.manifest
+    return Verification(all(o.ok for o in outputs), manifest.target.name, outputs, done.artifact.arena_bytes,
+                        done.artifact.weights_bytes, model.code_bytes)
+
+
+def require_ok(verification: Verification) -> None:
+    """Raises E300 naming the outputs that differ, if any do."""
+    if not verification.ok:
+        raise EdgeccError("E300", "the compiled model and the reference disagree", where=verification.target, details=[
+            f"{printable(o.name)}: largest error {o.max_abs_err:.3g}, tolerance {o.tolerance:.3g}"
+            for o in verification.outputs if not o.ok])
+
+
+def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, isolated: bool = False,
+                    **options: Any) -> Model:
+    """A runnable model from an artifact folder, a shared library, or an ONNX model (compiled on the way)."""
+    if source.is_dir() or source.suffix in (".so", ".dylib"):
+        if target is not None:
+            raise EdgeccError("E001", f"--target is for models; {printable(str(source))} is compiled already")
+        return load(source, cc=cc, isolated=isolated)
+    return load(compile_model(source, resolve_target(target or "host"), Options(**options)).artifact, cc=cc, isolated=isolated)
+
+
+def _inputs_of(graph: Graph, given: Mapping[str, Array] | None, seed: int = 0) -> dict[str, Array]:
+    """The given arrays, without those for values that the model holds itself; random ones if none are given."""
+    if given is not None:
+        return {name: given[name] for name in graph.input_names if name in given}
+    return random_inputs([Port(name, value.type.dtype.numpy, value.type.dims)
+                          for name, value in zip(graph.input_names, graph.inputs, strict=True)], seed)
+
+
+def _name_of(model: ModelSource, graph: Graph) -> str:
+    return Path(model).stem if isinstance(model, str | Path) else graph.name

@@ -1,0 +1,74 @@
+"""`edgecc compile MODEL --target NAME -o DIR`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from edgecc import api
+from edgecc.cli.arguments import parse_shapes, read_arrays
+from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
+from edgecc.errors import EdgeccError
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def compile(
+    model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
+    target: Annotated[str, typer.Option(help="A target of `edgecc targets`, or a path to a TOML file.")] = "host",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The folder to write; by default the model's name.", show_default=False)] = None,
+    emit: Annotated[str, typer.Option(help="c: sources; lib: and a shared library; exe: and a program.")] = "c",
+    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
+    inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
+    threads: Annotated[int, typer.Option(help="Threads a run uses.")] = 1,
+    passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="Prefix of everything in the C code; by default the model's name.", show_default=False)] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare with the reference before anything is written.")] = False,
+    verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass.")] = False,
+    self_test: Annotated[bool, typer.Option("--self-test", help="Put reference results into selftest.c.")] = False,
+    print_memory_plan: Annotated[bool, typer.Option("--print-memory-plan", help="Print where each buffer lies and when it lives.")] = False,
+    cc: Annotated[str | None, typer.Option("--cc", help="The C compiler, for --verify and --emit.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Compile a model for a target into a folder of C."""
+    if emit not in api.EMITS:
+        raise EdgeccError("E001", f"--emit {emit!r} is not one of {', '.join(api.EMITS)}", where="edgecc compile")
+    chosen = api.resolve_target(target)
+    arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
+    with progress(f"compiling {model.name} for {chosen.name}"):
+        done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
+                                                            passes=passes, verify_each=verify_each,
+                                                            self_test=self_test, name=name))
+    if verify:
+        with progress("comparing with the reference"):
+            api.require_ok(api.verify_compilation(done, inputs=arrays, expected=None, cc=cc))
+    if emit != "c":
+        with progress("calling the C compiler"):
+            artifact = api.finish(done.artifact, emit, cc)
+    else:
+        artifact = done.artifact
+    folder = artifact.write(output if output is not None else Path(artifact.name))
+    for text in done.report.notes:
+        note(text)
+    manifest = artifact.manifest
+    if as_json:
+        print_json({"ok": True, "folder": str(folder), "target": chosen.name, "name": artifact.name,
+                    "arena_bytes": artifact.arena_bytes, "arena_lower_bound": manifest.arena_lower_bound,
+                    "weights_bytes": artifact.weights_bytes, "kernels": len(manifest.kernels),
+                    "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]})
+        return
+    console = results()
+    if print_memory_plan:
+        console.print(done.compiled.lowered.plan.to_text())
+    gap = artifact.arena_bytes - manifest.arena_lower_bound
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("folder", str(folder))
+    table.add_row("target", chosen.name)
+    table.add_row("arena", f"{human_bytes(artifact.arena_bytes)}, {100 * gap / max(1, manifest.arena_lower_bound):.1f} % above the lower bound")
+    table.add_row("weights", human_bytes(artifact.weights_bytes))
+    table.add_row("kernels", f"{len(manifest.kernels)} in {sum(len(use.calls) for use in manifest.kernels)} calls")
+    show(table)

@@ -1,0 +1,78 @@
+"""`edgecc run DIR|MODEL --inputs in.npz`: execute a compiled model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from edgecc import api
+from edgecc.artifact.load import Timing, random_inputs
+from edgecc.cli.arguments import parse_shapes, read_arrays, write_arrays
+from edgecc.cli.output import print_json, progress, results, show
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.types import Array
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def run(
+    source: Annotated[Path, typer.Argument(metavar="DIR|MODEL", help="A compiled folder, a shared library, or an ONNX model.", show_default=False)],
+    target: Annotated[str | None, typer.Option(help="What to compile a model for; host by default.", show_default=False)] = None,
+    inputs: Annotated[Path | None, typer.Option(help="An .npz file with the inputs; random ones by default.", show_default=False)] = None,
+    outputs: Annotated[Path | None, typer.Option(help="The .npz file to write the outputs to.", show_default=False)] = None,
+    benchmark: Annotated[int, typer.Option(help="Time so many more runs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
+    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension of a model. Repeatable.", show_default=False)] = None,
+    threads: Annotated[int, typer.Option(help="Threads a model compiled here uses.")] = 1,
+    cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run a compiled folder, or a model, on inputs from a file."""
+    if benchmark < 0:
+        raise EdgeccError("E001", f"--benchmark wants a number of runs, got {benchmark}", where="edgecc run")
+    arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
+    with progress(f"building {source.name}"):
+        model = api.load_or_compile(source, target, cc=cc, isolated=True, shapes=parse_shapes(shape or []), inputs=arrays,
+                                    threads=threads)
+    with model, progress(f"running {source.name}"):
+        given = random_inputs(model.inputs, seed) if arrays is None else arrays
+        computed = model.run(given)
+        timing = model.benchmark(benchmark, given) if benchmark else None
+    if outputs is not None:
+        write_arrays(outputs, computed)
+    if as_json:
+        print_json({"outputs": [_table_of(name, array) for name, array in computed.items()]}
+                   | ({} if timing is None else {"benchmark": _timing_table(timing)}))
+        return
+    table = Table("output", "type", "least", "mean", "largest", box=None, pad_edge=False)
+    for name, array in computed.items():
+        row = _table_of(name, array)
+        shape_text = ",".join(map(str, row["shape"]))
+        table.add_row(printable(name), f"{row['dtype']}[{shape_text}]", *(_number(row[key]) for key in ("min", "mean", "max")))
+    console = results()
+    show(table)
+    if timing is not None:
+        console.print(f"{len(timing.times_ns)} runs: least {timing.minimum_ns / 1e6:.3f} ms, median {timing.median_ns / 1e6:.3f} ms")
+
+
+def _table_of(name: str, array: Array) -> dict[str, Any]:
+    """Name, type and range of one output. Statistics are over finite elements; None where there are none."""
+    values = array.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    statistics = (finite.min(), finite.mean(), finite.max()) if finite.size else (None, None, None)
+    least, mean, largest = (None if value is None else float(value) for value in statistics)
+    return {"name": name, "dtype": str(array.dtype), "shape": list(array.shape), "min": least, "mean": mean, "max": largest,
+            "not_finite": int(values.size - finite.size)}
+
+
+def _timing_table(timing: Timing) -> dict[str, Any]:
+    return {"runs": len(timing.times_ns), "min_ms": timing.minimum_ns / 1e6, "median_ms": timing.median_ns / 1e6}
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"

@@ -1,0 +1,76 @@
+"""`edgecc verify MODEL --target NAME`: does the compiled model compute what it should?"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from edgecc import api
+from edgecc.cli.arguments import parse_shapes, read_arrays
+from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
+from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def verify(
+    model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
+    target: Annotated[str, typer.Option(help="A target of `edgecc targets`, or a path to a TOML file.")] = "host",
+    inputs: Annotated[Path | None, typer.Option(help="An .npz file with the inputs; random ones by default.", show_default=False)] = None,
+    expected: Annotated[Path | None, typer.Option(help="An .npz file with the right outputs; the reference by default.", show_default=False)] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
+    threads: Annotated[int, typer.Option(help="Threads the compiled model uses.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
+    passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
+    verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass as well.")] = False,
+    cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Compile, run and compare with expected outputs or the reference. Exit status 1 where they differ."""
+    if expected is not None and inputs is None:
+        raise EdgeccError("E001", "--expected needs --inputs: outputs are right for certain inputs only", where="edgecc verify")
+    chosen = api.resolve_target(target)
+    arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
+    wanted = read_arrays(expected, "--expected") if expected is not None else None
+    with progress(f"compiling {model.name} for {chosen.name}"):
+        done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
+                                                            passes=passes, verify_each=verify_each))
+    with progress(f"running on {chosen.name}"):
+        outcome = api.verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)
+    for text in done.report.notes:
+        note(text)
+    if as_json:
+        print_json(verification_table(outcome))
+    else:
+        _show(outcome)
+    return EXIT_OK if outcome.ok else EXIT_MISMATCH
+
+
+def verification_table(outcome: api.Verification) -> dict[str, Any]:
+    """The outcome as JSON. An infinite error (NaN against a number) becomes the largest double: JSON has no infinity."""
+    return {"ok": outcome.ok, "target": outcome.target,
+            "outputs": [{"name": o.name, "max_abs_err": _finite(o.max_abs_err), "max_rel_err": _finite(o.max_rel_err),
+                         "tolerance": _finite(o.tolerance), "ok": o.ok} for o in outcome.outputs],
+            "arena_bytes": outcome.arena_bytes, "weights_bytes": outcome.weights_bytes, "code_bytes": outcome.code_bytes}
+
+
+def _finite(value: float) -> float:
+    return float(value) if math.isfinite(value) else sys.float_info.max
+
+
+def _show(outcome: api.Verification) -> None:
+    console = results()
+    table = Table("output", "largest error", "relative", "tolerance", "", box=None, pad_edge=False)
+    for one in outcome.outputs:
+        verdict = Text("ok", style="green") if one.ok else Text("DIFFERS", style="bold red")
+        table.add_row(printable(one.name), f"{one.max_abs_err:.3g}", f"{one.max_rel_err:.3g}", f"{one.tolerance:.3g}", verdict)
+    show(table)
+    console.print(f"{outcome.target}: {'ok' if outcome.ok else 'the outputs differ'}; arena {human_bytes(outcome.arena_bytes)}, "
+                  f"weights {human_bytes(outcome.weights_bytes)}, code {human_bytes(outcome.code_bytes)}")

@@ -1,0 +1,172 @@
+"""`edgecc compile`, `run` and `check`: whole folders or nothing, what they say, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgecc.artifact.folder import Artifact
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_folder_named_like_the_model(cli, small_model, tmp_path):
+    outcome = cli("compile", small_model, "--shape", "height=4")
+    assert outcome.status == 0 and listing(tmp_path) == ["small_model"]
+    folder = tmp_path / "small_model"
+    assert {"small_model.c", "small_model.h", "edgecc_abi.h", "manifest.json", "CMakeLists.txt", "selftest.c"} <= set(listing(folder))
+    assert Artifact.read(folder).manifest.target.name == "host"
+    for words in ("folder   small_model", "arena    ", "% above the lower bound", "weights  ", "kernels  "):
+        assert words in outcome.out
+
+
+def test_json_and_options(cli, small_model, small_fixture, tmp_path):
+    outcome = cli("compile", small_model, "--target", "cortex-a76", "-o", "out/deep", "--inputs", small_fixture.inputs,
+                  "--name", "9 lives", "--threads", "2", "--json")
+    table = outcome.json()
+    assert table["ok"] and table["target"] == "cortex-a76" and table["folder"] == "out/deep"
+    manifest = json.loads((tmp_path / "out" / "deep" / "manifest.json").read_text())
+    assert manifest["name"] == table["name"] and table["name"].isidentifier() and manifest["threads"] == 2
+    assert manifest["inputs"][0]["shape"] == [1, 3, 7, 6]
+    assert table["arena_bytes"] == manifest["arena"]["bytes"] >= table["arena_lower_bound"]
+    assert sorted(table["files"]) == [f for f in listing(tmp_path / "out" / "deep") if f != "manifest.json"]
+
+
+def test_the_same_model_gives_the_same_bytes(cli, small_model, tmp_path):
+    for folder in ("one", "two"):
+        assert cli("compile", small_model, "--shape", "height=4", "-o", folder).status == 0
+    assert listing(tmp_path / "one") == listing(tmp_path / "two")
+    for name in listing(tmp_path / "one"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_emitted_library_and_program(cli, small_model, small_fixture, tmp_path):
+    assert cli("compile", small_model, "--inputs", small_fixture.inputs, "--emit", "lib", "-o", "lib").status == 0
+    (library,) = (tmp_path / "lib").glob("lib*.so")
+    assert cli("run", library, "--inputs", small_fixture.inputs, "--outputs", "lib.npz").status == 0
+    assert cli("compile", small_model, "--inputs", small_fixture.inputs, "--emit", "exe", "-o", "exe").status == 0
+    with np.load(small_fixture.inputs) as inputs:
+        for name in inputs:
+            (tmp_path / name).write_bytes(inputs[name].tobytes())
+    subprocess.run([tmp_path / "exe" / "small_model", "x", "k", "y", "flag"], check=True)
+    y = np.frombuffer((tmp_path / "y").read_bytes(), np.float32)
+    np.testing.assert_allclose(y, small_fixture.outputs["y"].ravel(), atol=1e-5)
+    np.testing.assert_array_equal(np.load("lib.npz")["y"].ravel(), y)
+
+
+def test_verify_before_writing(cli, small_model, tmp_path, monkeypatch):
+    arguments = ["compile", small_model, "--shape", "height=4", "-o", "out", "--verify", "--verify-each", "--self-test"]
+    assert cli(*arguments).status == 0
+    monkeypatch.setattr("edgecc.api.execute", lambda graph, inputs: {"y": np.ones((1, 5, 4, 6), np.float32), "flag": np.array(True)})
+    outcome = cli(*arguments[:4], "-o", "new", "--verify")
+    assert outcome.status == 1 and "[E300] host:" in outcome.err and "y: largest error" in outcome.err
+    assert listing(tmp_path) == ["out"]
+
+
+def test_the_memory_plan(cli, small_model):
+    outcome = cli("compile", small_model, "--shape", "height=4", "--print-memory-plan")
+    assert outcome.status == 0 and "lower bound" in outcome.out and "gap" in outcome.out
+
+
+@pytest.mark.parametrize(("arguments", "status", "code", "words"), [
+    (["--emit", "obj"], 2, "E001", "not one of c, lib, exe"),
+    (["--shape", "height=4", "-o", "taken"], 2, "E006", "not an edgecc artifact"),
+    (["--shape", "height=4", "-o", "file/below"], 2, "E006", "cannot"),
+    (["--shape", "height=4", "--emit", "lib", "--cc", "no-such-cc"], 4, "E400", "no-such-cc"),
+    (["--shape", "height=4", "--passes", "fuse"], 2, "E004", "no graph pass 'fuse'"),
+    (["--shape", "height=99999999"], 3, "E101", ""),
+    ([], 3, "E104", "height"),
+])
+def test_errors_write_nothing(cli, small_model, tmp_path, arguments, status, code, words):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    outcome = cli("compile", small_model, *arguments, "--json")
+    assert outcome.status == status and outcome.out == ""
+    assert outcome.err.startswith(f"[{code}]") and words in outcome.err
+    assert listing(tmp_path) == ["file", "taken"] and listing(tmp_path / "taken") == ["thesis.txt"]
+
+
+def unsupported_model(folder: Path) -> Path:
+    nodes = [helper.make_node("NoSuchOp", ["x"], ["a"], name="first"), helper.make_node("NorThis", ["a"], ["y"], name="second")]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])])
+    path = folder / "unsupported.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_unsupported_and_damaged_models(cli, small_model, tmp_path):
+    model = unsupported_model(tmp_path)
+    outcome = cli("compile", model)
+    assert outcome.status == 3 and "[E105]" in outcome.err and "first" in outcome.err and "second" in outcome.err
+    (tmp_path / "short.onnx").write_bytes(small_model.read_bytes()[:-30])
+    outcome = cli("compile", "short.onnx")
+    assert outcome.status == 3 and outcome.err.startswith("[E100] short.onnx")
+    assert listing(tmp_path) == ["short.onnx", "unsupported.onnx"]
+
+
+def test_check(cli, small_model, tmp_path):
+    outcome = cli("check", small_model, "--shape", "height=4", "--target", "cortex-a76")
+    assert outcome.status == 0 and outcome.out.startswith("small model.onnx compiles for cortex-a76: ")
+    table = cli("check", small_model, "--shape", "height=4", "--json").json()
+    assert table == {"ok": True, "target": "host", "code": None, "message": "", "problems": [], "hint": "", "notes": []}
+    outcome = cli("check", unsupported_model(tmp_path), "--json")
+    table = outcome.json()
+    assert outcome.status == 3 and not table["ok"] and table["code"] == "E105" and len(table["problems"]) == 2
+    outcome = cli("check", tmp_path / "unsupported.onnx")
+    assert outcome.status == 3 and outcome.out == "" and "NorThis" in outcome.err
+    outcome = cli("check", "absent.onnx", "--json")
+    assert outcome.status == 2 and "[E007]" in outcome.err and outcome.out == ""
+    assert listing(tmp_path) == ["unsupported.onnx"]
+
+
+def test_run_a_folder(cli, small_model, small_fixture, tmp_path):
+    assert cli("compile", small_model, "--inputs", small_fixture.inputs, "-o", "out").status == 0
+    outcome = cli("run", "out", "--inputs", small_fixture.inputs, "--outputs", "results.npz", "--json", "--benchmark", "3")
+    table = outcome.json()
+    assert outcome.status == 0 and list(table) == ["outputs", "benchmark"] and table["benchmark"]["runs"] == 3
+    assert table["outputs"][1] == {"name": "flag", "dtype": "bool", "shape": [], "min": 1.0, "mean": 1.0, "max": 1.0, "not_finite": 0}
+    with np.load("results.npz") as results:
+        assert sorted(results) == ["flag", "y"]
+        np.testing.assert_allclose(results["y"], small_fixture.outputs["y"], atol=1e-5)
+        assert results["flag"] == small_fixture.outputs["flag"] and results["flag"].dtype == bool
+    outcome = cli("run", "out", "--benchmark", "1")
+    assert outcome.status == 0 and "float32[1,5,7,6]" in outcome.out and "1 runs: least" in outcome.out
+
+
+def test_run_a_model(cli, small_model, small_fixture):
+    outcome = cli("run", small_model, "--inputs", small_fixture.inputs, "--target", "generic-c")
+    assert outcome.status == 0 and "bool[]" in outcome.out
+
+
+@pytest.mark.parametrize(("arguments", "status", "code", "words"), [
+    (["out", "--target", "host"], 2, "E001", "compiled already"),
+    (["out", "--benchmark", "-1"], 2, "E001", "--benchmark"),
+    (["out", "--inputs", "wrong.npz"], 2, "E005", "x: missing"),
+    (["out", "--outputs", "no/folder.npz"], 2, "E006", "no/folder.npz"),
+    (["absent"], 2, "E007", "absent"),
+    (["empty"], 2, "E007", "not an edgecc artifact"),
+])
+def test_run_errors(cli, small_model, tmp_path, arguments, status, code, words):
+    assert cli("compile", small_model, "--shape", "height=4", "-o", "out").status == 0
+    (tmp_path / "empty").mkdir()
+    np.savez("wrong.npz", z=np.zeros(1))
+    before = listing(tmp_path)
+    outcome = cli("run", *arguments, "--json")
+    assert outcome.status == status and outcome.out == ""
+    assert outcome.err.startswith(f"[{code}]") and words in outcome.err
+    assert listing(tmp_path) == before
