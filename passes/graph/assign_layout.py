@@ -34,8 +34,8 @@ class AssignLayout(GraphPass):
     1. Graph inputs, outputs and constants are row-major.
     2. Results of Conv, ConvTranspose, Pool and Resize lie channels last: kernels compute neighbouring channels together.
     3. A Transpose is a view: its result lies as its operand does, with the axes renamed.
-    4. A Reshape is a view where the operand's order keeps the joined axes together; else its result is row-major, and
-       its operand too if that can be chosen.
+    4. A Reshape is a view where the operand's order keeps the joined axes together; else its result lies as its
+       readers want, and its operand row-major if that can be chosen.
     5. Operators that treat elements alike (Elementwise, Concat, Slice, Pad, ...) give the layout of their largest
        operand, unless all readers want another one; MatMul gives what its readers want if rows stay contiguous.
     6. Otherwise values are row-major.
@@ -127,7 +127,7 @@ def _chosen(node: Node, value: Value, wish: Order | None, orders: Mapping[Value,
             return tuple(inverse[axis] for axis in _order_of(node.operand(0), orders))
         case Reshape():
             operand = node.operand(0)
-            return reshaped_order(operand, _order_of(operand, orders), value.type.dims) or row_major
+            return reshaped_order(operand, _order_of(operand, orders), value.type.dims) or wish or row_major
         case MatMul():
             return wish if wish is not None and wish[-1] == value.type.rank - 1 else row_major
         case Elementwise() | Concat() | Slice() | Pad() | Softmax() | CumSum() | TopK() | Normalize() | ScatterND() | ScatterElements():
