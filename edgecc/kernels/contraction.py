@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from edgecc.ir.scalar import ScalarExpr
+from edgecc.ir.scalar import ScalarExpr, children
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
 from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
@@ -26,6 +26,8 @@ from edgecc.loop.ir import Assign, Body, Buffer, Cast, Const, Declare, Expr, For
 from edgecc.targets.schema import Target
 
 PIXEL, CHANNEL, PANEL, INNER = "pixel", "channel", "panel", "k"
+VECTOR_TYPES = frozenset({DType.F32, DType.F16, DType.BF16, DType.I32, DType.BOOL})
+"""Types whose values are, or widen to, lanes of 32 bits."""
 UNROLL = 4
 """Steps of the innermost reduction a micro-kernel unrolls: one vector of NEON lanes."""
 
@@ -108,6 +110,20 @@ def accumulator_type(dtype: DType) -> DType:
     return dtype
 
 
+def compute_target(request: Request, expr: ScalarExpr | None) -> Target:
+    """The request's target, without its vector unit where sums or epilogue need other types than 32-bit lanes hold."""
+    target = request.target
+    types = {accumulator_type(request.operand(0).view.dtype), *(v.dtype for v in request.outputs)}
+    pending = [] if expr is None else [expr]
+    while pending:
+        node = pending.pop()
+        types.add(node.dtype)
+        pending.extend(children(node))
+    if accumulator_type(request.operand(0).view.dtype) is DType.F32 and types <= VECTOR_TYPES:
+        return target
+    return replace(target, vector=replace(target.vector, bits=0, widths=(), fma_by_lane=False))
+
+
 def multiply_add(x: Expr, w: Expr, accumulator: Expr) -> Expr:
     """acc + x*w, rounded once for floats."""
     dtype = accumulator.dtype
@@ -134,11 +150,10 @@ def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr
     return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), body),))
 
 
-def tile_schedule(tile: RegisterTile, target: Target, element_bytes: int, inner_extent: int,
-                  padded: Sequence[str]) -> tuple[str, ...]:
+def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded: Sequence[str]) -> tuple[str, ...]:
     """Loop passes that turn a plain nest into micro-kernels of the given tile."""
     by_lane = target.vector.fma_by_lane and tile.lanes > 1
-    vectorize = (f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, element_bytes)},"
+    vectorize = (f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target)},"
                  f"padded={'+'.join(padded)}}}")
     jam = f"jam{{loop={PIXEL}_inner}}"
     # What is interleaved last runs innermost. A vector of lanes of x stays in a register while the weights pass

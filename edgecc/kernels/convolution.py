@@ -9,7 +9,7 @@ product over all pixels at once (edgecc/kernels/product.py).
 from __future__ import annotations
 
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
-from edgecc.kernels.contraction import assemble, epilogue_of, flatten, tile_schedule, weights_of
+from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, flatten, tile_schedule, weights_of
 from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
@@ -36,14 +36,14 @@ def lower_convolution(request: Request) -> Kernel:
 
 
 def _lower_direct(request: Request, op: Conv, direct: Direct) -> Kernel:
-    size = direct.x.dtype.size
-    tile = choose_tile(direct.axes[-1].out, direct.channels, direct.reduction, request.target, size)
-    panels = cut_panels(direct.channels, tile, narrowest_lanes(request.target, size))
+    target = compute_target(request, op.epilogue)
+    tile = choose_tile(direct.axes[-1].out, direct.channels, direct.reduction, target)
+    panels = cut_panels(direct.channels, tile, narrowest_lanes(target))
     weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     window = "x".join(str(a.kernel) for a in direct.axes)
     return assemble(request, f"conv_{window}_{direct.x.dims[1]}_{direct.w.dims[0]}", direct.nest(panels, weights, epilogue),
-                    tile_schedule(tile, request.target, size, direct.inner_extent, weights.padded), weights, epilogue, 3,
+                    tile_schedule(tile, target, direct.inner_extent, weights.padded), weights, epilogue, 3,
                     doc=f"{window} convolution, {direct.x.dims[1]} to {direct.w.dims[0]} channels, "
                         f"{'x'.join(str(a.out) for a in direct.axes)} pixels",
                     choice=f"direct {window}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
@@ -53,9 +53,10 @@ def _lower_pointwise(request: Request, op: Conv) -> Kernel:
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
     epilogue = epilogue_of(request, op.epilogue, 3)
     outer, joined = joined_axes([x, y, *(view for _, view in epilogue.extras)], [0, *range(2, len(x.dims))])
-    rows, depth, channels, size = count(y.dims, joined), w.dims[1], w.dims[0], x.dtype.size
-    tile = choose_tile(rows, channels, depth, request.target, size)
-    panels = cut_panels(channels, tile, narrowest_lanes(request.target, size))
+    target = compute_target(request, op.epilogue)
+    rows, depth, channels = count(y.dims, joined), w.dims[1], w.dims[0]
+    tile = choose_tile(rows, channels, depth, target)
+    panels = cut_panels(channels, tile, narrowest_lanes(target))
     weights = weights_of(request, channels, depth, panels, flatten, bias_axis=1)
 
     def at(view: View, row: Index, channel: Index) -> Index:
@@ -65,8 +66,8 @@ def _lower_pointwise(request: Request, op: Conv) -> Kernel:
 
     product = Product(rows, channels, depth, x, w, lambda row, k: at(x, row, k),
                       lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at)
-    body, block = product_nest(product, tile, panels, weights, epilogue, request.target)
+    body, block = product_nest(product, tile, panels, weights, epilogue, target)
     return assemble(request, f"conv_pointwise_{depth}_{channels}", outer_loops(body, y.dims, outer),
-                    tile_schedule(tile, request.target, size, depth, weights.padded), weights, epilogue, 3,
+                    tile_schedule(tile, target, depth, weights.padded), weights, epilogue, 3,
                     doc=f"pointwise convolution, {depth} to {channels} channels, {count(y.dims, [0, *range(2, len(y.dims))])} pixels",
                     choice=f"pointwise: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, blocks of {block} pixels")

@@ -23,6 +23,7 @@ from edgecc.kernels.contraction import (
     Weights,
     accumulator_type,
     assemble,
+    compute_target,
     convert,
     epilogue_of,
     multiply_add,
@@ -37,6 +38,7 @@ from edgecc.kernels.register_tile import Panel, choose_tile, cut_panels, narrowe
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, For, Horizontal, Load, Op, Ref, Stmt, Store
 from edgecc.ops.matrix import MatMul
+from edgecc.targets.schema import Target
 
 FEW = 4
 """Up to so many rows, or columns, of the result a dot product each is cheaper than packing."""
@@ -100,8 +102,12 @@ class _Problem:
         return self.x.dims[-1]
 
     @property
+    def target(self) -> Target:
+        return compute_target(self.request, self.op.epilogue)
+
+    @property
     def lanes(self) -> int:
-        return vector_lanes(self.request.target, self.x.dtype.size)
+        return vector_lanes(self.target)
 
     @property
     def name(self) -> str:
@@ -113,7 +119,7 @@ class _Problem:
         return f"matrix product {self.rows}x{self.depth} by {self.depth}x{self.channels}" + (f", batch {batch}" if batch else "")
 
     def packed_constant(self) -> Kernel:
-        request, y, x, size = self.request, self.y, self.x, self.x.dtype.size
+        request, y, x, target = self.request, self.y, self.x, self.target
         epilogue = epilogue_of(request, self.op.epilogue, 3)
         b = request.optional(2)
         views = [x, y, *(v for _, v in epilogue.extras)]
@@ -121,8 +127,8 @@ class _Problem:
             views.append(b.view.broadcast_to(y.dims))
         outer, joined = joined_axes([_without_last(v) for v in views], range(len(y.dims) - 1))
         rows = count(y.dims, joined)
-        tile = choose_tile(rows, self.channels, self.depth, request.target, size)
-        panels = cut_panels(self.channels, tile, narrowest_lanes(request.target, size))
+        tile = choose_tile(rows, self.channels, self.depth, target)
+        panels = cut_panels(self.channels, tile, narrowest_lanes(target))
         weights = weights_of(request, self.channels, self.depth, panels, partial(_columns, self.op.transpose_b))
 
         def at(view: View, row: Index, column: Index) -> Index:
@@ -130,9 +136,9 @@ class _Problem:
             return view.at([*coordinates, column]) + row * run_stride(view, joined)
 
         product = Product(rows, self.channels, self.depth, x, self.w, partial(at, x), lambda k, c: ZERO, at)
-        body, block = product_nest(product, tile, panels, weights, epilogue, request.target)
+        body, block = product_nest(product, tile, panels, weights, epilogue, target)
         return assemble(request, self.name, outer_loops(body, y.dims, outer),
-                        tile_schedule(tile, request.target, size, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
+                        tile_schedule(tile, target, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
                         choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, blocks of {block} rows")
 
     def _at(self, view: View, row: Index, column: Index) -> Index:
@@ -152,29 +158,29 @@ class _Problem:
         return Buffer("w", view.dtype, max(1, view.span), "input"), FromInput(1)
 
     def in_place(self) -> Kernel:
-        request, size = self.request, self.x.dtype.size
+        request, target = self.request, self.target
         epilogue = epilogue_of(request, self.op.epilogue, 3)
-        tile = choose_tile(self.rows, self.channels, self.depth, request.target, size)
-        panels = cut_panels(self.channels, tile, narrowest_lanes(request.target, size))
+        tile = choose_tile(self.rows, self.channels, self.depth, target)
+        panels = cut_panels(self.channels, tile, narrowest_lanes(target))
         weights = with_bias(request, self._w_buffer(), self.channels, panels, packed=False)
-        body, _ = product_nest(self._product(), tile, panels, weights, epilogue, request.target)
+        body, _ = product_nest(self._product(), tile, panels, weights, epilogue, target)
         return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes),
-                        tile_schedule(tile, request.target, size, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
+                        tile_schedule(tile, target, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
                         choice=f"product in place: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
 
     def packed_scratch(self) -> Kernel:
-        request, size = self.request, self.x.dtype.size
+        request, target = self.request, self.target
         epilogue = epilogue_of(request, self.op.epilogue, 3)
-        tile = choose_tile(self.rows, self.channels, self.depth, request.target, size)
-        panels = cut_panels(self.channels, tile, narrowest_lanes(request.target, size))
+        tile = choose_tile(self.rows, self.channels, self.depth, target)
+        panels = cut_panels(self.channels, tile, narrowest_lanes(target))
         elements = packed_channels(panels) * self.depth
         scratch = (Buffer("p", self.w.dtype, elements, "workspace"), Workspace(elements * self.w.dtype.size))
         weights = with_bias(request, scratch, self.channels, panels, packed=True)
-        body, _ = product_nest(self._product(), tile, panels, weights, epilogue, request.target)
+        body, _ = product_nest(self._product(), tile, panels, weights, epilogue, target)
         source = (self._w_buffer(),)
         weights = Weights((*source, *weights.arguments[1:]), True, weights.padded, weights.bias)
         return assemble(request, self.name, outer_loops((*self._pack_nest(panels), *body), self.y.dims, self._batch_axes),
-                        tile_schedule(tile, request.target, size, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
+                        tile_schedule(tile, target, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
                         choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}",
                         workspace=(scratch,), parallel=False)
 

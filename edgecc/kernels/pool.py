@@ -38,7 +38,7 @@ def lower_pool(request: Request) -> Kernel:
     x, y = request.operand(0).view, request.outputs[0]
     axes = axes_of(x.dims[2:], y.dims[2:], op.kernel, op.strides, op.dilations, op.pads)
     is_vector = x.strides[1] == 1 and y.strides[1] == 1 and x.dtype is DType.F32
-    lanes = vector_lanes(request.target, x.dtype.size) if is_vector else 1
+    lanes = vector_lanes(request.target) if is_vector else 1
     last = axes[-1]
     image = var("image") if x.dims[0] > 1 else ZERO
     positions = [var(f"row{i}") if a.out > 1 else ZERO for i, a in enumerate(axes[:-1])]
@@ -84,7 +84,7 @@ def lower_pool(request: Request) -> Kernel:
         nest = (For("image", ZERO, const(x.dims[0]), nest),)
     window = "x".join(str(k) for k in op.kernel)
     schedule = [f"tile{{loop={PIXEL},factor={PIXELS}}}",
-                f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(request.target, 4) if lanes > 1 else 1}}}",
+                f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(request.target) if lanes > 1 else 1}}}",
                 f"jam{{loop={PIXEL}_inner}}"]
     if last.kernel <= 8:
         schedule += ["unroll{loop=tap}", "reuse-loads"]

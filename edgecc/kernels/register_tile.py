@@ -42,16 +42,14 @@ class Panel:
     count: int
 
 
-def vector_lanes(target: Target, element_bytes: int) -> int:
-    """Lanes of the preferred vector width; 1 on a machine without vectors."""
-    return target.vector.lanes(element_bytes)
+def vector_lanes(target: Target) -> int:
+    """32-bit lanes of the preferred vector width; 1 on a machine without vectors."""
+    return target.vector.lanes(4)
 
 
-def narrowest_lanes(target: Target, element_bytes: int) -> int:
-    """Lanes of the narrowest vector width; 1 on a machine without vectors."""
-    if not target.vector.widths:
-        return 1
-    return max(1, min(target.vector.widths) // (8 * element_bytes))
+def narrowest_lanes(target: Target) -> int:
+    """32-bit lanes of the narrowest vector width; 1 on a machine without vectors."""
+    return max(1, min(target.vector.widths, default=32) // 32)
 
 
 def fits(rows: int, vectors: int, target: Target) -> bool:
@@ -74,9 +72,9 @@ def step_cycles(rows: int, vectors: int, target: Target) -> float:
     return max(fma, loads, issue, float(core.fma_latency))
 
 
-def choose_tile(rows: int, channels: int, reduction: int, target: Target, element_bytes: int = 4) -> RegisterTile:
+def choose_tile(rows: int, channels: int, reduction: int, target: Target) -> RegisterTile:
     """The tile with the smallest modelled cost for a result of `rows` x `channels` with `reduction` terms each."""
-    lanes = vector_lanes(target, element_bytes)
+    lanes = vector_lanes(target)
     total_vectors = -(-channels // lanes)
     best: tuple[float, int, int] | None = None
     for vectors in range(1, min(8, total_vectors) + 1):

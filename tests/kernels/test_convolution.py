@@ -127,3 +127,18 @@ def transposed(draw):
 def test_transposed_convolution_agrees_with_the_reference(case):
     op, x, w, b, layouts, target = case
     check_kernel(op, [Given(x, layout=layouts[0]), Given(w, True), Given(b, True)], target, [layouts[1]])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_types_are_summed_in_a_type_that_holds_the_sums(target, dtype):
+    def values(seed, *shape):
+        return (array(seed, *shape) * 3).astype(dtype)
+
+    last = Layout.channels_last(4)
+    check_kernel(Conv((1, 1), (1, 1, 1, 1), (1, 1), 1), [Given(values(0, 1, 5, 4, 6), layout=last), Given(values(1, 19, 5, 3, 3), True),
+                                                         Given(values(2, 19), True)], target, [last])
+    check_kernel(Conv((1, 1), (0, 0, 0, 0), (1, 1), 1), [Given(values(0, 1, 5, 4, 6), layout=last), Given(values(1, 19, 5, 1, 1), True)],
+                 target, [last])
+    check_kernel(Conv((1, 1), (1, 1, 1, 1), (1, 1), 5), [Given(values(0, 1, 5, 4, 6), layout=last), Given(values(1, 5, 1, 3, 3), True)],
+                 target, [last])

@@ -1,6 +1,7 @@
 """Matrix product kernels against the operator's reference, executed by the interpreter."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,3 +53,12 @@ def run_case(case, runner=None):
 @given(products())
 def test_matmul_agrees_with_the_reference(case):
     run_case(case)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int64])
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("transpose", [True, False])
+def test_other_types_are_summed_in_a_type_that_holds_the_sums(target, dtype, constant, transpose):
+    a, b = (array(0, 2, 9, 7) * 3).astype(dtype), (array(1, *((19, 7) if transpose else (7, 19))) * 3).astype(dtype)
+    check_kernel(MatMul(False, transpose), [Given(a), Given(b, constant)], target, None)
