@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.support.documents import ROOT, blocks, run_document
+from tests.support.documents import ROOT, blocks, needs, run_document
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"),
                     *ROOT.glob("benches/**/*.md")])
@@ -15,8 +16,11 @@ RUNNABLE = [path for path in DOCUMENTS if {b.language for b in blocks(path.read_
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_examples_print_what_the_document_says(path: Path, tmp_path: Path):
-    assert run_document(path, tmp_path) > 0
+def test_examples_print_what_the_document_says(path: Path, tmp_path: Path, request: pytest.FixtureRequest):
+    for command in needs(path.read_text()):
+        if shutil.which(command) is None:
+            pytest.skip(f"{command} is not installed")
+    assert run_document(path, tmp_path, bless=request.config.getoption("--bless")) > 0
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -26,7 +30,9 @@ def test_links_lead_somewhere(path: Path):
     assert [link for link in local if not (path.parent / link).exists()] == []
 
 
-def test_a_wrong_output_is_found(tmp_path: Path):
-    document = ROOT / "tests" / "docs" / "wrong.md"
-    with pytest.raises(AssertionError, match=r"wrong\.md:2 printed\n3"):
-        run_document(document, tmp_path)
+def test_wrong_outputs_are_found(tmp_path: Path):
+    with pytest.raises(AssertionError) as error:
+        run_document(ROOT / "tests" / "docs" / "wrong.md", tmp_path)
+    assert "wrong.md:4 printed\n3\n" in str(error.value)
+    assert "wrong.md:14: $ echo right; echo wrong printed\nright\nwrong\n" in str(error.value)
+    assert "echo fine" not in str(error.value)

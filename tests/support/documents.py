@@ -8,7 +8,9 @@ Three kinds of fenced blocks matter:
 - anything else is only shown.
 
 "..." in an expected output stands for any text. Everything runs in a scratch folder that has
-the repository's `examples`, so documents use the same paths as a reader at the root would.
+the repository's `examples`, so documents use the same paths as a reader at the root would. A line
+`<!-- needs: COMMAND -->` names a command without which the document's examples cannot run.
+`pytest --bless` writes what is printed now into the document, where it differs.
 """
 
 from __future__ import annotations
@@ -25,15 +27,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
+_NEEDS = re.compile(r"^<!-- needs: (\S+) -->$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, the line it starts at, and whether it directly follows another one."""
+    """A fenced block: its language, its text, where the text begins, and whether it directly follows another block."""
 
     language: str
     body: str
-    line: int
+    offset: int
     follows: bool
 
 
@@ -41,58 +45,92 @@ def blocks(text: str) -> list[Block]:
     """The fenced blocks of a Markdown document, in order."""
     found, end = [], -1
     for match in _FENCE.finditer(text):
-        line = text.count("\n", 0, match.start("body")) + 1
         follows = end >= 0 and not text[end:match.start()].strip()
-        found.append(Block(match["language"], match["body"], line, follows))
+        found.append(Block(match["language"], match["body"], match.start("body"), follows))
         end = match.end()
     return found
 
 
-def run_document(path: Path, scratch: Path) -> int:
+def needs(text: str) -> list[str]:
+    """The commands a document's examples call."""
+    return _NEEDS.findall(text)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An expected output at `offset` of the document, and what was printed instead."""
+
+    where: str
+    offset: int
+    expected: str
+    printed: str
+
+    def __str__(self) -> str:
+        return f"{self.where} printed\n{self.printed}\nbut the document says\n{self.expected}"
+
+
+def run_document(path: Path, scratch: Path, *, bless: bool = False) -> int:
     """Runs every example of the document in `scratch` and compares what it prints; returns the number of examples.
 
-    Raises: AssertionError naming document and line where the output differs.
+    Raises: AssertionError naming document and line where an output differs, unless `bless` is set.
     """
     (scratch / "examples").symlink_to(ROOT / "examples")
+    text = path.read_text(encoding="utf-8")
     namespace: dict[str, object] = {"__name__": "__main__"}
+    differences: list[Difference] = []
     count = 0
-    found = blocks(path.read_text(encoding="utf-8"))
+    found = blocks(text)
     for block, after in zip(found, [*found[1:], None], strict=True):
-        where = f"{path.relative_to(ROOT)}:{block.line}"
+        line = text.count("\n", 0, block.offset) + 1
+        where = f"{path.relative_to(ROOT)}:{line}"
         if block.language == "python":
-            expected = after.body if after is not None and after.follows and after.language == "text" else None
-            _run_python(block, namespace, expected, where, scratch)
             count += 1
+            printed = _run_python(block.body, namespace, line, where, scratch)
+            if after is not None and after.follows and after.language == "text" and not _same(printed, after.body):
+                differences.append(Difference(where, after.offset, after.body, printed))
         elif block.language == "console":
-            count += _run_console(block, where, scratch)
+            for match in _COMMAND.finditer(block.body):
+                count += 1
+                printed = _run_command(match["command"], scratch)
+                if not _same(printed, match["output"]):
+                    differences.append(Difference(f"{where}: $ {match['command']}", block.offset + match.start("output"),
+                                                  match["output"], printed))
+    if bless:
+        for difference in reversed(differences):
+            end = difference.offset + len(difference.expected)
+            text = text[:difference.offset] + difference.printed + text[end:]
+        path.write_text(text, encoding="utf-8")
+        return count
+    assert not differences, "\n\n".join(str(difference) for difference in differences)
     return count
 
 
-def _run_python(block: Block, namespace: dict[str, object], expected: str | None, where: str, scratch: Path) -> None:
+def _run_python(body: str, namespace: dict[str, object], line: int, where: str, scratch: Path) -> str:
     printed = io.StringIO()
-    code = compile("\n" * (block.line - 1) + block.body, where, "exec")  # tracebacks then show the document's lines
+    code = compile("\n" * (line - 1) + body, where, "exec")  # tracebacks then show the document's lines
     with contextlib.chdir(scratch), contextlib.redirect_stdout(printed):
         exec(code, namespace)
-    if expected is not None:
-        _compare(printed.getvalue(), expected, where)
+    return _trimmed(printed.getvalue())
 
 
-def _run_console(block: Block, where: str, scratch: Path) -> int:
-    commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.body, re.MULTILINE)
+def _run_command(command: str, scratch: Path) -> str:
     tools = scratch / "tools"
     tools.mkdir(exist_ok=True)
-    script = tools / "edgecc"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from edgecc.cli import main; main()" "$@"\n')
-    script.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    for command, expected in commands:
-        done = subprocess.run(["bash", "-c", command], cwd=scratch, env=environment, text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
-        _compare(done.stdout, expected, f"{where}: $ {command}")
-    return len(commands)
+    for name, module in (("edgecc", "-m edgecc"), ("python", "")):
+        script = tools / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
+        script.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], cwd=scratch, env=environment, text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    return _trimmed(done.stdout)
 
 
-def _compare(printed: str, expected: str, where: str) -> None:
-    got, wanted = (re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).rstrip("\n") + "\n" for text in (printed, expected))
-    same = doctest.OutputChecker().check_output(wanted, got, doctest.ELLIPSIS)
-    assert same, f"{where} printed\n{got}\nbut the document says\n{wanted}"
+def _trimmed(text: str) -> str:
+    """Without blanks at the ends of lines and empty lines at the end."""
+    lines = "\n".join(line.rstrip() for line in text.splitlines()).rstrip("\n")
+    return f"{lines}\n" if lines else ""
+
+
+def _same(printed: str, expected: str) -> bool:
+    return printed == _trimmed(expected) or doctest.OutputChecker().check_output(_trimmed(expected), printed, doctest.ELLIPSIS)
