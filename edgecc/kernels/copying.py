@@ -104,3 +104,27 @@ def fill_around(b: KernelBuilder, result: Buffer, view: View, kept: Sequence[tup
             ranges = [*kept[:axis], (begin, end - begin), *((0, d) for d in view.dims[axis + 1:])]
             origin = sum(s * r[0] for s, r in zip(view.strides, ranges, strict=True))
             fill(b, result, [Axis(r[1], (s,)) for s, r in zip(view.strides, ranges, strict=True)], value, const(origin))
+
+
+@dataclass(frozen=True)
+class AffineRun:
+    """Consecutive results that read a source at a constant step: those from `first` on read `source`, `source + step`, ..."""
+
+    first: int
+    count: int
+    source: int
+    step: int
+
+
+def affine_runs(positions: Sequence[int]) -> list[AffineRun]:
+    """Source positions, one for each result, cut into runs of a constant step, greedily from the first."""
+    runs: list[AffineRun] = []
+    first = 0
+    while first < len(positions):
+        step = positions[first + 1] - positions[first] if first + 1 < len(positions) else 0
+        last = first
+        while last + 1 < len(positions) and positions[last + 1] - positions[last] == step:
+            last += 1
+        runs.append(AffineRun(first, last - first + 1, positions[first], step))
+        first = last + 1
+    return runs

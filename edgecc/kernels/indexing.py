@@ -1,27 +1,36 @@
 """Gather and scatter: reading and writing at positions given by a tensor.
 
 Indices below zero count from the end; whatever is still out of range is clamped, so no index, however
-wrong, reads or writes outside of a tensor.
+wrong, reads or writes outside of a tensor. Constant indices are resolved at compile time: to a table
+of one address for each row of indices, or, for a short list that a gather reads, to copies of the runs
+it consists of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
-from edgecc.kernels.copying import copy, copy_lanes
+import numpy as np
+
+from edgecc.ir.types import Array, DType
+from edgecc.kernels.base import Kernel, Operand, Request, View, kernel_for
+from edgecc.kernels.copying import AffineRun, affine_runs, copy, copy_lanes
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import Axis, Step, axes_of, elements, nest, simplified, split_for_threads, vectors
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, less, operation, select
-from edgecc.loop.index import ZERO, Index, from_expr
+from edgecc.loop.index import ZERO, Index, const, from_expr
 from edgecc.loop.ir import Buffer
-from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
+from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND, resolved
 
 RESULT, SOURCE, INDICES = 0, 1, 2
 """The views among the strides of an axis."""
+
+MAX_RUNS = 8
+"""A gather by constant indices is written as copies where they consist of up to so many runs of a constant step."""
 
 
 def position(b: KernelBuilder, indices: Buffer, at: Index, size: int) -> Index:
@@ -37,8 +46,68 @@ def position(b: KernelBuilder, indices: Buffer, at: Index, size: int) -> Index:
     return from_expr(b.let("position", value))
 
 
-def _strides(view: View, axes: Sequence[int]) -> tuple[int, ...]:
-    return tuple(view.strides[a] for a in axes)
+@dataclass(frozen=True)
+class _Rows:
+    """A tensor of indices as rows, each of which addresses one position.
+
+    Attributes:
+        operand: the indices.
+        view: where the rows begin; its axes are those of the operand, without the last where that holds the entries of a row.
+        gap: distance between the entries of a row.
+        sizes, strides: of the axes of the addressed tensor that the entries count along.
+    """
+
+    operand: Operand
+    view: View
+    gap: int
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def addresses(self, b: KernelBuilder) -> Callable[[Index], Index]:
+        """Adds the buffer of indices, or of addresses; gives the function from a row's place in it to the address it means."""
+        if self.operand.is_constant:
+            reach = sum((size - 1) * abs(stride) for size, stride in zip(self.sizes, self.strides, strict=True))
+            dtype = DType.I32 if reach < 1 << 31 else DType.I64
+            pack = partial(_table, dtype, self.sizes, self.strides)
+            table = b.packed("addresses", dtype, self.view.elements, (1,), pack)
+            return lambda place: from_expr(b.let("address", b.load(table, place)))
+        indices = b.input(1, "indices")
+
+        def address(place: Index) -> Index:
+            found = ZERO
+            for entry, (size, stride) in enumerate(zip(self.sizes, self.strides, strict=True)):
+                found = found + position(b, indices, place + entry * self.gap, size) * stride
+            return found
+
+        return address
+
+    @property
+    def choice(self) -> str:
+        """How the addresses come about, for `Kernel.choice`."""
+        return "constant addresses" if self.operand.is_constant else "indices"
+
+
+def _single_rows(operand: Operand, addressed: View, axis: int) -> _Rows:
+    """Every index is a row of its own, and counts along one axis."""
+    return _Rows(operand, operand.view, 0, (addressed.dims[axis],), (addressed.strides[axis],))
+
+
+def _nd_rows(operand: Operand, addressed: View, first: int = 0) -> _Rows:
+    """The last axis of the indices holds the entries of rows, which count along the axes from `first` on."""
+    view, depth = operand.view, operand.view.dims[-1]
+    strides = tuple(s // depth for s in view.strides[:-1]) if operand.is_constant else view.strides[:-1]
+    chosen = slice(first, first + depth)
+    return _Rows(operand, View(view.dtype, view.dims[:-1], strides), view.strides[-1], addressed.dims[chosen],
+                 addressed.strides[chosen])
+
+
+def _table(dtype: DType, sizes: Sequence[int], strides: Sequence[int], indices: Array) -> Array:
+    """The address that each row of constant indices means."""
+    entries = indices.reshape(-1, len(sizes))
+    total = np.zeros(len(entries), np.int64)
+    for entry, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
+        total += resolved(entries[:, entry], size) * stride
+    return total.astype(dtype.numpy)
 
 
 # -- gather -----------------------------------------------------------------------------------
@@ -47,83 +116,78 @@ def _strides(view: View, axes: Sequence[int]) -> tuple[int, ...]:
 @kernel_for(Gather)
 def lower_gather(request: Request) -> Kernel:
     """Rows of x copied to where indices name them; a row is what lies behind the axis, in vectors."""
-    op, x_view, i_view = request.op, request.operand(0).view, request.operand(1).view
+    op, x_view, indices = request.op, request.operand(0).view, request.operand(1)
     if not isinstance(op, Gather):
         raise TypeError(op)
-    y_view, rank = request.outputs[0], len(i_view.dims)
-    b = KernelBuilder(request, "gather", f"gather {shape_text(i_view)} positions of {shape_text(x_view)} along axis {op.axis}")
-    x, indices, y = b.input(0, "x", raw=True), b.input(1, "indices"), b.output(0, "y", raw=True)
-    rows = [Axis(d, (y_view.strides[op.axis + k], 0, i_view.strides[k])) for k, d in enumerate(i_view.dims)]
+    y_view, rank = request.outputs[0], len(indices.view.dims)
+    b = KernelBuilder(request, "gather", f"gather {shape_text(indices.view)} positions of {shape_text(x_view)} along axis {op.axis}")
     inside: list[Axis] = []
     for axis, (dim, stride) in enumerate(zip(x_view.dims, x_view.strides, strict=True)):
         if axis != op.axis:
             inside.append(Axis(dim, (y_view.strides[axis if axis < op.axis else axis + rank - 1], stride, 0)))
-    _gather(b, y, x, indices, rows, inside, [(0, x_view.dims[op.axis], x_view.strides[op.axis])])
-    return b.kernel(choice="rows copied")
+    if indices.values is not None and rank <= 1:
+        runs = affine_runs([int(p) for p in resolved(np.asarray(indices.values), x_view.dims[op.axis])])
+        if len(runs) <= MAX_RUNS:
+            _copy_runs(b, runs, inside, (y_view.strides[op.axis] if rank else 0, x_view.strides[op.axis]))
+            return b.kernel(choice=f"{len(runs)} strided copies")
+    rows = _single_rows(indices, x_view, op.axis)
+    outer = [Axis(d, (y_view.strides[op.axis + k], 0, s)) for k, (d, s) in enumerate(zip(rows.view.dims, rows.view.strides, strict=True))]
+    return _gather(b, rows, outer, inside)
 
 
 @kernel_for(GatherND)
 def lower_gather_nd(request: Request) -> Kernel:
     """As `lower_gather`, with one index for each of the addressed axes."""
-    op, x_view, i_view = request.op, request.operand(0).view, request.operand(1).view
+    op, x_view, indices = request.op, request.operand(0).view, request.operand(1)
     if not isinstance(op, GatherND):
         raise TypeError(op)
-    y_view, rank, batch, depth = request.outputs[0], len(i_view.dims), op.batch_dims, i_view.dims[-1]
-    b = KernelBuilder(request, "gather_nd", f"gather rows of {shape_text(x_view)} at {shape_text(i_view)} positions")
-    x, indices, y = b.input(0, "x", raw=True), b.input(1, "indices"), b.output(0, "y", raw=True)
-    rows = [Axis(d, (y_view.strides[k], x_view.strides[k] if k < batch else 0, i_view.strides[k]))
-            for k, d in enumerate(i_view.dims[:-1])]
+    y_view, rank, batch, depth = request.outputs[0], len(indices.view.dims), op.batch_dims, indices.view.dims[-1]
+    b = KernelBuilder(request, "gather_nd", f"gather rows of {shape_text(x_view)} at {shape_text(indices.view)} positions")
+    rows = _nd_rows(indices, x_view, batch)
+    outer = [Axis(d, (y_view.strides[k], x_view.strides[k] if k < batch else 0, s))
+             for k, (d, s) in enumerate(zip(rows.view.dims, rows.view.strides, strict=True))]
     inside = [Axis(x_view.dims[a], (y_view.strides[rank - 1 + a - batch - depth], x_view.strides[a], 0))
               for a in range(batch + depth, len(x_view.dims))]
-    addressed = [(j * i_view.strides[-1], x_view.dims[batch + j], x_view.strides[batch + j]) for j in range(depth)]
-    _gather(b, y, x, indices, rows, inside, addressed)
-    return b.kernel(choice="rows copied")
-
-
-def _gather(b: KernelBuilder, y: Buffer, x: Buffer, indices: Buffer, rows: Sequence[Axis], inside: Sequence[Axis],
-            addressed: Sequence[tuple[int, int, int]]) -> None:
-    """For each row (axes with strides in result, source and indices) copies the elements `inside`.
-
-    `addressed` lists (offset of the index, size, stride) of each axis of the source that has an index.
-    Where the rows are the contiguous part of the result, they are the inner loop.
-    """
-    outer, inner = simplified(rows), simplified(inside)
-    total = elements(rows) * elements(inside)
-    if total == 0:
-        return
-    if inner and outer and abs(outer[-1].strides[RESULT]) < abs(inner[-1].strides[RESULT]) and len(addressed) == 1:
-        # Elements that belong to neighbouring indices lie side by side: walk what is inside first.
-        (offset, size, stride), = addressed
-        divided, parallel = split_for_threads(inner, b.request.threads, 1, total)
-        with nest(b, divided, "q", parallel=parallel) as (to, source, _), \
-                nest(b, outer, "p", start=(to, source, ZERO)) as (to_row, source_row, at):
-            found = position(b, indices, at + offset, size)
-            b.store(y, to_row, b.load(x, source_row + found * stride))
-        return
-    divided, parallel = split_for_threads(outer, b.request.threads, 1, total)
-    with nest(b, divided, "p", views=3, parallel=parallel) as (to, start, at):
-        source = start
-        for offset, size, stride in addressed:
-            source = source + position(b, indices, at + offset, size) * stride
-        copy(b, y, x, [Axis(a.extent, a.strides[:2]) for a in inner], (to, source), top_level=False)
+    return _gather(b, rows, outer, inside)
 
 
 @kernel_for(GatherElements)
 def lower_gather_elements(request: Request) -> Kernel:
     """One index, one element: scalar code in the order of the result's memory."""
-    op, x_view, i_view = request.op, request.operand(0).view, request.operand(1).view
+    op, x_view, indices, y_view = request.op, request.operand(0).view, request.operand(1), request.outputs[0]
     if not isinstance(op, GatherElements):
         raise TypeError(op)
-    y_view = request.outputs[0]
     b = KernelBuilder(request, "gather_elements", f"gather {shape_text(y_view)} elements of {shape_text(x_view)} along axis {op.axis}")
-    x, indices, y = b.input(0, "x", raw=True), b.input(1, "indices"), b.output(0, "y", raw=True)
     source = View(x_view.dtype, y_view.dims, tuple(0 if a == op.axis else s for a, s in enumerate(x_view.strides)))
-    axes = simplified(axes_of([y_view, source, i_view]))
-    divided, parallel = split_for_threads(axes, request.threads, 1, elements(axes))
-    with nest(b, divided, views=3, parallel=parallel) as (to, start, at):
-        found = position(b, indices, at, x_view.dims[op.axis])
-        b.store(y, to, b.load(x, start + found * x_view.strides[op.axis]))
-    return b.kernel(choice="scalar")
+    return _gather(b, _single_rows(indices, x_view, op.axis), axes_of([y_view, source, indices.view]), ())
+
+
+def _gather(b: KernelBuilder, rows: _Rows, outer: Sequence[Axis], inside: Sequence[Axis]) -> Kernel:
+    """Loops in the order of the result's memory: those down to the last that moves the indices, then a copy.
+
+    Axes have strides (result, source, indices).
+    """
+    space = [*outer, *inside]
+    if elements(space) == 0:
+        b.output(0, "y", raw=True)
+        return b.kernel(choice="nothing to gather")
+    x, address, y = b.input(0, "x", raw=True), rows.addresses(b), b.output(0, "y", raw=True)
+    ordered = simplified(space, RESULT)
+    depth = max((i + 1 for i, axis in enumerate(ordered) if axis.strides[INDICES]), default=0)
+    divided, parallel = split_for_threads(ordered[:depth], b.request.threads, 1, elements(space))
+    copied = [Axis(a.extent, a.strides[:INDICES]) for a in ordered[depth:]]
+    with nest(b, divided, "p", views=3, parallel=parallel) as (to, source, at):
+        copy(b, y, x, copied, (to, source + address(at)), top_level=not divided)
+    return b.kernel(choice=f"copies of {elements(copied)} by {rows.choice}")
+
+
+def _copy_runs(b: KernelBuilder, runs: Sequence[AffineRun], inside: Sequence[Axis], strides: tuple[int, int]) -> None:
+    """Copies runs of positions; `strides` are those of the gathered axis in result and source."""
+    x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
+    plain = [Axis(a.extent, a.strides[:INDICES]) for a in inside]
+    for run in runs:
+        copy(b, y, x, [*plain, Axis(run.count, (strides[0], run.step * strides[1]))],
+             (const(run.first * strides[0]), const(run.source * strides[1])))
 
 
 # -- scatter ----------------------------------------------------------------------------------
@@ -132,55 +196,51 @@ def lower_gather_elements(request: Request) -> Kernel:
 @kernel_for(ScatterND)
 def lower_scatter_nd(request: Request) -> Kernel:
     """x is copied (onto itself where the result replaces it), then rows of updates are written in order."""
-    op, i_view = request.op, request.operand(1).view
+    op, indices = request.op, request.operand(1)
     if not isinstance(op, ScatterND):
         raise TypeError(op)
     u_view, y_view = request.operand(2).view, request.outputs[0]
-    depth, rank = i_view.dims[-1], len(i_view.dims) - 1
+    depth, rank = indices.view.dims[-1], len(indices.view.dims) - 1
     b = KernelBuilder(request, f"scatter_nd_{op.reduction}", f"scatter {shape_text(u_view)} into {shape_text(y_view)}")
-    y, indices, updates = _start_scatter(b, request, raw=op.reduction == "none")
-    rows = [Axis(d, (0, u_view.strides[k], i_view.strides[k])) for k, d in enumerate(i_view.dims[:-1])]
+    rows = _nd_rows(indices, y_view)
+    outer = [Axis(d, (0, u_view.strides[k], s)) for k, (d, s) in enumerate(zip(rows.view.dims, rows.view.strides, strict=True))]
     inside = simplified([Axis(d, (y_view.strides[depth + k], u_view.strides[rank + k]))
                          for k, d in enumerate(y_view.dims[depth:])])
-    if elements(rows) * elements(inside):
-        with nest(b, rows, "p", views=3) as (_, source, at):  # in the order of the rows: the last one wins
-            to = ZERO
-            for j in range(depth):
-                to = to + position(b, indices, at + j * i_view.strides[-1], y_view.dims[j]) * y_view.strides[j]
-            _update(b, op.reduction, y, updates, inside, (to, source))
-    return b.kernel(in_place=_in_place(request), choice="copy, then rows in order")
+    return _scatter(b, op.reduction, rows, outer, inside)  # in the order of the rows: the last one wins
 
 
 @kernel_for(ScatterElements)
 def lower_scatter_elements(request: Request) -> Kernel:
     """x is copied (onto itself where the result replaces it), then elements are written in row-major order of indices."""
-    op, i_view = request.op, request.operand(1).view
+    op, indices = request.op, request.operand(1)
     if not isinstance(op, ScatterElements):
         raise TypeError(op)
     u_view, y_view = request.operand(2).view, request.outputs[0]
     b = KernelBuilder(request, f"scatter_elements_{op.reduction}",
                       f"scatter {shape_text(u_view)} elements into {shape_text(y_view)} along axis {op.axis}")
-    y, indices, updates = _start_scatter(b, request, raw=op.reduction == "none")
     strides = tuple(0 if a == op.axis else s for a, s in enumerate(y_view.strides))
-    axes = axes_of([View(y_view.dtype, i_view.dims, strides), u_view, i_view])
-    if elements(axes):
-        with nest(b, axes, views=3) as (to, source, at):
-            found = position(b, indices, at, y_view.dims[op.axis])
-            _update(b, op.reduction, y, updates, (), (to + found * y_view.strides[op.axis], source))
-    return b.kernel(in_place=_in_place(request), choice="copy, then elements in order")
+    outer = axes_of([View(y_view.dtype, indices.view.dims, strides), u_view, indices.view])
+    return _scatter(b, op.reduction, _single_rows(indices, y_view, op.axis), outer, ())
+
+
+def _scatter(b: KernelBuilder, reduction: str, rows: _Rows, outer: Sequence[Axis], inside: Sequence[Axis]) -> Kernel:
+    """Copies x to y, then updates y in the order of the loops `outer` (strides: result, updates, indices).
+
+    The axes `inside` have strides (result, updates).
+    """
+    in_place, raw = _in_place(b.request), reduction == "none"
+    x, y = b.input(0, "x", aliased=bool(in_place), raw=raw), b.output(0, "y", aliased=bool(in_place), raw=raw)
+    copy(b, y, x, axes_of([b.request.outputs[0], b.request.operand(0).view]))
+    if elements(outer) * elements(inside):
+        address, updates = rows.addresses(b), b.input(2, "updates", raw=raw)
+        with nest(b, outer, "p", views=3) as (to, source, at):
+            _update(b, reduction, y, updates, inside, (to + address(at), source))
+    return b.kernel(in_place=in_place, choice=f"copy, then updates of {elements(inside)} in order, by {rows.choice}")
 
 
 def _in_place(request: Request) -> tuple[tuple[int, int], ...]:
-    return ((0, 0),) if request.operand(0).view == request.outputs[0] else ()
-
-
-def _start_scatter(b: KernelBuilder, request: Request, *, raw: bool) -> tuple[Buffer, Buffer, Buffer]:
-    """Adds the buffers and copies x to y; returns y, indices and updates."""
-    aliased = bool(_in_place(request))
-    x, indices = b.input(0, "x", aliased=aliased, raw=raw), b.input(1, "indices")
-    updates, y = b.input(2, "updates", raw=raw), b.output(0, "y", aliased=aliased, raw=raw)
-    copy(b, y, x, axes_of([request.outputs[0], request.operand(0).view]))
-    return y, indices, updates
+    x = request.operand(0)
+    return ((0, 0),) if x.view == request.outputs[0] and not x.is_constant else ()
 
 
 def _update(b: KernelBuilder, reduction: str, y: Buffer, updates: Buffer, axes: Sequence[Axis],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgecc.ir.op import Op
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
-from edgecc.kernels.copying import Irregular, copy, fill_around
+from edgecc.kernels.copying import Irregular, affine_runs, copy, fill_around
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import Axis, axes_of
 from edgecc.kernels.kernel_builder import KernelBuilder, storage_type
@@ -230,21 +230,11 @@ def _is_negative_zero(value: float | int | bool) -> bool:
     return isinstance(value, float) and math.copysign(1.0, value) < 0
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """A run of positions of one padded axis: result positions from `first` on read positions from `source` on."""
-
-    first: int
-    count: int
-    source: int
-    step: int
-
-
 def _pad_repeated(request: Request, op: Pad) -> Kernel:
     x_view, y_view = request.operand(0).view, request.outputs[0]
     b = KernelBuilder(request, f"pad_{op.mode}", f"pad {shape_text(x_view)} to {shape_text(y_view)} ({op.mode})")
     x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
-    pieces = [_pieces(op.mode, dim, before, after)
+    pieces = [affine_runs([int(p) for p in source_positions(op.mode, dim, before, after)])
               for dim, before, after in zip(x_view.dims, op.before, op.after, strict=True)]
     computed = set[int]()
     while math.prod(len(p) for axis, p in enumerate(pieces) if axis not in computed) > MAX_PIECES:
@@ -258,21 +248,6 @@ def _pad_repeated(request: Request, op: Pad) -> Kernel:
                  const(sum(p.source * x_view.strides[a] for a, p in zip(affine, chosen, strict=True))))
         copy(b, y, x, axes, start, irregular)
     return b.kernel(choice="copies of affine pieces" if not computed else "copy with computed positions")
-
-
-def _pieces(mode: str, size: int, before: int, after: int) -> list[_Piece]:
-    """The positions of a padded axis cut into runs with a constant step, greedily from the first."""
-    positions = [int(p) for p in source_positions(mode, size, before, after)]
-    pieces: list[_Piece] = []
-    first = 0
-    while first < len(positions):
-        step = positions[first + 1] - positions[first] if first + 1 < len(positions) else 0
-        last = first
-        while last + 1 < len(positions) and positions[last + 1] - positions[last] == step:
-            last += 1
-        pieces.append(_Piece(first, last - first + 1, positions[first], step))
-        first = last + 1
-    return pieces
 
 
 def _computed_position(op: Pad, x: View, axis: int) -> Callable[[Index], Index]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.base import Packed, lower
 from edgecc.loop.ir import Load, expressions, subexpressions, walk
 from edgecc.ops.indexing import SCATTER_REDUCTIONS, Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from tests.support import kernels
@@ -37,8 +37,9 @@ def case(draw, build):
     inputs = [draw(kernels.views(TensorType.of(a))) for a in arrays]
     (result,) = op.infer([TensorType.of(a) for a in arrays])
     output = inputs[0] if inputs[0].dims == result.dims and draw(st.booleans()) else draw(kernels.views(result))
+    constants = [1] if draw(st.integers(0, 2)) == 0 else []
     return kernels.request_for(op, arrays, draw(st.sampled_from(kernels.TARGETS)), inputs=inputs, outputs=[output],
-                               threads=draw(st.sampled_from((1, 3)))), arrays
+                               constants=constants, threads=draw(st.sampled_from((1, 3)))), arrays
 
 
 def gathers(draw):
@@ -99,6 +100,56 @@ def test_rows_are_copied_as_vectors():
     loads = [e for s in walk(function.body) for r in expressions(s) for e in subexpressions(r)
              if isinstance(e, Load) and e.buffer == "x"]
     assert {e.lanes for e in loads} == {8}
+
+
+def loads_of(function):
+    return [e for s in walk(function.body) for root in expressions(s) for e in subexpressions(root) if isinstance(e, Load)]
+
+
+@pytest.mark.parametrize("indices", [1, -1, [0, 2, 4, 6], [7, 6, 5], [3, 3, 3], [-1, -2], [5], [0, 1, 2, 3, 40, 50]])
+def test_short_constant_lists_become_strided_copies(indices):
+    arrays = [kernels.numbers(0, (3, 8, 20)), np.array(indices)]
+    request = kernels.request_for(Gather(1), arrays, constants=[1])
+    assert {e.buffer for e in loads_of(lower(request).function)} == {"x"}
+    kernels.check(request, arrays, units=0.0)
+
+
+def test_constant_indices_become_addresses_at_compile_time():
+    arrays = [kernels.numbers(0, (7, 30)), np.arange(40).reshape(4, 10) * 5 % 9 - 1]
+    request = kernels.request_for(Gather(0), arrays, constants=[1])
+    (packed,) = (a for a in lower(request).arguments if isinstance(a, Packed))
+    table = packed.pack(arrays[1])
+    assert table.dtype == np.int32 and table.tolist() == [min(i, 6) * 30 if i >= 0 else 180 for i in arrays[1].reshape(-1)]
+    kernels.check(request, arrays, units=0.0)
+
+
+def test_channels_last_rows_are_copied_as_vectors():
+    x = kernels.numbers(0, (1, 32, 5, 6))
+    arrays = [x, np.array([0, 2, 3, 1, 0, 5, 4, 4, 1])]
+    view = kernels.laid_out(TensorType.of(x), (0, 2, 3, 1))
+    out = kernels.laid_out(TensorType(F32, (1, 32, 9, 6)), (0, 2, 3, 1))
+    request = kernels.request_for(Gather(2), arrays, inputs=[view], outputs=[out])
+    assert {e.lanes for e in loads_of(lower(request).function) if e.buffer == "x"} == {8}
+    kernels.check(request, arrays, units=0.0)
+
+
+@pytest.mark.parametrize("op, shapes", [
+    (Gather(1), [(2, 3), (0,)]), (Gather(0), [(2, 0), (3,)]), (GatherElements(0), [(2, 3), (0, 3)]),
+    (GatherND(0), [(2, 3), (0, 1)]), (ScatterND(), [(2, 3), (0, 1), (0, 3)]), (ScatterElements(1), [(2, 3), (2, 0), (2, 0)]),
+], ids=str)
+@pytest.mark.parametrize("constant", [True, False])
+def test_empty_tensors(op, shapes, constant):
+    arrays = [np.ones(s, np.int64 if i == 1 else np.float32) for i, s in enumerate(shapes)]
+    kernels.check(kernels.request_for(op, arrays, constants=[1] if constant else []), arrays)
+
+
+def test_the_order_of_updates_does_not_depend_on_the_layout_of_indices():
+    x = np.zeros((2, 3), np.float32)
+    indices = np.array([[[0, 1], [1, 2]], [[0, 1], [0, 1]]])
+    for view in (None, kernels.laid_out(TensorType.of(indices), (1, 0, 2))):
+        arrays = [x, indices, np.arange(1, 5, dtype=np.float32).reshape(2, 2)]
+        (got,) = kernels.run(kernels.request_for(ScatterND(), arrays, inputs=[None, view]), arrays)
+        assert got.tolist() == [[0, 4, 0], [0, 0, 2]]
 
 
 def test_the_last_of_equal_positions_wins():
