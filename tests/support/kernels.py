@@ -158,11 +158,11 @@ def _memory(view: View, array: Array | None, fill: int) -> Array:
     return memory
 
 
-def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_place: tuple[int, int] | None = None
-        ) -> tuple[Array, ...]:
+def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_place: tuple[int, int] | None = None,
+        flags: Sequence[str] = ("-O1",)) -> tuple[Array, ...]:
     """Results of the kernel of `request` on these operands.
 
-    Without `machine` it is interpreted; else it is compiled and run for the target of that name.
+    Without `machine` it is interpreted; else it is compiled (with `flags`) and run for the target of that name.
     With `in_place` = (result, operand) those two share their memory.
     """
     kernel = lower(request)
@@ -196,7 +196,7 @@ def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_
         assert memory.size >= buffer.elements, buffer
         buffers[buffer.name] = memory[:buffer.elements]
     if machine:
-        got = ccompile.run_function(function, buffers, target_named(machine))
+        got = ccompile.run_function(function, buffers, target_named(machine), flags=flags)
         for buffer, argument in zip(function.buffers, kernel.arguments, strict=True):
             if isinstance(argument, FromOutput):
                 results[argument.index] = got[buffer.name].view(request.outputs[argument.index].dtype.numpy)
@@ -215,9 +215,9 @@ def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_
 
 
 def check(request: Request, arrays: Sequence[Array | None], units: float = 4.0, machine: str = "",
-          in_place: tuple[int, int] | None = None) -> None:
+          in_place: tuple[int, int] | None = None, flags: Sequence[str] = ("-O1",)) -> None:
     """Runs the kernel and compares all results with the operator's reference, in units of roundoff times magnitude."""
-    got = run(request, arrays, machine, in_place)
+    got = run(request, arrays, machine, in_place, flags)
     wide = [a.astype(np.float64) if a is not None and DType.from_numpy(a.dtype).is_float else a for a in arrays]
     expected = request.op.reference(wide)
     magnitude = request.op.magnitude(wide)
