@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from edgecc.ir.types import DType
 from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.elementwise import shape_text
-from edgecc.kernels.folding import ACCUMULATORS, computes_in_vectors
+from edgecc.kernels.folding import ACCUMULATORS
 from edgecc.kernels.iteration import (
     Axis,
     Step,
@@ -17,7 +18,6 @@ from edgecc.kernels.iteration import (
     vector_lanes,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
-from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, number
 from edgecc.loop.index import const
 from edgecc.ops.reduction import CumSum
@@ -30,7 +30,8 @@ RESULT, SOURCE = 0, 1
 def lower_cum_sum(request: Request) -> Kernel:
     """Several rows are summed side by side, as lanes where they are neighbours in memory.
 
-    Error: a sum of n terms has passed n-1 roundings of the partial sums; f16 is summed in f32.
+    Floats are summed in f64, which costs a running sum little, since additions wait for one another anyway:
+    each result is rounded once.
     """
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
     if not isinstance(op, CumSum):
@@ -41,9 +42,9 @@ def lower_cum_sum(request: Request) -> Kernel:
     views = [y_view, x_view]
     kept = simplified(axes_of(views, [a for a in range(len(x_view.dims)) if a != op.axis])) or (Axis(1, (0, 0)),)
     (walked,) = axes_of(views, [op.axis])
-    dtype = compute_type(x_view.dtype)
-    neighbours = computes_in_vectors(x_view.dtype) and kept[-1].strides == (1, 1)
-    lanes = vector_lanes(request.target, kept[-1].extent) if neighbours else 1
+    dtype = DType.F64 if x_view.dtype.is_float else x_view.dtype
+    neighbours = x_view.dtype in (DType.F32, DType.I32) and kept[-1].strides == (1, 1)
+    lanes = vector_lanes(request.target, kept[-1].extent, dtype) if neighbours else 1
     divided, parallel = split_for_threads(kept, request.threads, lanes, elements(kept) * walked.extent)
 
     def rows(steps: tuple[Step, ...]) -> None:

@@ -1,8 +1,11 @@
 """The largest or smallest elements along an axis, in order, with their positions.
 
-Few elements are kept sorted by insertion while the axis is walked: most candidates are dismissed by
-one comparison with the worst that is kept. Many are found by a merge sort of the whole axis. Both
-are stable, so of equal elements the one with the lower position comes first.
+While the axis is walked, most elements are dismissed by one comparison with the worst of the k that are
+kept. A few are kept sorted, by insertion; more are kept as a heap with the worst at the root, which is
+sorted at the end by taking the root out until none is left: O(n + k log k) where few elements get in,
+O(n log k) at worst. Of equal elements the one with the lower position comes first.
+
+Source: J. W. J. Williams, "Algorithm 232: Heapsort", 1964; R. W. Floyd, "Algorithm 245: Treesort 3", 1964.
 """
 
 from __future__ import annotations
@@ -15,12 +18,12 @@ from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import Axis, nest, simplified
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
-from edgecc.loop.builder import add, cast, number, operation, select, sub
-from edgecc.loop.index import Index, const, from_expr, minimum
+from edgecc.loop.builder import add, cast, mul, number, operation, select
+from edgecc.loop.index import Index, const, from_expr
 from edgecc.loop.ir import Buffer, Expr, FromIndex, Ref
 from edgecc.ops.reduction import TopK
 
-MOST_INSERTED = 64
+MOST_INSERTED = 16
 """Insertion is used for up to so many elements: it moves about half of them for each one it accepts."""
 
 
@@ -36,18 +39,25 @@ def lower_top_k(request: Request) -> Kernel:
     b = KernelBuilder(request, "top_k", f"the {op.k} {'largest' if op.largest else 'smallest'} of {shape_text(x_view)} "
                                         f"along axis {op.axis}")
     x, values, positions = b.input(0, "x"), b.output(0, "values"), b.output(1, "positions")
-    room = op.k if inserts else 2 * count
-    row = _Row(b, op, x, count, b.workspace("best", compute_type(x.dtype), room), b.workspace("found", DType.I64, room))
+    row = _Row(b, op, x, count, b.workspace("best", compute_type(x.dtype), op.k), b.workspace("found", DType.I64, op.k))
     kept = simplified([Axis(d, (sv, sp, sx)) for axis, (d, sv, sp, sx) in enumerate(
         zip(x_view.dims, values_view.strides, positions_view.strides, x_view.strides, strict=True)) if axis != op.axis])
     if op.k:
         with nest(b, kept, views=3) as (to_values, to_positions, source):
-            first = (row.insert_all if inserts else row.sort)(source, x_view.strides[op.axis])
+            (row.insert_all if inserts else row.sort_heap)(source, x_view.strides[op.axis])
             with b.loop("j", op.k) as j:
-                best = cast(b.load(row.best, first + j), values.dtype)
+                best = cast(b.load(row.best, j), values.dtype)
                 b.store(values, to_values + j * values_view.strides[op.axis], best)
-                b.store(positions, to_positions + j * positions_view.strides[op.axis], b.load(row.found, first + j))
-    return b.kernel(choice="insertion" if inserts else "merge sort")
+                b.store(positions, to_positions + j * positions_view.strides[op.axis], b.load(row.found, j))
+    return b.kernel(choice="insertion" if inserts else "heap")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An element and its position along the axis."""
+
+    element: Expr
+    position: Expr
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,8 @@ class _Row:
 
     # -- insertion --------------------------------------------------------------------------------
 
-    def insert_all(self, source: Index, stride: int) -> int:
-        """Leaves the k best in order in the workspaces, and returns where they begin."""
+    def insert_all(self, source: Index, stride: int) -> None:
+        """Leaves the k best in order in the workspaces."""
         b, k = self.b, self.op.k
         with b.loop("i", k) as i:
             self._insert(self._element(source + i * stride), i, i)
@@ -84,7 +94,6 @@ class _Row:
             element = self._element(source + i * stride)
             with b.when(self._precedes(element, b.load(self.best, k - 1))):
                 self._insert(element, i, const(k - 1))
-        return 0
 
     def _insert(self, element: Ref, position: Index, kept: Index) -> None:
         """Puts an element in its place among the first `kept` of the sorted ones; what follows moves up by one."""
@@ -101,38 +110,56 @@ class _Row:
         b.store(self.best, at, element)
         b.store(self.found, at, FromIndex(position, DType.I64))
 
-    # -- merge sort -------------------------------------------------------------------------------
+    # -- heap -------------------------------------------------------------------------------------
 
-    def sort(self, source: Index, stride: int) -> int:
-        """Sorts the whole row in one half of the workspaces, and returns where that half begins."""
-        b, n = self.b, self.count
-        with b.loop("i", n) as i:
+    def sort_heap(self, source: Index, stride: int) -> None:
+        """Leaves the k best in order in the workspaces."""
+        b, k = self.b, self.op.k
+        with b.loop("i", k) as i:
             b.store(self.best, i, self._element(source + i * stride))
             b.store(self.found, i, FromIndex(i, DType.I64))
-        width, start = 1, 0
-        while width < n:
-            self._merge_runs(width, start, n - start)
-            width, start = 2 * width, n - start
-        return start
+        with b.loop("node", k // 2) as node:
+            root = const(k // 2 - 1) - node
+            self._sink(self._candidate(root), root, const(k))
+        with b.loop("i", self.count, start=k) as i:
+            element = self._element(source + i * stride)
+            # an equal element comes later than what is kept, so it does not replace it
+            with b.when(self._precedes(element, b.load(self.best, 0))):
+                self._sink(_Candidate(element, FromIndex(i, DType.I64)), const(0), const(k))
+        with b.loop("taken", k - 1) as taken:
+            last = const(k - 1) - taken
+            worst, moved = self._candidate(const(0)), self._candidate(last)
+            self._sink(moved, const(0), last)
+            self._place(last, worst)
 
-    def _merge_runs(self, width: int, source: int, target: int) -> None:
-        """Merges neighbouring sorted runs of `width` elements from one half of the workspaces to the other."""
-        b, n = self.b, self.count
-        with b.loop("run", n, step=2 * width) as run:
-            middle, end = minimum(run + width, n), minimum(run + 2 * width, n)
-            left, right = (b.declare(name, FromIndex(at, DType.I64)) for name, at in (("left", run), ("right", middle)))
-            with b.loop("i", end, start=run) as i:
-                # Where a run is used up its last element is looked at again, but not taken.
-                from_left = source + minimum(from_expr(left), middle - 1)
-                from_right = source + minimum(from_expr(right), n - 1)
-                a, c = b.let("a", b.load(self.best, from_left)), b.let("c", b.load(self.best, from_right))
-                left_is_empty = operation("le", FromIndex(middle, DType.I64), left)
-                right_has_more = operation("lt", right, FromIndex(end, DType.I64))
-                takes_right = b.let("takes_right", operation("or", left_is_empty, operation(
-                    "and", right_has_more, self._precedes(c, a))))
-                b.store(self.best, target + i, select(takes_right, c, a))
-                b.store(self.found, target + i, select(takes_right, b.load(self.found, from_right),
-                                                       b.load(self.found, from_left)))
-                step = b.let("step", cast(takes_right, DType.I64))
-                b.assign(right, add(right, step))
-                b.assign(left, add(left, sub(1, step)))
+    def _candidate(self, at: Index) -> _Candidate:
+        return _Candidate(self.b.let("e", self.b.load(self.best, at)), self.b.let("position", self.b.load(self.found, at)))
+
+    def _place(self, at: Index, candidate: _Candidate) -> None:
+        self.b.store(self.best, at, candidate.element)
+        self.b.store(self.found, at, candidate.position)
+
+    def _follows(self, a: _Candidate, other: _Candidate) -> Expr:
+        """Whether `a` belongs after `other`, which is another element."""
+        later = operation("lt", other.position, a.position)
+        undecided = operation("not", self._precedes(a.element, other.element))
+        return operation("or", self._precedes(other.element, a.element), operation("and", undecided, later))
+
+    def _sink(self, candidate: _Candidate, root: Index, size: Index) -> None:
+        """Puts a candidate at `root` of the heap of `size` elements, or below, where its worse descendants move up.
+
+        Loops of the Loop IR are not left early: once the candidate stays, the remaining levels change nothing.
+        """
+        b = self.b
+        place = b.declare("place", FromIndex(root, DType.I64))
+        with b.loop("level", self.op.k.bit_length() - 1):
+            left = b.let("left", add(mul(place, 2), 1))
+            with b.when(operation("lt", left, FromIndex(size, DType.I64))):
+                right = b.let("right", operation("min", add(left, 1), FromIndex(size - 1, DType.I64)))
+                takes_right = self._follows(self._candidate(from_expr(right)), self._candidate(from_expr(left)))
+                child = b.let("child", select(takes_right, right, left))
+                below = self._candidate(from_expr(child))
+                with b.when(self._follows(below, candidate)):
+                    self._place(from_expr(place), below)
+                    b.assign(place, child)
+        self._place(from_expr(place), candidate)
