@@ -208,7 +208,7 @@ class _Functions:
         if known is not None:
             return known
         function = self._scheduled(kernel)
-        structure = replace(function, name="f")
+        structure = replace(function, name="", doc="")
         name = self.by_structure.get(structure)
         if name is None:
             name = self._fresh(function.name)

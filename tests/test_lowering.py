@@ -24,7 +24,7 @@ from edgecc.lowering import LoweredModel, lower_graph
 from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
-from edgecc.ops.movement import Concat, Reshape, Transpose
+from edgecc.ops.movement import Concat, Reshape, Slice, Transpose
 from edgecc.ops.reduction import Reduce
 from edgecc.pipeline import compile_graph
 from edgecc.reference.executor import execute, sample_inputs
@@ -78,6 +78,45 @@ def test_equal_layers_share_a_function_and_equal_constants_are_stored_once() -> 
     assert len(model.module.constants) == 2
     assert all(c.offset % 64 == 0 for c in model.module.constants)
     assert model.module.calls[1].loc == ("conv2.0",)
+
+
+def test_constants_are_aligned_whatever_their_size() -> None:
+    graph, (x,) = network((3, 17))
+    y = graph.add(ADD, graph.add(ADD, x, ones(graph, 3, 17)), ones(graph, 17, value=2.0))
+    module = lowered(graph, graph.add(ADD, y, ones(graph, 3, 17, value=3.0))).module
+    assert [c.offset for c in module.constants] == [0, 256, 384]
+    assert module.weights_bytes == 384 + 3 * 17 * 4
+
+
+def test_kernels_that_come_out_equal_are_emitted_once() -> None:
+    graph, (x, y) = network((4, 6), (1, 4, 6))
+    model = lowered(graph, graph.add(RELU, x), graph.add(RELU, y))
+    assert len(model.module.functions) == 1
+
+
+def test_a_part_of_a_constant_is_read_where_it_lies() -> None:
+    graph, (x,) = network((2, 3))
+    table = graph.constant(np.arange(60, dtype=np.float32).reshape(10, 6))
+    y = graph.add(ADD, x, graph.add(Slice((4, 3), (2, 3), (1, 1)), table))
+    model = lowered(graph, y)
+    inputs = sample_inputs(graph)
+    assert np.array_equal(run_module(model.module, inputs)["y0"], execute(graph, inputs)["y0"])
+    assert [c.op for c in model.calls] == ["elementwise"]
+
+
+def test_kernels_see_the_values_of_small_constants_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Request] = []
+    plain = KERNELS[Elementwise]
+
+    def spy(request: Request) -> Kernel:
+        seen.append(request)
+        return plain(request)
+
+    monkeypatch.setitem(base._TABLE, Elementwise, spy)
+    graph, (x,) = network((3, 17))
+    lowered(graph, graph.add(ADD, graph.add(ADD, x, graph.constant(np.float32([[1], [2], [3]]))), ones(graph, 17)))
+    assert [r.operand(1).values for r in seen] == [(1.0, 2.0, 3.0), None]
+    assert all(r.operand(1).is_constant and not r.operand(0).is_constant for r in seen)
 
 
 def test_functions_have_distinct_readable_names() -> None:

@@ -17,7 +17,7 @@ from edgecc.ir.types import Array, DType, Layout, TensorType
 from edgecc.loop.module import ArenaBytes, InputBytes, OutputBytes
 from edgecc.memory.lifetime import Needs, liveness
 from edgecc.memory.offsets import lower_bound
-from edgecc.memory.order import candidate_orders
+from edgecc.memory.order import candidate_orders, greedy
 from edgecc.memory.placement import Place, Placement, Step, place_values
 from edgecc.memory.plan import MemoryPlan, plan_memory
 from edgecc.ops.convolution import Conv
@@ -232,6 +232,26 @@ def test_elementwise_chains_run_in_place(twice: bool) -> None:
     assert {block.name.partition(".")[2] for block in plan.live.blocks} == {"workspace"}
 
 
+def test_an_operand_is_computed_where_its_successor_lies_in_a_concat() -> None:
+    graph, (x, y) = network((64,), (32,))
+    a = graph.add(RELU, graph.add(Softmax(0), x))
+    b = graph.add(RELU, graph.add(Softmax(0), y))
+    plan = finish(graph, graph.add(Softmax(0), graph.add(RELU, graph.add(Concat(0), b, a))))
+    big = [block for block in plan.live.blocks if block.root >= 0]
+    assert big == []  # all of it in the output, the joined value included
+
+
+def test_an_operand_is_computed_inside_a_concat_in_the_arena() -> None:
+    graph, (x, y) = network((64,), (32,))
+    a = graph.add(RELU, graph.add(Softmax(0), x))
+    b = graph.add(RELU, graph.add(Softmax(0), y))
+    joined = graph.add(Concat(0), b, a)
+    plan = finish(graph, graph.add(MatMul(False, False), graph.add(Reshape((1, 96)), joined),
+                                   graph.constant(np.eye(96, dtype=np.float32))))
+    (block,) = [block for block in plan.live.blocks if block.root >= 0]
+    assert block.size_bytes == 4 * 96
+
+
 def test_nothing_is_overwritten_while_it_is_needed() -> None:
     graph, (x,) = network((64,))
     a = graph.add(Softmax(0), x)
@@ -312,6 +332,15 @@ def test_the_order_is_chosen_to_lower_the_peak() -> None:
     assert plan.order_name != "given"
     assert plan.lower_bound * 3 < lower_bound(given.blocks)
     assert plan.arena_bytes == plan.lower_bound
+
+
+def test_greedy_runs_first_what_frees_memory() -> None:
+    graph, (x,) = network((16, 1))
+    weights = graph.constant(np.ones((256, 1), np.float32))
+    wide = [graph.add(Pad((0, 0), (0, 255)), x) for _ in range(2)]
+    graph.set_outputs([graph.add(MatMul(False, False), w, weights) for w in wide], ["a", "b"])
+    placement = place_values(graph)
+    assert greedy(placement, [Needs()] * 4) == (0, 2, 1, 3)
 
 
 def test_the_report_shows_totals_blocks_and_a_map() -> None:
