@@ -243,8 +243,8 @@ def test_an_operand_is_computed_where_its_successor_lies_in_a_concat() -> None:
 
 def test_an_operand_is_computed_inside_a_concat_in_the_arena() -> None:
     graph, (x, y) = network((64,), (32,))
-    a = graph.add(RELU, graph.add(Softmax(0), x))
     b = graph.add(RELU, graph.add(Softmax(0), y))
+    a = graph.add(RELU, graph.add(Softmax(0), x))
     joined = graph.add(Concat(0), b, a)
     plan = finish(graph, graph.add(MatMul(False, False), graph.add(Reshape((1, 96)), joined),
                                    graph.constant(np.eye(96, dtype=np.float32))))
