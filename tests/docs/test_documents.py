@@ -35,4 +35,5 @@ def test_wrong_outputs_are_found(tmp_path: Path):
         run_document(ROOT / "tests" / "docs" / "wrong.md", tmp_path)
     assert "wrong.md:4 printed\n3\n" in str(error.value)
     assert "wrong.md:14: $ echo right; echo wrong printed\nright\nwrong\n" in str(error.value)
-    assert "echo fine" not in str(error.value)
+    assert "wrong.md:14: $ echo \"120 bytes\" printed\n120 bytes\n" in str(error.value)
+    assert "fine" not in str(error.value) and "105" not in str(error.value)

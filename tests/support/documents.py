@@ -7,7 +7,8 @@ Three kinds of fenced blocks matter:
 - `console`: lines that start with "$ " are run by bash; the lines after one are what it must print.
 - anything else is only shown.
 
-"..." in an expected output stands for any text. Everything runs in a scratch folder that has
+"..." in an expected output stands for any text. In the output of a command, numbers may differ by a tenth and rounding errors
+(1.2e-07) by any amount, since the size of machine code and the last bits depend on the C compiler. Everything runs in a scratch folder that has
 the repository's `examples`, so documents use the same paths as a reader at the root would. A line
 `<!-- needs: COMMAND -->` names a command without which the document's examples cannot run.
 `pytest --bless` writes what is printed now into the document, where it differs.
@@ -92,7 +93,7 @@ def run_document(path: Path, scratch: Path, *, bless: bool = False) -> int:
             for match in _COMMAND.finditer(block.body):
                 count += 1
                 printed = _run_command(match["command"], scratch)
-                if not _same(printed, match["output"]):
+                if not _same(_rounded(printed, match["output"]), match["output"]):
                     differences.append(Difference(f"{where}: $ {match['command']}", block.offset + match.start("output"),
                                                   match["output"], printed))
     if bless:
@@ -134,3 +135,22 @@ def _trimmed(text: str) -> str:
 
 def _same(printed: str, expected: str) -> bool:
     return printed == _trimmed(expected) or doctest.OutputChecker().check_output(_trimmed(expected), printed, doctest.ELLIPSIS)
+
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
+
+
+def _rounded(printed: str, expected: str) -> str:
+    """`printed` with those numbers replaced that are close enough to the ones at the same place in `expected`."""
+    wanted = _NUMBER.findall(_trimmed(expected))
+    if len(wanted) != len(_NUMBER.findall(printed)):
+        return printed
+    following = iter(wanted)
+
+    def choose(match: re.Match[str]) -> str:
+        number = next(following)
+        if "e" in number and "e" in match[0]:
+            return number
+        return number if abs(float(number) - float(match[0])) <= 0.1 * float(number) else match[0]
+
+    return _NUMBER.sub(choose, printed)
