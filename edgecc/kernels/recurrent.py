@@ -4,11 +4,13 @@ Lanes are hidden units. A block of units keeps the sums of all its gates in regi
 and the state are walked, and finishes the cell there (activations included), so nothing but the state
 passes through memory between steps:
 
-    for each direction, batch member, step:
+    for each batch member, step, direction:
         for each block of units:
             sums = biases; sums += x[k] * W[k]; sums += h[k] * R[k]; cell(sums) -> new h, c
         h = new h; y = h
 
+Both directions of a bidirectional layer advance together: a step waits for the one before it, and two
+that do not wait for each other fill the gaps.
 A GRU that resets before its matrix product needs the reset state of all units first, which takes a
 second sweep over the blocks.
 """
@@ -47,6 +49,10 @@ def lower_recurrent(request: Request) -> Kernel:
     layer.run()
     units = layer.units
     return layer.b.kernel(choice=f"blocks of {units.vectors} x {units.lanes} units, {layer.copies} sums for each gate")
+
+
+MOST_UNROLLED = 64
+"""Sums of so few multiply-adds in all are written out whole: a loop would cost more than they do."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class _Layer:
                         if request.optional(index) is not None}
         self.lens = b.input(LENS, "sequence_lens") if request.optional(LENS) is not None else None
         self.y, self.y_h = b.output(0, "y"), b.output(1, "y_h")
-        states = units.padded * (self.batch if self.parallel else 1)
+        states = units.padded * op.directions * (self.batch if self.parallel else 1)
         self.h, self.new_h = b.workspace("h", self.dtype, states), b.workspace("new_h", self.dtype, states)
         if op.kind == "lstm":
             self.y_c, self.c = b.output(2, "y_c"), b.workspace("c", self.dtype, states)
@@ -132,18 +138,20 @@ class _Layer:
         """Adds all statements."""
         if self.batch == 0:
             return
-        for direction in range(self.op.directions):
-            with self.b.loop("batch", self.batch, kind="parallel" if self.parallel else "serial") as member:
-                self._sequence(direction, member)
+        with self.b.loop("batch", self.batch, kind="parallel" if self.parallel else "serial") as member:
+            self._sequence(member)
 
-    def _sequence(self, direction: int, member: Index) -> None:
-        """All steps of one direction for one batch member, and what is left afterwards."""
-        b = self.b
-        state = member * self.units.padded if self.parallel else ZERO
-        self._start_state(direction, member, state, self.h, INITIAL_H)
+    def _sequence(self, member: Index) -> None:
+        """All steps of one batch member, and what is left afterwards."""
+        b, directions = self.b, range(self.op.directions)
+        first = member * (self.units.padded * self.op.directions) if self.parallel else ZERO
+        states = [first + d * self.units.padded for d in directions]
+        kept = [(self.h, INITIAL_H, self.y_h, 1)]
         if self.op.kind == "lstm":
-            self._start_state(direction, member, state, self.c, INITIAL_C)
-        backwards = self.op.direction == "reverse" or direction == 1
+            kept.append((self.c, INITIAL_C, self.y_c, 2))
+        for direction in directions:
+            for buffer, operand, _, _ in kept:
+                self._start_state(direction, member, states[direction], buffer, operand)
         length = const(self.steps)
         if self.lens is not None:
             given = cast(b.load(self.lens, member * b.request.operand(LENS).view.strides[0]), DType.I64)
@@ -151,20 +159,20 @@ class _Layer:
         y_view = b.request.outputs[0]
         x_start = member * self.x_view.strides[self.batch_axis]
         direction_axis, y_batch_axis, y_time_axis = (2, 0, 1) if self.op.layout else (1, 2, 0)
-        y_start = member * y_view.strides[y_batch_axis] + direction * y_view.strides[direction_axis]
+        y_starts = [member * y_view.strides[y_batch_axis] + d * y_view.strides[direction_axis] for d in directions]
         with b.loop("step", length) as step:
-            time = length - 1 - step if backwards else step
-            place = _Place(x_start + time * self.x_view.strides[self.time_axis], y_start + time * y_view.strides[y_time_axis],
-                           state)
-            self._step(direction, place)
+            for direction in directions:
+                time = length - 1 - step if self.op.direction == "reverse" or direction == 1 else step
+                self._step(direction, _Place(x_start + time * self.x_view.strides[self.time_axis],
+                                             y_starts[direction] + time * y_view.strides[y_time_axis], states[direction]))
         if self.lens is not None:
             with b.loop("step", self.steps, start=length) as step:
-                at = y_start + step * y_view.strides[y_time_axis]
-                self._each_unit((y_view.strides[3],), (at,), lambda s: s.store(
-                    b, 0, self.y, number(0, self.y.dtype, s.lanes)))
-        self._leave_state(direction, member, state, self.h, self.y_h, 1)
-        if self.op.kind == "lstm":
-            self._leave_state(direction, member, state, self.c, self.y_c, 2)
+                for start in y_starts:
+                    self._each_unit((y_view.strides[3],), (start + step * y_view.strides[y_time_axis],), lambda s: s.store(
+                        b, 0, self.y, number(0, self.y.dtype, s.lanes)))
+        for direction in directions:
+            for buffer, _, target, result in kept:
+                self._leave_state(direction, member, states[direction], buffer, target, result)
 
     def _each_unit(self, strides: tuple[int, ...], offsets: Sequence[Index], visit: Callable[[Step], None]) -> None:
         """Visits the units in vectors, with a tail: what lies outside of the kernel's own buffers has no padding."""
@@ -253,19 +261,22 @@ class _Layer:
                     weight = b.load(weights, weights_start + k * row + (gate * count + vector) * lanes, lanes)
                     b.assign(register, fma(weight, factor, register))
 
+        def several(k: Index) -> None:
+            """UNROLL terms from the k-th on."""
+            if self.by_lane:
+                values = b.let("x", cast(b.load(source, start + k * stride, UNROLL, stride=stride), self.dtype))
+            for position in range(UNROLL):
+                factor: Expr = Broadcast(Lane(values, position), lanes) if self.by_lane else self._repeated(
+                    source, start + (k + position) * stride)
+                term(k + position, position, factor)
+
         whole = depth // UNROLL * UNROLL
-        if whole:
+        if depth * len(registers[0]) * count <= MOST_UNROLLED:
+            for first in range(0, whole, UNROLL):
+                several(const(first))
+        elif whole:
             with b.loop("k", whole, step=UNROLL) as k:
-                several = None
-                if self.by_lane:
-                    several = b.let("x", cast(b.load(source, start + k * stride, UNROLL, stride=stride), self.dtype))
-                for position in range(UNROLL):
-                    factor: Expr
-                    if several is not None:
-                        factor = Broadcast(Lane(several, position), lanes)
-                    else:
-                        factor = self._repeated(source, start + (k + position) * stride)
-                    term(k + position, position, factor)
+                several(k)
         for position in range(whole, depth):
             term(const(position), position, self._repeated(source, start + position * stride))
 
