@@ -103,7 +103,7 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
     ErrorKind("E902", "a pass does not terminate", EXIT_INTERNAL,
               "A rewrite pass still changed the graph after the bound on rounds."),
     ErrorKind("E903", "a pass failed", EXIT_INTERNAL,
-              "A pass raised an exception that is no error for people: a bug in edgecc or in a plug-in pass. "
+              "A pass raised an exception, or built a node whose operands do not fit: a bug in edgecc or in a plug-in pass. "
               "The message names the pass, the node it was at, and the passes before it."),
     ErrorKind("E904", "invalid loop program", EXIT_INTERNAL,
               "A loop program breaks a rule of the Loop IR, or reads or writes outside a buffer or reads what was never "

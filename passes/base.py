@@ -128,14 +128,18 @@ class NodePass(GraphPass):
 
 
 def failure(graph_pass: Pass, error: Exception, node: str = "") -> EdgeccError:
-    """The error that says which pass failed, at which node; keeps the code of an EdgeccError."""
+    """The error that says which pass failed, at which node.
+
+    It keeps the codes E900 and up; any other is E903, since a model that became a valid graph is not to blame.
+    """
     where = f"pass {graph_pass.name}"
     details = [f"at {node}"] if node else []
     if isinstance(error, EdgeccError):
         if error.where.startswith(where):
             return error
         message = f"{error.where}: {error.message}" if error.where else error.message
-        return EdgeccError(error.code, message, where=where, hint=error.hint, details=[*details, *error.details])
+        code = error.code if error.code >= "E900" else "E903"
+        return EdgeccError(code, message, where=where, hint=error.hint, details=[*details, *error.details])
     return EdgeccError("E903", f"{type(error).__name__}: {error}", where=where, details=details)
 
 

@@ -61,6 +61,16 @@ FIRES = {
           %y = concat(%x, %c, %d, %e) {axis=0} : f32[12]
           return %y "y"
         }""",
+    "different attributes and types": """
+        graph "g" (%x: f32[3,3] "x", %h: f16[3,3] "h") {
+          %a = softmax(%x) {axis=0, log=false} : f32[3,3]
+          %b = softmax(%x) {axis=1, log=false} : f32[3,3]
+          %c = softmax(%x) {axis=1, log=true} : f32[3,3]
+          %d = elementwise(%h) {expr=`f32($0:f16)`} : f32[3,3]
+          %e = softmax(%x) {axis=1, log=false} : f32[3,3]
+          %y = concat(%a, %b, %c, %d, %e) {axis=0} : f32[15,3]
+          return %y "y"
+        }""",
     "equal nodes with several results": """
         graph "g" (%x: f32[2,3] "x") {
           %v, %i = top_k(%x) {k=2, axis=1, largest=true} : f32[2,2], i64[2,2] loc("T")
@@ -113,16 +123,3 @@ def test_fires(case, golden):
 @pytest.mark.parametrize("case", DECLINES)
 def test_declines(case, golden):
     golden(declined("eliminate", DECLINES[case]), "txt")
-
-
-def test_different_attributes_and_types_are_kept_apart(golden):
-    golden(fired("eliminate", """
-        graph "g" (%x: f32[3,3] "x", %h: f16[3,3] "h") {
-          %a = softmax(%x) {axis=0, log=false} : f32[3,3]
-          %b = softmax(%x) {axis=1, log=false} : f32[3,3]
-          %c = softmax(%x) {axis=1, log=true} : f32[3,3]
-          %d = elementwise(%h) {expr=`f32($0:f16)`} : f32[3,3]
-          %e = softmax(%x) {axis=1, log=false} : f32[3,3]
-          %y = concat(%a, %b, %c, %d, %e) {axis=0} : f32[15,3]
-          return %y "y"
-        }"""))

@@ -42,6 +42,12 @@ FIRES = {
           %y = elementwise(%u, %a) {expr=`sub($0:f32, $1:f32)`} : f32[2,3,4] loc("B")
           return %y "y"
         }""",
+    "1 an operand that only gives the shape": """
+        graph "g" (%x: f32[3] "x", %z: f32[2,1] "z") {
+          %a = elementwise(%x, %z) {expr=`neg($0:f32)`} : f32[2,3] loc("A")
+          %y = elementwise(%a) {expr=`exp($0:f32)`} : f32[2,3] loc("B")
+          return %y "y"
+        }""",
     "1 silu": """
         graph "g" (%x: f32[2,3] "x") {
           %a = elementwise(%x) {expr=`sigmoid($0:f32)`} : f32[2,3] loc("Sigmoid")
