@@ -30,7 +30,7 @@ from edgecc.ir.graph import Graph
 from edgecc.ir.types import Array
 from edgecc.passes.base import parse_passes
 from edgecc.pipeline import CompiledModel, compile_graph, emit_c
-from edgecc.reference.compare import OutputComparison, compare_outputs
+from edgecc.reference.compare import RELATIVE_TOLERANCE, OutputComparison, compare_outputs
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import Target, load_target
 
@@ -173,7 +173,7 @@ def verify_compilation(done: Compilation, *, inputs: Mapping[str, Array] | None,
     with load(done.artifact, cc=cc, isolated=True) as model:
         results = model.run(arrays)
     wanted = execute(done.graph, arrays) if expected is None else expected
-    outputs = compare_outputs(results, wanted)
+    outputs = compare_outputs(results, wanted, relative=_relative_tolerance(done.graph))
     manifest = done.artifact.manifest
     return Verification(all(o.ok for o in outputs), manifest.target.name, outputs, done.artifact.arena_bytes,
                         done.artifact.weights_bytes, model.code_bytes)
@@ -195,6 +195,19 @@ def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, 
             raise EdgeccError("E001", f"--target is for models; {printable(str(source))} is compiled already")
         return load(source, cc=cc, isolated=isolated)
     return load(compile_model(source, resolve_target(target or "host"), Options(**options)).artifact, cc=cc, isolated=isolated)
+
+
+def _relative_tolerance(graph: Graph) -> float:
+    """The relative tolerance of `compare_outputs`: the usual one, or 16 roundoffs of the narrowest type a run rounds to.
+
+    The outputs may be wider than what they were computed from. Values computed from constants alone do not
+    count: they are the same for everybody.
+    """
+    varying = {id(value): value for value in graph.inputs}
+    for node in graph.nodes:
+        if any(operand is not None and id(operand) in varying for operand in node.inputs):
+            varying |= {id(result): result for result in node.outputs}
+    return max(RELATIVE_TOLERANCE, *(16.0 * value.type.dtype.unit_roundoff for value in varying.values()), 0.0)
 
 
 def _inputs_of(graph: Graph, given: Mapping[str, Array] | None, seed: int = 0) -> dict[str, Array]:

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
@@ -45,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _dispatch(args)
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")  # numpy's, on NaN in a model; they show lines of our code
+            status = _dispatch(args)
         sys.stdout.flush()
         return status
     except EdgeccError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import edgecc
 from edgecc.errors import EdgeccError
@@ -46,6 +47,21 @@ def test_verify(small_model, small_fixture):
     outcome = edgecc.verify(small_model, inputs=inputs, expected=wrong)
     assert not outcome.ok and [o.ok for o in outcome.outputs] == [True, False]
     assert edgecc.verify(small_model, shapes={"height": (3,)}, seed=5, verify_each=True).ok
+
+
+def test_the_tolerance_follows_the_narrowest_type_of_the_run(tmp_path):
+    """Half precision on the way to a wide output counts; half precision of weights does not."""
+    def model(run_in: int) -> onnx.ModelProto:
+        nodes = [helper.make_node("Cast", ["w"], ["v"], to=run_in), helper.make_node("Cast", ["x"], ["a"], to=run_in),
+                 helper.make_node("Mul", ["a", "v"], ["b"]), helper.make_node("Cast", ["b"], ["y"], to=TensorProto.FLOAT)]
+        ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
+        graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [numpy_helper.from_array(np.ones(4, np.float16), "w")])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    inputs = {"x": np.ones(4, np.float32)}
+    for run_in, tolerance in ((TensorProto.FLOAT, 1e-4), (TensorProto.FLOAT16, 16 * 2**-11)):
+        (output,) = edgecc.verify(model(run_in), inputs=inputs).outputs
+        assert output.ok and output.tolerance == pytest.approx(tolerance + 1e-6)
 
 
 def test_mistakes(small_model, tmp_path):
