@@ -109,6 +109,7 @@ def _float_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
             else:
                 yield row(op, compared)
         yield row(op, f"{p}_cmp_{s}_mask({{0}}, {{1}}, {relation})", needs=AVX512)
+    yield from _kind_rows(dtype, bits)
     if bits < 512:
         wide = "edgecc_mask_widen({0})" if dtype is F64 else "{0}"
         uses = (MASK_WIDEN,) if dtype is F64 else ()
@@ -121,14 +122,43 @@ def _float_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
             yield row(f"store:{count}", f"{p}_maskstore_{s}({{0}}, {mask}, {{1}})")
         yield row(f"load:{count}", f"{p}_maskz_loadu_{s}({(1 << count) - 1:#x}, {{0}})", needs=AVX512)
         yield row(f"store:{count}", f"{p}_mask_storeu_{s}({{0}}, {(1 << count) - 1:#x}, {{1}})", needs=AVX512)
-    elements = ", ".join(["a[0]", "a[b]", *(f"a[{i} * b]" for i in range(2, lanes))])
-    yield row("gather", f"return {p}_setr_{s}({elements});", body=True)
+    for count in range(1, lanes + 1):
+        elements = ["a[0]", "a[b]", *(f"a[{i} * b]" for i in range(2, lanes))][:count] + ["0"] * (lanes - count)
+        name = "gather" if count == lanes else f"gather:{count}"
+        unused = "(void)b;\n" if count == 1 else ""
+        yield row(name, f"{unused}return {p}_setr_{s}({', '.join(elements)});", body=True)
     low = f"{p}_cast{s}{bits}_{s}128({{0}})" if bits > 128 else "{0}"
     yield row("lane:0", f"_mm_cvt{'ss_f32' if dtype is F32 else 'sd_f64'}({low})")
     for position in range(1, lanes):
         yield row(f"lane:{position}", f"return a[{position}];", body=True)
     for op in ("add", "mul", "min", "max"):
         yield row(f"horizontal:{op}", _horizontal(op, dtype, bits), body=True, uses=_horizontal_uses(op, dtype, lanes))
+
+
+def _kind_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
+    """isnan, isinf and sign. A mask as a vector, combined with a number bit by bit, is the number or zero."""
+    lanes = bits // (dtype.size * 8)
+    p, s, suffix = prefix(bits), "ps" if dtype is F32 else "pd", "f" if dtype is F32 else ""
+    infinity = f"{p}_set1_{s}((float)INFINITY)"
+    one, minus = f"{p}_set1_{s}(1.0{suffix})", f"{p}_set1_{s}(-1.0{suffix})"
+    zero, magnitude = f"{p}_setzero_{s}()", f"{p}_andnot_{s}({p}_set1_{s}(-0.0{suffix}), a)"
+    tests = {"isnan": ("a", "a", "_CMP_UNORD_Q"), "isinf": (magnitude, infinity, "_CMP_EQ_OQ")}
+    for op, (left, right, relation) in tests.items():
+        if bits < 512:
+            mask = f"{p}_cast{s}_si{bits}({p}_cmp_{s}({left}, {right}, {relation}))"
+            narrow = dtype is F64
+            yield Key(op, dtype, lanes), Row(f"return {f'edgecc_mask_narrow({mask})' if narrow else mask};", AVX2,
+                                             (MASK_NARROW,) if narrow else (), body=True)
+        yield Key(op, dtype, lanes), Row(f"return {p}_cmp_{s}_mask({left}, {right}, {relation});", AVX512, body=True)
+    if bits < 512:
+        parts = [f"{p}_and_{s}({p}_cmp_{s}({left}, {right}, {relation}), {value})" for left, right, relation, value in
+                 ((zero, "a", "_CMP_LT_OQ", one), ("a", zero, "_CMP_LT_OQ", minus), ("a", "a", "_CMP_UNORD_Q", "a"))]
+        yield Key("sign", dtype, lanes), Row(f"return {p}_or_{s}({p}_or_{s}({parts[0]}, {parts[1]}), {parts[2]});",
+                                             AVX2, body=True)
+    masks = [f"{p}_cmp_{s}_mask({pair}, {relation})" for pair, relation in
+             ((f"{zero}, a", "_CMP_LT_OQ"), (f"a, {zero}", "_CMP_LT_OQ"), ("a, a", "_CMP_UNORD_Q"))]
+    signs = f"{p}_mask_mov_{s}({p}_maskz_mov_{s}({masks[0]}, {one}), {masks[1]}, {minus})"
+    yield Key("sign", dtype, lanes), Row(f"return {p}_mask_mov_{s}({signs}, {masks[2]}, a);", AVX512, body=True)
 
 
 def _horizontal(op: str, dtype: DType, bits: int) -> str:
@@ -210,6 +240,8 @@ def _integer_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
     yield row("neg", f"{p}_sub_{e}({p}_setzero_{si}(), {{0}})")
     if dtype.is_signed:
         yield row("abs", f"{p}_abs_{e}({{0}})", needs=needs if dtype.size == 4 else AVX512)
+    if dtype is I32:
+        yield row("sign", f"{p}_max_epi32({p}_min_epi32({{0}}, {p}_set1_epi32(1)), {p}_set1_epi32(-1))")
     for op in ("and", "or", "xor"):
         yield row(f"bit_{op}", f"{p}_{op}_{si}({{0}}, {{1}})")
     yield row("bit_not", f"{p}_xor_{si}({{0}}, {p}_set1_epi32(-1))")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,7 +44,7 @@ class Binding:
 class Scope:
     """Names visible at a point. Inner names may repeat outer ones: C names never do within a function."""
 
-    names: Mapping[str, Binding]
+    names: dict[str, Binding]
     taken: set[str] = field(default_factory=set)
 
     def nested(self) -> Scope:
@@ -60,7 +59,7 @@ class Scope:
             candidate, number = f"{base}_{number}", number + 1
         self.taken.add(candidate)
         binding = Binding(candidate, dtype, lanes, low=low)
-        self.names = {**self.names, name: binding}
+        self.names[name] = binding
         return binding
 
     def use(self, name: str) -> Binding:

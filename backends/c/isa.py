@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from edgecc.backends.c import avx, neon
 from edgecc.backends.c.avx_convert import AVX2, AVX512
 from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
-from edgecc.backends.c.table import STORAGE, Table, carrier, select_rows
+from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Table, carrier, select_rows
 from edgecc.ir.types import DType
+from edgecc.loop.math import DEFINED
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,22 @@ class Isa:
         """C type of a value in registers."""
         held = carrier(dtype, lanes)
         return STORAGE[held] if lanes == 1 else self._vector_type(held, lanes)
+
+
+    def supports_lanes(self, op: str, dtype: DType, lanes: int) -> bool:
+        """Whether vectors of `dtype` have `op` as instructions; other operations go lane by lane through memory.
+
+        `op` is a primitive, "fma", "load", "store", "cast:D" or "horizontal:OP". Scalars have everything.
+        """
+        if lanes == 1:
+            return True
+        held = carrier(dtype, lanes)
+        if Key(op, dtype, lanes) in self.rows or (held is DType.F32 and op in DEFINED and dtype is held):
+            return True
+        if held is dtype or op in ("load", "store") or ":" in op:
+            return False
+        narrow_ok = dtype in HALF_TYPES or op in CARRIED_INTEGER
+        return narrow_ok and Key("normalize", dtype, lanes) in self.rows and self.supports_lanes(op, held, lanes)
 
 
 def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:

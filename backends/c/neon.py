@@ -74,11 +74,14 @@ def _common_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
     yield row("select", f"vbsl{q}_{s}({mask}, {{1}}, {{2}})")
     for position in range(lanes):
         yield row(f"lane:{position}", f"vget{q}_lane_{s}({{0}}, {position})")
-    gathered = [f"{vector} v = vdup{q}_n_{s}(a[0]);"]
-    for lane in range(1, lanes):
-        offset = "b" if lane == 1 else f"{lane} * b"
-        gathered.append(f"v = vld1{q}_lane_{s}(a + {offset}, v, {lane});")
-    yield row("gather", "\n".join([*gathered, "return v;"]), body=True)
+    places = ["", *(f" + {'b' if lane == 1 else f'{lane} * b'}" for lane in range(1, lanes))]
+    for count in range(1, lanes + 1):
+        form = "" if count == lanes else f":{count}"
+        unused = "(void)b;\n" if count == 1 else ""
+        moves = [f"v = vld1{q}_lane_{s}(a{place}, v, {lane});" for lane, place in enumerate(places[:count])]
+        yield row(f"gather{form}", "\n".join([f"{unused}{vector} v = vdup{q}_n_{s}(0);", *moves, "return v;"]), body=True)
+        moves = [f"vst1{q}_lane_{s}(a{place}, c, {lane});" for lane, place in enumerate(places[:count])]
+        yield row(f"scatter{form}", unused + "\n".join(moves), body=True)
     if lanes == 2:
         yield row("load:1", f"vld1{q}_lane_{s}({{0}}, vdup{q}_n_{s}(0), 0)")
         yield row("store:1", f"vst1{q}_lane_{s}({{0}}, {{1}}, 0)")
@@ -115,6 +118,7 @@ def _float_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
     for op, name in _ROUNDINGS.items():
         yield row(op, f"{name}{q}_{s}({{0}})")
     yield row("fma", f"vfma{q}_{s}({{2}}, {{0}}, {{1}})")
+    yield from _kind_rows(dtype, lanes)
     # Operand 0 is the vector, 1 the vector that has the lane, 2 the addend.
     if dtype is F32:
         for source, lane in ((4, "laneq"), (2, "lane")):
@@ -132,6 +136,25 @@ def _float_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
             yield Key(f"cast:{dtype.value}", integer, lanes), Row(f"vcvt{q}_{s}_{other}({{0}})", NEON)
 
 
+def _kind_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
+    """isnan, isinf and sign."""
+    q, s, ctype = _q(dtype, lanes), _SUFFIX[dtype], "float" if dtype is F32 else "double"
+
+    def mask(compared: str) -> str:
+        return f"vmovn_u64({compared})" if dtype is F64 else compared
+
+    def number(value: str) -> str:
+        return f"vdup{q}_n_{s}({value})"
+
+    not_a_number = f"vmvn{q if dtype is F32 else ''}_u32({mask(f'vceq{q}_{s}(a, a)')})"
+    yield Key("isnan", dtype, lanes), Row(f"return {not_a_number};", NEON, body=True)
+    infinite = mask(f"vceq{q}_{s}(vabs{q}_{s}({{0}}), {number(f'({ctype})INFINITY')})")
+    yield Key("isinf", dtype, lanes), Row(infinite, NEON)
+    below = f"vbsl{q}_{s}(vclt{q}_{s}(a, {number('0')}), {number('-1')}, a)"  # zero and NaN stay
+    yield Key("sign", dtype, lanes), Row(f"return vbsl{q}_{s}(vcgt{q}_{s}(a, {number('0')}), {number('1')}, {below});",
+                                         NEON, body=True)
+
+
 def _integer_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
     q, s = _q(dtype, lanes), _SUFFIX[dtype]
 
@@ -144,6 +167,8 @@ def _integer_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
         yield row("bit_not", f"vmvn{q}_{s}({{0}})")
     for op, name in (("bit_and", "vand"), ("bit_or", "vorr"), ("bit_xor", "veor")):
         yield row(op, f"{name}{q}_{s}({{0}}, {{1}})")
+    if dtype is I32:
+        yield row("sign", f"vmax{q}_s32(vmin{q}_s32({{0}}, vdup{q}_n_s32(1)), vdup{q}_n_s32(-1))")
     if dtype.is_signed:
         yield row("neg", f"vneg{q}_{s}({{0}})")
         yield row("abs", f"vabs{q}_{s}({{0}})")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from edgecc.backends.c import avx
 from edgecc.backends.c.isa import Isa
-from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS, STORAGE, Key, Row, carrier, helper_name
+from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Row, carrier, helper_name
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import PRIMITIVES
 from edgecc.ir.types import DType
@@ -22,9 +22,6 @@ _ARITY = {"fma": 3, "min_const": 2, "max_const": 2, "normalize": 1, "to_bits": 1
 _UNCHANGED_RANGE = _COMPARISONS | {"min", "max", "select", "min_const", "max_const", "bit_and", "bit_or",
                                    "abs", "neg", "floor", "ceil", "round", "sign"}
 """Operations on a carrier whose results need no `normalize` for f16 and bf16 values."""
-_CARRIED_INTEGER = frozenset({"add", "sub", "mul", "fma", "neg", "abs", "min", "max", "select", "lt", "le", "eq",
-                              "bit_and", "bit_or", "bit_xor", "bit_not", "sign"})
-"""Operations on narrow integers that their 32-bit carrier can do."""
 _IN_RANGE_INTEGER = frozenset({"min", "max", "select", "lt", "le", "eq", "bit_and", "bit_or", "sign"})
 
 INDEX_HELPERS = {
@@ -85,19 +82,6 @@ class Prelude:
             return f"{self._lane_by_lane(key)}({', '.join(operands)})"
         raise EdgeccError("E900", f"C back end: no operation {op} on {dtype.value}")
 
-    def is_native(self, op: str, dtype: DType, lanes: int) -> bool:
-        """Whether an operation needs no loop over lanes and no call of libm."""
-        if lanes == 1:
-            return True
-        held = carrier(dtype, lanes)
-        if dtype is DType.F32 and op in math.DEFINED:
-            return True
-        if Key(op, dtype, lanes) in self.isa.rows:
-            return True
-        if dtype in HALF_TYPES:
-            return Key("normalize", dtype, lanes) in self.isa.rows and self.is_native(op, held, lanes)
-        return dtype in NARROW_INTEGERS and op in _CARRIED_INTEGER and self.is_native(op, held, lanes)
-
     # -- resolution -------------------------------------------------------------------------------
 
     def _apply(self, key: Key, row: Row, operands: tuple[str, ...]) -> str:
@@ -145,7 +129,7 @@ class Prelude:
             stays = op in _UNCHANGED_RANGE or op.startswith("horizontal:m")
             scalar = lanes if not op.startswith("horizontal:") else 1
             return done if stays else self.call("normalize", dtype, scalar, done)
-        if op not in _CARRIED_INTEGER or (op == "shift_right" and dtype.is_signed):
+        if op not in CARRIED_INTEGER or (op == "shift_right" and dtype.is_signed):
             return None
         done = self.call(op, held, lanes, *operands)
         return done if op in _IN_RANGE_INTEGER else self.call("normalize", dtype, lanes, done)

@@ -70,6 +70,10 @@ STORAGE: Mapping[DType, str] = {
 HALF_TYPES = (DType.F16, DType.BF16)
 NARROW_INTEGERS = (DType.I8, DType.I16, DType.U8, DType.U16)
 
+CARRIED_INTEGER = frozenset({"add", "sub", "mul", "fma", "neg", "abs", "min", "max", "select", "lt", "le", "eq",
+                              "bit_and", "bit_or", "bit_xor", "bit_not", "sign"})
+"""Operations on narrow integers that their 32-bit carrier can do."""
+
 
 def carrier(dtype: DType, lanes: int) -> DType:
     """The type that holds values of `dtype` in registers."""
