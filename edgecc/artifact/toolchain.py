@@ -205,10 +205,9 @@ def _build(compiler: Compiler, folder: Path, sources: Sequence[str], main: Seque
 
 def _call(command: Sequence[str], cwd: Path, scratch: str, timeout: float, doing: str) -> None:
     tool = Path(command[0]).name
-    environment = {**os.environ, "LC_ALL": "C", "ZIG_LOCAL_CACHE_DIR": scratch}
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="replace", timeout=timeout,
-                              env=environment, stdin=subprocess.DEVNULL, check=False)
+                              env={**_environment(), "ZIG_LOCAL_CACHE_DIR": scratch}, stdin=subprocess.DEVNULL, check=False)
     except subprocess.TimeoutExpired:
         raise EdgeccError("E401", f"{tool} did not finish {doing} within {timeout:g} s and was stopped") from None
     except OSError as error:
@@ -216,6 +215,23 @@ def _call(command: Sequence[str], cwd: Path, scratch: str, timeout: float, doing
     if done.returncode != 0:
         what = f"was ended by signal {-done.returncode}" if done.returncode < 0 else f"failed (exit status {done.returncode})"
         raise EdgeccError("E401", f"{tool} {what} {doing}", details=trimmed(done.stderr or done.stdout))
+
+
+def _environment() -> dict[str, str]:
+    """The environment of compilers: messages in English, and for zig a place to keep what it builds.
+
+    Zig wants a cache in the home folder; where there is none that can be written it gets one among the
+    temporary files.
+    """
+    environment = {**os.environ, "LC_ALL": "C"}
+    if "ZIG_GLOBAL_CACHE_DIR" not in environment:
+        home = environment.get("HOME")
+        cache = Path(environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else ""))
+        existing = next((folder for folder in (cache, *cache.parents) if folder.exists()), cache)
+        if not cache.is_absolute() or not os.access(existing, os.W_OK):
+            user = os.getuid() if hasattr(os, "getuid") else 0
+            environment["ZIG_GLOBAL_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"edgecc-zig-{user}")
+    return environment
 
 
 def trimmed(output: str, limit: int = OUTPUT_LINES) -> list[str]:
@@ -285,7 +301,7 @@ def _version(command: tuple[str, ...]) -> str | None:
     """The first line of --version, or None where the command does not work."""
     try:
         done = subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace", timeout=60,
-                              stdin=subprocess.DEVNULL, check=False)
+                              env=_environment(), stdin=subprocess.DEVNULL, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     lines = done.stdout.splitlines()

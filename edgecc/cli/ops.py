@@ -11,9 +11,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-import edgecc.ops  # noqa: F401 (fills the table)
+import edgecc.frontend.converters
+import edgecc.ops  # noqa: F401 (both fill the tables that are listed)
 from edgecc.cli.output import print_json, results, show
 from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.registry import CONVERTERS
 from edgecc.ir.op import OPS, Op
 
 app = typer.Typer(add_completion=False)
@@ -22,9 +24,13 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def ops(
     name: Annotated[str | None, typer.Argument(help="An operator; without it all are listed.", show_default=False)] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="List the operators of ONNX that are accepted instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the operators."""
+    """List the operators of the Graph IR, or those of ONNX that are accepted."""
+    if onnx:
+        _list_onnx(name, as_json)
+        return
     known = dict(sorted(OPS.items()))
     if name is not None and name not in known:
         close = difflib.get_close_matches(name, known, n=1)
@@ -45,6 +51,23 @@ def ops(
         for key, cls in chosen.items():
             table.add_row(key, ", ".join(cls.inputs), (inspect.getdoc(cls) or "").split("\n")[0])
         show(table)
+
+
+def _list_onnx(name: str | None, as_json: bool) -> None:
+    """The table of converters: every operator with the versions of its domain."""
+    known = {f"{domain}.{op}" if domain else op: entries for (domain, op), entries in sorted(CONVERTERS.items())}
+    if name is not None and name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise EdgeccError("E001", f"ONNX operator {printable(name)!r} has no converter", hint=f"did you mean {close[0]}?" if close else
+                          "operators that ONNX defines as functions need none; `edgecc check MODEL` tells")
+    chosen = known if name is None else {name: known[name]}
+    if as_json:
+        print_json({"onnx": [{"name": key, "versions": [[e.since, e.until] for e in entries]} for key, entries in chosen.items()]})
+        return
+    table = Table("operator", "versions", box=None, pad_edge=False)
+    for key, entries in chosen.items():
+        table.add_row(key, ", ".join(f"{e.since}.." + (str(e.until) if e.until else "") for e in entries))
+    show(table)
 
 
 def _attributes(cls: type[Op]) -> dict[str, str]:

@@ -174,6 +174,21 @@ def test_threads_are_linked_where_asked(tmp_path):
     assert subprocess.run([tmp_path / "a"], check=False).returncode == 0
 
 
+def test_zig_gets_a_cache_where_home_has_none(monkeypatch, tmp_path):
+    def cache() -> str | None:
+        return toolchain._environment().get("ZIG_GLOBAL_CACHE_DIR")
+
+    for name in ("ZIG_GLOBAL_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert "edgecc-zig-" in str(cache())
+    monkeypatch.setenv("HOME", str(tmp_path / "not" / "yet"))
+    assert cache() is None
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "edgecc-zig-" in str(cache())
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", "mine")
+    assert cache() == "mine"
+
+
 def test_tool_output_cannot_drive_the_terminal():
     assert trimmed("\x1b[31mred\n\n  plain\n") == ["\\x1b[31mred", "  plain"]
 

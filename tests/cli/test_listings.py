@@ -46,6 +46,15 @@ def test_ops(cli):
     assert "conv(x, w, b?, extra*)" in shown and "attribute strides" in shown
 
 
+def test_onnx_ops(cli):
+    listed = {op["name"]: op["versions"] for op in cli("ops", "--onnx", "--json").json()["onnx"]}
+    assert {"Conv", "Gemm", "LSTM", "Softmax"} <= set(listed)
+    assert all(since >= 1 and (until is None or until >= since) for versions in listed.values() for since, until in versions)
+    assert "Conv" in cli("ops", "--onnx").out and "Add" not in cli("ops", "--onnx", "Conv").out
+    outcome = cli("ops", "--onnx", "Convv")
+    assert outcome.status == 2 and "did you mean Conv?" in outcome.err
+
+
 def test_doctor(cli, monkeypatch, tmp_path):
     outcome = cli("doctor")
     assert outcome.status == 0 and "host" in outcome.out
