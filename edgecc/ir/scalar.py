@@ -185,7 +185,8 @@ PRIMITIVES: Mapping[str, Primitive] = {
 }
 
 
-def _accepts(takes: str, dtype: DType) -> bool:
+def accepts(takes: str, dtype: DType) -> bool:
+    """Whether a primitive that takes `takes` (see `Primitive`) takes operands of this type."""
     match takes:
         case "number":
             return dtype is not DType.BOOL
@@ -211,7 +212,7 @@ def apply(op: str, *args: ScalarExpr) -> Apply:
     dtype = operands[0].dtype
     if any(a.dtype is not dtype for a in operands) or (row.result == "select" and args[0].dtype is not DType.BOOL):
         raise EdgeccError("E110", f"operands of {op} have types {', '.join(a.dtype.value for a in args)}")
-    if not _accepts(row.takes, dtype):
+    if not accepts(row.takes, dtype):
         raise EdgeccError("E110", f"{op} does not take {dtype.value}")
     return Apply(op, args, DType.BOOL if row.result == "bool" else dtype)
 

@@ -47,9 +47,18 @@ def rewrite_loops(body: Body, name: str, rewrite: Callable[[For], Body]) -> Body
     return tuple(out)
 
 
-def has_loop(body: Body, name: str) -> bool:
-    """Whether a loop over variable `name` occurs in the body."""
-    return any(isinstance(stmt, For) and stmt.var == name for stmt in walk(body))
+def map_blocks(body: Body, rewrite: Callable[[Body], Body]) -> Body:
+    """Applies `rewrite` to every block of statements, inner blocks before the one around them."""
+    out: list[Stmt] = []
+    for stmt in body:
+        match stmt:
+            case For(body=inner):
+                out.append(replace(stmt, body=map_blocks(inner, rewrite)))
+            case If(then=then, orelse=orelse):
+                out.append(replace(stmt, then=map_blocks(then, rewrite), orelse=map_blocks(orelse, rewrite)))
+            case _:
+                out.append(stmt)
+    return rewrite(tuple(out))
 
 
 def map_expressions(body: Body, rewrite: Callable[[Expr], Expr]) -> Body:

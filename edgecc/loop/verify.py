@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from edgecc.errors import EdgeccError
-from edgecc.ir.scalar import PRIMITIVES
+from edgecc.ir.scalar import PRIMITIVES, accepts
 from edgecc.ir.types import DType
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import (
@@ -305,24 +305,11 @@ class _Verifier:
         if any(a.dtype is not dtype for a in operands) or (selects and expr.args[0].dtype is not DType.BOOL):
             self.fail(5, f"{expr.op} of {kinds}")
         takes = "number" if row is None else row.takes
-        if not _takes(takes, dtype):
+        if not accepts(takes, dtype):
             self.fail(5, f"{expr.op} does not take {dtype.value}")
         result = DType.BOOL if row is not None and row.result == "bool" else dtype
         if expr.dtype is not result:
             self.fail(5, f"{expr.op} of {kinds} gives {result.value}, not {expr.dtype.value}")
-
-
-def _takes(takes: str, dtype: DType) -> bool:
-    match takes:
-        case "number":
-            return dtype is not DType.BOOL
-        case "float":
-            return dtype.is_float
-        case "integer":
-            return dtype.is_integer
-        case "bool":
-            return dtype is DType.BOOL
-    return True
 
 
 def _typed(dtype: DType, lanes: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.loop.index import Atom, Index
@@ -22,7 +22,7 @@ from edgecc.loop.ir import (
     expressions,
     map_children,
 )
-from edgecc.loop.rewrite import map_expressions, stored_buffers
+from edgecc.loop.rewrite import map_blocks, map_expressions, stored_buffers
 from edgecc.passes.loop.base import LoopPass
 
 Run = tuple[str, tuple[tuple[Atom, int], ...], DType]
@@ -45,16 +45,7 @@ class BroadcastByLane(LoopPass):
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
-        out: list[Stmt] = []
-        for stmt in body:
-            match stmt:
-                case For(body=inner):
-                    out.append(replace(stmt, body=self.rewrite(inner, function)))
-                case If(then=then, orelse=orelse):
-                    out.append(replace(stmt, then=self.rewrite(then, function), orelse=self.rewrite(orelse, function)))
-                case _:
-                    out.append(stmt)
-        return self._block(tuple(out))
+        return map_blocks(body, self._block)
 
     def _block(self, block: Body) -> Body:
         written = stored_buffers(block)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgecc.loop.ir import (
     Body,
@@ -20,7 +20,7 @@ from edgecc.loop.ir import (
     expressions,
     map_children,
 )
-from edgecc.loop.rewrite import map_expressions, stored_buffers
+from edgecc.loop.rewrite import map_blocks, map_expressions, stored_buffers
 from edgecc.passes.loop.base import LoopPass
 
 
@@ -38,16 +38,7 @@ class ReuseLoads(LoopPass):
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
-        out: list[Stmt] = []
-        for stmt in body:
-            match stmt:
-                case For(body=inner):
-                    out.append(replace(stmt, body=self.rewrite(inner, function)))
-                case If(then=then, orelse=orelse):
-                    out.append(replace(stmt, then=self.rewrite(then, function), orelse=self.rewrite(orelse, function)))
-                case _:
-                    out.append(stmt)
-        return _reuse(tuple(out))
+        return map_blocks(body, _reuse)
 
 
 def _reuse(block: Body) -> Body:
