@@ -158,7 +158,7 @@ def test_dependencies_are_declared_and_used():
     declared = {_import_name(re.split(r"[<>=\[ ]", spec)[0]) for spec in project["dependencies"]}
     used = {COMES_WITH.get(top, top) for path in MODULES.values() for top in _top_level_imports(path)}
     third_party = used - set(sys.stdlib_module_names) - {"edgecc", "__future__"} - OPTIONAL_PACKAGES
-    assert third_party <= declared
+    assert third_party == declared
 
 
 def _top_level_imports(path: Path) -> set[str]:
