@@ -22,6 +22,7 @@ from edgecc.ir.op import OPS, Op
 from edgecc.ir.scalar import PRIMITIVES, Arg, Convert, Literal, ScalarExpr, apply
 from edgecc.ir.scanner import Scanner
 from edgecc.ir.types import Array, Dim, DType, Layout, SymbolicDim, TensorType
+from edgecc.ir.verify import verify
 
 _DTYPES = {dtype.value: dtype for dtype in DType}
 _MAX_DEPTH = 100  # nesting of scalar expressions and tuples, so that a hostile text cannot exhaust the stack
@@ -37,7 +38,7 @@ def parse(text: str, *, source: str = "text") -> Graph:
         text: what `to_text` prints.
         source: the name of the text in error messages.
     Raises: EdgeccError E111 with line and column where the text is malformed, names an unknown
-        operator, or states types that the operators' shape rules do not give.
+        operator, states types that the operators' shape rules do not give, or breaks another rule of the verifier.
     """
     return _GraphParser(Scanner(text, source)).graph()
 
@@ -246,6 +247,10 @@ class _GraphParser:
         self._graph.set_outputs([v for v, _ in returned], [name for _, name in returned])
         if scanner.token.kind != "end":
             scanner.expected("the end of the text")
+        try:
+            verify(self._graph)
+        except EdgeccError as error:
+            scanner.fail(error.message, 0)
         return self._graph
 
     def _input(self) -> None:

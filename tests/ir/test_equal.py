@@ -20,7 +20,8 @@ graph "g" (%x: f32[2,3] "x", %z: f32[2,3] "z") {
   %c = constant f32[3] [1.0, 2.0, 3.0]
   %a = elementwise(%x, %c) {expr=`add($0:f32, $1:f32)`} : f32[2,3]{1,0} loc("A")
   %b = elementwise(%z, %c) {expr=`mul($0:f32, $1:f32)`} : f32[2,3]
-  return %a "a", %b "b"
+  %n = elementwise(%a) {expr=`neg($0:f32)`} : f32[2,3]
+  return %n "a", %b "b"
 }
 """
 
@@ -39,8 +40,8 @@ DIFFERENT = {
     "a constant": TEXT.replace("3.0]", "3.0000002]"),
     "the sign of zero": TEXT.replace("3.0]", "0.0]"),
     "an interface name": TEXT.replace('%b "b"', '%b "B"'),
-    "what is returned": TEXT.replace('%b "b"', '%a "b"'),
-    "order of outputs": TEXT.replace('%a "a", %b "b"', '%b "b", %a "a"'),
+    "what is returned": TEXT.replace('%b "b"', '%n "b"'),
+    "order of outputs": TEXT.replace('%n "a", %b "b"', '%b "b", %n "a"'),
     "input order": TEXT.replace('%x: f32[2,3] "x", %z: f32[2,3] "z"', '%z: f32[2,3] "z", %x: f32[2,3] "x"'),
     "an unused input": TEXT.replace('"z")', '"z", %u: f32[] "u")'),
     "sharing of a constant": TEXT.replace(
