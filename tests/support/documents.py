@@ -5,7 +5,7 @@ Three kinds of fenced blocks matter:
 - `python`: executed in order, in one namespace for the whole document; a `text` block that follows
   directly is what it must print.
 - `console`: lines that start with "$ " are run by bash; the lines after one are what it must print.
-- anything else is only shown.
+- anything else is only shown, also a block with words behind its language, such as the name of a file.
 
 "..." in an expected output stands for any text. In the output of a command, numbers may differ by a tenth and rounding errors
 (1.2e-07) by any amount, since the size of machine code and the last bits depend on the C compiler. Everything runs in a scratch folder that has
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(?P<language>\w*)(?P<more>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 _NEEDS = re.compile(r"^<!-- needs: (\S+) -->$", re.MULTILINE)
 
@@ -47,7 +47,7 @@ def blocks(text: str) -> list[Block]:
     found, end = [], -1
     for match in _FENCE.finditer(text):
         follows = end >= 0 and not text[end:match.start()].strip()
-        found.append(Block(match["language"], match["body"], match.start("body"), follows))
+        found.append(Block("" if match["more"].strip() else match["language"], match["body"], match.start("body"), follows))
         end = match.end()
     return found
 
