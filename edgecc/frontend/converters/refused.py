@@ -7,22 +7,23 @@ from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
 
 
-@converter("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
+@converter("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial",
+           accepted=False)
 def _random(call: Call) -> Item:
     raise Unsupported("its results are random", "make the random numbers an input of the model")
 
 
-@converter("NonMaxSuppression", "Unique")
+@converter("NonMaxSuppression", "Unique", accepted=False)
 def _data_dependent(call: Call) -> Item:
     raise Unsupported("the shape of its result depends on data",
                       "end the model before it, and do this step in the program around the model")
 
 
-@converter("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer")
+@converter("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer", accepted=False)
 def _text(call: Call) -> Item:
     raise Unsupported("it works on text", "do this step in the program around the model")
 
 
-@converter("ImageDecoder")
+@converter("ImageDecoder", accepted=False)
 def _picture(call: Call) -> Item:
     raise Unsupported("it decodes picture files", "do this step in the program around the model")
