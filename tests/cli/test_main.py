@@ -49,8 +49,8 @@ def test_module_and_script_are_the_same():
 @pytest.mark.parametrize(("arguments", "words"), [
     (["explan"], ["no command 'explan'", "did you mean 'explain'?"]),
     (["zzz"], ["no command 'zzz'", "edgecc --help"]),
-    (["targets", "--jsno"], ["edgecc targets: no such option: --jsno", "did you mean --json?"]),
-    (["targets", "--zzz"], ["no such option: --zzz", "edgecc targets --help"]),
+    (["targets", "--jsno"], ["edgecc targets: no such option", "--jsno", "did you mean --json?"]),
+    (["targets", "--zzz"], ["no such option", "--zzz", "edgecc targets --help"]),
     (["targets", "a", "b"], ["unexpected extra argument"]),
     (["explain", "E11o"], ["no error code 'E11o'", "did you mean E11"]),
     (["passes", "fuze"], ["no graph pass 'fuze'"]),
