@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.base import EmitOptions
 from edgecc.backends.c.backend import CBackend
-from edgecc.backends.c.names import identifier
+from edgecc.backends.c.names import model_identifier
 from edgecc.errors import EdgeccError
 from edgecc.ir.equal import structural_hash
 from edgecc.ir.graph import Graph
@@ -185,7 +185,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
     own = graph.copy()
     reports = run_passes(own, default_graph_passes() if passes is None else passes, verify_each=verify_each,
                          observer=observer)
-    lowered = lower_graph(own, target, name=identifier(name), threads=threads, check=verify_each is not None)
+    lowered = lower_graph(own, target, name=model_identifier(name), threads=threads, check=verify_each is not None)
     return CompiledModel(own, target, lowered, reports)
 
 

@@ -11,7 +11,7 @@ from edgecc.backends.base import WEIGHTS_TEXT_LIMIT, EmitOptions
 from edgecc.backends.c.build import cmake_text
 from edgecc.backends.c.isa import Isa, isa_of
 from edgecc.backends.c.model import banner, header, source, symbols_of
-from edgecc.backends.c.names import is_identifier
+from edgecc.backends.c.names import is_identifier, names_a_file
 from edgecc.backends.c.selftest import selftest
 from edgecc.backends.c.statement import PrintedFunction, includes, new_prelude, print_function
 from edgecc.backends.c.weights import weights_assembly, weights_text
@@ -42,8 +42,11 @@ class CBackend:
 
         Raises: EdgeccError E900 where the module breaks a rule of the Loop IR.
         """
-        if not is_identifier(module.name):
-            raise EdgeccError("E900", f"C back end: {module.name!r} is no C identifier")
+        for name in (module.name, *(function.name for function in module.functions)):
+            if not is_identifier(name):
+                raise EdgeccError("E900", f"C back end: {name!r} is no C identifier")
+        if names_a_file(module.name):
+            raise EdgeccError("E900", f"C back end: {module.name!r} is the name of a file of every artifact")
         weights_from_file = options.weights == "file"
         symbols = symbols_of(module)
         files = {

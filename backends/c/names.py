@@ -16,10 +16,13 @@ typeof bool true false alignas alignof and and_eq bitand bitor catch class compl
 constinit const_cast co_await co_return co_yield decltype delete dynamic_cast explicit export friend mutable
 namespace new noexcept not not_eq nullptr operator or or_eq private protected public reinterpret_cast requires
 static_assert static_cast template this thread_local throw try typeid typename using virtual wchar_t xor xor_eq
-linux unix main errno stdin stdout stderr NULL EOF NAN INFINITY I
+linux unix main errno stdin stdout stderr NULL EOF NAN INFINITY I exp log erf tanh sin cos tan asin acos atan
+sinh cosh asinh acosh atanh pow fmod floor ceil rint sqrt fabs fma copysign expf logf erff tanhf sinf cosf tanf
+asinf acosf atanf sinhf coshf asinhf acoshf atanhf powf fmodf floorf ceilf rintf sqrtf fabsf fmaf copysignf
+memcpy memset isnan isinf
 """
 KEYWORDS = frozenset(_WORDS.split())
-"""Words that are no identifiers in C or C++ (headers serve both), and macros of common headers."""
+"""Words that are no identifiers in C or C++ (headers serve both), or that generated code uses as macros and functions."""
 
 _COMMENT_LIMIT = 160
 
@@ -36,6 +39,18 @@ def identifier(name: str) -> str:
     if text in KEYWORDS or text.startswith("edgecc"):
         text = f"{text}_"
     return text
+
+
+def names_a_file(name: str) -> bool:
+    """Whether NAME.c or NAME.h would hide a file that artifacts of all models have."""
+    lower = name.lower()  # some file systems do not tell cases apart
+    return lower.startswith("kernels") or lower in ("weights", "runtime", "selftest", "edgecc_abi")
+
+
+def model_identifier(name: str) -> str:
+    """A name for the code of a model: an identifier that can also be the name of its files."""
+    text = identifier(name)
+    return f"model_{text}" if names_a_file(text) else text
 
 
 def unique(names: list[str]) -> list[str]:

@@ -17,7 +17,6 @@ from edgecc.backends.c.expression import constant_text
 from edgecc.backends.c.model import Symbols, banner
 from edgecc.backends.c.names import string_literal
 from edgecc.backends.c.table import STORAGE
-from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
 from edgecc.loop.module import Module
 from edgecc.targets.schema import Target
@@ -67,9 +66,11 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
             table, check = _samples(c_name, literal, port.type.dtype, expected, port.name, test or SelfTest({}))
             arrays.append(table)
             checks.append(check)
-    helpers = [_real(module), _HALF_BITS if _uses(module, DType.F16) else "",
-               _BFLOAT_BITS if _uses(module, DType.BF16) else "",
-               _CLOSE if expected else ""]
+    read, compared = ({p.type.dtype for p in module.inputs if p.type.elements},
+                      {p.type.dtype for p in module.outputs if p.name in expected and p.type.elements})
+    helpers = [_real(module), _HALF_BITS if DType.F16 in read else "", _BFLOAT_BITS if DType.BF16 in read else "",
+               _HALF_VALUE if DType.F16 in compared else "", _BFLOAT_VALUE if DType.BF16 in compared else "",
+               _FAR if compared else ""]
     arguments = [", ".join(f"{prefix}_{n}" for n in names) or "0"
                  for prefix, names in (("in", symbols.inputs), ("first", symbols.outputs), ("second", symbols.outputs))]
     load = _LOAD_WEIGHTS.replace("UPPER", name.upper()).replace("LOWER", name) if weights_from_file else ""
@@ -116,10 +117,6 @@ int main(void) {{
 """
 
 
-def _uses(module: Module, dtype: DType) -> bool:
-    return any(p.type.dtype is dtype and p.type.elements for p in module.inputs)
-
-
 def _real(module: Module) -> str:
     if not any(p.type.dtype.is_float for p in module.inputs):
         return ""
@@ -130,22 +127,22 @@ def _samples(c_name: str, literal: str, dtype: DType, expected: Mapping[str, Arr
              test: SelfTest) -> tuple[str, str]:
     """A table of reference values, and the statement that compares with it."""
     flat = np.ascontiguousarray(expected[name]).reshape(-1)
-    if dtype in (DType.F16, DType.BF16):
-        raise EdgeccError("E900", f"self-test: references of type {dtype.value} are not supported")
     if flat.size == 0:
         return "", ""
     count = min(SAMPLES, flat.size)
     positions = [i * (flat.size - 1) // max(1, count - 1) for i in range(count)]
     values = ", ".join(constant_text(float(flat[p]), DType.F64) for p in positions)
+    element = f"first_{c_name}[positions_{c_name}[i]]"
+    value = {DType.F16: f"half_value({element})", DType.BF16: f"bfloat_value({element})"}.get(dtype, f"(double){element}")
     table = (f"static const size_t positions_{c_name}[{count}] = {{{', '.join(map(str, positions))}}};\n"
              f"static const double expected_{c_name}[{count}] = {{{values}}};\n")
     check = (f"  for (size_t i = 0; i < {count}; ++i)\n"
-             f"    failures += far({literal}, positions_{c_name}[i], (double)first_{c_name}[positions_{c_name}[i]], "
+             f"    failures += far({literal}, positions_{c_name}[i], {value}, "
              f"expected_{c_name}[i], {constant_text(test.absolute, DType.F64)}, {constant_text(test.relative, DType.F64)});\n")
     return table, check
 
 
-_CLOSE = """
+_FAR = """
 static int far(const char *name, size_t position, double got, double want, double absolute, double relative) {
   if (got == want || (got != got && want != want) || fabs(got - want) <= absolute + relative * fabs(want)) return 0;
   printf("%s: element %zu is %g instead of %g\\n", name, position, got, want);
@@ -171,6 +168,24 @@ static uint16_t bfloat_bits(float value) {
   uint32_t bits;
   memcpy(&bits, &value, 4);
   return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+"""
+
+_HALF_VALUE = """
+static double half_value(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, mantissa = bits & 0x3FF;
+  double value = exponent == 0 ? ldexp(mantissa, -24) : ldexp(mantissa + 1024, exponent - 25);
+  if (exponent == 31) value = mantissa ? (double)NAN : (double)INFINITY;
+  return bits & 0x8000 ? -value : value;
+}
+"""
+
+_BFLOAT_VALUE = """
+static double bfloat_value(uint16_t half) {
+  const uint32_t bits = (uint32_t)half << 16;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
 }
 """
 

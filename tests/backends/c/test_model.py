@@ -14,6 +14,11 @@ from edgecc.artifact.load import load
 from edgecc.backends.base import EmitOptions, SelfTest
 from edgecc.backends.c import selftest
 from edgecc.backends.c.backend import CBackend
+from edgecc.backends.c.names import model_identifier
+from edgecc.errors import EdgeccError
+from edgecc.ir.types import DType, TensorType
+from edgecc.loop.builder import Builder
+from edgecc.loop.module import Call, InputBytes, Interface, Module, OutputBytes
 from edgecc.targets.schema import load_target
 from tests.support.ccompile import SANITIZERS, WARNINGS, build, command_of, machine_of, require, run_program
 
@@ -163,10 +168,50 @@ int main(void) { return puts(edgecc_get_model()->inputs[0].name) < 0; }
     assert not (program.parent / "pwned").exists()
 
 
+def test_the_self_test_makes_and_reads_every_type(tmp_path):
+    """Copies of inputs of all types; the references are what Python makes of the documented generator."""
+    ports = [Interface(f"{dtype.value} in", TensorType(dtype, (7, 3))) for dtype in DType]
+    functions, calls = [], []
+    for position, dtype in enumerate(DType):
+        b = Builder(f"copy_{dtype.value}")
+        x, y = b.buffer("x", dtype, 21, "input"), b.buffer("y", dtype, 21, "output")
+        with b.loop("i", 21) as i:
+            b.store(y, i, b.load(x, i))
+        functions.append(b.function())
+        calls.append(Call(f"copy_{dtype.value}", (InputBytes(position), OutputBytes(position)), ()))
+    module = Module(name="types", inputs=tuple(ports), outputs=tuple(Interface(f"{p.name} out", p.type) for p in ports),
+                    functions=tuple(functions), calls=tuple(calls), constants=(), weights_bytes=0, arena_bytes=0,
+                    arena_lower_bound=0)
+    target = load_target("generic-c")
+    wanted = {f"{name} out": array for name, array in selftest.inputs(module).items()}
+    for wrong in (False, True):
+        if wrong:
+            wanted["f16 in out"] = wanted["f16 in out"] + np.float16(0.5)
+        artifact = CBackend().emit(module, target, EmitOptions(self_test=SelfTest(wanted, 0.0, 0.0)))
+        program = build(sources_of(artifact, "selftest.c"), target, flags=("-O1", *SANITIZERS))
+        if wrong:
+            with pytest.raises(AssertionError, match="ended with 1"):
+                run_program(program, target)
+        else:
+            run_program(program, target)
+
+
 def test_equal_names_get_different_members(make_network):
     module = make_network(input_name="a:0", output_name="a:0")
     artifact = CBackend().emit(module, load_target("generic-c"))
     assert b"float *a_0;" in artifact.files["tiny.h"]
+
+
+@pytest.mark.parametrize("name", ["kernels", "Weights", "selftest", "runtime", "kernels_1", "int", "2x", "", "exp"])
+def test_any_model_name_will_do(make_network, name):
+    artifact = CBackend().emit(make_network(name=model_identifier(name), threads=2), load_target("generic-c"))
+    program = build(sources_of(artifact, "selftest.c"), load_target("generic-c"), flags=("-O0", "-pthread"))
+    assert run_program(program, load_target("generic-c")).decode().endswith("ok\n")
+
+
+def test_a_name_that_is_a_file_of_every_artifact_is_refused(make_network):
+    with pytest.raises(EdgeccError, match="kernels"):
+        CBackend().emit(make_network(name="kernels"), load_target("generic-c"))
 
 
 def test_bytes_are_deterministic(make_network):

@@ -185,7 +185,7 @@ def test_memory_forms(machine):
         for lanes in lanes_of(machine, dtype)[1:]:
             array = data(dtype, 5)
             for valid in (0, *range(1, lanes)):
-                for stride in (1, 3):
+                for stride in (1, 3) if valid in (0, 1, lanes - 1) else (1,):
                     cases.append(partial_case(dtype, lanes, valid, stride, array))
             cases.append(parts_case(dtype, lanes, array))
     for (function, _, wants), result in zip(cases, run_functions([c[:2] for c in cases], machine), strict=True):
