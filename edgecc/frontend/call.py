@@ -10,7 +10,7 @@ import onnx
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.items import Item, Missing, TensorSequence
-from edgecc.frontend.registry import Undecided, Unsupported
+from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.tensors import tensor_array
 from edgecc.ir.graph import Value
 from edgecc.ir.op import Op
@@ -77,14 +77,9 @@ class Call:
         """
         data = self.input(index).constant
         if data is None:
-            raise self.not_constant(index, Unsupported(
-                f"{what} (operand {index}) is not a constant",
-                "export the model with fixed shapes, or make this operand a constant"))
+            raise Unsupported(f"{what} (operand {index}) is not a constant",
+                              "export the model with fixed shapes, or make this operand a constant")
         return data
-
-    def not_constant(self, index: int, problem: Unsupported) -> Unsupported | Undecided:
-        """The exception for an operand that must be constant and is not: `problem`, unless nobody can know."""
-        return Undecided() if self.importer.emitter.depends_on_stand_in(self.input(index)) else problem
 
     def known_optional(self, index: int, what: str) -> Array | None:
         """`known` for an operand that may be absent."""

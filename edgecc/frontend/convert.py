@@ -1,7 +1,7 @@
 """Walks the nodes of a model and converts each; collects everything that cannot be compiled.
 
-A node whose operator is not supported gives results of the type that shape inference of the onnx
-package finds for them, or `Unknown`, and the walk goes on: all problems are reported in one E105.
+A node that cannot be converted gives results that are `Unknown`, and the walk goes on; of nodes that
+read them it still looks up the operator. So all problems are reported in one E105.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from edgecc.frontend.shapes import infer_node
 from edgecc.frontend.structure import Schema, check_node, live_nodes, node_label, schema_of
 from edgecc.frontend.tensors import sparse_array, tensor_array
 from edgecc.ir.graph import Graph, Value
-from edgecc.ir.types import TensorType
 
 _LENIENT_DOMAINS = {"com.microsoft": 1}
 """Domains whose operators are understood without an opset import, as onnxruntime does."""
@@ -168,34 +167,27 @@ class Importer:
             failure = EdgeccError("E102", f"the node cannot be understood: {printable(str(error))}", where=where)
             failure.__cause__ = error
             self._fail(failure)
-        inferred = self._inferred(node, scope, inputs) if scope.is_top else {}
         for index, name in enumerate(node.output):
             if not name:
                 continue
             if name in scope.items or name in scope.weights:
                 self._fail(EdgeccError("E102", f"'{printable(name)}' is defined twice", where=where))
             item = results[index] if index < len(results) else None
-            if item is None:
-                item = Unknown() if name not in inferred else self.emitter.stand_in(inferred[name], name)
-            elif isinstance(item, Value):
-                self._cross_check(name, item, inferred.get(name), where)
-                if item.producer is not None and item.producer.loc == loc:
-                    item.name = printable(name)
-            scope.items[name] = item
+            if isinstance(item, Value) and item.producer is not None and item.producer.loc == loc:
+                item.name = printable(name)
+            scope.items[name] = Unknown() if item is None else item
 
     def _fail(self, error: EdgeccError) -> None:
         """Keeps the first error; the walk goes on, for what it finds unsupported is reported first."""
         self.failure = self.failure or error
 
-    def _cross_check(self, name: str, item: Value, inferred: TensorType | None, where: str) -> None:
-        if inferred is not None and inferred != item.type:
-            self.notes.append(f"'{printable(name)}' is {item.type}; the onnx package infers {inferred} at {where}")
-
-    def _inferred(self, node: onnx.NodeProto, scope: Scope, inputs: Sequence[Item | None]) -> dict[str, TensorType]:
-        """What the onnx package says about the results of a node."""
-        domain, version = _domain_of(node, scope)
-        schema = None if version is None or node.op_type == "Constant" else schema_of(domain, node.op_type, version)
-        return infer_node(node, schema, inputs, scope.opsets, self.ir_version)
+    def _cross_check(self, node: onnx.NodeProto, schema: Schema | None, inputs: Sequence[Item | None],
+                     results: Sequence[Item | None], scope: Scope) -> None:
+        """Notes results of a converted node whose types are not those that the onnx package infers."""
+        inferred = infer_node(node, schema, inputs, scope.opsets, self.ir_version)
+        for name, item in zip(node.output, results, strict=False):
+            if isinstance(item, Value) and inferred.get(name, item.type) != item.type:
+                self.notes.append(f"'{printable(name)}' is {item.type}; the onnx package infers {inferred[name]}")
 
     def _convert(self, node: onnx.NodeProto, scope: Scope, loc: tuple[str, ...],
                  inputs: Sequence[Item | None]) -> Sequence[Item | None]:
@@ -223,6 +215,8 @@ class Importer:
             results = [results]
         if len(node.output) > len(results):
             raise EdgeccError("E102", f"the operator has {len(results)} results; {len(node.output)} are named")
+        if scope.is_top and node.op_type != "Constant":
+            self._cross_check(node, schema, inputs, results, scope)
         return results
 
     def _attributes(self, node: onnx.NodeProto, scope: Scope) -> dict[str, onnx.AttributeProto]:

@@ -36,17 +36,6 @@ class Emitter:
         self.remaining_work = limits.folding_work
         self.constant_bytes = 0
         self.emitted = 0
-        self._stand_ins: dict[int, Value] = {}
-
-    def stand_in(self, tensor_type: TensorType, name: str) -> Value:
-        """A value of this type in place of a result that could not be converted; it has no producer."""
-        value = Value(tensor_type, printable(name))
-        self._stand_ins[id(value)] = value
-        return value
-
-    def depends_on_stand_in(self, value: Value) -> bool:
-        """Whether a value is a stand-in or computed from one: whether it is constant is then not known."""
-        return id(value) in self._stand_ins
 
     def constant(self, array: Array, name: str = "c") -> Value:
         """A constant of the graph.
@@ -80,10 +69,7 @@ class Emitter:
                 warnings.simplefilter("ignore", RuntimeWarning)  # numpy on empty axes and on NaN
                 arrays = op.reference([None if v is None else v.constant for v in operands])
             return tuple(self.constant(_as_type(a, t)) for a, t in zip(arrays, types, strict=True))
-        results = self.graph.add_node(op, operands, loc=loc).outputs
-        if any(self.depends_on_stand_in(v) for v in present):
-            self._stand_ins.update((id(v), v) for v in results)
-        return results
+        return self.graph.add_node(op, operands, loc=loc).outputs
 
     def _affordable(self, op: Op, operands: Sequence[Value], results: Sequence[TensorType]) -> bool:
         """Whether evaluating fits into the budget, from which it is taken unless it is tiny."""

@@ -21,9 +21,9 @@ class Missing:
 
 @dataclass(frozen=True)
 class Unknown:
-    """A result of a node that could not be converted and whose type is not known either.
+    """A result of a node that could not be converted.
 
-    Nodes that read it are only looked up, so that every unsupported operator is found at once.
+    Of nodes that read it only the operator is looked up, so that every unsupported one is found at once.
     """
 
 

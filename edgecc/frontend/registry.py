@@ -29,7 +29,7 @@ class Unsupported(Exception):
 
 
 class Undecided(Exception):
-    """A node cannot be converted because of another node that was not; nothing new to report."""
+    """A node cannot be converted because another one was not: there is nothing new to report."""
 
 
 @dataclass(frozen=True)

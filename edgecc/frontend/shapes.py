@@ -1,4 +1,4 @@
-"""What shape inference of the onnx package says, as a second opinion and for operators that cannot be converted."""
+"""What shape inference of the onnx package says about converted nodes: a second opinion."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def infer_node(node: onnx.NodeProto, schema: Schema | None, inputs: Sequence[Ite
                ir_version: int) -> dict[str, TensorType]:
     """Types of a node's results, by name, as far as the onnx package finds them in full.
 
-    One node at a time, on operands whose types are within the limits: inference over a whole untrusted model may
-    take any time and memory, and crashes on nodes that break the rules of their operators.
+    One node at a time, on operands whose types are within the limits, and only after the node was converted:
+    inference over a whole untrusted model may take any time and memory, and attributes that make no sense crash it.
 
     Args:
-        node: a node that onnx.checker accepts, without attribute references.
+        node: a node whose attributes were looked at, without attribute references.
         schema: its operator's schema, or None where there is none.
         inputs: its operands.
         opsets: versions of the operator domains.

@@ -292,11 +292,11 @@ def test_bodies_that_onnx_defines_are_inlined(make, op, check, random):
 
 
 def test_everything_unsupported_is_reported_at_once(make, op):
-    """Behind operators that are not supported too, where the types of their results can be inferred."""
+    """Also behind operators that are not supported."""
     nodes = [op("Unique", "x", "u", name="unique"), op("Relu", "u", "r"),
              op("Acme", "x", "a", domain="acme", name="own"), op("Neg", "a", "n"),
              op("Dropout", ["x", "", "yes"], ["d"], name="drop"), op("Conv", "d w", "c"),
-             op("RandomNormalLike", "x", "z", name="noise"), op("GridSample", "z g", "s", name="grid"),
+             op("RandomNormalLike", "x", "z", name="noise"), op("GridSample", "z g", "s", name="grid"), op("Softmax", "z", "m", axis=9),
              op("Bogus", "x", "q", name="bogus"), op("Upsample", "x x", "up", name="old")]
     model = make(nodes, {"x": [1, 2, 4, 4], "g": [1, 4, 4, 2], "w": [2, 2, 1, 1]}, ["r", "n", "c", "s", "q", "up"],
                  constants={"yes": np.array(True)}, domains=[("acme", 1)])

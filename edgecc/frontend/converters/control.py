@@ -20,9 +20,8 @@ _UNROLLED_STEPS = 1024
 def _if(call: Call) -> list[Item | None]:
     condition = call.input().constant
     if condition is None:
-        raise call.not_constant(0, Unsupported(
-            "the condition is computed at run time",
-            "export the model for one fixed case, so that the condition is a constant"))
+        raise Unsupported("the condition is computed at run time",
+                          "export the model for one fixed case, so that the condition is a constant")
     chosen = call.graph("then_branch" if call.known_bool(0, "the condition") else "else_branch")
     return list(call.importer.run_body(chosen, call.scope))
 
