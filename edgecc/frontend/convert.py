@@ -66,6 +66,7 @@ class Importer:
         self.failure: EdgeccError | None = None
         self.notes: list[str] = []
         self._depth = 0
+        self._visited = 0
 
     # -- graphs -------------------------------------------------------------------------------
 
@@ -94,6 +95,10 @@ class Importer:
         if self._depth > self.limits.nesting:
             raise EdgeccError("E101", f"graphs and functions are nested deeper than {self.limits.nesting}")
         try:
+            self._visited += 1 + len(nodes)
+            if self._visited > 4 * self.limits.nodes:
+                raise EdgeccError("E101", f"graphs inside nodes expand to more than {4 * self.limits.nodes} nodes",
+                                  hint="raise Limits.nodes if the model is trusted")
             body = list(nodes)  # protobuf makes a new object at each access; these are the ones that are labelled
             labels = {id(node): node_label(node, index) for index, node in enumerate(body)}
             for node in live_nodes(body, outputs):
@@ -160,9 +165,10 @@ class Importer:
             prefix = "" if node.domain in ("", "ai.onnx") else f"{printable(node.domain)}."
             self.unsupported.setdefault(Refused(loc, f"{prefix}{printable(node.op_type)}", problem.reason, problem.hint))
         except EdgeccError as error:
-            if error.code == "E101":
-                raise _located(error, where) from error
-            self._fail(_located(error, where))
+            located = _located(error, where)
+            if located.code == "E101":
+                raise located from located.__cause__
+            self._fail(located)
         except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
             failure = EdgeccError("E102", f"the node cannot be understood: {printable(str(error))}", where=where)
             failure.__cause__ = error

@@ -180,19 +180,19 @@ def _split_to_sequence(call: Call) -> TensorSequence:
     x = call.input()
     axis = call.axis(call.integer("axis", 0), x.type.rank)
     size = x.type.dims[axis]
-    if call.optional(1) is None:
-        parts = cut(call, x, axis, (1,) * size)
-        if call.flag("keepdims", True):
-            return TensorSequence(tuple(parts))
-        return TensorSequence(tuple(call.reshape(p, [d for a, d in enumerate(p.type.dims) if a != axis]) for p in parts))
-    sizes = call.known_ints(1, "the sizes of the parts")
-    if call.input(1).type.rank == 0:
-        if sizes[0] < 1:
-            raise EdgeccError("E110", f"{x.type} cannot be cut into parts of {sizes[0]}")
-        sizes = tuple(min(sizes[0], size - start) for start in range(0, size, sizes[0]))
-    if sum(sizes) != size or min(sizes, default=0) < 0:
+    equal = 1 if call.optional(1) is None else call.known_int(1, "the size of the parts") if call.input(1).type.rank == 0 else 0
+    if equal:
+        if equal < 1 or size == 0 or -(-size // equal) > call.importer.limits.nodes:
+            raise EdgeccError("E110", f"axis {axis} of {x.type} cannot be cut into parts of {equal}")
+        sizes = tuple(min(equal, size - start) for start in range(0, size, equal))
+    else:
+        sizes = call.known_ints(1, "the sizes of the parts")
+    if not sizes or sum(sizes) != size or min(sizes) < 0:
         raise EdgeccError("E110", f"axis {axis} of {x.type} cannot be cut into parts of sizes {list(sizes)}")
-    return TensorSequence(tuple(cut(call, x, axis, sizes)))
+    parts = cut(call, x, axis, sizes)
+    if call.optional(1) is None and not call.flag("keepdims", True):
+        parts = [call.reshape(p, [d for a, d in enumerate(p.type.dims) if a != axis]) for p in parts]
+    return TensorSequence(tuple(parts))
 
 
 @converter("ConcatFromSequence")

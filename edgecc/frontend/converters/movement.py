@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -162,8 +163,8 @@ def even_parts(size: int, count: int) -> tuple[int, ...]:
 
 
 def cut(call: Call, x: Value, axis: int, sizes: Sequence[int]) -> list[Value]:
-    """Consecutive parts of `x` along an axis."""
-    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    """Consecutive parts of `x` along an axis; at least one."""
+    starts = itertools.accumulate(sizes[:-1], initial=0)
     return [call.slice(x, axis, min(start, max(x.type.dims[axis] - 1, 0)), size)
             for start, size in zip(starts, sizes, strict=True)]
 

@@ -46,7 +46,7 @@ def _average_pool(call: Call) -> Value:
 @converter("LpPool")
 def _lp_pool(call: Call) -> Value:
     """(sum |x|^p)^(1/p): the average with padding counted, times the number of taps."""
-    x, p = call.input(), call.integer("p", 2)
+    x, p = call.input(), _norm(call)
     slide = _window(call, x)
     pads, rank = list(slide.pads), len(slide.kernel)
     taps = 1
@@ -58,6 +58,13 @@ def _lp_pool(call: Call) -> Value:
     powered = call.map(lambda a: _power(a, p), x)
     mean = call.add(Pool("average", slide.kernel, slide.strides, tuple(pads), slide.dilations, True), powered)
     return call.map(lambda a: _root(apply("mul", a, literal(taps, a.dtype)), p), mean)
+
+
+def _norm(call: Call) -> int:
+    p = call.integer("p", 2)
+    if p < 1:
+        raise EdgeccError("E110", f"p is {p}, wanted at least 1")
+    return p
 
 
 def _power(x: ScalarExpr, p: int) -> ScalarExpr:
@@ -92,7 +99,7 @@ def _global_max_pool(call: Call) -> Value:
 
 @converter("GlobalLpPool")
 def _global_lp_pool(call: Call) -> Value:
-    x, p = call.input(), call.integer("p", 2)
+    x, p = call.input(), _norm(call)
     if p in (1, 2):
         return call.add(Reduce(f"l{p}", _spatial(x)), x)
     total = call.add(Reduce("sum", _spatial(x)), call.map(lambda a: _power(a, p), x))
