@@ -49,6 +49,7 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     # Recognise what a kernel does as a whole, while operators are still single.
     "recognize-normalization",
     "fold-transpose",
+    "fold-reshape",
     "simplify-movement",
     "canonicalize",
     "fold-constants",

@@ -43,9 +43,9 @@ def simplify(expr: ScalarExpr) -> ScalarExpr:
     """Rewrites an expression into its canonical form, operands first.
 
     1. Operations on literals alone are computed.
-    2. Literals stand on the right of commutative operations.
+    2. Of the operands of a commutative operation, literals stand on the right, and operand 0 left of operand 1.
     3. x*1, x/1, x-0, x+(-0), x**1, --x, not not x, select of a known condition or of equal branches, and
-       conversions to a wider type and back are x. (x+0 is not x for x = -0.)
+       conversions to a wider type and back are x. (x+0 is not x for x = -0.) For integers x*0 is 0.
     4. x - c is x + (-c) for floats; x / c is x * (1/c) where c is a power of two and 1/c is a normal number.
     5. x**2, x**3, x**-1, x**-2 are products and quotients, x**0.5 and x**-0.5 use the square root, if x is at
        most one operation. Rounds differently; and (-inf)**0.5 becomes NaN, (-0)**0.5 becomes -0.
@@ -61,7 +61,7 @@ def simplify(expr: ScalarExpr) -> ScalarExpr:
 
 
 def _simplify_apply(op: str, args: tuple[ScalarExpr, ...], dtype: DType) -> ScalarExpr:
-    if op in COMMUTATIVE and isinstance(args[0], Literal) and not isinstance(args[1], Literal):
+    if op in COMMUTATIVE and _in_wrong_order(*args):
         args = (args[1], args[0])
     whole = Apply(op, args, dtype)
     if all(isinstance(arg, Literal) for arg in args):
@@ -79,6 +79,8 @@ def _simplify_apply(op: str, args: tuple[ScalarExpr, ...], dtype: DType) -> Scal
             return last if absorbs else first
         case "mul" | "div" if _is(last, 1):
             return first
+        case "mul" if dtype.is_integer and _is(last, 0):
+            return last
         case "pow" if isinstance(last, Literal):
             return _power(whole, first, last.value)
         case "max" | "min" if isinstance(last, Literal):
@@ -96,6 +98,13 @@ def _simplify_apply(op: str, args: tuple[ScalarExpr, ...], dtype: DType) -> Scal
         case "div" if _is(first, 1) and dtype.is_float:
             return _sigmoid_of(last) or whole
     return whole
+
+
+def _in_wrong_order(first: ScalarExpr, second: ScalarExpr) -> bool:
+    match first, second:
+        case Arg(index=a), Arg(index=b):
+            return a > b
+    return isinstance(first, Literal) and not isinstance(second, Literal)
 
 
 def _simplify_convert(arg: ScalarExpr, dtype: DType) -> ScalarExpr:
@@ -239,3 +248,9 @@ def compact(operands: Sequence[Value], expr: ScalarExpr, shape: tuple[int, ...])
     position = {id(v): i for i, v in enumerate(ordered)}
     args = [Arg(position.get(id(v), 0), v.type.dtype) for v in operands]
     return ordered, substitute(expr, args)
+
+
+def canonical(operands: Sequence[Value], expr: ScalarExpr, shape: tuple[int, ...]) -> tuple[list[Value], ScalarExpr]:
+    """`compact` operands and the `simplify`-ed expression over them: equal computations become equal."""
+    kept, simple = compact(operands, simplify(expr), shape)
+    return kept, simplify(simple)

@@ -18,7 +18,7 @@ from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.movement import Expand, Reshape
 from edgecc.ops.reduction import BatchNorm, Reduce
 from edgecc.passes.base import NodePass
-from edgecc.passes.expressions import compact, simplify
+from edgecc.passes.expressions import canonical
 from edgecc.passes.graph.fuse_conv_bn import affine
 from edgecc.passes.rewrite import broadcast_shape, data, is_constant, replace, uniform_element
 
@@ -62,8 +62,7 @@ class Canonicalize(NodePass):
             return self.decline(node, "all operands are constant; fold-constants computes it") if operands else False
         shape = node.output.type.dims
         expr, operands = self._with_fewer_operands(node, op.expr, operands, shape)
-        expr = simplify(expr)
-        operands, expr = compact(operands, expr, shape)
+        operands, expr = canonical(operands, expr, shape)
         if isinstance(expr, Arg) and broadcast_shape([operands[expr.index].type.dims]) != shape:
             replace(graph, node, Expand(shape), operands[expr.index])
             return True

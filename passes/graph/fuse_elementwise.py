@@ -15,7 +15,7 @@ from edgecc.ops.convolution import Conv, ConvTranspose
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
 from edgecc.passes.base import NodePass
-from edgecc.passes.expressions import compact, is_cheap, reads_discontinuously, rounds, simplify
+from edgecc.passes.expressions import canonical, is_cheap, reads_discontinuously, rounds
 from edgecc.passes.rewrite import replace, sole_user
 
 
@@ -69,7 +69,7 @@ class FuseElementwise(NodePass):
             self.decline(node, f"%{value.name}: {reason}")
             return None
         operands, expr = composed(node, node.op, producer, producer.op)
-        operands, expr = compact(operands, simplify(expr), node.output.type.dims)
+        operands, expr = canonical(operands, expr, node.output.type.dims)
         if len(operands) > self.max_operands or size(expr) > self.max_size:
             self.decline(node, f"%{value.name}: {len(operands)} operands and {size(expr)} operations are too many")
             return None

@@ -19,6 +19,10 @@ from edgecc.passes.expressions import is_cheap, reads_discontinuously, renumbere
 
 @pytest.mark.parametrize(("before", "after"), [
     ("mul(2.0:f32, $0:f32)", "mul($0:f32, 2.0:f32)"),
+    ("add($3:f32, $1:f32)", "add($1:f32, $3:f32)"),
+    ("sub($3:f32, $1:f32)", "sub($3:f32, $1:f32)"),
+    ("mul(0:i64, $0:i64)", "0:i64"),
+    ("mul($0:f32, 0.0:f32)", "mul($0:f32, 0.0:f32)"),
     ("sub(2.0:f32, $0:f32)", "sub(2.0:f32, $0:f32)"),
     ("mul(2.0:f32, 0.25:f32)", "0.5:f32"),
     ("i32(2.75:f32)", "2:i32"),
