@@ -52,7 +52,7 @@ def lower_matmul(request: Request) -> Kernel:
         raise TypeError(op)
     problem = _Problem.of(request, op)
     w = problem.w
-    if request.operand(1).is_constant and all(d == 1 for d in w.dims[:-2]) and problem.channels >= problem.lanes // 2:
+    if request.operand(1).is_constant and all(d == 1 for d in request.operand(1).view.dims[:-2]) and problem.channels >= problem.lanes // 2:
         return problem.packed_constant()
     few = problem.rows <= FEW or problem.channels < max(2, problem.lanes // 2)
     if w.strides[-2] == 1 and problem.x.strides[-1] == 1 and problem.depth > 1 and few and problem.x.dtype is DType.F32:
@@ -86,8 +86,7 @@ class _Problem:
         x = _matrix(request.operand(0).view, op.transpose_a)
         w = _matrix(request.operand(1).view, op.transpose_b)
         batch = y.dims[:-2]
-        return _Problem(request, op, x.broadcast_to((*batch, *x.dims[-2:])), w.broadcast_to((*batch, *w.dims[-2:]))
-                        if any(d != 1 for d in w.dims[:-2]) else w, y)
+        return _Problem(request, op, x.broadcast_to((*batch, *x.dims[-2:])), w.broadcast_to((*batch, *w.dims[-2:])), y)
 
     @property
     def rows(self) -> int:

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, apply, literal
-from edgecc.ir.types import DType, Layout
+from edgecc.ir.types import DType
 from edgecc.ops.matrix import MatMul
-from tests.support.kernel_check import Given, check_kernel
+from tests.support.kernel_check import Given, any_strides, check_kernel
 
 TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
 SIZES = (1, 2, 3, 5, 8, 13, 17, 33)
@@ -23,21 +23,22 @@ def products(draw):
     m, k, n = (draw(st.sampled_from(SIZES)) for _ in range(3))
     batch = draw(st.sampled_from([(), (1,), (2,), (2, 3)]))
     batch_a = tuple(draw(st.sampled_from([d, 1])) for d in batch) if draw(st.booleans()) else batch
-    batch_b = batch if draw(st.booleans()) else ()
+    batch_b = tuple(draw(st.sampled_from([d, 1])) for d in batch) if draw(st.booleans()) else ()
     transpose_a, transpose_b = draw(st.booleans()), draw(st.booleans())
     if batch_b == () and batch_a != batch:
         batch_a = batch
     bias = draw(st.sampled_from([None, (n,), (m, n), (1, n), (m, 1)]))
     constant = draw(st.booleans())
-    layout = draw(st.booleans()) and len(batch) == 1
-    return m, k, n, batch_a, batch_b, transpose_a, transpose_b, bias, constant, layout, draw(st.booleans()), draw(st.sampled_from(TARGETS)), draw(st.integers(0, 99))
+    permuted = draw(st.booleans())
+    return m, k, n, batch_a, batch_b, transpose_a, transpose_b, bias, constant, permuted, draw(st.booleans()), draw(st.sampled_from(TARGETS)), draw(st.integers(0, 99))
 
 
 def run_case(case, runner=None):
     m, k, n, batch_a, batch_b, transpose_a, transpose_b, bias, constant, permuted, residual, target, seed = case
     a = array(seed, *batch_a, *((k, m) if transpose_a else (m, k)))
     b = array(seed + 1, *batch_b, *((n, k) if transpose_b else (k, n)))
-    operands = [Given(a, layout=Layout((1, 0, 2)) if permuted and a.ndim == 3 else None), Given(b, constant)]
+    operands = [Given(a, strides=any_strides(a.shape, seed) if permuted else None),
+                Given(b, constant, strides=any_strides(b.shape, seed + 1) if permuted else None)]
     expr = None
     if bias is not None:
         operands.append(Given(array(seed + 2, *bias), constant))
@@ -62,3 +63,13 @@ def test_matmul_agrees_with_the_reference(case):
 def test_other_types_are_summed_in_a_type_that_holds_the_sums(target, dtype, constant, transpose):
     a, b = (array(0, 2, 9, 7) * 3).astype(dtype), (array(1, *((19, 7) if transpose else (7, 19))) * 3).astype(dtype)
     check_kernel(MatMul(False, transpose), [Given(a), Given(b, constant)], target, None)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("transpose", [True, False])
+@pytest.mark.parametrize("rows", [1, 7])
+def test_one_second_factor_serves_every_batch(target, transpose, rows):
+    """Axes of extent 1 have strides too, which must not be followed."""
+    b = array(1, 1, 1, *((19, 7) if transpose else (7, 19)))
+    for constant in (True, False):
+        check_kernel(MatMul(False, transpose), [Given(array(0, 2, 3, rows, 7)), Given(b, constant)], target, None)

@@ -36,8 +36,18 @@ class Given:
     array: Array
     constant: bool = False
     layout: Layout | None = None
-    repeat: bool = False
-    """Whether the buffer holds one element that all axes repeat (strides 0)."""
+    strides: tuple[int, ...] | None = None
+    """Distances in elements, with gaps perhaps; instead of a layout."""
+
+
+def any_strides(dims: tuple[int, ...], seed: int) -> tuple[int, ...]:
+    """Strides of some order of the axes, with gaps here and there."""
+    rng = np.random.default_rng(seed)
+    step, out = int(rng.choice([1, 1, 1, 2, 3])), [0] * len(dims)
+    for axis in rng.permutation(len(dims)):
+        out[axis] = step
+        step = step * dims[axis] + int(rng.choice([0, 0, 0, 1, 5]))
+    return tuple(out)
 
 
 def _view(array: Array, layout: Layout | None) -> View:
@@ -72,7 +82,10 @@ def request_for(op: Op, given: Sequence[Given | None], target: str, out_layouts:
             operands.append(None)
             continue
         small = g.constant and g.array.size <= SMALL_CONSTANT_ELEMENTS
-        operands.append(Operand(_view(g.array, None if g.constant else g.layout), g.constant,
+        view = _view(g.array, None if g.constant else g.layout)
+        if g.strides is not None and not g.constant:
+            view = View(view.dtype, view.dims, g.strides)
+        operands.append(Operand(view, g.constant,
                                 tuple(g.array.reshape(-1).tolist()) if small else None))
     outputs = tuple(View(t.dtype, t.dims, (lay or Layout.row_major(t.rank)).strides(t.dims))
                     for t, lay in zip(types, layouts, strict=True))
