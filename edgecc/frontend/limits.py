@@ -19,6 +19,7 @@ class Limits:
     Attributes:
         file_bytes: size of the model file.
         nodes: nodes of the model after functions are inlined, and nodes of the imported graph.
+        operands: operands, and results, of one node.
         nesting: depth of graphs inside attributes of nodes, and of functions calling functions.
         rank: axes of a tensor.
         elements: elements of one tensor, constant or computed.
@@ -29,6 +30,7 @@ class Limits:
 
     file_bytes: int = 2**31
     nodes: int = 100_000
+    operands: int = 10_000
     nesting: int = 32
     rank: int = 16
     elements: int = 2**30
@@ -120,6 +122,12 @@ def check_limits(model: onnx.ModelProto, limits: Limits) -> None:
     if nodes > limits.nodes:
         raise EdgeccError("E101", f"the model has {nodes} nodes; the limit is {limits.nodes}",
                           hint="raise Limits.nodes if the model is trusted")
+    widest = max((max(len(node.input), len(node.output)) for body in (
+        *(graph.node for graph in graphs_of(model, limits)), *(function.node for function in model.functions))
+        for node in body), default=0)
+    if widest > limits.operands:
+        raise EdgeccError("E101", f"a node has {widest} operands or results; the limit is {limits.operands}",
+                          hint="raise Limits.operands if the model is trusted")
     total = 0
     for tensor in all_tensors(model, limits):
         limits.check_dims(tensor.dims, f"tensor '{printable(tensor.name)}'")

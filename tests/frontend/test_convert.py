@@ -139,6 +139,7 @@ def test_other_limits(make, op):
     refused("E101", model, limits=Limits(nodes=1))
     refused("E101", model, limits=Limits(rank=1))
     refused("E101", model, limits=Limits(elements=5))
+    refused("E101", make([op("Sum", ["x"] * 10_001, "y")], {"x": [2]}))
     many = make([op("Split", "x", [f"y{i}" for i in range(50)], axis=0, num_outputs=50)], {"x": [50]}, ["y0"])
     refused("E101", many, limits=Limits(nodes=10))
 

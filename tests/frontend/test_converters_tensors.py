@@ -262,6 +262,14 @@ def test_clip_by_attributes_and_operands(check_node, random):
     check_node("Clip", {"x": x}, {"high": np.array(0.5, F)}, order=["x", "", "high"], by="ort", opset=13)
 
 
+@pytest.mark.parametrize("op_type", ["Sum", "Max", "Min", "Mean"])
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_many_operands(check_node, random, op_type, count):
+    operands = {f"x{i}": random(3, 1 if i % 2 else 4) for i in range(count)}
+    graph = check_node(op_type, operands, by="ort", tolerance=1e-5)
+    assert all(len(n.inputs) <= 16 for n in graph.nodes)
+
+
 @pytest.mark.parametrize(("opset", "attributes"), [(7, {"ratio": 0.3}), (10, {"ratio": 0.3}), (13, {})])
 def test_dropout_does_nothing(check_node, random, opset, attributes):
     check_node("Dropout", {"x": random(3, 4)}, opset=opset, by="ort", **attributes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import onnx
 
 from edgecc.errors import EdgeccError
@@ -10,7 +13,7 @@ from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import type_name
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import Arg, ScalarExpr
+from edgecc.ir.scalar import Arg, ScalarExpr, apply, literal
 from edgecc.ir.types import DType
 from edgecc.ops.elementwise import ELEMENTWISE, Elementwise
 
@@ -29,9 +32,8 @@ def _plain(attribute: onnx.AttributeProto) -> object:
 def table_row(call: Call, name: str, *operands: Value | None, **attributes: object) -> Value:
     """The row `name` of the elementwise table applied to operands; absent ones are None."""
     present = [value for value in operands if value is not None]
-    expressions: list[ScalarExpr | None] = []
-    for value in operands:
-        expressions.append(None if value is None else Arg(sum(e is not None for e in expressions), value.type.dtype))
+    positions = itertools.count()
+    expressions: list[ScalarExpr | None] = [None if v is None else Arg(next(positions), v.type.dtype) for v in operands]
     try:
         expr = ELEMENTWISE[name].build(expressions, attributes)
     except EdgeccError as error:
@@ -43,7 +45,29 @@ def table_row(call: Call, name: str, *operands: Value | None, **attributes: obje
     return call.add(Elementwise(expr), *present)
 
 
-@converter(*(name for name in ELEMENTWISE if name not in ("Cast", "CastLike")))
+_VARIADIC = ("Sum", "Max", "Min", "Mean")
+_WIDEST = 16
+"""Operands of one elementwise node; more are combined in several, so that expressions stay shallow."""
+
+
+def _groups(values: list[Value]) -> Iterator[list[Value]]:
+    return (values[start:start + _WIDEST] for start in range(0, len(values), _WIDEST))
+
+
+@converter(*_VARIADIC)
+def _variadic(call: Call) -> Value:
+    kind = call.node.op_type
+    values = list(call.values())
+    if len(values) <= _WIDEST:
+        return table_row(call, kind, *values)
+    while len(values) > 1:
+        values = [table_row(call, "Sum" if kind == "Mean" else kind, *group) for group in _groups(values)]
+    if kind != "Mean":
+        return values[0]
+    return call.map(lambda total: apply("div", total, literal(len(call.inputs), total.dtype)), values[0])
+
+
+@converter(*(name for name in ELEMENTWISE if name not in ("Cast", "CastLike", *_VARIADIC)))
 def _elementwise(call: Call) -> Value:
     operands = [call.optional(index) for index in range(len(call.inputs))]
     attributes = {name: _plain(attribute) for name, attribute in call.attributes.items()}
