@@ -200,3 +200,35 @@ def test_resize_of_a_region(check_node, random):
     constants = {"roi": np.array([0, 0, 0.2, 0.1, 1, 1, 0.8, 1.3], F), "sizes": np.array([1, 1, 3, 4])}
     check_node("Resize", {"x": random(1, 1, 5, 6)}, constants, order=["x", "roi", "", "sizes"], by="ort", mode="linear",
                coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.0, tolerance=1e-5)
+
+
+# -- Fourier transforms -----------------------------------------------------------------------
+
+
+def spectrum(values):
+    return np.stack([values.real, values.imag], axis=-1).astype(F)
+
+
+@pytest.mark.parametrize(("attributes", "parts"), [({}, 1), ({}, 2), ({"inverse": 1}, 2), ({"onesided": 1}, 1)])
+@pytest.mark.parametrize(("axis", "length"), [(1, None), (-2, None), (1, 12), (2, 4)])
+def test_dft(check_node, random, attributes, parts, axis, length):
+    x = random(2, 10, 7, parts)
+    signal = x[..., 0] + (1j * x[..., 1] if parts == 2 else 0)
+    transform = np.fft.ifft if attributes.get("inverse") else np.fft.rfft if attributes.get("onesided") else np.fft.fft
+    expected = [spectrum(transform(signal, n=length, axis=axis if axis > 0 else axis + 1))]
+    constants = {"a": np.array(axis), **({} if length is None else {"n": np.array(length)})}
+    check_node("DFT", {"x": x}, constants, order=["x", "" if length is None else "n", "a"], by=expected, opset=20, tolerance=1e-5, **attributes)
+    check_node("DFT", {"x": x}, {n: c for n, c in constants.items() if n == "n"}, by=expected, opset=17, tolerance=1e-5,
+               axis=axis % 4, **attributes)
+
+
+@pytest.mark.parametrize("onesided", [0, 1])
+@pytest.mark.parametrize("window", [True, False])
+def test_stft(check_node, random, onesided, window):
+    x, w = random(2, 50), np.hanning(16).astype(F)
+    frames = np.stack([x[:, i * 5:i * 5 + 16] for i in range(7)], axis=1) * (w if window else 1)
+    constants = {"step": np.array(5), **({"w": w} if window else {"n": np.array(16)})}
+    order = ["x", "step", "w"] if window else ["x", "step", "", "n"]
+    check_node("STFT", {"x": x[..., None]}, constants, order=order, tolerance=1e-5, onesided=onesided,
+               by=[spectrum((np.fft.rfft if onesided else np.fft.fft)(frames))])
+    check_node("STFT", {"x": random(1, 20, 1)}, constants, order=order, tolerance=1e-5, onesided=onesided, by="ort", opset=17)

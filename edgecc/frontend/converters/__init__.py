@@ -18,7 +18,8 @@ from edgecc.frontend.converters import (
     reduction,
     refused,
     resize,
+    signal,
 )
 
 __all__ = ["constants", "control", "convolution", "einsum", "elementwise", "indexing", "matrix", "microsoft", "movement",
-           "normalization", "padding", "pooling", "quantization", "recurrent", "reduction", "refused", "resize"]
+           "normalization", "padding", "pooling", "quantization", "recurrent", "reduction", "refused", "resize", "signal"]

@@ -1,0 +1,104 @@
+"""Fourier transforms of known length, as products with matrices of cosines and sines."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend.call import Call
+from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.graph import Value
+from edgecc.ir.scalar import apply
+from edgecc.ir.types import Array
+from edgecc.ops.indexing import Gather
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.movement import Pad
+
+_LONGEST = 4096
+"""Longest transform that is compiled as a matrix product; its matrix has at most 2^26 elements."""
+
+
+def _matrix(length: int, bins: int, parts: int, inverse: bool) -> Array:
+    """[parts*length, 2*bins]: rows are samples (real, or real and imaginary in turn), columns are bins likewise.
+
+    X[k] = sum over n of x[n] * exp(-2 pi i k n / length); the inverse turns the sign and divides by length.
+    """
+    if length > _LONGEST:
+        raise Unsupported(f"a Fourier transform of {length} points; the longest is {_LONGEST}")
+    # The product is reduced modulo the length first, which keeps the angles exact.
+    angle = 2.0 * np.pi * (np.outer(np.arange(length), np.arange(bins)) % length) / length
+    cosine, sine = np.cos(angle), np.sin(angle) if inverse else -np.sin(angle)
+    out = np.zeros((length, parts, bins, 2))
+    out[:, 0, :, 0], out[:, 0, :, 1] = cosine, sine
+    if parts == 2:
+        out[:, 1, :, 0], out[:, 1, :, 1] = -sine, cosine
+    return out.reshape(parts * length, 2 * bins) / (length if inverse else 1)
+
+
+def _parts(x: Value) -> int:
+    """1 for real data, 2 for complex data: the size of the last axis."""
+    if x.type.rank < 2 or x.type.dims[-1] not in (1, 2):
+        raise EdgeccError("E110", f"the signal is {x.type}; its last axis must hold one or two numbers")
+    return x.type.dims[-1]
+
+
+@converter("DFT", since=17)
+def _dft(call: Call) -> Value:
+    x = call.input(0)
+    parts, rank = _parts(x), x.type.rank
+    if call.version < 20:
+        axis = call.integer("axis", 1)
+    else:
+        axis = -2 if call.optional(2) is None else call.known_int(2, "axis")
+    axis = call.axis(axis, rank)
+    if axis == rank - 1:
+        raise EdgeccError("E110", "the last axis holds real and imaginary parts and cannot be transformed")
+    length = x.type.dims[axis] if call.optional(1) is None else call.known_int(1, "dft_length")
+    inverse, onesided = call.flag("inverse"), call.flag("onesided")
+    if length < 1:
+        raise EdgeccError("E110", f"dft_length is {length}, wanted at least 1")
+    if inverse and onesided:
+        raise Unsupported("an inverse transform of one side of the spectrum", "give it the whole spectrum")
+    call.importer.limits.check_dims((*x.type.dims[:axis], length, *x.type.dims[axis + 1:]), "the padded signal")
+    after = tuple(max(length - size, 0) if a == axis else 0 for a, size in enumerate(x.type.dims))
+    x = call.add(Pad((0,) * rank, after), x) if any(after) else call.slice(x, axis, 0, length)
+    others = [a for a in range(rank - 1) if a != axis]
+    moved = call.transpose(x, [*others, axis, rank - 1])
+    outer = moved.type.dims[:-2]
+    bins = length // 2 + 1 if onesided else length
+    matrix = call.constant(_matrix(length, bins, parts, inverse).astype(x.type.dtype.numpy))
+    rows = call.reshape(moved, (*outer, length * parts) if outer else (1, length * parts))
+    spectrum = call.reshape(call.add(MatMul(), rows, matrix), (*outer, bins, 2))
+    back = list(range(rank - 2))
+    back.insert(axis, rank - 2)
+    return call.transpose(spectrum, [*back, rank - 1])
+
+
+@converter("STFT", since=17)
+def _stft(call: Call) -> Value:
+    x, step, window = call.input(0), call.known_int(1, "frame_step"), call.optional(2)
+    if x.type.rank == 2:
+        x = call.reshape(x, (*x.type.dims, 1))
+    parts = _parts(x)
+    if x.type.rank != 3:
+        raise EdgeccError("E110", f"the signal is {x.type}, wanted [batch, length, 1 or 2]")
+    batch, total, _ = x.type.dims
+    if call.optional(3) is not None:
+        length = call.known_int(3, "frame_length")
+    elif window is not None:
+        length = window.type.elements
+    else:
+        raise EdgeccError("E102", "neither a window nor frame_length is given")
+    if step < 1 or not 1 <= length <= total or (window is not None and window.type.dims != (length,)):
+        raise EdgeccError("E110", f"frames of {length} every {step} elements do not fit the signal {x.type}"
+                                  + ("" if window is None else f" and the window {window.type}"))
+    frames = (total - length) // step + 1
+    bins = length // 2 + 1 if call.flag("onesided", True) and parts == 1 else length
+    call.importer.limits.check_dims((batch, frames, length, parts), "the frames")
+    positions = np.arange(frames, dtype=np.int64)[:, None] * step + np.arange(length, dtype=np.int64)
+    cut = call.add(Gather(1), x, call.constant(positions))  # [batch, frames, length, parts]
+    if window is not None:
+        cut = call.map(lambda a, w: apply("mul", a, w), cut, call.reshape(call.cast(window, x.type.dtype), (length, 1)))
+    matrix = call.constant(_matrix(length, bins, parts, inverse=False).astype(x.type.dtype.numpy))
+    spectrum = call.add(MatMul(), call.reshape(cut, (batch, frames, length * parts)), matrix)
+    return call.reshape(spectrum, (batch, frames, bins, 2))
