@@ -60,6 +60,8 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     "fuse-elementwise",
     "fuse-activation",
     "fuse-residual",
+    "fold-expand",
+    "simplify-movement",
     "eliminate",
     # Decide how values lie in memory, last, since the other passes think of row-major values.
     "assign-layout",

@@ -41,8 +41,8 @@ class AssignLayout(GraphPass):
     6. Otherwise values are row-major.
 
     What readers want is found against the order of the graph: convolutions want channels last, a Reshape that would
-    be no view wants a row-major operand, and a Transpose hands on, renamed, what its own readers want. Axes of size 1
-    can lie anywhere; they are put where layouts of equal bytes are equal, and row-major if possible.
+    be no view wants a row-major operand, and Reshapes and Transposes hand on, renamed, what their own readers want.
+    Axes of size 1 can lie anywhere; they are put where layouts of equal bytes are equal, and row-major if possible.
     """
 
     name: ClassVar[str] = "assign-layout"
@@ -97,7 +97,10 @@ def _wishes(graph: Graph, natural: Mapping[Value, Order]) -> dict[Value, Order |
                 wish(node.inputs[0], _channels_last(node.operand(0)))
             case Reshape():
                 source = node.operand(0)
-                if source in natural and reshaped_order(source, natural[source], result.type.dims) is None:
+                passed_on = None if wanted is None else reshaped_order(result, wanted, source.type.dims)
+                if passed_on is not None:
+                    wish(source, passed_on)
+                elif source in natural and reshaped_order(source, natural[source], result.type.dims) is None:
                     wish(source, tuple(range(source.type.rank)))
             case Transpose(perm=perm) if wanted is not None:
                 # Axis j of the result is axis perm[j] of the operand.
