@@ -78,14 +78,17 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
 
 
 def joined_axes(views: Sequence[View], axes: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Splits `axes` (outermost first) into (outer axes, innermost axes that are one evenly spaced run in every view)."""
+    """Splits `axes` (outermost first) into (outer axes, innermost axes that are one evenly spaced run in every view).
+
+    The views have one shape. Axes of extent 1 join any run: their strides say nothing.
+    """
     joined = [axes[-1]]
     for axis in reversed(axes[:-1]):
-        inner = joined[0]
-        if all(view.dims[axis] == 1 or view.strides[axis] == view.strides[inner] * view.dims[inner] for view in views):
-            joined.insert(0, axis)
-        else:
+        length = count(views[0].dims, joined)
+        if views[0].dims[axis] != 1 and length != 1 and any(
+                view.strides[axis] != run_stride(view, joined) * length for view in views):
             break
+        joined.insert(0, axis)
     cut = len(axes) - len(joined)
     return tuple(axes[:cut]), tuple(joined)
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, apply, literal
-from edgecc.ir.types import DType
+from edgecc.ir.types import DType, Layout
+from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
 from tests.support.kernel_check import Given, any_strides, check_kernel
 
@@ -73,3 +74,13 @@ def test_one_second_factor_serves_every_batch(target, transpose, rows):
     b = array(1, 1, 1, *((19, 7) if transpose else (7, 19)))
     for constant in (True, False):
         check_kernel(MatMul(False, transpose), [Given(array(0, 2, 3, rows, 7)), Given(b, constant)], target, None)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("rows", [1, 5])
+def test_rows_join_only_where_every_view_is_evenly_spaced(target, rows):
+    """A repeated batch behind an axis of extent 1: the stride of that axis says nothing."""
+    a = Given(np.repeat(array(0, 1, 1, rows, 4), 2, axis=0), strides=(0, 0, 4, 1))
+    check_kernel(MatMul(False, False), [a, Given(array(1, 1, 1, 4, 3), True)], target, None)
+    check_kernel(Conv((1, 1), (0, 0, 0, 0), (1, 1), 1), [Given(a.array.transpose(0, 3, 1, 2).copy(), strides=(0, 1, 0, 4)),
+                                                         Given(array(1, 3, 4, 1, 1), True)], target, [Layout.channels_last(4)])
