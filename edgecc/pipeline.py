@@ -41,6 +41,7 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     "eliminate",
     "simplify-movement",
     "fold-constants",
+    "narrow-tables",
     # Before canonicalize turns the remaining batch normalisations into elementwise arithmetic.
     "fuse-conv-bn",
     "canonicalize",
