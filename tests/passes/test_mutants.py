@@ -23,7 +23,9 @@ from tests.passes.graph import (
     test_canonicalize,
     test_eliminate,
     test_fold_constants,
+    test_fold_expand,
     test_fold_pad,
+    test_fold_reshape,
     test_fold_transpose,
     test_fuse_activation,
     test_fuse_conv_bn,
@@ -36,6 +38,7 @@ from tests.passes.graph import (
 from tests.support.graph_passes import graph_of
 
 FOLDER = Path(base.__file__).parent
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value")  # mutants make NaN of weights
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,23 @@ OTHERS = {
         Mutant("mode not looked at", 'if pad.op.mode != "constant" or', "if", "1 mirrored"),
         Mutant("value not looked at", "uniform_element(value) != 0)", "False)", "1 filled with one"),
         Mutant("channels not looked at", "if any(before[:2]) or any(after[:2]) or", "if", "2 channels"),
+    )),
+    "fold_reshape": (test_fold_reshape, (
+        Mutant("other operands not looked at", "if not all(v is value or", "if False and not all(v is value or", "3 a variable"),
+        Mutant("last axis not compared", "len(dims) == 1 and source.type.dims[-1:] == reshaped.type.dims[-1:] == dims", "True",
+               "3 a constant along another axis"),
+        Mutant("use check removed", "if sole_user(graph, value) is not node or sole_user(graph, source) is not reshape:", "if False:",
+               "2 another reader"),
+    )),
+    "fold_expand": (test_fold_expand, (
+        Mutant("axes of size 1 split like others", "if size == joined[axis] else [1] * len(groups[axis])", "if True else []",
+               "a scale and masks in the epilogue"),
+        Mutant("operands exchanged", "operands = [source if i == index", "operands = [source if i != index", "keys"),
+        Mutant("rows not looked at", "source.type.dims[-2:] != repeated[-2:]", "False", "2 rows are repeated"),
+        Mutant("groups not compared", "if position == start or math.prod(split[start:position]) != size:", "if False:",
+               "3 other axes are joined"),
+        Mutant("size not compared", "if broadcast_shape([source.type.dims[:-2], other[:-2]]) != repeated[:-2]:", "if False:",
+               "4 the other operand is broadcast"),
     )),
     "fuse_activation": (test_fuse_activation, (
         Mutant("the old epilogue lost", "if own is not None:", "if False:", "after an epilogue", "epilogue"),
