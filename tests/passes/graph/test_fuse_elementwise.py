@@ -48,6 +48,12 @@ FIRES = {
           %y = elementwise(%a) {expr=`exp($0:f32)`} : f32[2,3] loc("B")
           return %y "y"
         }""",
+    "1 a producer that is a literal": """
+        graph "g" (%x: f32[2,3] "x") {
+          %a = elementwise(%x) {expr=`0.7:f32`} : f32[2,3] loc("A")
+          %y = elementwise(%a) {expr=`sigmoid($0:f32)`} : f32[2,3] loc("B")
+          return %y "y"
+        }""",
     "1 silu": """
         graph "g" (%x: f32[2,3] "x") {
           %a = elementwise(%x) {expr=`sigmoid($0:f32)`} : f32[2,3] loc("Sigmoid")
