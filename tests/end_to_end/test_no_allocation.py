@@ -33,9 +33,10 @@ int main(int count, char **arguments) {
   arena += m->arena_align - (size_t)arena % m->arena_align;
   (void)arguments;
   armed = 1;
-  if (count > 1) free(malloc(1));
+  void *volatile kept = count > 1 ? malloc(1) : NULL; /* volatile: or the compiler leaves the call out */
   int result = m->run(inputs, outputs, arena);
   armed = 0;
+  free(kept);
   puts("ran");
   return result;
 }
