@@ -179,7 +179,8 @@ def build_executable(compiler: Compiler, folder: Path, sources: Sequence[str], o
 def _build(compiler: Compiler, folder: Path, sources: Sequence[str], main: Sequence[Path], output: Path,
            link_flags: Sequence[str], code_flags: Sequence[str], options: BuildOptions) -> Build:
     """Compiles each source to an object, several at a time, and links all of them."""
-    compile_flags = [*compiler.flags, *code_flags, *options.flags, f"-I{folder.resolve()}",
+    # -g0: zig writes debug information, and with it the folder's path, unless it is told not to.
+    compile_flags = ["-g0", *compiler.flags, *code_flags, *options.flags, f"-I{folder.resolve()}",
                      *(f"-I{path.resolve()}" for path in options.include)]
     thread_flags = ["-pthread"] if options.threads else []
     with tempfile.TemporaryDirectory(prefix="edgecc-build-") as scratch:

@@ -35,7 +35,7 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 @dataclass(frozen=True)
 class Machine:
-    """What a test needs to know of a machine; `flags` are understood by gcc and clang."""
+    """What a test needs to know of a machine; `flags` are understood by gcc and clang, `zig_flags` by zig."""
 
     name: str
     architecture: str
@@ -44,13 +44,16 @@ class Machine:
     flags: tuple[str, ...]
     needs: tuple[str, ...] = ()
     """Flags of /proc/cpuinfo without which the host cannot run it."""
+    zig_flags: tuple[str, ...] = ()
 
 
 PORTABLE = Machine("portable", "generic", (), 0, ())
-AVX2 = Machine("avx2", "x86_64", ("avx2", "fma"), 256, ("-march=x86-64-v3",), ("avx2", "fma", "f16c"))
+AVX2 = Machine("avx2", "x86_64", ("avx2", "fma"), 256, ("-march=x86-64-v3",), ("avx2", "fma", "f16c"),
+               ("-mcpu=x86_64_v3",))
 AVX512 = Machine("avx512", "x86_64", ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"), 512,
-                 ("-march=x86-64-v4",), ("avx512f", "avx512vl", "avx512bw", "avx512dq"))
-NEON = Machine("neon", "aarch64", ("neon",), 128, ("-march=armv8-a",))
+                 ("-march=x86-64-v4",), ("avx512f", "avx512vl", "avx512bw", "avx512dq"),
+                 ("-mcpu=x86_64_v4",))
+NEON = Machine("neon", "aarch64", ("neon",), 128, ("-march=armv8-a",), zig_flags=("-mcpu=generic",))
 MACHINES = (PORTABLE, AVX2, AVX512, NEON)
 
 
@@ -60,7 +63,8 @@ def machine_of(target: Any) -> Machine:
         return target
     needs = {"avx512f": AVX512.needs, "avx2": AVX2.needs}
     needed = next((needs[f] for f in ("avx512f", "avx2") if f in target.isa.features), ())
-    return Machine(target.name, target.architecture, target.isa.features, target.vector.bits, tuple(target.isa.gcc), needed)
+    return Machine(target.name, target.architecture, target.isa.features, target.vector.bits, tuple(target.isa.gcc), needed,
+                   tuple(target.isa.zig))
 
 
 @functools.cache
@@ -107,9 +111,7 @@ def require(target: Any, compiler: str = "gcc") -> None:
 
 def flags_of(machine: Machine, compiler: str) -> list[str]:
     """Flags that make a compiler use the instructions of a machine."""
-    if compiler != "zig":
-        return list(machine.flags)
-    return {"avx2": ["-mcpu=x86_64_v3"], "avx512": ["-mcpu=x86_64_v4"], "neon": ["-mcpu=generic"]}.get(machine.name, [])
+    return list(machine.zig_flags if compiler == "zig" else machine.flags)
 
 
 _WORK: list[tempfile.TemporaryDirectory[str]] = []
@@ -125,8 +127,9 @@ def build(files: Mapping[str, str | bytes], target: Any, *, compiler: str = "gcc
     command = command_of(machine, compiler)
     assert command is not None
     static = [] if any("sanitize" in flag for flag in flags) else ["-static"]
-    if compiler == "zig" and any("sanitize" in flag for flag in flags):
-        static = []
+    if compiler == "zig" and static and "-target" not in command:
+        # Programs linked statically need a C library of which zig has the sources, wherever the host has none.
+        static += ["-target", f"{os.uname().machine}-linux-musl"]
     arguments = [*command, *flags_of(machine, compiler), "-std=c11", *WARNINGS, "-ffp-contract=off", *flags, *static]
     digest = hashlib.sha256(repr((sorted(files.items()), arguments, libraries)).encode()).hexdigest()[:16]
     folder = Path(_WORK[0].name) / digest
