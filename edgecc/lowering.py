@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from edgecc.kernels.base import (
     Request,
     Workspace,
     lower,
+    signature,
 )
 from edgecc.loop.ir import Buffer, Function
 from edgecc.loop.module import ArenaBytes, Argument, Call, Constant, Interface, Module, WeightBytes
@@ -43,6 +45,8 @@ from edgecc.memory.plan import MemoryPlan, plan_memory
 from edgecc.ops.work import multiply_adds
 from edgecc.passes.loop import apply_schedule
 from edgecc.targets.schema import Target
+
+NO_TUNING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,18 @@ class LoweredModel:
     calls: tuple[CallReport, ...]
 
 
-def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False) -> LoweredModel:
+def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
+                tuning: Mapping[str, str] = NO_TUNING) -> LoweredModel:
     """Lowers a graph with static shapes.
 
     Args:
         name: the module's name, a C identifier.
         threads: how many threads parallel loops are divided among.
         check: verify every function before and after its schedule.
+        tuning: names of candidates by signature of the request (edgecc/kernels/base.py); others are chosen by the model.
     Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
     """
-    placement, kernels = _place_and_lower(graph, target, threads)
+    placement, kernels = _place_and_lower(graph, target, threads, tuning)
     plan = plan_memory(placement, [_needs(kernel) for kernel in kernels])
     functions = _Functions(check)
     weights = _Weights()
@@ -116,7 +122,7 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
 # -- kernels ----------------------------------------------------------------------------------
 
 
-def _place_and_lower(graph: Graph, target: Target, threads: int) -> tuple[Placement, list[Kernel]]:
+def _place_and_lower(graph: Graph, target: Target, threads: int, tuning: Mapping[str, str]) -> tuple[Placement, list[Kernel]]:
     """Places all values and lowers all steps.
 
     Where a kernel does not take the views it was given, the values concerned get memory of their own,
@@ -132,7 +138,7 @@ def _place_and_lower(graph: Graph, target: Target, threads: int) -> tuple[Placem
             request = _request(step, target, threads)
             try:
                 if request not in cache:
-                    cache[request] = lower(request)
+                    cache[request] = lower(request, tuning.get(signature(request)) if tuning else None)
                 kernels.append(cache[request])
             except EdgeccError as error:
                 if error.code != "E112":

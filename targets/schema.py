@@ -112,6 +112,16 @@ class Cache:
 
 
 @dataclass(frozen=True)
+class Bandwidth:
+    """What one core reads from each level, in bytes a cycle, sustained over long runs of neighbouring lines."""
+
+    level1: float = 16.0
+    level2: float = 8.0
+    level3: float = 4.0
+    memory: float = 2.0
+
+
+@dataclass(frozen=True)
 class Memory:
     """A memory region. `align`: buffers start on multiples of it, in bytes. `limit`: bytes, 0 = none."""
 
@@ -159,6 +169,7 @@ class Target:
     core: Core
     caches: tuple[Cache, ...] = field(metadata={"key": "cache"})
     memories: tuple[Memory, ...] = field(metadata={"key": "memory"})
+    bandwidth: Bandwidth = Bandwidth()
     toolchain: Toolchain = Toolchain()
     emulator: Emulator | None = None
 
@@ -350,6 +361,8 @@ def _check(target: Target, file: str) -> None:
     core, positive = target.core, [("", "cores", target.cores), ("[vector]", "registers", vector.registers)]
     positive += [("[core]", spec.name, getattr(core, spec.name)) for spec in dataclasses.fields(core)
                  if spec.name != "in_order"]
+    positive += [("[bandwidth]", spec.name, getattr(target.bandwidth, spec.name))
+                 for spec in dataclasses.fields(target.bandwidth)]
     for index, cache in enumerate(target.caches):
         positive += [(f"[[cache]] #{index}", key, getattr(cache, key)) for key in ("level", "size", "line", "ways")]
     for where, key, value in positive:

@@ -169,6 +169,11 @@ def format_expr(expr: ScalarExpr) -> str:
             return f"{op}({', '.join(format_expr(a) for a in args)})"
 
 
+def format_op(op: Op) -> str:
+    """An operator with its attributes, as in the line of a node."""
+    return f"{op.name}{_attributes(op)}"
+
+
 def _attributes(op: Op) -> str:
     fields = [(f.name, getattr(op, f.name), f.default) for f in dataclasses.fields(op)]
     shown = [f"{name}={format_attribute(value)}" for name, value, default in fields if value is not None or default is not None]

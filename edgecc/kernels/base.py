@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.op import Op
+from edgecc.ir.text import format_op
 from edgecc.ir.types import Array, DType
 from edgecc.loop.index import Index, as_index
 from edgecc.loop.ir import Function
@@ -172,6 +173,7 @@ class Kernel:
         in_place: pairs (result, operand) that may share memory when their views are equal: the
             kernel reads each element of the operand before, or when, it writes the same element of the result.
         choice: why the kernel looks as it does, in one line, for `--explain`.
+        cycles: modelled cycles of one call; 0 where there is no model.
     """
 
     function: Function
@@ -179,9 +181,26 @@ class Kernel:
     schedule: tuple[str, ...] = ()
     in_place: tuple[tuple[int, int], ...] = ()
     choice: str = ""
+    cycles: float = 0.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute a request.
+
+    Attributes:
+        name: stable and readable; tuning files refer to it ("winograd 4x4", "direct 14x2").
+        cycles: modelled cycles of one call (edgecc/kernels/cost.py); the smallest is chosen.
+        build: makes the kernel.
+    """
+
+    name: str
+    cycles: float
+    build: Callable[[], Kernel]
 
 
 Lowering = Callable[[Request], Kernel]
+Enumeration = Callable[[Request], Sequence[Candidate]]
 _TABLE: dict[type[Op], Lowering] = {}
 KERNELS: Mapping[type[Op], Lowering] = MappingProxyType(_TABLE)
 """The lowering of each operator class. Filled while edgecc.kernels is imported, constant afterwards."""
@@ -200,12 +219,57 @@ def kernel_for(op_class: type[Op]) -> Callable[[Lowering], Lowering]:
     return register
 
 
-def lower(request: Request) -> Kernel:
-    """Lowers a request.
+_ENUMERATIONS: dict[type[Op], Enumeration] = {}
+
+
+def candidates_for(op_class: type[Op]) -> Callable[[Enumeration], Enumeration]:
+    """Decorator that registers all ways to compute an operator class; the cheapest one becomes its kernel."""
+
+    def register(enumeration: Enumeration) -> Enumeration:
+        def cheapest(request: Request) -> Kernel:
+            return min(enumeration(request), key=lambda candidate: candidate.cycles).build()
+
+        cheapest.__qualname__, cheapest.__module__ = enumeration.__qualname__, enumeration.__module__
+        kernel_for(op_class)(cheapest)
+        _ENUMERATIONS[op_class] = enumeration
+        return enumeration
+
+    return register
+
+
+def candidates(request: Request) -> tuple[Candidate, ...]:
+    """The ways to compute a request, cheapest first by the model; () where there is one way only or none."""
+    enumeration = _ENUMERATIONS.get(type(request.op))
+    return () if enumeration is None else tuple(sorted(enumeration(request), key=lambda candidate: candidate.cycles))
+
+
+def signature(request: Request) -> str:
+    """A request as one line of text, without the target: the key of tuning files. Equal requests have equal signatures."""
+    def view_text(view: View) -> str:
+        axes = ",".join(f"{dim}:{stride}" for dim, stride in zip(view.dims, view.strides, strict=True))
+        return f"{view.dtype.value}[{axes}]"
+
+    parts = []
+    for operand in request.inputs:
+        if operand is None:
+            parts.append("-")
+        else:
+            values = "" if operand.values is None else f"={list(operand.values)}"
+            parts.append(f"{'const ' if operand.is_constant else ''}{view_text(operand.view)}{values}")
+    results = ", ".join(view_text(view) for view in request.outputs)
+    return f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}"
+
+
+def lower(request: Request, choice: str | None = None) -> Kernel:
+    """Lowers a request: the cheapest candidate, or the one named `choice` where there is such a candidate.
 
     Raises: EdgeccError E112 where no kernel covers it.
     """
     lowering = _TABLE.get(type(request.op))
     if lowering is None:
         raise EdgeccError("E112", f"{request.op.name} has no kernel")
+    if choice is not None:
+        for candidate in candidates(request):
+            if candidate.name == choice:
+                return candidate.build()
     return lowering(request)

@@ -1,4 +1,4 @@
-"""Convolution: chooses among the depthwise, the pointwise and the direct kernel.
+"""Convolution: the depthwise, the pointwise and the direct kernel, and what each costs.
 
 None of them materialises patches (im2col) or padding. The result is a matrix of pixels x channels;
 the register tile takes neighbouring pixels of a row and a panel of channels, and the reduction runs
@@ -8,31 +8,59 @@ product over all pixels at once (edgecc/kernels/product.py).
 
 from __future__ import annotations
 
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
+import math
+
+from edgecc.kernels.base import Candidate, Kernel, Request, View, candidates_for
 from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, flatten, tile_schedule, weights_of
+from edgecc.kernels.cost import combine, read_cycles
 from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
-from edgecc.kernels.register_tile import choose_tile, cut_panels, narrowest_lanes
+from edgecc.kernels.register_tile import choose_tile, cover_cycles, cut_panels, narrowest_lanes, vector_lanes
 from edgecc.kernels.spatial import axes_of
 from edgecc.loop.index import ZERO, Index
 from edgecc.ops.convolution import Conv
 
 
-@kernel_for(Conv)
-def lower_convolution(request: Request) -> Kernel:
-    """The kernel of a convolution."""
+@candidates_for(Conv)
+def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
+    """The ways to compute a convolution."""
     op = request.op
     if not isinstance(op, Conv):
         raise TypeError(op)
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
     axes = axes_of(x.dims[2:], y.dims[2:], w.dims[2:], op.strides, op.dilations, op.pads)
     if op.group > 1 and w.dims[1] == 1 and w.dims[0] == op.group and request.operand(1).is_constant:
-        return lower_depthwise(request, axes, op.epilogue)
+        cycles = _cycles(request, float(y.elements * math.prod(w.dims[2:])) / vector_lanes(request.target))
+        return (Candidate("depthwise", cycles, lambda: lower_depthwise(request, axes, op.epilogue)),)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
-        return _lower_pointwise(request, op)
+        return (_pointwise(request, op),)
     direct = Direct(x, w, axes, op.group, w.dims[0] // op.group, w.dims[1], ((1, 0),) * len(axes))
-    return _lower_direct(request, op, direct)
+    return (_direct(request, op, direct),)
+
+
+def _cycles(request: Request, arithmetic: float) -> float:
+    """Modelled cycles of a call: arithmetic, and every operand and result through the level that holds them together."""
+    views = [operand.view for operand in request.inputs if operand is not None]
+    sizes = [view.elements * view.dtype.size for view in (*views, *request.outputs)]
+    return combine(arithmetic, read_cycles(sum(sizes), sum(sizes), request.target), request.target)
+
+
+def _direct(request: Request, op: Conv, direct: Direct) -> Candidate:
+    target = compute_target(request, op.epilogue)
+    last = direct.axes[-1].out
+    tile = choose_tile(last, direct.channels, direct.reduction, target)
+    rows = direct.group * request.outputs[0].dims[0] * math.prod(a.out for a in direct.axes[:-1])
+    arithmetic = rows * cover_cycles(last, direct.channels, direct.reduction, tile, target)
+    return Candidate("direct", _cycles(request, arithmetic), lambda: _lower_direct(request, op, direct))
+
+
+def _pointwise(request: Request, op: Conv) -> Candidate:
+    target = compute_target(request, op.epilogue)
+    y, w = request.outputs[0], request.operand(1).view
+    rows = y.elements // y.dims[1]
+    arithmetic = cover_cycles(rows, y.dims[1], w.dims[1], choose_tile(rows, y.dims[1], w.dims[1], target), target)
+    return Candidate("pointwise", _cycles(request, arithmetic), lambda: _lower_pointwise(request, op))
 
 
 def _lower_direct(request: Request, op: Conv, direct: Direct) -> Kernel:

@@ -89,6 +89,11 @@ def choose_tile(rows: int, channels: int, reduction: int, target: Target) -> Reg
     return choice
 
 
+def cover_cycles(rows: int, channels: int, reduction: int, tile: RegisterTile, target: Target) -> float:
+    """Modelled cycles of the arithmetic of a whole `rows` x `channels` result with `reduction` terms each."""
+    return _cover_cost(rows, -(-channels // tile.lanes), tile.rows, tile.vectors, reduction, target)
+
+
 def _cover_cost(rows: int, total_vectors: int, tile_rows: int, tile_vectors: int, reduction: int, target: Target) -> float:
     def tile_cost(r: int, v: int) -> float:
         store = r * v * EPILOGUE_INSTRUCTIONS / target.core.stores_per_cycle / 2

@@ -1,0 +1,36 @@
+"""Modelled cycles of kernels: arithmetic from the core's ports, traffic from the bandwidth of each level of memory.
+
+The model ranks algorithms and tiles of one kernel on one target; it is no clock. Arithmetic and traffic overlap on
+cores that execute out of order and add up on those that do not (the roofline of Williams, Waterman and Patterson,
+CACM 52(4), 2009, is the fully overlapped case).
+"""
+
+from __future__ import annotations
+
+from edgecc.targets.schema import Target
+
+OVERLAP = 0.5
+"""Share of the smaller of arithmetic and traffic that an out-of-order core hides behind the larger."""
+
+CALL_CYCLES = 30.0
+"""Call, prologue and epilogue of a kernel."""
+
+
+def read_cycles(size_bytes: float, footprint: float, target: Target) -> float:
+    """Cycles to read `size_bytes` out of data of `footprint` bytes that is read again and again.
+
+    The level that holds the footprint serves it; half of a level counts, the rest holds other data.
+    """
+    rates = (target.bandwidth.level1, target.bandwidth.level2, target.bandwidth.level3)
+    for cache, rate in zip(target.caches, rates, strict=False):
+        if footprint <= cache.size / 2:
+            return size_bytes / rate
+    return size_bytes / target.bandwidth.memory
+
+
+def combine(arithmetic: float, traffic: float, target: Target) -> float:
+    """Cycles of a kernel from those of its arithmetic and of its traffic beyond the first cache."""
+    if target.core.in_order:
+        return CALL_CYCLES + arithmetic + traffic
+    larger, smaller = max(arithmetic, traffic), min(arithmetic, traffic)
+    return CALL_CYCLES + larger + (1.0 - OVERLAP) * smaller
