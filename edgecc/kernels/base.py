@@ -106,13 +106,21 @@ class Operand:
 
 @dataclass(frozen=True)
 class Request:
-    """What a kernel is asked for. Hashable: the key under which lowered kernels are shared."""
+    """What a kernel is asked for. Hashable: the key under which lowered kernels are shared.
+
+    `precision` is the shortest float type arithmetic may be done in; shorter ones are only stored.
+    """
 
     op: Op
     inputs: tuple[Operand | None, ...]
     outputs: tuple[View, ...]
     target: Target
     threads: int = 1
+    precision: DType = DType.F32
+
+    def computes_in(self, dtype: DType) -> bool:
+        """Whether arithmetic may be done in a half-precision type itself instead of in f32: asked for, and the target has it."""
+        return dtype is DType.F16 and self.precision is dtype and self.target.has("fp16")
 
     def operand(self, index: int) -> Operand:
         """Operand `index`, which must be present."""

@@ -29,7 +29,7 @@ PIXEL, CHANNEL, PANEL, INNER = "pixel", "channel", "panel", "k"
 VECTOR_TYPES = frozenset({DType.F32, DType.F16, DType.BF16, DType.I32, DType.BOOL})
 """Types whose values are, or widen to, lanes of 32 bits."""
 UNROLL = 4
-"""Steps of the innermost reduction a micro-kernel unrolls: one vector of NEON lanes."""
+"""Steps of the innermost reduction a micro-kernel unrolls; one vector of lanes where it multiplies by lane."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,22 @@ def accumulator_type(dtype: DType) -> DType:
     return dtype
 
 
+def sum_type(request: Request) -> DType:
+    """The type a contraction keeps its sums in: that of operand 0 where the request allows sums in it, else `accumulator_type`."""
+    dtype = request.operand(0).view.dtype
+    return dtype if request.computes_in(dtype) else accumulator_type(dtype)
+
+
 def compute_target(request: Request, expr: ScalarExpr | None) -> Target:
-    """The request's target, without its vector unit where sums or epilogue need other types than 32-bit lanes hold."""
+    """The request's target, without its vector unit where sums or epilogue need other types than its lanes hold."""
     target = request.target
-    types = {accumulator_type(request.operand(0).view.dtype), *(v.dtype for v in request.outputs)}
+    types = {sum_type(request), *(v.dtype for v in request.outputs)}
     pending = [] if expr is None else [expr]
     while pending:
         node = pending.pop()
         types.add(node.dtype)
         pending.extend(children(node))
-    if accumulator_type(request.operand(0).view.dtype) is DType.F32 and types <= VECTOR_TYPES:
+    if sum_type(request) in (DType.F32, DType.F16) and types <= VECTOR_TYPES:
         return target
     return replace(target, vector=replace(target.vector, bits=0, widths=(), fma_by_lane=False))
 
@@ -150,21 +156,23 @@ def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr
     return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), body),))
 
 
-def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded: Sequence[str]) -> tuple[str, ...]:
-    """Loop passes that turn a plain nest into micro-kernels of the given tile."""
+def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded: Sequence[str],
+                  dtype: DType = DType.F32) -> tuple[str, ...]:
+    """Loop passes that turn a plain nest into micro-kernels of the given tile; `dtype` is the type of the sums."""
     by_lane = target.vector.fma_by_lane and tile.lanes > 1
-    vectorize = (f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target)},"
+    vectorize = (f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)},"
                  f"padded={'+'.join(padded)}}}")
     jam = f"jam{{loop={PIXEL}_inner}}"
     # What is interleaved last runs innermost. A vector of lanes of x stays in a register while the weights pass
     # by one vector at a time; without multiplication by lane it is the weights that stay and each x that passes.
     steps = [f"tile{{loop={PIXEL},factor={tile.rows}}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
-    if inner_extent > 2 * UNROLL:
-        steps.append(f"tile{{loop={INNER},factor={UNROLL}}}")
+    unroll = tile.lanes if by_lane else UNROLL
+    if inner_extent > 2 * unroll:
+        steps.append(f"tile{{loop={INNER},factor={unroll}}}")
     fence = 0 if by_lane or tile.lanes == 1 else 1
-    steps.append(f"unroll{{loop={INNER}{'_inner' if inner_extent > 2 * UNROLL else ''},fence={fence}}}")
+    steps.append(f"unroll{{loop={INNER}{'_inner' if inner_extent > 2 * unroll else ''},fence={fence}}}")
     if by_lane:
-        steps.append("broadcast-by-lane{lanes=4}")
+        steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, *([tile.lanes // 2] if tile.lanes > 4 else []))]
     steps.append("reuse-loads")
     return tuple(steps)
 
@@ -243,7 +251,7 @@ def with_bias(request: Request, w: tuple[Buffer, KernelArgument], channels: int,
     """
     b = request.optional(2)
     padded = (w[0].name,) if packed else ()
-    dtype = accumulator_type(request.operand(0).view.dtype)
+    dtype = sum_type(request)
     if b is None:
         return Weights((w,), packed, padded, lambda place, address: zero(dtype))
     b_dtype = b.view.dtype

@@ -11,7 +11,15 @@ from __future__ import annotations
 import math
 
 from edgecc.kernels.base import Candidate, Kernel, Request, View, candidates_for
-from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, flatten, tile_schedule, weights_of
+from edgecc.kernels.contraction import (
+    assemble,
+    compute_target,
+    epilogue_of,
+    flatten,
+    sum_type,
+    tile_schedule,
+    weights_of,
+)
 from edgecc.kernels.cost import combine, read_cycles
 from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.direct import Direct
@@ -31,7 +39,7 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
     axes = axes_of(x.dims[2:], y.dims[2:], w.dims[2:], op.strides, op.dilations, op.pads)
     if op.group > 1 and w.dims[1] == 1 and w.dims[0] == op.group and request.operand(1).is_constant:
-        cycles = _cycles(request, float(y.elements * math.prod(w.dims[2:])) / vector_lanes(request.target))
+        cycles = _cycles(request, float(y.elements * math.prod(w.dims[2:])) / vector_lanes(request.target, sum_type(request)))
         return (Candidate("depthwise", cycles, lambda: lower_depthwise(request, axes, op.epilogue)),)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
         return (_pointwise(request, op),)
@@ -49,7 +57,7 @@ def _cycles(request: Request, arithmetic: float) -> float:
 def _direct(request: Request, op: Conv, direct: Direct) -> Candidate:
     target = compute_target(request, op.epilogue)
     last = direct.axes[-1].out
-    tile = choose_tile(last, direct.channels, direct.reduction, target)
+    tile = choose_tile(last, direct.channels, direct.reduction, target, sum_type(request))
     rows = direct.group * request.outputs[0].dims[0] * math.prod(a.out for a in direct.axes[:-1])
     arithmetic = rows * cover_cycles(last, direct.channels, direct.reduction, tile, target)
     return Candidate("direct", _cycles(request, arithmetic), lambda: _lower_direct(request, op, direct))
@@ -59,19 +67,19 @@ def _pointwise(request: Request, op: Conv) -> Candidate:
     target = compute_target(request, op.epilogue)
     y, w = request.outputs[0], request.operand(1).view
     rows = y.elements // y.dims[1]
-    arithmetic = cover_cycles(rows, y.dims[1], w.dims[1], choose_tile(rows, y.dims[1], w.dims[1], target), target)
+    arithmetic = cover_cycles(rows, y.dims[1], w.dims[1], choose_tile(rows, y.dims[1], w.dims[1], target, sum_type(request)), target)
     return Candidate("pointwise", _cycles(request, arithmetic), lambda: _lower_pointwise(request, op))
 
 
 def _lower_direct(request: Request, op: Conv, direct: Direct) -> Kernel:
-    target = compute_target(request, op.epilogue)
-    tile = choose_tile(direct.axes[-1].out, direct.channels, direct.reduction, target)
-    panels = cut_panels(direct.channels, tile, narrowest_lanes(target))
+    target, dtype = compute_target(request, op.epilogue), sum_type(request)
+    tile = choose_tile(direct.axes[-1].out, direct.channels, direct.reduction, target, dtype)
+    panels = cut_panels(direct.channels, tile, narrowest_lanes(target, dtype))
     weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     window = "x".join(str(a.kernel) for a in direct.axes)
     return assemble(request, f"conv_{window}_{direct.x.dims[1]}_{direct.w.dims[0]}", direct.nest(panels, weights, epilogue),
-                    tile_schedule(tile, target, direct.inner_extent, weights.padded), weights, epilogue, 3,
+                    tile_schedule(tile, target, direct.inner_extent, weights.padded, dtype), weights, epilogue, 3,
                     doc=f"{window} convolution, {direct.x.dims[1]} to {direct.w.dims[0]} channels, "
                         f"{'x'.join(str(a.out) for a in direct.axes)} pixels",
                     choice=f"direct {window}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
@@ -81,10 +89,10 @@ def _lower_pointwise(request: Request, op: Conv) -> Kernel:
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
     epilogue = epilogue_of(request, op.epilogue, 3)
     outer, joined = joined_axes([x, y, *(view for _, view in epilogue.extras)], [0, *range(2, len(x.dims))])
-    target = compute_target(request, op.epilogue)
+    target, dtype = compute_target(request, op.epilogue), sum_type(request)
     rows, depth, channels = count(y.dims, joined), w.dims[1], w.dims[0]
-    tile = choose_tile(rows, channels, depth, target)
-    panels = cut_panels(channels, tile, narrowest_lanes(target))
+    tile = choose_tile(rows, channels, depth, target, dtype)
+    panels = cut_panels(channels, tile, narrowest_lanes(target, dtype))
     weights = weights_of(request, channels, depth, panels, flatten, bias_axis=1)
 
     def at(view: View, row: Index, channel: Index) -> Index:
@@ -96,6 +104,6 @@ def _lower_pointwise(request: Request, op: Conv) -> Kernel:
                       lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at)
     body, block = product_nest(product, tile, panels, weights, epilogue, target)
     return assemble(request, f"conv_pointwise_{depth}_{channels}", outer_loops(body, y.dims, outer),
-                    tile_schedule(tile, target, depth, weights.padded), weights, epilogue, 3,
+                    tile_schedule(tile, target, depth, weights.padded, dtype), weights, epilogue, 3,
                     doc=f"pointwise convolution, {depth} to {channels} channels, {count(y.dims, [0, *range(2, len(y.dims))])} pixels",
                     choice=f"pointwise: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, blocks of {block} pixels")

@@ -13,7 +13,16 @@ from collections.abc import Sequence
 
 from edgecc.ir.scalar import ScalarExpr
 from edgecc.kernels.base import Kernel, Request, View
-from edgecc.kernels.contraction import PIXEL, assemble, compute_target, epilogue_of, flatten, multiply_add, weights_of
+from edgecc.kernels.contraction import (
+    PIXEL,
+    assemble,
+    compute_target,
+    epilogue_of,
+    flatten,
+    multiply_add,
+    sum_type,
+    weights_of,
+)
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
 from edgecc.kernels.spatial import Axis, Segment
 from edgecc.loop.index import ZERO, Index, const, var
@@ -28,9 +37,10 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     """The kernel of a depthwise convolution with one result channel for each input channel."""
     x, w = request.operand(0).view, request.operand(1).view
     target, channels, last = compute_target(request, expr), x.dims[1], axes[-1]
-    lanes = vector_lanes(target)
+    dtype = sum_type(request)
+    lanes = vector_lanes(target, dtype)
     rows, vectors = _tile(last, channels, lanes, target)
-    panels = _channel_panels(channels, vectors * lanes, lanes, narrowest_lanes(target))
+    panels = _channel_panels(channels, vectors * lanes, lanes, narrowest_lanes(target, dtype))
     weights = weights_of(request, channels, math.prod(w.dims[2:]), panels, flatten, bias_axis=1)
     epilogue = epilogue_of(request, expr, 3)
     image = var("image") if x.dims[0] > 1 else ZERO
@@ -83,7 +93,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
         nest = (For("image", ZERO, const(x.dims[0]), nest),)
     window = "x".join(str(a.kernel) for a in axes)
     schedule = (f"tile{{loop={PIXEL},factor={rows}}}",
-                f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(target)},padded={'+'.join(weights.padded)}}}",
+                f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(target, dtype)},padded={'+'.join(weights.padded)}}}",
                 f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", "reuse-loads")
     return assemble(request, f"depthwise_{window}_{channels}", nest, schedule, weights, epilogue, 3,
                     doc=f"{window} depthwise convolution, {channels} channels, {'x'.join(str(a.out) for a in axes)} pixels",

@@ -21,7 +21,6 @@ from edgecc.kernels.base import FromInput, Kernel, KernelArgument, Request, View
 from edgecc.kernels.contraction import (
     PIXEL,
     Weights,
-    accumulator_type,
     assemble,
     compute_target,
     convert,
@@ -29,6 +28,7 @@ from edgecc.kernels.contraction import (
     multiply_add,
     packed_channels,
     panel_loops,
+    sum_type,
     tile_schedule,
     weights_of,
     with_bias,
@@ -106,7 +106,7 @@ class _Problem:
 
     @property
     def lanes(self) -> int:
-        return vector_lanes(self.target)
+        return vector_lanes(self.target, sum_type(self.request))
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ class _Problem:
         return f"matrix product {self.rows}x{self.depth} by {self.depth}x{self.channels}" + (f", batch {batch}" if batch else "")
 
     def packed_constant(self) -> Kernel:
-        request, y, x, target = self.request, self.y, self.x, self.target
+        request, y, x, target, dtype = self.request, self.y, self.x, self.target, sum_type(self.request)
         epilogue = epilogue_of(request, self.op.epilogue, 3)
         b = request.optional(2)
         views = [x, y, *(v for _, v in epilogue.extras)]
@@ -126,8 +126,8 @@ class _Problem:
             views.append(b.view.broadcast_to(y.dims))
         outer, joined = joined_axes([_without_last(v) for v in views], range(len(y.dims) - 1))
         rows = count(y.dims, joined)
-        tile = choose_tile(rows, self.channels, self.depth, target)
-        panels = cut_panels(self.channels, tile, narrowest_lanes(target))
+        tile = choose_tile(rows, self.channels, self.depth, target, dtype)
+        panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
         weights = weights_of(request, self.channels, self.depth, panels, partial(_columns, self.op.transpose_b))
 
         def at(view: View, row: Index, column: Index) -> Index:
@@ -137,7 +137,7 @@ class _Problem:
         product = Product(rows, self.channels, self.depth, x, self.w, partial(at, x), lambda k, c: ZERO, at)
         body, block = product_nest(product, tile, panels, weights, epilogue, target)
         return assemble(request, self.name, outer_loops(body, y.dims, outer),
-                        tile_schedule(tile, target, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
+                        tile_schedule(tile, target, self.depth, weights.padded, dtype), weights, epilogue, 3, doc=self.doc,
                         choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, blocks of {block} rows")
 
     def _at(self, view: View, row: Index, column: Index) -> Index:
@@ -157,21 +157,21 @@ class _Problem:
         return Buffer("w", view.dtype, max(1, view.span), "input"), FromInput(1)
 
     def in_place(self) -> Kernel:
-        request, target = self.request, self.target
+        request, target, dtype = self.request, self.target, sum_type(self.request)
         epilogue = epilogue_of(request, self.op.epilogue, 3)
-        tile = choose_tile(self.rows, self.channels, self.depth, target)
-        panels = cut_panels(self.channels, tile, narrowest_lanes(target))
+        tile = choose_tile(self.rows, self.channels, self.depth, target, dtype)
+        panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
         weights = with_bias(request, self._w_buffer(), self.channels, panels, packed=False)
         body, _ = product_nest(self._product(), tile, panels, weights, epilogue, target)
         return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes),
-                        tile_schedule(tile, target, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
+                        tile_schedule(tile, target, self.depth, weights.padded, dtype), weights, epilogue, 3, doc=self.doc,
                         choice=f"product in place: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
 
     def packed_scratch(self) -> Kernel:
-        request, target = self.request, self.target
+        request, target, dtype = self.request, self.target, sum_type(self.request)
         epilogue = epilogue_of(request, self.op.epilogue, 3)
-        tile = choose_tile(self.rows, self.channels, self.depth, target)
-        panels = cut_panels(self.channels, tile, narrowest_lanes(target))
+        tile = choose_tile(self.rows, self.channels, self.depth, target, dtype)
+        panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
         elements = packed_channels(panels) * self.depth
         scratch = (Buffer("p", self.w.dtype, elements, "workspace"), Workspace(elements * self.w.dtype.size))
         weights = with_bias(request, scratch, self.channels, panels, packed=True)
@@ -179,7 +179,7 @@ class _Problem:
         source = (self._w_buffer(),)
         weights = Weights((*source, *weights.arguments[1:]), True, weights.padded, weights.bias)
         return assemble(request, self.name, outer_loops((*self._pack_nest(panels), *body), self.y.dims, self._batch_axes),
-                        tile_schedule(tile, target, self.depth, weights.padded), weights, epilogue, 3, doc=self.doc,
+                        tile_schedule(tile, target, self.depth, weights.padded, dtype), weights, epilogue, 3, doc=self.doc,
                         choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}",
                         workspace=(scratch,), parallel=False)
 
@@ -197,7 +197,7 @@ class _Problem:
         return panel_loops(panels, self.depth, in_panel)
 
     def dots(self) -> Kernel:
-        request, lanes, dtype = self.request, self.lanes, accumulator_type(self.x.dtype)
+        request, lanes, dtype = self.request, self.lanes, sum_type(self.request)
         epilogue = epilogue_of(request, self.op.epilogue, 3)
         whole = Panel(0, self.channels, self.channels, 1)
         weights = with_bias(request, self._w_buffer(), self.channels, (whole,), packed=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgecc.ir.types import DType
 from edgecc.targets.schema import Target
 
 MAX_ROWS = 24
@@ -42,14 +43,15 @@ class Panel:
     count: int
 
 
-def vector_lanes(target: Target) -> int:
-    """32-bit lanes of the preferred vector width; 1 on a machine without vectors."""
-    return target.vector.lanes(4)
+def vector_lanes(target: Target, dtype: DType = DType.F32) -> int:
+    """Lanes of the preferred vector width that sums of type `dtype` are kept in; 1 on a machine without vectors."""
+    return target.vector.lanes(dtype.size)
 
 
-def narrowest_lanes(target: Target) -> int:
-    """32-bit lanes of the narrowest vector width; 1 on a machine without vectors."""
-    return max(1, min(target.vector.widths, default=32) // 32)
+def narrowest_lanes(target: Target, dtype: DType = DType.F32) -> int:
+    """Lanes of type `dtype` in the narrowest vector width; 1 on a machine without vectors."""
+    bits = 8 * dtype.size
+    return max(1, min(target.vector.widths, default=bits) // bits)
 
 
 def fits(rows: int, vectors: int, target: Target) -> bool:
@@ -62,26 +64,29 @@ def fits(rows: int, vectors: int, target: Target) -> bool:
     return rows * vectors + operands <= target.vector.registers
 
 
-def step_cycles(rows: int, vectors: int, target: Target) -> float:
-    """Modelled cycles of one reduction step of a tile."""
+def step_cycles(rows: int, vectors: int, lanes: int, target: Target) -> float:
+    """Modelled cycles of one reduction step of a tile of vectors of `lanes` lanes."""
     core = target.core
     fma = rows * vectors / core.fma_per_cycle
-    row_loads = rows / 4 if target.vector.fma_by_lane else float(rows)
+    row_loads = rows / lanes if target.vector.fma_by_lane else float(rows)
     loads = (vectors + row_loads) / core.loads_per_cycle
     issue = (rows * vectors + vectors + row_loads) / core.issue_width
     return max(fma, loads, issue, float(core.fma_latency))
 
 
-def choose_tile(rows: int, channels: int, reduction: int, target: Target) -> RegisterTile:
-    """The tile with the smallest modelled cost for a result of `rows` x `channels` with `reduction` terms each."""
-    lanes = vector_lanes(target)
+def choose_tile(rows: int, channels: int, reduction: int, target: Target, dtype: DType = DType.F32) -> RegisterTile:
+    """The tile with the smallest modelled cost for a result of `rows` x `channels` with `reduction` terms each.
+
+    `dtype` is the type of the sums.
+    """
+    lanes = vector_lanes(target, dtype)
     total_vectors = -(-channels // lanes)
     best: tuple[float, int, int] | None = None
     for vectors in range(1, min(8, total_vectors) + 1):
         for tile_rows in range(1, min(MAX_ROWS, rows) + 1):
             if not fits(tile_rows, vectors, target):
                 break
-            cost = _cover_cost(rows, total_vectors, tile_rows, vectors, reduction, target)
+            cost = _cover_cost(rows, total_vectors, tile_rows, vectors, lanes, reduction, target)
             key = (cost, -tile_rows * vectors, vectors)
             if best is None or key < best:
                 best = key
@@ -91,13 +96,14 @@ def choose_tile(rows: int, channels: int, reduction: int, target: Target) -> Reg
 
 def cover_cycles(rows: int, channels: int, reduction: int, tile: RegisterTile, target: Target) -> float:
     """Modelled cycles of the arithmetic of a whole `rows` x `channels` result with `reduction` terms each."""
-    return _cover_cost(rows, -(-channels // tile.lanes), tile.rows, tile.vectors, reduction, target)
+    return _cover_cost(rows, -(-channels // tile.lanes), tile.rows, tile.vectors, tile.lanes, reduction, target)
 
 
-def _cover_cost(rows: int, total_vectors: int, tile_rows: int, tile_vectors: int, reduction: int, target: Target) -> float:
+def _cover_cost(rows: int, total_vectors: int, tile_rows: int, tile_vectors: int, lanes: int, reduction: int,
+                target: Target) -> float:
     def tile_cost(r: int, v: int) -> float:
         store = r * v * EPILOGUE_INSTRUCTIONS / target.core.stores_per_cycle / 2
-        return reduction * step_cycles(r, v, target) + store + 10.0
+        return reduction * step_cycles(r, v, lanes, target) + store + 10.0
 
     full_rows, rest_rows = divmod(rows, tile_rows)
     full_vectors, rest_vectors = divmod(total_vectors, tile_vectors)

@@ -26,6 +26,7 @@ from edgecc.kernels.contraction import (
     epilogue_of,
     pack_panels,
     packed_channels,
+    sum_type,
     tile_schedule,
     with_bias,
 )
@@ -75,13 +76,13 @@ def lower_transposed(request: Request) -> Kernel:
     if not isinstance(op, ConvTranspose):
         raise TypeError(op)
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
-    rank, target = len(x.dims) - 2, compute_target(request, op.epilogue)
+    rank, target, dtype = len(x.dims) - 2, compute_target(request, op.epilogue), sum_type(request)
     group, depth, channels = op.group, w.dims[0] // op.group, w.dims[1]
     per_axis = [phases(x.dims[2 + i], y.dims[2 + i], w.dims[2 + i], op.strides[i], op.dilations[i], op.pads[i]) for i in range(rank)]
     combinations = list(itertools.product(*per_axis))
     tile = choose_tile(max(p.axis.out for p in per_axis[-1]), channels, depth * max(1, math.prod(w.dims[2:]) // len(combinations)),
-                       target)
-    panels = cut_panels(channels, tile, narrowest_lanes(target))
+                       target, dtype)
+    panels = cut_panels(channels, tile, narrowest_lanes(target, dtype))
     per_phase = packed_channels(panels) * group * depth
     epilogue = epilogue_of(request, op.epilogue, 3)
     directs: list[Direct] = []
@@ -99,7 +100,7 @@ def lower_transposed(request: Request) -> Kernel:
     body: Body = tuple(stmt for direct in directs for stmt in direct.nest(panels, weights, epilogue))
     window = "x".join(str(k) for k in w.dims[2:])
     return assemble(request, f"conv_transpose_{window}_{w.dims[0]}_{y.dims[1]}", body,
-                    tile_schedule(tile, target, max(d.inner_extent for d in directs), weights.padded),
+                    tile_schedule(tile, target, max(d.inner_extent for d in directs), weights.padded, dtype),
                     weights, epilogue, 3,
                     doc=f"{window} transposed convolution, {w.dims[0]} to {y.dims[1]} channels, {len(combinations)} phases",
                     choice=f"transposed {window} as {len(combinations)} convolutions: "
