@@ -133,5 +133,5 @@ def _kernels(module: Module, target: Target, symbols: Mapping[str, str]) -> tupl
 def _kernels_header(module: Module, target: Target, printed: list[PrintedFunction]) -> str:
     guard = f"EDGECC_{module.name.upper()}_KERNELS_H"
     prototypes = "".join(f"{p.prototype};\n" for p in printed)
-    return (f"{banner(module, target, 'Kernels')}\n#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n"
+    return (f"{banner(module, target, 'Kernels')}\n#ifndef {guard}\n#define {guard}\n\n#include <stddef.h>\n#include <stdint.h>\n\n"
             f"{prototypes}\n#endif\n")

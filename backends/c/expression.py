@@ -164,23 +164,35 @@ class ExpressionPrinter:
         raise EdgeccError("E900", f"C back end: no index operation {atom.op!r}")
 
     def _is_non_negative(self, index: Index) -> bool:
+        low = self.least(index)
+        return low is not None and low >= 0
+
+    def least(self, index: Index) -> int | None:
+        """A number the index certainly is not below; None where there is none."""
         low = index.const
         for atom, coefficient in index.terms:
-            match atom:
-                case LoopVar(name=name):
-                    least = self.scope.names[name].low if name in self.scope.names else None
-                    if least is None or coefficient < 0:
-                        return False
-                    low += coefficient * least
-                case IndexOp(op="mod"):
-                    if coefficient < 0:
-                        return False
-                case IndexOp(op="floordiv", args=args):
-                    if coefficient < 0 or not self._is_non_negative(args[0]):
-                        return False
-                case _:
-                    return False
-        return low >= 0
+            least = self._least_of(atom) if coefficient > 0 else None
+            if least is None:
+                return None
+            low += coefficient * least
+        return low
+
+    def _least_of(self, atom: LoopVar | IndexOp | IndexOf) -> int | None:
+        match atom:
+            case LoopVar(name=name):
+                return self.scope.names[name].low if name in self.scope.names else None
+            case IndexOp(op="mod"):
+                return 0
+            case IndexOp(op=op, args=args):
+                lows = [self.least(arg) for arg in args]
+                known = [low for low in lows if low is not None]
+                if op == "max":
+                    return max(known, default=None)
+                if len(known) < len(lows):
+                    return None
+                return min(known) if op == "min" else known[0] // known[1]
+            case IndexOf():
+                return None
 
     def element(self, buffer: str, index: Index) -> str:
         """The element of a buffer as an lvalue."""

@@ -12,7 +12,7 @@ from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
-from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
+from edgecc.loop.index import ZERO, Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import (
     Assign,
     Barrier,
@@ -121,8 +121,7 @@ class BodyPrinter:
         printer = ExpressionPrinter(self.prelude, scope)
         start, stop = bounds or (printer.index(loop.start), printer.index(loop.stop))
         inner = scope.nested()
-        low = loop.start.const if loop.start.is_const else None
-        name = inner.bind(loop.var, low=low).c_name
+        name = inner.bind(loop.var, low=printer.least(loop.start)).c_name
         step = f"++{name}" if loop.step == 1 else f"{name} += {loop.step}"
         self._emit(depth, f"for (ptrdiff_t {name} = {start}; {name} < {stop}; {step}) {{")
         self.body(loop.body, inner, depth + 1)
@@ -144,7 +143,6 @@ class PrintedFunction:
 
 @dataclass
 class _Parameter:
-    buffer: Buffer
     declaration: str
     binding: Binding = field(default_factory=lambda: Binding(""))
 
@@ -167,7 +165,10 @@ def print_function(function: Function, prelude: Prelude, symbol: str, *, threads
     parameters = []
     for buffer in function.buffers:
         binding = scope.bind(buffer.name, buffer.dtype)
-        parameters.append(_Parameter(buffer, parameter_text(buffer, binding.c_name), binding))
+        parameters.append(_Parameter(parameter_text(buffer, binding.c_name), binding))
+    for parameter in function.parameters:
+        binding = scope.bind(parameter.name, low=parameter.minimum)
+        parameters.append(_Parameter(f"ptrdiff_t {binding.c_name}", binding))
     printer = BodyPrinter(prelude)
     outlined: list[str] = []
     for stmt in function.body:
@@ -192,13 +193,14 @@ def _comment(function: Function, locs: Sequence[str]) -> str:
         more = f" and {len(locs) - len(shown)} more" if len(locs) > len(shown) else ""
         lines.append(f"nodes: {', '.join(shown)}{more}")
     lines += [f"{comment_text(b.name)}: {b.role}, {b.elements} x {b.dtype.value}" for b in function.buffers]
+    lines += [f"{comment_text(p.name)}: from {p.minimum} to {p.maximum}" for p in function.parameters]
     return "/* " + "\n   ".join(lines) + " */\n" if lines else ""
 
 
 def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, symbol: str, threads: int) -> str:
     """Moves the body of a parallel loop into a function over [begin, end) and prints the call of it.
 
-    Buffers and locals that the body reads travel in a struct.
+    Buffers, parameters and locals that the body reads travel in a struct.
     """
     printer = ExpressionPrinter(caller.prelude, scope)
     needed = set(_free_names(loop))
@@ -206,11 +208,15 @@ def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, s
     members = []
     inner = Scope({}, taken={symbol, "context", "begin", "end", "shared"})
     own = BodyPrinter(caller.prelude)
-    aliased = {b.name: b for b in function.buffers}
+    buffers = {b.name: b for b in function.buffers}
+    integers = {p.name for p in function.parameters}
     for name, binding in captured:
-        local = inner.bind(name, binding.dtype, binding.lanes)
-        if name in aliased:
-            buffer = aliased[name]
+        local = inner.bind(name, binding.dtype, binding.lanes, binding.low)
+        if name in integers:
+            members.append(f"ptrdiff_t {binding.c_name};")
+            declaration = f"const ptrdiff_t {local.c_name}"
+        elif name in buffers:
+            buffer = buffers[name]
             const = "const " if buffer.role == "input" else ""
             members.append(f"{const}{STORAGE[buffer.dtype]} *{binding.c_name};")
             declaration = parameter_text(buffer, local.c_name)
@@ -223,12 +229,10 @@ def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, s
         own.lines.append(_Definition(f"{INDENT}{declaration} = shared->{binding.c_name};", local, 1))
     start, stop = printer.index(loop.start), printer.index(loop.stop)
     extent = loop.extent
-    count = str(extent) if extent is not None else f"({stop} - ({start}) + {loop.step - 1}) / {loop.step}"
-    if not loop.start.is_const:
-        raise EdgeccError("E900", "C back end: a parallel loop must start at a constant")
-    first = loop.start.const
+    span = stop if loop.start == ZERO else f"{stop} - ({start})"
+    count = str(extent) if extent is not None else span if loop.step == 1 else f"({span} + {loop.step - 1}) / {loop.step}"
     scale = "" if loop.step == 1 else f"{loop.step} * "
-    offset = f" + {first}" if first else ""
+    offset = "" if loop.start == ZERO else f" + {ExpressionPrinter(own.prelude, inner).index(loop.start)}"
     own.loop(loop, inner, 1, (f"{scale}begin{offset}", f"{scale}end{offset}"))
     # The struct is never empty: C has no empty structs.
     struct = "".join(f"{INDENT}{member}\n" for member in members) or f"{INDENT}char none;\n"
@@ -241,8 +245,8 @@ def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, s
 
 
 def _free_names(loop: For) -> Iterator[str]:
-    """Every name of a buffer, local or loop variable that occurs in a loop."""
-    yield from _index_names(loop.stop)
+    """Every name of a buffer, parameter, local or loop variable that occurs in a loop, its limit apart."""
+    yield from _index_names(loop.start)
     for stmt in loop.body:
         yield from _statement_names(stmt)
 

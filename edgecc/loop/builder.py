@@ -36,6 +36,7 @@ from edgecc.loop.ir import (
     Let,
     Load,
     Op,
+    Parameter,
     Ref,
     Stmt,
     Store,
@@ -133,14 +134,15 @@ class Builder:
     """Builds one `Function` statement by statement.
 
     Statements go to the innermost open block. Names are hints: a name that is taken gets a number,
-    in order of construction, so equal constructions give equal functions. Names of buffers, loop
-    variables and locals are one namespace and never repeat within a function.
+    in order of construction, so equal constructions give equal functions. Names of buffers, parameters,
+    loop variables and locals are one namespace and never repeat within a function.
     """
 
     def __init__(self, name: str, doc: str = "") -> None:
         self.name = name
         self.doc = doc
         self._buffers: list[Buffer] = []
+        self._parameters: list[Parameter] = []
         self._blocks: list[list[Stmt]] = [[]]
         self._names: dict[str, int] = {}
 
@@ -164,6 +166,12 @@ class Builder:
         item = Buffer(self.fresh(name), dtype, elements, role, align, aliased)
         self._buffers.append(item)
         return item
+
+    def parameter(self, name: str, minimum: int, maximum: int) -> Index:
+        """Adds an integer that each call chooses between the bounds, inclusive; returns it as an index."""
+        item = Parameter(self.fresh(name), minimum, maximum)
+        self._parameters.append(item)
+        return var(item.name)
 
     @contextmanager
     def loop(self, name: str, stop: Index | int, *, start: Index | int = 0, step: int = 1,
@@ -266,5 +274,5 @@ class Builder:
         """The function built so far; every block must be closed."""
         if len(self._blocks) != 1:
             raise ValueError(f"{len(self._blocks) - 1} blocks are still open")
-        return Function(self.name, tuple(self._buffers), tuple(self._blocks[0]), self.doc)
+        return Function(self.name, tuple(self._buffers), tuple(self._blocks[0]), self.doc, tuple(self._parameters))
 

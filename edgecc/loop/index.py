@@ -1,4 +1,4 @@
-"""Index expressions of the Loop IR: affine forms over loop variables and a few opaque atoms.
+"""Index expressions of the Loop IR: affine forms over loop variables, parameters and a few opaque atoms.
 
 Almost every address a kernel computes is `c0 + c1*i + c2*j ...` with constant coefficients, so that
 is the only form there is: `Index(terms, const)` with the terms sorted and no zero coefficient. Two
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LoopVar:
-    """The variable of an enclosing `For`."""
+    """The variable of an enclosing `For`, or a parameter of the function."""
 
     name: str
 

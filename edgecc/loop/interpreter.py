@@ -13,8 +13,9 @@ A function is translated to Python source once and run on numpy scalars (one lan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,17 +56,23 @@ _GARBAGE = 0xA5  # memory that nothing has written; far from zero in every type
 _LEAST = 16  # bytes of a memory that holds nothing: kernels declare at least one element of each buffer
 
 
-def run_function(function: Function, buffers: Mapping[str, Array]) -> None:
+def run_function(function: Function, buffers: Mapping[str, Array], parameters: Mapping[str, int] = MappingProxyType({})) -> None:
     """Runs a function on one-dimensional arrays, one for each of its buffers, in place.
 
-    An output that shares memory with an input counts as written from the start.
+    `parameters` has a value for each parameter. An output that shares memory with an input counts as
+    written from the start.
     Raises: EdgeccError E904 for an access outside a buffer, a read of what was never written, a race
-    between iterations of a parallel loop, arrays that do not fit the buffers, or an undefined local.
+    between iterations of a parallel loop, arrays that do not fit the buffers, parameters that are
+    missing or out of bounds, or an undefined local.
     """
     missing = [b.name for b in function.buffers if b.name not in buffers]
     if missing:
         raise EdgeccError("E904", f"{function.name}: no array for {', '.join(missing)}")
-    CompiledFunction(function).run([buffers[b.name] for b in function.buffers])
+    absent = [p.name for p in function.parameters if p.name not in parameters]
+    if absent:
+        raise EdgeccError("E904", f"{function.name}: no value for {', '.join(absent)}")
+    CompiledFunction(function).run([buffers[b.name] for b in function.buffers],
+                                   parameters=[parameters[p.name] for p in function.parameters])
 
 
 def run_module(module: Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -162,8 +169,9 @@ class CompiledFunction:
         exec(compile(writer.source, f"<loop program {function.name}>", "exec"), namespace)
         self._entry: Callable[..., None] = namespace["run"]
 
-    def run(self, arrays: list[Array], masks: list[Array | None] | None = None) -> None:
-        """Runs on one array for each buffer; `masks` tell which elements are written, and are updated.
+    def run(self, arrays: list[Array], masks: list[Array | None] | None = None, parameters: Sequence[int] = ()) -> None:
+        """Runs on one array for each buffer and a number for each parameter; `masks` tell which elements are
+        written, and are updated.
 
         Without masks inputs are taken as written, outputs and workspaces as not (unless they share
         memory with an input). With masks workspaces and results start as not written all the same.
@@ -176,6 +184,11 @@ class CompiledFunction:
             if array.ndim != 1 or array.dtype != buffer.dtype.numpy or array.size < buffer.elements:
                 raise EdgeccError("E904", f"{self.function.name}: {buffer.name} is {buffer.dtype.value}"
                                           f"[{buffer.elements}], got {array.dtype}{list(array.shape)}")
+        wanted = self.function.parameters
+        if len(parameters) != len(wanted) or not all(
+                p.minimum <= value <= p.maximum for p, value in zip(wanted, parameters, strict=True)):
+            bounds = ", ".join(f"{p.name} from {p.minimum} to {p.maximum}" for p in wanted) or "no parameters"
+            raise EdgeccError("E904", f"{self.function.name} wants {bounds}, got {list(parameters)}")
         given = masks if masks is not None else [None] * len(buffers)
         local: list[Array | None] = []
         for position, (buffer, array) in enumerate(zip(buffers, arrays, strict=True)):
@@ -186,7 +199,7 @@ class CompiledFunction:
                          for k, other in enumerate(buffers) if other.aliased and buffer.aliased)
             local.append(np.full(array.size, shared))
         with np.errstate(all="ignore"):
-            self._entry(arrays, local)
+            self._entry(arrays, local, *parameters)
         for mask, written, buffer in zip(given, local, buffers, strict=True):
             if mask is not None and written is not None and buffer.role != "input":
                 np.logical_or(mask, written[:mask.size], out=mask)
@@ -199,7 +212,8 @@ class _Writer:
         self.function = function
         parallel = any(isinstance(s, For) and s.kind == "parallel" for s in function.body)
         self.namespace: dict[str, Any] = {"loader": _loader, "storer": _storer, "trunc": int, "Race": _Race}
-        self.lines = ["def run(arrays, masks):", "    race = Race(arrays)" if parallel else "    race = None"]
+        signature = ", ".join(("arrays", "masks", *(f"i_{p.name}" for p in function.parameters)))
+        self.lines = [f"def run({signature}):", "    race = Race(arrays)" if parallel else "    race = None"]
         self.statement: Stmt | None = None
         self.texts: dict[int, str] = {}
         self.defined: set[str] = set()

@@ -7,7 +7,7 @@ registers that are `Assign`ed, such as accumulators. Buffers are one-dimensional
 back end but the choice of instructions.
 
 Grammar:
-    function  ::= name (buffer*) statement*
+    function  ::= name (buffer*, parameter*) statement*
     statement ::= For | Let | Declare | Assign | Store | If | Barrier | Comment
     expr      ::= Const | Ref | Load | Op | Cast | Bitcast | Broadcast | Lane | Horizontal | FromIndex
 """
@@ -307,13 +307,29 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True)
+class Parameter:
+    """An integer a caller chooses for each call, from `minimum` to `maximum`, both inclusive.
+
+    In indices it is a variable like those of loops. Nothing checks it at run time.
+    """
+
+    name: str
+    minimum: int
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
-    """One kernel. `doc` says in a line what it computes; it ends up as a comment."""
+    """One kernel. `doc` says in a line what it computes; it ends up as a comment.
+
+    A caller passes the buffers, then the parameters, in order.
+    """
 
     name: str
     buffers: tuple[Buffer, ...]
     body: Body
     doc: str = ""
+    parameters: tuple[Parameter, ...] = ()
 
     def buffer(self, name: str) -> Buffer:
         """The parameter called `name`."""

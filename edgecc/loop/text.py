@@ -11,6 +11,7 @@
       if lt(index(i, i64), 3:i64) { barrier } else { }
     }
 
+After the buffers stand parameters, with the least and the largest value: `row_start: from 0 to 56`.
 Types are written where they are made (buffers, constants, casts); everything else follows. An index
 is a sum such as `3*i + floordiv(j + 1, 4) - 2`; a computed value used as an index stands in brackets.
 """
@@ -47,6 +48,7 @@ from edgecc.loop.ir import (
     Let,
     Load,
     Op,
+    Parameter,
     Ref,
     Stmt,
     Store,
@@ -60,9 +62,10 @@ _INDENT = "  "
 
 def to_text(function: Function) -> str:
     """The function in the form shown in this module's docstring, ending in a newline."""
-    buffers = ", ".join(_buffer_text(b) for b in function.buffers)
+    listed = ", ".join((*(_buffer_text(b) for b in function.buffers),
+                        *(f"{p.name}: from {p.minimum} to {p.maximum}" for p in function.parameters)))
     doc = f' "{_escape(function.doc)}"' if function.doc else ""
-    lines = [f"function {function.name}({buffers}){doc} {{", *_body_lines(function.body, 1), "}"]
+    lines = [f"function {function.name}({listed}){doc} {{", *_body_lines(function.body, 1), "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -293,13 +296,24 @@ class _Parser:
         self.expect("function")
         name = self.name()
         self.expect("(")
-        buffers = self.listed(self.buffer, ")")
+        listed = self.listed(self.buffer_or_parameter, ")")
+        buffers = tuple(item for item in listed if isinstance(item, Buffer))
+        parameters = tuple(item for item in listed if isinstance(item, Parameter))
+        if listed != (*buffers, *parameters):
+            self.fail("buffers before parameters")
         doc = _unescape(self.take()[1:-1]) if self.peek().kind == "string" else ""
-        return Function(name, buffers, self.block(), doc)
+        return Function(name, buffers, self.block(), doc, parameters)
 
-    def buffer(self) -> Buffer:
-        name = self.name("the name of a buffer")
+    def buffer_or_parameter(self) -> Buffer | Parameter:
+        name = self.name("the name of a buffer or a parameter")
         self.expect(":")
+        if self.accept("from"):
+            minimum = self.integer()
+            self.expect("to")
+            return Parameter(name, minimum, self.integer())
+        return self.buffer(name)
+
+    def buffer(self, name: str) -> Buffer:
         dtype = self.dtype()
         self.expect("[")
         elements = self.integer()

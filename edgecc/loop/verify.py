@@ -2,9 +2,10 @@
 
 Invariants, each checked by `verify_function`:
 
- 1. Names are C identifiers. Buffers have distinct names; no local or loop variable has the name of a
-    buffer or of a local or variable that is in sight (neighbouring blocks may use a name again).
- 2. Every `Ref` names a local in sight and has its type and lanes; indices name variables of enclosing loops.
+ 1. Names are C identifiers. Buffers and parameters have distinct names; no local or loop variable has the name
+    of one of them or of a local or variable that is in sight (neighbouring blocks may use a name again).
+ 2. Every `Ref` names a local in sight and has its type and lanes; indices name variables of enclosing loops or
+    parameters.
  3. `Assign` gives a declared register (not a `Let`) a value of its type and lanes.
  4. `Load` and `Store` name a buffer and use its element type; inputs are never written; `valid` lies between
     0 and the number of lanes.
@@ -19,7 +20,9 @@ Invariants, each checked by `verify_function`:
  9. No access is provably outside its buffer: addresses that are affine in loop variables with constant bounds
     are checked exactly, others where the whole range of addresses is outside. (What stands under an `If` may
     never run and is left to the interpreter.)
-10. Buffers have a role, a non-negative size and an alignment that is a power of two.
+    A parameter takes every value between its bounds, and two parameters do so independently of each other.
+10. Buffers have a role, a non-negative size and an alignment that is a power of two; the least value of a
+    parameter is at most its largest.
 """
 
 from __future__ import annotations
@@ -69,11 +72,15 @@ def verify_function(function: Function) -> None:
 
 @dataclass(frozen=True)
 class _Range:
-    """The values an index takes: all of them between the bounds; `exact` if both bounds are reached."""
+    """The values an index takes: all of them between the bounds; `exact` if both bounds are reached.
+
+    `chosen`: which of them it takes depends on parameters, so that it is not independent of other such indices.
+    """
 
     low: int
     high: int
     exact: bool
+    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class _Verifier:
         self.buffers = {b.name: b for b in function.buffers}
         self.locals: dict[str, _Local] = {}
         self.loops: dict[str, _Range | None] = {}
+        self.parameters: dict[str, _Range] = {}
         self.statement: Stmt | None = None
         self.guarded = False
 
@@ -112,6 +120,11 @@ class _Verifier:
                 self.fail(10, f"buffer {buffer.name} has role {buffer.role!r}")
             if buffer.elements < 0 or buffer.align <= 0 or buffer.align & (buffer.align - 1):
                 self.fail(10, f"buffer {buffer.name} has {buffer.elements} elements and alignment {buffer.align}")
+        for parameter in function.parameters:
+            self.fresh(parameter.name)
+            if parameter.minimum > parameter.maximum:
+                self.fail(10, f"parameter {parameter.name} lies between {parameter.minimum} and {parameter.maximum}")
+            self.parameters[parameter.name] = _Range(parameter.minimum, parameter.maximum, exact=True, chosen=True)
         self.body(function.body, top_level=True)
 
     def identifier(self, name: str) -> None:
@@ -120,7 +133,7 @@ class _Verifier:
 
     def fresh(self, name: str) -> None:
         self.identifier(name)
-        if name in self.buffers or name in self.locals or name in self.loops:
+        if name in self.buffers or name in self.parameters or name in self.locals or name in self.loops:
             self.fail(1, f"{name} is already in use here")
 
     # statements
@@ -173,12 +186,25 @@ class _Verifier:
 
     def iterations(self, loop: For, start: _Range | None, stop: _Range | None) -> _Range | None:
         """The values of the loop variable; None where they are unknown or there may be none."""
-        if start is None or stop is None or stop.low <= start.high:
+        if start is None or stop is None:
+            return None
+        chosen = start.chosen or stop.chosen
+        if chosen and self.is_free(loop.start) and self.is_free(loop.stop) and (loop.extent is None or loop.extent > 0):
+            # Some call runs from the least start to the largest stop.
+            exact = loop.step == 1 and stop.high > start.low
+            return _Range(start.low, stop.high - 1, exact, chosen) if stop.high > start.low else None
+        if stop.low <= start.high:
             return None
         if start.low == start.high and stop.low == stop.high:
             extent = -(-(stop.low - start.low) // loop.step)
             return _Range(start.low, start.low + (extent - 1) * loop.step, exact=True)
-        return _Range(start.low, stop.high - 1, exact=False)
+        return _Range(start.low, stop.high - 1, exact=False, chosen=chosen)
+
+    def is_free(self, index: Index) -> bool:
+        """Whether an index is a constant plus at most one parameter."""
+        atoms = [atom for atom, coefficient in index.terms if coefficient == 1]
+        return len(index.terms) == len(atoms) <= 1 and all(
+            isinstance(atom, LoopVar) and atom.name in self.parameters for atom in atoms)
 
     def assign(self, name: str, value: Expr) -> None:
         self.expr(value)
@@ -214,13 +240,13 @@ class _Verifier:
     def index(self, index: Index) -> _Range | None:
         """Checks an index and returns the range of its values, or None where nothing is known."""
         low = high = index.const
-        exact, known = True, True
+        exact, known, chosen = True, True, 0
         for atom, coefficient in index.terms:
             match atom:
                 case LoopVar(name=name):
-                    if name not in self.loops:
-                        self.fail(2, f"{name} is not the variable of an enclosing loop")
-                    values = self.loops[name]
+                    values = self.parameters.get(name, self.loops.get(name))
+                    if values is None and name not in self.loops:
+                        self.fail(2, f"{name} is neither the variable of an enclosing loop nor a parameter")
                 case IndexOp(op=op, args=args):
                     values = self.index_operation(op, args)
                     exact = exact and len(index.terms) == 1
@@ -235,7 +261,8 @@ class _Verifier:
             ends = (values.low * coefficient, values.high * coefficient)
             low, high = low + min(ends), high + max(ends)
             exact = exact and values.exact
-        return _Range(low, high, exact) if known else None
+            chosen += values.chosen
+        return _Range(low, high, exact and chosen < 2, chosen > 0) if known else None
 
     def index_operation(self, op: str, args: tuple[Index, ...]) -> _Range | None:
         if op not in ("floordiv", "mod", "min", "max") or len(args) != 2:
@@ -246,12 +273,12 @@ class _Verifier:
             if not args[1].is_const or divisor <= 0:
                 self.fail(7, f"{op} by {index_text(args[1])}")
             if op == "mod":
-                return _Range(0, divisor - 1, exact=False)
-            return None if a is None else _Range(a.low // divisor, a.high // divisor, a.exact)
+                return _Range(0, divisor - 1, exact=False, chosen=a is not None and a.chosen)
+            return None if a is None else _Range(a.low // divisor, a.high // divisor, a.exact, a.chosen)
         if a is None or b is None:
             return None
         pick = min if op == "min" else max
-        return _Range(pick(a.low, b.low), pick(a.high, b.high), exact=False)
+        return _Range(pick(a.low, b.low), pick(a.high, b.high), exact=False, chosen=a.chosen or b.chosen)
 
     # expressions
 

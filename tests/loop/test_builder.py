@@ -5,7 +5,7 @@ import pytest
 from edgecc.ir.types import DType
 from edgecc.loop.builder import Builder, add, fma, less, number, operation, repeat, select
 from edgecc.loop.index import const, var
-from edgecc.loop.ir import Assign, Broadcast, Const, For, If, Let, Load, Op, Ref, Store
+from edgecc.loop.ir import Assign, Broadcast, Const, For, If, Let, Load, Op, Parameter, Ref, Store
 
 F32 = DType.F32
 
@@ -46,6 +46,17 @@ def test_short_loops_vanish_unless_kept():
         b.store(y, k, 1.0)
     body = b.function().body
     assert [type(s) for s in body] == [Store, For]
+
+
+def test_parameters_share_the_names_of_the_function():
+    b = Builder("rows")
+    y = b.buffer("y", DType.F32, 8, "output")
+    start, stop = b.parameter("row", 0, 8), b.parameter("row", 0, 8)
+    with b.loop("row", stop, start=start) as i:
+        b.store(y, i, 1.0)
+    function = b.function()
+    assert function.parameters == (Parameter("row", 0, 8), Parameter("row_1", 0, 8))
+    assert function.body == (For("row_2", start, stop, (Store("y", var("row_2"), Const(1.0, DType.F32)),)),)
 
 
 def test_conditions():

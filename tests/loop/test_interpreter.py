@@ -178,6 +178,17 @@ def test_iterations_may_use_the_same_element_in_turn() -> None:
     assert y.tolist() == [3, 3, 3, 3]
 
 
+def test_parameters_bound_what_a_call_does() -> None:
+    text = "function f(y: f32[8] output, first: from 0 to 8, last: from 0 to 8) { for i in first..last { y[i] = index(i, f32) } }"
+    y = np.full(8, -1, F32)
+    run_function(parse(text), {"y": y}, {"first": 2, "last": 5})
+    run_function(parse(text), {"y": y}, {"first": 7, "last": 7})
+    np.testing.assert_array_equal(y, [-1, -1, 2, 3, 4, -1, -1, -1])
+    for wrong in ({"first": 2}, {"first": 2, "last": 9}, {"first": -1, "last": 5}):
+        with pytest.raises(EdgeccError, match="last"):
+            run_function(parse(text), {"y": y}, wrong)
+
+
 def test_arrays_must_fit_the_buffers() -> None:
     text = "function f(x: f32[4] input, y: f32[4] output) { y[0] = x[0] }"
     with pytest.raises(EdgeccError, match="no array for y"):

@@ -26,6 +26,7 @@ from edgecc.loop.ir import (
     Let,
     Load,
     Op,
+    Parameter,
     Ref,
     Store,
 )
@@ -58,7 +59,7 @@ def everything() -> Function:
     vector = Load("x", 3 * i - j + 7, f32, 4, 2, 3)
     body = (
         Comment("a comment with \"quotes\", a \\ and\na new line"),
-        For("i", ix.ZERO, ix.const(10), (
+        For("i", ix.var("first"), ix.var("last") + 1, (
             For("j", i, ix.minimum(i + 4, ix.const(10)), (
                 Let("v", vector),
                 Declare("s", Const(-math.inf, f32)),
@@ -73,7 +74,7 @@ def everything() -> Function:
         Let("p", Op("select", (Const(True, DType.BOOL), Const(1.5, f32), Const(-0.0, f32)), f32)),
         Let("w", Op("lt", (Const(1, i32, 4), Const(-2, i32, 4)), DType.BOOL, 4)),
     )
-    return Function("everything", buffers, body, "all of it")
+    return Function("everything", buffers, body, "all of it", (Parameter("first", 0, 9), Parameter("last", -3, 1000)))
 
 
 def test_prints_the_documented_form() -> None:
@@ -95,6 +96,8 @@ def test_every_construct_survives_a_round_trip() -> None:
     (SCALE.replace("0..8", "0,8"), "line 2", "'..'"),
     (SCALE[:-2], "line 14", "a statement"),
     (SCALE + "x", "line 15", "the end of the text"),
+    (SCALE.replace("y:", "n: from 0 to 4, y:"), "line 1", "buffers before parameters"),
+    (SCALE.replace(" aliased", ", n: from 0 4"), "line 1", "'to'"),
     (SCALE.replace("8 step", "8 ? step"), "line 2, column 26", "unexpected character"),
 ])
 def test_malformed_text_is_refused_with_its_place(broken: str, place: str, wanted: str) -> None:

@@ -122,6 +122,32 @@ def test_each_invariant_is_checked(invariant: int, body: tuple[object, ...]) -> 
     assert caught.value.where.startswith("f: ")
 
 
+SCALED = "function f(x: f32[{size}] input, y: f32[8] output, first: from {low} to 8, last: from 0 to 8) {{\n{body}\n}}"
+
+
+@pytest.mark.parametrize("body", [
+    "for i in first..last { y[i] = x[i] }",
+    "for i in first..last { for j in first..last { y[mod(i, 8)] = x[j] } }",
+    "for i in first..last { y[i - first] = x[mod(i + 3, 5)] }",
+])
+def test_parameters_are_variables_with_bounds(body: str) -> None:
+    verify_function(parse(SCALED.format(size=8, low=0, body=body)))
+
+
+@pytest.mark.parametrize(("invariant", "size", "low", "body"), [
+    (9, 7, 0, "for i in first..last { y[i] = x[i] }"),
+    (9, 8, -1, "for i in first..last { y[i] = x[i] }"),
+    (9, 8, 0, "y[first] = 0.0:f32"),
+    (1, 8, 0, "let first = 0.0:f32"),
+    (1, 8, 0, "for last in 0..8 { y[0] = 0.0:f32 }"),
+    (2, 8, 0, "y[middle] = 0.0:f32"),
+    (10, 8, 9, "y[0] = 0.0:f32"),
+])
+def test_bounds_of_parameters_are_checked(invariant: int, size: int, low: int, body: str) -> None:
+    with pytest.raises(EdgeccError, match=rf"invariant {invariant}:"):
+        verify_function(parse(SCALED.format(size=size, low=low, body=body)))
+
+
 @pytest.mark.parametrize(("invariant", "buffers"), [
     (1, (X, Buffer("x", F32, 4, "output"))),
     (1, (Buffer("1x", F32, 4, "output"),)),

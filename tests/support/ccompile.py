@@ -157,8 +157,12 @@ def run_program(program: Path, target: Any, data: bytes = b"", arguments: Sequen
     return done.stdout
 
 
-def functions_source(functions: Sequence[Function], target: Any, *, main: bool = False) -> str:
-    """The C file of some functions; with `main`, a program that reads all buffers and writes back those that are no input."""
+def functions_source(functions: Sequence[Function], target: Any, *, main: bool = False,
+                     calls_of: Sequence[Sequence[int]] = ((),)) -> str:
+    """The C file of some functions; with `main`, a program that reads all buffers and writes back those that are no input.
+
+    It calls each function once for each item of `calls_of`, the values of its parameters.
+    """
     machine = machine_of(target)
     isa = isa_of(machine.architecture, machine.features, machine.vector_bits)
     prelude = new_prelude(isa)
@@ -174,7 +178,8 @@ def functions_source(functions: Sequence[Function], target: Any, *, main: bool =
             lines.append(f"static _Alignas(64) unsigned char {name}[{size}];")
             calls.append(f"  if (fread({name}, 1, {size}, stdin) != {size}) return 2;")
         arguments = ", ".join(f"({STORAGE[b.dtype]} *)(void *){name}" for name, b in zip(names, function.buffers, strict=True))
-        calls.append(f"  {function.name}({arguments});")
+        for values in calls_of:
+            calls.append(f"  {function.name}({', '.join([arguments, *map(str, values)])});")
         for name, buffer in zip(names, function.buffers, strict=True):
             if buffer.role != "input":
                 calls.append(f"  if (fwrite({name}, 1, {_bytes_of(buffer)}, stdout) != {_bytes_of(buffer)}) return 3;")
@@ -191,10 +196,11 @@ def _bytes_of(buffer: Buffer) -> int:
 
 
 def run_functions(cases: Sequence[tuple[Function, Mapping[str, np.ndarray[Any, Any]]]], target: Any, *, compiler: str = "gcc",
-                  flags: Sequence[str] = ("-O1",)) -> list[dict[str, np.ndarray[Any, Any]]]:
+                  flags: Sequence[str] = ("-O1",),
+                  calls_of: Sequence[Sequence[int]] = ((),)) -> list[dict[str, np.ndarray[Any, Any]]]:
     """`run_function` for many functions (of different names) that are compiled as one file."""
     require(target, compiler)
-    source = functions_source([function for function, _ in cases], target, main=True)
+    source = functions_source([function for function, _ in cases], target, main=True, calls_of=calls_of)
     program = build({"kernel.c": source}, target, compiler=compiler, flags=flags)
     data = bytearray()
     for function, arrays in cases:
@@ -222,10 +228,11 @@ def run_functions(cases: Sequence[tuple[Function, Mapping[str, np.ndarray[Any, A
 
 
 def run_function(function: Function, arrays: Mapping[str, np.ndarray[Any, Any]], target: Any, *, compiler: str = "gcc",
-                 flags: Sequence[str] = ("-O1",)) -> dict[str, np.ndarray[Any, Any]]:
+                 flags: Sequence[str] = ("-O1",), calls_of: Sequence[Sequence[int]] = ((),)) -> dict[str, np.ndarray[Any, Any]]:
     """Compiles and runs one function and returns its output and workspace buffers as flat arrays.
 
     `arrays` gives the contents by buffer name: inputs must be there; other buffers start as given, or
-    filled with bytes 0xA5. Shapes do not matter, the number of elements does.
+    filled with bytes 0xA5. Shapes do not matter, the number of elements does. The function is called once for
+    each item of `calls_of`, the values of its parameters.
     """
-    return run_functions([(function, arrays)], target, compiler=compiler, flags=flags)[0]
+    return run_functions([(function, arrays)], target, compiler=compiler, flags=flags, calls_of=calls_of)[0]

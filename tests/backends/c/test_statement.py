@@ -181,6 +181,33 @@ def test_parallel_loops_on_one_thread(machine):
     np.testing.assert_array_equal(result["z"], z)
 
 
+def ranged_function() -> Function:
+    b = Builder("kernel", doc="the positions [start, stop) of two rows in turn")
+    y = b.buffer("y", F32, 12, "output")
+    start, stop = b.parameter("start", 0, 24), b.parameter("stop", 0, 24)
+    with b.loop("i", stop, start=start, kind="parallel") as i:
+        b.store(y, (i + 3).mod(12), FromIndex(start + 100 * i, F32))
+    return b.function()
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
+def test_parameters_come_after_the_buffers(machine):
+    expected = np.full(12, -1, np.float32)
+    for start, stop in ((0, 5), (5, 5), (9, 14)):
+        for i in range(start, stop):
+            expected[(i + 3) % 12] = start + 100 * i
+    start = np.full(12, -1, np.float32)
+    result = run_function(ranged_function(), {"y": start}, machine, calls_of=((0, 5), (5, 5), (9, 14)))
+    np.testing.assert_array_equal(result["y"], expected)
+
+
+def test_parameters_have_bounds_and_reach_parallel_loops():
+    plain, divided = printed(ranged_function()), printed(ranged_function(), threads=2)
+    assert "ptrdiff_t start, ptrdiff_t stop)" in plain and "start: from 0 to 24" in plain
+    assert "(i + 3) % 12" in plain  # a start that cannot be negative
+    assert "const ptrdiff_t start = shared->start;" in divided and ", stop - (start), 2);" in divided
+
+
 @pytest.mark.parametrize("body, message", [
     ((Store("y", const(0), Ref("nowhere", F32)),), "not in scope"),
     ((Assign("nowhere", Const(1.0, F32)),), "not in scope"),
