@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.op import Op
 from edgecc.ir.text import format_op
 from edgecc.ir.types import Array, DType
+from edgecc.kernels.cost import worthwhile_threads
 from edgecc.loop.index import Index, as_index
 from edgecc.loop.ir import Function
 from edgecc.targets.schema import Target
@@ -230,12 +231,23 @@ def kernel_for(op_class: type[Op]) -> Callable[[Lowering], Lowering]:
 _ENUMERATIONS: dict[type[Op], Enumeration] = {}
 
 
+def _built(request: Request, candidate: Candidate) -> Kernel:
+    """The kernel of a candidate, on one thread where it is too small to be divided."""
+    serial = worthwhile_threads(candidate.cycles, request.threads) < request.threads
+    build = _named(replace(request, threads=1), candidate.name).build if serial else candidate.build
+    return replace(build(), cycles=candidate.cycles)
+
+
+def _named(request: Request, name: str) -> Candidate:
+    return next(candidate for candidate in candidates(request) if candidate.name == name)
+
+
 def candidates_for(op_class: type[Op]) -> Callable[[Enumeration], Enumeration]:
     """Decorator that registers all ways to compute an operator class; the cheapest one becomes its kernel."""
 
     def register(enumeration: Enumeration) -> Enumeration:
         def cheapest(request: Request) -> Kernel:
-            return min(enumeration(request), key=lambda candidate: candidate.cycles).build()
+            return _built(request, min(enumeration(request), key=lambda candidate: candidate.cycles))
 
         cheapest.__qualname__, cheapest.__module__ = enumeration.__qualname__, enumeration.__module__
         kernel_for(op_class)(cheapest)
@@ -279,5 +291,5 @@ def lower(request: Request, choice: str | None = None) -> Kernel:
     if choice is not None:
         for candidate in candidates(request):
             if candidate.name == choice:
-                return candidate.build()
+                return _built(request, candidate)
     return lowering(request)

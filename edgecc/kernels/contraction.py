@@ -289,7 +289,7 @@ def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...],
     """
     x, (_, y) = request.operand(0).view, epilogue.result
     if request.threads > 1 and parallel:
-        body = tuple(replace(s, kind="parallel") if isinstance(s, For) and (s.extent or 0) > 1 else s for s in body)
+        schedule = (*schedule, f"parallelize{{threads={request.threads}}}")
     in_place = tuple((0, first_extra + i) for i, (_, view) in enumerate(epilogue.extras)
                      if view == request.outputs[0] and not request.operand(first_extra + i).is_constant)
     shared = {f"r{index - first_extra}" for _, index in in_place} | ({"y"} if in_place else set())

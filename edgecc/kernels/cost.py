@@ -15,6 +15,15 @@ OVERLAP = 0.5
 CALL_CYCLES = 30.0
 """Call, prologue and epilogue of a kernel."""
 
+FORK_CYCLES = 6000.0
+"""Handing a part of a loop to a waiting thread and waiting for its end: one to two microseconds on the cores we know."""
+
+
+def worthwhile_threads(cycles: float, threads: int) -> int:
+    """How many of `threads` should share a kernel of `cycles` modelled cycles: all, or 1 where they would not gain a tenth."""
+    divided = cycles / threads + FORK_CYCLES
+    return threads if divided < 0.9 * cycles else 1
+
 
 def read_cycles(size_bytes: float, footprint: float, target: Target) -> float:
     """Cycles to read `size_bytes` out of data of `footprint` bytes that is read again and again.

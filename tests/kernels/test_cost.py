@@ -9,7 +9,7 @@ import pytest
 import edgecc.kernels  # noqa: F401  (registers all kernels)
 from edgecc.ir.types import DType
 from edgecc.kernels.base import Operand, Request, View, candidates, lower, signature
-from edgecc.kernels.cost import CALL_CYCLES, combine, read_cycles
+from edgecc.kernels.cost import CALL_CYCLES, combine, read_cycles, worthwhile_threads
 from edgecc.memory.strides import row_major_strides
 from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import load_target
@@ -49,3 +49,12 @@ def test_candidates_are_sorted_and_can_be_chosen_by_name() -> None:
 def test_signatures_tell_requests_apart_and_repeat() -> None:
     assert signature(_request(16)) == signature(_request(16)) != signature(_request(17))
     assert "\n" not in signature(_request(16))
+
+
+def test_small_kernels_run_on_one_thread() -> None:
+    assert worthwhile_threads(1000, 4) == 1
+    assert worthwhile_threads(10**6, 4) == 4
+    assert worthwhile_threads(10**6, 1) == 1
+    small, large = (lower(dataclasses.replace(_request(depth), threads=2)) for depth in (16, 10**5))
+    assert not any(step.startswith("parallelize") for step in small.schedule)
+    assert large.schedule[-1] == "parallelize{threads=2}"

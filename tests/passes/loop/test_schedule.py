@@ -218,3 +218,61 @@ def test_a_parallel_loop_stays_parallel_when_tiled():
     source = parse("""function f(y: f32[8] output) { parallel for i in 0..8 { y[i] = 1.0:f32 } }""")
     loops = [s for s in walk(apply_schedule(source, ["tile{loop=i,factor=4}"]).body) if isinstance(s, For)]
     assert [s.kind for s in loops] == ["parallel", "serial"]
+
+
+def parallel_loops(text: str, threads: int) -> list[str]:
+    function = apply_schedule(parse(text), [f"parallelize{{threads={threads}}}"])
+    verify(function)
+    return [line for line in body_text(function).splitlines() if line.startswith(("parallel", "for"))]
+
+
+NEST = """function f(y: f32[{size}] output) {{
+  for p in 0..{p} {{
+    for r in 0..{r} {{
+      y[{r}*p + r] = 1.0:f32
+    }}
+  }}
+}}
+"""
+
+
+@pytest.mark.parametrize(("p", "r", "threads", "loop"), [
+    (4, 7, 2, "parallel for p in 0..4 {"),
+    (3, 7, 2, "parallel for p_r in 0..21 {"),
+    (1, 6, 2, "parallel for p_r in 0..6 {"),
+    (3, 3, 4, "parallel for p in 0..3 {"),
+    (3, 5, 4, "parallel for p_r in 0..15 {"),
+    (1, 1, 2, "for p in 0..1 {"),
+])
+def test_parallelize_joins_loops_until_threads_get_equal_shares(p, r, threads, loop):
+    assert parallel_loops(NEST.format(p=p, r=r, size=p * r), threads) == [loop]
+
+
+def test_parallelize_leaves_loops_around_several_statements():
+    text = """function f(y: f32[12] output) {
+      for p in 0..3 { y[4*p] = 1.0:f32 for r in 1..4 { y[4*p + r] = 2.0:f32 } }
+    }"""
+    assert parallel_loops(text, 2) == ["parallel for p in 0..3 {"]
+
+
+@pytest.mark.parametrize(("m", "n", "threads"), [(13, 17, 2), (3, 49, 3), (1, 100, 4), (5, 1, 2)])
+def test_parallel_products_compute_the_same(m, n, threads):
+    plain = product(m, 7, n)
+    divided = apply_schedule(plain, ["tile{loop=pixel,factor=4}", f"parallelize{{threads={threads}}}"])
+    verify(divided)
+    x, w = np.arange(m * 7, dtype=np.float32), np.arange(7 * n, dtype=np.float32)
+    results = []
+    for function in (plain, divided):
+        y = np.zeros(m * n, np.float32)
+        run_function(function, {"x": x, "w": w, "y": y})
+        results.append(y)
+    assert np.array_equal(*results)
+
+
+def test_parallelize_leaves_sums():
+    text = """function f(x: f32[8] input, y: f32[1] output) {
+      var acc = 0.0:f32
+      for k in 0..8 { acc = add(acc, x[k]) }
+      y[0] = acc
+    }"""
+    assert parallel_loops(text, 2) == ["for k in 0..8 {"]
