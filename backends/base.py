@@ -37,10 +37,13 @@ class EmitOptions:
         weights: "linked" puts the weights into the program; "file" leaves them in weights.bin, whose
             content is passed to init().
         self_test: reference results, if the self-test shall compare with some.
+        profile: time every kernel call; the header then has a function that gives the times. One run at a time, and
+            only where there is a POSIX clock.
     """
 
     weights: str = "linked"
     self_test: SelfTest | None = field(default=None)
+    profile: bool = False
 
 
 class Backend(Protocol):

@@ -50,8 +50,8 @@ class CBackend:
         weights_from_file = options.weights == "file"
         symbols = symbols_of(module)
         files = {
-            f"{module.name}.h": header(module, target, symbols, weights_from_file=weights_from_file),
-            f"{module.name}.c": source(module, target, symbols, weights_from_file=weights_from_file),
+            f"{module.name}.h": header(module, target, symbols, weights_from_file=weights_from_file, profile=options.profile),
+            f"{module.name}.c": source(module, target, symbols, weights_from_file=weights_from_file, profile=options.profile),
             "selftest.c": selftest(module, target, symbols, options.self_test, weights_from_file=weights_from_file),
         }
         printed, kernel_files = _kernels(module, target, symbols.functions)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecc.artifact import elf
-from edgecc.artifact.abi import TensorStruct
+from edgecc.artifact.abi import ModelStruct, TensorStruct
 from edgecc.artifact.folder import Artifact, Manifest, read_manifest
 from edgecc.artifact.runner import RUNNER_SOURCE, Executor, LibraryExecutor, ProcessExecutor
 from edgecc.artifact.toolchain import (
@@ -230,12 +230,20 @@ def _read_weights(path: Path) -> bytes:
 def _load_library(path: Path) -> Model:
     executor = LibraryExecutor(path)
     struct = executor.model
-    inputs = [_port_from(struct.inputs[i], path) for i in range(struct.n_inputs)]
-    outputs = [_port_from(struct.outputs[i], path) for i in range(struct.n_outputs)]
+    inputs, outputs = ports_of_library(struct, path)
     if struct.init:
         executor.load_weights(_read_weights(path.parent / "weights.bin"))
     return Model(executor, inputs, outputs, arena_bytes=struct.arena_bytes, weights_bytes=struct.weights_bytes,
                  code_bytes=elf.code_bytes(path.read_bytes()), manifest=None)
+
+
+def ports_of_library(struct: ModelStruct, path: Path) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Inputs and outputs of a loaded library; `path` names it in errors.
+
+    Raises: EdgeccError E007 where it uses an element type that is not known.
+    """
+    return (tuple(_port_from(struct.inputs[i], path) for i in range(struct.n_inputs)),
+            tuple(_port_from(struct.outputs[i], path) for i in range(struct.n_outputs)))
 
 
 def _port_from(struct: TensorStruct, path: Path) -> Port:

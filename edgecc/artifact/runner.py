@@ -58,14 +58,17 @@ def failed_status(status: int) -> EdgeccError:
 class LibraryExecutor:
     """A shared library with ABI 1, called in this process.
 
+    Attributes:
+        library, model: the loaded library, and what its edgecc_get_model says.
+        arena: the memory its runs use.
     Raises: EdgeccError E007 where the file is no such library.
     """
 
     def __init__(self, path: Path) -> None:
         where = printable(str(path))
         try:
-            self._library = ctypes.CDLL(str(path.resolve()))
-            get_model = self._library.edgecc_get_model
+            self.library = ctypes.CDLL(str(path.resolve()))
+            get_model = self.library.edgecc_get_model
         except OSError as error:
             raise EdgeccError("E007", f"not a loadable shared library: {printable(str(error))}", where=where) from None
         except AttributeError:
@@ -75,7 +78,7 @@ class LibraryExecutor:
         if self.model.abi != ABI_VERSION:
             raise EdgeccError("E007", f"the library has ABI {self.model.abi}, this version calls ABI {ABI_VERSION}",
                               where=where, hint="compile the model again")
-        self._arena = aligned_bytes(self.model.arena_bytes, self.model.arena_align)
+        self.arena = aligned_bytes(self.model.arena_bytes, self.model.arena_align)
         self._weights: Array | None = None
 
     def load_weights(self, blob: bytes) -> None:
@@ -95,7 +98,7 @@ class LibraryExecutor:
 
     def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
         """See `Executor`. Includes the call from Python, about a microsecond."""
-        sources, sinks, arena = _pointers(inputs), _pointers(outputs), self._arena.ctypes.data
+        sources, sinks, arena = _pointers(inputs), _pointers(outputs), self.arena.ctypes.data
         run, times = self.model.run, []
         for _ in range(count):
             start = time.perf_counter_ns()

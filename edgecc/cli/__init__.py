@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "compile": "compile a model for a target into a folder of C",
     "run": "run a compiled folder, or a model, on inputs from a file",
     "verify": "compile, run and compare with expected outputs or the reference",
+    "bench": "measure the time of an inference on this machine, and that of other engines",
     "check": "list everything that keeps a model from being compiled",
     "inspect": "show what is in a model",
     "opt": "run passes on a model and print the graph",
