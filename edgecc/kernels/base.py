@@ -23,6 +23,9 @@ from edgecc.loop.index import Index, as_index
 from edgecc.loop.ir import Function
 from edgecc.targets.schema import Target
 
+ROW_AXIS = 2
+"""The axis whose positions are called rows: the height of images [batch, channels, height, width]."""
+
 SMALL_CONSTANT_ELEMENTS = 16
 """Constants of up to so many elements are part of a request, so kernels may depend on their values."""
 
@@ -36,11 +39,14 @@ class View:
         dims: the logical shape.
         strides: distance in elements between neighbours along each axis; 0 repeats one element
             (an expanded operand), negative runs backwards.
+        ring: 0, or the number of rows (positions of axis `ROW_AXIS`) the memory holds: row r then lies where
+            row r mod `ring` would, and is overwritten by row r + `ring`.
     """
 
     dtype: DType
     dims: tuple[int, ...]
     strides: tuple[int, ...]
+    ring: int = 0
 
     @property
     def elements(self) -> int:
@@ -52,11 +58,20 @@ class View:
         """Elements from the first to the last address, inclusive; what a buffer must at least hold."""
         if self.elements == 0:
             return 0
-        return 1 + sum((d - 1) * s for d, s in zip(self.dims, self.strides, strict=True) if s > 0)
+        return 1 + sum((d - 1) * s for d, s in zip(self.held_dims, self.strides, strict=True) if s > 0)
+
+    @property
+    def held_dims(self) -> tuple[int, ...]:
+        """`dims` with the rows the memory holds."""
+        if not self.ring:
+            return self.dims
+        return (*self.dims[:ROW_AXIS], min(self.ring, self.dims[ROW_AXIS]), *self.dims[ROW_AXIS + 1:])
 
     @property
     def is_row_major(self) -> bool:
         """Whether the elements lie in logical order without gaps."""
+        if self.ring:
+            return False
         step = 1
         for dim, stride in zip(reversed(self.dims), reversed(self.strides), strict=True):
             if dim != 1 and stride != step:
@@ -67,6 +82,8 @@ class View:
     @property
     def is_dense(self) -> bool:
         """Whether the elements lie in some order without gaps."""
+        if self.ring:
+            return False
         step = 1
         for stride, dim in sorted((s, d) for s, d in zip(self.strides, self.dims, strict=True) if d != 1):
             if stride != step:
@@ -74,11 +91,22 @@ class View:
             step *= dim
         return True
 
+    def shows_same(self, other: View) -> bool:
+        """Whether both show the same elements at the same places, from one start address."""
+        if (self.dtype, self.dims, self.ring) != (other.dtype, other.dims, other.ring):
+            return False
+        return 0 in self.dims or all(s == t for d, s, t in zip(self.dims, self.strides, other.strides, strict=True) if d != 1)
+
     def at(self, coordinates: Sequence[Index | int]) -> Index:
         """The address of the element at these logical coordinates."""
         address = Index()
-        for coordinate, stride in zip(coordinates, self.strides, strict=True):
-            address = address + as_index(coordinate) * stride
+        for axis, (coordinate, stride) in enumerate(zip(coordinates, self.strides, strict=True)):
+            index = as_index(coordinate)
+            if self.ring and axis == ROW_AXIS:
+                # Whole turns make the dividend non-negative for whoever looks at it, which makes the remainder cheap.
+                turns = max(0, -(index.const // self.ring))
+                index = (index + turns * self.ring).mod(self.ring)
+            address = address + index * stride
         return address
 
     def broadcast_to(self, dims: Sequence[int]) -> View:
@@ -87,7 +115,9 @@ class View:
         own_dims = (1,) * lead + self.dims
         own_strides = (0,) * lead + self.strides
         strides = tuple(0 if own == 1 else stride for own, stride in zip(own_dims, own_strides, strict=True))
-        return View(self.dtype, tuple(dims), strides)
+        if self.ring and lead:
+            raise EdgeccError("E900", f"a ring of rows seen in {len(dims)} dimensions instead of {len(self.dims)}")
+        return View(self.dtype, tuple(dims), strides, self.ring)
 
 
 @dataclass(frozen=True)
@@ -109,7 +139,9 @@ class Operand:
 class Request:
     """What a kernel is asked for. Hashable: the key under which lowered kernels are shared.
 
-    `precision` is the shortest float type arithmetic may be done in; shorter ones are only stored.
+    `precision` is the shortest float type arithmetic may be done in; shorter ones are only stored. With `rows`
+    the function gets parameters row_start and row_stop and computes the rows [row_start, row_stop) of its result
+    only (see edgecc/kernels/rows.py); views may then be rings.
     """
 
     op: Op
@@ -118,6 +150,7 @@ class Request:
     target: Target
     threads: int = 1
     precision: DType = DType.F32
+    rows: bool = False
 
     def computes_in(self, dtype: DType) -> bool:
         """Whether arithmetic may be done in a half-precision type itself instead of in f32: asked for, and the target has it."""
@@ -201,28 +234,36 @@ class Candidate:
         name: stable and readable; tuning files refer to it ("winograd 4x4", "direct 14x2").
         cycles: modelled cycles of one call (edgecc/kernels/cost.py); the smallest is chosen.
         build: makes the kernel.
+        rows: whether the kernel can compute ranges of rows; those that cannot are left out where a request wants it.
     """
 
     name: str
     cycles: float
     build: Callable[[], Kernel]
+    rows: bool = False
 
 
 Lowering = Callable[[Request], Kernel]
 Enumeration = Callable[[Request], Sequence[Candidate]]
 _TABLE: dict[type[Op], Lowering] = {}
+_BY_ROWS: set[type[Op]] = set()
 KERNELS: Mapping[type[Op], Lowering] = MappingProxyType(_TABLE)
 """The lowering of each operator class. Filled while edgecc.kernels is imported, constant afterwards."""
 
 
-def kernel_for(op_class: type[Op]) -> Callable[[Lowering], Lowering]:
-    """Decorator that registers the lowering of an operator class; a second one is an error."""
+def kernel_for(op_class: type[Op], *, rows: bool = False) -> Callable[[Lowering], Lowering]:
+    """Decorator that registers the lowering of an operator class; a second one is an error.
+
+    `rows`: whether it takes requests for ranges of rows.
+    """
 
     def register(lowering: Lowering) -> Lowering:
         other = _TABLE.get(op_class)
         if other is not None and other.__qualname__ != lowering.__qualname__:
             raise TypeError(f"kernel of {op_class.name!r} is defined by {other.__module__} and {lowering.__module__}")
         _TABLE[op_class] = lowering
+        if rows:
+            _BY_ROWS.add(op_class)
         return lowering
 
     return register
@@ -247,10 +288,13 @@ def candidates_for(op_class: type[Op]) -> Callable[[Enumeration], Enumeration]:
 
     def register(enumeration: Enumeration) -> Enumeration:
         def cheapest(request: Request) -> Kernel:
-            return _built(request, min(enumeration(request), key=lambda candidate: candidate.cycles))
+            possible = candidates(request)
+            if not possible:
+                raise EdgeccError("E112", f"{request.op.name} has no kernel{' for ranges of rows' if request.rows else ''}")
+            return _built(request, possible[0])
 
         cheapest.__qualname__, cheapest.__module__ = enumeration.__qualname__, enumeration.__module__
-        kernel_for(op_class)(cheapest)
+        kernel_for(op_class, rows=True)(cheapest)
         _ENUMERATIONS[op_class] = enumeration
         return enumeration
 
@@ -260,14 +304,15 @@ def candidates_for(op_class: type[Op]) -> Callable[[Enumeration], Enumeration]:
 def candidates(request: Request) -> tuple[Candidate, ...]:
     """The ways to compute a request, cheapest first by the model; () where there is one way only or none."""
     enumeration = _ENUMERATIONS.get(type(request.op))
-    return () if enumeration is None else tuple(sorted(enumeration(request), key=lambda candidate: candidate.cycles))
+    found = () if enumeration is None else enumeration(request)
+    return tuple(sorted((c for c in found if c.rows or not request.rows), key=lambda candidate: candidate.cycles))
 
 
 def signature(request: Request) -> str:
     """A request as one line of text, without the target: the key of tuning files. Equal requests have equal signatures."""
     def view_text(view: View) -> str:
         axes = ",".join(f"{dim}:{stride}" for dim, stride in zip(view.dims, view.strides, strict=True))
-        return f"{view.dtype.value}[{axes}]"
+        return f"{view.dtype.value}[{axes}]{f' ring {view.ring}' if view.ring else ''}"
 
     parts = []
     for operand in request.inputs:
@@ -277,7 +322,7 @@ def signature(request: Request) -> str:
             values = "" if operand.values is None else f"={list(operand.values)}"
             parts.append(f"{'const ' if operand.is_constant else ''}{view_text(operand.view)}{values}")
     results = ", ".join(view_text(view) for view in request.outputs)
-    return f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}"
+    return f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}{' rows' if request.rows else ''}"
 
 
 def lower(request: Request, choice: str | None = None) -> Kernel:
@@ -288,6 +333,8 @@ def lower(request: Request, choice: str | None = None) -> Kernel:
     lowering = _TABLE.get(type(request.op))
     if lowering is None:
         raise EdgeccError("E112", f"{request.op.name} has no kernel")
+    if request.rows and (type(request.op) not in _BY_ROWS or len(request.outputs[0].dims) <= ROW_AXIS + 1):
+        raise EdgeccError("E112", f"{request.op.name} has no kernel for ranges of rows")
     if choice is not None:
         for candidate in candidates(request):
             if candidate.name == choice:

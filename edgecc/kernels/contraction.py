@@ -20,6 +20,7 @@ from edgecc.ir.scalar import ScalarExpr, children
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
 from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
+from edgecc.kernels.rows import row_parameters, rows_suffix
 from edgecc.kernels.scalar_lowering import lower_scalar
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Cast, Const, Declare, Expr, For, Function, Load, Op, Ref, Stmt, Store
@@ -287,11 +288,12 @@ def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...],
 
     Extra operands that lie exactly like the result may share its memory (a residual added in place).
     """
+    name += rows_suffix(request)
     x, (_, y) = request.operand(0).view, epilogue.result
     if request.threads > 1 and parallel:
         schedule = (*schedule, f"parallelize{{threads={request.threads}}}")
     in_place = tuple((0, first_extra + i) for i, (_, view) in enumerate(epilogue.extras)
-                     if view == request.outputs[0] and not request.operand(first_extra + i).is_constant)
+                     if view.shows_same(request.outputs[0]) and not request.operand(first_extra + i).is_constant)
     shared = {f"r{index - first_extra}" for _, index in in_place} | ({"y"} if in_place else set())
     arguments: list[tuple[Buffer, KernelArgument]] = [
         (Buffer("x", x.dtype, max(1, x.span), "input"), FromInput(0)), *weights.arguments,
@@ -300,7 +302,8 @@ def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...],
         (Buffer("y", y.dtype, max(1, request.outputs[0].span), "output"), FromOutput(0)), *workspace,
     ]
     buffers = tuple(replace(b, aliased=True) if b.name in shared else b for b, _ in arguments)
-    return Kernel(Function(name, buffers, body, doc), tuple(a for _, a in arguments), schedule, in_place, choice)
+    function = Function(name, buffers, body, doc, row_parameters(request))
+    return Kernel(function, tuple(a for _, a in arguments), schedule, in_place, choice)
 
 
 def epilogue_of(request: Request, expr: ScalarExpr | None, first_extra: int) -> Epilogue:

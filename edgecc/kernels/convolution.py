@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from edgecc.kernels.base import Candidate, Kernel, Request, View, candidates_for
+from edgecc.kernels.base import ROW_AXIS, Candidate, Kernel, Request, View, candidates_for
 from edgecc.kernels.contraction import (
     assemble,
     compute_target,
@@ -25,6 +25,7 @@ from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
 from edgecc.kernels.register_tile import choose_tile, cover_cycles, cut_panels, narrowest_lanes, vector_lanes
+from edgecc.kernels.rows import row_bounds
 from edgecc.kernels.spatial import axes_of
 from edgecc.loop.index import ZERO, Index
 from edgecc.ops.convolution import Conv
@@ -40,10 +41,10 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     axes = axes_of(x.dims[2:], y.dims[2:], w.dims[2:], op.strides, op.dilations, op.pads)
     if op.group > 1 and w.dims[1] == 1 and w.dims[0] == op.group and request.operand(1).is_constant:
         cycles = _cycles(request, float(y.elements * math.prod(w.dims[2:])) / vector_lanes(request.target, sum_type(request)))
-        return (Candidate("depthwise", cycles, lambda: lower_depthwise(request, axes, op.epilogue)),)
+        return (Candidate("depthwise", cycles, lambda: lower_depthwise(request, axes, op.epilogue), rows=True),)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
         return (_pointwise(request, op),)
-    direct = Direct(x, w, axes, op.group, w.dims[0] // op.group, w.dims[1], ((1, 0),) * len(axes))
+    direct = Direct(x, w, axes, op.group, w.dims[0] // op.group, w.dims[1], ((1, 0),) * len(axes), bounds=row_bounds(request))
     return (_direct(request, op, direct),)
 
 
@@ -60,15 +61,18 @@ def _direct(request: Request, op: Conv, direct: Direct) -> Candidate:
     tile = choose_tile(last, direct.channels, direct.reduction, target, sum_type(request))
     rows = direct.group * request.outputs[0].dims[0] * math.prod(a.out for a in direct.axes[:-1])
     arithmetic = rows * cover_cycles(last, direct.channels, direct.reduction, tile, target)
-    return Candidate("direct", _cycles(request, arithmetic), lambda: _lower_direct(request, op, direct))
+    return Candidate("direct", _cycles(request, arithmetic), lambda: _lower_direct(request, op, direct), rows=True)
 
 
 def _pointwise(request: Request, op: Conv) -> Candidate:
     target = compute_target(request, op.epilogue)
     y, w = request.outputs[0], request.operand(1).view
-    rows = y.elements // y.dims[1]
-    arithmetic = cover_cycles(rows, y.dims[1], w.dims[1], choose_tile(rows, y.dims[1], w.dims[1], target, sum_type(request)), target)
-    return Candidate("pointwise", _cycles(request, arithmetic), lambda: _lower_pointwise(request, op))
+    pixels = y.elements // y.dims[1]
+    together = y.dims[-1] if request.rows else pixels
+    tile = choose_tile(together, y.dims[1], w.dims[1], target, sum_type(request))
+    arithmetic = cover_cycles(together, y.dims[1], w.dims[1], tile, target)
+    return Candidate("pointwise", _cycles(request, arithmetic * pixels / max(1, together)), lambda: _lower_pointwise(request, op),
+                     rows=True)
 
 
 def _lower_direct(request: Request, op: Conv, direct: Direct) -> Kernel:
@@ -88,7 +92,9 @@ def _lower_direct(request: Request, op: Conv, direct: Direct) -> Kernel:
 def _lower_pointwise(request: Request, op: Conv) -> Kernel:
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
     epilogue = epilogue_of(request, op.epilogue, 3)
-    outer, joined = joined_axes([x, y, *(view for _, view in epilogue.extras)], [0, *range(2, len(x.dims))])
+    bounds = row_bounds(request)
+    outer, joined = joined_axes([x, y, *(view for _, view in epilogue.extras)], [0, *range(2, len(x.dims))],
+                                None if bounds is None else ROW_AXIS)
     target, dtype = compute_target(request, op.epilogue), sum_type(request)
     rows, depth, channels = count(y.dims, joined), w.dims[1], w.dims[0]
     tile = choose_tile(rows, channels, depth, target, dtype)
@@ -96,14 +102,14 @@ def _lower_pointwise(request: Request, op: Conv) -> Kernel:
     weights = weights_of(request, channels, depth, panels, flatten, bias_axis=1)
 
     def at(view: View, row: Index, channel: Index) -> Index:
-        coordinates = [outer_position(y.dims, outer, axis) for axis in range(len(y.dims))]
+        coordinates = [outer_position(y.dims, outer, axis, bounds) for axis in range(len(y.dims))]
         coordinates[1] = channel
         return view.at(coordinates) + row * run_stride(view, joined)
 
     product = Product(rows, channels, depth, x, w, lambda row, k: at(x, row, k),
                       lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at)
     body, block = product_nest(product, tile, panels, weights, epilogue, target)
-    return assemble(request, f"conv_pointwise_{depth}_{channels}", outer_loops(body, y.dims, outer),
+    return assemble(request, f"conv_pointwise_{depth}_{channels}", outer_loops(body, y.dims, outer, bounds),
                     tile_schedule(tile, target, depth, weights.padded, dtype), weights, epilogue, 3,
                     doc=f"pointwise convolution, {depth} to {channels} channels, {count(y.dims, [0, *range(2, len(y.dims))])} pixels",
                     choice=f"pointwise: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, blocks of {block} pixels")

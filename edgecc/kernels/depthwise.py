@@ -24,6 +24,7 @@ from edgecc.kernels.contraction import (
     weights_of,
 )
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
+from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Declare, For, Load, Ref, Stmt
@@ -44,7 +45,8 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     weights = weights_of(request, channels, math.prod(w.dims[2:]), panels, flatten, bias_axis=1)
     epilogue = epilogue_of(request, expr, 3)
     image = var("image") if x.dims[0] > 1 else ZERO
-    positions = [var(f"row{i}") if a.out > 1 else ZERO for i, a in enumerate(axes[:-1])]
+    bounds = [row_bounds(request) if i == 0 else None for i in range(len(axes) - 1)]
+    positions = [axis_position(f"row{i}", a.out, b) for i, (a, b) in enumerate(zip(axes[:-1], bounds, strict=True))]
     static_taps = last.kernel <= MAX_UNROLLED_TAPS
 
     def segment_nest(segment: Segment, panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Stmt:
@@ -87,8 +89,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
         b_start += panel.count * panel.padded
     nest: Body = tuple(body)
     for i, axis in reversed(list(enumerate(axes[:-1]))):
-        if axis.out > 1:
-            nest = (For(f"row{i}", ZERO, const(axis.out), nest),)
+        nest = axis_loop(f"row{i}", axis.out, bounds[i], nest)
     if x.dims[0] > 1:
         nest = (For("image", ZERO, const(x.dims[0]), nest),)
     window = "x".join(str(a.kernel) for a in axes)

@@ -21,6 +21,7 @@ from edgecc.kernels.contraction import (
     tile_nest,
 )
 from edgecc.kernels.register_tile import Panel
+from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.kernels.spatial import Axis, Segment
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Body, For, Load
@@ -36,6 +37,7 @@ class Direct:
         placement: (scale, shift) of each axis: output position p of the nest is position p*scale + shift of
             the result (transposed convolutions fill the result in interleaved phases).
         weights_start: where the packed weights of this nest begin.
+        bounds: of the loop over the first axis, where a range of rows is wanted.
     """
 
     x: View
@@ -46,6 +48,7 @@ class Direct:
     depth: int
     placement: tuple[tuple[int, int], ...]
     weights_start: int = 0
+    bounds: Bounds | None = None
 
     @property
     def reduction(self) -> int:
@@ -81,7 +84,7 @@ class Direct:
         group = var("group") if self.group > 1 else ZERO
         image = var("image") if self.x.dims[0] > 1 else ZERO
         padded = packed_channels(panels)
-        rows = [var(f"row{i}") if a.out > 1 else ZERO for i, a in enumerate(self.axes[:-1])]
+        rows = [axis_position(f"row{i}", a.out, self._bounds(i)) for i, a in enumerate(self.axes[:-1])]
 
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             channel = group * self.channels + channel0 + var("channel")
@@ -104,8 +107,7 @@ class Direct:
 
             body: Body = tuple(segment_nest(segment) for segment in self.axes[-1].segments())
             for i, axis in reversed(list(enumerate(self.axes[:-1]))):
-                if axis.out > 1:
-                    body = (For(f"row{i}", ZERO, const(axis.out), body),)
+                body = axis_loop(f"row{i}", axis.out, self._bounds(i), body)
             return body
 
         body = panel_loops(panels, self.reduction, in_panel)
@@ -114,6 +116,9 @@ class Direct:
         if self.x.dims[0] > 1:
             body = (For("image", ZERO, const(self.x.dims[0]), body),)
         return body
+
+    def _bounds(self, axis: int) -> Bounds | None:
+        return self.bounds if axis == 0 else None
 
     def _reduction(self, segment: Segment, image: Index, first_channel: Index, rows: Sequence[Index],
                    column: Index) -> tuple[list[Reduction], Index, Index]:

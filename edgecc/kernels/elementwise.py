@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgecc.ir.scalar import Apply, Convert, ScalarExpr, children, size, used_args
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
+from edgecc.kernels.base import ROW_AXIS, Kernel, Request, View, kernel_for
 from edgecc.kernels.iteration import (
     Axis,
     Step,
@@ -18,6 +18,7 @@ from edgecc.kernels.iteration import (
     vectors,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.rows import each_row, rows_suffix
 from edgecc.kernels.scalar_lowering import lower_scalar
 from edgecc.loop.builder import number, repeat
 from edgecc.loop.ir import Buffer, Expr
@@ -31,7 +32,7 @@ MAX_UNROLLED_SIZE = 4
 """Expressions of up to so many primitives are written twice in the main loop: the loop's own cost shows there."""
 
 
-@kernel_for(Elementwise)
+@kernel_for(Elementwise, rows=True)
 def lower_elementwise(request: Request) -> Kernel:
     """The kernel of an elementwise expression.
 
@@ -43,7 +44,7 @@ def lower_elementwise(request: Request) -> Kernel:
     if not isinstance(op, Elementwise):
         raise TypeError(op)
     result = request.outputs[0]
-    b = KernelBuilder(request, f"elementwise_{'_'.join(_operations(op.expr)[:3]) or 'copy'}",
+    b = KernelBuilder(request, f"elementwise_{'_'.join(_operations(op.expr)[:3]) or 'copy'}{rows_suffix(request)}",
                       f"{', '.join(_operations(op.expr)) or 'copy'} over {shape_text(result)}")
     operands: list[Expr] = []
     loaded: dict[int, Buffer] = {}
@@ -57,35 +58,38 @@ def lower_elementwise(request: Request) -> Kernel:
         if operand.values is not None and len(operand.values) == 1:
             operands[index] = number(operand.values[0], operand.view.dtype)
             continue
-        matches = operand.view == result and not operand.is_constant
+        matches = operand.view.shows_same(result) and not operand.is_constant
         loaded[index] = b.input(index, f"x{index}", aliased=matches)
         views.append(operand.view.broadcast_to(result.dims))
         if matches:
             in_place.append((0, index))
     y = b.output(0, "y", aliased=bool(in_place))
-    axes = simplified(axes_of(views)) or (Axis(1, (0,) * len(views)),)
+    keep = [axis for axis in range(len(result.dims)) if not (request.rows and axis == ROW_AXIS)]
+    axes = simplified(axes_of(views, keep)) or (Axis(1, (0,) * len(views)),)
     is_vector = axes[-1].strides[0] == 1 and _vectorizes(op.expr)
     used_lanes = 1
-    for start, part in blocks(axes):
-        lanes = vector_lanes(request.target, part[-1].extent) if is_vector else 1
-        work = elements(part) * (1 + size(op.expr))
-        divided, parallel = split_for_threads(part, request.threads, lanes, work)
-        inner = divided[-1]
-        used_lanes = max(used_lanes, lanes)
-        with nest(b, divided[:-1], start=start, parallel=parallel) as offsets:
-            values = list(operands)
-            for view, index in enumerate(loaded, start=1):
-                if inner.strides[view] == 0:
-                    values[index] = b.let(f"c{index}", repeat(b.load(loaded[index], offsets[view]), lanes))
-
-            def body(step: Step, _: int, values: list[Expr] = values, inner: Axis = inner) -> None:
+    with each_row(b, request, views) as origin:
+        for start, part in blocks(axes):
+            lanes = vector_lanes(request.target, part[-1].extent) if is_vector else 1
+            work = elements(part) * (1 + size(op.expr))
+            divided, parallel = split_for_threads(part, 1 if request.rows else request.threads, lanes, work)
+            inner = divided[-1]
+            used_lanes = max(used_lanes, lanes)
+            first = [o + s for o, s in zip(origin, start, strict=True)]
+            with nest(b, divided[:-1], start=first, parallel=parallel) as offsets:
+                values = list(operands)
                 for view, index in enumerate(loaded, start=1):
-                    if inner.strides[view] != 0:
-                        values[index] = step.load(b, view, loaded[index])
-                step.store(b, 0, y, lower_scalar(op.expr, values, step.lanes, b))
+                    if inner.strides[view] == 0:
+                        values[index] = b.let(f"c{index}", repeat(b.load(loaded[index], offsets[view]), lanes))
 
-            unroll = 2 if size(op.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
-            vectors(b, inner, offsets, lanes, body, unroll=unroll)
+                def body(step: Step, _: int, values: list[Expr] = values, inner: Axis = inner) -> None:
+                    for view, index in enumerate(loaded, start=1):
+                        if inner.strides[view] != 0:
+                            values[index] = step.load(b, view, loaded[index])
+                    step.store(b, 0, y, lower_scalar(op.expr, values, step.lanes, b))
+
+                unroll = 2 if size(op.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
+                vectors(b, inner, offsets, lanes, body, unroll=unroll)
     return b.kernel(in_place=tuple(in_place), choice=f"{len(axes)} loops, vectors of {used_lanes}")
 
 

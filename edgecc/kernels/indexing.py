@@ -240,7 +240,7 @@ def _scatter(b: KernelBuilder, reduction: str, rows: _Rows, outer: Sequence[Axis
 
 def _in_place(request: Request) -> tuple[tuple[int, int], ...]:
     x = request.operand(0)
-    return ((0, 0),) if x.view == request.outputs[0] and not x.is_constant else ()
+    return ((0, 0),) if x.view.shows_same(request.outputs[0]) and not x.is_constant else ()
 
 
 def _update(b: KernelBuilder, reduction: str, y: Buffer, updates: Buffer, axes: Sequence[Axis],

@@ -57,7 +57,7 @@ def lower_normalize(request: Request) -> Kernel:
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
     if not isinstance(op, Normalize):
         raise TypeError(op)
-    aliased = x_view == y_view
+    aliased = x_view.shows_same(y_view)
     b = KernelBuilder(request, "rms_norm" if op.rms else "layer_norm",
                       f"normalise {shape_text(x_view)} over axes {','.join(map(str, op.axes))}")
     x = b.input(0, "x", aliased=aliased)
@@ -106,7 +106,7 @@ def lower_batch_norm(request: Request) -> Kernel:
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
     if not isinstance(op, BatchNorm):
         raise TypeError(op)
-    aliased = x_view == y_view
+    aliased = x_view.shows_same(y_view)
     b = KernelBuilder(request, "batch_norm", f"batch normalisation of {shape_text(x_view)}")
     x = b.input(0, "x", aliased=aliased)
     names = {1: "scale", 2: "bias", 3: "mean", 4: "variance"}

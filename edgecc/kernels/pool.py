@@ -6,6 +6,7 @@ from edgecc.ir.types import DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, Request, kernel_for
 from edgecc.kernels.contraction import PIXEL, accumulator_type, convert
 from edgecc.kernels.register_tile import narrowest_lanes, vector_lanes
+from edgecc.kernels.rows import axis_loop, axis_position, row_bounds, row_parameters, rows_suffix
 from edgecc.kernels.spatial import Axis, Segment, axes_of
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import (
@@ -29,7 +30,7 @@ from edgecc.ops.convolution import Pool
 PIXELS = 4
 
 
-@kernel_for(Pool)
+@kernel_for(Pool, rows=True)
 def lower_pool(request: Request) -> Kernel:
     """The kernel of a pool. Lanes are channels where those are contiguous, else the code is scalar."""
     op = request.op
@@ -41,7 +42,8 @@ def lower_pool(request: Request) -> Kernel:
     lanes = vector_lanes(request.target) if is_vector else 1
     last = axes[-1]
     image = var("image") if x.dims[0] > 1 else ZERO
-    positions = [var(f"row{i}") if a.out > 1 else ZERO for i, a in enumerate(axes[:-1])]
+    rows = [row_bounds(request) if i == 0 else None for i in range(len(axes) - 1)]
+    positions = [axis_position(f"row{i}", a.out, b) for i, (a, b) in enumerate(zip(axes[:-1], rows, strict=True))]
     block = min(32, max(lanes, x.dims[1] // lanes * lanes)) if lanes > 1 else 1
 
     def segment_nest(segment: Segment, first: Index, size: int) -> Stmt:
@@ -78,8 +80,7 @@ def lower_pool(request: Request) -> Kernel:
         body.extend(segment_nest(s, const(blocks * block), rest) for s in last.segments())
     nest: Body = tuple(body)
     for i, axis in reversed(list(enumerate(axes[:-1]))):
-        if axis.out > 1:
-            nest = (For(f"row{i}", ZERO, const(axis.out), nest),)
+        nest = axis_loop(f"row{i}", axis.out, rows[i], nest)
     if x.dims[0] > 1:
         nest = (For("image", ZERO, const(x.dims[0]), nest),)
     window = "x".join(str(k) for k in op.kernel)
@@ -88,9 +89,10 @@ def lower_pool(request: Request) -> Kernel:
                 f"jam{{loop={PIXEL}_inner}}"]
     if last.kernel <= 8:
         schedule += ["unroll{loop=tap}", "reuse-loads"]
-    function = Function(f"{op.kind}_pool_{window}_{x.dims[1]}",
+    function = Function(f"{op.kind}_pool_{window}_{x.dims[1]}{rows_suffix(request)}",
                         (Buffer("x", x.dtype, max(1, x.span), "input"), Buffer("y", y.dtype, max(1, y.span), "output")), nest,
-                        f"{window} {op.kind} pool, {x.dims[1]} channels, {'x'.join(str(a.out) for a in axes)} pixels")
+                        f"{window} {op.kind} pool, {x.dims[1]} channels, {'x'.join(str(a.out) for a in axes)} pixels",
+                        row_parameters(request))
     return Kernel(function, (FromInput(0), FromOutput(0)), tuple(schedule), choice=f"{op.kind} pool: {PIXELS} pixels x {block} channels")
 
 

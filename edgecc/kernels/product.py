@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgecc.kernels.base import View
+from edgecc.kernels.base import ROW_AXIS, View
 from edgecc.kernels.contraction import (
     INNER,
     PIXEL,
@@ -22,6 +22,7 @@ from edgecc.kernels.contraction import (
     tile_nest,
 )
 from edgecc.kernels.register_tile import Panel, RegisterTile
+from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Body, For, Load, Stmt
 from edgecc.targets.schema import Target
@@ -77,13 +78,15 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     return tuple(body), block
 
 
-def joined_axes(views: Sequence[View], axes: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def joined_axes(views: Sequence[View], axes: Sequence[int], apart: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Splits `axes` (outermost first) into (outer axes, innermost axes that are one evenly spaced run in every view).
 
-    The views have one shape. Axes of extent 1 join any run: their strides say nothing.
+    The views have one shape. Axes of extent 1 join any run: their strides say nothing. Axis `apart` joins none.
     """
     joined = [axes[-1]]
     for axis in reversed(axes[:-1]):
+        if axis == apart:
+            break
         length = count(views[0].dims, joined)
         if views[0].dims[axis] != 1 and length != 1 and any(
                 view.strides[axis] != run_stride(view, joined) * length for view in views):
@@ -101,17 +104,19 @@ def run_stride(view: View, joined: Sequence[int]) -> int:
     return 0
 
 
-def outer_loops(body: Body, dims: Sequence[int], axes: Sequence[int]) -> Body:
-    """Wraps `body` into loops `axis<i>` over the axes, outermost first; axes of extent 1 need none."""
+def outer_loops(body: Body, dims: Sequence[int], axes: Sequence[int], rows: Bounds | None = None) -> Body:
+    """Wraps `body` into loops `axis<i>` over the axes, outermost first; axes of extent 1 need none.
+
+    `rows`: bounds of the loop over axis `ROW_AXIS`, which then must be among the axes.
+    """
     for axis in reversed(axes):
-        if dims[axis] > 1:
-            body = (For(f"axis{axis}", ZERO, const(dims[axis]), body),)
+        body = axis_loop(f"axis{axis}", dims[axis], rows if axis == ROW_AXIS else None, body)
     return body
 
 
-def outer_position(dims: Sequence[int], axes: Sequence[int], axis: int) -> Index:
+def outer_position(dims: Sequence[int], axes: Sequence[int], axis: int, rows: Bounds | None = None) -> Index:
     """The loop variable of an outer axis, or 0."""
-    return var(f"axis{axis}") if axis in axes and dims[axis] > 1 else ZERO
+    return axis_position(f"axis{axis}", dims[axis], rows if axis == ROW_AXIS else None) if axis in axes else ZERO
 
 
 def count(dims: Sequence[int], axes: Sequence[int]) -> int:

@@ -31,7 +31,7 @@ def lower_softmax(request: Request) -> Kernel:
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
     if not isinstance(op, Softmax):
         raise TypeError(op)
-    aliased = x_view == y_view
+    aliased = x_view.shows_same(y_view)
     b = KernelBuilder(request, "log_softmax" if op.log else "softmax", f"softmax of {shape_text(x_view)} along axis {op.axis}")
     x, y = b.input(0, "x", aliased=aliased), b.output(0, "y", aliased=aliased)
     views: list[View] = [y_view, x_view]
