@@ -7,6 +7,7 @@ passes through memory between steps:
     for each batch member, step, direction:
         for each block of units:
             sums = biases; sums += x[k] * W[k]; sums += h[k] * R[k]; cell(sums) -> new h, c
+            (without W: sums = biases + x[unit of each gate]; sums += h[k] * R[k])
         h = new h; y = h
 
 Both directions of a bidirectional layer advance together: a step waits for the one before it, and two
@@ -73,6 +74,7 @@ class _Layer:
         self.dtype = compute_type(self.x_view.dtype)
         time_axis, batch_axis = (1, 0) if op.layout else (0, 1)
         self.steps, self.batch, self.inputs = (self.x_view.dims[a] for a in (time_axis, batch_axis, 2))
+        self.is_projected = request.optional(W) is None
         self.time_axis, self.batch_axis = time_axis, batch_axis
         hidden, gates = op.hidden_size, GATES[op.kind]
         lanes = vector_lanes(request.target, hidden) if self.dtype is DType.F32 else 1
@@ -94,7 +96,7 @@ class _Layer:
         phases = self._phases()
         self.panels = [(Panel(W, w, self.inputs, units, op.directions), Panel(R, r, units.hidden, units, op.directions))
                        for w, r in phases]
-        self.weights = [(w.add_to(b, f"w{n}", self.dtype), r.add_to(b, f"r{n}", self.dtype))
+        self.weights = [(None if self.is_projected else w.add_to(b, f"w{n}", self.dtype), r.add_to(b, f"r{n}", self.dtype))
                         for n, (w, r) in enumerate(self.panels)]
         self.bias_rows, self.bias = self._rows(B, self._bias_sums(), "bias")
         self.peephole_rows, self.peepholes = self._rows(P, ((0,), (1,), (2,)), "peephole")
@@ -225,21 +227,41 @@ class _Layer:
         w_panel, r_panel = self.panels[phase]
         gates = len(w_panel.gates)
         total = gates + apart
-        registers = [[self._start_sums(direction, row, unit, count, copy) for row in bias_rows[:total]]
-                     for copy in range(self.copies)]
+        projected = [self._projected(direction, place, gate, unit, count) for gate in w_panel.gates] if self.is_projected else []
+        registers = [[self._start_sums(direction, row, unit, count, copy, projected[g] if g < len(projected) else None)
+                      for g, row in enumerate(bias_rows[:total])] for copy in range(self.copies)]
         w, r = self.weights[phase]
-        self._accumulate([c[:gates] for c in registers], self.x, place.x, self.x_view.strides[2], w_panel.depth, w,
-                         w_panel.start(direction, unit), count)
+        if w is not None:
+            self._accumulate([c[:gates] for c in registers], self.x, place.x, self.x_view.strides[2], w_panel.depth, w,
+                             w_panel.start(direction, unit), count)
         from_h = [[*c[:gates - apart], *c[gates:]] for c in registers]
         self._accumulate(from_h, state, place.state, 1, r_panel.depth, r, r_panel.start(direction, unit), count)
         return [[self._joined([registers[c][g][v] for c in range(self.copies)]) for v in range(count)] for g in range(total)]
 
-    def _start_sums(self, direction: int, row: int, unit: Index, count: int, copy: int) -> list[Ref]:
-        """Registers that hold the bias (the first copy) or zero."""
+    def _projected(self, direction: int, place: _Place, gate: int, unit: Index, count: int) -> list[Expr]:
+        """The part of a gate's sums that comes from x, where x is multiplied by W already; nothing beyond the units."""
+        b, lanes, hidden = self.b, self.units.lanes, self.units.hidden
+        row = (direction * GATES[self.op.kind] + gate) * hidden
+        stride = self.x_view.strides[2]
+        values = []
+        for v in range(count):
+            valid = lanes if not unit.is_const else min(lanes, hidden - unit.const - v * lanes)
+            values.append(cast(b.load(self.x, place.x + (unit + (row + v * lanes)) * stride, lanes, stride=stride, valid=valid),
+                               self.dtype))
+        return values
+
+    def _start_sums(self, direction: int, row: int, unit: Index, count: int, copy: int,
+                    from_x: Sequence[Expr] | None) -> list[Ref]:
+        """Registers that hold the bias and what comes from x (the first copy), or zero."""
         b, lanes = self.b, self.units.lanes
         start: list[Expr] = [number(0, self.dtype, lanes)] * count
-        if self.bias is not None and copy == 0:
-            start = [b.load(self.bias, self.bias_rows.at(direction, row, unit + v * lanes), lanes) for v in range(count)]
+        if copy == 0:
+            biases = None if self.bias is None else [
+                b.load(self.bias, self.bias_rows.at(direction, row, unit + v * lanes), lanes) for v in range(count)]
+            if biases is not None and from_x is not None:
+                start = [add(bias, value) for bias, value in zip(biases, from_x, strict=True)]
+            else:
+                start = biases or list(from_x or start)
         return [b.declare("sum", value) for value in start]
 
     def _joined(self, parts: Sequence[Expr]) -> Expr:

@@ -35,9 +35,9 @@ class Units:
 
     @property
     def whole(self) -> int:
-        """Units in blocks of the full number of vectors."""
+        """Units in blocks of the full number of vectors, none of them partial."""
         block = self.lanes * self.vectors
-        return self.padded // block * block
+        return self.hidden // block * block
 
     def blocks(self, b: KernelBuilder) -> Iterator[tuple[Index, int]]:
         """Opens a loop over whole blocks, then yields what is left: (first unit, vectors) each time.

@@ -46,6 +46,7 @@ class Recurrent(Op):
     Shapes: layout 0: x [S,B,I], initial_h, initial_c [D,B,H] -> y [S,D,B,H], y_h [D,B,H], for lstm also y_c [D,B,H];
         layout 1: x [B,S,I], initial_h, initial_c [B,D,H] -> y [B,S,D,H], y_h and y_c [B,D,H].
         D is 2 for "bidirectional", else 1. With G blocks of gates (`GATES`): w [D,G*H,I], r [D,G*H,H],
+        absent w: x holds x@W' already, its last axis is D*G*H; there is no such form in ONNX,
         b [D,2*G*H] (all Wb, then all Rb), p [D,3*H] (i, o, f; lstm only), sequence_lens [B] integers.
     Attributes: kind "lstm", "gru" or "rnn"; hidden_size H; direction "forward", "reverse" or "bidirectional";
         activations, ONNX names, those of the first direction first; () for the defaults; activation_alpha and
@@ -57,7 +58,7 @@ class Recurrent(Op):
     """
 
     name: ClassVar[str] = "recurrent"
-    inputs: ClassVar[tuple[str, ...]] = ("x", "w", "r", "b?", "sequence_lens?", "initial_h?", "initial_c?", "p?")
+    inputs: ClassVar[tuple[str, ...]] = ("x", "w?", "r", "b?", "sequence_lens?", "initial_h?", "initial_c?", "p?")
 
     kind: str
     hidden_size: int
@@ -87,13 +88,15 @@ class Recurrent(Op):
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """Types of y, y_h and for lstm y_c; see the class."""
-        x, w, _ = required(inputs[:3])
+        x, r = required((inputs[0], inputs[2]))
         self._check_attributes(inputs)
         rules.check_float(self, "x", x, inputs)
-        if x.rank != 3 or w.rank != 3:
-            raise self.fail(f"x has rank {x.rank} and w rank {w.rank}, wanted 3 each", inputs)
+        if x.rank != 3 or r.rank != 3:
+            raise self.fail(f"x has rank {x.rank} and r rank {r.rank}, wanted 3 each", inputs)
         batch, steps = (x.dims[0], x.dims[1]) if self.layout else (x.dims[1], x.dims[0])
         directions, hidden, rows = self.directions, self.hidden_size, GATES[self.kind] * self.hidden_size
+        if inputs[1] is None and x.dims[2] != directions * rows:
+            raise self.fail(f"without w, x has {x.dims[2]} columns, wanted {directions * rows}", inputs)
         state = (batch, directions, hidden) if self.layout else (directions, batch, hidden)
         wanted = {"w": (directions, rows, x.dims[2]), "r": (directions, rows, hidden), "b": (directions, 2 * rows),
                   "sequence_lens": (batch,), "initial_h": state, "initial_c": state, "p": (directions, 3 * hidden)}
@@ -151,7 +154,7 @@ class Recurrent(Op):
         """y, y_h, y_c in the layout's order, and the magnitudes of activation arguments [S,D,B,H]."""
         operands = (*inputs, *[None] * (len(self.inputs) - len(inputs)))
         x, w, r, b, lens, h0, c0, p = (None if a is None else rules.wide(a) for a in operands)
-        x, w, r = present([x, w, r])
+        x, r = present([x, r])
         if self.layout:
             x = np.swapaxes(x, 0, 1)
             h0, c0 = (None if s is None else np.swapaxes(s, 0, 1) for s in (h0, c0))
@@ -165,14 +168,15 @@ class Recurrent(Op):
         y = np.zeros((steps, self.directions, batch, hidden))
         terms = np.zeros((max(steps, 1), self.directions, batch, hidden))
         for d in range(self.directions):
+            own = x if w is not None else x[:, :, d * rows:(d + 1) * rows]
             backwards = self.direction == "reverse" or d == 1
-            cell = _Cell(self, d, w[d], r[d], b[d], p[d])
+            cell = _Cell(self, d, None if w is None else w[d], r[d], b[d], p[d])
             h, c = h_all[d], c_all[d]
             for step in range(steps):
                 time = lens - 1 - step if backwards else np.full(batch, step)
                 valid = (step < lens)[:, None]
                 at = np.clip(time, 0, steps - 1)
-                new_h, new_c, terms[step, d] = cell.step(x[at, np.arange(batch)], h, c)
+                new_h, new_c, terms[step, d] = cell.step(own[at, np.arange(batch)], h, c)
                 h, c = np.where(valid, new_h, h), np.where(valid, new_c, c)
                 members = np.nonzero(valid[:, 0])[0]
                 y[at[members], d, members] = h[members]
@@ -183,11 +187,11 @@ class Recurrent(Op):
 
 
 class _Cell:
-    """One direction of a layer: the weights, and one step of its recurrence in float64."""
+    """One direction of a layer: the weights (w absent: x is multiplied already), and one step of its recurrence in float64."""
 
-    def __init__(self, op: Recurrent, direction: int, w: Array, r: Array, b: Array, p: Array) -> None:
+    def __init__(self, op: Recurrent, direction: int, w: Array | None, r: Array, b: Array, p: Array) -> None:
         self.op = op
-        self.w, self.r = w.T, r.T
+        self.w, self.r = None if w is None else w.T, r.T
         self.wb, self.rb = np.split(b, 2)
         self.p = np.split(p, 3)
         count = len(DEFAULT_ACTIVATIONS[op.kind])
@@ -199,8 +203,9 @@ class _Cell:
     def step(self, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
         """The next h and c, and the largest sum of |terms| among the gates of each unit."""
         op, hidden = self.op, self.op.hidden_size
-        inner = x @ self.w + self.wb
-        terms = np.abs(x) @ np.abs(self.w) + np.abs(self.wb) + np.abs(h) @ np.abs(self.r) + np.abs(self.rb)
+        inner = (x if self.w is None else x @ self.w) + self.wb
+        from_x = np.abs(x) if self.w is None else np.abs(x) @ np.abs(self.w)
+        terms = from_x + np.abs(self.wb) + np.abs(h) @ np.abs(self.r) + np.abs(self.rb)
         largest = terms.reshape(*terms.shape[:-1], -1, hidden).max(axis=-2)
         match op.kind:
             case "lstm":

@@ -28,7 +28,8 @@ def multiply_adds(op: Op, inputs: Sequence[Dims | None], outputs: Sequence[Dims]
         case MatMul(transpose_a=transposed):
             return math.prod(outputs[0]) * dims[0][-2 if transposed else -1]
         case Recurrent():
-            return math.prod(dims[0][:-1]) * (math.prod(dims[1]) + math.prod(dims[2]))
+            from_x = 0 if inputs[1] is None else math.prod(dims[1])
+            return math.prod(dims[0][:-1]) * (from_x + math.prod(dims[2]))
     return 0
 
 

@@ -47,8 +47,12 @@ def cases(draw):
     dtype = draw(st.sampled_from((F32, F32, F32, F64, F16)))
     lens = np.array([draw(st.integers(0, steps + 1)) for _ in range(batch)], np.int32) if draw(st.booleans()) else None
     is_lstm = kind == "lstm"
-    arrays = layer(op, steps, batch, inputs, seed=draw(st.integers(0, 50)), dtype=dtype, b=draw(st.booleans()), lens=lens,
+    projected = draw(st.booleans())
+    arrays = layer(op, steps, batch, GATES[kind] * op.directions * op.hidden_size if projected else inputs,
+                   seed=draw(st.integers(0, 50)), dtype=dtype, b=draw(st.booleans()), lens=lens,
                    h0=draw(st.booleans()), c0=is_lstm and draw(st.booleans()), p=is_lstm and draw(st.booleans()))
+    if projected:
+        arrays[1] = None
     views = [None if a is None else draw(kernels.views(TensorType.of(a))) for a in arrays]
     types = [None if a is None else TensorType.of(a) for a in arrays]
     outputs = [draw(kernels.views(t)) for t in op.infer(types)]
@@ -105,3 +109,12 @@ def test_compiled_code_agrees(machine):
         constants = [i for i in (1, 2, 3, 7) if i < len(arrays) and arrays[i] is not None]
         request = kernels.request_for(op, arrays, machine, constants=constants)
         kernels.check(request, arrays, units=UNITS, machine=machine)
+
+
+@pytest.mark.parametrize("machine", kernels.TARGETS)
+@pytest.mark.parametrize("hidden", [13, 16, 100])
+def test_inputs_that_are_multiplied_already(machine, hidden):
+    for op in (Recurrent("lstm", hidden, "bidirectional"), Recurrent("gru", hidden), Recurrent("gru", hidden, linear_before_reset=True)):
+        arrays = layer(op, 3, 2, GATES[op.kind] * hidden * op.directions)
+        arrays[1] = None
+        kernels.check(kernels.request_for(op, arrays, machine, constants=[2, 3]), arrays, units=UNITS, machine=machine)

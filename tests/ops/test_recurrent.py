@@ -183,3 +183,23 @@ def test_shape_rule_says_what_is_wrong(op, types, message):
 
 def test_defaults_name_known_activations():
     assert {name for names in DEFAULT_ACTIVATIONS.values() for name in names} <= set(ACTIVATION_DEFAULTS)
+
+
+@pytest.mark.parametrize(("kind", "layout"), [("lstm", 0), ("gru", 1), ("rnn", 0)])
+def test_inputs_may_be_multiplied_by_the_weights_already(operands, kind, layout):
+    op = Recurrent(kind, HIDDEN, "bidirectional", layout=layout)
+    arrays = operands(kind, 2, initial=False)[:4]
+    if layout:
+        arrays[0] = np.swapaxes(arrays[0], 0, 1)
+    x, w = (a.astype(np.float64) for a in arrays[:2])
+    wide = [a if a is None else a.astype(np.float64) for a in arrays]
+    projected = [np.einsum("abi,dgi->abdg", x, w).reshape(*x.shape[:2], -1), None, *wide[2:]]
+    for own, other in zip(op.reference(wide), op.reference(projected), strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-12, atol=1e-12)
+    assert op.infer([None if a is None else TensorType.of(a) for a in projected])[0].dims == op.reference(wide)[0].shape
+
+
+def test_projected_inputs_have_a_column_for_each_gate():
+    op = Recurrent("gru", HIDDEN)
+    with pytest.raises(EdgeccError, match="wanted 18"):
+        op.infer([TensorType(DType.F32, (4, 1, 17)), None, TensorType(DType.F32, (1, 18, HIDDEN))])
