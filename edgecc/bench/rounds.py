@@ -108,7 +108,7 @@ def measure(engines: Sequence[Engine], plan: Plan, *, clock: Callable[[], float]
 def _take_turn(engine: Engine, times: Times, plan: Plan, busy: Callable[[], float | None]) -> None:
     before = busy()
     try:
-        answer = engine.ask({"seconds": plan.turn_seconds, "warm": 1 if times.turns else 3, "least": 2})
+        answer = engine.ask({"seconds": plan.turn_seconds, "warm": 0 if times.turns else 2, "least": 2})
     except EngineError as error:
         times.error = str(error)
         return
