@@ -1,15 +1,18 @@
-"""Modelled share of peak of the inner loops on Cortex-A76, without the hardware.
+"""Modelled share of peak of the inner loops, on cores that need not be at hand.
 
-    python -m benches.inner_loops
+    python -m benches.inner_loops [--targets cortex-a76,cortex-a72] [--compilers gcc,clang,zig] [--kernels TEXT]
 
-Compiles kernels with zig, takes the block with the most multiply-adds, and lets llvm-mca (Debian
-package llvm-19 or later) model it as an endless loop on Neoverse N1, the server twin of the A76
-(llvm-mca has no model of the A76 itself). Peak is two 128-bit multiply-adds a cycle. The cost of
-memory, of the start and end of loops and of remainders is not in these figures.
+Compiles kernels with each compiler that is installed, takes the innermost loop with the most
+multiply-adds, and lets llvm-mca (Debian package llvm-19 or later) model it as an endless loop. Peak is
+the rate of multiply-adds that the target file states. llvm-mca has no model of the Cortex-A76, for
+which its server twin Neoverse N1 stands in (given cortex-a76 it silently takes Cortex-A57), and none of
+the x86-64 levels, for which Haswell and Skylake server stand in. The cost of memory, of the start and
+end of loops and of remainders is not in these figures.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -18,40 +21,56 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.assembly import A76_FLAGS, CASES, convolution, main_block
+from edgecc.targets.schema import load_target
+from tests.support.assembly import CASES, COMPILERS, Loop, main_loop, scheduled
 
 MCA = ("llvm-mca-21", "llvm-mca-20", "llvm-mca-19")
-MORE = {
-    "first layer 3 to 32, 3x3 stride 2, planes": convolution(3, 32, 112, 3, 1, stride=2),
-    "depthwise 3x3, 96 channels, 28x28": convolution(96, 96, 28, 3, 1, 96),
+MODELS = {
+    "cortex-a76": "neoverse-n1", "cortex-a72": "cortex-a72", "cortex-a55": "cortex-a55", "cortex-a53": "cortex-a53",
+    "x86-64-v3": "haswell", "x86-64-v4": "skylake-avx512",
 }
 
 
-def cycles(block: list[str], tool: str) -> float:
+def cycles(loop: Loop, target: str, tool: str) -> float:
     """Modelled cycles of one iteration: the slope between two numbers of iterations."""
 
     def total(iterations: int) -> int:
-        result = subprocess.run([tool, "-mtriple=aarch64", "-mcpu=neoverse-n1", f"-iterations={iterations}",
+        result = subprocess.run([tool, f"-mtriple={load_target(target).architecture}", f"-mcpu={MODELS[target]}", f"-iterations={iterations}",
                                  "-instruction-info=false", "-resource-pressure=false"],
-                                input="\n".join(block), capture_output=True, text=True, check=True)
+                                input="\n".join(loop.lines), capture_output=True, text=True, check=True)
         return int(re.search(r"Total Cycles:\s+(\d+)", result.stdout)[1])  # type: ignore[index]
 
     return (total(50) - total(10)) / 40
 
 
 def main() -> int:
-    """Prints the table."""
+    """Prints a table for each target."""
+    parser = argparse.ArgumentParser(description="modelled share of peak of inner loops")
+    parser.add_argument("--targets", default=",".join(MODELS))
+    parser.add_argument("--compilers", default=",".join(COMPILERS))
+    parser.add_argument("--kernels", default="", help="only kernels whose name holds this text")
+    arguments = parser.parse_args()
     tool = next((name for name in MCA if shutil.which(name)), None)
     if tool is None:
         print("llvm-mca 19 or later is not installed: apt-get install llvm-19", file=sys.stderr)
         return 4
-    table = Table("kernel", "instructions", "multiply-adds", "cycles (modelled)", "share of peak", title="cortex-a76, modelled as neoverse-n1")
-    for name, case in (CASES | MORE).items():
-        block = [line for line in main_block(case, "cortex-a76", A76_FLAGS, "fmla") if not line.startswith((".", "ret"))]
-        multiply_adds = sum(line.startswith("fmla") for line in block)
-        taken = cycles(block, tool)
-        table.add_row(name, str(len(block)), str(multiply_adds), f"{taken:.1f}", f"{multiply_adds / 2 / taken:.1%}")
-    Console(width=120).print(table)
+    for target in arguments.targets.split(","):
+        columns = ("kernel", "compiler", "instructions", "multiply-adds", "a multiply-add", "stack", "cycles (modelled)", "share of peak")
+        table = Table(*columns, title=f"{target}, modelled as {MODELS[target]}")
+        for name, case in CASES.items():
+            if arguments.kernels not in name:
+                continue
+            function = scheduled(case, target)
+            for compiler in arguments.compilers.split(","):
+                try:
+                    loop = main_loop(function, target, compiler)
+                except LookupError:
+                    continue
+                taken = cycles(loop, target, tool)
+                share = loop.multiply_adds / load_target(target).core.fma_per_cycle / taken
+                table.add_row(name, compiler, str(len(loop.lines)), str(loop.multiply_adds), f"{len(loop.lines) / loop.multiply_adds:.2f}",
+                              str(loop.stack_accesses), f"{taken:.1f}", f"{share:.1%}")
+        Console(width=150).print(table)
     return 0
 
 

@@ -22,6 +22,7 @@ class Isa:
         headers: what the generated code includes for it.
         rows: the operations it has.
         widest: bits of its widest vectors, 0 for none.
+        definitions: macros that the rows use, behind the headers.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Isa:
     widest: int
     _lanes_of: Callable[[DType, int], tuple[int, ...]]
     _vector_type: Callable[[DType, int], str]
+    definitions: str = ""
 
     def lanes_of(self, dtype: DType) -> tuple[int, ...]:
         """Numbers of lanes (above 1) that vectors of a type may have, most first."""
@@ -69,7 +71,7 @@ def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:
     if architecture == "aarch64" and wants_vectors and "neon" in features:
         rows = [*scalar_rows(has_fma=True), *neon.vector_rows()]
         return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
-                   neon.lanes_of, neon.vector_type)
+                   neon.lanes_of, neon.vector_type, neon.KEEP)
     if architecture == "x86_64" and wants_vectors and set(AVX2) <= set(features):
         wide = set(AVX512) <= set(features)
         rows = [*scalar_rows(has_fma=True), *avx.vector_rows()]

@@ -16,6 +16,17 @@ from edgecc.ir.types import DType
 F32, F64, I32, U32, I64, U64, BOOL = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64, DType.BOOL)
 NEON = ("neon",)
 
+KEEP = """\
+/* gcc orders instructions without regard to registers before it assigns them, and copies accumulators around. With
+ * this, and each sum tied to its register, all accumulators of a tile stay in registers. Other compilers need no help. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-schedule-insns")
+#define EDGECC_KEEP(sum) __extension__({ __typeof__(sum) kept = (sum); __asm__("" : "+w"(kept)); kept; })
+#else
+#define EDGECC_KEEP(sum) (sum)
+#endif
+"""
+
 _SUFFIX = {F32: "f32", F64: "f64", I32: "s32", U32: "u32", I64: "s64", U64: "u64", BOOL: "u32"}
 _TYPES = {F32: "float32", F64: "float64", I32: "int32", U32: "uint32", I64: "int64", U64: "uint64", BOOL: "uint32"}
 _ROUNDINGS = {"floor": "vrndm", "ceil": "vrndp", "round": "vrndn"}
@@ -118,6 +129,7 @@ def _float_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
     for op, name in _ROUNDINGS.items():
         yield row(op, f"{name}{q}_{s}({{0}})")
     yield row("fma", f"vfma{q}_{s}({{2}}, {{0}}, {{1}})")
+    yield row("keep", "EDGECC_KEEP({0})")
     yield from _kind_rows(dtype, lanes)
     # Operand 0 is the vector, 1 the vector that has the lane, 2 the addend.
     if dtype is F32:

@@ -27,6 +27,7 @@ from edgecc.loop.ir import (
     If,
     Let,
     Load,
+    Op,
     Ref,
     Store,
     bodies,
@@ -87,6 +88,8 @@ class BodyPrinter:
                 self.define(name, value.dtype, value.lanes, text, scope, depth, is_const=isinstance(stmt, Let))
             case Assign(name=name, value=value):
                 text = strip_parentheses(printer.expr(value))
+                if _accumulates(name, value) and self.prelude.has_row("keep", value.dtype, value.lanes):
+                    text = self.prelude.call("keep", value.dtype, value.lanes, text)
                 binding = scope.names.get(name)
                 if binding is None:
                     raise EdgeccError("E900", f"C back end: {name!r} is assigned but not in scope")
@@ -126,6 +129,14 @@ class BodyPrinter:
         self._emit(depth, f"for (ptrdiff_t {name} = {start}; {name} < {stop}; {step}) {{")
         self.body(loop.body, inner, depth + 1)
         self._emit(depth, "}")
+
+
+def _accumulates(name: str, value: Expr) -> bool:
+    """Whether `name = value` is a multiply-add onto the register itself."""
+    match value:
+        case Op(op="fma", args=(_, _, Ref(name=addend))):
+            return addend == name
+    return False
 
 
 # -- functions ------------------------------------------------------------------------------------
@@ -320,7 +331,7 @@ def includes(isa: Isa) -> str:
     """What every file with kernels starts with, before the prelude."""
     headers = ("math.h", "stddef.h", "stdint.h", "string.h", *isa.headers)
     lines = [f"#include <{header}>" for header in headers]
-    return "\n".join(lines) + "\n\n" + BARRIER
+    return "\n".join(lines) + "\n\n" + BARRIER + isa.definitions
 
 
 BARRIER = """\

@@ -15,6 +15,7 @@ A table maps `Key(op, dtype, lanes)` to a `Row`. The operations are those of the
     min_const, max_const        operand 1 is a constant other than NaN
     shift_left_const, shift_right_const   operand 1 is a number of bits, 1 to size - 1
     horizontal:OP               all lanes combined
+    keep                        a sum that stays in its register (an accumulator's new value)
 
 Some types have no vectors of their own; `carrier` says which type holds them. f16 and bf16 values are
 floats that are rounded after each operation, narrow integers are 32-bit integers that are brought

@@ -1,27 +1,48 @@
-"""Kernels as compilers see them: basic blocks of the assembly that zig makes of a kernel."""
+"""Kernels as compilers see them: the innermost loops of the assembly that a compiler makes of a kernel."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edgecc.artifact.toolchain import BASE_FLAGS
 from edgecc.ir.op import Op
 from edgecc.ir.types import Layout
 from edgecc.kernels.base import lower
+from edgecc.loop.ir import Function
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
 from edgecc.passes.loop import apply_schedule
-from edgecc.targets.schema import load_target
-from tests.support.ccompile import function_source, machine_of
+from edgecc.targets.schema import Target, load_target
+from tests.support.ccompile import command_of, flags_of, function_source, machine_of
 from tests.support.kernel_check import Given, request_for
 
 Case = tuple[Op, list[Given], list[Layout | None] | None]
+COMPILERS = ("gcc", "clang", "zig")
+_MULTIPLY_ADD = re.compile(r"^(fmla|fmadd|vfmadd\w+|fmls)\b")
+_BRANCH = re.compile(r"^(b|b\.?[a-z]{2}|cbn?z|tbn?z|j[a-z]+)\s")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The instructions of an innermost loop, from the label at its start to the branch back to it."""
+
+    lines: tuple[str, ...]
+
+    @property
+    def multiply_adds(self) -> int:
+        """Number of multiply-add instructions."""
+        return sum(bool(_MULTIPLY_ADD.match(line)) for line in self.lines)
+
+    @property
+    def stack_accesses(self) -> int:
+        """Number of instructions that address memory through the stack or frame pointer."""
+        return sum(bool(re.search(r"\[(sp|x29)\b|\(%r[sb]p[,)]", line)) for line in self.lines)
 
 
 def convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: int = 0, group: int = 1, stride: int = 1) -> Case:
@@ -44,36 +65,59 @@ CASES: dict[str, Case] = {
     "3x3 32 to 32, 28x28": convolution(32, 32, 28, 3, 1),
     "matrix 128 x 384 x 384": product(128, 384, 384),
     "matrix 128 x 384 x 1000": product(128, 384, 1000),
+    "first layer 3 to 32, 3x3 stride 2": convolution(3, 32, 112, 3, 1, stride=2),
+    "depthwise 3x3, 96 channels, 28x28": convolution(96, 96, 28, 3, 1, 96),
 }
 
 
-def blocks(case: Case, target: str, flags: Sequence[str]) -> list[list[str]]:
-    """The basic blocks of the kernel's assembly."""
+def scheduled(case: Case, target: str) -> Function:
+    """The kernel of a case after its schedule."""
     op, given, layouts = case
     kernel = lower(request_for(op, given, target, layouts))
-    text = function_source(apply_schedule(kernel.function, kernel.schedule), machine_of(load_target(target)))
+    return apply_schedule(kernel.function, kernel.schedule)
+
+
+def command(target: Target, compiler: str) -> list[str] | None:
+    """The command that compiles to assembly with the flags of the product; None where the compiler is not installed."""
+    machine = machine_of(target)
+    found = command_of(machine, compiler)
+    if found is None:
+        return None
+    if compiler == "zig" and "-target" not in found:
+        found += ["-target", f"{machine.architecture}-linux-musl"]
+    return [*found, *flags_of(machine, compiler), *BASE_FLAGS, "-g0", "-S", "-fno-asynchronous-unwind-tables"]
+
+
+def assembly(function: Function, target: str, compiler: str) -> str:
+    """The assembly of a function; raises LookupError where the compiler is not installed."""
+    machine = load_target(target)
+    compile_command = command(machine, compiler)
+    if compile_command is None:
+        raise LookupError(f"no {compiler} for {machine.architecture}")
     with tempfile.TemporaryDirectory() as folder:
-        source, assembly = Path(folder, "kernel.c"), Path(folder, "kernel.s")
-        source.write_text(text, encoding="utf-8")
-        subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, "-O2", "-g0", "-ffp-contract=off", "-S", str(source),
-                        "-o", str(assembly)], check=True, timeout=300, stderr=subprocess.DEVNULL)
-        lines = assembly.read_text(encoding="utf-8").splitlines()
-    out: list[list[str]] = [[]]
-    for line in lines:
-        stripped = line.strip()
-        if re.match(r"^\.LBB\w+:", stripped):
-            out.append([])
-        elif re.match(r"^[a-z]", stripped):
-            out[-1].append(stripped)
-            if re.match(r"^(b|b\.\w+|cbn?z|tbn?z|j\w+|ret)\b", stripped):
-                out.append([])
-    return out
+        source, text = Path(folder, "kernel.c"), Path(folder, "kernel.s")
+        source.write_text(function_source(function, machine_of(machine)), encoding="utf-8")
+        subprocess.run([*compile_command, str(source), "-o", str(text)], check=True, timeout=300, stderr=subprocess.DEVNULL)
+        return text.read_text(encoding="utf-8")
 
 
-def main_block(case: Case, target: str, flags: Sequence[str], multiply_add: str) -> list[str]:
-    """The block with the most multiply-adds."""
-    return max(blocks(case, target, flags), key=lambda block: sum(multiply_add in line for line in block))
+def innermost_loops(text: str) -> list[Loop]:
+    """The loops of assembly text that hold no other loop."""
+    lines: list[str] = []
+    labels: dict[str, int] = {}
+    spans: list[tuple[int, int]] = []
+    for line in (re.sub(r"\s+", " ", line.split("//")[0].split(" # ")[0].strip()) for line in text.splitlines()):
+        label = re.match(r"^([.\w]+):", line)
+        if label:
+            labels[label[1]] = len(lines)
+        elif re.match(r"^[a-z]", line):
+            lines.append(line)
+            if _BRANCH.match(line) and line.split()[-1] in labels:
+                spans.append((labels[line.split()[-1]], len(lines)))
+    inner = [span for span in spans if not any(other != span and span[0] <= other[0] and other[1] <= span[1] for other in spans)]
+    return [Loop(tuple(lines[start:stop])) for start, stop in inner]
 
 
-A76_FLAGS = ("-target", "aarch64-linux-musl", "-mcpu=cortex_a76")
-AVX512_FLAGS = ("-target", "x86_64-linux-musl", "-mcpu=x86_64_v4")
+def main_loop(function: Function, target: str, compiler: str = "zig") -> Loop:
+    """The innermost loop of a function with the most multiply-adds."""
+    return max(innermost_loops(assembly(function, target, compiler)), key=lambda loop: loop.multiply_adds)
