@@ -14,7 +14,7 @@ from edgecc.backends.c.model import banner, header, source, symbols_of
 from edgecc.backends.c.names import is_identifier, names_a_file
 from edgecc.backends.c.selftest import selftest
 from edgecc.backends.c.statement import PrintedFunction, includes, new_prelude, print_function
-from edgecc.backends.c.weights import weights_assembly, weights_text
+from edgecc.backends.c.weights import fits_text, weights_assembly, weights_text
 from edgecc.errors import EdgeccError
 from edgecc.loop.module import Module
 from edgecc.targets.schema import Target
@@ -48,10 +48,12 @@ class CBackend:
         if names_a_file(module.name):
             raise EdgeccError("E900", f"C back end: {module.name!r} is the name of a file of every artifact")
         weights_from_file = options.weights == "file"
+        in_text = not weights_from_file and module.weights_bytes > 0 and fits_text(module, WEIGHTS_TEXT_LIMIT)
         symbols = symbols_of(module)
         files = {
             f"{module.name}.h": header(module, target, symbols, weights_from_file=weights_from_file, profile=options.profile),
-            f"{module.name}.c": source(module, target, symbols, weights_from_file=weights_from_file, profile=options.profile),
+            f"{module.name}.c": source(module, target, symbols, weights_from_file=weights_from_file,
+                                       weights_in_text=in_text, profile=options.profile),
             "selftest.c": selftest(module, target, symbols, options.self_test, weights_from_file=weights_from_file),
         }
         printed, kernel_files = _kernels(module, target, symbols.functions)
@@ -62,13 +64,13 @@ class CBackend:
         weights_file = ""
         if weights_from_file:
             weights_file = "weights.bin"
-        elif len(blob) > WEIGHTS_TEXT_LIMIT:
+        elif in_text:
+            files["weights.c"] = weights_text(module)
+            sources.append("weights.c")
+        elif blob:
             weights_file = "weights.bin"
             files["weights.S"] = weights_assembly(module.name, module.arena_align)
             sources.append("weights.S")
-        elif blob:
-            files["weights.c"] = weights_text(module.name, blob, module.arena_align)
-            sources.append("weights.c")
         has_threads = any(p.uses_threads for p in printed)
         if has_threads:
             sources.append("runtime.c")

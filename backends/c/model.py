@@ -100,7 +100,8 @@ def _members(ports: Sequence[Interface], names: Sequence[str], *, const: bool) -
     return "".join(f"{line}\n" for line in lines) or "  char none; /* C has no empty structs */\n"
 
 
-def source(module: Module, target: Target, symbols: Symbols, *, weights_from_file: bool, profile: bool = False) -> str:
+def source(module: Module, target: Target, symbols: Symbols, *, weights_from_file: bool, weights_in_text: bool = False,
+           profile: bool = False) -> str:
     """NAME.c."""
     name = module.name
     parts = [banner(module, target, "The run"), FEATURE_MACROS if profile else "",
@@ -122,7 +123,8 @@ int {name}_init(const void *blob, size_t bytes) {{
 }}
 """)
     elif has_weights:
-        parts.append(f"extern const uint32_t {name}_weights[{-(-module.weights_bytes // 4)}];\n")
+        declared = f"*const {name}_weights" if weights_in_text else f"{name}_weights[{module.weights_bytes}]"
+        parts.append(f"extern const unsigned char {declared};\n")
     parts.append(_run(module, symbols, weights_from_file=weights_from_file, profile=profile))
     parts.append(_generic(module, target, symbols, weights_from_file=weights_from_file))
     return "\n".join(part for part in parts if part)
@@ -141,7 +143,7 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
     if module.weights_bytes > 0 and weights_from_file:
         lines.append("  if (weights == NULL) return 3;")
     if WeightBytes in used:
-        blob = "weights" if weights_from_file else f"(const unsigned char *){name}_weights"
+        blob = "weights" if weights_from_file else f"{name}_weights"
         lines.append(f"  const unsigned char *const w = {blob};")
     if ArenaBytes in used:
         lines.append("  unsigned char *const a = (unsigned char *)arena;")
