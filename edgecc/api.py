@@ -40,6 +40,8 @@ ModelSource = str | Path | bytes | onnx.ModelProto
 """A model: a path, the bytes of a file, or a parsed model."""
 
 DEFAULT_LIMITS = Limits()
+DEPTH_FIRST = ("auto", "off")
+"""Whether chains of layers run stripe by stripe."""
 EMITS = ("c", "lib", "exe")
 """What a compilation leaves in the folder: C sources; a shared library as well; a program as well."""
 
@@ -52,6 +54,8 @@ class Options:
         shapes: sizes of dynamic dimensions, by input or by the name of a dimension.
         inputs: arrays whose shapes bind dynamic dimensions.
         threads: the number of threads a run uses.
+        depth_first: "auto" runs chains of layers stripe by stripe where that saves memory or time; "off" never does.
+            With several threads nothing runs in stripes, since the threads divide whole layers.
         passes: the pipeline of graph passes instead of the default one, as `--passes` takes it.
         verify_each: execute the graph before and after each pass and compare, on `inputs` or random ones.
         self_test: put results of the reference into selftest.c, which then checks against them.
@@ -62,6 +66,7 @@ class Options:
     shapes: Mapping[str, Sequence[int]] | None = None
     inputs: Mapping[str, Array] | None = None
     threads: int = 1
+    depth_first: str = "auto"
     passes: str | None = None
     verify_each: bool = False
     self_test: bool = False
@@ -149,11 +154,13 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
     """Compiles a model and returns every stage. Nothing is written and no tool is called."""
     if options.threads < 1:
         raise EdgeccError("E001", f"a model runs on one or more threads, not on {options.threads}")
+    if options.depth_first not in DEPTH_FIRST:
+        raise EdgeccError("E001", f"depth first {printable(str(options.depth_first))!r} is not one of {', '.join(DEPTH_FIRST)}")
     passes = None if options.passes is None else parse_passes(options.passes)
     graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits)
     inputs = _inputs_of(graph, options.inputs) if options.verify_each else None
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
-                             threads=options.threads, verify_each=inputs)
+                             threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs)
     self_test = SelfTest(execute(graph, selftest.inputs(compiled.module))) if options.self_test else None
     return Compilation(graph, report, compiled, emit_c(compiled, EmitOptions(self_test=self_test)))
 

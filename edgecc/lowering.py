@@ -2,6 +2,7 @@
 
     graph -> places of all values (edgecc/memory/placement.py)
           -> a kernel for each step (edgecc/kernels), one for all steps that ask for the same
+          -> chains that run stripe by stripe, with kernels for ranges of rows (edgecc/memory/depth_first.py)
           -> order, lifetimes and offsets (edgecc/memory/plan.py)
           -> scheduled functions, each once; the blob of weights; calls
 
@@ -33,15 +34,19 @@ from edgecc.kernels.base import (
     Request,
     Workspace,
     lower,
+    row_cycles,
     signature,
 )
 from edgecc.loop.ir import Buffer, Function
-from edgecc.loop.module import ArenaBytes, Argument, Call, Constant, Interface, Module, WeightBytes
+from edgecc.loop.module import ArenaBytes, Argument, Call, Constant, Interface, Module, Stripes, WeightBytes
 from edgecc.loop.verify import verify_function
+from edgecc.memory.depth_first import DepthFirst, Limits, StepCost, plan_depth_first
 from edgecc.memory.lifetime import Needs
 from edgecc.memory.offsets import ALIGN
+from edgecc.memory.order import candidate_orders
 from edgecc.memory.placement import Place, Placement, Step, place_values
 from edgecc.memory.plan import MemoryPlan, plan_memory
+from edgecc.memory.stripes import ringed
 from edgecc.ops.work import multiply_adds
 from edgecc.passes.loop import apply_schedule
 from edgecc.targets.schema import Target
@@ -59,6 +64,7 @@ class CallReport:
         choice: why the kernel looks as it does.
         multiply_adds: of convolutions, matrix products and recurrent layers; else 0.
         bytes_read, bytes_written: of operands (weights included) and results, each element once.
+        stripes: how often the kernel is called: more than once as a part of a depth-first block.
     """
 
     name: str
@@ -69,6 +75,7 @@ class CallReport:
     multiply_adds: int
     bytes_read: int
     bytes_written: int
+    stripes: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class LoweredModel:
 
 
 def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
-                tuning: Mapping[str, str] = NO_TUNING) -> LoweredModel:
+                tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None) -> LoweredModel:
     """Lowers a graph with static shapes.
 
     Args:
@@ -89,26 +96,42 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         threads: how many threads parallel loops are divided among.
         check: verify every function before and after its schedule.
         tuning: names of candidates by signature of the request (edgecc/kernels/base.py); others are chosen by the model.
+        depth_first: whether chains may run stripe by stripe. With several threads none does: they divide whole maps.
+        limits: of depth-first blocks, instead of the target's.
     Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
     """
     placement, kernels = _place_and_lower(graph, target, threads, tuning)
-    plan = plan_memory(placement, [_needs(kernel) for kernel in kernels])
+    choice = None
+    if depth_first and threads == 1:
+        placement, kernels, choice = _in_stripes(placement, kernels, target, tuning, limits)
+    plan = plan_memory(placement, [_needs(kernel) for kernel in kernels], choice)
+    placement = plan.placement
+    blocks = {block.chain.numbers[0]: block for block in plan.blocks}
     functions = _Functions(check)
     weights = _Weights()
-    calls: list[Call] = []
+    calls: list[Call | Stripes] = []
     reports: list[CallReport] = []
     replacing: dict[int, list[int]] = {}
     for number, result, _ in plan.live.replaced:
         replacing.setdefault(number, []).append(result)
-    for number in plan.live.order:
+
+    def call(number: int, stripes: int = 1) -> Call:
         step, kernel = placement.steps[number], kernels[number]
         arguments = _arguments(plan, number, kernel, weights)
         function = functions.add(kernel)
-        calls.append(Call(function, arguments, step.loc))
         overwritten = {arguments[i] for i, a in enumerate(kernel.arguments)
                        if isinstance(a, FromOutput) and a.index in replacing.get(number, ())}
         functions.use(function, arguments, overwritten)
-        reports.append(_report(step, kernel, function))
+        reports.append(_report(step, kernel, function, stripes))
+        return Call(function, arguments, step.loc)
+
+    inner = {number for block in plan.blocks for number in block.chain.numbers[1:]}
+    for number in plan.live.order:
+        block = blocks.get(number)
+        if block is not None:
+            calls.append(Stripes(tuple(call(n, block.stripes) for n in block.chain.numbers), block.ends))
+        elif number not in inner:
+            calls.append(call(number))
     module = Module(
         name=name,
         inputs=tuple(Interface(n, v.type) for n, v in zip(graph.input_names, graph.inputs, strict=True)),
@@ -150,6 +173,36 @@ def _place_and_lower(graph: Graph, target: Target, threads: int, tuning: Mapping
         if not strided:
             raise _unsupported(problems)
         dense.update(dict.fromkeys(strided))
+
+
+def _in_stripes(placement: Placement, kernels: Sequence[Kernel], target: Target, tuning: Mapping[str, str],
+                limits: Limits | None) -> tuple[Placement, list[Kernel], DepthFirst]:
+    """Chooses depth-first blocks and lowers their steps for ranges of rows, values within the blocks in rings.
+
+    Steps whose kernels do not take the rings are left out of blocks, and the choice is made again.
+    """
+    needs = [_needs(kernel) for kernel in kernels]
+    orders = candidate_orders(placement, needs)
+    costs = [StepCost(kernel.cycles, row_cycles(_request(step, target, 1)))
+             for step, kernel in zip(placement.steps, kernels, strict=True)]
+    cache: dict[Request, Kernel] = {}
+    while True:
+        choice = plan_depth_first(placement, needs, costs, orders, target, limits)
+        changed, own = ringed(placement, choice.blocks), list(kernels)
+        refused = []
+        for number in (n for block in choice.blocks for n in block.chain.numbers):
+            request = replace(_request(changed.steps[number], target, 1), rows=True)
+            try:
+                if request not in cache:
+                    cache[request] = lower(request, tuning.get(signature(request)) if tuning else None)
+                own[number] = cache[request]
+            except EdgeccError as error:
+                if error.code != "E112":
+                    raise
+                refused.append(number)
+        if not refused:
+            return changed, own, choice
+        costs = [replace(cost, row_cycles=None) if number in refused else cost for number, cost in enumerate(costs)]
 
 
 def _strided_values(graph: Graph, placement: Placement, step: Step) -> Iterable[Value]:
@@ -328,11 +381,12 @@ def _operand(plan: MemoryPlan, place: Place, weights: _Weights) -> Argument:
 # -- reports ----------------------------------------------------------------------------------
 
 
-def _report(step: Step, kernel: Kernel, function: str) -> CallReport:
+def _report(step: Step, kernel: Kernel, function: str, stripes: int) -> CallReport:
     dims = [None if p is None else p.view.dims for p in step.inputs]
     results = [p.view.dims for p in step.outputs]
-    return CallReport(step.name, step.loc, step.op.name, function, kernel.choice, multiply_adds(step.op, dims, results),
-                      _bytes(step.inputs), _bytes(step.outputs))
+    choice = kernel.choice if stripes == 1 else f"{kernel.choice}; in {stripes} stripes"
+    return CallReport(step.name, step.loc, step.op.name, function, choice, multiply_adds(step.op, dims, results),
+                      _bytes(step.inputs), _bytes(step.outputs), stripes)
 
 
 def _bytes(places: Sequence[Place | None]) -> int:

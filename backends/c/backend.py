@@ -115,7 +115,7 @@ def _kernels(module: Module, target: Target, symbols: Mapping[str, str]) -> tupl
     """Every kernel printed, and the files they stand in."""
     isa = target_isa(target)
     locs: dict[str, list[str]] = {}
-    for call in module.calls:
+    for call in module.all_calls:
         locs.setdefault(call.function, []).extend(call.loc)
     closed: list[_KernelFile] = []
     current = _KernelFile(isa)

@@ -17,7 +17,17 @@ from edgecc.backends.c.profile import (
 from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
-from edgecc.loop.module import ArenaBytes, Argument, InputBytes, Interface, Module, OutputBytes, WeightBytes
+from edgecc.loop.module import (
+    ArenaBytes,
+    Argument,
+    Call,
+    InputBytes,
+    Interface,
+    Module,
+    OutputBytes,
+    Stripes,
+    WeightBytes,
+)
 from edgecc.targets.schema import Target
 from edgecc.version import VERSION
 
@@ -105,7 +115,7 @@ def source(module: Module, target: Target, symbols: Symbols, *, weights_from_fil
     """NAME.c."""
     name = module.name
     parts = [banner(module, target, "The run"), FEATURE_MACROS if profile else "",
-             f'#include "{name}.h"\n\n#include "kernels.h"\n', profile_counters(name, len(module.calls)) if profile else ""]
+             f'#include "{name}.h"\n\n#include "kernels.h"\n', profile_counters(name, len(module.all_calls)) if profile else ""]
     has_weights = module.weights_bytes > 0
     if has_weights and weights_from_file:
         parts.append(f"""static const unsigned char *weights;
@@ -132,7 +142,7 @@ int {name}_init(const void *blob, size_t bytes) {{
 
 def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: bool) -> str:
     name = module.name
-    used = {type(a) for call in module.calls for a in call.arguments}
+    used = {type(a) for call in module.all_calls for a in call.arguments}
     lines = [f"int {name}_run(const {name}_inputs *in, const {name}_outputs *out, void *arena) {{"]
     if module.arena_bytes > 0:
         lines.append(f"  if (arena == NULL || ((uintptr_t)arena & {module.arena_align - 1}) != 0) return 1;")
@@ -154,20 +164,53 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
               if not any(port.type.size_bytes for port in ports)]
     if profile:
         lines += profile_begin()
-    for number, call in enumerate(module.calls):
-        function = module.function(call.function)
-        if len(function.buffers) != len(call.arguments):
-            raise EdgeccError("E900", f"C back end: a call of {call.function} has {len(call.arguments)} arguments "
-                              f"for {len(function.buffers)} buffers")
-        arguments = [_argument(argument, symbols, writes=buffer.role != "input")
-                     for argument, buffer in zip(call.arguments, function.buffers, strict=True)]
-        if call.loc:
-            lines.append(f"  /* {comment_text(', '.join(call.loc))} */")
-        statement = f"  {symbols.functions[call.function]}({', '.join(arguments)});"
-        lines += profile_call(statement, number) if profile else [statement]
+    number = 0
+    tables: list[str] = []
+    for item in module.calls:
+        if isinstance(item, Stripes):
+            table = f"rows_{len(tables)}"
+            tables.append(_row_table(item, table))
+            lines += _stripes(item, table, [_call(module, symbols, call, number + i, profile, i)
+                                            for i, call in enumerate(item.calls)])
+            number += len(item.calls)
+        else:
+            lines += _call(module, symbols, item, number, profile, None)
+            number += 1
     if profile:
         lines += profile_end()
-    return "\n".join([*lines, "  return 0;", "}", ""])
+    return "\n".join([*tables, *lines, "  return 0;", "}", ""])
+
+
+def _call(module: Module, symbols: Symbols, call: Call, number: int, profile: bool, column: int | None) -> list[str]:
+    """Call number `number` with its comment; `column` is its place in the table of rows of its stripes."""
+    function = module.function(call.function)
+    if len(function.buffers) != len(call.arguments) or len(function.parameters) != (0 if column is None else 2):
+        raise EdgeccError("E900", f"C back end: a call of {call.function} has {len(call.arguments)} arguments "
+                          f"for {len(function.buffers)} buffers and {len(function.parameters)} parameters")
+    arguments = [_argument(argument, symbols, writes=buffer.role != "input")
+                 for argument, buffer in zip(call.arguments, function.buffers, strict=True)]
+    if column is not None:
+        arguments += [f"row[{column}]", f"end[{column}]"]
+    comment = [f"  /* {comment_text(', '.join(call.loc))} */"] if call.loc else []
+    statement = f"  {symbols.functions[call.function]}({', '.join(arguments)});"
+    return comment + (profile_call(statement, number) if profile else [statement])
+
+
+def _row_table(stripes: Stripes, name: str) -> str:
+    """Where each stripe of a depth-first block begins, for each of its kernels, and in the last line where all end."""
+    lines = ["{" + ", ".join(map(str, rows)) + "}" for rows in ((0,) * len(stripes.calls), *stripes.ends)]
+    return (f"/* Depth-first block: in each stripe kernel i computes the rows from its number in the stripe's line\n"
+            f" * to the one below it. */\n"
+            f"static const ptrdiff_t {name}[{len(lines)}][{len(stripes.calls)}] = {{\n  {f',{chr(10)}  '.join(lines)},\n}};\n")
+
+
+def _stripes(stripes: Stripes, table: str, calls: Sequence[Sequence[str]]) -> list[str]:
+    """The loop over the stripes of a depth-first block."""
+    count, kernels = len(stripes.ends), len(stripes.calls)
+    return [f"  /* Depth-first: {kernels} kernels in {count} stripes. */",
+            f"  for (int stripe = 0; stripe < {count}; ++stripe) {{",
+            f"    const ptrdiff_t *const row = {table}[stripe], *const end = {table}[stripe + 1];",
+            *(f"  {line}" for call in calls for line in call), "  }"]
 
 
 def _argument(argument: Argument, symbols: Symbols, *, writes: bool) -> str:

@@ -36,13 +36,21 @@ FEATURE_MACROS = """/* clock_gettime, for the profile. */
 
 def profile_counters(name: str, calls: int) -> str:
     """The counters of a profiled NAME.c, and the functions that read and fill them."""
-    note = "" if calls == 0 else """
-static void note_call(int call, uint64_t begin) {
+    note = "" if calls == 0 else f"""
+/* A call that runs in stripes counts as one: its time in a run is summed up first. */
+static uint64_t profile_now[{calls}];
+
+static void note_call(int call, uint64_t begin) {{
   const uint64_t spent = read_ticks() - begin;
-  profile_total[call] += spent;
-  if (spent < profile_least[call] || profile_runs == 0) profile_least[call] = spent;
-}
+  profile_now[call] += spent;
+}}
 """
+    sums = "" if calls == 0 else f"""
+  for (int call = 0; call < {calls}; ++call) {{
+    profile_total[call] += profile_now[call];
+    if (profile_now[call] < profile_least[call] || profile_runs == 0) profile_least[call] = profile_now[call];
+    profile_now[call] = 0;
+  }}"""
     return f"""#include <time.h>
 #if defined(__x86_64__)
 #include <x86intrin.h>
@@ -75,7 +83,7 @@ static uint64_t read_ticks(void) {{
 {note}
 static void note_end(uint64_t begin, uint64_t begin_nanoseconds) {{
   profile_run_nanoseconds += read_nanoseconds() - begin_nanoseconds;
-  profile_run_ticks += read_ticks() - begin;
+  profile_run_ticks += read_ticks() - begin;{sums}
   profile_runs++;
 }}
 

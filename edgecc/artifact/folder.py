@@ -231,7 +231,7 @@ def make_artifact(module: Module, target: Target, files: Mapping[str, bytes], so
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
             raise EdgeccError("E900", f"{name!r} cannot be the name of a file of an artifact")
     uses: dict[str, list[tuple[str, ...]]] = {function.name: [] for function in module.functions}
-    for call in module.calls:
+    for call in module.all_calls:
         uses.setdefault(call.function, []).append(call.loc)
     blob = everything.get(weights_file, b"") if weights_file else weights_blob(module)
     manifest = Manifest(

@@ -31,6 +31,7 @@ def bench(
     target: Annotated[str, typer.Option(help="What to compile a model for; it must run on this machine.")] = "host",
     against: Annotated[str | None, typer.Option(help=f"Engines to compare with, commas between them: {', '.join(PEERS)}.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads every engine uses.")] = 1,
+    depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
     rounds: Annotated[int, typer.Option(help="Undisturbed turns every engine shall have.")] = 8,
     turn: Annotated[float, typer.Option(help="Seconds of a turn.")] = 0.25,
     limit: Annotated[float, typer.Option(help="Seconds after which to stop waiting for undisturbed turns.")] = 60.0,
@@ -46,7 +47,8 @@ def bench(
     if rounds < 1 or turn <= 0 or limit < 0 or threads < 1:
         raise EdgeccError("E001", "--rounds, --turn and --threads want positive numbers, --limit none below zero", where="edgecc bench")
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
-    request = Request(model, api.resolve_target(target), api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads),
+    request = Request(model, api.resolve_target(target), api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
+                                                                         depth_first=depth_first),
                       tuple(name for name in (against or "").split(",") if name), python, per_layer, rounds, turn, limit, cc, tolerance)
     with progress(f"measuring {model.name}"):
         found = compare(request)

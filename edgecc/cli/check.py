@@ -32,7 +32,7 @@ def check(
     try:
         with progress(f"checking {model.name} for {chosen.name}"):
             done = api.compile_model(model, chosen, options)
-        notes, calls = done.report.notes, len(done.compiled.module.calls)
+        notes, calls = done.report.notes, len(done.compiled.module.all_calls)
     except EdgeccError as error:
         if error.exit_status == EXIT_USAGE:
             raise

@@ -29,6 +29,7 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension of a model. Repeatable.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads a model compiled here uses.")] = 1,
+    depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -38,7 +39,7 @@ def run(
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     with progress(f"building {source.name}"):
         model = api.load_or_compile(source, target, cc=cc, isolated=True, shapes=parse_shapes(shape or []), inputs=arrays,
-                                    threads=threads)
+                                    threads=threads, depth_first=depth_first)
     with model, progress(f"running {source.name}"):
         given = random_inputs(model.inputs, seed) if arrays is None else arrays
         computed = model.run(given)

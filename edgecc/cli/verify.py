@@ -27,6 +27,7 @@ def verify(
     expected: Annotated[Path | None, typer.Option(help="An .npz file with the right outputs; the reference by default.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads the compiled model uses.")] = 1,
+    depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
     passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass as well.")] = False,
@@ -40,7 +41,7 @@ def verify(
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     wanted = read_arrays(expected, "--expected") if expected is not None else None
     with progress(f"compiling {model.name} for {chosen.name}"):
-        done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
+        done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             passes=passes, verify_each=verify_each))
     with progress(f"running on {chosen.name}"):
         outcome = api.verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)

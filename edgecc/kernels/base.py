@@ -308,6 +308,17 @@ def candidates(request: Request) -> tuple[Candidate, ...]:
     return tuple(sorted((c for c in found if c.rows or not request.rows), key=lambda candidate: candidate.cycles))
 
 
+def row_cycles(request: Request) -> float | None:
+    """Modelled cycles of the kernel that computes the whole result by ranges of rows; None where there is none."""
+    try:
+        kernel = lower(replace(request, rows=True))
+    except EdgeccError as error:
+        if error.code != "E112":
+            raise
+        return None
+    return kernel.cycles
+
+
 def signature(request: Request) -> str:
     """A request as one line of text, without the target: the key of tuning files. Equal requests have equal signatures."""
     def view_text(view: View) -> str:

@@ -49,7 +49,7 @@ from edgecc.loop.ir import (
     Stmt,
     Store,
 )
-from edgecc.loop.module import ArenaBytes, InputBytes, Module, OutputBytes
+from edgecc.loop.module import ArenaBytes, Call, InputBytes, Module, OutputBytes, Stripes
 from edgecc.loop.text import statement_text
 
 _GARBAGE = 0xA5  # memory that nothing has written; far from zero in every type
@@ -84,14 +84,22 @@ def run_module(module: Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """
     memory = _Memory(module, inputs)
     compiled = {f.name: CompiledFunction(f) for f in module.functions}
-    for step, call in enumerate(module.calls):
+
+    def run(call: Call, *parameters: int) -> None:
         function = compiled[call.function]
         arrays, masks = [], []
         for buffer, argument in zip(function.function.buffers, call.arguments, strict=True):
-            data, mask = memory.view(buffer, argument, f"call {step} of {call.function}")
+            data, mask = memory.view(buffer, argument, f"call of {call.function} for {', '.join(call.loc)}")
             arrays.append(data)
             masks.append(mask)
-        function.run(arrays, masks)
+        function.run(arrays, masks, parameters)
+
+    for item in module.calls:
+        if isinstance(item, Stripes):
+            for call, start, stop in item.ranges():
+                run(call, start, stop)
+        else:
+            run(item)
     return memory.outputs()
 
 

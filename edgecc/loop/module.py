@@ -5,6 +5,7 @@ This is what CPU back ends receive. Every size and offset is final.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgecc.ir.types import Array, TensorType
@@ -65,6 +66,31 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Stripes:
+    """A depth-first block: a chain of calls that runs stripe by stripe, all calls of one stripe before the next stripe.
+
+    Each function has two parameters, the first row of its result to compute and the one after the last.
+
+    Attributes:
+        calls: in order.
+        ends: for each stripe, for each call, the row at which it ends; the next stripe goes on there, the
+            first one starts at row 0. So every row is computed once.
+    """
+
+    calls: tuple[Call, ...]
+    ends: tuple[tuple[int, ...], ...]
+
+    def ranges(self) -> Iterator[tuple[Call, int, int]]:
+        """Every call that has something to do, in order, with its range of rows."""
+        starts: tuple[int, ...] = (0,) * len(self.calls)
+        for ends in self.ends:
+            for call, start, stop in zip(self.calls, starts, ends, strict=True):
+                if stop > start:
+                    yield call, start, stop
+            starts = ends
+
+
+@dataclass(frozen=True)
 class Constant:
     """Packed weights: a contiguous array at a byte offset of the weights."""
 
@@ -79,7 +105,7 @@ class Module:
     Attributes:
         name: a C identifier.
         functions: each kernel once, in order of first use; names are C identifiers.
-        calls: the run, in order.
+        calls: the run, in order; some of it may run in stripes.
         constants: the weights by ascending offset; gaps are zero.
         weights_bytes: size of the weights.
         arena_bytes: size of the arena; arena_align: what its start must be a multiple of.
@@ -91,13 +117,18 @@ class Module:
     inputs: tuple[Interface, ...]
     outputs: tuple[Interface, ...]
     functions: tuple[Function, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[Call | Stripes, ...]
     constants: tuple[Constant, ...]
     weights_bytes: int
     arena_bytes: int
     arena_lower_bound: int
     arena_align: int = 64
     threads: int = 1
+
+    @property
+    def all_calls(self) -> tuple[Call, ...]:
+        """Every call once, those of stripes in their place."""
+        return tuple(call for item in self.calls for call in (item.calls if isinstance(item, Stripes) else (item,)))
 
     def function(self, name: str) -> Function:
         """The kernel called `name`."""

@@ -34,7 +34,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of the arena: `size_bytes` bytes from step `first` to step `last`, inclusive (positions in the order).
+    """A piece of the arena: `size_bytes` bytes from `first` to `last`, inclusive (positions in the order).
 
     `root` is the placement's root, or -1 for workspace number `workspace` of step number `step`.
     """
@@ -54,22 +54,37 @@ class Liveness:
 
     Attributes:
         order: the numbers of the placement's steps as they run.
+        positions: of each item of `order`; steps of one position run in turns, stripe by stripe.
         blocks: what the arena must hold.
         homes: for each root the root it became part of, and the byte offset there.
         replaced: (step, result, operand) of every result that overwrites an operand.
     """
 
     order: tuple[int, ...]
+    positions: tuple[int, ...]
     blocks: tuple[Block, ...]
     homes: tuple[tuple[int, int], ...]
     replaced: frozenset[tuple[int, int, int]]
 
+    @property
+    def length(self) -> int:
+        """Number of positions."""
+        return self.positions[-1] + 1 if self.positions else 0
 
-def liveness(placement: Placement, needs: Sequence[Needs], order: Sequence[int]) -> Liveness:
-    """Shares memory in place where possible and computes lifetimes for running the steps in `order`."""
-    sharing = _Sharing(placement, order)
+
+def liveness(placement: Placement, needs: Sequence[Needs], order: Sequence[int], together: Sequence[int] = ()) -> Liveness:
+    """Shares memory in place where possible and computes lifetimes for running the steps in `order`.
+
+    Args:
+        together: how many steps, from the first on, share a position each; all have one of their own if absent. What
+            steps of one position touch is alive during all of it. Their `Needs` must name only operands that
+            may be overwritten while the others run.
+    """
+    groups = tuple(together) or (1,) * len(order)
+    positions = tuple(position for position, count in enumerate(groups) for _ in range(count))
+    sharing = _Sharing(placement, order, positions)
     replaced = set()
-    for position, number in enumerate(order):
+    for position, number in zip(positions, order, strict=True):
         taken: set[int] = set()
         for result, operand in needs[number].in_place:
             if result not in taken and sharing.share(position, placement.steps[number], needs[number], result, operand):
@@ -79,20 +94,20 @@ def liveness(placement: Placement, needs: Sequence[Needs], order: Sequence[int])
               for index, root in enumerate(placement.roots)
               if root.kind == "arena" and root.size_bytes and sharing.homes[index][0] == index and sharing.last[index] >= 0]
     blocks += [Block(f"{placement.steps[number].name}.workspace", size, position, position, -1, number, slot)
-               for position, number in enumerate(order) for slot, size in enumerate(needs[number].workspaces) if size]
+               for position, number in zip(positions, order, strict=True) for slot, size in enumerate(needs[number].workspaces) if size]
     homes = tuple(sharing.find(index) for index in range(len(placement.roots)))
-    return Liveness(tuple(order), tuple(blocks), homes, frozenset(replaced))
+    return Liveness(tuple(order), positions, tuple(blocks), homes, frozenset(replaced))
 
 
 class _Sharing:
-    def __init__(self, placement: Placement, order: Sequence[int]) -> None:
+    def __init__(self, placement: Placement, order: Sequence[int], positions: Sequence[int]) -> None:
         count = len(placement.roots)
         self.roots = placement.roots
         self.homes = [(index, 0) for index in range(count)]
         self.first = [len(order)] * count
         self.last = [-1] * count
         self.last_write = [-1] * count
-        for position, number in enumerate(order):
+        for position, number in zip(positions, order, strict=True):
             step = placement.steps[number]
             for place in step.inputs:
                 if place is not None:

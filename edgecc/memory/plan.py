@@ -8,10 +8,12 @@ from functools import cached_property
 
 from edgecc.errors import EdgeccError
 from edgecc.loop.module import ArenaBytes, Argument, InputBytes, OutputBytes
+from edgecc.memory.depth_first import DepthFirst, block_needs
 from edgecc.memory.lifetime import Block, Liveness, Needs, liveness
 from edgecc.memory.offsets import Offsets, assign_offsets, lower_bound
 from edgecc.memory.order import candidate_orders
 from edgecc.memory.placement import Place, Placement
+from edgecc.memory.stripes import StripedChain
 
 _MAP_ROWS = 16
 _MAP_COLUMNS = 64
@@ -27,12 +29,14 @@ class MemoryPlan:
         order_name: which of the candidate orders was chosen.
         live: the chosen order with its blocks.
         offsets: one offset in the arena for each block.
+        blocks: what runs depth-first, stripe by stripe.
     """
 
     placement: Placement
     order_name: str
     live: Liveness
     offsets: Offsets
+    blocks: tuple[StripedChain, ...] = ()
 
     @property
     def arena_bytes(self) -> int:
@@ -86,6 +90,12 @@ class MemoryPlan:
             f"{len(self.live.order)} steps in {self.order_name} order; {len(self.placement.places)} values in {views} pieces of "
             f"memory, {shared} computed in place; {len(blocks)} blocks placed {self.offsets.method}",
         ]
+        where = dict(zip(self.live.order, self.live.positions, strict=True))
+        for chain in self.blocks:
+            numbers = chain.chain.numbers
+            lines.append(f"step {where[numbers[0]]}: {len(numbers)} kernels in {chain.stripes} stripes, from "
+                         f"{self.placement.steps[numbers[0]].name} to {self.placement.steps[numbers[-1]].name}; "
+                         f"rings of {chain.ring_bytes:,} instead of {chain.whole_bytes:,} bytes")
         if not blocks:
             return "\n".join(lines) + "\n"
         order = sorted(range(len(blocks)), key=lambda i: (blocks[i].first, offsets[i], i))
@@ -95,15 +105,19 @@ class MemoryPlan:
             block = blocks[i]
             steps = f"{block.first}..{block.last}"
             lines.append(f"  {_letter(row)} {offsets[i]:>{width},}  {block.size_bytes:>{width},}  {steps:>11}  {block.name}")
-        return "\n".join([*lines, "", *_memory_map(blocks, offsets, order, self.arena_bytes, len(self.live.order))]) + "\n"
+        return "\n".join([*lines, "", *_memory_map(blocks, offsets, order, self.arena_bytes, self.live.length)]) + "\n"
 
 
-def plan_memory(placement: Placement, needs: Sequence[Needs]) -> MemoryPlan:
+def plan_memory(placement: Placement, needs: Sequence[Needs], choice: DepthFirst | None = None) -> MemoryPlan:
     """Chooses the order of the steps, shares memory in place, and assigns offsets; smallest arena wins.
 
     Args:
         needs: what the kernel of each step of the placement adds.
+        choice: the order and what of it runs in stripes, if it was chosen already; the placement has its rings.
     """
+    if choice is not None and choice.blocks:
+        live = liveness(placement, block_needs(needs, choice.blocks), choice.order, choice.together)
+        return MemoryPlan(placement, choice.order_name, live, assign_offsets(live.blocks), choice.blocks)
     orders = candidate_orders(placement, needs)
     plans = [(name, liveness(placement, needs, order)) for name, order in orders]
     ranked = sorted(range(len(plans)), key=lambda i: (lower_bound(plans[i][1].blocks), i))

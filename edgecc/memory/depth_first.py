@@ -1,0 +1,279 @@
+"""Depth-first blocks: which chains of steps run stripe by stripe, and in how high stripes.
+
+In a block the values between two steps lie in rings of a few rows, which stay in the cache from the step that
+writes them to the one that reads them, and the arena need not hold them as a whole. What it costs: weights are
+read once for every stripe, and kernels that compute whole images may be faster than those of ranges of rows.
+
+Every run of consecutive steps of an order that can run in stripes is a candidate with a few heights of stripes.
+The difference it makes is modelled in cycles; dynamic programming finds the choice of candidates with the best sum
+under a bound on the bytes alive at any time. The bound is lowered step by step, and of all choices found the one
+with the smallest arena is taken whose modelled cycles are within `SLACK` of the best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from edgecc.kernels.base import ROW_AXIS
+from edgecc.kernels.cost import CALL_CYCLES, OVERLAP, read_cycles
+from edgecc.memory.lifetime import Needs, liveness
+from edgecc.memory.offsets import lower_bound
+from edgecc.memory.placement import Place, Placement, Step
+from edgecc.memory.stripes import Chain, ChainFinder, StripedChain, ringed, schedule
+from edgecc.targets.schema import Target
+
+MIN_ROWS = 28
+"""Steps that neither read nor write so many rows stay whole: there are few rows to keep, and weights are many. Measured
+on MobileNetV2, where re-reading weights for maps of 14 rows costs more than it saves."""
+
+STRIPE_ROWS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Heights of stripes that are tried, in rows of the last result."""
+
+MAX_STEPS = 16
+"""Longest chain that is tried."""
+
+SLACK = 0.01
+"""Share of all modelled cycles that a smaller arena may cost: what the model does not see is of that size."""
+
+MAX_CHOICES = 64
+"""How often the bound on the arena is lowered, at most."""
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Modelled cycles of a step as a whole, and of its kernel for ranges of rows over all rows (None: there is no such kernel)."""
+
+    cycles: float
+    row_cycles: float | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a depth-first block may take.
+
+    Attributes:
+        line_bytes: of its rings together.
+        weight_bytes: of the weights of its steps together.
+        min_rows: see `MIN_ROWS`. slack: see `SLACK`.
+    """
+
+    line_bytes: int
+    weight_bytes: int
+    min_rows: int = MIN_ROWS
+    slack: float = SLACK
+
+
+@dataclass(frozen=True)
+class DepthFirst:
+    """The choice of blocks: an order of the steps, what of it runs in stripes, and the modelled gain.
+
+    Attributes:
+        order_name, order: one of the candidate orders.
+        blocks: depth-first blocks, in the order; each is a run of consecutive steps.
+        cycles: how many more cycles than without blocks, by the model.
+    """
+
+    order_name: str
+    order: tuple[int, ...]
+    blocks: tuple[StripedChain, ...]
+    cycles: float
+
+    @property
+    def together(self) -> tuple[int, ...]:
+        """For each unit of the run in turn, of how many steps it consists."""
+        first = {block.chain.numbers[0]: len(block.chain.numbers) for block in self.blocks}
+        inner = {number for block in self.blocks for number in block.chain.numbers[1:]}
+        return tuple(first.get(number, 1) for number in self.order if number not in inner)
+
+
+def limits_of(target: Target) -> Limits:
+    """The limits a target's caches set: half of the second-level cache for rings (of the first level where there is no other) and half for weights."""
+    sizes = {cache.level: cache.size for cache in target.caches}
+    size = sizes.get(2, sizes.get(1, 2**62))
+    return Limits(size // 2, size // 2)
+
+
+def plan_depth_first(placement: Placement, needs: Sequence[Needs], costs: Sequence[StepCost],
+                     orders: Sequence[tuple[str, tuple[int, ...]]], target: Target, limits: Limits | None = None) -> DepthFirst:
+    """Chooses an order and its depth-first blocks; see the module's docstring. There may be none.
+
+    Args:
+        needs, costs: of each step of the placement.
+        orders: the orders to choose among, by name.
+    """
+    finder = ChainFinder(placement)
+    bounds = limits_of(target) if limits is None else limits
+    found: list[tuple[int, DepthFirst]] = []
+    for name, order in orders:
+        candidates = _Candidates(finder, order, costs, target, bounds)
+        for blocks, cycles in candidates.choices():
+            choice = DepthFirst(name, order, blocks, cycles)
+            found.append((_arena_bound(placement, needs, choice), choice))
+    best = min(choice.cycles for _, choice in found)
+    limit = min(best, 0.0) + bounds.slack * sum(cost.cycles for cost in costs)
+    return min(((bound, choice) for bound, choice in found if choice.cycles <= limit),
+               key=lambda item: (item[0], item[1].cycles, len(item[1].blocks)))[1]
+
+
+def block_needs(needs: Sequence[Needs], blocks: Sequence[StripedChain]) -> list[Needs]:
+    """`needs` where the steps of blocks name only operands that may be overwritten while the block runs."""
+    out = list(needs)
+    for block in blocks:
+        for number in block.chain.numbers:
+            pairs = tuple((r, o) for r, o in needs[number].in_place if (number, o) in block.overwritable)
+            out[number] = replace(needs[number], in_place=pairs)
+    return out
+
+
+def _arena_bound(placement: Placement, needs: Sequence[Needs], choice: DepthFirst) -> int:
+    live = liveness(ringed(placement, choice.blocks), block_needs(needs, choice.blocks), choice.order, choice.together)
+    return lower_bound(live.blocks)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Positions first..last of the order in stripes: cycles more than without, and bytes alive meanwhile."""
+
+    first: int
+    last: int
+    chain: Chain
+    rows: int
+    cycles: float
+    alive: int
+
+
+class _Candidates:
+    """All candidates of one order, and the choices among them."""
+
+    def __init__(self, finder: ChainFinder, order: Sequence[int], costs: Sequence[StepCost], target: Target, limits: Limits) -> None:
+        self.finder = finder
+        self.placement = finder.placement
+        self.order = order
+        self.costs = costs
+        self.target = target
+        self.limits = limits
+        self.sizes = [root.size_bytes if root.kind == "arena" else 0 for root in self.placement.roots]
+        position = {number: i for i, number in enumerate(order)}
+        spans = [(min(position[n] for n in users), max(position[n] for n in users), self.sizes[root])
+                 for root, users in finder.users.items()]
+        self.alive = [0] * (len(order) + 1)
+        self.born = [0] * (len(order) + 1)
+        for first, last, size in spans:
+            self.born[first] += size
+            self.alive[first] += size
+            self.alive[last + 1] -= size
+        for i in range(1, len(order)):
+            self.alive[i] += self.alive[i - 1]
+        self.ending: list[list[_Candidate]] = [[] for _ in order]
+        for candidate in self._all():
+            self.ending[candidate.last].append(candidate)
+
+    def choices(self) -> Iterator[tuple[tuple[StripedChain, ...], float]]:
+        """Sets of blocks with the cycles they add: the best without a bound on bytes alive, then with ever smaller ones."""
+        yield (), 0.0
+        bound = math.inf
+        for _ in range(MAX_CHOICES):
+            chosen = self._best(bound)
+            if chosen is None:
+                return
+            candidates, cycles = chosen
+            yield tuple(schedule(c.chain, c.rows) for c in candidates), cycles
+            covered = {i for c in candidates for i in range(c.first, c.last + 1)}
+            bound = max([c.alive for c in candidates] + [self.alive[i] for i in range(len(self.order)) if i not in covered],
+                        default=0)
+
+    def _best(self, bound: float) -> tuple[list[_Candidate], float] | None:
+        """Candidates with the least sum of cycles such that fewer than `bound` bytes are alive at any time."""
+        costs: list[float] = [0.0]
+        taken: list[_Candidate | None] = [None]
+        for last in range(len(self.order)):
+            cost = costs[last] if self.alive[last] < bound else math.inf
+            choice: _Candidate | None = None
+            for candidate in self.ending[last]:
+                if candidate.alive < bound and costs[candidate.first] + candidate.cycles < cost:
+                    cost, choice = costs[candidate.first] + candidate.cycles, candidate
+            costs.append(cost)
+            taken.append(choice)
+        if costs[-1] == math.inf:
+            return None
+        chosen: list[_Candidate] = []
+        position = len(self.order)
+        while position:
+            candidate_or_none = taken[position]
+            if candidate_or_none is None:
+                position -= 1
+            else:
+                chosen.insert(0, candidate_or_none)
+                position = candidate_or_none.first
+        return chosen, costs[-1]
+
+    def _all(self) -> Iterator[_Candidate]:
+        for first in range(len(self.order)):
+            for last in range(first, min(len(self.order), first + MAX_STEPS)):
+                numbers = self.order[first:last + 1]
+                if not self._may_run_in_stripes(numbers[-1]) or self._weights(numbers) > self.limits.weight_bytes:
+                    break
+                chain = self.finder.chain(numbers) if last > first else None
+                if chain is None:
+                    if last > first:
+                        break
+                    continue
+                fits = False
+                for rows in STRIPE_ROWS:
+                    if 2 * rows > max(2, chain.heights[-1]):
+                        break
+                    block = schedule(chain, rows)
+                    if block.ring_bytes > self.limits.line_bytes:
+                        break
+                    fits = True
+                    if block.rings:
+                        yield _Candidate(first, last, chain, rows, self._cycles(block), self._alive(first, last, block))
+                if not fits:
+                    break
+
+    def _may_run_in_stripes(self, number: int) -> bool:
+        if self.costs[number].row_cycles is None:
+            return False
+        step = self.placement.steps[number]
+        places = [p for p, constant in zip(step.inputs, step.constants, strict=True) if p is not None and constant is None]
+        rows = [p.view.dims[ROW_AXIS] for p in (*places, *step.outputs) if len(p.view.dims) > ROW_AXIS]
+        return max(rows, default=0) >= self.limits.min_rows
+
+    def _weights(self, numbers: Sequence[int]) -> int:
+        return sum(_bytes(p) for n in numbers for p in _constants(self.placement.steps[n]))
+
+    def _alive(self, first: int, last: int, block: StripedChain) -> int:
+        whole = self.alive[first] + sum(self.born[first + 1:last + 1])
+        return whole - sum(self.sizes[root] for root in block.rings) + block.ring_bytes
+
+    def _cycles(self, block: StripedChain) -> float:
+        """How many more cycles the steps of a block take in stripes than one after the other."""
+        weights = self._weights(block.chain.numbers)
+        footprint = block.ring_bytes + weights
+        traffic = read_cycles(block.stripes * weights, footprint, self.target)
+        arithmetic = 0.0
+        for number in block.chain.numbers:
+            step, cost = self.placement.steps[number], self.costs[number]
+            arithmetic += (cost.row_cycles or 0.0) - cost.cycles + (block.stripes - 1) * CALL_CYCLES
+            places = [*_operands(step), *step.outputs]
+            for place in places:
+                size = _bytes(place)
+                traffic += read_cycles(size, footprint if place.root in block.rings else size + footprint, self.target)
+            together = sum(_bytes(place) for place in (*places, *_constants(step)))
+            traffic -= read_cycles(together, together, self.target)
+        # Elsewhere a core that executes out of order hides a part of the traffic (edgecc/kernels/cost.py).
+        return arithmetic + traffic * (1.0 if self.target.core.in_order else 1.0 - OVERLAP)
+
+
+def _operands(step: Step) -> list[Place]:
+    return [p for p, constant in zip(step.inputs, step.constants, strict=True) if p is not None and constant is None]
+
+
+def _constants(step: Step) -> list[Place]:
+    return [p for p, constant in zip(step.inputs, step.constants, strict=True) if p is not None and constant is not None]
+
+
+def _bytes(place: Place) -> int:
+    return place.view.elements * place.view.dtype.size
