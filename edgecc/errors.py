@@ -8,6 +8,7 @@ model, 4 missing or failing tool, 70 internal error.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,6 +134,10 @@ class EdgeccError(Exception):
         self.hint = hint
         self.details = tuple(details)
         super().__init__(str(self))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Processes hand errors to each other; by default only the text would be given to the constructor.
+        return functools.partial(EdgeccError, where=self.where, hint=self.hint, details=self.details), (self.code, self.message)
 
     @property
     def code(self) -> str:

@@ -17,10 +17,10 @@ from edgecc.backends.base import EmitOptions
 from edgecc.backends.c.backend import CBackend
 from edgecc.backends.c.names import model_identifier
 from edgecc.errors import EdgeccError
-from edgecc.ir.equal import structural_hash
+from edgecc.ir.equal import OpTexts, structural_hash
 from edgecc.ir.graph import Graph
 from edgecc.ir.types import Array
-from edgecc.ir.verify import verify
+from edgecc.ir.verify import verify, verify_structure, verify_types
 from edgecc.loop.module import Module
 from edgecc.lowering import LoweredModel, lower_graph
 from edgecc.passes.base import (
@@ -136,13 +136,14 @@ def run_passes(graph: Graph, passes: Sequence[GraphPass], *, verify_each: Mappin
     """
     check_requirements(passes)
     verify(graph)
-    interface, known_hash = _interface(graph), structural_hash(graph)
+    texts: OpTexts = {}
+    interface, known_hash = _interface(graph), structural_hash(graph, texts)
     seen = None if verify_each is None else observe_graph(graph, verify_each)
     reports: list[PassReport] = []
     for graph_pass in passes:
         try:
             report = _run(graph, graph_pass)
-            known_hash = _check(graph, report, interface, known_hash)
+            known_hash = _check(graph, report, interface, known_hash, texts)
             if report.changed and seen is not None and verify_each is not None:
                 seen = _check_meaning(graph, graph_pass, seen, verify_each)
         except Exception as error:
@@ -208,12 +209,14 @@ def _run(graph: Graph, graph_pass: GraphPass) -> PassReport:
         return PassReport(graph_pass, changed, before, len(graph), seconds, tuple(declines))
 
 
-def _check(graph: Graph, report: PassReport, interface: tuple[object, ...], known_hash: str) -> str:
+def _check(graph: Graph, report: PassReport, interface: tuple[object, ...], known_hash: str, texts: OpTexts) -> str:
     """Checks the graph after a pass; returns its structural hash."""
-    verify(graph)
+    verify_structure(graph)
     if _interface(graph) != interface:
         raise EdgeccError("E900", "the inputs and outputs of the graph changed in number, order, name or type")
-    new_hash = structural_hash(graph)
+    new_hash = structural_hash(graph, texts)
+    if new_hash != known_hash:
+        verify_types(graph)
     if report.changed != (new_hash != known_hash):
         said, did = ("something", "nothing") if report.changed else ("nothing", "something")
         raise EdgeccError("E900", f"says it changed {said}, and changed {did}")

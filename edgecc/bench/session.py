@@ -95,6 +95,7 @@ class Comparison:
     Attributes:
         machine: what it was measured on. compiler: the C compiler of edgecc's code.
         threads: of every engine. multiply_adds: of one inference, None for a folder, which does not say.
+        arena_bytes, arena_lower_bound, weights_bytes: memory of the compiled model, and the least any plan could use.
         expected_from: what the outputs were compared with.
         rows: edgecc first. layers: with `per_layer`, every kernel call in the order of the run.
     """
@@ -103,6 +104,9 @@ class Comparison:
     compiler: str
     threads: int
     multiply_adds: int | None
+    arena_bytes: int
+    arena_lower_bound: int
+    weights_bytes: int
     expected_from: str
     rows: tuple[Row, ...]
     layers: tuple[Layer, ...]
@@ -174,7 +178,9 @@ def compare(request: Request) -> Comparison:
             profile = dict(ready)[PROFILED].ask({"profile": manifest.name})
             layers = layers_of(subject.done.compiled.lowered.calls, profile["least"], profile["mean"])
         multiply_adds = None if subject.done is None else graph_multiply_adds(subject.done.graph)
-        return Comparison(machine, compiler.version, manifest.threads, multiply_adds, expected_from, tuple(rows.values()), layers)
+        return Comparison(machine, compiler.version, manifest.threads, multiply_adds, manifest.arena_bytes,
+                          manifest.arena_lower_bound, manifest.weights.size_bytes, expected_from,
+                          tuple(rows[name] for name, _, _ in entries), layers)
 
 
 def largest_difference(results: Sequence[Array], expected: Sequence[Array]) -> float:

@@ -139,6 +139,7 @@ def _to_json(found: Comparison) -> dict[str, Any]:
     return {
         "machine": {"processor": found.machine.processor, "cores": found.machine.cores, "peak_gflops": peak * 1e-9},
         "compiler": found.compiler, "threads": found.threads, "multiply_adds": found.multiply_adds,
+        "arena_bytes": found.arena_bytes, "arena_lower_bound": found.arena_lower_bound, "weights_bytes": found.weights_bytes,
         "compared_with": found.expected_from,
         "engines": [{"engine": row.engine, "version": row.version, "error": row.error} if row.error else
                     {"engine": row.engine, "version": row.version, "min_ms": row.minimum * 1e3, "median_ms": row.median * 1e3,

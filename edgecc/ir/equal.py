@@ -34,20 +34,27 @@ def first_difference(a: Graph, b: Graph) -> str | None:
     return None
 
 
-def structural_hash(graph: Graph) -> str:
-    """A hexadecimal hash that is the same for structurally equal graphs, in every process."""
+OpTexts = dict[int, tuple[Op, str]]
+"""Texts of operators by id, with the operators, so that none of the ids is given to another object."""
+
+
+def structural_hash(graph: Graph, texts: OpTexts | None = None) -> str:
+    """A hexadecimal hash that is the same for structurally equal graphs, in every process.
+
+    `texts` keeps the texts of operators, which are most of the work, from one call to the next.
+    """
     state = hashlib.blake2b(digest_size=16)
-    for line in _lines(graph):
+    for line in _lines(graph, texts):
         state.update(line.encode("utf-8", "surrogatepass"))
         state.update(b"\n")
     return state.hexdigest()
 
 
-def _lines(graph: Graph) -> list[str]:
+def _lines(graph: Graph, texts: OpTexts | None = None) -> list[str]:
     """The graph as text in which values are numbered in order of appearance and constants are digests."""
     numbers: dict[int, int] = {}
     types: dict[tuple[TensorType, Layout], str] = {}
-    ops: dict[int, str] = {}
+    ops: OpTexts = {} if texts is None else texts
     lines: list[str] = []
 
     def typed(value: Value) -> str:
@@ -70,13 +77,13 @@ def _lines(graph: Graph) -> list[str]:
     for value, name in zip(graph.inputs, graph.input_names, strict=True):
         lines.append(f"input {number(value)} {typed(value)} {name!r}")
     for node in graph.nodes:
-        text = ops.get(id(node.op))
-        if text is None:
-            text = ops[id(node.op)] = attribute_key(node.op)
+        known = ops.get(id(node.op))
+        if known is None:
+            known = ops[id(node.op)] = (node.op, attribute_key(node.op))
         operands = ", ".join([number(value) for value in node.inputs])
         while operands.endswith("none"):  # trailing absent operands say nothing
             operands = operands[:-4].rstrip(", ")
-        lines.append(f"{', '.join([number(v) + ' ' + typed(v) for v in node.outputs])} = {text} ({operands})")
+        lines.append(f"{', '.join([number(v) + ' ' + typed(v) for v in node.outputs])} = {known[1]} ({operands})")
     for value, name in zip(graph.outputs, graph.output_names, strict=True):
         lines.append(f"output {number(value)} {name!r}")
     return lines

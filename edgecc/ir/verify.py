@@ -24,6 +24,31 @@ def verify(graph: Graph) -> None:
 
     Raises: EdgeccError E900 naming the invariant and the node.
     """
+    verify_structure(graph)
+    verify_types(graph)
+
+
+def verify_types(graph: Graph) -> None:
+    """Checks invariant 4, which depends on nothing but what `structural_hash` covers.
+
+    Raises: EdgeccError E900 naming the node.
+    """
+    for node in graph.nodes:
+        try:
+            types = node.op.infer(node.input_types)
+        except EdgeccError as error:
+            raise _broken(4, error.message, node) from error
+        got = tuple(v.type for v in node.outputs)
+        if types != got:
+            raise _broken(4, f"results have types {', '.join(map(str, got))}; the shape rule gives "
+                             f"{', '.join(map(str, types))}", node)
+
+
+def verify_structure(graph: Graph) -> None:
+    """Checks every invariant but number 4.
+
+    Raises: EdgeccError E900 naming the invariant and the node.
+    """
     known: dict[int, Value] = {id(v): v for v in graph.inputs}
     uses: dict[int, set[tuple[int, int]]] = {}
     for value in graph.inputs:
@@ -71,14 +96,6 @@ def _verify_results(node: Node, known: dict[int, Value]) -> None:
         if id(value) in known:
             raise _broken(3, f"result %{value.name} is defined twice", node)
         known[id(value)] = value
-    try:
-        types = node.op.infer(node.input_types)
-    except EdgeccError as error:
-        raise _broken(4, error.message, node) from error
-    got = tuple(v.type for v in node.outputs)
-    if types != got:
-        raise _broken(4, f"results have types {', '.join(map(str, got))}; the shape rule gives "
-                         f"{', '.join(map(str, types))}", node)
 
 
 def _verify_constant(value: Value) -> None:

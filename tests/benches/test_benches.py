@@ -13,12 +13,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("module", "row"), [("latency", "onnxruntime"), ("compile_time", "C compiler")])
-def test_prints_a_row(module: str, row: str):
+@pytest.mark.parametrize(("module", "arguments", "rows"), [
+    ("peers", ("--rounds", "1", "--limit", "0", "--turn", "0.01"), ("| digits (0.14) |", "edgecc / best other")),
+    ("memory", (), ("digits", "lower bound MB")),
+    ("compile_time", ("--rounds", "1", "--chain", "12"), ("digits", "chain_12", "C compiler")),
+])
+def test_prints_a_row(module: str, arguments: tuple[str, ...], rows: tuple[str, ...]):
+    pytest.importorskip("onnxruntime")
     if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
         pytest.skip("no C compiler for this machine")
     done = subprocess.run(
-        [sys.executable, "-m", f"benches.{module}", "examples/digits/digits.onnx", "--shape", "batch=1", "--rounds", "1"],
+        [sys.executable, "-m", f"benches.{module}", "examples/digits/digits.onnx", "--shape", "batch=1", *arguments],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "digits" in done.stdout and row in done.stdout
+    for row in rows:
+        assert row in done.stdout

@@ -26,7 +26,8 @@ def test_prints_engines_and_layers(cli: Callable[..., Any]):
 
 def test_json(cli: Callable[..., Any]):
     value = cli("bench", DIGITS, *QUICK, "--json").json()
-    assert set(value) == {"machine", "compiler", "threads", "multiply_adds", "compared_with", "engines", "layers"}
+    assert set(value) == {"machine", "compiler", "threads", "multiply_adds", "arena_bytes", "arena_lower_bound", "weights_bytes",
+                          "compared_with", "engines", "layers"}
     (engine,) = value["engines"]
     assert engine["engine"] == "edgecc" and not engine["wrong"] and 0 < engine["min_ms"] <= engine["median_ms"]
 
