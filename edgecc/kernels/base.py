@@ -216,6 +216,8 @@ class Kernel:
             kernel reads each element of the operand before, or when, it writes the same element of the result.
         choice: why the kernel looks as it does, in one line, for `--explain`.
         cycles: modelled cycles of one call; 0 where there is no model.
+        error_units: a bound on the error of a float result, in units of roundoff times the magnitude of the summed
+            terms (edgecc/reference/compare.py); larger for algorithms that trade accuracy for speed.
     """
 
     function: Function
@@ -224,6 +226,7 @@ class Kernel:
     in_place: tuple[tuple[int, int], ...] = ()
     choice: str = ""
     cycles: float = 0.0
+    error_units: float = 16.0
 
 
 @dataclass(frozen=True)

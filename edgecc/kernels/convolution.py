@@ -27,6 +27,7 @@ from edgecc.kernels.product import Product, count, joined_axes, outer_loops, out
 from edgecc.kernels.register_tile import choose_tile, cover_cycles, cut_panels, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import row_bounds
 from edgecc.kernels.spatial import axes_of
+from edgecc.kernels.winograd import winograd_candidates
 from edgecc.loop.index import ZERO, Index
 from edgecc.ops.convolution import Conv
 
@@ -45,7 +46,7 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
         return (_pointwise(request, op),)
     direct = Direct(x, w, axes, op.group, w.dims[0] // op.group, w.dims[1], ((1, 0),) * len(axes), bounds=row_bounds(request))
-    return (_direct(request, op, direct),)
+    return (_direct(request, op, direct), *winograd_candidates(request, op, axes))
 
 
 def _cycles(request: Request, arithmetic: float) -> float:

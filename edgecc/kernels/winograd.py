@@ -1,0 +1,203 @@
+"""Winograd convolution: windows of 3 x 3 with 2.25, 4 or 5.06 times fewer multiplications.
+
+F(m x m, 3 x 3) computes tiles of m x m results from (m + 2)^2 products instead of 9 m^2 (A. Lavin, S. Gray, "Fast
+Algorithms for Convolutional Neural Networks", CVPR 2016; the transforms are in winograd_transform.py, the loops in
+winograd_nest.py). Weights are transformed at compile time in float64 and rounded once, so they take (m + 2)^2 / 9
+times the memory.
+
+Errors are larger than those of a plain sum. `ERROR_UNITS` bounds them for each m, in roundings of the magnitude of
+the summed terms; relative to the largest result they are about 5e-7 (m = 2), 2e-6 (m = 4) and 2e-5 (m = 6).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from types import MappingProxyType
+
+import numpy as np
+
+from edgecc.ir.types import Array, DType
+from edgecc.kernels.base import Candidate, Kernel, KernelArgument, Packed, Request, Workspace
+from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, pack_panels, tile_schedule, with_bias
+from edgecc.kernels.cost import combine, read_cycles
+from edgecc.kernels.register_tile import (
+    Panel,
+    RegisterTile,
+    choose_tile,
+    cover_cycles,
+    cut_panels,
+    narrowest_lanes,
+    vector_lanes,
+)
+from edgecc.kernels.spatial import Axis
+from edgecc.kernels.winograd_nest import LANE, Blocking, Winograd
+from edgecc.kernels.winograd_transform import PAIRS, TAPS, transform_input, transform_output, weight_matrix
+from edgecc.loop.ir import Buffer, Expr, Op, Ref, subexpressions
+from edgecc.ops.convolution import Conv
+from edgecc.targets.schema import Target
+
+ERROR_UNITS: Mapping[int, float] = MappingProxyType({2: 16.0, 4: 64.0, 6: 512.0})
+"""For each m, a bound on the error in units of roundoff times the magnitude of the summed terms."""
+
+LARGEST_PAD = TAPS - 1
+"""With wider padding there would be tiles that no input lies under."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A blocking with its register tile and modelled cycles."""
+
+    blocking: Blocking
+    tile: RegisterTile
+    cycles: float
+
+
+def winograd_candidates(request: Request, op: Conv, axes: Sequence[Axis]) -> tuple[Candidate, ...]:
+    """One candidate for each tile size; none where the convolution is not of the kind named in the module's docstring."""
+    if not _applies(request, op, axes):
+        return ()
+    vertical, horizontal = axes
+    out = []
+    for m in PAIRS:
+        plan = _best_plan(request, op, (vertical, horizontal), m)
+        out.append(Candidate(f"winograd {m}x{m}", plan.cycles, partial(_lower, request, op, (vertical, horizontal), plan)))
+    return tuple(out)
+
+
+def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
+    x, w, y = request.operand(0).view, request.operand(1), request.outputs[0]
+    if len(axes) != 2 or op.group != 1 or not w.is_constant or request.threads > 1:
+        return False
+    if any((a.kernel, a.stride, a.dilation) != (TAPS, 1, 1) or a.pad > LARGEST_PAD for a in axes):
+        return False
+    if max(op.pads) > LARGEST_PAD or 0 in x.dims or 0 in y.dims:
+        return False
+    if x.dtype is not DType.F32 or compute_target(request, op.epilogue) is not request.target:
+        return False
+    return all(view.strides[1] == 1 or view.dims[1] == 1 for view in (x, y))
+
+
+# -- cost -------------------------------------------------------------------------------------
+
+
+def _best_plan(request: Request, op: Conv, axes: tuple[Axis, Axis], m: int) -> _Plan:
+    plans = [_plan(request, blocking) for blocking in _blockings(axes, m)]
+    return min(plans, key=lambda plan: (plan.cycles, plan.blocking.tiles))
+
+
+def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
+    """Whole rows of tiles, or parts of one row."""
+    rows, columns = (-(-axis.out // m) for axis in axes)
+    for size in dict.fromkeys(-(-rows // parts) for parts in range(1, rows + 1)):
+        yield Blocking(m, rows, columns, size, columns)
+    for size in dict.fromkeys(-(-columns // parts) for parts in range(2, columns + 1)):
+        yield Blocking(m, rows, columns, 1, size)
+
+
+def _plan(request: Request, b: Blocking) -> _Plan:
+    target, x, y = request.target, request.operand(0).view, request.outputs[0]
+    lanes, images, depth, outputs = vector_lanes(target), x.dims[0], x.dims[1], y.dims[1]
+    tile = choose_tile(b.tiles, outputs, depth, target)
+    row_blocks, column_blocks = -(-b.rows // b.block_rows), -(-b.columns // b.block_columns)
+    blocks, tiles = images * row_blocks * column_blocks, images * b.rows * b.columns
+    ops_in, ops_out = _operations(b.m)
+    columns = images * b.rows * (b.columns * b.m + column_blocks * (TAPS - 1))
+    vectors_in, vectors_out = -(-depth // lanes), -(-outputs // lanes)
+    extras = sum(operand is not None for operand in request.inputs[3:])
+    arithmetic = blocks * b.points * cover_cycles(b.tiles, outputs, depth, tile, target)
+    arithmetic += vectors_in * columns * _line_cycles(ops_in, b.size, b.size, target)
+    arithmetic += vectors_in * tiles * b.size * _line_cycles(ops_in, b.size, b.size, target)
+    arithmetic += vectors_out * tiles * b.size * _line_cycles(ops_out, b.size, b.m, target)
+    arithmetic += vectors_out * tiles * b.m * _line_cycles(ops_out + b.m * (1 + extras), b.size + b.m * extras, b.m, target)
+    weights = 4 * b.points * depth * outputs
+    scratch = 4 * b.points * b.tiles * (depth + outputs)
+    outside = 4 * (x.elements + y.elements * (1 + extras))
+    strip = 4 * b.size * b.width * lanes
+    traffic = read_cycles(blocks * weights, weights + scratch, target)
+    traffic += 2 * read_cycles(4 * b.points * tiles * (depth + outputs), scratch + min(weights, scratch), target)
+    traffic += read_cycles(outside, outside, target)
+    traffic += 2 * read_cycles(4 * b.size * columns * depth, strip, target)
+    return _Plan(b, tile, combine(arithmetic, traffic, target))
+
+
+def _line_cycles(operations: int, loads: int, stores: int, target: Target) -> float:
+    core = target.core
+    return 2.0 + max(operations / core.fma_per_cycle, loads / core.loads_per_cycle, stores / core.stores_per_cycle,
+                     (operations + loads + stores) / core.issue_width)
+
+
+@cache
+def _operations(m: int) -> tuple[int, int]:
+    """Arithmetic operations of one transform of m + 2 inputs, and of m + 2 products."""
+    bound: list[Expr] = []
+
+    def bind(value: Expr) -> Expr:
+        bound.append(value)
+        return Ref(f"d{len(bound)}", DType.F32)
+
+    counts = []
+    for transform in (transform_input, partial(transform_output, bias=None)):
+        bound.clear()
+        values: list[Expr] = [Ref(f"x{i}", DType.F32) for i in range(m + TAPS - 1)]
+        results = transform(m, values, bind=bind)
+        counts.append(sum(isinstance(part, Op) for value in (*bound, *results) if value is not None
+                          for part in subexpressions(value)))
+    return counts[0], counts[1]
+
+
+# -- kernel -----------------------------------------------------------------------------------
+
+
+def _lower(request: Request, op: Conv, axes: tuple[Axis, Axis], plan: _Plan) -> Kernel:
+    target, x, y = request.target, request.operand(0).view, request.outputs[0]
+    b, tile, lanes = plan.blocking, plan.tile, vector_lanes(request.target)
+    depth, outputs = x.dims[1], y.dims[1]
+    panels = cut_panels(outputs, tile, narrowest_lanes(target))
+    padded = sum(panel.padded * panel.count for panel in panels)
+    v_row = _spread(depth, target)
+    s_row = _spread(-(-max(padded, outputs) // lanes) * lanes, target)
+    winograd = Winograd(x, outputs, axes, b, lanes, v_row, _odd_lines(b.tiles * v_row, target), s_row,
+                        _odd_lines(b.tiles * s_row, target))
+    w: tuple[Buffer, KernelArgument] = (Buffer("w", DType.F32, b.points * padded * depth, "input"),
+                                        Packed((1,), partial(_pack, b.m, panels)))
+    weights = with_bias(request, w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
+    epilogue = epilogue_of(request, op.epilogue, 3)
+    whole = "+".join(("s", *(name for name in weights.padded if name == "b")))
+    schedule = (*tile_schedule(tile, target, depth, ("w",)),
+                f"vectorize{{loop={LANE},lanes={lanes},narrowest={narrowest_lanes(target)},padded={whole}}}")
+    workspace = [(Buffer(name, DType.F32, count, "workspace"), Workspace(4 * count)) for name, count in winograd.scratch]
+    name = f"conv_winograd{b.m}_{depth}_{outputs}"
+    kernel = assemble(request, name, winograd.nest(panels, weights, epilogue), schedule, weights, epilogue, 3,
+                      doc=f"3x3 convolution, {depth} to {outputs} channels, {axes[0].out}x{axes[1].out} pixels, "
+                          f"by Winograd's F({b.m}x{b.m}, 3x3)",
+                      choice=f"winograd {b.m}x{b.m}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, "
+                             f"blocks of {b.block_rows} x {b.block_columns} tiles",
+                      workspace=workspace, parallel=False)
+    return replace(kernel, error_units=ERROR_UNITS[b.m])
+
+
+def _spread(elements: int, target: Target) -> int:
+    """A distance of rows of at least `elements` that does not put rows, one after another, into few sets of a cache."""
+    line = _line_elements(target)
+    return elements + line if elements % (16 * line) == 0 else elements
+
+
+def _odd_lines(elements: int, target: Target) -> int:
+    """The next odd number of cache lines: neighbouring points then lie in different sets of every cache."""
+    line = _line_elements(target)
+    return (-(-elements // line) | 1) * line
+
+
+def _line_elements(target: Target) -> int:
+    return next((cache.line for cache in target.caches), 64) // DType.F32.size
+
+
+def _pack(m: int, panels: Sequence[Panel], weights: Array) -> Array:
+    """Weights [out, in, 3, 3] as [point][panel][in][lanes of the panel], transformed in float64."""
+    g = np.array([[float(value) for value in row] for row in weight_matrix(m)])
+    transformed = np.einsum("iu,ocuv,jv->ijoc", g, weights.astype(np.float64), g)
+    parts = [pack_panels(transformed[i, j].astype(np.float32), panels) for i, j in itertools.product(range(m + 2), repeat=2)]
+    return np.concatenate(parts)
