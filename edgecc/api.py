@@ -44,6 +44,8 @@ DEPTH_FIRST = ("auto", "off")
 """Whether chains of layers run stripe by stripe."""
 EMITS = ("c", "lib", "exe")
 """What a compilation leaves in the folder: C sources; a shared library as well; a program as well."""
+WINOGRAD = ("auto", "off")
+"""Whether Winograd's algorithm is used for convolutions: where it is modelled to be faster; never."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Options:
         passes: the pipeline of graph passes instead of the default one, as `--passes` takes it.
         verify_each: execute the graph before and after each pass and compare, on `inputs` or random ones.
         self_test: put results of the reference into selftest.c, which then checks against them.
+        winograd: "auto" or "off": whether convolutions may use Winograd's algorithm, which is faster, takes more memory
+            for weights and rounds less exactly (edgecc/kernels/winograd.py has the bounds).
         name: prefix of everything in the generated code; by default the name of the model file.
         limits: bounds on what an untrusted model may ask for.
     """
@@ -70,6 +74,7 @@ class Options:
     passes: str | None = None
     verify_each: bool = False
     self_test: bool = False
+    winograd: str = "auto"
     name: str | None = None
     limits: Limits = DEFAULT_LIMITS
 
@@ -156,11 +161,14 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
         raise EdgeccError("E001", f"a model runs on one or more threads, not on {options.threads}")
     if options.depth_first not in DEPTH_FIRST:
         raise EdgeccError("E001", f"depth first {printable(str(options.depth_first))!r} is not one of {', '.join(DEPTH_FIRST)}")
+    if options.winograd not in WINOGRAD:
+        raise EdgeccError("E001", f"winograd {printable(str(options.winograd))!r} is not one of {', '.join(WINOGRAD)}")
     passes = None if options.passes is None else parse_passes(options.passes)
     graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits)
     inputs = _inputs_of(graph, options.inputs) if options.verify_each else None
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
-                             threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs)
+                             threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,
+                             winograd=options.winograd == "auto")
     self_test = SelfTest(execute(graph, selftest.inputs(compiled.module))) if options.self_test else None
     return Compilation(graph, report, compiled, emit_c(compiled, EmitOptions(self_test=self_test)))
 

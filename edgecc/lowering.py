@@ -88,7 +88,8 @@ class LoweredModel:
 
 
 def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
-                tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None) -> LoweredModel:
+                tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None,
+                winograd: bool = True) -> LoweredModel:
     """Lowers a graph with static shapes.
 
     Args:
@@ -98,9 +99,10 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         tuning: names of candidates by signature of the request (edgecc/kernels/base.py); others are chosen by the model.
         depth_first: whether chains may run stripe by stripe. With several threads none does: they divide whole maps.
         limits: of depth-first blocks, instead of the target's.
+        winograd: whether convolutions may be computed by Winograd's algorithm, with larger rounding errors.
     Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
     """
-    placement, kernels = _place_and_lower(graph, target, threads, tuning)
+    placement, kernels = _place_and_lower(graph, target, threads, tuning, winograd)
     choice = None
     if depth_first and threads == 1:
         placement, kernels, choice = _in_stripes(placement, kernels, target, tuning, limits)
@@ -145,7 +147,8 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
 # -- kernels ----------------------------------------------------------------------------------
 
 
-def _place_and_lower(graph: Graph, target: Target, threads: int, tuning: Mapping[str, str]) -> tuple[Placement, list[Kernel]]:
+def _place_and_lower(graph: Graph, target: Target, threads: int, tuning: Mapping[str, str],
+                     winograd: bool) -> tuple[Placement, list[Kernel]]:
     """Places all values and lowers all steps.
 
     Where a kernel does not take the views it was given, the values concerned get memory of their own,
@@ -158,7 +161,7 @@ def _place_and_lower(graph: Graph, target: Target, threads: int, tuning: Mapping
         kernels: list[Kernel] = []
         problems: list[tuple[Step, EdgeccError]] = []
         for step in placement.steps:
-            request = _request(step, target, threads)
+            request = _request(step, target, threads, winograd)
             try:
                 if request not in cache:
                     cache[request] = lower(request, tuning.get(signature(request)) if tuning else None)
@@ -183,7 +186,7 @@ def _in_stripes(placement: Placement, kernels: Sequence[Kernel], target: Target,
     """
     needs = [_needs(kernel) for kernel in kernels]
     orders = candidate_orders(placement, needs)
-    costs = [StepCost(kernel.cycles, row_cycles(_request(step, target, 1)))
+    costs = [StepCost(kernel.cycles, row_cycles(_request(step, target, 1, False)))
              for step, kernel in zip(placement.steps, kernels, strict=True)]
     cache: dict[Request, Kernel] = {}
     while True:
@@ -191,7 +194,7 @@ def _in_stripes(placement: Placement, kernels: Sequence[Kernel], target: Target,
         changed, own = ringed(placement, choice.blocks), list(kernels)
         refused = []
         for number in (n for block in choice.blocks for n in block.chain.numbers):
-            request = replace(_request(changed.steps[number], target, 1), rows=True)
+            request = replace(_request(changed.steps[number], target, 1, False), rows=True)
             try:
                 if request not in cache:
                     cache[request] = lower(request, tuning.get(signature(request)) if tuning else None)
@@ -225,7 +228,7 @@ def _unsupported(problems: Sequence[tuple[Step, EdgeccError]]) -> EdgeccError:
                        hint=hint)
 
 
-def _request(step: Step, target: Target, threads: int) -> Request:
+def _request(step: Step, target: Target, threads: int, winograd: bool) -> Request:
     inputs: list[Operand | None] = []
     for place, constant in zip(step.inputs, step.constants, strict=True):
         if place is None:
@@ -236,7 +239,7 @@ def _request(step: Step, target: Target, threads: int) -> Request:
             data = constant.constant
             values = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS else None
             inputs.append(Operand(place.view, True, values))
-    return Request(step.op, tuple(inputs), tuple(place.view for place in step.outputs), target, threads)
+    return Request(step.op, tuple(inputs), tuple(place.view for place in step.outputs), target, threads, winograd=winograd)
 
 
 def _needs(kernel: Kernel) -> Needs:

@@ -177,7 +177,8 @@ class CompiledModel:
 
 
 def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[GraphPass] | None = None, threads: int = 1,
-                  depth_first: bool = True, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None) -> CompiledModel:
+                  depth_first: bool = True, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None,
+                  winograd: bool = True) -> CompiledModel:
     """Runs graph passes on a copy of `graph` and lowers the result for `target`.
 
     Args:
@@ -186,13 +187,14 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
         threads: how many threads share the work of a run.
         depth_first: whether chains of layers may run stripe by stripe.
         verify_each, observer: see `run_passes`.
+        winograd: see `lower_graph`.
     Raises: what `run_passes` and `lower_graph` raise.
     """
     own = graph.copy()
     reports = run_passes(own, default_graph_passes() if passes is None else passes, verify_each=verify_each,
                          observer=observer)
     lowered = lower_graph(own, target, name=model_identifier(name), threads=threads, check=verify_each is not None,
-                          depth_first=depth_first)
+                          depth_first=depth_first, winograd=winograd)
     return CompiledModel(own, target, lowered, reports)
 
 

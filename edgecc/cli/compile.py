@@ -27,6 +27,7 @@ def compile(
     threads: Annotated[int, typer.Option(help="Threads a run uses.")] = 1,
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
     passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
+    winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
     name: Annotated[str | None, typer.Option(help="Prefix of everything in the C code; by default the model's name.", show_default=False)] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare with the reference before anything is written.")] = False,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass.")] = False,
@@ -43,7 +44,7 @@ def compile(
     with progress(f"compiling {model.name} for {chosen.name}"):
         done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             passes=passes, verify_each=verify_each,
-                                                            self_test=self_test, name=name))
+                                                            self_test=self_test, winograd=winograd, name=name))
     if verify:
         with progress("comparing with the reference"):
             api.require_ok(api.verify_compilation(done, inputs=arrays, expected=None, cc=cc))

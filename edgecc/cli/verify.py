@@ -30,6 +30,7 @@ def verify(
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
     passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
+    winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass as well.")] = False,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -42,7 +43,7 @@ def verify(
     wanted = read_arrays(expected, "--expected") if expected is not None else None
     with progress(f"compiling {model.name} for {chosen.name}"):
         done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads, depth_first=depth_first,
-                                                            passes=passes, verify_each=verify_each))
+                                                            passes=passes, verify_each=verify_each, winograd=winograd))
     with progress(f"running on {chosen.name}"):
         outcome = api.verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)
     for text in done.report.notes:

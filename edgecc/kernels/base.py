@@ -141,7 +141,8 @@ class Request:
 
     `precision` is the shortest float type arithmetic may be done in; shorter ones are only stored. With `rows`
     the function gets parameters row_start and row_stop and computes the rows [row_start, row_stop) of its result
-    only (see edgecc/kernels/rows.py); views may then be rings.
+    only (see edgecc/kernels/rows.py); views may then be rings. `winograd` allows the algorithm of that name, whose
+    rounding errors are larger (edgecc/kernels/winograd.py).
     """
 
     op: Op
@@ -151,6 +152,7 @@ class Request:
     threads: int = 1
     precision: DType = DType.F32
     rows: bool = False
+    winograd: bool = True
 
     def computes_in(self, dtype: DType) -> bool:
         """Whether arithmetic may be done in a half-precision type itself instead of in f32: asked for, and the target has it."""
@@ -216,8 +218,8 @@ class Kernel:
             kernel reads each element of the operand before, or when, it writes the same element of the result.
         choice: why the kernel looks as it does, in one line, for `--explain`.
         cycles: modelled cycles of one call; 0 where there is no model.
-        error_units: a bound on the error of a float result, in units of roundoff times the magnitude of the summed
-            terms (edgecc/reference/compare.py); larger for algorithms that trade accuracy for speed.
+        error_units: 0 where the error of each element is that of a sum of its terms. Algorithms that compute several
+            elements together state a bound here, in units of roundoff times the largest magnitude of all elements.
     """
 
     function: Function
@@ -226,7 +228,7 @@ class Kernel:
     in_place: tuple[tuple[int, int], ...] = ()
     choice: str = ""
     cycles: float = 0.0
-    error_units: float = 16.0
+    error_units: float = 0.0
 
 
 @dataclass(frozen=True)

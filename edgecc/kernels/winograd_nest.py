@@ -268,10 +268,10 @@ class Winograd:
         def load(j: int) -> Expr:
             return Load("t", (row * size + j) * self.lanes + lane, DType.F32)
 
-        def transform(d: Sequence[Expr | None], bind: Bind) -> list[Expr | None]:
+        def transform(d: Sequence[Expr | None], bind: Bind) -> Sequence[Expr]:
             bias = weights.bias(channel + lane, address(0)) if len(weights.arguments) > 1 else None
             values = transform_output(m, _all(d), None if bias is None else bind(bias), bind)
-            return list(values[:across.last])
+            return values[:across.last]
 
         body = _line(count, [load(j) for j in range(size)], transform, lambda j, value: epilogue.store(value, address(j)))
         return For("row", ZERO, const(band.last), (body,))
@@ -321,7 +321,7 @@ def _all(values: Sequence[Expr | None]) -> list[Expr]:
     return [value for value in values if value is not None]
 
 
-def _line(count: int, loads: Sequence[Expr | None], transform: Callable[[Sequence[Expr | None], Bind], list[Expr | None]],
+def _line(count: int, loads: Sequence[Expr | None], transform: Callable[[Sequence[Expr | None], Bind], Sequence[Expr | None]],
           store: Callable[[int, Expr], Stmt]) -> Stmt:
     """One transform of `count` lanes: loads, arithmetic with a name for every value that is used again, stores."""
     body: list[Stmt] = []

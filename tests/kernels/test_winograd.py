@@ -1,0 +1,187 @@
+"""Winograd convolutions against the operator's reference: interpreted, and as C on several machines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import edgecc
+from edgecc.api import Options, compile_model, resolve_target
+from edgecc.errors import EdgeccError
+from edgecc.ir.scalar import Arg, apply, literal
+from edgecc.ir.types import DType, Layout
+from edgecc.kernels.base import candidates, lower
+from edgecc.kernels.spatial import Axis
+from edgecc.kernels.winograd import ERROR_UNITS, lower_winograd
+from edgecc.kernels.winograd_nest import Blocking
+from edgecc.ops.convolution import Conv
+from edgecc.passes.loop import apply_schedule
+from edgecc.reference.compare import error_units
+from tests.support.ccompile import run_functions
+from tests.support.kernel_check import Given, buffers_for, check_kernel, read_as, request_for, run_lowered
+
+TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
+LAST = Layout.channels_last(4)
+
+
+def array(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def epilogue(kind):
+    x, zero = Arg(0, DType.F32), literal(0.0, DType.F32)
+    return {"": None, "relu6": apply("min", apply("max", x, zero), literal(6.0, DType.F32)),
+            "residual": apply("max", apply("add", x, Arg(1, DType.F32)), zero),
+            "silu": apply("mul", x, apply("sigmoid", x))}[kind]
+
+
+def strides_with_gaps(dims, rng):
+    """Channels next to each other, and perhaps gaps between pixels, rows and images."""
+    out, step = [0] * 4, 1
+    for axis in (1, 3, 2, 0):
+        out[axis] = step
+        step = step * dims[axis] + int(rng.choice([0, 0, 3, 16]))
+    return tuple(out)
+
+
+def convolution(seed, *, batch, channels, outputs, size, pads, kind="", bias=True, gaps=False):
+    """The operator and its operands."""
+    op, rng = Conv((1, 1), pads, (1, 1), 1, epilogue(kind)), np.random.default_rng(seed)
+    x = array(seed, batch, channels, *size)
+    y_dims = (batch, outputs, *(size[i] + pads[i] + pads[2 + i] - 2 for i in range(2)))
+    operands = [Given(x, layout=LAST, strides=strides_with_gaps(x.shape, rng) if gaps else None),
+                Given(array(seed + 1, outputs, channels, 3, 3), True)]
+    operands.append(Given(array(seed + 2, outputs), True) if bias else None)
+    if kind == "residual":
+        operands.append(Given(array(seed + 3, *y_dims), layout=LAST))
+    return op, operands
+
+
+@st.composite
+def cases(draw):
+    pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    size = tuple(max(draw(st.one_of(st.integers(1, 20), st.sampled_from([13, 17, 49]))), 3 - pads[i] - pads[2 + i]) for i in range(2))
+    channels, outputs = (draw(st.sampled_from([1, 3, 13, 17, 64, 100])) for _ in range(2))
+    assume(size[0] * size[1] * (channels + outputs) < 4000 and channels * outputs < 400)
+    return draw(st.integers(0, 999)), {
+        "batch": draw(st.sampled_from([1, 1, 2])), "channels": channels, "outputs": outputs, "size": size, "pads": pads,
+        "kind": draw(st.sampled_from(["", "relu6", "residual", "silu"])), "bias": draw(st.booleans()), "gaps": draw(st.booleans())}
+
+
+@pytest.mark.parametrize("m", ERROR_UNITS)
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(case=cases(), target=st.sampled_from(TARGETS))
+def test_agrees_with_the_reference(m, case, target):
+    seed, options = case
+    op, operands = convolution(seed, **options)
+    assert f"winograd {m}x{m}" in [c.name for c in candidates(request_for(op, operands, target, [LAST]))]
+    check_kernel(op, operands, target, [LAST], choice=f"winograd {m}x{m}")
+
+
+SHAPES = (
+    {"batch": 1, "channels": 13, "outputs": 17, "size": (7, 9), "pads": (1, 1, 1, 1), "kind": "residual"},
+    {"batch": 2, "channels": 64, "outputs": 100, "size": (17, 49), "pads": (0, 2, 1, 0), "kind": "relu6", "gaps": True},
+)
+
+
+def shared_error(got, op, operands):
+    """The largest error in units of roundoff times the largest magnitude."""
+    magnitude = op.magnitude(operands)[0]
+    return error_units(got, op.reference(operands)[0], np.full_like(magnitude, magnitude.max()), DType.F32)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_compiled_code_agrees_with_the_reference(target):
+    cases = [(f"winograd {m}x{m}", *convolution(number, **shape)) for m in ERROR_UNITS for number, shape in enumerate(SHAPES)]
+    requests = [request_for(op, operands, target, [LAST]) for _, op, operands in cases]
+    kernels = [lower(request, choice) for request, (choice, _, _) in zip(requests, cases, strict=True)]
+    functions = [replace(apply_schedule(k.function, k.schedule), name=f"kernel_{i}") for i, k in enumerate(kernels)]
+    buffers = [{name: data for name, data in buffers_for(k, r, operands).items() if k.function.buffer(name).role == "input"}
+               for k, r, (_, _, operands) in zip(kernels, requests, cases, strict=True)]
+    results = run_functions(list(zip(functions, buffers, strict=True)), resolve_target(target))
+    for result, kernel, request, (choice, op, operands) in zip(results, kernels, requests, cases, strict=True):
+        wide = [None if g is None else g.array.astype(np.float64) for g in operands]
+        got = read_as(result["y"], request.outputs[0])
+        error = shared_error(got, op, wide)
+        assert error <= kernel.error_units, f"{choice}, {op}: {error} units"
+
+
+@pytest.mark.parametrize("blocking", [Blocking(2, 11, 7, 4, 7), Blocking(4, 6, 4, 1, 3), Blocking(6, 4, 3, 1, 2)])
+def test_tiles_in_blocks_that_do_not_divide_them(blocking):
+    op, operands = convolution(5, batch=2, channels=20, outputs=9, size=(22, 13), pads=(1, 1, 1, 1))
+    request = request_for(op, operands, "cortex-a76", [LAST])
+    axes = tuple(Axis(size, size, 3, 1, 1, 1) for size in (22, 13))
+    kernel = lower_winograd(request, op, axes, blocking)
+    result = run_lowered(request, kernel, operands)[0]
+    wide = [g.array.astype(np.float64) for g in operands]
+    assert shared_error(result, op, wide) <= kernel.error_units
+
+
+def names(op, operands, layouts=(LAST,), target="x86-64-v4", **changes):
+    return [c.name.split()[0] for c in candidates(replace(request_for(op, operands, target, list(layouts)), **changes))]
+
+
+def test_is_offered_only_where_it_applies():
+    plain = {"batch": 1, "channels": 8, "outputs": 8, "size": (9, 9), "pads": (1, 1, 1, 1)}
+    op, operands = convolution(0, **plain)
+    assert names(op, operands).count("winograd") == len(ERROR_UNITS)
+    assert names(op, operands, winograd=False) == ["direct"]
+    assert names(op, operands, rows=True) == ["direct"]
+    assert names(op, [replace(operands[0], layout=None), *operands[1:]]) == ["direct"]
+    assert names(op, [operands[0], replace(operands[1], constant=False)]) == ["direct"]
+    assert names(Conv((2, 2), (1, 1, 1, 1), (1, 1)), operands) == ["direct"]
+    assert names(Conv((1, 1), (2, 2, 2, 2), (2, 2)), operands) == ["direct"]
+    assert names(Conv((1, 1), (3, 1, 1, 1), (1, 1)), operands) == ["direct"]
+    assert names(Conv((1, 1), (2, 2, 2, 2), (1, 1)), [operands[0], Given(array(1, 8, 8, 5, 5), True)]) == ["direct"]
+    half = [Given(g.array.astype(np.float16), g.constant, g.layout) for g in operands]
+    assert names(op, half) == ["direct"]
+
+
+@pytest.mark.parametrize("target", ["x86-64-v4", "x86-64-v3", "cortex-a76"])
+@pytest.mark.parametrize(("channels", "size", "wins"), [(64, 56, True), (128, 28, True), (256, 14, True), (3, 56, False), (1, 7, False)])
+def test_is_chosen_where_multiplications_dominate(target, channels, size, wins):
+    op, operands = convolution(0, batch=1, channels=channels, outputs=max(channels, 16), size=(size, size), pads=(1, 1, 1, 1))
+    assert names(op, operands, target=target)[0] == ("winograd" if wins else "direct")
+
+
+def test_bounds_of_the_error_grow_with_the_tile():
+    bounds = [ERROR_UNITS[m] for m in sorted(ERROR_UNITS)]
+    assert bounds == sorted(bounds)
+    op, operands = convolution(0, batch=1, channels=8, outputs=8, size=(9, 9), pads=(1, 1, 1, 1))
+    request = request_for(op, operands, "x86-64-v4", [LAST])
+    for m, bound in ERROR_UNITS.items():
+        assert lower(request, f"winograd {m}x{m}").error_units == bound
+
+
+def network():
+    """Four convolutions and a residual, as ONNX; between the outer two values lie in memory channels last."""
+    weights = [numpy_helper.from_array(array(i, 32, 32, 3, 3) * np.float32(0.06), f"w{i}") for i in range(4)]
+    nodes = [node for i, (x, y) in enumerate(("xa", "ab", "bc", "dy"))
+             for node in (helper.make_node("Conv", [x, f"w{i}"], [f"{y}_sum"], pads=[1] * 4),
+                          helper.make_node("Relu", [f"{y}_sum"], [y]))]
+    nodes.insert(6, helper.make_node("Add", ["a", "c"], ["d"]))
+    graph = helper.make_graph(nodes, "net", *([helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32, 24, 24])]
+                                              for name in ("x", "y")), initializer=weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(("winograd", "used"), [("auto", True), ("off", False)])
+def test_the_option_decides(winograd, used):
+    done = compile_model(network(), resolve_target("x86-64-v4"), Options(winograd=winograd))
+    assert any(call.choice.startswith("winograd") for call in done.compiled.lowered.calls) == used
+
+
+def test_an_option_that_there_is_not():
+    with pytest.raises(EdgeccError, match=r"E001.*winograd 'on' is not one of auto, off"):
+        compile_model(onnx.ModelProto(), resolve_target("host"), Options(winograd="on"))
+
+
+def test_a_network_stays_within_the_tolerance():
+    result = edgecc.verify(network(), target="host")
+    assert result.ok, result.outputs
