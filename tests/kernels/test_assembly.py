@@ -11,9 +11,9 @@ import pytest
 from tests.support.assembly import CASES, Loop, main_loop, scheduled
 
 
-def loop_of(name: str, target: str, compiler: str) -> Loop:
+def loop_of(name: str, target: str, compiler: str, choice: str = "direct") -> Loop:
     try:
-        return main_loop(scheduled(CASES[name], target), target, compiler)
+        return main_loop(scheduled(CASES[name], target, choice), target, compiler)
     except LookupError as error:
         pytest.skip(str(error))
 
@@ -43,3 +43,11 @@ def test_avx512_tiles_do_not_touch_the_stack(name):
     main = loop_of(name, "x86-64-v4", "zig")
     assert main.multiply_adds >= 32
     assert not [line for line in main.lines if "zmm" in line and "(%rsp" in line]
+
+
+@pytest.mark.parametrize("choice", ["winograd 2x2", "winograd 4x4", "winograd 6x6"])
+@pytest.mark.parametrize("target", ["cortex-a76", "x86-64-v4"])
+def test_products_of_winograd_tiles_do_not_touch_the_stack(choice, target):
+    main = loop_of("3x3 32 to 32, 28x28", target, "zig", choice)
+    assert main.multiply_adds >= 64
+    assert main.stack_accesses == 0

@@ -70,10 +70,10 @@ CASES: dict[str, Case] = {
 }
 
 
-def scheduled(case: Case, target: str) -> Function:
-    """The kernel of a case after its schedule."""
+def scheduled(case: Case, target: str, choice: str = "direct") -> Function:
+    """The kernel named `choice` of a case, or the usual one where there is none of that name, after its schedule."""
     op, given, layouts = case
-    kernel = lower(request_for(op, given, target, layouts))
+    kernel = lower(request_for(op, given, target, layouts), choice)
     return apply_schedule(kernel.function, kernel.schedule)
 
 
