@@ -26,6 +26,7 @@ from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, pa
 from edgecc.kernels.cost import combine, read_cycles
 from edgecc.kernels.register_tile import (
     Panel,
+    RegisterTile,
     choose_tile,
     cover_cycles,
     cut_panels,
@@ -44,6 +45,10 @@ ERROR_UNITS: Mapping[int, float] = MappingProxyType({2: 32.0, 4: 128.0, 6: 1024.
 
 LARGEST_PAD = TAPS - 1
 """With wider padding there would be tiles that no input lies under."""
+
+
+RESERVED_REGISTERS = 2
+"""Vector registers that the products leave to factors of the transforms."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
 def _plan(request: Request, b: Blocking) -> _Plan:
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
     lanes, images, depth, outputs = vector_lanes(target), x.dims[0], x.dims[1], y.dims[1]
-    tile = choose_tile(b.tiles, outputs, depth, target)
+    tile = _product_tile(b, depth, outputs, target)
     row_blocks, column_blocks = -(-b.rows // b.block_rows), -(-b.columns // b.block_columns)
     blocks, tiles = images * row_blocks * column_blocks, images * b.rows * b.columns
     ops_in, ops_out = _operations(b.m)
@@ -122,6 +127,13 @@ def _plan(request: Request, b: Blocking) -> _Plan:
     traffic += read_cycles(outside, outside, target)
     traffic += 2 * read_cycles(4 * b.size * columns * depth, strip, target)
     return _Plan(b, combine(arithmetic, traffic, target))
+
+
+def _product_tile(b: Blocking, depth: int, outputs: int, target: Target) -> RegisterTile:
+    """The register tile of the products. Compilers keep factors of the transforms in registers all the time: room for two where there are many."""
+    vector = target.vector
+    narrower = replace(target, vector=replace(vector, registers=vector.registers - RESERVED_REGISTERS))
+    return choose_tile(b.tiles, outputs, depth, target if vector.fma_by_lane or b.m < 6 else narrower)
 
 
 def _line_cycles(operations: int, loads: int, stores: int, target: Target) -> float:
@@ -156,7 +168,7 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     """The kernel that works on blocks of tiles as `b` says."""
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
     lanes, depth, outputs = vector_lanes(target), x.dims[1], y.dims[1]
-    tile = choose_tile(b.tiles, outputs, depth, target)
+    tile = _product_tile(b, depth, outputs, target)
     panels = cut_panels(outputs, tile, narrowest_lanes(target))
     padded = sum(panel.padded * panel.count for panel in panels)
     v_row = _spread(depth, target)
