@@ -27,7 +27,7 @@ import numpy as np
 from edgecc.artifact.abi import ABI_VERSION, HEADER, HEADER_NAME
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array, DType, TensorType
-from edgecc.loop.module import Interface, Module
+from edgecc.loop.module import Interface, Module, Stripes
 from edgecc.targets.schema import Target, parse_target, target_table
 from edgecc.version import VERSION
 
@@ -92,6 +92,7 @@ class Manifest:
         library: name of a ready shared library in the folder, or "".
         program: name of a ready executable in the folder, or "".
         kernels: which kernel computes which nodes.
+        depth_first: for each block of kernels that run stripe by stripe how many kernels and how many stripes it has.
         files: every file but manifest.json.
         version: of edgecc. abi: of the C interface.
     """
@@ -110,6 +111,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     library: str = ""
     program: str = ""
+    depth_first: tuple[tuple[int, int], ...] = ()
     version: str = VERSION
     abi: int = ABI_VERSION
 
@@ -129,6 +131,7 @@ class Manifest:
                         "file": self.weights.file, "linked": self.weights.linked},
             "sources": list(self.sources), "library": self.library, "program": self.program,
             "kernels": [{"function": use.function, "calls": [list(call) for call in use.calls]} for use in self.kernels],
+            "depth_first": [{"kernels": kernels, "stripes": stripes} for kernels, stripes in self.depth_first],
             "files": [{"name": e.name, "bytes": e.size_bytes, "sha256": e.sha256} for e in self.files],
             "target": target_table(self.target),
         }
@@ -239,6 +242,7 @@ def make_artifact(module: Module, target: Target, files: Mapping[str, bytes], so
         arena_bytes=module.arena_bytes, arena_align=module.arena_align, arena_lower_bound=module.arena_lower_bound,
         weights=Weights(module.weights_bytes, hashlib.sha256(blob).hexdigest(), weights_file, weights_linked),
         sources=tuple(sources), kernels=tuple(KernelUse(name, tuple(calls)) for name, calls in uses.items()),
+        depth_first=tuple((len(item.calls), len(item.ends)) for item in module.calls if isinstance(item, Stripes)),
         files=_entries(everything))
     return Artifact(manifest, everything)
 
@@ -299,7 +303,8 @@ def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:
                         int(weights["format"])),
         sources=sources, library=library, program=program, files=files, version=str(table["edgecc"]), abi=int(table["abi"]),
         kernels=tuple(KernelUse(str(k["function"]), tuple(tuple(str(n) for n in call) for call in k["calls"]))
-                      for k in table["kernels"]))
+                      for k in table["kernels"]),
+        depth_first=tuple((int(block["kernels"]), int(block["stripes"])) for block in table["depth_first"]))
 
 
 # -- writing ----------------------------------------------------------------------------------------
