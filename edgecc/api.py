@@ -32,6 +32,7 @@ from edgecc.passes.base import parse_passes
 from edgecc.pipeline import CompiledModel, compile_graph, emit_c
 from edgecc.reference.compare import RELATIVE_TOLERANCE, OutputComparison, compare_outputs
 from edgecc.reference.executor import execute
+from edgecc.targets.precision import FP32
 from edgecc.targets.schema import Target, load_target
 
 __all__ = ["Artifact", "Model", "Options", "Verification", "compile", "load", "verify"]
@@ -58,6 +59,9 @@ class Options:
         threads: the number of threads a run uses.
         depth_first: "auto" runs chains of layers stripe by stripe where that saves memory or time; "off" never does.
             With several threads nothing runs in stripes, since the threads divide whole layers.
+        precision: "fp32", "fp16" or "bf16": what weights and activations are stored and, where it is accurate enough,
+            computed in; inputs and outputs keep their types.
+        keep_fp32: names of nodes of the model that keep fp32 all the same.
         passes: the pipeline of graph passes instead of the default one, as `--passes` takes it.
         verify_each: execute the graph before and after each pass and compare, on `inputs` or random ones.
         self_test: put results of the reference into selftest.c, which then checks against them.
@@ -71,6 +75,8 @@ class Options:
     inputs: Mapping[str, Array] | None = None
     threads: int = 1
     depth_first: str = "auto"
+    precision: str = FP32
+    keep_fp32: Sequence[str] = ()
     passes: str | None = None
     verify_each: bool = False
     self_test: bool = False
@@ -93,7 +99,8 @@ class Compilation:
 class Verification:
     """The outcome of `verify`: each output compared, and the sizes of the compiled model in bytes.
 
-    `code_bytes` is None where the object format is not ELF.
+    `code_bytes` is None where the object format is not ELF. `relative_tolerance` is what an output may differ by, over its
+    largest expected magnitude: 1e-4, or 16 roundoffs of a shorter type that values are stored in.
     """
 
     ok: bool
@@ -102,6 +109,8 @@ class Verification:
     arena_bytes: int
     weights_bytes: int
     code_bytes: int | None
+    precision: str = FP32
+    relative_tolerance: float = RELATIVE_TOLERANCE
 
 
 def compile(model: ModelSource, target: str | Path | Target = "host", output: str | Path | None = None, *,
@@ -168,7 +177,7 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
     inputs = _inputs_of(graph, options.inputs) if options.verify_each else None
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,
-                             winograd=options.winograd == "auto")
+                             winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32)
     self_test = SelfTest(execute(graph, selftest.inputs(compiled.module))) if options.self_test else None
     return Compilation(graph, report, compiled, emit_c(compiled, EmitOptions(self_test=self_test)))
 
@@ -188,10 +197,11 @@ def verify_compilation(done: Compilation, *, inputs: Mapping[str, Array] | None,
     with load(done.artifact, cc=cc, isolated=True) as model:
         results = model.run(arrays)
     wanted = execute(done.graph, arrays) if expected is None else expected
-    outputs = compare_outputs(results, wanted, relative=_relative_tolerance(done.graph))
+    relative = max(_relative_tolerance(done.graph), 16.0 * done.compiled.module.precision.unit_roundoff)
+    outputs = compare_outputs(results, wanted, relative=relative)
     manifest = done.artifact.manifest
     return Verification(all(o.ok for o in outputs), manifest.target.name, outputs, done.artifact.arena_bytes,
-                        done.artifact.weights_bytes, model.code_bytes)
+                        done.artifact.weights_bytes, model.code_bytes, manifest.precision, relative)
 
 
 def require_ok(verification: Verification) -> None:

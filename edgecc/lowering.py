@@ -89,7 +89,7 @@ class LoweredModel:
 
 def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
                 tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None,
-                winograd: bool = True) -> LoweredModel:
+                winograd: bool = True, precision: DType = DType.F32) -> LoweredModel:
     """Lowers a graph with static shapes.
 
     Args:
@@ -100,12 +100,13 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         depth_first: whether chains may run stripe by stripe. With several threads none does: they divide whole maps.
         limits: of depth-first blocks, instead of the target's.
         winograd: whether convolutions may be computed by Winograd's algorithm, with larger rounding errors.
+        precision: the shortest float type arithmetic may be done in.
     Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
     """
-    placement, kernels = _place_and_lower(graph, target, threads, tuning, winograd)
+    placement, kernels = _place_and_lower(graph, target, threads, tuning, winograd, precision)
     choice = None
     if depth_first and threads == 1:
-        placement, kernels, choice = _in_stripes(placement, kernels, target, tuning, limits)
+        placement, kernels, choice = _in_stripes(placement, kernels, target, tuning, limits, precision)
     plan = plan_memory(placement, [_needs(kernel) for kernel in kernels], choice)
     placement = plan.placement
     blocks = {block.chain.numbers[0]: block for block in plan.blocks}
@@ -140,7 +141,7 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         outputs=tuple(Interface(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)),
         functions=functions.finished(), calls=tuple(calls), constants=tuple(weights.constants),
         weights_bytes=weights.size_bytes, arena_bytes=plan.arena_bytes, arena_lower_bound=plan.lower_bound,
-        arena_align=ALIGN, threads=threads)
+        arena_align=ALIGN, threads=threads, precision=precision)
     return LoweredModel(module, plan, tuple(reports))
 
 
@@ -148,7 +149,7 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
 
 
 def _place_and_lower(graph: Graph, target: Target, threads: int, tuning: Mapping[str, str],
-                     winograd: bool) -> tuple[Placement, list[Kernel]]:
+                     winograd: bool, precision: DType) -> tuple[Placement, list[Kernel]]:
     """Places all values and lowers all steps.
 
     Where a kernel does not take the views it was given, the values concerned get memory of their own,
@@ -161,7 +162,7 @@ def _place_and_lower(graph: Graph, target: Target, threads: int, tuning: Mapping
         kernels: list[Kernel] = []
         problems: list[tuple[Step, EdgeccError]] = []
         for step in placement.steps:
-            request = _request(step, target, threads, winograd)
+            request = _request(step, target, threads, winograd, precision)
             try:
                 if request not in cache:
                     cache[request] = lower(request, tuning.get(signature(request)) if tuning else None)
@@ -179,14 +180,14 @@ def _place_and_lower(graph: Graph, target: Target, threads: int, tuning: Mapping
 
 
 def _in_stripes(placement: Placement, kernels: Sequence[Kernel], target: Target, tuning: Mapping[str, str],
-                limits: Limits | None) -> tuple[Placement, list[Kernel], DepthFirst]:
+                limits: Limits | None, precision: DType) -> tuple[Placement, list[Kernel], DepthFirst]:
     """Chooses depth-first blocks and lowers their steps for ranges of rows, values within the blocks in rings.
 
     Steps whose kernels do not take the rings are left out of blocks, and the choice is made again.
     """
     needs = [_needs(kernel) for kernel in kernels]
     orders = candidate_orders(placement, needs)
-    costs = [StepCost(kernel.cycles, row_cycles(_request(step, target, 1, False)))
+    costs = [StepCost(kernel.cycles, row_cycles(_request(step, target, 1, False, precision)))
              for step, kernel in zip(placement.steps, kernels, strict=True)]
     cache: dict[Request, Kernel] = {}
     while True:
@@ -194,7 +195,7 @@ def _in_stripes(placement: Placement, kernels: Sequence[Kernel], target: Target,
         changed, own = ringed(placement, choice.blocks), list(kernels)
         refused = []
         for number in (n for block in choice.blocks for n in block.chain.numbers):
-            request = replace(_request(changed.steps[number], target, 1, False), rows=True)
+            request = replace(_request(changed.steps[number], target, 1, False, precision), rows=True)
             try:
                 if request not in cache:
                     cache[request] = lower(request, tuning.get(signature(request)) if tuning else None)
@@ -228,7 +229,7 @@ def _unsupported(problems: Sequence[tuple[Step, EdgeccError]]) -> EdgeccError:
                        hint=hint)
 
 
-def _request(step: Step, target: Target, threads: int, winograd: bool) -> Request:
+def _request(step: Step, target: Target, threads: int, winograd: bool, precision: DType) -> Request:
     inputs: list[Operand | None] = []
     for place, constant in zip(step.inputs, step.constants, strict=True):
         if place is None:
@@ -239,7 +240,8 @@ def _request(step: Step, target: Target, threads: int, winograd: bool) -> Reques
             data = constant.constant
             values = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS else None
             inputs.append(Operand(place.view, True, values))
-    return Request(step.op, tuple(inputs), tuple(place.view for place in step.outputs), target, threads, winograd=winograd)
+    return Request(step.op, tuple(inputs), tuple(place.view for place in step.outputs), target, threads, precision,
+                   winograd=winograd)
 
 
 def _needs(kernel: Kernel) -> Needs:

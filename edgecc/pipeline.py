@@ -34,6 +34,7 @@ from edgecc.passes.base import (
     load_passes,
 )
 from edgecc.reference.compare import Observation, compare_observations, observe_graph, with_magnitudes
+from edgecc.targets.precision import FP32, precision_type
 from edgecc.targets.schema import Target
 
 DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
@@ -93,8 +94,8 @@ class PassReport:
 Observer = Callable[[PassReport, Graph], None]
 
 
-def default_graph_passes() -> tuple[GraphPass, ...]:
-    """DEFAULT_GRAPH_PASSES with every other known pass at the place it states.
+def default_graph_passes(precision: str = FP32, keep_fp32: Sequence[str] = ()) -> tuple[GraphPass, ...]:
+    """DEFAULT_GRAPH_PASSES with every other known pass at the place it states, and the conversion to a half precision.
 
     "after NAME" is right after the first NAME, "before NAME" right before it; passes at one place stand
     in the order of their names.
@@ -118,7 +119,12 @@ def default_graph_passes() -> tuple[GraphPass, ...]:
                 position += 1
         order.insert(position, placed)
         pending.remove(placed)
-    return tuple(create_pass(name) for name in order)
+    passes = [create_pass(name) for name in order]
+    if precision != FP32:
+        # Once the kernel-sized pieces are made: what is computed in f32 within one of them stays so.
+        passes.insert(order.index("assign-layout"), create_pass(
+            "convert-precision", {"precision": precision, "keep": "+".join(keep_fp32)}))
+    return tuple(passes)
 
 
 def run_passes(graph: Graph, passes: Sequence[GraphPass], *, verify_each: Mapping[str, Array] | None = None,
@@ -178,7 +184,7 @@ class CompiledModel:
 
 def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[GraphPass] | None = None, threads: int = 1,
                   depth_first: bool = True, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None,
-                  winograd: bool = True) -> CompiledModel:
+                  winograd: bool = True, precision: str = FP32, keep_fp32: Sequence[str] = ()) -> CompiledModel:
     """Runs graph passes on a copy of `graph` and lowers the result for `target`.
 
     Args:
@@ -188,13 +194,16 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
         depth_first: whether chains of layers may run stripe by stripe.
         verify_each, observer: see `run_passes`.
         winograd: see `lower_graph`.
-    Raises: what `run_passes` and `lower_graph` raise.
+        precision: one of `PRECISIONS` (targets/precision.py); the default pipeline converts the network to it,
+            but for the nodes called `keep_fp32`.
+    Raises: EdgeccError E001 where the target lacks the precision; what `run_passes` and `lower_graph` raise.
     """
+    dtype = precision_type(precision, target)
     own = graph.copy()
-    reports = run_passes(own, default_graph_passes() if passes is None else passes, verify_each=verify_each,
+    reports = run_passes(own, default_graph_passes(precision, keep_fp32) if passes is None else passes, verify_each=verify_each,
                          observer=observer)
     lowered = lower_graph(own, target, name=model_identifier(name), threads=threads, check=verify_each is not None,
-                          depth_first=depth_first, winograd=winograd)
+                          depth_first=depth_first, winograd=winograd, precision=dtype)
     return CompiledModel(own, target, lowered, reports)
 
 

@@ -130,7 +130,8 @@ class NodePass(GraphPass):
 def failure(graph_pass: Pass, error: Exception, node: str = "") -> EdgeccError:
     """The error that says which pass failed, at which node.
 
-    It keeps the codes E900 and up; any other is E903, since a model that became a valid graph is not to blame.
+    It keeps the codes E900 and up, and E004 for an option that does not fit the graph; any other is E903, since a
+    model that became a valid graph is not to blame.
     """
     where = f"pass {graph_pass.name}"
     details = [f"at {node}"] if node else []
@@ -138,7 +139,7 @@ def failure(graph_pass: Pass, error: Exception, node: str = "") -> EdgeccError:
         if error.where.startswith(where):
             return error
         message = f"{error.where}: {error.message}" if error.where else error.message
-        code = error.code if error.code >= "E900" else "E903"
+        code = error.code if error.code >= "E900" or error.code == "E004" else "E903"
         return EdgeccError(code, message, where=where, hint=error.hint, details=[*details, *error.details])
     return EdgeccError("E903", f"{type(error).__name__}: {error}", where=where, details=details)
 

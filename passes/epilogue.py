@@ -16,6 +16,7 @@ from edgecc.ir.types import DType
 from edgecc.ops.convolution import Conv, ConvTranspose
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
+from edgecc.ops.rules import sum_type
 from edgecc.passes.expressions import reads_discontinuously, renumbered, rounds, simplify
 from edgecc.passes.rewrite import replace, sole_user
 
@@ -85,4 +86,4 @@ def _composed(node: Node, contraction: Node) -> tuple[ScalarExpr, list[Value]]:
 
 
 def _sum_type(contraction: Node) -> DType:
-    return contraction.operand(0).type.dtype
+    return sum_type(_epilogue(contraction), contraction.operand(0).type.dtype)

@@ -9,9 +9,10 @@ import numpy as np
 
 from edgecc.backends.c.names import identifier, is_identifier
 from edgecc.backends.c.prelude import Prelude
-from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS, carrier
+from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
+from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import (
     Bitcast,
@@ -248,7 +249,7 @@ class ExpressionPrinter:
             return self.prelude.call("ones" if value else "zero", dtype, lanes)
         if value == 0 and not (dtype.is_float and math.copysign(1.0, float(value)) < 0):
             return self.prelude.call("zero", dtype, lanes)
-        held = carrier(dtype, lanes)
+        held = self.prelude.isa.carrier(dtype, lanes)
         return self._broadcast(constant_text(value, held if held.is_integer else dtype), held, lanes)
 
     def _load(self, load: Load) -> str:
@@ -262,20 +263,28 @@ class ExpressionPrinter:
 
     def store(self, buffer: str, index: Index, value: Expr, stride: int, valid: int) -> str:
         """A store as a statement without its semicolon."""
-        if (value.dtype is DType.F16 and isinstance(value, Cast) and value.arg.dtype is DType.F32
-                and value.lanes > 1 and stride == 1 and valid == 0 and self.prelude.has_row("store", DType.F16, value.lanes)):
-            text = self.expr(value.arg)  # the store itself rounds
-        else:
-            text = self.expr(value)
+        rounded = self._rounding_store(value) if stride == 1 and valid in (0, value.lanes) else ""
+        if rounded and isinstance(value, Cast):
+            return self.prelude.call(rounded, value.dtype, value.lanes, self.pointer(buffer, index), self.expr(value.arg))
+        text = self.expr(value)
         if value.lanes == 1:
             return self.prelude.call("store", value.dtype, 1, self.element(buffer, index), strip_parentheses(text))
         valid = 0 if valid == value.lanes else valid
         return self.prelude.store(value.dtype, value.lanes, self.pointer(buffer, index), text, valid, str(stride))
 
+    def _rounding_store(self, value: Expr) -> str:
+        """The store that rounds floats to the half-precision type `value` converts them to; "" where there is none."""
+        if not (isinstance(value, Cast) and value.arg.dtype is DType.F32 and value.dtype in HALF_TYPES and value.lanes > 1):
+            return ""
+        # Halves in lanes of f32 are rounded by the store anyway.
+        plain = value.dtype is DType.F16 and self.prelude.isa.carrier(DType.F16, value.lanes) is DType.F32
+        return next((name for name in ("store_rounded", "store" if plain else "")
+                     if name and self.prelude.has_row(name, value.dtype, value.lanes)), "")
+
     def _op(self, op: Op) -> str:
         args = op.args
         operand = args[1] if op.op == "select" else args[0]
-        dtype, lanes = operand.dtype, op.lanes
+        dtype, lanes = op.dtype if op.op in DOTS else operand.dtype, op.lanes
         if op.op in ("min", "max") and dtype.is_float:
             for first, second in (args, args[::-1]):
                 constant = _constant_of(second)
@@ -296,7 +305,7 @@ class ExpressionPrinter:
         return self.prelude.call(op.op, dtype, lanes, *(self.expr(a) for a in args))
 
     def _min_max_const(self, op: str, dtype: DType, lanes: int, value: Expr, constant: Expr) -> str:
-        held = carrier(dtype, lanes)
+        held = self.prelude.isa.carrier(dtype, lanes)
         if self.prelude.has_row(f"{op}_const", held, lanes):
             return self.prelude.call(f"{op}_const", held, lanes, self.expr(value), self.expr(constant))
         return self.prelude.call(op, dtype, lanes, self.expr(value), self.expr(constant))
@@ -315,18 +324,26 @@ class ExpressionPrinter:
         return None
 
     def _cast(self, arg: Expr, dtype: DType) -> str:
-        source, lanes, text = arg.dtype, arg.lanes, self.expr(arg)
+        return self._cast_text(self.expr(arg), arg.dtype, dtype, arg.lanes)
+
+    def _cast_text(self, text: str, source: DType, dtype: DType, lanes: int) -> str:
         if source is dtype:
             return text
         call, has_row = self.prelude.call, self.prelude.has_row
-        if source in HALF_TYPES:
+        if self.prelude.isa.carrier(source, lanes) is DType.F32 and source in HALF_TYPES:
             source = DType.F32  # which holds its values
             if dtype is DType.F32:
                 return text
+        elif source is DType.F16 and not has_row(f"cast:{dtype.value}", source, lanes) and dtype is not DType.BOOL:
+            return self._cast_text(call("cast:f32", source, lanes, text), DType.F32, dtype, lanes)
+        if (dtype is DType.F16 and source is not DType.F32 and self.prelude.isa.carrier(dtype, lanes) is dtype
+                and lanes > 1):
+            # Once is enough: f32 holds what f16 does, and every integer that is finite in f16.
+            return call("cast:f16", DType.F32, lanes, self._cast_text(text, source, DType.F32, lanes))
         if lanes == 1 or has_row(f"cast:{dtype.value}", source, lanes):
             return call(f"cast:{dtype.value}", source, lanes, text)
         if dtype is DType.BOOL:
-            held = carrier(source, lanes)
+            held = self.prelude.isa.carrier(source, lanes)
             equal = call("eq", held, lanes, text, call("zero", held, lanes))
             return call("not", DType.BOOL, lanes, equal)
         if dtype in HALF_TYPES and source is DType.F32:

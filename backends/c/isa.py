@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgecc.backends.c import avx, neon
+from edgecc.backends.c import avx, avx_bf16, neon, neon_half
 from edgecc.backends.c.avx_convert import AVX2, AVX512
 from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Table, carrier, select_rows
@@ -23,6 +23,7 @@ class Isa:
         rows: the operations it has.
         widest: bits of its widest vectors, 0 for none.
         definitions: macros that the rows use, behind the headers.
+        half_lanes: numbers of lanes of f16 that have arithmetic of their own; others lie in lanes of f32.
     """
 
     name: str
@@ -32,14 +33,29 @@ class Isa:
     _lanes_of: Callable[[DType, int], tuple[int, ...]]
     _vector_type: Callable[[DType, int], str]
     definitions: str = ""
+    half_lanes: tuple[int, ...] = ()
+
+    def carrier(self, dtype: DType, lanes: int) -> DType:
+        """The type that holds values of `dtype` in registers; see table.py."""
+        return dtype if dtype is DType.F16 and lanes in self.half_lanes else carrier(dtype, lanes)
+
+    def is_pair(self, dtype: DType, lanes: int) -> bool:
+        """Whether values lie in two registers, beside halves that take one; see pairs.py."""
+        held = self.carrier(dtype, lanes)
+        return lanes in self.half_lanes and lanes * 32 > self.widest and held is not DType.F16 and held.size <= 4
 
     def lanes_of(self, dtype: DType) -> tuple[int, ...]:
         """Numbers of lanes (above 1) that vectors of a type may have, most first."""
-        return self._lanes_of(carrier(dtype, 2), self.widest)
+        if dtype is DType.F16 and self.half_lanes:
+            return self.half_lanes
+        lanes = self._lanes_of(carrier(dtype, 2), self.widest)
+        return (*(n for n in self.half_lanes if self.is_pair(dtype, n)), *lanes)
 
     def type_name(self, dtype: DType, lanes: int) -> str:
         """C type of a value in registers."""
-        held = carrier(dtype, lanes)
+        held = self.carrier(dtype, lanes)
+        if self.is_pair(dtype, lanes):
+            return self._vector_type(held, lanes // 2).replace("_t", "x2_t")
         return STORAGE[held] if lanes == 1 else self._vector_type(held, lanes)
 
 
@@ -50,7 +66,9 @@ class Isa:
         """
         if lanes == 1:
             return True
-        held = carrier(dtype, lanes)
+        if self.is_pair(dtype, lanes):
+            return self.supports_lanes(op, dtype, lanes // 2)
+        held = self.carrier(dtype, lanes)
         if Key(op, dtype, lanes) in self.rows or (held is DType.F32 and op in DEFINED and dtype is held):
             return True
         if held is dtype or op in ("load", "store") or ":" in op:
@@ -70,11 +88,15 @@ def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:
     wants_vectors = vector_bits > 0
     if architecture == "aarch64" and wants_vectors and "neon" in features:
         rows = [*scalar_rows(has_fma=True), *neon.vector_rows()]
+        if neon_half.FEATURE in features and vector_bits >= 128:
+            rows += neon_half.half_rows()
+            return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
+                       neon.lanes_of, neon.vector_type, neon.KEEP, neon_half.LANES)
         return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
                    neon.lanes_of, neon.vector_type, neon.KEEP)
     if architecture == "x86_64" and wants_vectors and set(AVX2) <= set(features):
         wide = set(AVX512) <= set(features)
-        rows = [*scalar_rows(has_fma=True), *avx.vector_rows()]
+        rows = [*scalar_rows(has_fma=True), *avx.vector_rows(), *avx_bf16.bf16_rows()]
 
         def vector_type(dtype: DType, lanes: int) -> str:
             return avx.vector_type(dtype, lanes, mask_registers=wide)

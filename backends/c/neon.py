@@ -28,7 +28,8 @@ KEEP = """\
 """
 
 _SUFFIX = {F32: "f32", F64: "f64", I32: "s32", U32: "u32", I64: "s64", U64: "u64", BOOL: "u32"}
-_TYPES = {F32: "float32", F64: "float64", I32: "int32", U32: "uint32", I64: "int64", U64: "uint64", BOOL: "uint32"}
+_TYPES = {F32: "float32", F64: "float64", I32: "int32", U32: "uint32", I64: "int64", U64: "uint64", BOOL: "uint32",
+          DType.F16: "float16"}
 _ROUNDINGS = {"floor": "vrndm", "ceil": "vrndp", "round": "vrndn"}
 _COMPARE = {"lt": "vclt", "le": "vcle", "eq": "vceq"}
 

@@ -34,6 +34,7 @@ def scalar_rows(*, has_fma: bool) -> Iterator[tuple[Key, Row]]:
         yield from _integer_rows(dtype)
     for dtype in HALF_TYPES:
         yield from _half_rows(dtype)
+    yield from _dot_rows(has_fma=has_fma)
     yield from _cast_rows()
     yield from _bitcast_rows()
 
@@ -203,6 +204,29 @@ def _half_rows(dtype: DType) -> Iterator[tuple[Key, Row]]:
     yield Key("store", dtype, 1), Row(f"{{0}} = {to_bits}({{1}})", uses=(TO_BITS[dtype],))
     yield Key("normalize", dtype, 1), Row(f"edgecc_load_{dtype.value}({to_bits}({{0}}))",
                                           uses=(TO_BITS[dtype], FROM_BITS[dtype]))
+    # Exact in double where it matters: the product has 22 bits, and a sum that needs more than 53 is no tie of f16.
+    if is_f16:
+        yield Key("fma", dtype, 1), Row("edgecc_load_f16(edgecc_to_bits_f16(edgecc_round_odd_f64((double){0} * (double){1} "
+                                        "+ (double){2})))", uses=(TO_BITS[dtype], FROM_BITS[dtype], ROUND_ODD))
+
+
+_DOT_BF16 = """\
+for (int half = 1; half >= 0; --half) {
+  uint32_t bits[2] = {half ? a & 0xFFFF0000u : a << 16, half ? b & 0xFFFF0000u : b << 16};
+  float factors[2];
+  memcpy(factors, bits, 8);
+  for (int i = 0; i < 2; ++i) if (fabsf(factors[i]) < 0x1p-126f) factors[i] = copysignf(0, factors[i]);
+  if (fabsf(c) < 0x1p-126f) c = copysignf(0, c);
+  c = FMA;
+  if (fabsf(c) < 0x1p-126f) c = copysignf(0, c);
+}
+return c;"""
+
+
+def _dot_rows(*, has_fma: bool) -> Iterator[tuple[Key, Row]]:
+    """Grouped products; see edgecc/loop/dot.py. In double the product is exact, and a sum rounds twice at worst."""
+    fused = "fmaf(factors[0], factors[1], c)" if has_fma else "(float)((double)factors[0] * (double)factors[1] + (double)c)"
+    yield Key("dot_bf16", DType.F32, 1), Row(_DOT_BF16.replace("FMA", fused), body=True)
 
 
 # -- conversions ----------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 
-from edgecc.backends.c import avx
+from edgecc.backends.c import avx, pairs
 from edgecc.backends.c.isa import Isa
-from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Row, carrier, helper_name
+from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Row, helper_name
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import PRIMITIVES
 from edgecc.ir.types import DType
 from edgecc.loop import math
+from edgecc.loop.dot import DOTS
 
 _COMPARISONS = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.result == "bool")
 _ARITY = {"fma": 3, "min_const": 2, "max_const": 2, "normalize": 1, "to_bits": 1, "round_odd": 1}
@@ -60,6 +61,8 @@ class Prelude:
 
     def has_row(self, op: str, dtype: DType, lanes: int) -> bool:
         """Whether the instruction table has the operation."""
+        if self.isa.is_pair(dtype, lanes):
+            return Key(op, dtype, lanes) in self.isa.rows or (op not in pairs.NEVER and self.has_row(op, dtype, lanes // 2))
         return Key(op, dtype, lanes) in self.isa.rows
 
     def call(self, op: str, dtype: DType, lanes: int, *operands: str) -> str:
@@ -73,7 +76,9 @@ class Prelude:
         row = self.isa.rows.get(key)
         if row is not None:
             return self._apply(key, row, operands)
-        held = carrier(dtype, lanes)
+        if self.isa.is_pair(dtype, lanes) and self._gives_pair(key):
+            return self._twice(key, operands)
+        held = self.isa.carrier(dtype, lanes)
         if held is not dtype:
             carried = self._carried(op, dtype, held, lanes, operands)
             if carried is not None:
@@ -118,6 +123,36 @@ class Prelude:
             self._helpers[name] = text  # after the helpers it calls
         return name
 
+    def _gives_pair(self, key: Key) -> bool:
+        """Whether the result of an operation on pairs is a pair as well, or a scalar."""
+        kind, _, detail = key.op.partition(":")
+        return kind not in ("cast", "bitcast") or self.isa.is_pair(DType(detail), key.lanes)
+
+    def _twice(self, key: Key, operands: tuple[str, ...]) -> str:
+        """An operation on a pair of vectors."""
+        op, dtype, lanes = key
+        ctype, kind = self.isa.type_name(dtype, lanes), op.split(":")[0]
+
+        def half(name: str, *parts: str) -> str:
+            if name in ("load", "store"):
+                return self._load(dtype, lanes // 2, *parts) if name == "load" else self._store(dtype, lanes // 2, *parts)
+            return self.call(name, dtype, lanes // 2, *parts)
+
+        if kind in pairs.INLINE:
+            return pairs.inline_text(key, ctype, operands, half)
+        name = helper_name(key)
+        if op.endswith("_const") and kind.startswith("shift"):  # the number of bits must be a literal in the text
+            count = operands[-1]
+            name, operands = f"{name}_{count}", operands[:1]
+            if name not in self._helpers:
+                both = ", ".join(half(op, f"a.val[{i}]", count) for i in range(2))
+                self._helpers[name] = (f"static inline {ctype} {name}({ctype} a) {{\n  return ({ctype}){{{{{both}}}}};\n}}\n")
+        elif name not in self._helpers:
+            result, parameters = self._signature(key)
+            body = pairs.helper_body(key, result, len(parameters), half)
+            self._helpers[name] = self._function(name, key, body)
+        return f"{name}({', '.join(operands)})"
+
     def _carried(self, op: str, dtype: DType, held: DType, lanes: int, operands: tuple[str, ...]) -> str | None:
         """The operation done on the type that holds `dtype`, or None where that would not be the same."""
         if op.startswith(("cast:", "bitcast:", "load", "store", "gather", "scatter", "normalize")):
@@ -156,6 +191,9 @@ class Prelude:
                 return self.isa.type_name(DType(op.split(":")[1]), lanes), [f"{value} "]
             case "lane" | "horizontal":
                 return scalar, [f"{value} "]
+            case dot if dot in DOTS:
+                groups = self.isa.type_name(DType.U32, lanes)
+                return value, [f"{groups} ", f"{groups} ", f"{value} "]
             case "to_bits":
                 return "uint16_t", [f"{value} "]
             case "round_odd":
@@ -213,6 +251,8 @@ class Prelude:
             result = DType.BOOL
         elif op == "select":
             operands[0] = DType.BOOL
+        elif op in DOTS:
+            operands[:2] = [DType.U32, DType.U32]
         if kind == "broadcast":
             return f"{memory} lanes[{lanes}];\n{loop} {self.call('store', dtype, 1, 'lanes[i]', 'a')};\n" \
                    f"return {self._load(dtype, lanes, 'lanes')};"
@@ -232,7 +272,7 @@ class Prelude:
         if self.has_row("load", dtype, lanes):
             return self.call("load", dtype, lanes, pointer)
         # A narrow type without a load of so many lanes: its carrier is filled one by one.
-        held = carrier(dtype, lanes)
+        held = self.isa.carrier(dtype, lanes)
         name = f"edgecc_fill_{dtype.value}x{lanes}"
         if held is dtype or not self.has_row("load", held, lanes):
             raise EdgeccError("E900", f"C back end: no vectors of {lanes} lanes of {dtype.value}")
@@ -247,12 +287,12 @@ class Prelude:
     def _store(self, dtype: DType, lanes: int, pointer: str, value: str) -> str:
         if self.has_row("store", dtype, lanes):
             return self.call("store", dtype, lanes, pointer, value)
-        held = carrier(dtype, lanes)
+        held = self.isa.carrier(dtype, lanes)
         name = f"edgecc_spread_{dtype.value}x{lanes}"
         if held is dtype or not self.has_row("store", held, lanes):
             raise EdgeccError("E900", f"C back end: no vectors of {lanes} lanes of {dtype.value}")
         if name not in self._helpers:
-            element = self.call("store", dtype, 1, "a[i]", f"({STORAGE[carrier(dtype, 1)]})lanes[i]")
+            element = self.call("store", dtype, 1, "a[i]", f"({STORAGE[self.isa.carrier(dtype, 1)]})lanes[i]")
             self._helpers[name] = (
                 f"static inline void {name}({STORAGE[dtype]} *a, {self.isa.type_name(dtype, lanes)} b) {{\n"
                 f"  {STORAGE[held]} lanes[{lanes}];\n  {self.call('store', held, lanes, 'lanes', 'b')};\n"

@@ -16,6 +16,8 @@ A table maps `Key(op, dtype, lanes)` to a `Row`. The operations are those of the
     shift_left_const, shift_right_const   operand 1 is a number of bits, 1 to size - 1
     horizontal:OP               all lanes combined
     keep                        a sum that stays in its register (an accumulator's new value)
+    store_rounded               a store of floats that rounds them to the half-precision type of the key
+    dot_NAME                    a grouped product (edgecc/loop/dot.py); the key has the type of the sums
 
 Some types have no vectors of their own; `carrier` says which type holds them. f16 and bf16 values are
 floats that are rounded after each operation, narrow integers are 32-bit integers that are brought

@@ -28,6 +28,7 @@ from edgecc.artifact.abi import ABI_VERSION, HEADER, HEADER_NAME
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.module import Interface, Module, Stripes
+from edgecc.targets.precision import precision_name
 from edgecc.targets.schema import Target, parse_target, target_table
 from edgecc.version import VERSION
 
@@ -85,6 +86,7 @@ class Manifest:
         name: the C identifier that prefixes everything in the code.
         target: the whole description of the target, so that tools need no other file.
         threads: the number of threads `run` uses.
+        precision: the shortest float type it computes in: "fp32", "fp16" or "bf16".
         inputs, outputs: the interface, under the names of the user's model.
         arena_bytes, arena_align, arena_lower_bound: memory of one run, and the least any plan could use.
         weights: see `Weights`.
@@ -109,6 +111,7 @@ class Manifest:
     sources: tuple[str, ...]
     kernels: tuple[KernelUse, ...]
     files: tuple[FileEntry, ...]
+    precision: str = "fp32"
     library: str = ""
     program: str = ""
     depth_first: tuple[tuple[int, int], ...] = ()
@@ -123,7 +126,7 @@ class Manifest:
         """The manifest as plain JSON values."""
         return {
             "format": MANIFEST_FORMAT, "schema": MANIFEST_SCHEMA, "edgecc": self.version, "abi": self.abi,
-            "name": self.name, "threads": self.threads,
+            "name": self.name, "threads": self.threads, "precision": self.precision,
             "inputs": [_port_table(port) for port in self.inputs],
             "outputs": [_port_table(port) for port in self.outputs],
             "arena": {"bytes": self.arena_bytes, "align": self.arena_align, "lower_bound": self.arena_lower_bound},
@@ -238,7 +241,7 @@ def make_artifact(module: Module, target: Target, files: Mapping[str, bytes], so
         uses.setdefault(call.function, []).append(call.loc)
     blob = everything.get(weights_file, b"") if weights_file else weights_blob(module)
     manifest = Manifest(
-        name=module.name, target=target, threads=module.threads, inputs=module.inputs, outputs=module.outputs,
+        name=module.name, target=target, threads=module.threads, precision=precision_name(module.precision), inputs=module.inputs, outputs=module.outputs,
         arena_bytes=module.arena_bytes, arena_align=module.arena_align, arena_lower_bound=module.arena_lower_bound,
         weights=Weights(module.weights_bytes, hashlib.sha256(blob).hexdigest(), weights_file, weights_linked),
         sources=tuple(sources), kernels=tuple(KernelUse(name, tuple(calls)) for name, calls in uses.items()),
@@ -297,6 +300,7 @@ def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:
             raise ValueError(f"bad file name {name!r}")
     return Manifest(
         name=str(table["name"]), target=parse_target(table["target"], where), threads=int(table["threads"]),
+        precision=str(table.get("precision", "fp32")),
         inputs=tuple(_port_from(t) for t in table["inputs"]), outputs=tuple(_port_from(t) for t in table["outputs"]),
         arena_bytes=int(arena["bytes"]), arena_align=int(arena["align"]), arena_lower_bound=int(arena["lower_bound"]),
         weights=Weights(int(weights["bytes"]), str(weights["sha256"]), str(weights["file"]), bool(weights["linked"]),

@@ -12,6 +12,7 @@ from edgecc import api
 from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError
+from edgecc.targets.precision import FP32
 
 app = typer.Typer(add_completion=False)
 
@@ -26,6 +27,8 @@ def compile(
     inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads a run uses.")] = 1,
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
+    keep_fp32: Annotated[list[str] | None, typer.Option(help="A node of the model that keeps fp32. Repeatable.", show_default=False)] = None,
     passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
     name: Annotated[str | None, typer.Option(help="Prefix of everything in the C code; by default the model's name.", show_default=False)] = None,
@@ -43,6 +46,7 @@ def compile(
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     with progress(f"compiling {model.name} for {chosen.name}"):
         done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads, depth_first=depth_first,
+                                                            precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each,
                                                             self_test=self_test, winograd=winograd, name=name))
     if verify:
@@ -58,7 +62,7 @@ def compile(
         note(text)
     manifest = artifact.manifest
     if as_json:
-        print_json({"ok": True, "folder": str(folder), "target": chosen.name, "name": artifact.name,
+        print_json({"ok": True, "folder": str(folder), "target": chosen.name, "precision": precision, "name": artifact.name,
                     "arena_bytes": artifact.arena_bytes, "arena_lower_bound": manifest.arena_lower_bound,
                     "weights_bytes": artifact.weights_bytes, "kernels": len(manifest.kernels),
                     "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]})
@@ -70,6 +74,8 @@ def compile(
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("folder", str(folder))
     table.add_row("target", chosen.name)
+    if precision != FP32:
+        table.add_row("precision", precision)
     table.add_row("arena", f"{human_bytes(artifact.arena_bytes)}, {100 * gap / max(1, manifest.arena_lower_bound):.1f} % above the lower bound")
     table.add_row("weights", human_bytes(artifact.weights_bytes))
     table.add_row("kernels", f"{len(manifest.kernels)} in {sum(len(use.calls) for use in manifest.kernels)} calls")

@@ -15,6 +15,7 @@ from edgecc import api
 from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
+from edgecc.targets.precision import FP32
 
 app = typer.Typer(add_completion=False)
 
@@ -28,6 +29,8 @@ def verify(
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads the compiled model uses.")] = 1,
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
+    keep_fp32: Annotated[list[str] | None, typer.Option(help="A node of the model that keeps fp32. Repeatable.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
     passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
@@ -43,6 +46,7 @@ def verify(
     wanted = read_arrays(expected, "--expected") if expected is not None else None
     with progress(f"compiling {model.name} for {chosen.name}"):
         done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads, depth_first=depth_first,
+                                                            precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each, winograd=winograd))
     with progress(f"running on {chosen.name}"):
         outcome = api.verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)
@@ -57,22 +61,36 @@ def verify(
 
 def verification_table(outcome: api.Verification) -> dict[str, Any]:
     """The outcome as JSON. An infinite error (NaN against a number) becomes the largest double: JSON has no infinity."""
-    return {"ok": outcome.ok, "target": outcome.target,
-            "outputs": [{"name": o.name, "max_abs_err": _finite(o.max_abs_err), "max_rel_err": _finite(o.max_rel_err),
-                         "tolerance": _finite(o.tolerance), "ok": o.ok} for o in outcome.outputs],
-            "arena_bytes": outcome.arena_bytes, "weights_bytes": outcome.weights_bytes, "code_bytes": outcome.code_bytes}
+    reduced = outcome.precision != FP32
+    outputs = [{"name": o.name, "max_abs_err": _finite(o.max_abs_err), "max_rel_err": _finite(o.max_rel_err),
+                "tolerance": _finite(o.tolerance), "ok": o.ok} for o in outcome.outputs]
+    if reduced:
+        outputs = [table | {"range_err": _finite(o.range_err), "snr_db": _finite(o.snr_db), "overflows": o.overflows}
+                   for table, o in zip(outputs, outcome.outputs, strict=True)]
+    table = {"ok": outcome.ok, "target": outcome.target, "outputs": outputs, "arena_bytes": outcome.arena_bytes,
+             "weights_bytes": outcome.weights_bytes, "code_bytes": outcome.code_bytes}
+    return table | ({"precision": outcome.precision, "relative_tolerance": outcome.relative_tolerance} if reduced else {})
 
 
 def _finite(value: float) -> float:
-    return float(value) if math.isfinite(value) else sys.float_info.max
+    return float(value) if math.isfinite(value) else math.copysign(sys.float_info.max, value)
 
 
 def _show(outcome: api.Verification) -> None:
     console = results()
-    table = Table("output", "largest error", "relative", "tolerance", "", box=None, pad_edge=False)
+    reduced = outcome.precision != FP32
+    names = ("of range", "SNR dB") if reduced else ()
+    table = Table("output", "largest error", "relative", *names, "tolerance", "", box=None, pad_edge=False)
     for one in outcome.outputs:
         verdict = Text("ok", style="green") if one.ok else Text("DIFFERS", style="bold red")
-        table.add_row(printable(one.name), f"{one.max_abs_err:.3g}", f"{one.max_rel_err:.3g}", f"{one.tolerance:.3g}", verdict)
+        spread = (f"{one.range_err:.3g}", f"{one.snr_db:.1f}") if reduced else ()
+        table.add_row(printable(one.name), f"{one.max_abs_err:.3g}", f"{one.max_rel_err:.3g}", *spread, f"{one.tolerance:.3g}", verdict)
     show(table)
+    if reduced:
+        console.print(f"{outcome.precision} against the fp32 reference; tolerance {outcome.relative_tolerance:.3g} of an output's "
+                      "largest magnitude")
+    overflows = sum(one.overflows for one in outcome.outputs)
+    if overflows and outcome.precision == "fp16":
+        note(f"{overflows} elements are infinite or NaN: f16 holds numbers up to 65504; --keep-fp32 NODE keeps a node in fp32")
     console.print(f"{outcome.target}: {'ok' if outcome.ok else 'the outputs differ'}; arena {human_bytes(outcome.arena_bytes)}, "
                   f"weights {human_bytes(outcome.weights_bytes)}, code {human_bytes(outcome.code_bytes)}")

@@ -338,7 +338,9 @@ def signature(request: Request) -> str:
             values = "" if operand.values is None else f"={list(operand.values)}"
             parts.append(f"{'const ' if operand.is_constant else ''}{view_text(operand.view)}{values}")
     results = ", ".join(view_text(view) for view in request.outputs)
-    return f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}{' rows' if request.rows else ''}"
+    precision = "" if request.precision is DType.F32 else f" in {request.precision.value}"
+    return (f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}{precision}"
+            f"{' rows' if request.rows else ''}")
 
 
 def lower(request: Request, choice: str | None = None) -> Kernel:

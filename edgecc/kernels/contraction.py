@@ -19,9 +19,10 @@ import numpy as np
 from edgecc.ir.scalar import ScalarExpr, children
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
+from edgecc.kernels.grouped import Terms, group_terms
 from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
 from edgecc.kernels.rows import row_parameters, rows_suffix
-from edgecc.kernels.scalar_lowering import lower_scalar
+from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Cast, Const, Declare, Expr, For, Function, Load, Op, Ref, Stmt, Store
 from edgecc.targets.schema import Target
@@ -67,11 +68,13 @@ class Epilogue:
         expr: Arg(0) is the accumulator, Arg(i) extra operand i-1; None stores the accumulator itself.
         extras: (buffer name, view broadcast to the result's shape) of each extra operand.
         result: (buffer name, view) of the result.
+        native: whether f16 is computed in f16.
     """
 
     expr: ScalarExpr | None
     extras: tuple[tuple[str, View], ...]
     result: tuple[str, View]
+    native: bool = False
 
     def store(self, accumulator: Expr, address: Callable[[View], Index]) -> Stmt:
         """The store of one result element; `address` gives its place in a view of the result's shape."""
@@ -79,7 +82,8 @@ class Epilogue:
         value = convert(accumulator, view.dtype)
         if self.expr is not None:
             loads = [Load(buffer, address(extra), extra.dtype) for buffer, extra in self.extras]
-            value = lower_scalar(self.expr, [convert(accumulator, first_type(self.expr, view.dtype)), *loads], 1)
+            value = lower_scalar(self.expr, [convert(accumulator, first_type(self.expr, view.dtype)), *loads], 1,
+                                 native=self.native)
         return Store(name, address(view), value)
 
 
@@ -131,9 +135,11 @@ def compute_target(request: Request, expr: ScalarExpr | None) -> Target:
     return replace(target, vector=replace(target.vector, bits=0, widths=(), fma_by_lane=False))
 
 
-def multiply_add(x: Expr, w: Expr, accumulator: Expr) -> Expr:
-    """acc + x*w, rounded once for floats."""
+def multiply_add(x: Expr, w: Expr, accumulator: Expr, dot: str = "") -> Expr:
+    """acc + x*w, rounded once for floats; with `dot` the grouped product of this name (edgecc/loop/dot.py)."""
     dtype = accumulator.dtype
+    if dot:
+        return Op(dot, (x, w, accumulator), dtype, accumulator.lanes)
     x, w = convert(x, dtype), convert(w, dtype)
     if dtype.is_float:
         return Op("fma", (x, w, accumulator), dtype, accumulator.lanes)
@@ -141,16 +147,17 @@ def multiply_add(x: Expr, w: Expr, accumulator: Expr) -> Expr:
 
 
 def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
-              store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL) -> For:
+              store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "") -> For:
     """The plain nest over `rows` rows and `channels` channels.
 
     Args:
         reductions: outermost first.
         x, w, bias: scalar operands, addressed by the loop variables `row_loop`, `CHANNEL` and the reductions'.
         store: the store of an accumulator.
+        dot: see `multiply_add`.
     """
     accumulator = Ref("acc", bias.dtype)
-    body: tuple[Stmt, ...] = (Assign("acc", multiply_add(x, w, accumulator)),)
+    body: tuple[Stmt, ...] = (Assign("acc", multiply_add(x, w, accumulator, dot)),)
     for reduction in reversed(reductions):
         body = (For(reduction.name, reduction.start, reduction.stop, body),)
     body = (Declare("acc", bias), *body, store(accumulator))
@@ -168,10 +175,11 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     # by one vector at a time; without multiplication by lane it is the weights that stay and each x that passes.
     steps = [f"tile{{loop={PIXEL},factor={tile.rows}}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
     unroll = tile.lanes if by_lane else UNROLL
-    if inner_extent > 2 * unroll:
+    tiled = inner_extent > max(2 * UNROLL, unroll + unroll // 2)
+    if tiled:
         steps.append(f"tile{{loop={INNER},factor={unroll}}}")
     fence = 0 if by_lane or tile.lanes == 1 else 1
-    steps.append(f"unroll{{loop={INNER}{'_inner' if inner_extent > 2 * unroll else ''},fence={fence}}}")
+    steps.append(f"unroll{{loop={INNER}{'_inner' if tiled else ''},fence={fence}}}")
     if by_lane:
         steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, *([tile.lanes // 2] if tile.lanes > 4 else []))]
     steps.append("reuse-loads")
@@ -227,18 +235,23 @@ def zero(dtype: DType) -> Const:
 
 
 def weights_of(request: Request, channels: int, reduction: int, panels: Sequence[Panel],
-               arrange: Callable[[Array], Array], *, groups: int = 1, bias_axis: int = -1) -> Weights:
+               arrange: Callable[[Array], Array], *, groups: int = 1, bias_axis: int = -1,
+               terms: Terms | None = None) -> Weights:
     """The weights (operand 1) and the bias (operand 2, [groups * channels] or broadcast to it) of a contraction.
 
     Args:
         arrange: turns the constant operand into [groups * channels, reduction], in the order of the kernel's loops.
         bias_axis: see `with_bias`.
+        terms: how terms are read; `reduction` counts steps.
     """
     w = request.operand(1)
     if w.is_constant:
         elements = groups * packed_channels(panels) * reduction
+        dtype = w.view.dtype
+        if terms is not None and terms.dot:
+            arrange, dtype = partial(group_terms, arrange, terms.group), terms.element(dtype)
         pack = partial(_pack_weights, arrange, groups, tuple(panels))
-        buffer: tuple[Buffer, KernelArgument] = (Buffer("w", w.view.dtype, elements, "input"), Packed((1,), pack))
+        buffer: tuple[Buffer, KernelArgument] = (Buffer("w", dtype, elements, "input"), Packed((1,), pack))
     else:
         buffer = (Buffer("w", w.view.dtype, max(1, w.view.span), "input"), FromInput(1))
     return with_bias(request, buffer, channels, panels, packed=w.is_constant, groups=groups, bias_axis=bias_axis)
@@ -283,13 +296,14 @@ def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Arra
 
 
 def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...], weights: Weights, epilogue: Epilogue,
-             first_extra: int, *, doc: str, choice: str, workspace: Sequence[tuple[Buffer, KernelArgument]] = (), parallel: bool = True) -> Kernel:
+             first_extra: int, *, doc: str, choice: str, workspace: Sequence[tuple[Buffer, KernelArgument]] = (), parallel: bool = True,
+             terms: Terms | None = None) -> Kernel:
     """Puts a contraction kernel together: x, w, b, extras, y.
 
     Extra operands that lie exactly like the result may share its memory (a residual added in place).
     """
     name += rows_suffix(request)
-    x, (_, y) = request.operand(0).view, epilogue.result
+    x, (_, y) = request.operand(0).view if terms is None else terms.x, epilogue.result
     if request.threads > 1 and parallel:
         schedule = (*schedule, f"parallelize{{threads={request.threads}}}")
     in_place = tuple((0, first_extra + i) for i, (_, view) in enumerate(epilogue.extras)
@@ -311,7 +325,7 @@ def epilogue_of(request: Request, expr: ScalarExpr | None, first_extra: int) -> 
     y = request.outputs[0]
     extras = tuple((f"r{i}", operand.view.broadcast_to(y.dims))
                    for i, operand in enumerate(request.inputs[first_extra:]) if operand is not None)
-    return Epilogue(expr, extras, ("y", y))
+    return Epilogue(expr, extras, ("y", y), request.computes_in(DType.F16) and computes_in_half(expr))
 
 
 def cache_block(rows: int, tile: RegisterTile, row_bytes: int, target: Target) -> int:

@@ -9,6 +9,7 @@ product over all pixels at once (edgecc/kernels/product.py).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from edgecc.kernels.base import ROW_AXIS, Candidate, Kernel, Request, View, candidates_for
 from edgecc.kernels.contraction import (
@@ -23,6 +24,7 @@ from edgecc.kernels.contraction import (
 from edgecc.kernels.cost import combine, read_cycles
 from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.direct import Direct
+from edgecc.kernels.grouped import Terms, terms_of
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
 from edgecc.kernels.register_tile import choose_tile, cover_cycles, cut_panels, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import row_bounds
@@ -45,8 +47,11 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
         return (Candidate("depthwise", cycles, lambda: lower_depthwise(request, axes, op.epilogue), rows=True),)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
         return (_pointwise(request, op),)
-    direct = Direct(x, w, axes, op.group, w.dims[0] // op.group, w.dims[1], ((1, 0),) * len(axes), bounds=row_bounds(request))
-    return (_direct(request, op, direct), *winograd_candidates(request, op, axes))
+    terms = terms_of(request, x, 1) if w.dims[1] % 2 == 0 else Terms(x)
+    grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
+    direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
+                    bounds=row_bounds(request), dot=terms.dot)
+    return (_direct(request, op, direct, terms), *winograd_candidates(request, op, axes))
 
 
 def _cycles(request: Request, arithmetic: float) -> float:
@@ -56,38 +61,40 @@ def _cycles(request: Request, arithmetic: float) -> float:
     return combine(arithmetic, read_cycles(sum(sizes), sum(sizes), request.target), request.target)
 
 
-def _direct(request: Request, op: Conv, direct: Direct) -> Candidate:
+def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> Candidate:
     target = compute_target(request, op.epilogue)
     last = direct.axes[-1].out
     tile = choose_tile(last, direct.channels, direct.reduction, target, sum_type(request))
     rows = direct.group * request.outputs[0].dims[0] * math.prod(a.out for a in direct.axes[:-1])
     arithmetic = rows * cover_cycles(last, direct.channels, direct.reduction, tile, target)
-    return Candidate("direct", _cycles(request, arithmetic), lambda: _lower_direct(request, op, direct), rows=True)
+    return Candidate("direct", _cycles(request, arithmetic), lambda: _lower_direct(request, op, direct, terms), rows=True)
 
 
 def _pointwise(request: Request, op: Conv) -> Candidate:
     target = compute_target(request, op.epilogue)
     y, w = request.outputs[0], request.operand(1).view
+    steps = w.dims[1] // terms_of(request, request.operand(0).view, 1).group
     pixels = y.elements // y.dims[1]
     together = y.dims[-1] if request.rows else pixels
-    tile = choose_tile(together, y.dims[1], w.dims[1], target, sum_type(request))
-    arithmetic = cover_cycles(together, y.dims[1], w.dims[1], tile, target)
+    tile = choose_tile(together, y.dims[1], steps, target, sum_type(request))
+    arithmetic = cover_cycles(together, y.dims[1], steps, tile, target)
     return Candidate("pointwise", _cycles(request, arithmetic * pixels / max(1, together)), lambda: _lower_pointwise(request, op),
                      rows=True)
 
 
-def _lower_direct(request: Request, op: Conv, direct: Direct) -> Kernel:
+def _lower_direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> Kernel:
     target, dtype = compute_target(request, op.epilogue), sum_type(request)
     tile = choose_tile(direct.axes[-1].out, direct.channels, direct.reduction, target, dtype)
     panels = cut_panels(direct.channels, tile, narrowest_lanes(target, dtype))
-    weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1)
+    weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1,
+                         terms=terms)
     epilogue = epilogue_of(request, op.epilogue, 3)
     window = "x".join(str(a.kernel) for a in direct.axes)
-    return assemble(request, f"conv_{window}_{direct.x.dims[1]}_{direct.w.dims[0]}", direct.nest(panels, weights, epilogue),
+    return assemble(request, f"conv_{window}_{direct.x.dims[1] * terms.group}_{direct.w.dims[0]}", direct.nest(panels, weights, epilogue),
                     tile_schedule(tile, target, direct.inner_extent, weights.padded, dtype), weights, epilogue, 3,
-                    doc=f"{window} convolution, {direct.x.dims[1]} to {direct.w.dims[0]} channels, "
+                    doc=f"{window} convolution, {direct.x.dims[1] * terms.group} to {direct.w.dims[0]} channels, "
                         f"{'x'.join(str(a.out) for a in direct.axes)} pixels",
-                    choice=f"direct {window}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
+                    choice=f"direct {window}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}", terms=terms)
 
 
 def _lower_pointwise(request: Request, op: Conv) -> Kernel:
@@ -97,20 +104,23 @@ def _lower_pointwise(request: Request, op: Conv) -> Kernel:
     outer, joined = joined_axes([x, y, *(view for _, view in epilogue.extras)], [0, *range(2, len(x.dims))],
                                 None if bounds is None else ROW_AXIS)
     target, dtype = compute_target(request, op.epilogue), sum_type(request)
+    terms = terms_of(request, x, 1)
     rows, depth, channels = count(y.dims, joined), w.dims[1], w.dims[0]
-    tile = choose_tile(rows, channels, depth, target, dtype)
+    steps = depth // terms.group
+    tile = choose_tile(rows, channels, steps, target, dtype)
     panels = cut_panels(channels, tile, narrowest_lanes(target, dtype))
-    weights = weights_of(request, channels, depth, panels, flatten, bias_axis=1)
+    weights = weights_of(request, channels, steps, panels, flatten, bias_axis=1, terms=terms)
 
     def at(view: View, row: Index, channel: Index) -> Index:
         coordinates = [outer_position(y.dims, outer, axis, bounds) for axis in range(len(y.dims))]
         coordinates[1] = channel
         return view.at(coordinates) + row * run_stride(view, joined)
 
-    product = Product(rows, channels, depth, x, w, lambda row, k: at(x, row, k),
-                      lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at)
+    product = Product(rows, channels, steps, terms.x, replace(w, dtype=terms.element(w.dtype)), lambda row, k: at(terms.x, row, k),
+                      lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at, terms.dot)
     body, block = product_nest(product, tile, panels, weights, epilogue, target)
     return assemble(request, f"conv_pointwise_{depth}_{channels}", outer_loops(body, y.dims, outer, bounds),
-                    tile_schedule(tile, target, depth, weights.padded, dtype), weights, epilogue, 3,
+                    tile_schedule(tile, target, steps, weights.padded, dtype), weights, epilogue, 3,
                     doc=f"pointwise convolution, {depth} to {channels} channels, {count(y.dims, [0, *range(2, len(y.dims))])} pixels",
-                    choice=f"pointwise: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, blocks of {block} pixels")
+                    choice=f"pointwise: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {block} pixels",
+                    terms=terms)

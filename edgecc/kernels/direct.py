@@ -37,6 +37,7 @@ class Direct:
         placement: (scale, shift) of each axis: output position p of the nest is position p*scale + shift of
             the result (transposed convolutions fill the result in interleaved phases).
         weights_start: where the packed weights of this nest begin.
+        dot: the grouped product of a step, if terms are read in groups: then x, w and depth count groups.
         bounds: of the loop over the first axis, where a range of rows is wanted.
     """
 
@@ -49,6 +50,7 @@ class Direct:
     placement: tuple[tuple[int, int], ...]
     weights_start: int = 0
     bounds: Bounds | None = None
+    dot: str = ""
 
     @property
     def reduction(self) -> int:
@@ -103,7 +105,7 @@ class Direct:
                 bias = weights.bias(group * padded + b_start + var("channel"), address)
                 return tile_nest(segment.stop - segment.start, panel.size, reductions, Load("x", x_index, self.x.dtype),
                                  Load("w", w_index, self.w.dtype), bias, lambda acc: epilogue.store(acc, address),
-                                 row_loop=row_loop)
+                                 row_loop=row_loop, dot=self.dot)
 
             body: Body = tuple(segment_nest(segment) for segment in self.axes[-1].segments())
             for i, axis in reversed(list(enumerate(self.axes[:-1]))):

@@ -19,7 +19,7 @@ from edgecc.kernels.iteration import (
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.rows import each_row, rows_suffix
-from edgecc.kernels.scalar_lowering import lower_scalar
+from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.loop.builder import number, repeat
 from edgecc.loop.ir import Buffer, Expr
 from edgecc.ops.elementwise import Elementwise
@@ -67,10 +67,12 @@ def lower_elementwise(request: Request) -> Kernel:
     keep = [axis for axis in range(len(result.dims)) if not (request.rows and axis == ROW_AXIS)]
     axes = simplified(axes_of(views, keep)) or (Axis(1, (0,) * len(views)),)
     is_vector = axes[-1].strides[0] == 1 and _vectorizes(op.expr)
+    native = request.computes_in(DType.F16) and _mentions(op.expr, DType.F16)
+    computed_in = DType.F16 if native else DType.F32
     used_lanes = 1
     with each_row(b, request, views) as origin:
         for start, part in blocks(axes):
-            lanes = vector_lanes(request.target, part[-1].extent) if is_vector else 1
+            lanes = vector_lanes(request.target, part[-1].extent, computed_in, native=native) if is_vector else 1
             work = elements(part) * (1 + size(op.expr))
             divided, parallel = split_for_threads(part, 1 if request.rows else request.threads, lanes, work)
             inner = divided[-1]
@@ -86,7 +88,8 @@ def lower_elementwise(request: Request) -> Kernel:
                     for view, index in enumerate(loaded, start=1):
                         if inner.strides[view] != 0:
                             values[index] = step.load(b, view, loaded[index])
-                    step.store(b, 0, y, lower_scalar(op.expr, values, step.lanes, b))
+                    step.store(b, 0, y, lower_scalar(op.expr, values, step.lanes, b,
+                                                     native=native and computes_in_half(op.expr)))
 
                 unroll = 2 if size(op.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
                 vectors(b, inner, offsets, lanes, body, unroll=unroll)
@@ -109,6 +112,15 @@ def _operations(expr: ScalarExpr) -> list[str]:
 
 def _vectorizes(expr: ScalarExpr) -> bool:
     """Whether all types that occur fit lanes of 32 bits, and one of them is computed with."""
+    types = _types(expr)
+    return types <= COMPUTED | {DType.BOOL} and not types.isdisjoint(COMPUTED)
+
+
+def _mentions(expr: ScalarExpr, dtype: DType) -> bool:
+    return dtype in _types(expr)
+
+
+def _types(expr: ScalarExpr) -> set[DType]:
     types: set[DType] = set()
     seen: set[int] = set()
     pending = [expr]
@@ -118,6 +130,6 @@ def _vectorizes(expr: ScalarExpr) -> bool:
             seen.add(id(node))
             types.add(node.dtype)
             pending.extend(children(node))
-    return types <= COMPUTED | {DType.BOOL} and not types.isdisjoint(COMPUTED)
+    return types
 
 

@@ -112,14 +112,15 @@ def split_for_threads(axes: Sequence[Axis], threads: int, lanes: int, work: int)
 # -- vectors ----------------------------------------------------------------------------------
 
 
-def vector_lanes(target: Target, extent: int, dtype: DType = DType.F32) -> int:
+def vector_lanes(target: Target, extent: int, dtype: DType = DType.F32, *, native: bool = False) -> int:
     """Lanes for a run of `extent` elements that are computed with as `dtype`.
 
+    Types shorter than 32 bits are widened to that in registers, unless `native`.
     The narrowest vector that holds the whole run, else the widest the target has; 1 where there are
     no vectors of the type, or more than half of the lanes would stay empty.
     """
     widths = target.vector.widths
-    size = max(4, dtype.size)  # narrower types are widened to 32 bits in registers
+    size = dtype.size if native else max(4, dtype.size)
     choices = [w // (8 * size) for w in widths if w >= _fewest_lanes(target) * 8 * size]
     if not choices:
         return 1

@@ -11,7 +11,7 @@ Three forms:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -33,6 +33,7 @@ from edgecc.kernels.contraction import (
     weights_of,
     with_bias,
 )
+from edgecc.kernels.grouped import terms_of
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
 from edgecc.kernels.register_tile import Panel, choose_tile, cut_panels, narrowest_lanes, vector_lanes
 from edgecc.loop.index import ZERO, Index, const, var
@@ -125,20 +126,22 @@ class _Problem:
         if b is not None and any(d != 1 for d in b.view.dims[:-1]):
             views.append(b.view.broadcast_to(y.dims))
         outer, joined = joined_axes([_without_last(v) for v in views], range(len(y.dims) - 1))
-        rows = count(y.dims, joined)
-        tile = choose_tile(rows, self.channels, self.depth, target, dtype)
+        rows, terms = count(y.dims, joined), terms_of(request, x, len(x.dims) - 1)
+        steps = self.depth // terms.group
+        tile = choose_tile(rows, self.channels, steps, target, dtype)
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
-        weights = weights_of(request, self.channels, self.depth, panels, partial(_columns, self.op.transpose_b))
+        weights = weights_of(request, self.channels, steps, panels, partial(_columns, self.op.transpose_b), terms=terms)
 
         def at(view: View, row: Index, column: Index) -> Index:
             coordinates = [outer_position(y.dims, outer, axis) for axis in range(len(y.dims) - 1)]
             return view.at([*coordinates, column]) + row * run_stride(view, joined)
 
-        product = Product(rows, self.channels, self.depth, x, self.w, partial(at, x), lambda k, c: ZERO, at)
+        w = replace(self.w, dtype=terms.element(self.w.dtype))
+        product = Product(rows, self.channels, steps, terms.x, w, partial(at, terms.x), lambda k, c: ZERO, at, terms.dot)
         body, block = product_nest(product, tile, panels, weights, epilogue, target)
         return assemble(request, self.name, outer_loops(body, y.dims, outer),
-                        tile_schedule(tile, target, self.depth, weights.padded, dtype), weights, epilogue, 3, doc=self.doc,
-                        choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, blocks of {block} rows")
+                        tile_schedule(tile, target, steps, weights.padded, dtype), weights, epilogue, 3, doc=self.doc, terms=terms,
+                        choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {block} rows")
 
     def _at(self, view: View, row: Index, column: Index) -> Index:
         batch = [outer_position(self.y.dims, self._batch_axes, axis) for axis in self._batch_axes]

@@ -38,8 +38,10 @@ def lower_pool(request: Request) -> Kernel:
         raise TypeError(op)
     x, y = request.operand(0).view, request.outputs[0]
     axes = axes_of(x.dims[2:], y.dims[2:], op.kernel, op.strides, op.dilations, op.pads)
-    is_vector = x.strides[1] == 1 and y.strides[1] == 1 and x.dtype is DType.F32
-    lanes = vector_lanes(request.target) if is_vector else 1
+    is_vector = x.strides[1] == 1 and y.strides[1] == 1 and x.dtype in (DType.F32, DType.F16, DType.BF16)
+    dtype = x.dtype if op.kind == "max" and (request.computes_in(x.dtype) or x.dtype is not DType.F16) else accumulator_type(x.dtype)
+    lane_type = DType.F16 if request.computes_in(x.dtype) else accumulator_type(x.dtype)
+    lanes = vector_lanes(request.target, lane_type) if is_vector else 1
     last = axes[-1]
     image = var("image") if x.dims[0] > 1 else ZERO
     rows = [row_bounds(request) if i == 0 else None for i in range(len(axes) - 1)]
@@ -56,7 +58,6 @@ def lower_pool(request: Request) -> Kernel:
         names = [f"tap{i}" for i in range(len(axes) - 1)] + [tap_name]
         coordinates = [a.first(p) + var(n) * a.dilation
                        for a, p, n in zip(axes, [*positions, column], names, strict=True)]
-        dtype = x.dtype if op.kind == "max" else accumulator_type(x.dtype)
         element = convert(Load("x", x.at([image, channel, *coordinates]), x.dtype), dtype)
         accumulator = Ref("acc", dtype)
         update = Op("max" if op.kind == "max" else "add", (accumulator, element), dtype)
@@ -85,7 +86,7 @@ def lower_pool(request: Request) -> Kernel:
         nest = (For("image", ZERO, const(x.dims[0]), nest),)
     window = "x".join(str(k) for k in op.kernel)
     schedule = [f"tile{{loop={PIXEL},factor={PIXELS}}}",
-                f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(request.target) if lanes > 1 else 1}}}",
+                f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(request.target, lane_type) if lanes > 1 else 1}}}",
                 f"jam{{loop={PIXEL}_inner}}"]
     if last.kernel <= 8:
         schedule += ["unroll{loop=tap}", "reuse-loads"]

@@ -33,7 +33,8 @@ class Product:
     """One product over `rows` x `channels` with `depth` terms.
 
     `address(view, row, channel)` places a result element in a view of the result's shape;
-    `x_at(row, k)` and `w_at(k, channel)` (used unless packed) place the factors.
+    `x_at(row, k)` and `w_at(k, channel)` (used unless packed) place the factors. With `dot` they are groups of terms, and
+    `depth` counts groups.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class Product:
     x_at: Callable[[Index, Index], Index]
     w_at: Callable[[Index, Index], Index]
     address: Callable[[View, Index, Index], Index]
+    dot: str = ""
 
 
 def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue,
@@ -61,7 +63,8 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
 
             return (tile_nest(count, panel.size, [Reduction(INNER, ZERO, const(product.depth))],
                               Load("x", product.x_at(row, k), product.x.dtype), w,
-                              weights.bias(b_start + var("channel"), address), lambda acc: epilogue.store(acc, address)),)
+                              weights.bias(b_start + var("channel"), address), lambda acc: epilogue.store(acc, address),
+                              dot=product.dot),)
 
         return panel_loops(panels, product.depth, in_panel)
 

@@ -1,8 +1,9 @@
 """From scalar expressions (edgecc/ir/scalar.py) to Loop IR expressions, at any number of lanes.
 
-Half-precision floats are stored, not computed with: values of type f16 and bf16 are widened to f32
-where they enter, all primitives work in f32, and the result is rounded once where it leaves, which
-is also what the reference does. An explicit `Convert` to such a type rounds on the way.
+Half-precision floats are stored, not computed with, unless a kernel asks for it: values of type f16
+and bf16 are widened to f32 where they enter, all primitives work in f32, and the result is rounded once
+where it leaves, which is also what the reference does. An explicit `Convert` to such a type rounds on
+the way. In `native` lowering f16 has arithmetic of its own, each operation rounded to it.
 """
 
 from __future__ import annotations
@@ -14,26 +15,49 @@ from edgecc.ir.types import DType
 from edgecc.loop.builder import Builder, cast, number, repeat
 from edgecc.loop.ir import Cast, Const, Expr, Op, Ref
 
+HALF_OPERATIONS = frozenset({"add", "sub", "mul", "div", "min", "max", "neg", "abs", "sqrt", "floor", "ceil", "round",
+                             "select", "lt", "le", "eq"})
+"""Primitives that machines with f16 arithmetic have for it."""
 
-def compute_type(dtype: DType) -> DType:
-    """The type in which values of `dtype` are computed with: f32 for the short floats, else itself."""
-    return DType.F32 if dtype in (DType.F16, DType.BF16) else dtype
+
+def compute_type(dtype: DType, *, native: bool = False) -> DType:
+    """The type in which values of `dtype` are computed with: f32 for the short floats (f16 not if `native`), else itself."""
+    return DType.F32 if dtype is DType.BF16 or (dtype is DType.F16 and not native) else dtype
 
 
-def lower_scalar(expr: ScalarExpr, operands: Sequence[Expr], lanes: int = 1, builder: Builder | None = None) -> Expr:
+def computes_in_half(expr: ScalarExpr | None) -> bool:
+    """Whether everything that `expr` does with f16 is one of `HALF_OPERATIONS`."""
+    pending = [] if expr is None else [expr]
+    seen: set[int] = set()
+    while pending:
+        node = pending.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        below = children(node)
+        if isinstance(node, Apply) and node.op not in HALF_OPERATIONS and any(c.dtype is DType.F16 for c in below):
+            return False
+        pending.extend(below)
+    return True
+
+
+def lower_scalar(expr: ScalarExpr, operands: Sequence[Expr], lanes: int = 1, builder: Builder | None = None, *,
+                 native: bool = False) -> Expr:
     """`expr` over `operands` (`Arg(i)` is `operands[i]`) as a Loop IR expression of type `expr.dtype`.
 
     Operands have the type of their `Arg`, or its `compute_type`; scalars among them are repeated.
     With a `builder`, whatever is used more than once is bound to a local first, so fused chains such
-    as x*sigmoid(x) stay linear in size; without one such parts are repeated in the expression.
+    as x*sigmoid(x) stay linear in size; without one such parts are repeated in the expression. With
+    `native` f16 is computed in f16.
     """
-    return _Lowering(expr, operands, lanes, builder).result()
+    return _Lowering(expr, operands, lanes, builder, native).result()
 
 
 class _Lowering:
     """Lowers one expression. Equal subtrees are one item (hash consing), each with its number of uses."""
 
-    def __init__(self, expr: ScalarExpr, operands: Sequence[Expr], lanes: int, builder: Builder | None) -> None:
+    def __init__(self, expr: ScalarExpr, operands: Sequence[Expr], lanes: int, builder: Builder | None, native: bool) -> None:
+        self._native = native
         self._operands = operands
         self._lanes = lanes
         self._builder = builder
@@ -80,21 +104,24 @@ class _Lowering:
                 value = self._builder.let("t", value)
             lowered.append(value)
         value = lowered[self._root]
-        if isinstance(value, Cast) and value.arg.dtype is self._dtype and value.dtype is compute_type(self._dtype):
+        if isinstance(value, Cast) and value.arg.dtype is self._dtype and value.dtype is self._computed(self._dtype):
             return repeat(value.arg, self._lanes)  # widened and not used: nothing was rounded in between
         return repeat(cast(value, self._dtype), self._lanes)
+
+    def _computed(self, dtype: DType) -> DType:
+        return compute_type(dtype, native=self._native)
 
     def _lower(self, expr: ScalarExpr, below: list[Expr]) -> Expr:
         match expr:
             case Arg(index=index, dtype=dtype):
                 operand = self._operands[index]
-                if operand.dtype not in (dtype, compute_type(dtype)):
+                if operand.dtype not in (dtype, self._computed(dtype)):
                     raise ValueError(f"operand {index} has type {operand.dtype.value}, not {dtype.value}")
-                return repeat(cast(operand, compute_type(dtype)), self._lanes)
+                return repeat(cast(operand, self._computed(dtype)), self._lanes)
             case Literal(value=value, dtype=dtype):
-                return number(value, compute_type(dtype), self._lanes)
+                return number(value, self._computed(dtype), self._lanes)
             case Convert(dtype=dtype):
                 rounded = below[0] if expr.arg.dtype is dtype else cast(below[0], dtype)
-                return cast(rounded, compute_type(dtype))
+                return cast(rounded, self._computed(dtype))
             case Apply(op=op, dtype=dtype):
-                return Op(op, tuple(below), compute_type(dtype), self._lanes)
+                return Op(op, tuple(below), self._computed(dtype), self._lanes)

@@ -23,6 +23,7 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import PRIMITIVES, convert_array
 from edgecc.ir.types import Array, DType
+from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import (
     Assign,
@@ -436,6 +437,9 @@ def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
     """The function that computes primitive `op` on operands of `dtype`: scalars give a scalar of type `result`."""
     if op == "fma":
         return _fused(dtype)
+    if op in DOTS:
+        meaning_of_dot, fused = DOTS[op].meaning, _fused(DType.F32)
+        return lambda a, b, total: meaning_of_dot(fused, a, b, total)[()]
     row = PRIMITIVES.get(op)
     if row is None:
         raise EdgeccError("E904", f"no primitive {op!r}")

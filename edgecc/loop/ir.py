@@ -74,7 +74,7 @@ class Load(_ExprBase):
 
 @dataclass(frozen=True, slots=True)
 class Op(_ExprBase):
-    """A primitive of edgecc.ir.scalar.PRIMITIVES, lane by lane, or "fma" (a*b+c rounded once).
+    """A primitive of edgecc.ir.scalar.PRIMITIVES, lane by lane, "fma" (a*b+c rounded once), or one of edgecc.loop.dot.DOTS.
 
     `dtype` is the type of the result; comparisons give bool. The operands have equal lanes.
     """

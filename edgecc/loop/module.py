@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgecc.ir.types import Array, TensorType
+from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.ir import Function
 
 
@@ -111,6 +111,7 @@ class Module:
         arena_bytes: size of the arena; arena_align: what its start must be a multiple of.
         arena_lower_bound: no plan for this order of calls can use fewer bytes.
         threads: 1, or the number of threads parallel loops are divided among.
+        precision: the shortest float type that arithmetic is done in.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Module:
     arena_lower_bound: int
     arena_align: int = 64
     threads: int = 1
+    precision: DType = DType.F32
 
     @property
     def all_calls(self) -> tuple[Call, ...]:

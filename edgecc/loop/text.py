@@ -26,6 +26,7 @@ from typing import NoReturn, TypeVar
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import PRIMITIVES
 from edgecc.ir.types import DType
+from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Atom, Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import (
     Assign,
@@ -454,7 +455,7 @@ class _Parser:
                 return FromIndex(index, dtype)
         start = self.position - 2
         row = PRIMITIVES.get(name)
-        arity = 3 if name == "fma" else 0 if row is None else row.arity
+        arity = 3 if name == "fma" or name in DOTS else 0 if row is None else row.arity
         args = self.listed(self.expr, ")")
         if arity == 0 or len(args) != arity:
             self.position = start

@@ -10,7 +10,8 @@ Invariants, each checked by `verify_function`:
  4. `Load` and `Store` name a buffer and use its element type; inputs are never written; `valid` lies between
     0 and the number of lanes.
  5. Operators have the operands their primitive wants: number, equal types and lanes, a type it takes; the
-    result has the type the primitive gives. "fma" takes three floats or integers of one type.
+    result has the type the primitive gives. "fma" takes three floats or integers of one type, a grouped product two
+    vectors of u32 and a sum (edgecc/loop/dot.py).
  6. `Broadcast` takes a scalar, `Lane` a lane that exists, `Horizontal` a power of two of lanes, `Bitcast` types
     of equal size, `FromIndex` gives a number; lanes are positive.
  7. Conditions are bool scalars; a value used as an index is an integer scalar; division and remainder
@@ -34,6 +35,7 @@ from typing import NoReturn
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import PRIMITIVES, accepts
 from edgecc.ir.types import DType
+from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import (
     Assign,
@@ -320,12 +322,17 @@ class _Verifier:
 
     def operation(self, expr: Op) -> None:
         row = PRIMITIVES.get(expr.op)
-        arity = 3 if expr.op == "fma" else 0 if row is None else row.arity
+        dot = DOTS.get(expr.op)
+        arity = 3 if expr.op == "fma" or dot is not None else 0 if row is None else row.arity
         if arity == 0 or len(expr.args) != arity:
             self.fail(5, f"no primitive {expr.op} of {len(expr.args)} operands")
         kinds = ", ".join(_type_text(a) for a in expr.args)
         if any(a.lanes != expr.lanes for a in expr.args):
             self.fail(5, f"{expr.op} with {expr.lanes} lanes of {kinds}")
+        if dot is not None:
+            if [a.dtype for a in (*expr.args, expr)] != [DType.U32, DType.U32, dot.sum, dot.sum]:
+                self.fail(5, f"{expr.op} of {kinds} gives {expr.dtype.value}")
+            return
         selects = row is not None and row.result == "select"
         operands = expr.args[1:] if selects else expr.args
         dtype = operands[0].dtype

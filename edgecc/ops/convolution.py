@@ -29,8 +29,8 @@ class Conv(Op):
     Shapes: x [N,C,D1..Dr], w [O,C/G,K1..Kr], b [O], each extra operand broadcast to y
         -> y [N,O,P1..Pr], Pi = (Di + pads[i] + pads[r+i] - (Ki-1)*dilations[i] - 1) // strides[i] + 1.
     Attributes: strides and dilations, one per spatial axis, >= 1; pads, (begin..., end...), >= 0; group G >= 1;
-        epilogue, a scalar expression or None: Arg(0) is the sum with bias, rounded to x's type, Arg(i) is extra
-        operand i-1. The result has the epilogue's type.
+        epilogue, a scalar expression or None: Arg(0) is the sum with bias, rounded to x's type (or to f32, if x is
+        f16 or bf16 and it says so), Arg(i) is extra operand i-1. The result has the epilogue's type.
     Raises: E110 where ranks, channels, types or attribute lengths do not fit, or a kernel exceeds the padded input.
     Source: ONNX Conv-22. Sums in float64, rounds once before the epilogue.
     """
@@ -68,7 +68,7 @@ class Conv(Op):
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Windows of a padded view times weights, one matrix product a group, in float64."""
         x, _ = present(inputs[:2])
-        return (rules.apply_epilogue(self.epilogue, self._sums(inputs).astype(x.dtype), inputs[3:]),)
+        return (rules.apply_epilogue(self.epilogue, self._sums(inputs), x.dtype, inputs[3:]),)
 
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Sum of the magnitudes of the products and the bias, then through the epilogue."""
@@ -133,7 +133,7 @@ class ConvTranspose(Op):
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Scatters one matrix product per kernel tap, in float64."""
         x, _ = present(inputs[:2])
-        return (rules.apply_epilogue(self.epilogue, self._sums(inputs).astype(x.dtype), inputs[3:]),)
+        return (rules.apply_epilogue(self.epilogue, self._sums(inputs), x.dtype, inputs[3:]),)
 
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Sum of the magnitudes of the products and the bias, then through the epilogue."""
@@ -334,7 +334,7 @@ def _check_operands(op: Op, x: TensorType, w: TensorType, inputs: Sequence[Tenso
 def _check_bias(op: Op, inputs: Sequence[TensorType | None], x: TensorType, out_channels: int) -> None:
     bias = inputs[2] if len(inputs) > 2 else None
     if bias is not None:
-        rules.check_dtype(op, "b", bias, x.dtype, inputs)
+        rules.check_bias(op, "b", bias, x.dtype, inputs)
         rules.check_dims(op, "b", bias, (out_channels,), inputs)
 
 

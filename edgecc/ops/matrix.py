@@ -22,7 +22,7 @@ class MatMul(Op):
     Shapes: a [...,M,K], or [...,K,M] with transpose_a; b [...,K,N], or [...,N,K] with transpose_b; the leading
         axes broadcast by numpy's rules; bias and extra operands broadcast to the result -> y [...,M,N].
     Attributes: transpose_a, transpose_b: swap the last two axes of the operand first. epilogue, a scalar
-        expression or None: Arg(0) is the sum with bias, rounded to a's type, Arg(i) is extra operand i-1; the
+        expression or None: Arg(0) is the sum with bias, rounded to a's type (or f32, see Conv), Arg(i) is extra operand i-1; the
         result has the epilogue's type.
     Raises: E110 where ranks are below 2, the inner sizes or types differ, or something does not broadcast.
     Source: ONNX MatMul-13 and Gemm-13 (scaling by alpha and beta, and operands of rank 1, are the frontend's
@@ -52,14 +52,14 @@ class MatMul(Op):
         y = rules.result_type(self, a.dtype, (*batch, rows, columns), inputs)
         bias = inputs[2] if len(inputs) > 2 else None
         if bias is not None:
-            rules.check_dtype(self, "bias", bias, a.dtype, inputs)
+            rules.check_bias(self, "bias", bias, a.dtype, inputs)
             rules.check_broadcasts(self, "bias", bias.dims, y.dims, inputs)
         return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy.matmul in float64 (integers: in their own type)."""
         a, _ = present(inputs[:2])
-        return (rules.apply_epilogue(self.epilogue, self._sums(inputs).astype(a.dtype), inputs[3:]),)
+        return (rules.apply_epilogue(self.epilogue, self._sums(inputs), a.dtype, inputs[3:]),)
 
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Sum of the magnitudes of the products and the bias, then through the epilogue."""

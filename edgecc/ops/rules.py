@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -172,6 +173,24 @@ def expression_type(op: Op, expr: ScalarExpr, operands: Sequence[TensorType], in
     return expr.dtype
 
 
+def sum_type(epilogue: ScalarExpr | None, dtype: DType) -> DType:
+    """The type the sum of a contraction of operands of type `dtype` is rounded to before its epilogue.
+
+    Half-precision operands have f32 sums, which an epilogue may read as they are.
+    """
+    stated = dtype if epilogue is None else stated_types(epilogue).get(0, dtype)
+    return stated if dtype in (DType.F16, DType.BF16) and stated is DType.F32 else dtype
+
+
+def check_bias(op: Op, what: str, bias: TensorType, dtype: DType, inputs: Types) -> None:
+    """Checks that a bias has the type of the operands, or f32 beside half-precision ones.
+
+    Raises: EdgeccError E110 where it has not.
+    """
+    if not (dtype in (DType.F16, DType.BF16) and bias.dtype is DType.F32):
+        check_dtype(op, what, bias, dtype, inputs)
+
+
 def epilogue_type(op: Op, epilogue: ScalarExpr | None, result: TensorType, extra: Types, inputs: Types) -> TensorType:
     """The type of a result of type `result` after `epilogue` with the operands `extra`.
 
@@ -182,7 +201,7 @@ def epilogue_type(op: Op, epilogue: ScalarExpr | None, result: TensorType, extra
         if extra:
             raise op.fail(f"{len(extra)} extra operands are given, but there is no epilogue to read them", inputs)
         return result
-    operands = [result]
+    operands = [result.with_dtype(sum_type(epilogue, result.dtype))]
     for position, tensor_type in enumerate(extra):
         if tensor_type is None:
             raise op.fail(f"extra operand {position} is absent", inputs)
@@ -220,8 +239,9 @@ def evaluate_over(expr: ScalarExpr, args: Sequence[Array]) -> Array:
     return evaluate(widen(expr) if is_wide else expr, args)
 
 
-def apply_epilogue(epilogue: ScalarExpr | None, accumulated: Array, extra: Sequence[Array | None]) -> Array:
-    """The epilogue over the accumulated result (already rounded to its type) and the extra operands."""
+def apply_epilogue(epilogue: ScalarExpr | None, sums: Array, dtype: np.dtype[Any], extra: Sequence[Array | None]) -> Array:
+    """The epilogue over the sums of a contraction of operands of numpy type `dtype`, rounded once, and the extra operands."""
+    accumulated = sums.astype(dtype if dtype == np.float64 else sum_type(epilogue, DType.from_numpy(dtype)).numpy)
     if epilogue is None:
         return accumulated
     operands = [accumulated]

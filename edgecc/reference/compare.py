@@ -28,6 +28,7 @@ A network (`compare_outputs`). See there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -280,6 +281,9 @@ class OutputComparison:
             largest; smaller ones say nothing about the network.
         tolerance: what max_abs_err may be.
         ok: max_abs_err <= tolerance.
+        range_err: max_abs_err over the distance of the least and the largest expected element.
+        snr_db: mean square of the expected elements over that of the errors, in decibels; inf without errors.
+        overflows: elements that are infinite or NaN where a finite one is expected.
     """
 
     name: str
@@ -287,6 +291,9 @@ class OutputComparison:
     max_rel_err: float
     tolerance: float
     ok: bool
+    range_err: float = 0.0
+    snr_db: float = math.inf
+    overflows: int = 0
 
 
 def compare_outputs(results: Mapping[str, Array], expected: Mapping[str, Array], *,
@@ -350,12 +357,23 @@ def _compare_output(name: str, result: Array, expected: Array, relative: float, 
     scale = float(np.max(np.where(finite, np.abs(wanted), 0.0), initial=0.0))
     tolerance = max(relative, 16.0 * roundoff) * scale + absolute
     if np.any(_kinds(got) != _kinds(wanted)):
-        return OutputComparison(name, float("inf"), float("inf"), tolerance, False)
+        return OutputComparison(name, math.inf, math.inf, tolerance, False, math.inf, -math.inf,
+                                int(np.count_nonzero(~np.isfinite(got) & finite)))
     with np.errstate(all="ignore"):
         differences = np.where(finite, np.abs(got - wanted), 0.0)
     error = float(np.max(differences, initial=0.0))
     return OutputComparison(name, error, _relative_error(differences, np.where(finite, wanted, 0.0)), tolerance,
-                            error <= tolerance)
+                            error <= tolerance, *_spread(differences, wanted[finite]))
+
+
+def _spread(differences: Array, expected: Array) -> tuple[float, float]:
+    """Largest difference over the range of the expected elements, and the signal to noise ratio in decibels."""
+    largest, noise = float(np.max(differences, initial=0.0)), float(np.mean(differences**2)) if differences.size else 0.0
+    if noise == 0.0:
+        return 0.0, math.inf
+    extent = float(np.max(expected) - np.min(expected))
+    signal = float(np.mean(expected**2))
+    return largest / extent if extent > 0 else math.inf, 10.0 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 
 def _relative_error(differences: Array, expected: Array) -> float:

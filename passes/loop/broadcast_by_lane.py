@@ -37,7 +37,7 @@ class BroadcastByLane(LoopPass):
     A machine that multiplies by an element of a vector (NEON's fmla by element) then needs one load
     for `lanes` broadcasts. Only addresses between two that were read anyway are read, so nothing is
     read beyond the buffer. Within a block of statements; loads of a buffer that the block also writes
-    are left alone. Broadcasts with no neighbour stay as they are.
+    are left alone. Broadcasts with no neighbour stay as they are. Each vector is loaded where it is used first.
     """
 
     name = "broadcast-by-lane"
@@ -49,15 +49,13 @@ class BroadcastByLane(LoopPass):
 
     def _block(self, block: Body) -> Body:
         written = stored_buffers(block)
-        found: dict[Run, set[int]] = defaultdict(set)
-        first_use: dict[Run, int] = {}
+        found: dict[Run, dict[int, int]] = defaultdict(dict)  # offsets, and where each is read first
         for position, stmt in enumerate(block):
             for expr in expressions(stmt):
                 for load in _broadcast_loads(expr):
                     if load.buffer not in written:
                         run = (load.buffer, load.index.terms, load.dtype)
-                        found[run].add(load.index.const)
-                        first_use.setdefault(run, position)
+                        found[run].setdefault(load.index.const, position)
         windows: dict[Run, dict[int, tuple[str, int]]] = {}
         inserted: dict[int, list[Let]] = defaultdict(list)
         for number, (run, offsets) in enumerate(found.items()):
@@ -65,9 +63,9 @@ class BroadcastByLane(LoopPass):
             for start in _cover(sorted(offsets), self.lanes):
                 name = f"{run[0]}_lanes_{number}_{start - min(offsets)}"
                 load = Load(run[0], Index(run[1], start), run[2], self.lanes)
-                inserted[first_use[run]].append(Let(name, load))
-                for offset in range(start, start + self.lanes):
-                    lanes_of.setdefault(offset, (name, offset - start))
+                served = [offset for offset in range(start, start + self.lanes) if offset not in lanes_of]
+                lanes_of.update({offset: (name, offset - start) for offset in served})
+                inserted[min(offsets[offset] for offset in served if offset in offsets)].append(Let(name, load))
             windows[run] = lanes_of
 
         def rewrite(expr: Expr) -> Expr:

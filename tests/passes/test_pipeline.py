@@ -190,7 +190,16 @@ def test_requirements_are_checked_before_anything_runs():
 def test_the_default_pipeline_holds_every_built_in_pass():
     names = [p.name for p in default_graph_passes()]
     assert [name for name in names if not PASSES[name].place] == list(DEFAULT_GRAPH_PASSES)
-    assert set(names) == {name for name, cls in PASSES.items() if issubclass(cls, GraphPass)}
+    assert set(names) == {name for name, cls in PASSES.items() if issubclass(cls, GraphPass)} - {"convert-precision"}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precisions_are_converted_to_before_layouts_are_chosen(precision):
+    passes = [str(p) for p in default_graph_passes(precision)]
+    added = "convert-precision" if precision == "fp16" else "convert-precision{precision=bf16}"
+    position = passes.index(added)
+    assert passes[position + 1] == "assign-layout"
+    assert passes[:position] + passes[position + 1:] == [str(p) for p in default_graph_passes()]
 
 
 def place(name: str, where: str) -> None:

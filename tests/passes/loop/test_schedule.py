@@ -94,11 +94,11 @@ def test_broadcast_by_lane_reads_neighbours_at_once_and_nothing_beyond():
     assert text == """for pixel in 0..1 {
   var acc = 0.0:f32x4
   let x_lanes_0_0 = x[6*pixel, lanes 4]
-  let x_lanes_0_2 = x[6*pixel + 2, lanes 4]
   acc = fma(broadcast(lane(x_lanes_0_0, 0), 4), w[0, lanes 4], acc)
   acc = fma(broadcast(lane(x_lanes_0_0, 1), 4), w[4, lanes 4], acc)
   acc = fma(broadcast(lane(x_lanes_0_0, 2), 4), w[8, lanes 4], acc)
   acc = fma(broadcast(lane(x_lanes_0_0, 3), 4), w[12, lanes 4], acc)
+  let x_lanes_0_2 = x[6*pixel + 2, lanes 4]
   acc = fma(broadcast(lane(x_lanes_0_2, 2), 4), w[16, lanes 4], acc)
   acc = fma(broadcast(lane(x_lanes_0_2, 3), 4), w[20, lanes 4], acc)
 }

@@ -1,0 +1,73 @@
+"""Factors of contractions that are read in groups of neighbouring terms, for instructions that multiply groups.
+
+The first factor is seen as a view of u32 whose elements are the groups, the second is packed so that the group of a lane is
+one u32 as well: with [channels, terms] weights a panel holds [step][lane][element of the group]. A contraction of d terms
+then is one of d / group steps; all else stays as it is (edgecc/loop/dot.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from edgecc.ir.types import Array, DType
+from edgecc.kernels.base import Request, View
+from edgecc.loop.dot import DOTS, Dot
+
+FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512f", "avx512bf16")})
+"""What a target needs for each grouped product to be an instruction."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a contraction reads its terms.
+
+    Attributes:
+        x: the first factor; with a `dot` its elements are groups.
+        group: terms in one step.
+        dot: the operation of a step, or "" for a multiply-add.
+    """
+
+    x: View
+    group: int = 1
+    dot: str = ""
+
+    @property
+    def text(self) -> str:
+        """For `Kernel.choice`."""
+        return f", {self.group} terms a step" if self.dot else ""
+
+    def element(self, own: DType) -> DType:
+        """The type the second factor is read as, given its own."""
+        return DType.U32 if self.dot else own
+
+
+def terms_of(request: Request, x: View, axis: int) -> Terms:
+    """How to read `x`, a view of operand 0 whose terms lie along `axis`: in groups where the target and the layout allow it."""
+    for dot in DOTS.values():
+        if x.dtype is dot.element and request.operand(1).view.dtype is dot.element and request.target.has(*FEATURES[dot.name]):
+            groups = _grouped(x, axis, dot)
+            if groups is not None:
+                return Terms(groups, dot.group, dot.name)
+    return Terms(x)
+
+
+def _grouped(view: View, axis: int, dot: Dot) -> View | None:
+    """The view of groups along `axis`, or None where they are not neighbours at whole distances."""
+    others = [s for a, (s, d) in enumerate(zip(view.strides, view.dims, strict=True)) if a != axis and d != 1]
+    if view.strides[axis] != 1 or view.dims[axis] % dot.group or any(s % dot.group for s in others):
+        return None
+    dims = tuple(d // dot.group if a == axis else d for a, d in enumerate(view.dims))
+    strides = tuple(1 if a == axis else s // dot.group for a, s in enumerate(view.strides))
+    return replace(view, dtype=DType.U32, dims=dims, strides=strides)
+
+
+def group_terms(arrange: Callable[[Array], Array], group: int, weights: Array) -> Array:
+    """Weights as [channels, terms] with every `group` neighbouring terms in one u32."""
+    flat = np.ascontiguousarray(arrange(weights))
+    if group == 1:
+        return flat
+    return flat.reshape(flat.shape[0], -1).view(np.uint32)

@@ -1,0 +1,63 @@
+"""Grouped dot products: what instructions compute that multiply several short elements into one lane of a sum.
+
+    Op("dot_bf16", (a, b, sum), f32, lanes)
+
+Operands 0 and 1 are vectors of u32 whose lanes each hold a group of neighbouring short elements, the first in the lowest
+bits; operand 2 and the result are sums with one lane for each group. Operands are u32 because that is how they travel: a
+group is loaded, broadcast and chosen by lane as one 32-bit element, from buffers that are declared u32. Weights for such
+products are packed [panel][step of one group][lane][element of the group].
+
+A row of `DOTS` states the types and the meaning of one instruction, rounding included, so that the interpreter gives its
+very bits. A group holds 4 / size elements: two of 16 bits, four of 8.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecc.ir.types import Array, DType
+
+_LEAST_NORMAL = np.float32(2.0**-126)
+
+MultiplyAdd = Callable[[Array, Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One kind of grouped product: `meaning(fma, a, b, sum)`, given a multiply-add of f32 that rounds once."""
+
+    name: str
+    element: DType
+    sum: DType
+    meaning: Callable[[MultiplyAdd, Array, Array, Array], Array]
+
+    @property
+    def group(self) -> int:
+        """Elements of a group."""
+        return 4 // self.element.size
+
+
+def _flushed(array: Array) -> Array:
+    """Subnormal numbers as zeros of their sign."""
+    return np.asarray(np.where(np.abs(array) < _LEAST_NORMAL, np.copysign(np.float32(0), array), array))
+
+
+def _bf16(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
+    """sum + a1*b1, then + a0*b0, each rounded once to f32; subnormal operands and results are zeros.
+
+    Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VDPBF16PS; AMD's Zen 5 agrees bit for bit.
+    """
+    total = _flushed(np.asarray(total))
+    for half in (1, 0):
+        x, y = ((np.asarray(v, np.uint32) & np.uint32(0xFFFF0000) if half else np.asarray(v, np.uint32) << np.uint32(16))
+                for v in (a, b))
+        total = _flushed(fma(_flushed(x.view(np.float32)), _flushed(y.view(np.float32)), total))
+    return total
+
+
+DOTS: Mapping[str, Dot] = types.MappingProxyType({row.name: row for row in (Dot("dot_bf16", DType.BF16, DType.F32, _bf16),)})
+"""The kinds there are, by the name of the operation."""
