@@ -158,8 +158,9 @@ class ExpressionPrinter:
             case IndexOp(op="floordiv" | "mod" as op, args=args):
                 dividend = self.index(args[0])
                 if self._is_non_negative(args[0]):
-                    wrapped = dividend if dividend.isidentifier() else f"({dividend})"
-                    return f"({wrapped} {'/' if op == 'floordiv' else '%'} {args[1].const})"
+                    if op == "mod":
+                        return f"{self.prelude.index_helper('edgecc_wrap')}({dividend}, {args[1].const})"
+                    return f"({dividend if dividend.isidentifier() else f'({dividend})'} / {args[1].const})"
                 function = self.prelude.index_helper("edgecc_floordiv" if op == "floordiv" else "edgecc_floormod")
                 return f"{function}({dividend}, {args[1].const})"
         raise EdgeccError("E900", f"C back end: no index operation {atom.op!r}")

@@ -30,6 +30,9 @@ INDEX_HELPERS = {
                        "  return a / b - (a % b < 0);\n}\n",
     "edgecc_floormod": "static inline ptrdiff_t edgecc_floormod(ptrdiff_t a, ptrdiff_t b) {\n"
                        "  return a % b + (a % b < 0 ? b : 0);\n}\n",
+    # Of numbers that are not negative: unsigned, so that no case is needed for the others.
+    "edgecc_wrap": "static inline ptrdiff_t edgecc_wrap(ptrdiff_t a, size_t b) {\n"
+                   "  return (ptrdiff_t)((size_t)a % b);\n}\n",
     "edgecc_index_min": "static inline ptrdiff_t edgecc_index_min(ptrdiff_t a, ptrdiff_t b) {\n"
                         "  return a < b ? a : b;\n}\n",
     "edgecc_index_max": "static inline ptrdiff_t edgecc_index_max(ptrdiff_t a, ptrdiff_t b) {\n"

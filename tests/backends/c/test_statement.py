@@ -204,7 +204,7 @@ def test_parameters_come_after_the_buffers(machine):
 def test_parameters_have_bounds_and_reach_parallel_loops():
     plain, divided = printed(ranged_function()), printed(ranged_function(), threads=2)
     assert "ptrdiff_t start, ptrdiff_t stop)" in plain and "start: from 0 to 24" in plain
-    assert "(i + 3) % 12" in plain  # a start that cannot be negative
+    assert "edgecc_wrap(i + 3, 12)" in plain  # a start that cannot be negative
     assert "const ptrdiff_t start = shared->start;" in divided and ", stop - (start), 2);" in divided
 
 
