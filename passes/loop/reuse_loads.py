@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecc.loop.ir import (
+    Barrier,
     Body,
     Broadcast,
     Expr,
@@ -31,7 +33,8 @@ class ReuseLoads(LoopPass):
 
     Loads, and broadcasts of loads, that occur more than once in a block of statements are bound
     before their first use. Loads of a buffer that the block writes are left alone. A broadcast of a
-    lane is not bound: machines multiply by a lane directly.
+    lane is not bound: machines multiply by a lane directly. Nothing is carried across a barrier: it
+    stands where values that stay in registers longer would displace accumulators.
     """
 
     name = "reuse-loads"
@@ -43,12 +46,24 @@ class ReuseLoads(LoopPass):
 
 def _reuse(block: Body) -> Body:
     written = stored_buffers(block)
+    numbers: Counter[str] = Counter()
+    out: list[Stmt] = []
+    part: list[Stmt] = []
+    for stmt in block:
+        part.append(stmt)
+        if isinstance(stmt, Barrier):
+            out.extend(_reuse_within(part, written, numbers))
+            part = []
+    return (*out, *_reuse_within(part, written, numbers))
+
+
+def _reuse_within(block: Sequence[Stmt], written: set[str], numbers: Counter[str]) -> list[Stmt]:
+    """Binds the repeated loads of a block without barriers; `numbers` counts the names given for each buffer."""
     counts: Counter[Expr] = Counter()
     for stmt in block:
         for expr in expressions(stmt):
             counts.update(_loads(expr, written))
     bound: dict[Expr, Ref] = {}
-    numbers: Counter[str] = Counter()
     out: list[Stmt] = []
 
     def rewrite(expr: Expr) -> Expr:
@@ -73,7 +88,7 @@ def _reuse(block: Body) -> Body:
         else:
             new = map_expressions((stmt,), rewrite)[0]
             out.append(new)
-    return tuple(out)
+    return out
 
 
 def _loads(expr: Expr, written: set[str]) -> list[Expr]:

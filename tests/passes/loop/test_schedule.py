@@ -276,3 +276,19 @@ def test_parallelize_leaves_sums():
       y[0] = acc
     }"""
     assert parallel_loops(text, 2) == ["for k in 0..8 {"]
+def test_reuse_loads_carries_nothing_across_a_barrier():
+    text = body_text(apply_schedule(parse("""function f(x: f32[4] input, y: f32[16] output) {
+      y[0] = mul(x[0], x[1])
+      y[1] = mul(x[0], x[2])
+      barrier
+      y[2] = mul(x[0], x[2])
+      y[3] = mul(x[0], x[3])
+    }"""), ["reuse-loads"]))
+    assert text == """let x_r0 = x[0]
+y[0] = mul(x_r0, x[1])
+y[1] = mul(x_r0, x[2])
+barrier
+let x_r1 = x[0]
+y[2] = mul(x_r1, x[2])
+y[3] = mul(x_r1, x[3])
+"""
