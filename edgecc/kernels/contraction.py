@@ -173,7 +173,7 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     jam = f"jam{{loop={PIXEL}_inner}}"
     # What is interleaved last runs innermost. A vector of lanes of x stays in a register while the weights pass
     # by one vector at a time; without multiplication by lane it is the weights that stay and each x that passes.
-    steps = [f"tile{{loop={PIXEL},factor={tile.rows}}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
+    steps = [f"tile{{loop={PIXEL},factor={tile.rows},balanced=1}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
     unroll = tile.lanes if by_lane else UNROLL
     tiled = inner_extent > max(2 * UNROLL, unroll + unroll // 2)
     if tiled:
@@ -182,7 +182,9 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     steps.append(f"unroll{{loop={INNER}{'_inner' if tiled else ''},fence={fence}}}")
     if by_lane:
         steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, *([tile.lanes // 2] if tile.lanes > 4 else []))]
-    steps.append("reuse-loads")
+    # Broadcasts may be kept for the next step where the accumulators leave half of the registers free.
+    across = int(2 * tile.rows * tile.vectors <= target.vector.registers)
+    steps.append(f"reuse-loads{{across={across}}}" if fence else "reuse-loads")
     return tuple(steps)
 
 
@@ -328,8 +330,15 @@ def epilogue_of(request: Request, expr: ScalarExpr | None, first_extra: int) -> 
     return Epilogue(expr, extras, ("y", y), request.computes_in(DType.F16) and computes_in_half(expr))
 
 
-def cache_block(rows: int, tile: RegisterTile, row_bytes: int, target: Target) -> int:
-    """Rows of the first factor that stay in half of the first-level cache while all panels pass over them."""
-    first = next((cache.size for cache in target.caches if cache.level == 1), 32 * 1024)
-    block = max(1, first // 2 // max(1, row_bytes * tile.rows)) * tile.rows
-    return min(rows, block)
+def cache_block(rows: int, tile: RegisterTile, row_bytes: int, weights_bytes: int, target: Target) -> int:
+    """Rows of the first factor that all panels pass over before the next rows come.
+
+    They stay in half of the first-level cache if the weights, which are then read once a block, stay in half of the
+    second-level one. Larger weights are worth reading less often: the rows take half of the second-level cache.
+    """
+    first, second = (next((cache.size for cache in target.caches if cache.level == level), default) // 2
+                     for level, default in ((1, 32 * 1024), (2, 0)))
+    room = first if weights_bytes <= second else max(first, second)
+    most = max(1, room // max(1, row_bytes * tile.rows)) * tile.rows
+    blocks = -(-rows // most)
+    return min(rows, -(-rows // (blocks * tile.rows)) * tile.rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 from edgecc.kernels.base import ROW_AXIS, Candidate, Kernel, Request, View, candidates_for
 from edgecc.kernels.contraction import (
@@ -26,7 +27,14 @@ from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.grouped import Terms, terms_of
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
-from edgecc.kernels.register_tile import choose_tile, cover_cycles, cut_panels, narrowest_lanes, vector_lanes
+from edgecc.kernels.register_tile import (
+    RegisterTile,
+    best_tiles,
+    cover_cycles,
+    cut_panels,
+    narrowest_lanes,
+    vector_lanes,
+)
 from edgecc.kernels.rows import row_bounds
 from edgecc.kernels.spatial import axes_of
 from edgecc.kernels.winograd import winograd_candidates
@@ -46,12 +54,12 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
         cycles = _cycles(request, float(y.elements * math.prod(w.dims[2:])) / vector_lanes(request.target, sum_type(request)))
         return (Candidate("depthwise", cycles, lambda: lower_depthwise(request, axes, op.epilogue), rows=True),)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
-        return (_pointwise(request, op),)
+        return _pointwise(request, op)
     terms = terms_of(request, x, 1) if w.dims[1] % 2 == 0 else Terms(x)
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
                     bounds=row_bounds(request), dot=terms.dot)
-    return (_direct(request, op, direct, terms), *winograd_candidates(request, op, axes))
+    return (*_direct(request, op, direct, terms), *winograd_candidates(request, op, axes))
 
 
 def _cycles(request: Request, arithmetic: float) -> float:
@@ -61,30 +69,38 @@ def _cycles(request: Request, arithmetic: float) -> float:
     return combine(arithmetic, read_cycles(sum(sizes), sum(sizes), request.target), request.target)
 
 
-def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> Candidate:
+def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[Candidate, ...]:
     target = compute_target(request, op.epilogue)
-    last = direct.axes[-1].out
-    tile = choose_tile(last, direct.channels, direct.reduction, target, sum_type(request))
     rows = direct.group * request.outputs[0].dims[0] * math.prod(a.out for a in direct.axes[:-1])
-    arithmetic = rows * cover_cycles(last, direct.channels, direct.reduction, tile, target)
-    return Candidate("direct", _cycles(request, arithmetic), lambda: _lower_direct(request, op, direct, terms), rows=True)
+
+    def row_cycles(tile: RegisterTile) -> float:
+        cost = 0.0
+        for run in direct.runs:
+            kernel = direct.axes[-1].kernel
+            steps = direct.reduction * (kernel if run.taps is None else run.taps) // kernel
+            cost += cover_cycles(run.extent, direct.channels, steps, tile, target, shared=run.tap_step == 0)
+        return cost
+
+    longest = max((run.extent for run in direct.runs), default=1)
+    return tuple(Candidate(f"direct {tile.rows}x{tile.vectors}", _cycles(request, rows * cycles),
+                           partial(_lower_direct, request, op, direct, terms, tile), rows=True)
+                 for tile, cycles in best_tiles(longest, direct.channels, target, sum_type(request), row_cycles))
 
 
-def _pointwise(request: Request, op: Conv) -> Candidate:
+def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:
     target = compute_target(request, op.epilogue)
     y, w = request.outputs[0], request.operand(1).view
     steps = w.dims[1] // terms_of(request, request.operand(0).view, 1).group
     pixels = y.elements // y.dims[1]
     together = y.dims[-1] if request.rows else pixels
-    tile = choose_tile(together, y.dims[1], steps, target, sum_type(request))
-    arithmetic = cover_cycles(together, y.dims[1], steps, tile, target)
-    return Candidate("pointwise", _cycles(request, arithmetic * pixels / max(1, together)), lambda: _lower_pointwise(request, op),
-                     rows=True)
+    judged = best_tiles(together, y.dims[1], target, sum_type(request),
+                        lambda tile: cover_cycles(together, y.dims[1], steps, tile, target))
+    return tuple(Candidate(f"pointwise {tile.rows}x{tile.vectors}", _cycles(request, cycles * pixels / max(1, together)),
+                           partial(_lower_pointwise, request, op, tile), rows=True) for tile, cycles in judged)
 
 
-def _lower_direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> Kernel:
+def _lower_direct(request: Request, op: Conv, direct: Direct, terms: Terms, tile: RegisterTile) -> Kernel:
     target, dtype = compute_target(request, op.epilogue), sum_type(request)
-    tile = choose_tile(direct.axes[-1].out, direct.channels, direct.reduction, target, dtype)
     panels = cut_panels(direct.channels, tile, narrowest_lanes(target, dtype))
     weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1,
                          terms=terms)
@@ -97,7 +113,7 @@ def _lower_direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> K
                     choice=f"direct {window}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}", terms=terms)
 
 
-def _lower_pointwise(request: Request, op: Conv) -> Kernel:
+def _lower_pointwise(request: Request, op: Conv, tile: RegisterTile) -> Kernel:
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
     epilogue = epilogue_of(request, op.epilogue, 3)
     bounds = row_bounds(request)
@@ -107,7 +123,6 @@ def _lower_pointwise(request: Request, op: Conv) -> Kernel:
     terms = terms_of(request, x, 1)
     rows, depth, channels = count(y.dims, joined), w.dims[1], w.dims[0]
     steps = depth // terms.group
-    tile = choose_tile(rows, channels, steps, target, dtype)
     panels = cut_panels(channels, tile, narrowest_lanes(target, dtype))
     weights = weights_of(request, channels, steps, panels, flatten, bias_axis=1, terms=terms)
 

@@ -22,7 +22,7 @@ from edgecc.kernels.contraction import (
 )
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
-from edgecc.kernels.spatial import Axis, Segment
+from edgecc.kernels.spatial import Axis, Run, runs_of
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Body, For, Load
 
@@ -91,23 +91,23 @@ class Direct:
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             channel = group * self.channels + channel0 + var("channel")
 
-            def segment_nest(segment: Segment) -> For:
-                row_loop = PIXEL if segment.tap_start is not None else "edge"
-                column = var(row_loop) + segment.start
+            def run_nest(run: Run) -> For:
+                row_loop = PIXEL if run.segment.tap_start is not None else "edge"
+                column = run.column(var(row_loop))
                 place = [p * scale + shift for p, (scale, shift) in zip([*rows, column], self.placement, strict=True)]
 
                 def address(view: View) -> Index:
                     return view.at([image, channel, *place])
 
-                reductions, x_index, term = self._reduction(segment, image, group * self.depth, rows, column)
+                reductions, x_index, term = self._reduction(run, image, group * self.depth, rows, var(row_loop))
                 w_index = (group * (padded * self.reduction) + w_start + term * panel.padded + var("channel") + self.weights_start
                            if weights.packed else self._weight_address(channel, term))
                 bias = weights.bias(group * padded + b_start + var("channel"), address)
-                return tile_nest(segment.stop - segment.start, panel.size, reductions, Load("x", x_index, self.x.dtype),
+                return tile_nest(run.extent, panel.size, reductions, Load("x", x_index, self.x.dtype),
                                  Load("w", w_index, self.w.dtype), bias, lambda acc: epilogue.store(acc, address),
                                  row_loop=row_loop, dot=self.dot)
 
-            body: Body = tuple(segment_nest(segment) for segment in self.axes[-1].segments())
+            body: Body = tuple(run_nest(run) for run in self.runs)
             for i, axis in reversed(list(enumerate(self.axes[:-1]))):
                 body = axis_loop(f"row{i}", axis.out, self._bounds(i), body)
             return body
@@ -122,9 +122,15 @@ class Direct:
     def _bounds(self, axis: int) -> Bounds | None:
         return self.bounds if axis == 0 else None
 
-    def _reduction(self, segment: Segment, image: Index, first_channel: Index, rows: Sequence[Index],
-                   column: Index) -> tuple[list[Reduction], Index, Index]:
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The output positions of a row, in runs that have loops of their own."""
+        return runs_of(self.axes[-1].segments())
+
+    def _reduction(self, run: Run, image: Index, first_channel: Index, rows: Sequence[Index],
+                   position: Index) -> tuple[list[Reduction], Index, Index]:
         """Loops of the reduction, the input address, and the number of the term in packed order."""
+        segment, column, shift = run.segment, run.column(position), run.shift(position)
         loops: list[Reduction] = []
         taps: list[Index] = []
         positions: list[Index] = []
@@ -147,16 +153,18 @@ class Direct:
             if depth > 1:
                 loops.insert(0, Reduction("in", ZERO, const(depth)))
             loops.append(Reduction(inner, start, stop))
-            address = x.at([image, first_channel + channel, *positions, last.first(column) + var(inner) * last.dilation])
+            tap = var(inner) + shift
+            address = x.at([image, first_channel + channel, *positions, last.first(column) + tap * last.dilation])
             outer_size = math.prod(a.kernel for a in self.axes[:-1])
-            return loops, address, (channel * outer_size + outer_tap) * last.kernel + var(inner)
+            return loops, address, (channel * outer_size + outer_tap) * last.kernel + tap
         k = var(INNER)
         if self.joins and not edge:
             loops.append(Reduction(INNER, start * depth, stop * depth))
-            return loops, x.at([image, ZERO, *positions, last.first(column)]) + k, outer_tap * (last.kernel * depth) + k
+            first = last.first(column) + shift * last.dilation
+            return loops, x.at([image, ZERO, *positions, first]) + k, (outer_tap * last.kernel + shift) * depth + k
         column_tap: Index = ZERO
         if last.kernel != 1 or not last.is_inside:
-            column_tap = var("column_tap")
+            column_tap = var("column_tap") + shift
             loops.append(Reduction("column_tap", start, stop))
         loops.append(Reduction(INNER, ZERO, const(depth)))
         address = x.at([image, first_channel + k, *positions, last.first(column) + column_tap * last.dilation])

@@ -69,7 +69,8 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
         return panel_loops(panels, product.depth, in_panel)
 
     several = sum(panel.count for panel in panels) > 1
-    block = cache_block(product.rows, tile, product.depth * product.x.dtype.size, target) if several else product.rows
+    weights_bytes = product.channels * product.depth * product.w.dtype.size
+    block = cache_block(product.rows, tile, product.depth * product.x.dtype.size, weights_bytes, target) if several else product.rows
     blocks, rest = divmod(product.rows, block)
     body: list[Stmt] = []
     if blocks > 1:

@@ -7,6 +7,7 @@ tap loops are computed from the position.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecc.loop.index import Index, as_index, const, maximum, minimum
@@ -81,6 +82,63 @@ class Segment:
     stop: int
     tap_start: int | None
     tap_stop: int | None
+
+    @property
+    def extent(self) -> int:
+        """Number of positions."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Run:
+    """`extent` output positions with equally many taps, evenly spaced: position p of the run is `start` + p * `step`,
+    and its valid taps begin p * `tap_step` after those of `segment`. Runs of neighbours have steps 1 and 0."""
+
+    segment: Segment
+    extent: int
+    step: int = 1
+    tap_step: int = 0
+
+    @property
+    def taps(self) -> int | None:
+        """Valid taps of each position; None where they are computed for each."""
+        if self.segment.tap_start is None or self.segment.tap_stop is None:
+            return None
+        return self.segment.tap_stop - self.segment.tap_start
+
+    def column(self, position: Index) -> Index:
+        """The output position."""
+        return position * self.step + self.segment.start
+
+    def shift(self, position: Index) -> Index:
+        """How far the valid taps of a position are from those of the first one."""
+        return position * self.tap_step
+
+
+def runs_of(segments: Sequence[Segment]) -> tuple[Run, ...]:
+    """The segments as runs; single positions at both borders that have equally many taps become one run of two.
+
+    Alone, a position has too few sums to hide the latency of multiply-adds.
+    """
+    def taps(segment: Segment) -> int | None:
+        if segment.extent != 1 or segment.tap_start is None or segment.tap_stop is None:
+            return None
+        return segment.tap_stop - segment.tap_start
+
+    out: list[Run] = []
+    paired: set[int] = set()
+    for i, first in enumerate(segments):
+        if i in paired:
+            continue
+        partner = next((j for j in range(len(segments) - 1, i, -1)
+                        if j not in paired and taps(first) and taps(segments[j]) == taps(first)), None)
+        if partner is None:
+            out.append(Run(first, first.extent))
+            continue
+        second = segments[partner]
+        paired.add(partner)
+        out.append(Run(first, 2, second.start - first.start, (second.tap_start or 0) - (first.tap_start or 0)))
+    return tuple(out)
 
 
 def axes_of(sizes: tuple[int, ...], outs: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...],

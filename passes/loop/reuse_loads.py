@@ -33,32 +33,32 @@ class ReuseLoads(LoopPass):
 
     Loads, and broadcasts of loads, that occur more than once in a block of statements are bound
     before their first use. Loads of a buffer that the block writes are left alone. A broadcast of a
-    lane is not bound: machines multiply by a lane directly. Nothing is carried across a barrier: it
-    stands where values that stay in registers longer would displace accumulators.
+    lane is not bound: machines multiply by a lane directly. Nothing is carried across a barrier, which
+    stands where values that stay in registers longer would displace accumulators; with `across` it is.
     """
 
     name = "reuse-loads"
+    across: int = 0
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
-        return map_blocks(body, _reuse)
+        return map_blocks(body, self._reuse)
 
-
-def _reuse(block: Body) -> Body:
-    written = stored_buffers(block)
-    numbers: Counter[str] = Counter()
-    out: list[Stmt] = []
-    part: list[Stmt] = []
-    for stmt in block:
-        part.append(stmt)
-        if isinstance(stmt, Barrier):
-            out.extend(_reuse_within(part, written, numbers))
-            part = []
-    return (*out, *_reuse_within(part, written, numbers))
+    def _reuse(self, block: Body) -> Body:
+        written = stored_buffers(block)
+        numbers: Counter[str] = Counter()
+        out: list[Stmt] = []
+        part: list[Stmt] = []
+        for stmt in block:
+            part.append(stmt)
+            if isinstance(stmt, Barrier) and not self.across:
+                out.extend(_reuse_within(part, written, numbers))
+                part = []
+        return (*out, *_reuse_within(part, written, numbers))
 
 
 def _reuse_within(block: Sequence[Stmt], written: set[str], numbers: Counter[str]) -> list[Stmt]:
-    """Binds the repeated loads of a block without barriers; `numbers` counts the names given for each buffer."""
+    """Binds the repeated loads of a part of a block; `numbers` counts the names given for each buffer."""
     counts: Counter[Expr] = Counter()
     for stmt in block:
         for expr in expressions(stmt):

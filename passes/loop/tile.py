@@ -8,6 +8,7 @@ from edgecc.errors import EdgeccError
 from edgecc.loop.index import ZERO, const, var
 from edgecc.loop.ir import Body, For, Function
 from edgecc.loop.rewrite import instantiate, rewrite_loops
+from edgecc.loop.split import balanced_parts
 from edgecc.passes.loop.base import LoopPass
 
 
@@ -17,13 +18,15 @@ class Tile(LoopPass):
                                   for i_inner in 0..n%f: S(n - n%f + i_inner)
 
     The remainder is peeled, so both inner loops have constant extents; each part is left out where it
-    is empty, and a single block needs no outer loop. A parallel loop hands its kind to the outer
-    loop. Takes for granted that the extent is constant (E900 otherwise).
+    is empty, and a single block needs no outer loop. With `balanced` the blocks are of two sizes that
+    differ by one, f at most: 10 by 4 is 4 + 3 + 3 instead of 4 + 4 + 2. A parallel loop hands its kind
+    to the outer loop. Takes for granted that the extent is constant (E900 otherwise).
     """
 
     name = "tile"
     loop: str
     factor: int
+    balanced: int = 0
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
@@ -35,19 +38,19 @@ class Tile(LoopPass):
             raise EdgeccError("E900", f"tile: loop {self.loop} has no constant extent")
         outer, inner = f"{self.loop}_outer", f"{self.loop}_inner"
         blocks, rest = divmod(extent, self.factor)
+        parts = balanced_parts(extent, self.factor) if self.balanced else ((self.factor, blocks), (rest, 1 if rest else 0))
         step = loop.step
-
-        def block(base_var: bool, base: int, size: int, kind: str) -> For:
-            position = loop.start + base * step + var(inner) * step
-            if base_var:
-                position = position + var(outer) * (self.factor * step)
-            return For(inner, ZERO, const(size), instantiate(loop.body, {loop.var: position}, {}), kind=kind)
-
         out: list[For] = []
-        if blocks > 1:
-            out.append(For(outer, ZERO, const(blocks), (block(True, 0, self.factor, "serial"),), kind=loop.kind))
-        elif blocks == 1:
-            out.append(block(False, 0, self.factor, loop.kind))
-        if rest:
-            out.append(block(False, blocks * self.factor, rest, "serial"))
+        base = 0
+        for number, (size, count) in enumerate(parts):
+            if not count:
+                continue
+            kind = loop.kind if number == 0 or self.balanced else "serial"
+            position = loop.start + base * step + var(inner) * step
+            if count > 1:
+                position = position + var(outer) * (size * step)
+            block = For(inner, ZERO, const(size), instantiate(loop.body, {loop.var: position}, {}),
+                        kind="serial" if count > 1 else kind)
+            out.append(For(outer, ZERO, const(count), (block,), kind=kind) if count > 1 else block)
+            base += size * count
         return tuple(out)
