@@ -81,12 +81,13 @@ def step_cycles(rows: int, vectors: int, lanes: int, target: Target) -> float:
 
     Loads cost a little even where multiply-adds hide them: some miss the first cache, more the more rows there
     are, whose lines are spread (14 x 2 runs at 84 to 94 % of 6 x 4 on Zen 5 once rows come from the second cache).
+    Where multiply-adds take a lane, one load brings `lanes` terms of a row, and a pair of weight vectors.
     """
     core = target.core
     fma = rows * vectors / core.fma_per_cycle
-    row_loads = rows / lanes if target.vector.fma_by_lane else float(rows)
-    loads = (vectors + row_loads) / core.loads_per_cycle
-    issue = (rows * vectors + vectors + row_loads) / core.issue_width
+    row_loads, weight_loads = (rows / lanes, vectors / 2) if target.vector.fma_by_lane else (float(rows), float(vectors))
+    loads = (weight_loads + row_loads) / core.loads_per_cycle
+    issue = (rows * vectors + weight_loads + row_loads) / core.issue_width
     return max(fma, loads, issue, float(core.fma_latency)) + MISSED_LOADS * loads
 
 
@@ -134,10 +135,12 @@ def tile_cycles(rows: int, vectors: int, lanes: int, reduction: int, target: Tar
 
     Start values and stores overlap with the multiply-adds of neighbouring tiles as far as registers are free:
     28 accumulators out of 32 leave the next tile none to begin with. Measured on Zen 5 with 32 terms a sum:
-    12 x 1 vectors 10 cycles a tile, 6 x 4 about 35, 14 x 2 about 60.
+    6 x 2 vectors 10 cycles a tile, 6 x 4 about 35, 14 x 2 about 60. Where a multiply-add takes a lane, rows of the
+    next tile need registers too, and nothing overlaps.
     """
     accumulators = rows * vectors
-    exposed = 1.0 if target.core.in_order else min(1.0, accumulators / target.vector.registers)
+    alone = target.core.in_order or target.vector.fma_by_lane
+    exposed = 1.0 if alone else min(1.0, accumulators / target.vector.registers)
     store = accumulators * EPILOGUE_INSTRUCTIONS / target.core.stores_per_cycle * exposed
     return reduction * step_cycles(rows, vectors, lanes, target) + store + 10.0
 
