@@ -346,6 +346,8 @@ def signature(request: Request) -> str:
 def lower(request: Request, choice: str | None = None) -> Kernel:
     """Lowers a request: the cheapest candidate, or the one named `choice` where there is such a candidate.
 
+    The first word of a name stands for the cheapest candidate of that kind ("direct").
+
     Raises: EdgeccError E112 where no kernel covers it.
     """
     lowering = _TABLE.get(type(request.op))
@@ -355,6 +357,6 @@ def lower(request: Request, choice: str | None = None) -> Kernel:
         raise EdgeccError("E112", f"{request.op.name} has no kernel for ranges of rows")
     if choice is not None:
         for candidate in candidates(request):
-            if candidate.name == choice:
+            if choice in (candidate.name, candidate.name.partition(" ")[0]):
                 return _built(request, candidate)
     return lowering(request)

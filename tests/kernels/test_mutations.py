@@ -64,10 +64,15 @@ def wrong_pack(original):
     return lambda weights, panels: original(weights.reshape(weights.shape[0], -1)[:, ::-1], panels)
 
 
-def forget_last_panel(patch):
+def forget_last_channel(patch):
     original = convolution.cut_panels
+
+    def cut(*arguments):
+        *others, last = original(*arguments)
+        return (*others, replace(last, size=last.size - 1))
+
     for module in (convolution, matmul):
-        patch.setattr(module, "cut_panels", lambda *a: original(*a)[:-1] or original(*a))
+        patch.setattr(module, "cut_panels", cut)
 
 
 def swapped(original):
@@ -80,13 +85,13 @@ def swapped(original):
 MUTATIONS = {
     "tile drops the remainder": lambda p: p.setattr(Tile, "_tile", drop_tail(Tile._tile)),
     "vectorize starts one channel late": lambda p: p.setattr(Vectorize, "_vectorize", shift_lanes(Vectorize._vectorize)),
-    "lanes of the wrong window": lambda p: p.setattr("edgecc.passes.loop.broadcast_by_lane._cover", lambda offsets, lanes: [offsets[0]]),
+    "lanes of the wrong window": lambda p: p.setattr("edgecc.passes.loop.broadcast_by_lane._cover", lambda offsets, lanes: [offsets[-1]]),
     "padding counted as input": lambda p: p.setattr(spatial.Axis, "bounds", lambda self, position: (const(0), const(self.kernel))),
     "taps end one early": lambda p: p.setattr(spatial.Axis, "bounds", one_tap_less(spatial.Axis.bounds)),
     "subtracts instead of multiplying": lambda p: p.setattr(contraction, "multiply_add", wrong_multiply_add),
     "weights packed in the wrong order": lambda p: p.setattr(direct.Direct, "term_order", lambda self, w: w.reshape(w.shape[0], -1)),
     "panels packed without transposing": lambda p: p.setattr(contraction, "pack_panels", wrong_pack(contraction.pack_panels)),
-    "last panel forgotten": forget_last_panel,
+    "last channel forgotten": forget_last_channel,
     "copies share their locals": lambda p: p.setattr(rewrite, "local_names", lambda body: set()),
     "phases of a transposed convolution swapped": lambda p: p.setattr(transposed, "phases", swapped(transposed.phases)),
 }

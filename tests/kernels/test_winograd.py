@@ -131,16 +131,16 @@ def test_is_offered_only_where_it_applies():
     plain = {"batch": 1, "channels": 8, "outputs": 8, "size": (9, 9), "pads": (1, 1, 1, 1)}
     op, operands = convolution(0, **plain)
     assert names(op, operands).count("winograd") == len(ERROR_UNITS)
-    assert names(op, operands, winograd=False) == ["direct"]
-    assert names(op, operands, rows=True) == ["direct"]
-    assert names(op, [replace(operands[0], layout=None), *operands[1:]]) == ["direct"]
-    assert names(op, [operands[0], replace(operands[1], constant=False)]) == ["direct"]
-    assert names(Conv((2, 2), (1, 1, 1, 1), (1, 1)), operands) == ["direct"]
-    assert names(Conv((1, 1), (2, 2, 2, 2), (2, 2)), operands) == ["direct"]
-    assert names(Conv((1, 1), (3, 1, 1, 1), (1, 1)), operands) == ["direct"]
-    assert names(Conv((1, 1), (2, 2, 2, 2), (1, 1)), [operands[0], Given(array(1, 8, 8, 5, 5), True)]) == ["direct"]
+    assert set(names(op, operands, winograd=False)) == {"direct"}
+    assert set(names(op, operands, rows=True)) == {"direct"}
+    assert set(names(op, [replace(operands[0], layout=None), *operands[1:]])) == {"direct"}
+    assert set(names(op, [operands[0], replace(operands[1], constant=False)])) == {"direct"}
+    assert set(names(Conv((2, 2), (1, 1, 1, 1), (1, 1)), operands)) == {"direct"}
+    assert set(names(Conv((1, 1), (2, 2, 2, 2), (2, 2)), operands)) == {"direct"}
+    assert set(names(Conv((1, 1), (3, 1, 1, 1), (1, 1)), operands)) == {"direct"}
+    assert set(names(Conv((1, 1), (2, 2, 2, 2), (1, 1)), [operands[0], Given(array(1, 8, 8, 5, 5), True)])) == {"direct"}
     half = [Given(g.array.astype(np.float16), g.constant, g.layout) for g in operands]
-    assert names(op, half) == ["direct"]
+    assert set(names(op, half)) == {"direct"}
 
 
 @pytest.mark.parametrize("target", ["x86-64-v4", "x86-64-v3", "cortex-a76"])
