@@ -107,7 +107,7 @@ def plan_depth_first(placement: Placement, needs: Sequence[Needs], costs: Sequen
     bounds = limits_of(target) if limits is None else limits
     found: list[tuple[int, DepthFirst]] = []
     for name, order in orders:
-        candidates = _Candidates(finder, order, costs, target, bounds)
+        candidates = _Candidates(finder, order, needs, costs, target, bounds)
         for blocks, cycles in candidates.choices():
             choice = DepthFirst(name, order, blocks, cycles)
             found.append((_arena_bound(placement, needs, choice), choice))
@@ -147,7 +147,8 @@ class _Candidate:
 class _Candidates:
     """All candidates of one order, and the choices among them."""
 
-    def __init__(self, finder: ChainFinder, order: Sequence[int], costs: Sequence[StepCost], target: Target, limits: Limits) -> None:
+    def __init__(self, finder: ChainFinder, order: Sequence[int], needs: Sequence[Needs], costs: Sequence[StepCost],
+                 target: Target, limits: Limits) -> None:
         self.finder = finder
         self.placement = finder.placement
         self.order = order
@@ -166,6 +167,8 @@ class _Candidates:
             self.alive[last + 1] -= size
         for i in range(1, len(order)):
             self.alive[i] += self.alive[i - 1]
+        # Kernels of whole results may want scratch memory, those of ranges of rows do not.
+        self.busiest = [alive + sum(needs[number].workspaces) for alive, number in zip(self.alive, order, strict=False)]
         self.ending: list[list[_Candidate]] = [[] for _ in order]
         for candidate in self._all():
             self.ending[candidate.last].append(candidate)
@@ -181,7 +184,7 @@ class _Candidates:
             candidates, cycles = chosen
             yield tuple(schedule(c.chain, c.rows) for c in candidates), cycles
             covered = {i for c in candidates for i in range(c.first, c.last + 1)}
-            bound = max([c.alive for c in candidates] + [self.alive[i] for i in range(len(self.order)) if i not in covered],
+            bound = max([c.alive for c in candidates] + [self.busiest[i] for i in range(len(self.order)) if i not in covered],
                         default=0)
 
     def _best(self, bound: float) -> tuple[list[_Candidate], float] | None:
@@ -189,7 +192,7 @@ class _Candidates:
         costs: list[float] = [0.0]
         taken: list[_Candidate | None] = [None]
         for last in range(len(self.order)):
-            cost = costs[last] if self.alive[last] < bound else math.inf
+            cost = costs[last] if self.busiest[last] < bound else math.inf
             choice: _Candidate | None = None
             for candidate in self.ending[last]:
                 if candidate.alive < bound and costs[candidate.first] + candidate.cycles < cost:

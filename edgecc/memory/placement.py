@@ -6,6 +6,7 @@ resolved here as far as strides can express them:
 
     y = transpose/reshape/slice/expand(x)   y is a view of x, nothing runs
     y = concat(a, b)                        a and b are written into y's memory by their own kernels
+    a, b = slices of x; y = concat(a, b, c) x is written into y's memory if it lies there as a whole
     network output y                        y, and what y is a view of, is written into the output
 
 A backward sweep decides what lies inside the memory of a later result, a forward sweep what is a
@@ -174,6 +175,22 @@ class _Placer:
                     view = strides.operand_view(node.op, result_place.view, operand.type.dims)
                     if view is not None:
                         self.settle(operand, Place(result_place.root, result_place.offset, view))
+                case Slice() if node.output in self.places:
+                    operand = node.operand(0)
+                    whole = self.around(node.op, node.output, operand)
+                    parts = [use.node for use in operand.uses if isinstance(use.node.op, Slice)]
+                    if whole is not None and _cover(operand, [
+                            part.op for part in parts
+                            if isinstance(part.op, Slice) and self.around(part.op, part.output, operand) == whole]):
+                        self.settle(operand, whole)
+
+    def around(self, op: Slice, part: Value, whole: Value) -> Place | None:
+        """Where `whole` would lie if its slice `part` lay where it was decided; None where nothing was, or steps are not 1."""
+        place = self.places.get(part)
+        if place is None or any(step != 1 for step in op.steps):
+            return None
+        before = sum(start * stride for start, stride in zip(op.starts, place.view.strides, strict=True))
+        return Place(place.root, place.offset - before, View(place.view.dtype, whole.type.dims, place.view.strides))
 
     def settle(self, value: Value | None, place: Place) -> None:
         """Decides that `value` lies at `place`, if it may and its kernel can write there well."""
@@ -290,6 +307,20 @@ def concat_places(result: Place, node: Node, axis: int) -> list[Place]:
         out.append(Place(result.root, offset, View(dtype, dims, result.view.strides)))
         offset += dims[axis] * result.view.strides[axis]
     return out
+
+
+def _cover(whole: Value, slices: Sequence[Slice]) -> bool:
+    """Whether these slices, along one axis, are all of a value. Steps are 1."""
+    dims = whole.type.dims
+    for axis, size in enumerate(dims):
+        along = [(s.starts[axis], s.starts[axis] + s.sizes[axis]) for s in slices
+                 if all(s.sizes[a] == dims[a] for a in range(len(dims)) if a != axis)]
+        reached = 0
+        for start, end in sorted(along):
+            reached = max(reached, end) if start <= reached else reached
+        if reached == size:
+            return True
+    return False
 
 
 def _same_place(a: Place, b: Place) -> bool:

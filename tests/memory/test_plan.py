@@ -33,6 +33,37 @@ RELU = Elementwise(relu())
 ADD = Elementwise(apply("add", Arg(0, F32), Arg(1, F32)))
 
 
+def split_and_joined(parts: Sequence[tuple[int, int]], order: Sequence[int]) -> Graph:
+    """relu(x), sliced along the channels, and the slices joined in some order with what is computed from the last one."""
+    graph = Graph("split")
+    x = graph.add_input(TensorType(F32, (1, 6, 4, 4)), "x")
+    whole = graph.add(RELU, x)
+    whole.layout = Layout.channels_last(4)
+    slices = [graph.add(Slice((0, start, 0, 0), (1, size, 4, 4), (1, 1, 1, 1)), whole) for start, size in parts]
+    more = graph.add(ADD, slices[-1], slices[-1])
+    joined = graph.add(Concat(1), *(slices[i] for i in order), more)
+    joined.layout = Layout.channels_last(4)
+    graph.set_outputs([graph.add(RELU, joined)], ["y"])
+    return graph
+
+
+@pytest.mark.parametrize(("parts", "order", "copies"), [
+    ([(0, 3), (3, 3)], [0, 1], 0),
+    ([(0, 2), (2, 1), (3, 3)], [0, 1, 2], 0),
+    ([(0, 3), (3, 3)], [1, 0], 2),      # in another order
+    ([(0, 3), (2, 4)], [0, 1], 2),      # one channel twice
+    ([(0, 3), (4, 2)], [0, 1], 2),      # one channel not at all
+    ([(0, 3), (3, 3)], [1], 1),         # a part only
+])
+def test_what_is_split_and_joined_again_is_written_there_at_once(parts, order, copies):
+    graph = split_and_joined(parts, order)
+    plan = plan_of(graph)
+    assert sum(isinstance(step.op, Reshape) for step in plan.placement.steps) == copies
+    inputs = sample_inputs(graph)
+    for name, expected in execute(graph, inputs).items():
+        np.testing.assert_allclose(run_plan(graph, plan, inputs)[name], expected, rtol=1e-5)
+
+
 def needs_of(step: Step) -> Needs:
     """What real kernels would say: elementwise results may overwrite any operand; some operators want scratch memory."""
     match step.op:
