@@ -28,6 +28,7 @@ from edgecc.frontend.importing import ImportReport, import_model_with_report
 from edgecc.frontend.limits import Limits
 from edgecc.ir.graph import Graph
 from edgecc.ir.types import Array
+from edgecc.lowering import NO_TUNING
 from edgecc.passes.base import parse_passes
 from edgecc.pipeline import CompiledModel, compile_graph, emit_c
 from edgecc.reference.compare import RELATIVE_TOLERANCE, OutputComparison, compare_outputs
@@ -62,6 +63,7 @@ class Options:
         precision: "fp32", "fp16" or "bf16": what weights and activations are stored and, where it is accurate enough,
             computed in; inputs and outputs keep their types.
         keep_fp32: names of nodes of the model that keep fp32 all the same.
+        tuning: names of candidates by signature of the kernel (edgecc/tuning); others are chosen by the cost model.
         passes: the pipeline of graph passes instead of the default one, as `--passes` takes it.
         verify_each: execute the graph before and after each pass and compare, on `inputs` or random ones.
         self_test: put results of the reference into selftest.c, which then checks against them.
@@ -77,6 +79,7 @@ class Options:
     depth_first: str = "auto"
     precision: str = FP32
     keep_fp32: Sequence[str] = ()
+    tuning: Mapping[str, str] | None = None
     passes: str | None = None
     verify_each: bool = False
     self_test: bool = False
@@ -177,7 +180,8 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
     inputs = _inputs_of(graph, options.inputs) if options.verify_each else None
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,
-                             winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32)
+                             winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,
+                             tuning=options.tuning or NO_TUNING)
     self_test = SelfTest(execute(graph, selftest.inputs(compiled.module))) if options.self_test else None
     return Compilation(graph, report, compiled, emit_c(compiled, EmitOptions(self_test=self_test)))
 

@@ -56,6 +56,9 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "Nothing was written."),
     ErrorKind("E007", "unreadable file", EXIT_USAGE,
               "A file named on the command line does not exist, is no file, or is not of the format the option takes."),
+    ErrorKind("E008", "tuning of another target", EXIT_USAGE,
+              "The tuning file was measured for another target, or for other instruction sets, than the model is compiled for. "
+              "`edgecc tune` measures for a target."),
     # 1xx: the model
     ErrorKind("E100", "not an ONNX model", EXIT_MODEL,
               "The file cannot be parsed as an ONNX ModelProto: it is truncated, empty, or another format."),

@@ -65,6 +65,7 @@ class CallReport:
         multiply_adds: of convolutions, matrix products and recurrent layers; else 0.
         bytes_read, bytes_written: of operands (weights included) and results, each element once.
         stripes: how often the kernel is called: more than once as a part of a depth-first block.
+        kernel: the kernel, with what was asked for.
     """
 
     name: str
@@ -75,7 +76,8 @@ class CallReport:
     multiply_adds: int
     bytes_read: int
     bytes_written: int
-    stripes: int = 1
+    stripes: int
+    kernel: Kernel
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class LoweredModel:
     module: Module
     plan: MemoryPlan
     calls: tuple[CallReport, ...]
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What each call's kernel was asked for."""
+        return tuple(call.kernel.request for call in self.calls if call.kernel.request is not None)
 
 
 def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
@@ -391,7 +398,7 @@ def _report(step: Step, kernel: Kernel, function: str, stripes: int) -> CallRepo
     results = [p.view.dims for p in step.outputs]
     choice = kernel.choice if stripes == 1 else f"{kernel.choice}; in {stripes} stripes"
     return CallReport(step.name, step.loc, step.op.name, function, choice, multiply_adds(step.op, dims, results),
-                      _bytes(step.inputs), _bytes(step.outputs), stripes)
+                      _bytes(step.inputs), _bytes(step.outputs), stripes, kernel)
 
 
 def _bytes(places: Sequence[Place | None]) -> int:

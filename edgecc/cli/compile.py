@@ -13,6 +13,8 @@ from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError
 from edgecc.targets.precision import FP32
+from edgecc.tuning.record import read_for
+from edgecc.tuning.requests import gaps
 
 app = typer.Typer(add_completion=False)
 
@@ -29,6 +31,7 @@ def compile(
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
     keep_fp32: Annotated[list[str] | None, typer.Option(help="A node of the model that keeps fp32. Repeatable.", show_default=False)] = None,
+    tuning: Annotated[Path | None, typer.Option(help="A file of `edgecc tune`, whose measurements choose the kernels.", show_default=False)] = None,
     passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
     name: Annotated[str | None, typer.Option(help="Prefix of everything in the C code; by default the model's name.", show_default=False)] = None,
@@ -44,11 +47,13 @@ def compile(
         raise EdgeccError("E001", f"--emit {emit!r} is not one of {', '.join(api.EMITS)}", where="edgecc compile")
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
+    tuned = read_for(tuning, chosen) if tuning is not None else None
     with progress(f"compiling {model.name} for {chosen.name}"):
         done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each,
-                                                            self_test=self_test, winograd=winograd, name=name))
+                                                            self_test=self_test, winograd=winograd, name=name,
+                                                            tuning=None if tuned is None else tuned.choices))
     if verify:
         with progress("comparing with the reference"):
             api.require_ok(api.verify_compilation(done, inputs=arrays, expected=None, cc=cc))
@@ -58,7 +63,7 @@ def compile(
     else:
         artifact = done.artifact
     folder = artifact.write(output if output is not None else Path(artifact.name))
-    for text in done.report.notes:
+    for text in (*done.report.notes, *(() if tuned is None else gaps(tuned, done.compiled.lowered.requests))):
         note(text)
     manifest = artifact.manifest
     if as_json:

@@ -220,6 +220,8 @@ class Kernel:
         cycles: modelled cycles of one call; 0 where there is no model.
         error_units: 0 where the error of each element is that of a sum of its terms. Algorithms that compute several
             elements together state a bound here, in units of roundoff times the largest magnitude of all elements.
+        candidate: the name of the candidate it was built from; "" where there is one way only.
+        request: what it was lowered from; `lower` fills it in.
     """
 
     function: Function
@@ -229,6 +231,8 @@ class Kernel:
     choice: str = ""
     cycles: float = 0.0
     error_units: float = 0.0
+    candidate: str = ""
+    request: Request | None = None
 
 
 @dataclass(frozen=True)
@@ -281,7 +285,7 @@ def _built(request: Request, candidate: Candidate) -> Kernel:
     """The kernel of a candidate, on one thread where it is too small to be divided."""
     serial = worthwhile_threads(candidate.cycles, request.threads) < request.threads
     build = _named(replace(request, threads=1), candidate.name).build if serial else candidate.build
-    return replace(build(), cycles=candidate.cycles)
+    return replace(build(), cycles=candidate.cycles, candidate=candidate.name)
 
 
 def _named(request: Request, name: str) -> Candidate:
@@ -358,5 +362,5 @@ def lower(request: Request, choice: str | None = None) -> Kernel:
     if choice is not None:
         for candidate in candidates(request):
             if choice in (candidate.name, candidate.name.partition(" ")[0]):
-                return _built(request, candidate)
-    return lowering(request)
+                return replace(_built(request, candidate), request=request)
+    return replace(lowering(request), request=request)

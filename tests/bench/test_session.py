@@ -11,6 +11,8 @@ from edgecc import api
 from edgecc.bench.layers import kernels_of, layers_of
 from edgecc.bench.session import PROFILED, Request, compare, largest_difference
 from edgecc.errors import EXIT_USAGE, EdgeccError
+from edgecc.kernels.base import Kernel
+from edgecc.loop.ir import Function
 from edgecc.lowering import CallReport
 from edgecc.ops.work import graph_multiply_adds
 from edgecc.targets.schema import load_target
@@ -81,7 +83,8 @@ def test_a_folder_for_another_machine_is_refused(tmp_path: Path):
 
 
 def test_kernels_sum_up_their_calls():
-    calls = [CallReport(name, (), "conv", function, "", work, 64, 32)
+    kernel = Kernel(Function("f", (), ()), ())
+    calls = [CallReport(name, (), "conv", function, "", work, 64, 32, 1, kernel)
              for name, function, work in (("a", "f", 100), ("b", "g", 7), ("c", "f", 100))]
     layers = layers_of(calls, [1.0, 6.0, 3.0], [2.0, 7.0, 4.0])
     assert [(layer.nodes, layer.share, layer.flops, layer.bytes_moved) for layer in layers] == [
