@@ -31,7 +31,7 @@ def tune(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to write, or to add to; by default MODEL.tuning.json.", show_default=False)] = None,
     runner: Annotated[str | None, typer.Option(help="A command that runs a program on the target: the path of a static executable and its arguments are appended.", show_default=False)] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure what the file has already too.")] = False,
-    seconds: Annotated[float, typer.Option(help="Seconds for each candidate of each kernel.")] = 0.2,
+    seconds: Annotated[float, typer.Option(help="Seconds for each candidate of each kernel.")] = 0.1,
     threads: Annotated[int, typer.Option(help="Threads a run uses.")] = 1,
     depth_first: Annotated[str, typer.Option(help="As for compile: auto, or off. Kernels that run in stripes have one way only.")] = "auto",
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,

@@ -40,7 +40,7 @@ class Settings:
 
     compiler: Compiler
     runner: tuple[str, ...] = ()
-    seconds: float = 0.2
+    seconds: float = 0.1
     sweep_bytes: int = 0
 
 
