@@ -5,6 +5,8 @@ All operations of a group of types are compiled as one file for each machine.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -14,9 +16,10 @@ from edgecc.ir.scalar import PRIMITIVES, convert_array
 from edgecc.ir.types import DType
 from edgecc.loop.builder import Builder
 from edgecc.loop.index import const
+from edgecc.loop.interpreter import operation as meaning_of
 from edgecc.loop.ir import Bitcast, Broadcast, Cast, Const, Expr, Horizontal, Lane, Op
 from edgecc.loop.math import DEFINED, MAX_ULP
-from tests.support.ccompile import MACHINES, PORTABLE, SANITIZERS, run_functions
+from tests.support.ccompile import MACHINES, NEON_FP16, PORTABLE, SANITIZERS, run_functions
 
 N = 48
 GROUPS = {
@@ -296,3 +299,52 @@ def test_products_with_one_lane_of_a_register(machine):
         pytest.skip("no vectors")
     for (function, _, want), result in zip(cases, run_functions([c[:2] for c in cases], machine), strict=True):
         check(result["out"], want, 0, f"{function.name} on {machine.name}")
+
+
+def test_f16_arithmetic_rounds_each_operation_once():
+    """Machines with f16 arithmetic; fma is compared with the interpreter's, bit for bit."""
+    cases, wanted = [], []
+    for op in ("fma", *(name for name in PRIMITIVES if takes(name, DType.F16))):
+        for lanes in (1, 4, 8):
+            arity = 3 if op == "fma" else PRIMITIVES[op].arity
+            function, arrays, want = operation_case(op, DType.F16, lanes, arity)
+            if op == "fma":
+                with np.errstate(all="ignore"):
+                    want = meaning_of("fma", DType.F16, DType.F16)(*arrays.values())
+            cases.append((function, arrays))
+            wanted.append((want, 0 if op == "fma" else tolerance(op, DType.F16), function.name))
+    for result, (want, relative, name) in zip(run_functions(cases, NEON_FP16), wanted, strict=True):
+        check(result["out"], want, relative, name)
+
+
+def test_vectors_of_two_registers_stand_beside_vectors_of_halves():
+    """8 lanes of 32-bit types: operations, conversions, partial and strided memory, constants."""
+    cases, wanted = [], []
+    for dtype, ops in ((DType.F32, ("add", "fma", "lt", "select", "max", "exp", "isnan")), (DType.I32, ("mul", "min", "shift_right", "eq")),
+                       (DType.BOOL, ("and", "not", "select"))):
+        for op in ops:
+            function, arrays, want = operation_case(op, dtype, 8, 3 if op == "fma" else PRIMITIVES[op].arity)
+            cases.append((function, arrays))
+            wanted.append(("out", want, tolerance(op, dtype), function.name))
+    for source, result in itertools.permutations((DType.F16, DType.F32, DType.BF16, DType.I32, DType.U8, DType.BOOL), 2):
+        array = data(source, 3)
+        function, arrays, want = unary_case("cast", source, result, 8, lambda v, r=result: Cast(v, r), array,
+                                            cast_meaning(array, source, result))
+        cases.append((function, arrays))
+        wanted.append(("out", want, 0, function.name))
+    for dtype in (DType.F16, DType.F32):
+        for valid, stride in ((0, 1), (1, 1), (3, 1), (4, 1), (5, 1), (7, 1), (0, 3), (6, 3)):
+            function, arrays, wants = partial_case(dtype, 8, valid, stride, data(dtype, 5))
+            cases.append((function, arrays))
+            wanted.append(("stored", wants["stored"], 0, function.name))
+        function, arrays, wants = parts_case(dtype, 8, data(dtype, 5))
+        cases.append((function, arrays))
+        wanted.append(("combined", wants["combined"], 0, function.name))
+    for op in SHIFTS:
+        want = meaning(op, DType.U32, [data(DType.U32, 11), np.full(N, 5, np.uint32)])
+        function, arrays, _ = unary_case(op, DType.U32, DType.U32, 8, lambda v, op=op: Op(op, (v, Const(5, DType.U32, 8)), DType.U32, 8),
+                                         data(DType.U32, 11), want)
+        cases.append((function, arrays))
+        wanted.append(("out", want, 0, function.name))
+    for result, (name, want, relative, what) in zip(run_functions(cases, NEON_FP16), wanted, strict=True):
+        check(result[name], want, relative, what)

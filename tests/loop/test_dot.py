@@ -1,0 +1,89 @@
+"""Grouped dot products: the interpreter, the text form, the verifier, and every instruction set agree on each bit."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.types import DType
+from edgecc.loop.builder import Builder
+from edgecc.loop.dot import DOTS
+from edgecc.loop.interpreter import run_function
+from edgecc.loop.ir import Function, Op
+from edgecc.loop.text import parse, to_text
+from edgecc.loop.verify import verify_function
+from tests.support.ccompile import AVX512_BF16, NEON, PORTABLE, Machine, run_functions
+
+N = 48
+
+
+def dot(lanes: int, name: str = "dot_bf16", operand: DType = DType.U32) -> Function:
+    b = Builder(f"{name}_{lanes}")
+    x, w = b.buffer("x", operand, N, "input"), b.buffer("w", operand, N, "input")
+    y = b.buffer("y", DType.F32, N, "output")
+    start = b.buffer("start", DType.F32, N, "input")
+    with b.loop("i", N, step=lanes) as i:
+        b.store(y, i, Op(name, (b.load(x, i, lanes), b.load(w, i, lanes), b.load(start, i, lanes)), DType.F32, lanes))
+    return b.function()
+
+
+def pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    both = np.stack([first, second], axis=-1).astype(ml_dtypes.bfloat16)
+    return both.view(np.uint32).reshape(-1)
+
+
+def interpreted(x: np.ndarray, w: np.ndarray, start: np.ndarray) -> np.ndarray:
+    y = np.empty(N, np.float32)
+    run_function(dot(1), {"x": x, "w": w, "start": start, "y": y})
+    return y
+
+
+def repeated(value: np.ndarray) -> np.ndarray:
+    return np.resize(value, N)
+
+
+def test_the_second_product_is_added_first_and_each_sum_rounds_once():
+    big, one = np.float32(2.0**24), np.float32(1.0)
+    # 2^24 + 1 rounds back to 2^24: the order of 1*1 and 2^24*1 with a start of 1 shows.
+    got = interpreted(repeated(pairs(big[None], one[None])), repeated(pairs(one[None], one[None])), np.full(N, one))
+    assert got[0] == 2.0**24 + 2
+    got = interpreted(repeated(pairs(one[None], big[None])), repeated(pairs(one[None], one[None])), np.full(N, one))
+    assert got[0] == 2.0**24
+    # A product of 16 bits is not rounded before it is added.
+    fine = np.float32(1 + 2.0**-7)
+    got = interpreted(repeated(pairs(fine[None], np.zeros(1))), repeated(pairs(fine[None], np.zeros(1))), np.full(N, np.float32(-1)))
+    assert got[0] == 2.0**-6 + 2.0**-14
+
+
+def test_subnormal_numbers_are_zeros():
+    tiny = np.float32(2.0**-130)
+    large = np.float32(2.0**100)
+    got = interpreted(repeated(pairs(tiny[None], np.zeros(1))), repeated(pairs(large[None], np.zeros(1))), np.full(N, tiny))
+    assert got[0] == 0.0
+
+
+def test_text_and_verifier():
+    function = dot(4)
+    verify_function(function)
+    assert parse(to_text(function)) == function
+    assert "dot_bf16(x[i, lanes 4], w[i, lanes 4], start[i, lanes 4])" in to_text(function)
+    with pytest.raises(EdgeccError, match="invariant 5"):
+        verify_function(dot(4, operand=DType.I32))
+    assert DOTS["dot_bf16"].group == 2
+
+
+@pytest.mark.parametrize("machine", [PORTABLE, NEON, AVX512_BF16], ids=lambda m: m.name)
+def test_machines_give_the_interpreter_s_bits(machine: Machine):
+    rng = np.random.default_rng(7)
+    x, w = (rng.integers(0, 1 << 32, N, np.uint32) for _ in range(2))
+    near = np.uint32(0x38003800), np.uint32(0x87FF87FF)  # exponents close to each other, so that rounding shows
+    x[::2], w[::2] = x[::2] & near[1] | near[0], w[::2] & near[1] | near[0]
+    start = (rng.standard_normal(N) * 2.0 ** rng.integers(-20, 8, N)).astype(np.float32)
+    lanes = (1, 4, 8, 16) if machine is AVX512_BF16 else (1,)
+    wanted = interpreted(x, w, start)
+    results = run_functions([(dot(n), {"x": x, "w": w, "start": start}) for n in lanes], machine)
+    for result in results:
+        np.testing.assert_array_equal(result["y"].view(np.uint32)[~np.isnan(wanted)], wanted.view(np.uint32)[~np.isnan(wanted)])
+        np.testing.assert_array_equal(np.isnan(result["y"]), np.isnan(wanted))
