@@ -18,13 +18,16 @@ import numpy as np
 
 from edgecc.ir.scalar import ScalarExpr, children
 from edgecc.ir.types import Array, DType
+from edgecc.kernels import half_sums
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
 from edgecc.kernels.grouped import Terms, group_terms
+from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
 from edgecc.kernels.rows import row_parameters, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Cast, Const, Declare, Expr, For, Function, Load, Op, Ref, Stmt, Store
+from edgecc.loop.rewrite import instantiate
 from edgecc.targets.schema import Target
 
 PIXEL, CHANNEL, PANEL, INNER = "pixel", "channel", "panel", "k"
@@ -49,15 +52,6 @@ class Weights:
     packed: bool
     padded: tuple[str, ...]
     bias: Callable[[Index, Callable[[View], Index]], Expr]
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """A loop of the reduction, outermost first: `for name in start..stop`. The innermost is called `INNER`."""
-
-    name: str
-    start: Index
-    stop: Index
 
 
 @dataclass(frozen=True)
@@ -151,17 +145,33 @@ def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr
     """The plain nest over `rows` rows and `channels` channels.
 
     Args:
-        reductions: outermost first.
+        reductions: outermost first; the innermost is called `INNER`.
         x, w, bias: scalar operands, addressed by the loop variables `row_loop`, `CHANNEL` and the reductions'.
         store: the store of an accumulator.
         dot: see `multiply_add`.
+
+    Long sums in f16 are cut into blocks (edgecc/kernels/half_sums.py).
     """
     accumulator = Ref("acc", bias.dtype)
-    body: tuple[Stmt, ...] = (Assign("acc", multiply_add(x, w, accumulator, dot)),)
+    step: Body = (Assign("acc", multiply_add(x, w, accumulator, dot)),)
+    blocks = half_sums.cut(reductions) if bias.dtype is DType.F16 else ()
+    if not blocks:
+        body: Body = (Declare("acc", bias), *_loops(reductions, step), store(accumulator))
+        return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), body),))
+    total = Ref("total", DType.F32)
+    parts: list[Stmt] = [Declare("total", convert(bias, DType.F32))]
+    for block in blocks:
+        own = step if block.place is None else instantiate(step, {block.inner[-1].name: block.place}, {})
+        parts += _loops(block.outer, (
+            Declare("acc", zero(DType.F16)), *_loops(block.inner, own),
+            Assign("total", Op("add", (total, Cast(accumulator, DType.F32)), DType.F32))))
+    return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), (*parts, store(total))),))
+
+
+def _loops(reductions: Sequence[Reduction], body: Body) -> Body:
     for reduction in reversed(reductions):
         body = (For(reduction.name, reduction.start, reduction.stop, body),)
-    body = (Declare("acc", bias), *body, store(accumulator))
-    return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), body),))
+    return body
 
 
 def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded: Sequence[str],

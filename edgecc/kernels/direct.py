@@ -14,12 +14,12 @@ from edgecc.kernels.contraction import (
     INNER,
     PIXEL,
     Epilogue,
-    Reduction,
     Weights,
     packed_channels,
     panel_loops,
     tile_nest,
 )
+from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.kernels.spatial import Axis, Run, runs_of

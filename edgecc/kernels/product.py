@@ -15,12 +15,12 @@ from edgecc.kernels.contraction import (
     INNER,
     PIXEL,
     Epilogue,
-    Reduction,
     Weights,
     cache_block,
     panel_loops,
     tile_nest,
 )
+from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.loop.index import ZERO, Index, const, var

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import View
-from edgecc.kernels.contraction import INNER, PIXEL, Epilogue, Reduction, Weights, panel_loops, tile_nest, zero
+from edgecc.kernels.contraction import INNER, PIXEL, Epilogue, Weights, panel_loops, tile_nest, zero
+from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.winograd_transform import TAPS, Bind, transform_input, transform_output

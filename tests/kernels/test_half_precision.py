@@ -6,6 +6,7 @@ The same operators run in the interpreter, where each access is checked, and as 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from hypothesis import strategies as st
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Apply, Arg, Convert, ScalarExpr, apply, convert, literal
 from edgecc.ir.types import DType, TensorType
+from edgecc.kernels import half_sums
 from edgecc.kernels.base import Request, View, lower
+from edgecc.kernels.half_sums import Reduction
+from edgecc.loop.index import const
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
@@ -177,3 +181,24 @@ def test_sums_of_f16_have_as_many_lanes_as_the_register_holds():
     request = convolution(F16, inputs=16, outputs=16, size=(3, 5))[0]
     assert "vectors of 8" in lower(request).choice
     assert "vectors of 4" in lower(dataclasses.replace(request, precision=F32)).choice
+
+
+@pytest.mark.parametrize("terms", [(600,), (513,), (1000,), (3, 200), (3, 3, 700), (2, 3, 64)], ids=lambda t: "x".join(map(str, t)))
+def test_long_sums_are_cut_into_blocks_that_hold_every_term_once(terms):
+    loops = [Reduction(f"r{i}", const(0), const(n)) for i, n in enumerate(terms)]
+    blocks = half_sums.cut(loops)
+    assert (blocks == ()) == (math.prod(terms) <= half_sums.LONGEST)
+    count = 0
+    for block in blocks:
+        inner = math.prod(loop.extent for loop in block.inner)
+        assert inner <= half_sums.BLOCK
+        count += inner * math.prod(loop.extent for loop in block.outer)
+    assert not blocks or count == math.prod(terms)
+
+
+@pytest.mark.parametrize(("machine", "inputs", "kernel"), [("", 1000, 1), ("", 97, 3), ("cortex-a76", 1203, 1), ("cortex-a76", 260, 3)])
+def test_long_sums_are_as_accurate_as_their_blocks(machine, inputs, kernel):
+    request, arrays, _ = convolution(F16, inputs=inputs, outputs=9, size=(2, 5), kernel=kernel, epilogue="clamp", seed=3)
+    bound = 4.0 + np.sqrt(half_sums.BLOCK) / 2
+    check(request, arrays, bound, machine=machine)
+    assert any(b.dtype is F16 for b in lower(request).function.buffers)
