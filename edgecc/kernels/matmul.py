@@ -33,11 +33,12 @@ from edgecc.kernels.contraction import (
     weights_of,
     with_bias,
 )
-from edgecc.kernels.grouped import terms_of
+from edgecc.kernels.grouped import Terms, terms_of
+from edgecc.kernels.kernel_builder import storage_type
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
 from edgecc.kernels.register_tile import Panel, choose_tile, cut_panels, narrowest_lanes, vector_lanes
 from edgecc.loop.index import ZERO, Index, const, var
-from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, For, Horizontal, Load, Op, Ref, Stmt, Store
+from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, Expr, For, Horizontal, Load, Op, Ref, Stmt, Store
 from edgecc.ops.matrix import MatMul
 from edgecc.targets.schema import Target
 
@@ -58,7 +59,7 @@ def lower_matmul(request: Request) -> Kernel:
     few = problem.rows <= FEW or problem.channels < max(2, problem.lanes // 2)
     if w.strides[-2] == 1 and problem.x.strides[-1] == 1 and problem.depth > 1 and few and problem.x.dtype is DType.F32:
         return problem.dots()
-    if w.strides[-1] == 1 or problem.rows <= FEW:
+    if problem.rows <= FEW or (w.strides[-1] == 1 and not problem.terms.dot):
         return problem.in_place()
     return problem.packed_scratch()
 
@@ -102,6 +103,11 @@ class _Problem:
         return self.x.dims[-1]
 
     @property
+    def terms(self) -> Terms:
+        """How the first factor is read."""
+        return terms_of(self.request, self.x, len(self.x.dims) - 1)
+
+    @property
     def target(self) -> Target:
         return compute_target(self.request, self.op.epilogue)
 
@@ -126,7 +132,7 @@ class _Problem:
         if b is not None and any(d != 1 for d in b.view.dims[:-1]):
             views.append(b.view.broadcast_to(y.dims))
         outer, joined = joined_axes([_without_last(v) for v in views], range(len(y.dims) - 1))
-        rows, terms = count(y.dims, joined), terms_of(request, x, len(x.dims) - 1)
+        rows, terms = count(y.dims, joined), self.terms
         steps = self.depth // terms.group
         tile = choose_tile(rows, self.channels, steps, target, dtype)
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
@@ -171,33 +177,50 @@ class _Problem:
                         choice=f"product in place: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
 
     def packed_scratch(self) -> Kernel:
-        request, target, dtype = self.request, self.target, sum_type(self.request)
+        request, target, dtype, terms = self.request, self.target, sum_type(self.request), self.terms
         epilogue = epilogue_of(request, self.op.epilogue, 3)
-        tile = choose_tile(self.rows, self.channels, self.depth, target, dtype)
+        steps, element = self.depth // terms.group, terms.element(self.w.dtype)
+        tile = choose_tile(self.rows, self.channels, steps, target, dtype)
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
-        elements = packed_channels(panels) * self.depth
-        scratch = (Buffer("p", self.w.dtype, elements, "workspace"), Workspace(elements * self.w.dtype.size))
+        elements = packed_channels(panels) * steps
+        scratch = (Buffer("p", element, elements, "workspace"), Workspace(elements * element.size))
         weights = with_bias(request, scratch, self.channels, panels, packed=True)
-        body, _ = product_nest(self._product(), tile, panels, weights, epilogue, target)
-        source = (self._w_buffer(),)
-        weights = Weights((*source, *weights.arguments[1:]), True, weights.padded, weights.bias)
-        return assemble(request, self.name, outer_loops((*self._pack_nest(panels), *body), self.y.dims, self._batch_axes),
-                        tile_schedule(tile, target, self.depth, weights.padded, dtype), weights, epilogue, 3, doc=self.doc,
-                        choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}",
-                        workspace=(scratch,), parallel=False)
+        product = replace(self._product(), depth=steps, x=terms.x, w=replace(self.w, dtype=element), x_at=partial(self._at, terms.x),
+                          dot=terms.dot)
+        body, _ = product_nest(product, tile, panels, weights, epilogue, target)
+        source, argument = self._w_buffer()
+        read = self.w.dtype if not terms.dot else storage_type(self.w.dtype)
+        weights = Weights(((replace(source, dtype=read), argument), *weights.arguments[1:]), True, weights.padded, weights.bias)
+        across = terms.dot and self.w.strides[-1] == 1  # two rows of the factor, interleaved in vectors
+        schedule = (f"vectorize{{loop=lane,lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)}}}",) if across else ()
+        return assemble(request, self.name, outer_loops((*self._pack_nest(panels, terms, read), *body), self.y.dims, self._batch_axes),
+                        (*schedule, *tile_schedule(tile, target, steps, weights.padded, dtype)), weights, epilogue, 3, doc=self.doc,
+                        choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}",
+                        workspace=(scratch,), parallel=False, terms=terms)
 
-    def _pack_nest(self, panels: Sequence[Panel]) -> Body:
+    def _pack_nest(self, panels: Sequence[Panel], terms: Terms, read: DType) -> Body:
+        """Fills the panels; the terms of a group lie side by side in one element, the first in the lowest bits."""
+        element = terms.element(self.w.dtype)
+
+        def group(step: Index, channel: Index) -> Expr:
+            parts = [Load("w", self._at(self.w, step * terms.group + i, channel), read) for i in range(terms.group)]
+            value: Expr = convert(parts[0], element)
+            for number, part in enumerate(parts[1:], start=1):
+                shifted = Op("shift_left", (convert(part, element), Const(number * 8 * read.size, element)), element)
+                value = Op("bit_or", (value, shifted), element)
+            return value
+
         def in_panel(panel: Panel, channel0: Index, start: Index, _: Index) -> Body:
             step, lane = var("step"), var("lane")
             place = start + step * panel.padded + lane
-            copy: list[Stmt] = [For("lane", ZERO, const(panel.size), (
-                Store("p", place, Load("w", self._at(self.w, step, channel0 + lane), self.w.dtype)),))]
+            copy: list[Stmt] = [For("lane", ZERO, const(panel.size), (Store("p", place, group(step, channel0 + lane)),))]
             if panel.padded > panel.size:
-                zero = Const(0.0 if self.w.dtype.is_float else 0, self.w.dtype)
-                copy.append(For("lane", const(panel.size), const(panel.padded), (Store("p", place, zero),)))
-            return (For("step", ZERO, const(self.depth), tuple(copy)),)
+                zero = Const(0.0 if element.is_float else 0, element)
+                copy.append(For("unused", const(panel.size), const(panel.padded),
+                                (Store("p", start + step * panel.padded + var("unused"), zero),)))
+            return (For("step", ZERO, const(self.depth // terms.group), tuple(copy)),)
 
-        return panel_loops(panels, self.depth, in_panel)
+        return panel_loops(panels, self.depth // terms.group, in_panel)
 
     def dots(self) -> Kernel:
         request, lanes, dtype = self.request, self.lanes, sum_type(self.request)
