@@ -9,9 +9,12 @@ import typer
 from rich.table import Table
 
 from edgecc import api
+from edgecc.choices import choices_of
 from edgecc.cli.arguments import parse_shapes, read_arrays
+from edgecc.cli.choices import choices_json, choices_table
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError
+from edgecc.lowering import NO_TUNING
 from edgecc.targets.precision import FP32
 from edgecc.tuning.record import read_for
 from edgecc.tuning.requests import gaps
@@ -39,6 +42,7 @@ def compile(
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass.")] = False,
     self_test: Annotated[bool, typer.Option("--self-test", help="Put reference results into selftest.c.")] = False,
     print_memory_plan: Annotated[bool, typer.Option("--print-memory-plan", help="Print where each buffer lies and when it lives.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print for each kernel call what was chosen, why, and instead of what.")] = False,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler, for --verify and --emit.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -66,11 +70,13 @@ def compile(
     for text in (*done.report.notes, *(() if tuned is None else gaps(tuned, done.compiled.lowered.requests))):
         note(text)
     manifest = artifact.manifest
+    choices = choices_of(done.compiled.lowered, NO_TUNING if tuned is None else tuned.choices) if explain else ()
     if as_json:
         print_json({"ok": True, "folder": str(folder), "target": chosen.name, "precision": precision, "name": artifact.name,
                     "arena_bytes": artifact.arena_bytes, "arena_lower_bound": manifest.arena_lower_bound,
                     "weights_bytes": artifact.weights_bytes, "kernels": len(manifest.kernels),
-                    "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]})
+                    "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]}
+                   | ({"choices": choices_json(choices)} if explain else {}))
         return
     console = results()
     if print_memory_plan:
@@ -85,3 +91,6 @@ def compile(
     table.add_row("weights", human_bytes(artifact.weights_bytes))
     table.add_row("kernels", f"{len(manifest.kernels)} in {sum(len(use.calls) for use in manifest.kernels)} calls")
     show(table)
+    if explain:
+        console.print()
+        show(choices_table(choices))

@@ -170,3 +170,15 @@ def test_run_errors(cli, small_model, tmp_path, arguments, status, code, words):
     assert outcome.status == status and outcome.out == ""
     assert outcome.err.startswith(f"[{code}]") and words in outcome.err
     assert listing(tmp_path) == before
+
+
+def test_explain_prints_a_row_for_each_call(cli, small_model: Path, tmp_path: Path):
+    arguments = ("compile", small_model, "--shape", "height=7", "-o", tmp_path / "out", "--explain")
+    lines = cli(*arguments).out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("call "))
+    assert "instead (k cycles)" in lines[start] and len(lines) == start + 3
+    assert lines[start + 1].startswith("0 ") and "cost model" in lines[start + 1] and "100.0%" in lines[start + 1]
+    choices = cli(*arguments, "--json").json()["choices"]
+    assert [choice["op"] for choice in choices] == ["conv", "elementwise"]
+    assert choices[0]["alternatives"] and set(choices[0]["alternatives"][0]) == {"candidate", "cycles"}
+    assert "choices" not in cli(*arguments[:-1], "--json").json()
