@@ -138,7 +138,7 @@ class Direct:
             if axis.kernel == 1 and axis.is_inside:
                 taps.append(ZERO)
             else:
-                loops.append(Reduction(f"tap{i}", *axis.bounds(rows[i])))
+                loops.append(Reduction(f"tap{i}", *axis.bounds(rows[i]), axis.kernel))
                 taps.append(var(f"tap{i}"))
             positions.append(axis.first(rows[i]) + taps[-1] * axis.dilation)
         outer_tap: Index = ZERO
@@ -152,20 +152,20 @@ class Direct:
             channel = var("in") if depth > 1 else ZERO
             if depth > 1:
                 loops.insert(0, Reduction("in", ZERO, const(depth)))
-            loops.append(Reduction(inner, start, stop))
+            loops.append(Reduction(inner, start, stop, last.kernel))
             tap = var(inner) + shift
             address = x.at([image, first_channel + channel, *positions, last.first(column) + tap * last.dilation])
             outer_size = math.prod(a.kernel for a in self.axes[:-1])
             return loops, address, (channel * outer_size + outer_tap) * last.kernel + tap
         k = var(INNER)
         if self.joins and not edge:
-            loops.append(Reduction(INNER, start * depth, stop * depth))
+            loops.append(Reduction(INNER, start * depth, stop * depth, last.kernel * depth))
             first = last.first(column) + shift * last.dilation
             return loops, x.at([image, ZERO, *positions, first]) + k, (outer_tap * last.kernel + shift) * depth + k
         column_tap: Index = ZERO
         if last.kernel != 1 or not last.is_inside:
             column_tap = var("column_tap") + shift
-            loops.append(Reduction("column_tap", start, stop))
+            loops.append(Reduction("column_tap", start, stop, last.kernel))
         loops.append(Reduction(INNER, ZERO, const(depth)))
         address = x.at([image, first_channel + k, *positions, last.first(column) + column_tap * last.dilation])
         return loops, address, (outer_tap * last.kernel + column_tap) * depth + k

@@ -20,17 +20,18 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Reduction:
-    """A loop of the reduction, outermost first: `for name in start..stop`."""
+    """A loop of the reduction, outermost first: `for name in start..stop`, in at most `most` steps (0: as many as there are)."""
 
     name: str
     start: Index
     stop: Index
+    most: int = 0
 
     @property
     def extent(self) -> int:
-        """Number of terms; where positions at the border have fewer taps, and it is no constant, more than ever fit a block."""
+        """Number of steps, or what it is at most where positions at the border have fewer taps."""
         difference = self.stop - self.start
-        return max(0, difference.const) if difference.is_const else LONGEST + 1
+        return max(0, difference.const) if difference.is_const else self.most or LONGEST + 1
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from edgecc.kernels import half_sums
 from edgecc.kernels.base import Request, View, lower
 from edgecc.kernels.half_sums import Reduction
 from edgecc.loop.index import const
+from edgecc.loop.ir import Declare, walk
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
@@ -202,3 +203,10 @@ def test_long_sums_are_as_accurate_as_their_blocks(machine, inputs, kernel):
     bound = 4.0 + np.sqrt(half_sums.BLOCK) / 2
     check(request, arrays, bound, machine=machine)
     assert any(b.dtype is F16 for b in lower(request).function.buffers)
+
+
+def test_short_sums_are_not_cut_where_the_border_has_fewer_terms():
+    request = convolution(F16, inputs=3, outputs=8, size=(5, 7), kernel=3, stride=2)[0]
+    assert not any(isinstance(s, Declare) and s.name == "total" for s in walk(lower(request).function.body))
+    long = convolution(F16, inputs=90, outputs=8, size=(5, 7), kernel=3)[0]
+    assert any(isinstance(s, Declare) and s.name == "total" for s in walk(lower(long).function.body))
