@@ -22,7 +22,7 @@ from edgecc.kernels.contraction import (
     tile_schedule,
     weights_of,
 )
-from edgecc.kernels.cost import combine, read_cycles
+from edgecc.kernels.cost import combine, read_cycles, weight_cycles
 from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.grouped import Terms, terms_of
@@ -63,10 +63,15 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
 
 
 def _cycles(request: Request, arithmetic: float) -> float:
-    """Modelled cycles of a call: arithmetic, and every operand and result through the level that holds them together."""
-    views = [operand.view for operand in request.inputs if operand is not None]
-    sizes = [view.elements * view.dtype.size for view in (*views, *request.outputs)]
-    return combine(arithmetic, read_cycles(sum(sizes), sum(sizes), request.target), request.target)
+    """Modelled cycles of a call: arithmetic, operands and results through the level that holds them together, and weights."""
+    operands = [operand for operand in request.inputs if operand is not None]
+    moved = sum(_bytes(view) for view in (*(o.view for o in operands if not o.is_constant), *request.outputs))
+    weights = sum(_bytes(o.view) for o in operands if o.is_constant)
+    return combine(arithmetic, read_cycles(moved, moved, request.target) + weight_cycles(weights, request.target), request.target)
+
+
+def _bytes(view: View) -> int:
+    return view.elements * view.dtype.size
 
 
 def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[Candidate, ...]:

@@ -12,6 +12,9 @@ from edgecc.targets.schema import Target
 OVERLAP = 0.5
 """Share of the smaller of arithmetic and traffic that an out-of-order core hides behind the larger."""
 
+SIMILAR_LAYERS = 4
+"""How many layers of a size a network is thought to have, where what stays in caches from run to run matters."""
+
 CALL_CYCLES = 30.0
 """Call, prologue and epilogue of a kernel."""
 
@@ -35,6 +38,11 @@ def read_cycles(size_bytes: float, footprint: float, target: Target) -> float:
         if footprint <= cache.size / 2:
             return size_bytes / rate
     return size_bytes / target.bandwidth.memory
+
+
+def weight_cycles(size_bytes: float, target: Target) -> float:
+    """Cycles to read the weights of one layer, once a run: those of the other layers have passed through the caches since."""
+    return read_cycles(size_bytes, SIMILAR_LAYERS * size_bytes, target)
 
 
 def combine(arithmetic: float, traffic: float, target: Target) -> float:

@@ -20,16 +20,18 @@ from types import MappingProxyType
 
 import numpy as np
 
+from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Candidate, Kernel, KernelArgument, Packed, Request, Workspace
 from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, pack_panels, tile_schedule, with_bias
-from edgecc.kernels.cost import combine, read_cycles
+from edgecc.kernels.cost import combine, read_cycles, weight_cycles
 from edgecc.kernels.register_tile import (
+    MAX_ROWS,
     Panel,
     RegisterTile,
-    choose_tile,
     cover_cycles,
     cut_panels,
+    fits,
     narrowest_lanes,
     vector_lanes,
 )
@@ -50,6 +52,22 @@ LARGEST_PAD = TAPS - 1
 RESERVED_REGISTERS = 2
 """Vector registers that the products leave to factors of the transforms."""
 
+MAX_VECTORS = 6
+"""Wider tiles have so few rows that they wait for weights."""
+
+NEAR = 0.5
+"""Share of the time to read panels of weights again from a cache that hardware does not hide by fetching ahead."""
+
+LEAST_STREAM, STREAM_ROWS = 0.4, 32.0
+"""The same for weights that come from far away: with few rows, and the number of rows that doubles the time. Measured on
+Zen 5, maps of 14 and 7 rows, weights in the third cache and in memory."""
+
+LINE_CYCLES, LINE_SHARE = 2.0, 1.5
+"""Cycles around the transform of a line, and what it takes over what ports and issue width allow; measured on Zen 5."""
+
+ACCURACY_MARGIN: Mapping[int, float] = MappingProxyType({2: 1.0, 4: 1.0, 6: 1.1})
+"""How much faster a tile size must be to be chosen, because its errors are much larger than those of the next smaller one."""
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -67,7 +85,8 @@ def winograd_candidates(request: Request, op: Conv, axes: Sequence[Axis]) -> tup
     out = []
     for m in PAIRS:
         plan = _best_plan(request, op, (vertical, horizontal), m)
-        out.append(Candidate(f"winograd {m}x{m}", plan.cycles, partial(lower_winograd, request, op, (vertical, horizontal), plan.blocking)))
+        cycles = ACCURACY_MARGIN[m] * plan.cycles
+        out.append(Candidate(f"winograd {m}x{m}", cycles, partial(lower_winograd, request, op, (vertical, horizontal), plan.blocking)))
     return tuple(out)
 
 
@@ -106,40 +125,61 @@ def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
 def _plan(request: Request, b: Blocking) -> _Plan:
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
     lanes, images, depth, outputs = vector_lanes(target), x.dims[0], x.dims[1], y.dims[1]
-    tile = _product_tile(b, depth, outputs, target)
     row_blocks, column_blocks = -(-b.rows // b.block_rows), -(-b.columns // b.block_columns)
     blocks, tiles = images * row_blocks * column_blocks, images * b.rows * b.columns
     ops_in, ops_out = _operations(b.m)
     columns = images * b.rows * (b.columns * b.m + column_blocks * (TAPS - 1))
     vectors_in, vectors_out = -(-depth // lanes), -(-outputs // lanes)
     extras = sum(operand is not None for operand in request.inputs[3:])
-    arithmetic = blocks * b.points * cover_cycles(b.tiles, outputs, depth, tile, target)
-    arithmetic += vectors_in * columns * _line_cycles(ops_in, b.size, b.size, target)
+    arithmetic = vectors_in * columns * _line_cycles(ops_in, b.size, b.size, target)
     arithmetic += vectors_in * tiles * b.size * _line_cycles(ops_in, b.size, b.size, target)
     arithmetic += vectors_out * tiles * b.size * _line_cycles(ops_out, b.size, b.m, target)
     arithmetic += vectors_out * tiles * b.m * _line_cycles(ops_out + b.m * (1 + extras), b.size + b.m * extras, b.m, target)
-    weights = 4 * b.points * depth * outputs
+    _, products = _product_tile(b, depth, outputs, blocks, target)
     scratch = 4 * b.points * b.tiles * (depth + outputs)
     outside = 4 * (x.elements + y.elements * (1 + extras))
     strip = 4 * b.size * b.width * lanes
-    traffic = read_cycles(blocks * weights, weights + scratch, target)
-    traffic += 2 * read_cycles(4 * b.points * tiles * (depth + outputs), scratch + min(weights, scratch), target)
+    traffic = 3 * read_cycles(4 * b.points * tiles * (depth + outputs), scratch, target)  # fetched, written back, read
     traffic += read_cycles(outside, outside, target)
-    traffic += 2 * read_cycles(4 * b.size * columns * depth, strip, target)
-    return _Plan(b, combine(arithmetic, traffic, target))
+    traffic += 2 * read_cycles(4 * b.size * columns * depth, 2 * strip, target)
+    return _Plan(b, combine(arithmetic + products, traffic, target))
 
 
-def _product_tile(b: Blocking, depth: int, outputs: int, target: Target) -> RegisterTile:
-    """The register tile of the products. Compilers keep factors of the transforms in registers all the time: room for two where there are many."""
-    vector = target.vector
-    narrower = replace(target, vector=replace(vector, registers=vector.registers - RESERVED_REGISTERS))
-    return choose_tile(b.tiles, outputs, depth, target if vector.fma_by_lane or b.m < 6 else narrower)
+def _product_tile(b: Blocking, depth: int, outputs: int, blocks: int, target: Target) -> tuple[RegisterTile, float]:
+    """The best register tile of the products, and modelled cycles of all of them.
+
+    Panels of weights come from far away for the first rows of a block: the more rows are read side by side, the less
+    hardware prefetches them. For the other rows they come from the cache that holds a panel.
+    """
+    lanes, vector = vector_lanes(target), target.vector
+    # Compilers keep factors of the transforms in registers all the time.
+    reserved = 0 if vector.fma_by_lane or b.m < 6 else RESERVED_REGISTERS
+    narrower = replace(target, vector=replace(vector, registers=vector.registers - reserved))
+    weights = 4 * b.points * depth * outputs
+    stream = weight_cycles(weights, target)
+    again = read_cycles(weights, (weights + 4 * b.points * b.tiles * (depth + outputs)) / 2, target)
+    best: tuple[float, int, RegisterTile] | None = None
+    for vectors in range(1, min(MAX_VECTORS, -(-outputs // lanes)) + 1):
+        for rows in range(1, min(MAX_ROWS, b.tiles) + 1):
+            if not fits(rows, vectors, narrower):
+                break
+            tile = RegisterTile(rows, vectors, lanes)
+            arithmetic = b.points * cover_cycles(b.tiles, outputs, depth, tile, target)
+            reloads = blocks * (-(-b.tiles // rows) - 1) * read_cycles(weights, 4 * depth * tile.channels, target)
+            cycles = (combine(blocks * arithmetic, NEAR * (reloads + (blocks - 1) * again), target)
+                      + (LEAST_STREAM + rows / STREAM_ROWS) * stream)
+            if best is None or (cycles, rows * vectors) < best[:2]:
+                best = (cycles, rows * vectors, tile)
+    if best is None:
+        raise EdgeccError("E900", f"no register tile for {outputs} channels on {target.name}")
+    return best[2], best[0]
 
 
 def _line_cycles(operations: int, loads: int, stores: int, target: Target) -> float:
     core = target.core
-    return 2.0 + max(operations / core.fma_per_cycle, loads / core.loads_per_cycle, stores / core.stores_per_cycle,
-                     (operations + loads + stores) / core.issue_width)
+    bound = max(operations / core.fma_per_cycle, loads / core.loads_per_cycle, stores / core.stores_per_cycle,
+                (operations + loads + stores) / core.issue_width)
+    return LINE_CYCLES + LINE_SHARE * bound
 
 
 @cache
@@ -168,7 +208,8 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     """The kernel that works on blocks of tiles as `b` says."""
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
     lanes, depth, outputs = vector_lanes(target), x.dims[1], y.dims[1]
-    tile = _product_tile(b, depth, outputs, target)
+    blocks = x.dims[0] * -(-b.rows // b.block_rows) * -(-b.columns // b.block_columns)
+    tile, _ = _product_tile(b, depth, outputs, blocks, target)
     panels = cut_panels(outputs, tile, narrowest_lanes(target))
     padded = sum(panel.padded * panel.count for panel in panels)
     v_row = _spread(depth, target)
