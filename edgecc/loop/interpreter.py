@@ -5,7 +5,8 @@ transcendental functions are computed in float64 and rounded; integers wrap. Bot
 are evaluated, so loads inside them must be in bounds. The iterations of parallel loops run from last
 to first, and an element that one iteration writes and another reads or writes is an error. Each access
 is checked: outside its buffer, or of an element of an output or a workspace that nothing has written
-yet, it is an error that names the buffer, the index and the statement.
+yet, it is an error that names the buffer, the index and the statement. A vector of which only some elements
+have been written may be read, since kernels load what lies between the elements they need; the others are NaN.
 
 A function is translated to Python source once and run on numpy scalars (one lane) and arrays (more).
 """
@@ -397,15 +398,15 @@ def _loader(arrays: list[Array], masks: list[Array | None], position: int, eleme
                 race.read(position, index, name, texts[text])
             return array[index]
         places = np.arange(count) * stride + index
-        if written is not None and not written[places].all():
-            missing = places[~written[places]][0]
-            raise EdgeccError("E904", f"element {missing} of {name} is read before it is written", where=texts[text])
+        present = None if written is None else written[places]
+        if present is not None and not present.any():
+            raise EdgeccError("E904", f"element {index} of {name} is read before it is written", where=texts[text])
         if race is not None:
             race.read(position, places, name, texts[text])
-        if count == lanes:
-            return array[places]
         out = np.zeros(lanes, array.dtype)
         out[:count] = array[places]
+        if present is not None and not present.all() and array.dtype.kind == "f":
+            out[:count][~present] = np.nan
         return out
 
     return load

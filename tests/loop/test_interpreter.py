@@ -147,6 +147,13 @@ def test_illegal_accesses_name_buffer_index_and_statement(statement: str, messag
     assert caught.value.where == statement
 
 
+def test_a_vector_may_hold_elements_nobody_wrote_but_they_are_nan() -> None:
+    y = np.zeros(2, F32)
+    run("function f(t: f32[4] workspace, y: f32[2] output) { t[0] = 1.0:f32  t[2] = 3.0:f32  let v = t[0, lanes 4]"
+        "  y[0] = add(lane(v, 0), lane(v, 2))  y[1] = add(lane(v, 0), lane(v, 1)) }", t=np.zeros(4, F32), y=y)
+    np.testing.assert_array_equal(y, [4.0, np.nan])
+
+
 def test_lanes_beyond_valid_are_not_touched() -> None:
     y = np.zeros(4, F32)
     run("function f(x: f32[3] input, y: f32[4] output) { y[0] = x[0, lanes 4, valid 3] }", x=np.ones(3, F32), y=y)
