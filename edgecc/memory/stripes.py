@@ -201,7 +201,8 @@ def schedule(chain: Chain, rows: int) -> StripedChain:
 
 def _may_overwrite(chain: Chain, link: Link, ends: Sequence[Array], begins: Sequence[Array]) -> bool:
     """Whether nothing needs a row of the operand any more when the reader of `link` has computed that row of its result."""
-    if link.rows is None or not np.array_equal(link.rows.through, np.arange(chain.heights[link.reader] + 1)):
+    same_rows = np.arange(chain.heights[link.reader] + 1)
+    if link.rows is None or not (np.array_equal(link.rows.through, same_rows) and np.array_equal(link.rows.from_row, same_rows)):
         return False
     for other in chain.links:
         if other.root != link.root or other is link:

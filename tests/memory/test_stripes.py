@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.graph import Graph
+from edgecc.ir.types import DType, TensorType
 from edgecc.memory.placement import Placement, place_values
 from edgecc.memory.stripes import Chain, ChainFinder, StripedChain, ringed, schedule
 from edgecc.ops.convolution import Conv, Pool
@@ -149,3 +150,16 @@ def test_the_last_stripe_ends_everywhere(rows):
     block = schedule(chain, rows)
     assert block.ends[-1] == chain.heights
     assert block.stripes == -(-9 // rows)
+
+
+def test_a_window_over_earlier_rows_does_not_let_go_of_its_operand():
+    """Row r needs rows r-1 and r: as many rows as it has results, but not the same ones."""
+    graph = Graph("window")
+    x = graph.add_input(TensorType(DType.F32, (1, 2, 8, 4)), "x")
+    w = graph.constant(np.ones((2, 2, 2, 1), np.float32))
+    for _ in range(2):
+        x = graph.add(Conv((1, 1), (1, 0, 0, 0), (1, 1)), x, w)
+    graph.set_outputs([x], ["y"])
+    chain = ChainFinder(place_values(graph)).chain((0, 1))
+    assert chain is not None
+    assert schedule(chain, 2).overwritable == frozenset()
