@@ -12,6 +12,7 @@ from edgecc.backends.c.build import cmake_text
 from edgecc.backends.c.isa import Isa, isa_of
 from edgecc.backends.c.model import banner, header, source, symbols_of
 from edgecc.backends.c.names import is_identifier, names_a_file
+from edgecc.backends.c.neon import IN_ORDER
 from edgecc.backends.c.selftest import selftest
 from edgecc.backends.c.statement import PrintedFunction, includes, new_prelude, print_function
 from edgecc.backends.c.weights import fits_text, weights_assembly, weights_text
@@ -87,7 +88,8 @@ class CBackend:
 
 def target_isa(target: Target) -> Isa:
     """The instruction table of a target."""
-    return isa_of(target.architecture, target.isa.features, target.vector.bits)
+    pipeline = (IN_ORDER,) if target.core.in_order else ()
+    return isa_of(target.architecture, (*target.isa.features, *pipeline), target.vector.bits)
 
 
 class _KernelFile:

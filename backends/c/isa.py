@@ -93,7 +93,7 @@ def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:
             return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
                        neon.lanes_of, neon.vector_type, neon.KEEP, neon_half.LANES)
         return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
-                   neon.lanes_of, neon.vector_type, neon.KEEP)
+                   neon.lanes_of, neon.vector_type, neon.KEEP + (neon.FMLA_LANE if neon.IN_ORDER in features else ""))
     if architecture == "x86_64" and wants_vectors and set(AVX2) <= set(features):
         wide = set(AVX512) <= set(features)
         rows = [*scalar_rows(has_fma=True), *avx.vector_rows(), *avx_bf16.bf16_rows()]

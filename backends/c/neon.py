@@ -27,6 +27,19 @@ KEEP = """\
 #endif
 """
 
+IN_ORDER = "in-order"
+"""Stands beside the features of machines that issue instructions in program order."""
+
+FMLA_LANE = """\
+/* The order of these is the order in which the core will execute them: no compiler moves them past one another. */
+#if defined(__GNUC__)
+#define EDGECC_FMLA_LANE(sum, vector, factors, lane) __extension__({ float32x4_t added = (sum); \\
+  __asm__ volatile("fmla %0.4s, %1.4s, %2.s[" #lane "]" : "+w"(added) : "w"(vector), "w"(factors)); added; })
+#else
+#define EDGECC_FMLA_LANE(sum, vector, factors, lane) vfmaq_laneq_f32(sum, vector, factors, lane)
+#endif
+"""
+
 _SUFFIX = {F32: "f32", F64: "f64", I32: "s32", U32: "u32", I64: "s64", U64: "u64", BOOL: "u32"}
 _TYPES = {F32: "float32", F64: "float64", I32: "int32", U32: "uint32", I64: "int64", U64: "uint64", BOOL: "uint32",
           DType.F16: "float16"}
@@ -131,12 +144,16 @@ def _float_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
         yield row(op, f"{name}{q}_{s}({{0}})")
     yield row("fma", f"vfma{q}_{s}({{2}}, {{0}}, {{1}})")
     yield row("keep", "EDGECC_KEEP({0})")
+    yield row("keep_lane", "EDGECC_KEEP({0})")
     yield from _kind_rows(dtype, lanes)
     # Operand 0 is the vector, 1 the vector that has the lane, 2 the addend.
     if dtype is F32:
         for source, lane in ((4, "laneq"), (2, "lane")):
             yield row(f"fma_lane:{source}", f"vfma{q}_{lane}_{s}({{2}}, {{0}}, {{1}}, {{3}})")
             yield row(f"mul_lane:{source}", f"vmul{q}_{lane}_{s}({{0}}, {{1}}, {{3}})")
+        if lanes == 4:
+            yield Key("fma_lane:4", dtype, lanes), Row("EDGECC_FMLA_LANE({2}, {0}, {1}, {3})", (*NEON, IN_ORDER))
+            yield Key("keep_lane", dtype, lanes), Row("{0}", (*NEON, IN_ORDER))
     else:
         yield row("fma_lane:2", f"vfmaq_laneq_{s}({{2}}, {{0}}, {{1}}, {{3}})")
         yield row("mul_lane:2", f"vmulq_laneq_{s}({{0}}, {{1}}, {{3}})")

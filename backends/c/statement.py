@@ -17,6 +17,7 @@ from edgecc.loop.ir import (
     Assign,
     Barrier,
     Body,
+    Broadcast,
     Buffer,
     Comment,
     Declare,
@@ -25,6 +26,7 @@ from edgecc.loop.ir import (
     FromIndex,
     Function,
     If,
+    Lane,
     Let,
     Load,
     Op,
@@ -88,8 +90,9 @@ class BodyPrinter:
                 self.define(name, value.dtype, value.lanes, text, scope, depth, is_const=isinstance(stmt, Let))
             case Assign(name=name, value=value):
                 text = strip_parentheses(printer.expr(value))
-                if _accumulates(name, value) and self.prelude.has_row("keep", value.dtype, value.lanes):
-                    text = self.prelude.call("keep", value.dtype, value.lanes, text)
+                keep = _keep(name, value)
+                if keep is not None and self.prelude.has_row(keep, value.dtype, value.lanes):
+                    text = self.prelude.call(keep, value.dtype, value.lanes, text)
                 binding = scope.names.get(name)
                 if binding is None:
                     raise EdgeccError("E900", f"C back end: {name!r} is assigned but not in scope")
@@ -131,12 +134,13 @@ class BodyPrinter:
         self._emit(depth, "}")
 
 
-def _accumulates(name: str, value: Expr) -> bool:
-    """Whether `name = value` is a multiply-add onto the register itself."""
+def _keep(name: str, value: Expr) -> str | None:
+    """The row that keeps the register of `name = value` where that is a multiply-add onto the register itself."""
     match value:
-        case Op(op="fma", args=(_, _, Ref(name=addend))):
-            return addend == name
-    return False
+        case Op(op="fma", args=(first, second, Ref(name=addend))) if addend == name:
+            by_lane = any(isinstance(factor, Broadcast) and isinstance(factor.arg, Lane) for factor in (first, second))
+            return "keep_lane" if by_lane else "keep"
+    return None
 
 
 # -- functions ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ A table maps `Key(op, dtype, lanes)` to a `Row`. The operations are those of the
     min_const, max_const        operand 1 is a constant other than NaN
     shift_left_const, shift_right_const   operand 1 is a number of bits, 1 to size - 1
     horizontal:OP               all lanes combined
-    keep                        a sum that stays in its register (an accumulator's new value)
+    keep, keep_lane             a sum of fma or fma_lane that stays in its register (an accumulator's new value)
     store_rounded               a store of floats that rounds them to the half-precision type of the key
     dot_NAME                    a grouped product (edgecc/loop/dot.py); the key has the type of the sums
 

@@ -195,6 +195,8 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     # Broadcasts may be kept for the next step where the accumulators leave half of the registers free.
     across = int(2 * tile.rows * tile.vectors <= target.vector.registers)
     steps.append(f"reuse-loads{{across={across}}}" if fence else "reuse-loads")
+    if by_lane and target.core.in_order:
+        steps.append(f"pipeline-loads{{loop={INNER}_outer}}")
     return tuple(steps)
 
 

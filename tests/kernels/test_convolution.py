@@ -10,7 +10,7 @@ from edgecc.ir.types import DType, Layout
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from tests.support.kernel_check import Given, any_strides, check_kernel
 
-TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
+TARGETS = ("cortex-a76", "cortex-a55", "x86-64-v4", "x86-64-v3", "generic-c")
 
 
 def array(seed: int, *shape: int) -> np.ndarray:

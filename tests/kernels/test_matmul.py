@@ -11,7 +11,7 @@ from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
 from tests.support.kernel_check import Given, any_strides, check_kernel
 
-TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
+TARGETS = ("cortex-a76", "cortex-a55", "x86-64-v4", "x86-64-v3", "generic-c")
 SIZES = (1, 2, 3, 5, 8, 13, 17, 33)
 
 

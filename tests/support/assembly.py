@@ -41,8 +41,8 @@ class Loop:
 
     @property
     def stack_accesses(self) -> int:
-        """Number of instructions that address memory through the stack or frame pointer."""
-        return sum(bool(re.search(r"\[(sp|x29)\b|\(%r[sb]p[,)]", line)) for line in self.lines)
+        """Number of instructions that address memory through the stack pointer."""
+        return sum(bool(re.search(r"\[sp\b|\(%rsp[,)]", line)) for line in self.lines)
 
 
 def convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: int = 0, group: int = 1, stride: int = 1) -> Case:

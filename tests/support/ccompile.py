@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 
 from edgecc.backends.c.isa import isa_of
+from edgecc.backends.c.neon import IN_ORDER
 from edgecc.backends.c.statement import includes, new_prelude, print_function
 from edgecc.backends.c.table import STORAGE
 from edgecc.loop.ir import Buffer, Function
@@ -66,7 +67,8 @@ def machine_of(target: Any) -> Machine:
         return target
     needs = {"avx512bf16": AVX512_BF16.needs, "avx512f": AVX512.needs, "avx2": AVX2.needs}
     needed = next((needs[f] for f in ("avx512bf16", "avx512f", "avx2") if f in target.isa.features), ())
-    return Machine(target.name, target.architecture, target.isa.features, target.vector.bits, tuple(target.isa.gcc), needed,
+    pipeline = (IN_ORDER,) if target.core.in_order else ()
+    return Machine(target.name, target.architecture, (*target.isa.features, *pipeline), target.vector.bits, tuple(target.isa.gcc), needed,
                    tuple(target.isa.zig))
 
 

@@ -1,0 +1,60 @@
+"""Kernels for cores that issue instructions in program order: right results, and loads ahead of their use in the machine code."""
+
+import re
+
+import numpy as np
+import pytest
+
+from edgecc.ir.types import Layout
+from edgecc.ops.convolution import Conv
+from edgecc.ops.matrix import MatMul
+from edgecc.targets.schema import load_target
+from tests.support import ccompile
+from tests.support.assembly import CASES, main_loop, scheduled
+from tests.support.kernel_check import Given, check_kernel
+
+TARGET = "cortex-a55"
+LAST = Layout.channels_last(4)
+
+
+def array(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def run_as_c(function, buffers) -> None:
+    target = load_target(TARGET)
+    ccompile.require(target)
+    for name, result in ccompile.run_function(function, buffers, target, flags=("-O2",)).items():
+        buffers[name][:] = result
+
+
+KERNELS = {
+    "product": (MatMul(False, False), [Given(array(0, 13, 49)), Given(array(1, 49, 17), True)], None),
+    "pointwise": (Conv((1, 1), (0,) * 4, (1, 1), 1), [Given(array(0, 1, 100, 7, 3), layout=LAST), Given(array(1, 13, 100, 1, 1), True)], [LAST]),
+    "direct": (Conv((2, 2), (1,) * 4, (1, 1), 1), [Given(array(0, 1, 17, 9, 13), layout=LAST), Given(array(1, 17, 17, 3, 3), True)], [LAST]),
+    "depthwise": (Conv((1, 1), (1,) * 4, (1, 1), 17), [Given(array(0, 1, 17, 5, 13), layout=LAST), Given(array(1, 17, 1, 3, 3), True)], [LAST]),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("runner", ["interpreter", "C"])
+def test_agrees_with_the_reference(name, runner):
+    op, given, layouts = KERNELS[name]
+    kwargs = {} if runner == "interpreter" else {"runner": run_as_c}
+    check_kernel(op, given, TARGET, layouts, **kwargs)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "zig"])
+@pytest.mark.parametrize("name", ["pointwise 64 to 384, 14x14", "3x3 32 to 32, 28x28"])
+def test_no_instruction_needs_the_load_in_front_of_it(name, compiler):
+    try:
+        loop = main_loop(scheduled(CASES[name], TARGET), TARGET, compiler)
+    except LookupError as error:
+        pytest.skip(str(error))
+    assert loop.multiply_adds >= 64
+    assert loop.stack_accesses == 0
+    waits = 0
+    for load, following in zip(loop.lines, loop.lines[1:], strict=False):
+        loaded = re.findall(r"\bq(\d+)", load.split("[")[0]) if load.startswith("ld") else []
+        waits += any(re.search(rf"\b[vq]{register}\b", following) for register in loaded)
+    assert waits == 0
