@@ -35,9 +35,7 @@ LAZY_PARTS = frozenset({"", "cli"})
 """Parts that load others inside functions, so that `import edgecc` and `--help` stay quick."""
 
 LONGEST_FILE = 500
-LONG_FILES: dict[str, str] = {
-    "edgecc/loop/interpreter.py": "one case for each statement and expression of the Loop IR, in one dispatch",
-}
+LONG_FILES: dict[str, str] = {}
 """Files that may be longer than `LONGEST_FILE` lines, with the reason."""
 
 TOP_LEVEL = {

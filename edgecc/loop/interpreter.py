@@ -1,30 +1,24 @@
 """The interpreter of the Loop IR: slow, exact, and suspicious.
 
-It decides what a loop program means. Every operation rounds to its type, `fma` rounds once,
-transcendental functions are computed in float64 and rounded; integers wrap. Both arms of `select`
-are evaluated, so loads inside them must be in bounds. The iterations of parallel loops run from last
-to first, and an element that one iteration writes and another reads or writes is an error. Each access
-is checked: outside its buffer, or of an element of an output or a workspace that nothing has written
-yet, it is an error that names the buffer, the index and the statement. A vector of which only some elements
-have been written may be read, since kernels load what lies between the elements they need; the others are NaN.
+It decides what a loop program means: arithmetic.py what each operation gives, access.py which loads and
+stores are errors, and this module everything else. Both arms of `select` are evaluated, so loads inside
+them must be in bounds. The iterations of parallel loops run from last to first.
 
 A function is translated to Python source once and run on numpy scalars (one lane) and arrays (more).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from edgecc.errors import EdgeccError
-from edgecc.ir.scalar import PRIMITIVES, convert_array
 from edgecc.ir.types import Array, DType
-from edgecc.loop.dot import DOTS
+from edgecc.loop.access import Race, loader, storer
+from edgecc.loop.arithmetic import caster, from_int, horizontal, operation
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import (
     Assign,
@@ -221,7 +215,7 @@ class _Writer:
     def __init__(self, function: Function) -> None:
         self.function = function
         parallel = any(isinstance(s, For) and s.kind == "parallel" for s in function.body)
-        self.namespace: dict[str, Any] = {"loader": _loader, "storer": _storer, "trunc": int, "Race": _Race}
+        self.namespace: dict[str, Any] = {"loader": loader, "storer": storer, "trunc": int, "Race": Race}
         signature = ", ".join(("arrays", "masks", *(f"i_{p.name}" for p in function.parameters)))
         self.lines = [f"def run({signature}):", "    race = Race(arrays)" if parallel else "    race = None"]
         self.statement: Stmt | None = None
@@ -327,7 +321,7 @@ class _Writer:
                 function = self._constant(operation(op, args[-1].dtype, dtype))
                 return f"{function}({', '.join(self.expr(a) for a in args)})"
             case Cast(arg=arg, dtype=dtype):
-                return f"{self._constant(_caster(dtype))}({self.expr(arg)})"
+                return f"{self._constant(caster(dtype))}({self.expr(arg)})"
             case Bitcast(arg=arg, dtype=dtype):
                 return f"{self.expr(arg)}.view({self._constant(dtype.numpy)})"
             case Broadcast(arg=arg, lanes=lanes):
@@ -336,197 +330,6 @@ class _Writer:
             case Lane(arg=arg, position=position):
                 return f"{self.expr(arg)}[{position}]"
             case Horizontal(op=op, arg=arg):
-                return f"{self._constant(_horizontal(operation(op, arg.dtype, arg.dtype)))}({self.expr(arg)})"
+                return f"{self._constant(horizontal(operation(op, arg.dtype, arg.dtype)))}({self.expr(arg)})"
             case FromIndex(index=index, dtype=dtype):
-                return f"{self._constant(_from_int(dtype))}({self.index(index)})"
-
-
-def _outside(name: str, first: int, last: int, elements: int, text: str) -> EdgeccError:
-    place = str(first) if first == last else f"{first}..{last}"
-    return EdgeccError("E904", f"index {place} is outside {name}, which has {elements} elements", where=text)
-
-
-class _Race:
-    """Which iteration of a parallel loop touched which element last; iteration 0 is what runs outside of them."""
-
-    def __init__(self, arrays: list[Array]) -> None:
-        self.first = self.current = 0
-        self.writers = [np.zeros(a.size, np.int64) for a in arrays]
-        self.readers = [np.zeros(a.size, np.int64) for a in arrays]
-
-    def iterations(self, values: range) -> Iterator[int]:
-        """The values of a parallel loop's variable, backwards."""
-        latest = self.first = self.current + 1
-        for value in reversed(values):
-            self.current = latest
-            yield value
-            latest += 1
-        self.first = self.current = latest
-
-    def read(self, position: int, places: Array | int, name: str, text: str) -> None:
-        """Notes a read and checks it against the writes of other iterations."""
-        self._check(self.writers[position], places, f"{name} is written by one iteration and read by another", text)
-        self.readers[position][places] = self.current
-
-    def write(self, position: int, places: Array | int, name: str, text: str) -> None:
-        """Notes a write and checks it against the accesses of other iterations."""
-        self._check(self.writers[position], places, f"{name} is written by two iterations", text)
-        self._check(self.readers[position], places, f"{name} is read by one iteration and written by another", text)
-        self.writers[position][places] = self.current
-
-    def _check(self, owners: Array, places: Array | int, message: str, text: str) -> None:
-        owner = np.atleast_1d(owners[places])
-        clash = (owner >= self.first) & (owner != self.current)
-        if clash.any():
-            place = int(np.atleast_1d(np.asarray(places))[clash][0])
-            raise EdgeccError("E904", f"element {place} of {message} of a parallel loop", where=text)
-
-
-def _loader(arrays: list[Array], masks: list[Array | None], position: int, elements: int, name: str,
-            texts: Mapping[int, str], race: _Race | None) -> Callable[[int, int, int, int, int], Any]:
-    array, written = arrays[position], masks[position]
-
-    def load(index: int, lanes: int, stride: int, valid: int, text: int) -> Any:
-        count = valid or lanes
-        last = index + (count - 1) * stride
-        if not (0 <= index < elements and 0 <= last < elements):
-            raise _outside(name, index, last, elements, texts[text])
-        if lanes == 1:
-            if written is not None and not written[index]:
-                raise EdgeccError("E904", f"element {index} of {name} is read before it is written", where=texts[text])
-            if race is not None:
-                race.read(position, index, name, texts[text])
-            return array[index]
-        places = np.arange(count) * stride + index
-        present = None if written is None else written[places]
-        if present is not None and not present.any():
-            raise EdgeccError("E904", f"element {index} of {name} is read before it is written", where=texts[text])
-        if race is not None:
-            race.read(position, places, name, texts[text])
-        out = np.zeros(lanes, array.dtype)
-        out[:count] = array[places]
-        if present is not None and not present.all() and array.dtype.kind == "f":
-            out[:count][~present] = np.nan
-        return out
-
-    return load
-
-
-def _storer(arrays: list[Array], masks: list[Array | None], position: int, elements: int, name: str,
-            texts: Mapping[int, str], race: _Race | None) -> Callable[[int, int, int, int, Any, int], None]:
-    array, written = arrays[position], masks[position]
-
-    def store(index: int, lanes: int, stride: int, valid: int, value: Any, text: int) -> None:
-        count = valid or lanes
-        last = index + (count - 1) * stride
-        if not (0 <= index < elements and 0 <= last < elements):
-            raise _outside(name, index, last, elements, texts[text])
-        places: Any = index if lanes == 1 else np.arange(count) * stride + index
-        if race is not None:
-            race.write(position, places, name, texts[text])
-        array[places] = value if lanes == 1 else value[:count]
-        if written is not None:
-            written[places] = True
-
-    return store
-
-
-# -- arithmetic -------------------------------------------------------------------------------
-
-
-def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
-    """The function that computes primitive `op` on operands of `dtype`: scalars give a scalar of type `result`."""
-    if op == "fma":
-        return _fused(dtype)
-    if op in DOTS:
-        meaning_of_dot, fused = DOTS[op].meaning, _fused(DType.F32)
-        return lambda a, b, total: meaning_of_dot(fused, a, b, total)[()]
-    row = PRIMITIVES.get(op)
-    if row is None:
-        raise EdgeccError("E904", f"no primitive {op!r}")
-    meaning = row.meaning
-    if dtype.is_float and dtype is not DType.F64:
-        inner = meaning
-        # Double rounding is harmless for the basic operations: 53 >= 2 * 24 + 2 bits.
-        if op == "select":
-            def meaning(c: Any, a: Any, b: Any) -> Any:
-                return np.where(c, a, b)
-        elif op not in ("add", "sub", "mul", "div", "neg", "abs", "lt", "le", "eq", "min", "max"):
-            def meaning(*args: Any) -> Any:
-                return inner(*(np.asarray(a, np.float64) for a in args))
-    target = result.numpy
-
-    def run(*args: Any) -> Any:
-        return np.asarray(meaning(*(np.asarray(a) for a in args))).astype(target)[()]
-
-    return run
-
-
-def _fused(dtype: DType) -> Callable[[Any, Any, Any], Any]:
-    """a*b+c rounded once.
-
-    The product of two floats of up to 24 bits is exact in float64. The sum is rounded to odd: its error
-    term (Knuth's two-sum) tells whether and which way the last bit must be forced, so that rounding
-    again to the narrow type is correct (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums").
-    """
-    target = dtype.numpy
-
-    def narrow(a: Any, b: Any, c: Any) -> Any:
-        product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
-        addend = np.asarray(c, np.float64)
-        total = product + addend
-        back = total - product
-        error = (product - (total - back)) + (addend - back)
-        bits = total.view(np.int64)
-        inexact = (error != 0) & np.isfinite(total) & (bits & 1 == 0)
-        towards_larger_magnitude = (error > 0) == (total > 0)
-        odd = np.where(inexact, bits + np.where(towards_larger_magnitude, 1, -1), bits)
-        return np.asarray(odd).view(np.float64).astype(target)[()]
-
-    def double(a: Any, b: Any, c: Any) -> Any:
-        out = [_fma_exact(float(x), float(y), float(z))
-               for x, y, z in np.broadcast(np.atleast_1d(a), np.atleast_1d(b), np.atleast_1d(c))]
-        return np.float64(out[0]) if np.ndim(a) == 0 else np.array(out, np.float64)
-
-    def integer(a: Any, b: Any, c: Any) -> Any:
-        return (np.asarray(a) * np.asarray(b) + np.asarray(c)).astype(target)[()]
-
-    if not dtype.is_float:
-        return integer
-    return double if dtype is DType.F64 else narrow
-
-
-def _fma_exact(a: float, b: float, c: float) -> float:
-    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
-        return a * b + c
-    exact = Fraction(a) * Fraction(b) + Fraction(c)
-    if exact == 0:
-        return a * b + c  # keeps the sign of zero
-    try:
-        return float(exact)
-    except OverflowError:
-        return math.inf if exact > 0 else -math.inf
-
-
-def _caster(dtype: DType) -> Callable[[Any], Any]:
-    def cast(value: Any) -> Any:
-        return convert_array(np.asarray(value), dtype)[()]
-
-    return cast
-
-
-def _from_int(dtype: DType) -> Callable[[int], Any]:
-    def make(value: int) -> Any:
-        return np.asarray(value).astype(dtype.numpy)[()]
-
-    return make
-
-
-def _horizontal(combine: Callable[..., Any]) -> Callable[[Any], Any]:
-    def fold(value: Any) -> Any:
-        while len(value) > 1:
-            half = len(value) // 2
-            value = combine(value[:half], value[half:])
-        return value[0]
-
-    return fold
+                return f"{self._constant(from_int(dtype))}({self.index(index)})"

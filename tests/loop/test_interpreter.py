@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType, TensorType
-from edgecc.loop.interpreter import operation, run_function, run_module
+from edgecc.loop.arithmetic import operation
+from edgecc.loop.interpreter import run_function, run_module
 from edgecc.loop.module import (
     ArenaBytes,
     Call,
