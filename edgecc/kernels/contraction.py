@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from edgecc.ir.scalar import ScalarExpr, children
+from edgecc.ir.scalar import Arg, ScalarExpr, children
 from edgecc.ir.types import Array, DType
 from edgecc.kernels import half_sums
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
@@ -82,16 +82,13 @@ class Epilogue:
 
 
 def first_type(expr: ScalarExpr, default: DType) -> DType:
-    """The type an epilogue expects of operand 0."""
+    """The type an epilogue expects of operand 0; `default` where it does not mention it."""
     pending = [expr]
     while pending:
         node = pending.pop()
-        index = getattr(node, "index", None)
-        if index == 0:
+        if isinstance(node, Arg) and node.index == 0:
             return node.dtype
-        pending.extend(getattr(node, "args", ()))
-        if hasattr(node, "arg"):
-            pending.append(node.arg)
+        pending.extend(children(node))
     return default
 
 
