@@ -53,7 +53,7 @@ class PipelineLoads(LoopPass):
 
 
 def _pipeline(loop: For, taken: set[str]) -> Body:
-    stmts = tuple(stmt for stmt in loop.body if not isinstance(stmt, Barrier | Comment))
+    stmts: Body = tuple(stmt for stmt in loop.body if not isinstance(stmt, Barrier | Comment))
     loads = sum(isinstance(stmt, Let) and isinstance(stmt.value, Load) for stmt in stmts)
     first = next((position for position, stmt in enumerate(stmts) if isinstance(stmt, Assign)), 0)
     extent = loop.extent or 0
