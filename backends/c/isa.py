@@ -88,12 +88,13 @@ def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:
     wants_vectors = vector_bits > 0
     if architecture == "aarch64" and wants_vectors and "neon" in features:
         rows = [*scalar_rows(has_fma=True), *neon.vector_rows()]
+        definitions = neon.KEEP + (neon.FMLA_LANE if neon.IN_ORDER in features else "")
         if neon_half.FEATURE in features and vector_bits >= 128:
             rows += neon_half.half_rows()
             return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
-                       neon.lanes_of, neon.vector_type, neon.KEEP, neon_half.LANES)
+                       neon.lanes_of, neon.vector_type, definitions, neon_half.LANES)
         return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
-                   neon.lanes_of, neon.vector_type, neon.KEEP + (neon.FMLA_LANE if neon.IN_ORDER in features else ""))
+                   neon.lanes_of, neon.vector_type, definitions)
     if architecture == "x86_64" and wants_vectors and set(AVX2) <= set(features):
         wide = set(AVX512) <= set(features)
         rows = [*scalar_rows(has_fma=True), *avx.vector_rows(), *avx_bf16.bf16_rows()]

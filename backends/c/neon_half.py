@@ -84,6 +84,7 @@ def _arithmetic_rows(lanes: int) -> Iterator[tuple[Key, Row]]:
         yield row(op, f"{name}{q}_f16({{0}})")
     yield row("fma", f"vfma{q}_f16({{2}}, {{0}}, {{1}})")
     yield row("keep", "EDGECC_KEEP({0})")
+    yield row("keep_lane", "EDGECC_KEEP({0})")
     for source in LANES:
         lane = "laneq" if source == 8 else "lane"
         yield row(f"fma_lane:{source}", f"vfma{q}_{lane}_f16({{2}}, {{0}}, {{1}}, {{3}})")

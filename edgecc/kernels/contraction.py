@@ -193,7 +193,7 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     across = int(2 * tile.rows * tile.vectors <= target.vector.registers)
     steps.append(f"reuse-loads{{across={across}}}" if fence else "reuse-loads")
     if by_lane and target.core.in_order:
-        steps.append(f"pipeline-loads{{loop={INNER}_outer}}")
+        steps.append(f"pipeline-loads{{loop={INNER}_outer,distance={max(target.core.load_latency, tile.rows)}}}")
     return tuple(steps)
 
 

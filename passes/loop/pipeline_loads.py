@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from edgecc.loop.index import Index, minimum, var
 from edgecc.loop.ir import (
@@ -28,45 +28,61 @@ from edgecc.passes.loop.base import LoopPass
 
 @dataclass(frozen=True)
 class PipelineLoads(LoopPass):
-    """for k in 0..8: a = x[k]; b = w[2*k]; s += a*b; t += a*b; c = w[2*k+1]; s += a*c; t += a*c
+    """for k in 0..8: a = x[k]; b = w[2*k]; s += a*b; t += b*b; c = w[2*k+1]; s += a*c; t += c*c
        ->   var a = x[0]; var b = w[0]
-            for k in 0..8: s += a*b; c = w[2*k+1]; t += a*b; s += a*c; b = w[2*min(k+1, 7)]; t += a*c; a = x[min(k+1, 7)]
+            for k in 0..8: s += a*b; c = w[2*k+1]; t += b*b; s += a*c; b = w[2*min(k+1, 7)]; t += c*c; a = x[min(k+1, 7)]
 
     A core that issues in program order stands still when an instruction needs a load that has not
-    arrived. Here every load stands one group of multiply-adds ahead of its use (software pipelining;
-    Lam, PLDI 1988, for the general method). The loads at the start of the body move to the end of the
-    iteration before, each behind the last use of the register it fills, so that no register more is
-    needed. The last iteration loads its own operands again, which reads nothing that was not read anyway.
+    arrived. Here every load stands `distance` assignments ahead of the first one behind it, one load
+    after an assignment at most where there is room (software pipelining; Lam, PLDI 1988, for the general
+    method). Loads for the first `distance` assignments move to the end of the iteration before, behind
+    the last use of the register they fill, so that no register more is needed. The last iteration loads
+    its own operands again, which reads nothing that was not read anyway.
 
     Declines (the loop stays as it is): an extent that is not constant or below 2; statements other
-    than loads bound by `Let` and assignments; loads of buffers the loop writes; a body without loads at
-    its start or without assignments.
+    than loads bound by `Let` and assignments; loads of buffers the loop writes; no load in front of the
+    first assignment.
     """
 
     name = "pipeline-loads"
     loop: str
+    distance: int = 4
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
         taken = local_names(body)
-        return rewrite_loops(body, self.loop, lambda loop: _pipeline(loop, taken))
+        return rewrite_loops(body, self.loop, lambda loop: _pipeline(loop, self.distance, taken))
 
 
-def _pipeline(loop: For, taken: set[str]) -> Body:
+def _pipeline(loop: For, distance: int, taken: set[str]) -> Body:
     stmts: Body = tuple(stmt for stmt in loop.body if not isinstance(stmt, Barrier | Comment))
     loads = sum(isinstance(stmt, Let) and isinstance(stmt.value, Load) for stmt in stmts)
-    first = next((position for position, stmt in enumerate(stmts) if isinstance(stmt, Assign)), 0)
+    works = sum(isinstance(stmt, Assign) for stmt in stmts)
     extent = loop.extent or 0
-    if extent < 2 or not first or loads + sum(isinstance(stmt, Assign) for stmt in stmts) != len(stmts) or stored_buffers(loop.body):
+    if extent < 2 or loads + works != len(stmts) or not works or isinstance(stmts[0], Assign) or stored_buffers(loop.body):
         return (loop,)
     # The registers live outside of the loop, where their names may have another meaning.
-    renames = {stmt.name: _fresh(stmt.name, taken) for stmt in stmts[:first] if isinstance(stmt, Let)}
+    early = [stmt.name for need, stmt in _needs(stmts) if need < distance]
+    renames = {name: _fresh(name, taken) for name in early}
     stmts = instantiate(stmts, {}, renames)
-    front = [stmt for stmt in stmts[:first] if isinstance(stmt, Let)]
+    front = [(need, stmt) for need, stmt in _needs(stmts) if need < distance]
     final = loop.start + (extent - 1) * loop.step
-    now = [Declare(stmt.name, _at(stmt.value, loop.var, loop.start)) for stmt in front]
-    again = [Assign(stmt.name, _at(stmt.value, loop.var, minimum(var(loop.var) + loop.step, final))) for stmt in front]
-    return (*now, replace(loop, body=_spread(_groups(stmts[first:]), again)))
+    following = minimum(var(loop.var) + loop.step, final)
+    now = [Declare(stmt.name, _at(stmt.value, loop.var, loop.start)) for _, stmt in front]
+    again = [(need, Assign(stmt.name, _at(stmt.value, loop.var, following))) for need, stmt in front]
+    return (*now, replace(loop, body=_spread(stmts, again, distance)))
+
+
+def _needs(stmts: Body) -> list[tuple[int, Let]]:
+    """Each load with the number of assignments in front of it."""
+    out: list[tuple[int, Let]] = []
+    works = 0
+    for stmt in stmts:
+        if isinstance(stmt, Let):
+            out.append((works, stmt))
+        else:
+            works += 1
+    return out
 
 
 def _fresh(name: str, taken: set[str]) -> str:
@@ -84,47 +100,27 @@ def _at(value: Expr, variable: str, position: Index) -> Expr:
     return moved.value if isinstance(moved, Let) else value
 
 
-@dataclass
-class _Group:
-    """Loads, and the assignments up to the next load."""
-
-    loads: list[Stmt]
-    work: list[Stmt]
-
-
-def _groups(stmts: Body) -> list[_Group]:
-    groups = [_Group([], [])]
-    for stmt in stmts:
-        if isinstance(stmt, Let):
-            if groups[-1].work:
-                groups.append(_Group([], []))
-            groups[-1].loads.append(stmt)
-        else:
-            groups[-1].work.append(stmt)
-    return groups
-
-
-def _spread(groups: list[_Group], again: list[Assign]) -> Body:
-    """The body with the loads of each group among the work of the one before; `again` goes among the work of the last."""
-    used_last = {name for stmt in groups[-1].work for name in _names(stmt)}
-    pending = sorted(again, key=lambda load: load.name in used_last)
+def _spread(stmts: Body, again: list[tuple[int, Assign]], distance: int) -> Body:
+    """The body with its loads `distance` assignments ahead; `again` holds the loads for the next iteration's first ones."""
+    works = [stmt for stmt in stmts if isinstance(stmt, Assign)]
+    last_use = {name: position for position, stmt in enumerate(works) for name in _names(stmt)}
+    behind: dict[int, list[Stmt]] = defaultdict(list)
+    bound = len(works)
+    for need, load in reversed(_needs(stmts)):
+        if need >= distance:
+            bound = max(0, min(need - distance, bound - 1))
+            behind[bound].insert(0, load)
+    pending = sorted(again, key=lambda item: (item[0], last_use.get(item[1].name, 0)))
     out: list[Stmt] = []
-    for group, following in pairwise(groups):
-        ahead = list(following.loads)
-        for stmt in group.work:
-            out.append(stmt)
-            if ahead:
-                out.append(ahead.pop(0))
-        out.extend(ahead)
-    for position, stmt in enumerate(groups[-1].work):
+    for position, stmt in enumerate(works):
         out.append(stmt)
-        needed = {name for later in groups[-1].work[position + 1:] for name in _names(later)}
-        ready = next((load for load in pending if load.name not in needed), None)
-        if ready is not None:
-            out.append(ready)
+        out.extend(behind[position])
+        ready = next((item for item in pending if last_use.get(item[1].name, 0) <= position), None)
+        if ready is not None and position >= len(works) - distance and not behind[position]:
+            out.append(ready[1])
             pending.remove(ready)
-    return (*out, *pending)
+    return (*out, *(load for _, load in pending))
 
 
-def _names(stmt: Stmt) -> set[str]:
+def _names(stmt: Assign) -> set[str]:
     return {part.name for expr in expressions(stmt) for part in subexpressions(expr) if isinstance(part, Ref)}

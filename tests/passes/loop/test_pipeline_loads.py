@@ -10,14 +10,14 @@ from edgecc.loop.text import parse, to_text
 from edgecc.loop.verify import verify_function
 from edgecc.passes.loop import apply_schedule
 
-PIPELINE = "pipeline-loads{loop=k}"
+PIPELINE = "pipeline-loads{loop=k,distance=2}"
 
 
 def body_text(function) -> str:
     return "".join(f"{line[2:]}\n" for line in to_text(function).splitlines()[1:-1])
 
 
-def test_loads_stand_a_group_ahead_and_those_in_front_move_to_the_iteration_before():
+def test_loads_stand_ahead_and_the_first_ones_move_to_the_iteration_before():
     source = parse("""function f(x: f32[8] input, w: f32[16] input, y: f32[2] output) {
       var s = 0.0:f32 var t = 0.0:f32
       for k in 0..8 {
@@ -59,8 +59,8 @@ def test_it_declines(loop):
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(m=st.integers(1, 11), depth=st.integers(1, 49), n=st.sampled_from([1, 4, 13, 17]), rows=st.integers(1, 6))
-def test_micro_kernels_compute_the_same_and_read_nothing_beyond_their_buffers(m, depth, n, rows):
+@given(m=st.integers(1, 11), depth=st.integers(1, 49), n=st.sampled_from([1, 4, 13, 17]), rows=st.integers(1, 6), distance=st.integers(1, 12))
+def test_micro_kernels_compute_the_same_and_read_nothing_beyond_their_buffers(m, depth, n, rows, distance):
     function = parse(f"""function product(x: f32[{m * depth}] input, w: f32[{depth * n}] input, y: f32[{m * n}] output) {{
       for pixel in 0..{m} {{ for channel in 0..{n} {{
         var acc = 0.0:f32
@@ -73,7 +73,7 @@ def test_micro_kernels_compute_the_same_and_read_nothing_beyond_their_buffers(m,
     rng = np.random.default_rng(0)
     arrays = {"x": rng.standard_normal(m * depth).astype(np.float32), "w": rng.standard_normal(depth * n).astype(np.float32)}
     results = []
-    for steps in (schedule, [*schedule, "pipeline-loads{loop=k_outer}"]):
+    for steps in (schedule, [*schedule, f"pipeline-loads{{loop=k_outer,distance={distance}}}"]):
         scheduled = apply_schedule(function, steps)
         verify_function(scheduled)
         results.append(np.zeros(m * n, np.float32))

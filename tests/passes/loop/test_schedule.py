@@ -184,7 +184,7 @@ STEPS = (
     "tile{loop=pixel,factor=%d}", "tile{loop=k,factor=%d}", "tile{loop=channel,factor=%d}", "vectorize{loop=channel,lanes=4}",
     "vectorize{loop=channel_inner,lanes=8}", "jam{loop=pixel}", "jam{loop=pixel_inner}", "jam{loop=channel_inner}",
     "unroll{loop=k}", "unroll{loop=k_inner}", "unroll{loop=channel}", "broadcast-by-lane", "reuse-loads",
-    "hoist-invariants{loop=pixel}", "hoist-invariants{loop=k}", "pipeline-loads{loop=k}", "pipeline-loads{loop=k_outer}",
+    "hoist-invariants{loop=pixel}", "hoist-invariants{loop=k}", "pipeline-loads{loop=k,distance=%d}", "pipeline-loads{loop=k_outer,distance=%d}",
 )
 
 
