@@ -81,16 +81,18 @@ def step_cycles(rows: int, vectors: int, lanes: int, target: Target) -> float:
 
     Loads cost a little even where multiply-adds hide them: some miss the first cache, more the more rows there
     are, whose lines are spread (14 x 2 runs at 84 to 94 % of 6 x 4 on Zen 5 once rows come from the second cache).
-    Where multiply-adds take a lane, one load brings `lanes` terms of a row, and one instruction a pair of weight
-    vectors. Cores that issue in order and take two cycles for a vector load (Cortex-A53, A55) start no vector
-    multiply-add in these cycles, so that loads and multiply-adds add up.
+    Where multiply-adds take a lane, one load brings `lanes` terms of a row, and a pair of weight vectors. Cores that
+    issue in order and take two cycles for a vector load (Cortex-A53, A55) start no vector multiply-add in these
+    cycles: there loads and multiply-adds add up.
     """
     core = target.core
     fma = rows * vectors / core.fma_per_cycle
     row_loads, weight_loads = (rows / lanes, vectors / 2) if target.vector.fma_by_lane else (float(rows), float(vectors))
-    loads = (vectors + row_loads) / core.loads_per_cycle
+    loads = (weight_loads + row_loads) / core.loads_per_cycle
     issue = (rows * vectors + weight_loads + row_loads) / core.issue_width
-    work = fma + loads if core.in_order and core.loads_per_cycle < 1 else max(fma, loads)
+    work = max(fma, loads)
+    if core.in_order and core.loads_per_cycle < 1:
+        work = fma + (vectors + row_loads) / core.loads_per_cycle
     return max(work, issue, float(core.fma_latency)) + MISSED_LOADS * loads
 
 
