@@ -194,8 +194,13 @@ def _in_stripes(placement: Placement, kernels: Sequence[Kernel], target: Target,
     """
     needs = [_needs(kernel) for kernel in kernels]
     orders = candidate_orders(placement, needs)
-    costs = [StepCost(kernel.cycles, row_cycles(_request(step, target, 1, False, precision)))
-             for step, kernel in zip(placement.steps, kernels, strict=True)]
+    known: dict[Request, float | None] = {}
+    costs = []
+    for step, kernel in zip(placement.steps, kernels, strict=True):
+        request = _request(step, target, 1, False, precision)
+        if request not in known:
+            known[request] = row_cycles(request)
+        costs.append(StepCost(kernel.cycles, known[request]))
     cache: dict[Request, Kernel] = {}
     while True:
         choice = plan_depth_first(placement, needs, costs, orders, target, limits)

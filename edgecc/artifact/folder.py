@@ -252,12 +252,15 @@ def make_artifact(module: Module, target: Target, files: Mapping[str, bytes], so
 
 def weights_blob(module: Module) -> bytes:
     """The weights of a module as one little-endian blob of `weights_bytes` bytes, gaps zero."""
-    blob = np.zeros(module.weights_bytes, np.uint8)
+    # Joined without a copy of the whole in between: the weights are most of what a compilation holds in memory.
+    parts: list[memoryview | bytes] = []
+    end = 0
     for constant in module.constants:
         data: Array = np.ascontiguousarray(constant.data if sys.byteorder == "little" else constant.data.byteswap())
         raw = data.reshape(-1).view(np.uint8)
-        blob[constant.offset:constant.offset + raw.size] = raw
-    return blob.tobytes()
+        parts += [bytes(constant.offset - end), raw.data]
+        end = constant.offset + raw.size
+    return b"".join([*parts, bytes(module.weights_bytes - end)])
 
 
 def read_manifest(folder: Path) -> Manifest:

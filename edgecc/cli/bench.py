@@ -19,6 +19,7 @@ from edgecc.bench.session import PROFILED, Comparison, Request, Row, compare
 from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
+from edgecc.tuning.record import read_for
 
 app = typer.Typer(add_completion=False)
 
@@ -37,6 +38,7 @@ def bench(
     limit: Annotated[float, typer.Option(help="Seconds after which to stop waiting for undisturbed turns.")] = 60.0,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show the time of every kernel call.")] = False,
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
+    tuning: Annotated[Path | None, typer.Option(help="A file of `edgecc tune`, whose measurements choose the kernels.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with the inputs; random ones by default.", show_default=False)] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference of a right result, over the output's largest magnitude.")] = 1e-2,
@@ -48,8 +50,10 @@ def bench(
     if rounds < 1 or turn <= 0 or limit < 0 or threads < 1:
         raise EdgeccError("E001", "--rounds, --turn and --threads want positive numbers, --limit none below zero", where="edgecc bench")
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
-    request = Request(model, api.resolve_target(target), api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
-                                                                         depth_first=depth_first, precision=precision),
+    chosen = api.resolve_target(target)
+    choices = None if tuning is None else read_for(tuning, chosen).choices
+    request = Request(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
+                                                 depth_first=depth_first, precision=precision, tuning=choices),
                       tuple(name for name in (against or "").split(",") if name), python, per_layer, rounds, turn, limit, cc, tolerance)
     with progress(f"measuring {model.name}"):
         found = compare(request)
