@@ -205,6 +205,10 @@ class ExpressionPrinter:
         name = self.scope.use(buffer).c_name
         return name if index == Index() else f"&{name}[{self.index(index)}]"
 
+    def prefetch(self, buffer: str, index: Index) -> str:
+        """A prefetch of an element of a buffer, as a statement without its semicolon."""
+        return f"EDGECC_PREFETCH({self.scope.use(buffer).c_name}, {self.index(index)})"
+
     # -- expressions ------------------------------------------------------------------------------
 
     def expr(self, expr: Expr) -> str:

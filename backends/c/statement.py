@@ -30,6 +30,7 @@ from edgecc.loop.ir import (
     Let,
     Load,
     Op,
+    Prefetch,
     Ref,
     Store,
     bodies,
@@ -108,6 +109,8 @@ class BodyPrinter:
                 self._emit(depth, "}")
             case Barrier():
                 self._emit(depth, "EDGECC_BARRIER();")
+            case Prefetch(buffer=buffer, index=index):
+                self._emit(depth, f"{printer.prefetch(buffer, index)};")
             case Comment(text=text):
                 self._emit(depth, f"/* {comment_text(text)} */")
             case _:
@@ -344,5 +347,12 @@ BARRIER = """\
 #define EDGECC_BARRIER() __asm__ volatile("" ::: "memory")
 #else
 #define EDGECC_BARRIER() ((void)0)
+#endif
+/* Brings an element into the first cache; it may lie outside of the array. */
+#if defined(__GNUC__)
+#define EDGECC_PREFETCH(array, index) \\
+  __builtin_prefetch((const void *)((uintptr_t)(array) + (uintptr_t)(index) * sizeof *(array)))
+#else
+#define EDGECC_PREFETCH(array, index) ((void)(array), (void)(index))
 #endif
 """

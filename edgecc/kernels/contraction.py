@@ -37,6 +37,10 @@ UNROLL = 4
 """Steps of the innermost reduction a micro-kernel unrolls; one vector of lanes where it multiplies by lane."""
 
 
+LINE_BYTES = 64
+"""Bytes a prefetch brings: a cache line of every machine prefetches are made for."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """The second factor and the bias of a contraction, and where the kernel's buffers for them come from.
@@ -138,7 +142,7 @@ def multiply_add(x: Expr, w: Expr, accumulator: Expr, dot: str = "") -> Expr:
 
 
 def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
-              store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "") -> For:
+              store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "", ahead: Body = ()) -> For:
     """The plain nest over `rows` rows and `channels` channels.
 
     Args:
@@ -146,6 +150,7 @@ def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr
         x, w, bias: scalar operands, addressed by the loop variables `row_loop`, `CHANNEL` and the reductions'.
         store: the store of an accumulator.
         dot: see `multiply_add`.
+        ahead: prefetches that stand in front of the innermost reduction of sums in one piece.
 
     Long sums in f16 are cut into blocks (edgecc/kernels/half_sums.py).
     """
@@ -153,7 +158,8 @@ def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr
     step: Body = (Assign("acc", multiply_add(x, w, accumulator, dot)),)
     blocks = half_sums.cut(reductions) if bias.dtype is DType.F16 else ()
     if not blocks:
-        body: Body = (Declare("acc", bias), *_loops(reductions, step), store(accumulator))
+        inner = (*ahead, *_loops(reductions[-1:], step))
+        body: Body = (Declare("acc", bias), *_loops(reductions[:-1], inner), store(accumulator))
         return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), body),))
     total = Ref("total", DType.F32)
     parts: list[Stmt] = [Declare("total", convert(bias, DType.F32))]

@@ -12,6 +12,7 @@ from edgecc.ir.types import Array
 from edgecc.kernels.base import View
 from edgecc.kernels.contraction import (
     INNER,
+    LINE_BYTES,
     PIXEL,
     Epilogue,
     Weights,
@@ -24,7 +25,10 @@ from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.kernels.spatial import Axis, Run, runs_of
 from edgecc.loop.index import ZERO, Index, const, var
-from edgecc.loop.ir import Body, For, Load
+from edgecc.loop.ir import Body, For, Load, Prefetch
+
+MAX_STREAMS = 16
+"""Most rows of input that are prefetched for a row of the result."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ class Direct:
         ordered = np.moveaxis(weights, 1, -1) if self.channels_last else weights
         return ordered.reshape(weights.shape[0], -1)
 
-    def nest(self, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue) -> Body:
-        """The plain nest."""
+    def nest(self, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue, *, ahead: bool = False) -> Body:
+        """The plain nest; `ahead`: while the first panel passes over a row, prefetch the input of the row after the next."""
         group = var("group") if self.group > 1 else ZERO
         image = var("image") if self.x.dims[0] > 1 else ZERO
         padded = packed_channels(panels)
@@ -108,6 +112,8 @@ class Direct:
                                  row_loop=row_loop, dot=self.dot)
 
             body: Body = tuple(run_nest(run) for run in self.runs)
+            if ahead and panel.start == 0 and panel.count == 1:
+                body = (*self._prefetches(image, group * self.depth, rows), *body)
             for i, axis in reversed(list(enumerate(self.axes[:-1]))):
                 body = axis_loop(f"row{i}", axis.out, self._bounds(i), body)
             return body
@@ -118,6 +124,16 @@ class Direct:
         if self.x.dims[0] > 1:
             body = (For("image", ZERO, const(self.x.dims[0]), body),)
         return body
+
+    def _prefetches(self, image: Index, first_channel: Index, rows: Sequence[Index]) -> Body:
+        """Prefetches of the rows of every input channel that the row after the next reads first, a line at a time."""
+        if len(rows) != 1 or self.x.strides[-1] != 1 or self.depth * self.axes[0].stride > MAX_STREAMS:
+            return ()
+        axis, line = self.axes[0], LINE_BYTES // self.x.dtype.size
+        last = axis.first(rows[0] + 2) + (axis.kernel - 1) * axis.dilation
+        places = [self.x.at([image, first_channel + channel, last - row, var("line") * line])
+                  for channel in range(self.depth) for row in range(axis.stride)]
+        return (For("line", ZERO, const(-(-self.x.dims[-1] // line)), tuple(Prefetch("x", place) for place in places)),)
 
     def _bounds(self, axis: int) -> Bounds | None:
         return self.bounds if axis == 0 else None

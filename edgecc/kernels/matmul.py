@@ -144,10 +144,10 @@ class _Problem:
 
         w = replace(self.w, dtype=terms.element(self.w.dtype))
         product = Product(rows, self.channels, steps, terms.x, w, partial(at, terms.x), lambda k, c: ZERO, at, terms.dot)
-        body, block = product_nest(product, tile, panels, weights, epilogue, target)
-        return assemble(request, self.name, outer_loops(body, y.dims, outer),
-                        tile_schedule(tile, target, steps, weights.padded, dtype), weights, epilogue, 3, doc=self.doc, terms=terms,
-                        choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {block} rows")
+        nest = product_nest(product, tile, panels, weights, epilogue, target)
+        return assemble(request, self.name, outer_loops(nest.body, y.dims, outer),
+                        tile_schedule(tile, target, nest.inner, weights.padded, dtype), weights, epilogue, 3, doc=self.doc, terms=terms,
+                        choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {nest.block} rows")
 
     def _at(self, view: View, row: Index, column: Index) -> Index:
         batch = [outer_position(self.y.dims, self._batch_axes, axis) for axis in self._batch_axes]
@@ -171,9 +171,9 @@ class _Problem:
         tile = choose_tile(self.rows, self.channels, self.depth, target, dtype)
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
         weights = with_bias(request, self._w_buffer(), self.channels, panels, packed=False)
-        body, _ = product_nest(self._product(), tile, panels, weights, epilogue, target)
-        return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes),
-                        tile_schedule(tile, target, self.depth, weights.padded, dtype), weights, epilogue, 3, doc=self.doc,
+        nest = product_nest(self._product(), tile, panels, weights, epilogue, target)
+        return assemble(request, self.name, outer_loops(nest.body, self.y.dims, self._batch_axes),
+                        tile_schedule(tile, target, nest.inner, weights.padded, dtype), weights, epilogue, 3, doc=self.doc,
                         choice=f"product in place: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
 
     def packed_scratch(self) -> Kernel:
@@ -187,14 +187,14 @@ class _Problem:
         weights = with_bias(request, scratch, self.channels, panels, packed=True)
         product = replace(self._product(), depth=steps, x=terms.x, w=replace(self.w, dtype=element), x_at=partial(self._at, terms.x),
                           dot=terms.dot)
-        body, _ = product_nest(product, tile, panels, weights, epilogue, target)
+        nest = product_nest(product, tile, panels, weights, epilogue, target)
         source, argument = self._w_buffer()
         read = self.w.dtype if not terms.dot else storage_type(self.w.dtype)
         weights = Weights(((replace(source, dtype=read), argument), *weights.arguments[1:]), True, weights.padded, weights.bias)
         across = terms.dot and self.w.strides[-1] == 1  # two rows of the factor, interleaved in vectors
         schedule = (f"vectorize{{loop=lane,lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)}}}",) if across else ()
-        return assemble(request, self.name, outer_loops((*self._pack_nest(panels, terms, read), *body), self.y.dims, self._batch_axes),
-                        (*schedule, *tile_schedule(tile, target, steps, weights.padded, dtype)), weights, epilogue, 3, doc=self.doc,
+        return assemble(request, self.name, outer_loops((*self._pack_nest(panels, terms, read), *nest.body), self.y.dims, self._batch_axes),
+                        (*schedule, *tile_schedule(tile, target, nest.inner, weights.padded, dtype)), weights, epilogue, 3, doc=self.doc,
                         choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}",
                         workspace=(scratch,), parallel=False, terms=terms)
 

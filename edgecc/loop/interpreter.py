@@ -41,6 +41,7 @@ from edgecc.loop.ir import (
     Let,
     Load,
     Op,
+    Prefetch,
     Ref,
     Stmt,
     Store,
@@ -258,7 +259,7 @@ class _Writer:
                     if orelse:
                         self.lines.append(f"{pad}else:")
                         self._body(orelse, depth + 1)
-                case Barrier() | Comment():
+                case Barrier() | Prefetch() | Comment():
                     pass
         if len(self.lines) == before:
             self.lines.append(f"{pad}pass")

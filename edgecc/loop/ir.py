@@ -8,7 +8,7 @@ back end but the choice of instructions.
 
 Grammar:
     function  ::= name (buffer*, parameter*) statement*
-    statement ::= For | Let | Declare | Assign | Store | If | Barrier | Comment
+    statement ::= For | Let | Declare | Assign | Store | If | Barrier | Prefetch | Comment
     expr      ::= Const | Ref | Load | Op | Cast | Bitcast | Broadcast | Lane | Horizontal | FromIndex
 """
 
@@ -278,13 +278,22 @@ class Barrier:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Asks the machine to bring an element into its first-level cache. A hint: reads nothing, and the element may lie
+    outside of the buffer."""
+
+    buffer: str
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
 class Comment:
     """A line of text for readers of the generated code."""
 
     text: str
 
 
-Stmt = For | Let | Declare | Assign | Store | If | Barrier | Comment
+Stmt = For | Let | Declare | Assign | Store | If | Barrier | Prefetch | Comment
 Body = tuple[Stmt, ...]
 
 # -- functions --------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from edgecc.loop.ir import (
     If,
     Let,
     Load,
+    Prefetch,
     Ref,
     Stmt,
     Store,
@@ -110,6 +111,8 @@ def instantiate(body: Body, variables: Mapping[str, Index], renames: Mapping[str
                     out.append(Assign(renames.get(name, name), on_expr(value)))
                 case Store(index=index, value=value):
                     out.append(replace(stmt, index=on_index(index), value=on_expr(value)))
+                case Prefetch(index=index):
+                    out.append(replace(stmt, index=on_index(index)))
                 case For(start=start, stop=stop, body=inner):
                     out.append(replace(stmt, start=on_index(start), stop=on_index(stop), body=on_body(inner)))
                 case If(condition=condition, then=then, orelse=orelse):
@@ -154,7 +157,8 @@ def interleave(blocks: list[Body]) -> Body:
         elif isinstance(first, If):
             raise EdgeccError("E900", "a conditional cannot be shared by copies")
         else:
-            out.extend(row)
+            # Copies that prefetch the same element need it once.
+            out.extend(dict.fromkeys(row) if isinstance(first, Prefetch) else row)
     return tuple(out)
 
 

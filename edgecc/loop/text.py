@@ -50,10 +50,12 @@ from edgecc.loop.ir import (
     Load,
     Op,
     Parameter,
+    Prefetch,
     Ref,
     Stmt,
     Store,
 )
+from edgecc.loop.quoting import escape, unescape
 
 _ROLES = ("input", "output", "workspace")
 _INDENT = "  "
@@ -65,7 +67,7 @@ def to_text(function: Function) -> str:
     """The function in the form shown in this module's docstring, ending in a newline."""
     listed = ", ".join((*(_buffer_text(b) for b in function.buffers),
                         *(f"{p.name}: from {p.minimum} to {p.maximum}" for p in function.parameters)))
-    doc = f' "{_escape(function.doc)}"' if function.doc else ""
+    doc = f' "{escape(function.doc)}"' if function.doc else ""
     lines = [f"function {function.name}({listed}){doc} {{", *_body_lines(function.body, 1), "}"]
     return "\n".join(lines) + "\n"
 
@@ -137,8 +139,10 @@ def statement_text(stmt: Stmt) -> str:
             return f"if {expr_text(condition)} {{"
         case Barrier():
             return "barrier"
+        case Prefetch(buffer=buffer, index=index):
+            return f"prefetch {buffer}[{index_text(index)}]"
         case Comment(text=text):
-            return f"# {_escape(text)}"
+            return f"# {escape(text)}"
 
 
 def _body_lines(body: Body, depth: int) -> Iterator[str]:
@@ -171,14 +175,6 @@ def _element_text(buffer: str, index: Index, lanes: int, stride: int, valid: int
 
 def _type_text(dtype: DType, lanes: int) -> str:
     return dtype.value if lanes == 1 else f"{dtype.value}x{lanes}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], text)
 
 
 # -- parsing ----------------------------------------------------------------------------------
@@ -302,7 +298,7 @@ class _Parser:
         parameters = tuple(item for item in listed if isinstance(item, Parameter))
         if listed != (*buffers, *parameters):
             self.fail("buffers before parameters")
-        doc = _unescape(self.take()[1:-1]) if self.peek().kind == "string" else ""
+        doc = unescape(self.take()[1:-1]) if self.peek().kind == "string" else ""
         return Function(name, buffers, self.block(), doc, parameters)
 
     def buffer_or_parameter(self) -> Buffer | Parameter:
@@ -337,12 +333,19 @@ class _Parser:
 
     def statement(self) -> Stmt:
         if self.peek().kind == "comment":
-            return Comment(_unescape(self.take()[1:].removeprefix(" ")))
+            return Comment(unescape(self.take()[1:].removeprefix(" ")))
         after = self.peek(1).text
         match self.peek().text:
             case "barrier" if after != "=":
                 self.take()
                 return Barrier()
+            case "prefetch" if after not in ("=", "["):
+                self.take()
+                name = self.name("a buffer")
+                self.expect("[")
+                index = self.index()
+                self.expect("]")
+                return Prefetch(name, index)
             case "let" | "var" as word if after != "=":
                 self.take()
                 name = self.name()

@@ -22,6 +22,7 @@ from edgecc.loop.ir import (
     Let,
     Load,
     Op,
+    Prefetch,
     Ref,
     Stmt,
     Store,
@@ -112,6 +113,8 @@ class _Vectorizer:
                 if mentions(start, self.name) or mentions(stop, self.name):
                     raise EdgeccError("E900", f"vectorize: the bounds of loop {stmt.var} depend on {self.name}")
                 return replace(stmt, body=self.body(body))
+            case Prefetch(index=index):
+                return replace(stmt, index=self.base(index))
             case Comment():
                 return stmt
         raise EdgeccError("E900", f"vectorize: cannot vectorize {type(stmt).__name__}")

@@ -25,6 +25,7 @@ from edgecc.loop.ir import (
     Let,
     Load,
     Op,
+    Prefetch,
     Ref,
     Store,
 )
@@ -95,6 +96,7 @@ def test_branches_registers_and_barriers():
                (Assign("total", fma(x_at(i), 2.0, Ref("total", F32))),),
                (Assign("total", add(Ref("total", F32), 1.0)),)),
             Barrier(),
+            Prefetch("x", i * 1000 - 4000),
             Store("y", i, Ref("total", F32)),
         )),
     ]

@@ -181,7 +181,7 @@ def test_vectorize_refuses_a_sum_over_its_own_loop():
 
 
 STEPS = (
-    "tile{loop=pixel,factor=%d}", "tile{loop=k,factor=%d}", "tile{loop=channel,factor=%d}", "vectorize{loop=channel,lanes=4}",
+    "tile{loop=pixel,factor=%d}", "tile{loop=pixel,factor=%d,balanced=1}", "tile{loop=k,factor=%d}", "tile{loop=channel,factor=%d}", "vectorize{loop=channel,lanes=4}",
     "vectorize{loop=channel_inner,lanes=8}", "jam{loop=pixel}", "jam{loop=pixel_inner}", "jam{loop=channel_inner}",
     "unroll{loop=k}", "unroll{loop=k_inner}", "unroll{loop=channel}", "broadcast-by-lane", "reuse-loads",
     "hoist-invariants{loop=pixel}", "hoist-invariants{loop=k}", "pipeline-loads{loop=k,distance=%d}", "pipeline-loads{loop=k_outer,distance=%d}",
@@ -291,4 +291,37 @@ barrier
 let x_r1 = x[0]
 y[2] = mul(x_r1, x[2])
 y[3] = mul(x_r1, x[3])
+"""
+
+
+def test_balanced_blocks_differ_by_one():
+    text = body_text(apply_schedule(parse("""function f(x: f32[10] input, y: f32[10] output) {
+      for i in 0..10 { y[i] = x[i] }
+    }"""), ["tile{loop=i,factor=4,balanced=1}"]))
+    assert text == """for i_inner in 0..4 {
+  y[i_inner] = x[i_inner]
+}
+for i_outer in 0..2 {
+  for i_inner in 0..3 {
+    y[i_inner + 3*i_outer + 4] = x[i_inner + 3*i_outer + 4]
+  }
+}
+"""
+
+
+def test_copies_share_prefetches_of_the_same_element():
+    source = """function f(x: f32[8] input, y: f32[8] output) {
+      for p in 0..2 {
+        for i in 0..4 {
+          prefetch x[100 + p]
+          y[4*p + i] = x[4*p + i]
+        }
+      }
+    }"""
+    assert body_text(apply_schedule(parse(source), ["vectorize{loop=i,lanes=2}", "jam{loop=p}"])) == """prefetch x[100]
+prefetch x[101]
+y[0] = x[0, lanes 2]
+y[4] = x[4, lanes 2]
+y[2] = x[2, lanes 2]
+y[6] = x[6, lanes 2]
 """
