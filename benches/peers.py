@@ -3,8 +3,9 @@
     python -m benches.peers FOLDER|MODEL ... [--against onnxruntime,openvino,ncnn,mnn] [--python /other/bin/python]
         [--threads 1] [--rounds 8] [--limit 60] [--shape batch=1] [-o table.md]
 
-Each cell is the quickest run in milliseconds, measured as `edgecc bench` does. Inputs are random, or those of an .npz file
-of the model's name beside it. A model that an engine cannot run, or computes wrongly, is shown as such.
+Each cell is the quickest run in milliseconds and the share of the multiply-add peak it reaches, measured as `edgecc
+bench` does. Inputs are random, or those of an .npz file of the model's name beside it. A model that an engine cannot
+run, or computes wrongly, is shown as such.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edgecc.errors import EdgeccError
 from edgecc.targets.schema import load_target
 
 OWN = "edgecc"
+DISTURBED = "† Other processes disturbed every turn of this engine."
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def table_text(lines: Sequence[Line], engines: Sequence[str]) -> str:
         f"| model (M multiply-adds) | {' | '.join(titles)} | edgecc / best other |",
         f"|---|{'---|' * (len(engines) + 1)}",
         *(row_text(line, engines) for line in lines),
+        *(["", DISTURBED] if any(not row.error and not row.quiet_turns for found in done for row in found.rows) else []),
     ])
 
 
@@ -105,7 +108,12 @@ def row_text(line: Line, engines: Sequence[str]) -> str:
     ratio = f"{valid[OWN] / min(others):.2f}" if OWN in valid and others else "-"
     work = found.multiply_adds or 0
     cells = [_cell(rows[name], work, found.machine.peak_flops * found.threads, bold=name == best) for name in engines]
-    return f"| {line.model} ({work / 1e6:.3g}) | {' | '.join(cells)} | {ratio} |"
+    return f"| {line.model} ({_millions(work)}) | {' | '.join(cells)} | {ratio} |"
+
+
+def _millions(count: int) -> str:
+    """A count in millions, to three digits or a whole number."""
+    return f"{count / 1e6:.0f}" if count >= 100e6 else f"{count / 1e6:.3g}"
 
 
 def _cell(row: Row, work: int, peak: float, *, bold: bool) -> str:
