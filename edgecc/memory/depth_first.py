@@ -12,6 +12,7 @@ with the smallest arena is taken whose modelled cycles are within `SLACK` of the
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,9 @@ MAX_STEPS = 16
 
 SLACK = 0.01
 """Share of all modelled cycles that a smaller arena may cost: what the model does not see is of that size."""
+
+TRIED_GAIN = 0.001
+"""Share of a chain's modelled cycles that higher stripes must gain for still higher ones to be tried."""
 
 MAX_CHOICES = 64
 """How often the bound on the arena is lowered, at most."""
@@ -103,12 +107,11 @@ def plan_depth_first(placement: Placement, needs: Sequence[Needs], costs: Sequen
         needs, costs: of each step of the placement.
         orders: the orders to choose among, by name.
     """
-    finder = ChainFinder(placement)
     bounds = limits_of(target) if limits is None else limits
+    options = _Options(ChainFinder(placement), costs, target, bounds)
     found: list[tuple[int, DepthFirst]] = []
     for name, order in orders:
-        candidates = _Candidates(finder, order, needs, costs, target, bounds)
-        for blocks, cycles in candidates.choices():
+        for blocks, cycles in _Candidates(options, order, needs).choices():
             choice = DepthFirst(name, order, blocks, cycles)
             found.append((_arena_bound(placement, needs, choice), choice))
     best = min(choice.cycles for _, choice in found)
@@ -133,45 +136,119 @@ def _arena_bound(placement: Placement, needs: Sequence[Needs], choice: DepthFirs
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """Positions first..last of the order in stripes: cycles more than without, and bytes alive meanwhile."""
+class _Option:
+    """A chain in stripes of `rows` rows: cycles more than without, bytes of the arena less."""
 
-    first: int
-    last: int
     chain: Chain
     rows: int
     cycles: float
+    saved_bytes: int
+
+
+class _Options:
+    """Chains of a placement's steps in stripes; what was worked out for one order serves the others."""
+
+    def __init__(self, finder: ChainFinder, costs: Sequence[StepCost], target: Target, limits: Limits) -> None:
+        self.finder = finder
+        self.steps = finder.placement.steps
+        self.costs = costs
+        self.target = target
+        self.limits = limits
+        self.sizes = [root.size_bytes if root.kind == "arena" else 0 for root in finder.placement.roots]
+        self.moved = [[(p.root, _bytes(p)) for p in (*_operands(step), *step.outputs)] for step in self.steps]
+        self.weights = [sum(_bytes(p) for p in _constants(step)) for step in self.steps]
+        together = [sum(size for _, size in moved) + weights for moved, weights in zip(self.moved, self.weights, strict=True)]
+        self.apart = [read_cycles(size, size, target) for size in together]
+        """Cycles of the traffic of each step that runs on its own."""
+        self.known: dict[tuple[int, ...], tuple[_Option, ...] | None] = {}
+
+    def of(self, numbers: tuple[int, ...]) -> tuple[_Option, ...] | None:
+        """The ways to run these steps in stripes, lower ones first; None where neither they nor more steps after them can."""
+        if numbers not in self.known:
+            self.known[numbers] = self._find(numbers)
+        return self.known[numbers]
+
+    def _find(self, numbers: tuple[int, ...]) -> tuple[_Option, ...] | None:
+        if not self._may_run_in_stripes(numbers[-1]) or sum(self.weights[n] for n in numbers) > self.limits.weight_bytes:
+            return None
+        if len(numbers) == 1:
+            return ()
+        chain = self.finder.chain(numbers)
+        if chain is None:
+            return None
+        found: list[_Option] = []
+        worth = TRIED_GAIN * sum(self.costs[n].cycles for n in numbers)
+        for rows in STRIPE_ROWS:
+            if 2 * rows > max(2, chain.heights[-1]):
+                break
+            block = schedule(chain, rows)
+            if block.ring_bytes > self.limits.line_bytes:
+                return tuple(found) if rows > STRIPE_ROWS[0] else None
+            cycles = self._cycles(block)
+            if block.rings:
+                found.append(_Option(chain, rows, cycles, sum(self.sizes[root] for root in block.rings) - block.ring_bytes))
+            if len(found) > 1 and found[-2].cycles - cycles < worth:
+                break
+        return tuple(found)
+
+    def _may_run_in_stripes(self, number: int) -> bool:
+        if self.costs[number].row_cycles is None:
+            return False
+        step = self.steps[number]
+        rows = [p.view.dims[ROW_AXIS] for p in (*_operands(step), *step.outputs) if len(p.view.dims) > ROW_AXIS]
+        return max(rows, default=0) >= self.limits.min_rows
+
+    def _cycles(self, block: StripedChain) -> float:
+        """How many more cycles the steps of a block take in stripes than one after the other."""
+        numbers = block.chain.numbers
+        weights = sum(self.weights[n] for n in numbers)
+        footprint = block.ring_bytes + weights
+        traffic = read_cycles(block.stripes * weights, footprint, self.target)
+        arithmetic = 0.0
+        for number in numbers:
+            cost = self.costs[number]
+            arithmetic += (cost.row_cycles or 0.0) - cost.cycles + (block.stripes - 1) * CALL_CYCLES
+            for root, size in self.moved[number]:
+                traffic += read_cycles(size, footprint if root in block.rings else size + footprint, self.target)
+            traffic -= self.apart[number]
+        # Elsewhere a core that executes out of order hides a part of the traffic (edgecc/kernels/cost.py).
+        return arithmetic + traffic * (1.0 if self.target.core.in_order else 1.0 - OVERLAP)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An option for positions first..last of an order, and the bytes alive meanwhile."""
+
+    first: int
+    last: int
+    option: _Option
     alive: int
 
 
 class _Candidates:
     """All candidates of one order, and the choices among them."""
 
-    def __init__(self, finder: ChainFinder, order: Sequence[int], needs: Sequence[Needs], costs: Sequence[StepCost],
-                 target: Target, limits: Limits) -> None:
-        self.finder = finder
-        self.placement = finder.placement
-        self.order = order
-        self.costs = costs
-        self.target = target
-        self.limits = limits
-        self.sizes = [root.size_bytes if root.kind == "arena" else 0 for root in self.placement.roots]
+    def __init__(self, options: _Options, order: Sequence[int], needs: Sequence[Needs]) -> None:
+        self.count = len(order)
         position = {number: i for i, number in enumerate(order)}
-        spans = [(min(position[n] for n in users), max(position[n] for n in users), self.sizes[root])
-                 for root, users in finder.users.items()]
-        self.alive = [0] * (len(order) + 1)
-        self.born = [0] * (len(order) + 1)
-        for first, last, size in spans:
-            self.born[first] += size
-            self.alive[first] += size
-            self.alive[last + 1] -= size
-        for i in range(1, len(order)):
-            self.alive[i] += self.alive[i - 1]
-        # Kernels of whole results may want scratch memory, those of ranges of rows do not.
-        self.busiest = [alive + sum(needs[number].workspaces) for alive, number in zip(self.alive, order, strict=False)]
+        alive, born = [0] * (self.count + 1), [0] * (self.count + 1)
+        for root, users in options.finder.users.items():
+            first, last = min(position[n] for n in users), max(position[n] for n in users)
+            born[first] += options.sizes[root]
+            alive[first] += options.sizes[root]
+            alive[last + 1] -= options.sizes[root]
+        alive = list(itertools.accumulate(alive))
+        self.whole = [alive[i] + sum(needs[number].workspaces) for i, number in enumerate(order)]
+        """Bytes alive at each position where its step runs on its own, with the scratch memory it then has."""
         self.ending: list[list[_Candidate]] = [[] for _ in order]
-        for candidate in self._all():
-            self.ending[candidate.last].append(candidate)
+        for first in range(self.count):
+            bytes_alive = alive[first]
+            for last in range(first, min(self.count, first + MAX_STEPS)):
+                bytes_alive += born[last] if last > first else 0
+                found = options.of(tuple(order[first:last + 1]))
+                if found is None:
+                    break
+                self.ending[last] += [_Candidate(first, last, option, bytes_alive - option.saved_bytes) for option in found]
 
     def choices(self) -> Iterator[tuple[tuple[StripedChain, ...], float]]:
         """Sets of blocks with the cycles they add: the best without a bound on bytes alive, then with ever smaller ones."""
@@ -182,27 +259,26 @@ class _Candidates:
             if chosen is None:
                 return
             candidates, cycles = chosen
-            yield tuple(schedule(c.chain, c.rows) for c in candidates), cycles
+            yield tuple(schedule(c.option.chain, c.option.rows) for c in candidates), cycles
             covered = {i for c in candidates for i in range(c.first, c.last + 1)}
-            bound = max([c.alive for c in candidates] + [self.busiest[i] for i in range(len(self.order)) if i not in covered],
-                        default=0)
+            bound = max([c.alive for c in candidates] + [self.whole[i] for i in range(self.count) if i not in covered], default=0)
 
     def _best(self, bound: float) -> tuple[list[_Candidate], float] | None:
         """Candidates with the least sum of cycles such that fewer than `bound` bytes are alive at any time."""
         costs: list[float] = [0.0]
         taken: list[_Candidate | None] = [None]
-        for last in range(len(self.order)):
-            cost = costs[last] if self.busiest[last] < bound else math.inf
+        for last in range(self.count):
+            cost = costs[last] if self.whole[last] < bound else math.inf
             choice: _Candidate | None = None
             for candidate in self.ending[last]:
-                if candidate.alive < bound and costs[candidate.first] + candidate.cycles < cost:
-                    cost, choice = costs[candidate.first] + candidate.cycles, candidate
+                if candidate.alive < bound and costs[candidate.first] + candidate.option.cycles < cost:
+                    cost, choice = costs[candidate.first] + candidate.option.cycles, candidate
             costs.append(cost)
             taken.append(choice)
         if costs[-1] == math.inf:
             return None
         chosen: list[_Candidate] = []
-        position = len(self.order)
+        position = self.count
         while position:
             candidate_or_none = taken[position]
             if candidate_or_none is None:
@@ -211,63 +287,6 @@ class _Candidates:
                 chosen.insert(0, candidate_or_none)
                 position = candidate_or_none.first
         return chosen, costs[-1]
-
-    def _all(self) -> Iterator[_Candidate]:
-        for first in range(len(self.order)):
-            for last in range(first, min(len(self.order), first + MAX_STEPS)):
-                numbers = self.order[first:last + 1]
-                if not self._may_run_in_stripes(numbers[-1]) or self._weights(numbers) > self.limits.weight_bytes:
-                    break
-                chain = self.finder.chain(numbers) if last > first else None
-                if chain is None:
-                    if last > first:
-                        break
-                    continue
-                fits = False
-                for rows in STRIPE_ROWS:
-                    if 2 * rows > max(2, chain.heights[-1]):
-                        break
-                    block = schedule(chain, rows)
-                    if block.ring_bytes > self.limits.line_bytes:
-                        break
-                    fits = True
-                    if block.rings:
-                        yield _Candidate(first, last, chain, rows, self._cycles(block), self._alive(first, last, block))
-                if not fits:
-                    break
-
-    def _may_run_in_stripes(self, number: int) -> bool:
-        if self.costs[number].row_cycles is None:
-            return False
-        step = self.placement.steps[number]
-        places = [p for p, constant in zip(step.inputs, step.constants, strict=True) if p is not None and constant is None]
-        rows = [p.view.dims[ROW_AXIS] for p in (*places, *step.outputs) if len(p.view.dims) > ROW_AXIS]
-        return max(rows, default=0) >= self.limits.min_rows
-
-    def _weights(self, numbers: Sequence[int]) -> int:
-        return sum(_bytes(p) for n in numbers for p in _constants(self.placement.steps[n]))
-
-    def _alive(self, first: int, last: int, block: StripedChain) -> int:
-        whole = self.alive[first] + sum(self.born[first + 1:last + 1])
-        return whole - sum(self.sizes[root] for root in block.rings) + block.ring_bytes
-
-    def _cycles(self, block: StripedChain) -> float:
-        """How many more cycles the steps of a block take in stripes than one after the other."""
-        weights = self._weights(block.chain.numbers)
-        footprint = block.ring_bytes + weights
-        traffic = read_cycles(block.stripes * weights, footprint, self.target)
-        arithmetic = 0.0
-        for number in block.chain.numbers:
-            step, cost = self.placement.steps[number], self.costs[number]
-            arithmetic += (cost.row_cycles or 0.0) - cost.cycles + (block.stripes - 1) * CALL_CYCLES
-            places = [*_operands(step), *step.outputs]
-            for place in places:
-                size = _bytes(place)
-                traffic += read_cycles(size, footprint if place.root in block.rings else size + footprint, self.target)
-            together = sum(_bytes(place) for place in (*places, *_constants(step)))
-            traffic -= read_cycles(together, together, self.target)
-        # Elsewhere a core that executes out of order hides a part of the traffic (edgecc/kernels/cost.py).
-        return arithmetic + traffic * (1.0 if self.target.core.in_order else 1.0 - OVERLAP)
 
 
 def _operands(step: Step) -> list[Place]:
