@@ -58,7 +58,7 @@ MAX_VECTORS = 6
 NEAR = 0.5
 """Share of the time to read panels of weights again from a cache that hardware does not hide by fetching ahead."""
 
-LEAST_STREAM, STREAM_ROWS = 0.4, 32.0
+LEAST_STREAM, STREAM_ROWS = 0.2, 20.0
 """The same for weights that come from far away: with few rows, and the number of rows that doubles the time. Measured on
 Zen 5, maps of 14 and 7 rows, weights in the third cache and in memory."""
 
@@ -92,7 +92,7 @@ def winograd_candidates(request: Request, op: Conv, axes: Sequence[Axis]) -> tup
 
 def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
     x, w, y = request.operand(0).view, request.operand(1), request.outputs[0]
-    if not request.winograd or request.rows or request.threads > 1:
+    if not request.winograd or request.rows or (request.threads > 1 and x.dims[0] > 1):
         return False
     if len(axes) != 2 or op.group != 1 or not w.is_constant:
         return False
@@ -109,12 +109,13 @@ def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
 
 
 def _best_plan(request: Request, op: Conv, axes: tuple[Axis, Axis], m: int) -> _Plan:
-    plans = [_plan(request, blocking) for blocking in _blockings(axes, m)]
+    choices = itertools.islice(_blockings(axes, m), 1 if request.threads > 1 else None)
+    plans = [_plan(request, blocking) for blocking in choices]
     return min(plans, key=lambda plan: (plan.cycles, plan.blocking.tiles))
 
 
 def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
-    """Whole rows of tiles, or parts of one row."""
+    """All tiles at once, fewer whole rows of tiles, parts of one row."""
     rows, columns = (-(-axis.out // m) for axis in axes)
     for size in dict.fromkeys(-(-rows // parts) for parts in range(1, rows + 1)):
         yield Blocking(m, rows, columns, size, columns)
@@ -166,10 +167,10 @@ def _product_tile(b: Blocking, depth: int, outputs: int, blocks: int, target: Ta
             tile = RegisterTile(rows, vectors, lanes)
             arithmetic = b.points * cover_cycles(b.tiles, outputs, depth, tile, target)
             reloads = blocks * (-(-b.tiles // rows) - 1) * read_cycles(weights, 4 * depth * tile.channels, target)
-            cycles = (combine(blocks * arithmetic, NEAR * (reloads + (blocks - 1) * again), target)
-                      + (LEAST_STREAM + rows / STREAM_ROWS) * stream)
-            if best is None or (cycles, rows * vectors) < best[:2]:
-                best = (cycles, rows * vectors, tile)
+            near = combine(blocks * arithmetic, NEAR * (reloads + (blocks - 1) * again), target)
+            cycles = max(near + (LEAST_STREAM + rows / STREAM_ROWS) * stream, stream)
+            if best is None or (cycles, -rows * vectors) < best[:2]:
+                best = (cycles, -rows * vectors, tile)
     if best is None:
         raise EdgeccError("E900", f"no register tile for {outputs} channels on {target.name}")
     return best[2], best[0]
@@ -215,7 +216,7 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     v_row = _spread(depth, target)
     s_row = _spread(-(-max(padded, outputs) // lanes) * lanes, target)
     winograd = Winograd(x, outputs, axes, b, lanes, v_row, _odd_lines(b.tiles * v_row, target), s_row,
-                        _odd_lines(b.tiles * s_row, target))
+                        _odd_lines(b.tiles * s_row, target), request.threads > 1)
     w: tuple[Buffer, KernelArgument] = (Buffer("w", DType.F32, b.points * padded * depth, "input"),
                                         Packed((1,), partial(_pack, b.m, panels)))
     weights = with_bias(request, w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
@@ -230,7 +231,7 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
                           f"by Winograd's F({b.m}x{b.m}, 3x3)",
                       choice=f"winograd {b.m}x{b.m}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, "
                              f"blocks of {b.block_rows} x {b.block_columns} tiles",
-                      workspace=workspace, parallel=False)
+                      workspace=workspace)
     return replace(kernel, error_units=ERROR_UNITS[b.m])
 
 

@@ -9,6 +9,8 @@ A two-dimensional transform is two passes of one-dimensional ones, over the colu
 is between them in a scratch array `t` that stays in the first cache. The first pass over the inputs runs along a whole
 row of tiles, so that columns which two tiles share are transformed once. Rows of tiles of which the same rows lie inside
 the input have code of their own, and columns outside are zeros in `t`; padding never exists in memory.
+
+Threads divide vectors of channels among them for the transforms, each with a part of `t`, and points for the products.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.winograd_transform import TAPS, Bind, transform_input, transform_output
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
-from edgecc.loop.ir import Body, Const, Expr, For, Let, Load, Ref, Stmt, Store
+from edgecc.loop.ir import Body, Comment, Const, Expr, For, Let, Load, Ref, Stmt, Store
 
 LANE = "lane"
 """The loop over the channels of one vector; every iteration is independent of the others."""
@@ -118,6 +120,7 @@ class Winograd:
         blocking: the tiles.
         lanes: channels of a vector.
         v_row, v_point, s_row, s_point: distances in elements, between tiles and between points, in the scratch arrays.
+        parallel: whether the iterations of each outermost loop are independent; there must be one image and one block.
     """
 
     x: View
@@ -129,6 +132,7 @@ class Winograd:
     v_point: int
     s_row: int
     s_point: int
+    parallel: bool = False
 
     @property
     def depth(self) -> int:
@@ -139,7 +143,20 @@ class Winograd:
     def scratch(self) -> tuple[tuple[str, int], ...]:
         """The scratch arrays: name and number of elements."""
         b = self.blocking
-        return (("v", b.points * self.v_point), ("s", b.points * self.s_point), ("t", b.size * b.width * self.lanes))
+        return (("v", b.points * self.v_point), ("s", b.points * self.s_point), ("t", self._t_size * self._own_parts))
+
+    @property
+    def _t_size(self) -> int:
+        return self.blocking.size * self.blocking.width * self.lanes
+
+    @property
+    def _own_parts(self) -> int:
+        """How many vectors of channels have a part of `t` of their own."""
+        return -(-max(self.depth, self.outputs) // self.lanes) if self.parallel else 1
+
+    def _t(self, channel: Index, position: Index) -> Index:
+        """The address of lane 0 at a position, for the vector of channels that starts at `channel`."""
+        return position * self.lanes + (channel.floordiv(self.lanes) * self._t_size if self.parallel else 0)
 
     def nest(self, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue) -> Body:
         """The plain nest."""
@@ -161,13 +178,24 @@ class Winograd:
     # -- inputs -----------------------------------------------------------------------------------
 
     def _inputs(self, block: Block) -> Body:
-        vertical = self.axes[0]
-        out: list[Stmt] = []
-        for band in input_bands(vertical, self.blocking.m, self.blocking.rows):
-            parts = self._vectors(self.depth, lambda channel, count, band=band: (  # type: ignore[misc]
-                *self._input_columns(block, band, channel, count), self._input_rows(block, channel, count)))
-            out.extend(_clipped("strip", block.row, block.rows, band, parts))
-        return tuple(out)
+        def tile(band: Band, channel: Index, count: int) -> Body:
+            return *self._input_columns(block, band, channel, count), self._input_rows(block, channel, count)
+
+        return self._by_bands(block, input_bands(self.axes[0], self.blocking.m, self.blocking.rows), self.depth, tile)
+
+    def _by_bands(self, block: Block, bands: Sequence[Band], channels: int, body: Callable[[Band, Index, int], Body]) -> Body:
+        """`body(band, first channel, count)` for every row of tiles and every vector of channels."""
+        if self.parallel:
+            whole, rest = divmod(channels, self.lanes)
+
+            def vectors(first: int, stop: int, count: int) -> For:
+                channel = var("vector") * self.lanes
+                loops = (loop for band in bands for loop in _clipped("strip", block.row, block.rows, band, body(band, channel, count)))
+                return For("vector", const(first), const(stop), (Comment("These channels have a part of t of their own."), *loops))
+
+            return (*([vectors(0, whole, self.lanes)] if whole else []), *([vectors(whole, whole + 1, rest)] if rest else []))
+        return tuple(loop for band in bands for loop in _clipped(
+            "strip", block.row, block.rows, band, self._vectors(channels, lambda channel, count, band=band: body(band, channel, count))))  # type: ignore[misc]
 
     def _input_columns(self, block: Block, band: Band, channel: Index, count: int) -> Body:
         """B^T applied to the columns of a strip of inputs; zeros for columns outside."""
@@ -185,7 +213,7 @@ class Winograd:
             return Load("x", x.at(place), x.dtype)
 
         def store(i: int, value: Expr) -> Stmt:
-            return Store("t", (column + i * self.blocking.width) * self.lanes + lane, value)
+            return Store("t", self._t(channel, column + i * self.blocking.width) + lane, value)
 
         nothing: Expr = Const(0.0, DType.F32)
         zeros = (For(LANE, ZERO, const(count), tuple(store(i, nothing) for i in range(size))),)
@@ -200,7 +228,7 @@ class Winograd:
         row = (var("strip") - block.row) * block.columns + tile
 
         def load(j: int) -> Expr:
-            return Load("t", (line * self.blocking.width + tile * m + j) * self.lanes + lane, DType.F32)
+            return Load("t", self._t(channel, line * self.blocking.width + tile * m + j) + lane, DType.F32)
 
         def store(j: int, value: Expr) -> Stmt:
             return Store("v", (line * size + j) * self.v_point + row * self.v_row + channel + lane, value)
@@ -228,18 +256,16 @@ class Winograd:
 
     def _outputs(self, block: Block, weights: Weights, epilogue: Epilogue) -> Body:
         m = self.blocking.m
-        out: list[Stmt] = []
-        for band in output_bands(self.axes[0], m, self.blocking.rows):
-            def in_part(channel: Index, count: int, band: Band = band) -> Body:
-                body: list[Stmt] = []
-                for across in output_bands(self.axes[1], m, self.blocking.columns):
-                    tile = (self._output_columns(block, channel, count),
-                            self._output_rows(block, band, across, channel, count, weights, epilogue))
-                    body.extend(_clipped("tile", block.column, block.columns, across, tile))
-                return tuple(body)
 
-            out.extend(_clipped("strip", block.row, block.rows, band, self._vectors(self.outputs, in_part)))
-        return tuple(out)
+        def tiles(band: Band, channel: Index, count: int) -> Body:
+            body: list[Stmt] = []
+            for across in output_bands(self.axes[1], m, self.blocking.columns):
+                tile = (self._output_columns(block, channel, count),
+                        self._output_rows(band, across, channel, count, weights, epilogue))
+                body.extend(_clipped("tile", block.column, block.columns, across, tile))
+            return tuple(body)
+
+        return self._by_bands(block, output_bands(self.axes[0], m, self.blocking.rows), self.outputs, tiles)
 
     def _output_columns(self, block: Block, channel: Index, count: int) -> Stmt:
         """A^T applied to the columns of a tile of products."""
@@ -251,13 +277,12 @@ class Winograd:
             return Load("s", (line + i * size) * self.s_point + row * self.s_row + channel + lane, DType.F32)
 
         def store(i: int, value: Expr) -> Stmt:
-            return Store("t", (line + i * size) * self.lanes + lane, value)
+            return Store("t", self._t(channel, line + i * size) + lane, value)
 
         body = _line(count, [load(i) for i in range(size)], lambda d, bind: transform_output(m, _all(d), None, bind), store)
         return For("line", ZERO, const(size), (body,))
 
-    def _output_rows(self, block: Block, band: Band, across: Band, channel: Index, count: int, weights: Weights,
-                     epilogue: Epilogue) -> Stmt:
+    def _output_rows(self, band: Band, across: Band, channel: Index, count: int, weights: Weights, epilogue: Epilogue) -> Stmt:
         """A^T applied to the rows of a tile, bias and epilogue."""
         m, size = self.blocking.m, self.blocking.size
         row, lane = var("row"), var(LANE)
@@ -267,7 +292,7 @@ class Winograd:
             return lambda view: view.at(place)
 
         def load(j: int) -> Expr:
-            return Load("t", (row * size + j) * self.lanes + lane, DType.F32)
+            return Load("t", self._t(channel, row * size + j) + lane, DType.F32)
 
         def transform(d: Sequence[Expr | None], bind: Bind) -> Sequence[Expr]:
             bias = weights.bias(channel + lane, address(0)) if len(weights.arguments) > 1 else None

@@ -20,6 +20,7 @@ from edgecc.kernels.base import candidates, lower
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.winograd import ERROR_UNITS, lower_winograd
 from edgecc.kernels.winograd_nest import Blocking
+from edgecc.loop.ir import For
 from edgecc.ops.convolution import Conv
 from edgecc.passes.loop import apply_schedule
 from edgecc.reference.compare import error_units
@@ -121,6 +122,19 @@ def test_tiles_in_blocks_that_do_not_divide_them(blocking):
     result = run_lowered(request, kernel, operands)[0]
     wide = [g.array.astype(np.float64) for g in operands]
     assert shared_error(result, op, wide) <= kernel.error_units
+
+
+@pytest.mark.parametrize(("m", "threads"), [(2, 2), (4, 3), (6, 2)])
+def test_threads_share_the_work_without_races(m, threads):
+    op, operands = convolution(5, batch=1, channels=20, outputs=41, size=(15, 13), pads=(1, 1, 1, 1), kind="residual")
+    request = request_for(op, operands, "cortex-a76", [LAST], threads)
+    kernel = next(c for c in candidates(request) if c.name == f"winograd {m}x{m}").build()
+    function = apply_schedule(kernel.function, kernel.schedule)
+    assert sum(isinstance(stmt, For) and stmt.kind == "parallel" for stmt in function.body) == 3
+    result = run_lowered(request, kernel, operands)[0]
+    assert shared_error(result, op, [g.array.astype(np.float64) for g in operands]) <= kernel.error_units
+    op, operands = convolution(5, batch=2, channels=20, outputs=41, size=(15, 13), pads=(1, 1, 1, 1))
+    assert set(names(op, operands, threads=threads)) == {"direct"}
 
 
 def names(op, operands, layouts=(LAST,), target="x86-64-v4", **changes):
