@@ -19,11 +19,15 @@ from edgecc.bench.session import PROFILED, Comparison, Request, Row, compare
 from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
+from edgecc.targets.precision import precision_type
 from edgecc.tuning.record import read_for
 
 app = typer.Typer(add_completion=False)
 
 SLOWEST_KERNELS = 5
+
+TOLERANCE = 1e-2
+"""Engines differ by fast paths; with bf16 it is 16 of its roundoffs, as for `edgecc verify`."""
 
 
 @app.command()
@@ -41,7 +45,7 @@ def bench(
     tuning: Annotated[Path | None, typer.Option(help="A file of `edgecc tune`, whose measurements choose the kernels.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with the inputs; random ones by default.", show_default=False)] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest difference of a right result, over the output's largest magnitude.")] = 1e-2,
+    tolerance: Annotated[float | None, typer.Option(help="Largest difference of a right result, over the output's largest magnitude; by default 0.01, with bf16 0.0625.", show_default=False)] = None,
     python: Annotated[str | None, typer.Option(help="The Python interpreter that has the other engines; this one by default.", show_default=False)] = None,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -54,7 +58,8 @@ def bench(
     choices = None if tuning is None else read_for(tuning, chosen).choices
     request = Request(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
                                                  depth_first=depth_first, precision=precision, tuning=choices),
-                      tuple(name for name in (against or "").split(",") if name), python, per_layer, rounds, turn, limit, cc, tolerance)
+                      tuple(name for name in (against or "").split(",") if name), python, per_layer, rounds, turn, limit, cc,
+                      max(TOLERANCE, 16.0 * precision_type(precision, chosen).unit_roundoff) if tolerance is None else tolerance)
     with progress(f"measuring {model.name}"):
         found = compare(request)
     wrong = any(row.wrong for row in found.rows if row.engine in ("edgecc", PROFILED))

@@ -24,9 +24,6 @@ EPILOGUE_INSTRUCTIONS = 2.0
 CANDIDATES = 6
 """How many tiles are worth measuring: the model's first choice was among the best six of every layer looked at."""
 
-WEIGHT_BYTES = 4
-"""Bytes of a weight, as far as the model needs to know them."""
-
 MISSED_LOADS = 0.15
 """Share of the cycles of loads that nothing hides."""
 
@@ -127,7 +124,7 @@ def cover_cycles(rows: int, channels: int, reduction: int, tile: RegisterTile, t
     """
     cost = 0.0
     for v, vector_count in balanced_parts(-(-channels // tile.lanes), tile.vectors):
-        step_bytes = WEIGHT_BYTES * v * tile.lanes
+        step_bytes = v * max(4, target.vector.bits // 8)  # vectors of weights are as wide as those of sums
         weights = read_cycles(step_bytes, step_bytes * reduction, target)
         for r, row_count in balanced_parts(rows, tile.rows):
             cycles = tile_cycles(r, v, tile.lanes, reduction, target)
