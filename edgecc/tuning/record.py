@@ -21,6 +21,9 @@ VERSION = 1
 TIE = 0.02
 """A candidate that is quicker than the model's choice by less than this share does not replace it."""
 
+RESOLUTION_SECONDS = 20e-9
+"""Nor does one that is quicker by less than this: counters that tick every 10 ns, or every 40, tell no more."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -91,7 +94,7 @@ def choose(seconds: Mapping[str, float]) -> str:
     """The quickest candidate; the first one where no other is clearly quicker."""
     first = next(iter(seconds))
     best = min(seconds, key=lambda name: seconds[name])
-    return best if seconds[best] < (1.0 - TIE) * seconds[first] else first
+    return best if seconds[first] - seconds[best] > max(TIE * seconds[first], RESOLUTION_SECONDS) else first
 
 
 def read_tuning(path: Path) -> Tuning:

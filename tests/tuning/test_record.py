@@ -44,6 +44,8 @@ def test_a_new_record_replaces_the_old_one():
     ({"first": 1.0, "second": 0.99}, "first"),
     ({"first": 1.0, "second": 2.0, "third": 0.5}, "third"),
     ({"first": 1.0}, "first"),
+    ({"first": 150e-9, "second": 140e-9}, "first"),
+    ({"first": 150e-9, "second": 120e-9}, "second"),
 ])
 def test_the_quickest_is_chosen_unless_it_is_a_tie(seconds: dict[str, float], chosen: str):
     assert choose(seconds) == chosen
