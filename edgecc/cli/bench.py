@@ -37,6 +37,7 @@ def bench(
     against: Annotated[str | None, typer.Option(help=f"Engines to compare with, commas between them: {', '.join(PEERS)}.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads every engine uses.")] = 1,
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
+    winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
     rounds: Annotated[int, typer.Option(help="Undisturbed turns every engine shall have.")] = 8,
     turn: Annotated[float, typer.Option(help="Seconds of a turn.")] = 0.25,
     limit: Annotated[float, typer.Option(help="Seconds after which to stop waiting for undisturbed turns.")] = 60.0,
@@ -57,7 +58,7 @@ def bench(
     chosen = api.resolve_target(target)
     choices = None if tuning is None else read_for(tuning, chosen).choices
     request = Request(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
-                                                 depth_first=depth_first, precision=precision, tuning=choices),
+                                                 depth_first=depth_first, winograd=winograd, precision=precision, tuning=choices),
                       tuple(name for name in (against or "").split(",") if name), python, per_layer, rounds, turn, limit, cc,
                       max(TOLERANCE, 16.0 * precision_type(precision, chosen).unit_roundoff) if tolerance is None else tolerance)
     with progress(f"measuring {model.name}"):

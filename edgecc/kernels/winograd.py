@@ -7,7 +7,8 @@ times the memory.
 
 Rounding errors are larger than those of a plain sum, and the elements of a tile share them. Relative to the largest
 magnitude of the summed terms (`Conv.magnitude`) they stay below 2e-6 (m = 2), 8e-6 (m = 4) and 6.2e-5 (m = 6); typical
-are a tenth of that (`ERROR_UNITS`, measured against float64 on random tiles of values of very different sizes).
+are a tenth of that (`ERROR_UNITS`, measured against float64 on random tiles of values of very different sizes). An
+infinity or NaN in the input makes NaN of every result of the tiles it lies under, not only of those it is a term of.
 """
 
 from __future__ import annotations
