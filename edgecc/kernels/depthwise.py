@@ -9,96 +9,152 @@ once loaded, serves every window it lies in, and a weight serves every pixel of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from edgecc.ir.scalar import ScalarExpr
 from edgecc.kernels.base import Kernel, Request, View
 from edgecc.kernels.contraction import (
     PIXEL,
+    Epilogue,
+    Weights,
     assemble,
     compute_target,
     epilogue_of,
     flatten,
     multiply_add,
+    panel_loops,
     sum_type,
     weights_of,
 )
+from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, choose_block
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
-from edgecc.loop.index import ZERO, Index, const, var
+from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import Assign, Body, Declare, For, Load, Ref, Stmt
+from edgecc.loop.split import balanced_parts
 from edgecc.targets.schema import Target
+
+ROWS_OF_A_RANGE = 2
+"""Most rows of a block where a call computes a range of rows: what fills no block goes row by row."""
 
 MAX_UNROLLED_TAPS = 16
 """Longest window along a row whose taps are unrolled; longer ones keep a loop."""
 
 
-def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -> Kernel:
-    """The kernel of a depthwise convolution with one result channel for each input channel."""
+def blocks_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -> tuple[Block, float] | None:
+    """The best block of rows and columns and the modelled cycles of the whole kernel, None where only single rows will do."""
+    x, y, target = request.operand(0).view, request.outputs[0], compute_target(request, expr)
+    lanes = vector_lanes(target, sum_type(request))
+    if len(axes) != 2 or lanes == 1 or x.strides[1] != 1 or y.strides[1] != 1 or 0 in y.dims:
+        return None
+    window = Window(*axes)
+    if window.taps > MAX_TAPS or any(s.tap_start is None for axis in axes for s in axis.segments()):
+        return None
+    block, cycles = choose_block(window, ROWS_OF_A_RANGE if request.rows else axes[0].out, target)
+    return block, cycles * -(-x.dims[1] // lanes) * x.dims[0]
+
+
+def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, block: Block | None = None) -> Kernel:
+    """The kernel of a depthwise convolution with one result channel for each input channel, by `block` if given."""
     x, w = request.operand(0).view, request.operand(1).view
     target, channels, last = compute_target(request, expr), x.dims[1], axes[-1]
     dtype = sum_type(request)
     lanes = vector_lanes(target, dtype)
-    rows, vectors = _tile(last, channels, lanes, target)
+    rows, vectors = _tile(last, channels, lanes, target) if block is None else (block.columns, 1)
     panels = _channel_panels(channels, vectors * lanes, lanes, narrowest_lanes(target, dtype))
     weights = weights_of(request, channels, math.prod(w.dims[2:]), panels, flatten, bias_axis=1)
     epilogue = epilogue_of(request, expr, 3)
     image = var("image") if x.dims[0] > 1 else ZERO
-    bounds = [row_bounds(request) if i == 0 else None for i in range(len(axes) - 1)]
-    positions = [axis_position(f"row{i}", a.out, b) for i, (a, b) in enumerate(zip(axes[:-1], bounds, strict=True))]
-    static_taps = last.kernel <= MAX_UNROLLED_TAPS
+    bounds = row_bounds(request)
 
-    def segment_nest(segment: Segment, panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Stmt:
-        edge = segment.tap_start is None or segment.tap_stop is None
-        loop = "edge" if edge else PIXEL
-        column, channel = var(loop) + segment.start, channel0 + var("channel")
-        tap_name = "edge_tap" if edge or not static_taps else "tap"
-        start, stop = last.bounds(column) if edge else (const(segment.tap_start or 0), const(segment.tap_stop or 0))
-        taps = [var(f"tap{i}") if a.kernel > 1 or not a.is_inside else ZERO for i, a in enumerate(axes[:-1])]
-        term: Index = ZERO
-        for tap, axis in zip(taps, axes[:-1], strict=True):
-            term = term * axis.kernel + tap
-        term = term * last.kernel + var(tap_name)
-        inputs = [a.first(p) + t * a.dilation for a, p, t in zip(axes[:-1], positions, taps, strict=True)]
-        address = x.at([image, channel, *inputs, last.first(column) + var(tap_name) * last.dilation])
-        def address_in_result(view: View) -> Index:
-            return view.at([image, channel, *positions, column])
+    def row_nest(positions: Sequence[Index]) -> Body:
+        nest = partial(_segment_nest, request, axes, weights, epilogue, image, positions)
+        return panel_loops(panels, math.prod(w.dims[2:]), lambda *panel: tuple(nest(s, *panel) for s in last.segments()))
 
-        accumulator = weights.bias(b_start + var("channel"), address_in_result)
-        step = multiply_add(Load("x", address, x.dtype), Load("w", w_start + term * panel.padded + var("channel"), w.dtype),
-                            Ref("acc", accumulator.dtype))
-        body: Body = (For(tap_name, start, stop, (Assign("acc", step),)),)
+    if block is None:
+        each = [bounds if i == 0 else None for i in range(len(axes) - 1)]
+        body = row_nest([axis_position(f"row{i}", a.out, b) for i, (a, b) in enumerate(zip(axes[:-1], each, strict=True))])
         for i, axis in reversed(list(enumerate(axes[:-1]))):
-            if not taps[i].is_const:
-                lower, upper = axis.bounds(positions[i])
-                body = (For(f"tap{i}", lower, upper, body),)
-        store = epilogue.store(Ref("acc", accumulator.dtype), address_in_result)
-        return For(loop, ZERO, const(segment.stop - segment.start),
-                   (For("channel", ZERO, const(panel.size), (Declare("acc", accumulator), *body, store)),))
+            body = axis_loop(f"row{i}", axis.out, each[i], body)
+    else:
+        window = Window(*axes)
+        tiles = BlockNest(x, w.dtype, window, weights, epilogue, image)
 
-    body: list[Stmt] = []
-    w_start = b_start = 0
-    for panel in panels:
-        step = var("panel") if panel.count > 1 else ZERO
-        inner = tuple(segment_nest(segment, panel, const(panel.start) + step * panel.size,
-                                   const(w_start) + step * (panel.padded * math.prod(w.dims[2:])),
-                                   const(b_start) + step * panel.padded) for segment in last.segments())
-        body.extend((For("panel", ZERO, const(panel.count), inner),) if panel.count > 1 else inner)
-        w_start += panel.count * panel.padded * math.prod(w.dims[2:])
-        b_start += panel.count * panel.padded
-    nest: Body = tuple(body)
-    for i, axis in reversed(list(enumerate(axes[:-1]))):
-        nest = axis_loop(f"row{i}", axis.out, bounds[i], nest)
+        def block_nest(first: Index, count: int, taps: tuple[int, int]) -> Body:
+            return panel_loops(panels, window.taps, lambda *panel: tiles.rows(first, count, taps, block.columns, *panel))
+
+        body = _all_blocks(window, block, block_nest) if bounds is None else _blocks_within(window, block, bounds, block_nest, row_nest)
     if x.dims[0] > 1:
-        nest = (For("image", ZERO, const(x.dims[0]), nest),)
-    window = "x".join(str(a.kernel) for a in axes)
-    schedule = (f"tile{{loop={PIXEL},factor={rows}}}",
+        body = (For("image", ZERO, const(x.dims[0]), body),)
+    shape = "x".join(str(a.kernel) for a in axes)
+    schedule = (f"tile{{loop={PIXEL},factor={rows},balanced=1}}",
                 f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(target, dtype)},padded={'+'.join(weights.padded)}}}",
                 f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", "reuse-loads")
-    return assemble(request, f"depthwise_{window}_{channels}", nest, schedule, weights, epilogue, 3,
-                    doc=f"{window} depthwise convolution, {channels} channels, {'x'.join(str(a.out) for a in axes)} pixels",
-                    choice=f"depthwise {window}: tile {rows} pixels x {vectors} vectors of {lanes}")
+    tile = f"{rows} pixels x {vectors} vectors of {lanes}" if block is None else f"{block.rows} x {block.columns} pixels of {lanes} channels"
+    return assemble(request, f"depthwise_{shape}_{channels}", body, schedule, weights, epilogue, 3,
+                    doc=f"{shape} depthwise convolution, {channels} channels, {'x'.join(str(a.out) for a in axes)} pixels",
+                    choice=f"depthwise {shape}: tile {tile}")
+
+
+def _all_blocks(window: Window, block: Block, nest: Callable[[Index, int, tuple[int, int]], Body]) -> Body:
+    """Every row of the result, in blocks of rows whose windows lose the same taps to the padding."""
+    out: list[Stmt] = []
+    for segment in window.high.segments():
+        start = segment.start
+        for size, count in balanced_parts(segment.extent, block.rows):
+            first = const(start) + (var("block") * size if count > 1 else ZERO)
+            body = nest(first, size, (segment.tap_start or 0, segment.tap_stop or 0))
+            out.extend((For("block", ZERO, const(count), body),) if count > 1 else body)
+            start += size * count
+    return tuple(out)
+
+
+def _blocks_within(window: Window, block: Block, bounds: tuple[Index, Index], nest: Callable[[Index, int, tuple[int, int]], Body],
+                   row_nest: Callable[[Sequence[Index]], Body]) -> Body:
+    """The rows within `bounds`: blocks as far as windows lie inside the input, the others one by one."""
+    top, bottom = window.interior()
+    start, stop = bounds
+    first = minimum(maximum(start, top), stop)
+    blocks = (maximum(minimum(stop, bottom), first) - first).floordiv(block.rows)
+    row = row_nest([var("row0")])
+    return (For("row0", start, first, row),
+            For("block", ZERO, blocks, nest(first + var("block") * block.rows, block.rows, (0, window.high.kernel))),
+            For("row0", first + blocks * block.rows, stop, row))
+
+
+def _segment_nest(request: Request, axes: Sequence[Axis], weights: Weights, epilogue: Epilogue, image: Index,
+                  positions: Sequence[Index], segment: Segment, panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Stmt:
+    """The positions of a segment of a row, at `positions` along the other axes."""
+    x, w, last = request.operand(0).view, request.operand(1).view, axes[-1]
+    edge = segment.tap_start is None or segment.tap_stop is None
+    loop = "edge" if edge else PIXEL
+    column, channel = var(loop) + segment.start, channel0 + var("channel")
+    tap_name = "edge_tap" if edge or last.kernel > MAX_UNROLLED_TAPS else "tap"
+    start, stop = last.bounds(column) if edge else (const(segment.tap_start or 0), const(segment.tap_stop or 0))
+    taps = [var(f"tap{i}") if a.kernel > 1 or not a.is_inside else ZERO for i, a in enumerate(axes[:-1])]
+    term: Index = ZERO
+    for tap, axis in zip(taps, axes[:-1], strict=True):
+        term = term * axis.kernel + tap
+    term = term * last.kernel + var(tap_name)
+    inputs = [a.first(p) + t * a.dilation for a, p, t in zip(axes[:-1], positions, taps, strict=True)]
+    address = x.at([image, channel, *inputs, last.first(column) + var(tap_name) * last.dilation])
+
+    def address_in_result(view: View) -> Index:
+        return view.at([image, channel, *positions, column])
+
+    accumulator = weights.bias(b_start + var("channel"), address_in_result)
+    step = multiply_add(Load("x", address, x.dtype), Load("w", w_start + term * panel.padded + var("channel"), w.dtype),
+                        Ref("acc", accumulator.dtype))
+    body: Body = (For(tap_name, start, stop, (Assign("acc", step),)),)
+    for i, axis in reversed(list(enumerate(axes[:-1]))):
+        if not taps[i].is_const:
+            lower, upper = axis.bounds(positions[i])
+            body = (For(f"tap{i}", lower, upper, body),)
+    store = epilogue.store(Ref("acc", accumulator.dtype), address_in_result)
+    return For(loop, ZERO, const(segment.stop - segment.start),
+               (For("channel", ZERO, const(panel.size), (Declare("acc", accumulator), *body, store)),))
 
 
 def _tile(axis: Axis, channels: int, lanes: int, target: Target) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from edgecc.errors import EdgeccError
 from edgecc.loop.index import Index, substitute
 from edgecc.loop.ir import (
     Assign,
+    Barrier,
     Body,
     Declare,
     Expr,
@@ -157,8 +158,8 @@ def interleave(blocks: list[Body]) -> Body:
         elif isinstance(first, If):
             raise EdgeccError("E900", "a conditional cannot be shared by copies")
         else:
-            # Copies that prefetch the same element need it once.
-            out.extend(dict.fromkeys(row) if isinstance(first, Prefetch) else row)
+            # Copies that prefetch the same element need it once, and one barrier stands for all.
+            out.extend(dict.fromkeys(row) if isinstance(first, Prefetch | Barrier) else row)
     return tuple(out)
 
 

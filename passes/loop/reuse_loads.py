@@ -10,6 +10,7 @@ from edgecc.loop.ir import (
     Barrier,
     Body,
     Broadcast,
+    Declare,
     Expr,
     For,
     Function,
@@ -82,12 +83,15 @@ def _reuse_within(block: Sequence[Stmt], written: set[str], numbers: Counter[str
     for stmt in block:
         if isinstance(stmt, For | If):
             out.append(stmt)
-        elif isinstance(stmt, Let) and counts[stmt.value] > 1 and stmt.value not in bound:
+            continue
+        binds = isinstance(stmt, Let) and counts[stmt.value] > 1 and stmt.value not in bound
+        out.append(stmt if binds else map_expressions((stmt,), rewrite)[0])
+        if isinstance(stmt, Let | Declare):
+            # A name bound anew no longer stands for what it did.
+            for value in [value for value, known in bound.items() if known.name == stmt.name]:
+                del bound[value]
+        if binds and isinstance(stmt, Let):
             bound[stmt.value] = Ref(stmt.name, stmt.value.dtype, stmt.value.lanes)
-            out.append(stmt)
-        else:
-            new = map_expressions((stmt,), rewrite)[0]
-            out.append(new)
     return out
 
 

@@ -8,6 +8,7 @@ from edgecc.errors import EdgeccError
 from edgecc.loop.index import Index, mentions, substitute
 from edgecc.loop.ir import (
     Assign,
+    Barrier,
     Bitcast,
     Body,
     Broadcast,
@@ -115,7 +116,7 @@ class _Vectorizer:
                 return replace(stmt, body=self.body(body))
             case Prefetch(index=index):
                 return replace(stmt, index=self.base(index))
-            case Comment():
+            case Barrier() | Comment():
                 return stmt
         raise EdgeccError("E900", f"vectorize: cannot vectorize {type(stmt).__name__}")
 

@@ -325,3 +325,20 @@ y[4] = x[4, lanes 2]
 y[2] = x[2, lanes 2]
 y[6] = x[6, lanes 2]
 """
+
+
+def test_reuse_loads_forgets_names_that_are_bound_anew():
+    text = body_text(apply_schedule(parse("""function f(x: f32[4] input, y: f32[4] output) {
+      let a = x[0]
+      y[0] = mul(x[0], a)
+      let a = x[1]
+      y[1] = mul(x[0], a)
+      y[2] = mul(x[1], x[0])
+    }"""), ["reuse-loads"]))
+    assert text == """let a = x[0]
+y[0] = mul(a, a)
+let a_v2 = x[1]
+let x_r0 = x[0]
+y[1] = mul(x_r0, a_v2)
+y[2] = mul(a_v2, x_r0)
+"""

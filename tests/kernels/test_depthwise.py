@@ -1,0 +1,114 @@
+"""Depthwise convolutions by blocks of rows: every block agrees with the reference, and borders cost no code of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecc.ir.scalar import Arg, apply, literal
+from edgecc.ir.types import DType, Layout
+from edgecc.kernels.base import candidates, lower
+from edgecc.kernels.depthwise import lower_depthwise
+from edgecc.kernels.depthwise_block import KEPT_WEIGHTS, Block, Window, choose_block
+from edgecc.kernels.spatial import axes_of
+from edgecc.loop.ir import Load, Op, expressions, subexpressions, walk
+from edgecc.ops.convolution import Conv
+from edgecc.targets.schema import load_target
+from tests.support.kernel_check import Given, check_kernel, request_for, run_lowered
+
+LAST = Layout.channels_last(4)
+TARGETS = ("x86-64-v4", "x86-64-v3", "cortex-a76")
+RESIDUAL = apply("max", apply("add", Arg(0, DType.F32), Arg(1, DType.F32)), literal(0.0, DType.F32))
+
+
+def array(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def axes_for(op: Conv, size: tuple[int, int], kernel: tuple[int, int]):
+    out = replace(op, group=1).reference([array(0, 1, 1, *size), array(1, 1, 1, *kernel)])[0].shape[2:]
+    return axes_of(size, out, kernel, op.strides, op.dilations, op.pads)
+
+
+@st.composite
+def convolutions(draw):
+    kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    strides, dilations = (tuple(draw(st.integers(1, 2)) for _ in range(2)) for _ in range(2))
+    pads = tuple(draw(st.integers(0, k - 1)) for k in (*kernel, *kernel))
+    size = tuple(max(draw(st.integers(1, 17)), (kernel[i] - 1) * dilations[i] + 1 - pads[i] - pads[2 + i]) for i in range(2))
+    block = Block(draw(st.integers(1, 4)), draw(st.integers(1, 7)))
+    return kernel, strides, dilations, pads, size, block
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(case=convolutions(), channels=st.sampled_from([2, 13, 16, 24, 49]), batch=st.integers(1, 2), residual=st.booleans(),
+       target=st.sampled_from(TARGETS))
+def test_every_block_agrees_with_the_reference(case, channels, batch, residual, target):
+    kernel, strides, dilations, pads, size, block = case
+    op = Conv(strides, pads, dilations, channels, RESIDUAL if residual else None)
+    operands = [Given(array(0, batch, channels, *size), layout=LAST), Given(array(1, channels, 1, *kernel), True),
+                Given(array(2, channels), True)]
+    plain = replace(op, epilogue=None)
+    if residual:
+        operands.append(Given(array(3, *plain.reference([g.array for g in operands])[0].shape), layout=LAST))
+    arrays = [g.array for g in operands]
+    request = request_for(op, operands, target, [LAST])
+    axes = axes_for(plain, size, kernel)
+    got = run_lowered(request, lower_depthwise(request, axes, op.epilogue, block), operands)[0]
+    want, magnitude = op.reference(arrays)[0], op.magnitude(arrays)[0]
+    assert np.all(np.abs(got - want) <= 64 * 2.0**-24 * np.maximum(magnitude, np.abs(want)))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("channels", "size", "kernel", "stride"), [(49, 14, 3, 1), (24, 13, 3, 2), (100, 7, 5, 1), (17, 8, 1, 1)])
+def test_both_candidates_compute_the_convolution(channels, size, kernel, stride, target):
+    op = Conv((stride, stride), (kernel // 2,) * 4, (1, 1), channels)
+    operands = [Given(array(0, 1, channels, size, size), layout=LAST), Given(array(1, channels, 1, kernel, kernel), True)]
+    names = [c.name for c in candidates(request_for(op, operands, target, [LAST]))]
+    assert len(names) == 2 and "depthwise" in names
+    for name in names:
+        check_kernel(op, operands, target, [LAST], choice=name)
+
+
+def test_blocks_need_contiguous_channels_and_a_window_that_can_be_written_out():
+    op = Conv((1, 1), (1,) * 4, (1, 1), 16)
+    x, w = array(0, 1, 16, 9, 9), Given(array(1, 16, 1, 3, 3), True)
+
+    def names(op, *operands, layout=LAST):
+        return [c.name for c in candidates(request_for(op, list(operands), "x86-64-v4", [layout]))]
+
+    assert len(names(op, Given(x, layout=LAST), w)) == 2
+    assert names(op, Given(x), w) == ["depthwise"]
+    assert names(op, Given(x, layout=LAST), w, layout=None) == ["depthwise"]
+    assert names(Conv((1, 1), (3,) * 4, (1, 1), 16), Given(x, layout=LAST), Given(array(1, 16, 1, 7, 7), True)) == ["depthwise"]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(("size", "kernel"), [((14, 14), (3, 3)), ((7, 7), (3, 3)), ((28, 28), (5, 5)), ((1, 1), (3, 3))])
+def test_blocks_leave_room_for_weights(name, size, kernel):
+    target = load_target(name)
+    op = Conv((1, 1), (kernel[0] // 2,) * 4, (1, 1), 1)
+    window = Window(*axes_for(op, size, kernel))
+    block, cycles = choose_block(window, size[0], target)
+    assert cycles > 0
+    assert block.rows * block.columns + window.weights_kept < target.vector.registers or (block.rows, block.columns) == (1, 1)
+    assert window.weights_kept == (9 if kernel == (3, 3) else 5)
+    assert window.weights_kept <= KEPT_WEIGHTS
+
+
+def test_an_input_element_is_loaded_once_a_tile():
+    op = Conv((1, 1), (1,) * 4, (1, 1), 16)
+    operands = [Given(array(0, 1, 16, 14, 14), layout=LAST), Given(array(1, 16, 1, 3, 3), True)]
+    request = request_for(op, operands, "x86-64-v4", [LAST])
+    kernel = lower_depthwise(request, axes_for(op, (14, 14), (3, 3)), None, Block(4, 7))
+    inner = [e for s in walk(kernel.function.body) for top in expressions(s) for e in subexpressions(top)]
+    adds = sum(isinstance(e, Op) and e.op == "fma" for e in inner)
+    loads = sum(isinstance(e, Load) and e.buffer == "x" for e in inner)
+    # A border row, a loop over blocks of four and a border row, each in two tiles: 7 columns, of which one lacks a tap.
+    assert adds == 2 * (7 * 3 - 1) * (2 + 4 * 3 + 2)
+    assert loads == 2 * 8 * (2 + 6 + 2)
+    assert lower(request).choice.startswith("depthwise 3x3: tile")
