@@ -24,6 +24,7 @@ from edgecc.kernels.contraction import (
 )
 from edgecc.kernels.cost import combine, read_cycles, weight_cycles
 from edgecc.kernels.depthwise import blocks_of, lower_depthwise
+from edgecc.kernels.depthwise_block import Block
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.grouped import Terms, terms_of
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
@@ -63,16 +64,15 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
 
 
 def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Candidate, ...]:
-    # A row at a time a multiply-add a cycle is what was measured, on Zen 5 (half of its peak) as on the modelled A76.
-    terms = float(request.outputs[0].elements * math.prod(a.kernel for a in axes))
-    single = Candidate("depthwise", _cycles(request, terms / vector_lanes(request.target, sum_type(request))),
-                       partial(lower_depthwise, request, axes, op.epilogue), rows=True)
+    def candidate(name: str, cycles: float, block: Block | None) -> Candidate:
+        return Candidate(name, _cycles(request, cycles), partial(lower_depthwise, request, axes, op.epilogue, block), rows=True)
+
     found = blocks_of(request, axes, op.epilogue)
     if found is None:
-        return (single,)
-    block, cycles = found
-    return (Candidate(f"depthwise {block.rows}x{block.columns}", _cycles(request, cycles),
-                      partial(lower_depthwise, request, axes, op.epilogue, block), rows=True), single)
+        terms = float(request.outputs[0].elements * math.prod(a.kernel for a in axes))
+        return (candidate("depthwise", terms / vector_lanes(request.target, sum_type(request)), None),)
+    block, cycles, single = found
+    return candidate(f"depthwise {block.rows}x{block.columns}", cycles, block), candidate("depthwise", single, None)
 
 
 def _cycles(request: Request, arithmetic: float) -> float:

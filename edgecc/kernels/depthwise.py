@@ -27,7 +27,7 @@ from edgecc.kernels.contraction import (
     sum_type,
     weights_of,
 )
-from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, choose_block
+from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
@@ -36,6 +36,9 @@ from edgecc.loop.ir import Assign, Body, Declare, For, Load, Ref, Stmt
 from edgecc.loop.split import balanced_parts
 from edgecc.targets.schema import Target
 
+SINGLE_ROWS = 1.1
+"""What a row at a time costs over a block of one row: positions at borders have loops of their own."""
+
 ROWS_OF_A_RANGE = 2
 """Most rows of a block where a call computes a range of rows: what fills no block goes row by row."""
 
@@ -43,8 +46,11 @@ MAX_UNROLLED_TAPS = 16
 """Longest window along a row whose taps are unrolled; longer ones keep a loop."""
 
 
-def blocks_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -> tuple[Block, float] | None:
-    """The best block of rows and columns and the modelled cycles of the whole kernel, None where only single rows will do."""
+def blocks_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -> tuple[Block, float, float] | None:
+    """The best block of rows and columns, and the modelled cycles of the whole kernel with it and with single rows.
+
+    None where only single rows will do.
+    """
     x, y, target = request.operand(0).view, request.outputs[0], compute_target(request, expr)
     lanes = vector_lanes(target, sum_type(request))
     if len(axes) != 2 or lanes == 1 or x.strides[1] != 1 or y.strides[1] != 1 or 0 in y.dims:
@@ -52,8 +58,10 @@ def blocks_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -
     window = Window(*axes)
     if window.taps > MAX_TAPS or any(s.tap_start is None for axis in axes for s in axis.segments()):
         return None
-    block, cycles = choose_block(window, ROWS_OF_A_RANGE if request.rows else axes[0].out, target)
-    return block, cycles * -(-x.dims[1] // lanes) * x.dims[0]
+    block = choose_block(window, ROWS_OF_A_RANGE if request.rows else axes[0].out, target)
+    single = Block(1, _tile(axes[1], x.dims[1], lanes, target)[0])
+    vectors = -(-x.dims[1] // lanes) * x.dims[0]
+    return block, vectors * block_cycles(window, block, target), vectors * SINGLE_ROWS * block_cycles(window, single, target)
 
 
 def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, block: Block | None = None) -> Kernel:

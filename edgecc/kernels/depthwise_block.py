@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from edgecc.ir.types import DType
 from edgecc.kernels.base import View
 from edgecc.kernels.contraction import Epilogue, Weights, multiply_add
+from edgecc.kernels.cost import OVERLAP
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.spatial import Axis
 from edgecc.loop.index import ZERO, Index, const, var
@@ -78,33 +79,28 @@ class Window:
         return (rows[0], rows[-1] + 1) if rows else (0, 0)
 
 
-def choose_block(window: Window, rows: int, target: Target) -> tuple[Block, float]:
-    """The block with the least modelled cycles for a vector of channels of all results, and those cycles.
+def choose_block(window: Window, rows: int, target: Target) -> Block:
+    """The block of at most `rows` rows with the least modelled cycles among those whose sums fit into registers."""
+    room = target.vector.registers - window.weights_kept - SPARE_REGISTERS
+    blocks = [Block(high, wide) for high in range(1, max(1, min(rows, MAX_ROWS, window.high.out)) + 1)
+              for wide in range(1, min(MAX_COLUMNS, max(1, window.wide.out)) + 1) if high * wide <= max(1, room)]
+    return min(blocks, key=lambda block: block_cycles(window, block, target))
 
-    `rows`: most rows of a block. Input comes from the second-level cache each time: what one row of blocks leaves in
-    the first, the next finds gone.
+
+def block_cycles(window: Window, block: Block, target: Target) -> float:
+    """Modelled cycles for a vector of channels of all results.
+
+    Input comes from the second-level cache each time: what one row of blocks leaves in the first, the next finds gone.
     """
-    core, registers = target.core, target.vector.registers
-    best: tuple[float, Block] | None = None
-    for high in range(1, max(1, min(rows, MAX_ROWS, window.high.out)) + 1):
-        for wide in range(1, min(MAX_COLUMNS, max(1, window.wide.out)) + 1):
-            if high * wide > 1 and high * wide + window.weights_kept + SPARE_REGISTERS > registers:
-                continue
-            cost = 0.0
-            for columns, count in balanced_parts(window.wide.out, wide):
-                block = Block(high, columns)
-                read_rows, read_columns = window.inputs(block)
-                adds, reads = high * columns * window.taps, read_rows * read_columns + window.taps
-                arithmetic = max(adds / core.fma_per_cycle, reads / core.loads_per_cycle, (adds + reads) / core.issue_width,
-                                 float(window.taps * core.fma_latency))
-                lines = read_rows * columns * window.wide.stride * (target.vector.bits / 8) / target.bandwidth.level2
-                cost += count * (arithmetic + lines + high * columns / core.stores_per_cycle + 10.0)
-            cost *= window.high.out / high
-            if best is None or cost < best[0]:
-                best = (cost, Block(high, wide))
-    if best is None:
-        raise ValueError("an axis without positions")
-    return best[1], best[0]
+    core, cost = target.core, 0.0
+    for columns, count in balanced_parts(window.wide.out, block.columns):
+        rows_read, columns_read = window.inputs(Block(block.rows, columns))
+        adds, loads = block.rows * columns * window.taps, rows_read * columns_read + window.taps
+        arithmetic = max(adds / core.fma_per_cycle, loads / core.loads_per_cycle, (adds + loads) / core.issue_width,
+                         float(window.taps * core.fma_latency))
+        lines = rows_read * columns * window.wide.stride * (target.vector.bits / 8) / target.bandwidth.level2
+        cost += count * (arithmetic + (1.0 - OVERLAP) * lines + block.rows * columns / core.stores_per_cycle + 10.0)
+    return cost * window.high.out / block.rows
 
 
 @dataclass(frozen=True)
