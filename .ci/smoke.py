@@ -25,7 +25,12 @@ def edgecc_command(*arguments: str) -> str:
 assert Path(edgecc.__file__).resolve().is_relative_to(HERE / "venv"), edgecc.__file__
 names = [m.name for m in pkgutil.walk_packages(edgecc.__path__, "edgecc.") if m.name != "edgecc.__main__"]
 for name in names:
-    importlib.import_module(name)
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # Each of these modules is about one package of somebody else's, which is optional and named like it.
+        if not name.startswith("edgecc.bench.engines.") or (error.name or "").startswith("edgecc"):
+            raise
 print(f"{len(names)} modules import from {Path(edgecc.__file__).parent}")
 
 assert "cortex-a76" in edgecc_command("targets")
