@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, children, convert, literal
+from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, children, convert, retype
 from edgecc.ir.types import Array, DType
 
 HALF_OPERATIONS = frozenset({"add", "sub", "mul", "div", "min", "max", "neg", "abs", "select", "lt", "le", "eq"})
@@ -48,15 +48,7 @@ def computes_in_f16(expr: ScalarExpr) -> bool:
 
 def in_f16(expr: ScalarExpr) -> ScalarExpr:
     """The expression with f32 replaced by f16."""
-    match expr:
-        case Arg(index=index, dtype=dtype):
-            return Arg(index, _narrow(dtype))
-        case Literal(value=value, dtype=dtype):
-            return literal(value, _narrow(dtype))
-        case Apply(op=op, args=args, dtype=dtype):
-            return Apply(op, tuple(in_f16(arg) for arg in args), _narrow(dtype))
-        case Convert(arg=arg, dtype=dtype):
-            return convert(in_f16(arg), _narrow(dtype))
+    return retype(expr, lambda dtype: DType.F16 if dtype is DType.F32 else dtype)
 
 
 def reading(expr: ScalarExpr, narrow: Collection[int], dtype: DType) -> ScalarExpr:
@@ -69,10 +61,6 @@ def reading(expr: ScalarExpr, narrow: Collection[int], dtype: DType) -> ScalarEx
         case Convert(arg=arg):
             return convert(reading(arg, narrow, dtype), expr.dtype)
     return expr
-
-
-def _narrow(dtype: DType) -> DType:
-    return DType.F16 if dtype is DType.F32 else dtype
 
 
 def _allowed(expr: ScalarExpr) -> bool:

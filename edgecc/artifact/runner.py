@@ -22,6 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from edgecc.artifact.abi import ABI_VERSION, ModelStruct
+from edgecc.artifact.process import end_process
 from edgecc.artifact.toolchain import trimmed
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array
@@ -190,15 +191,7 @@ class ProcessExecutor:
 
     def close(self) -> None:
         """See `Executor`."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        try:
-            self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process)
         self._log.close()
 
     def _check_status(self) -> None:

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+from edgecc.artifact.process import end_process
 from edgecc.artifact.toolchain import trimmed
 from edgecc.errors import EdgeccError, printable
 
@@ -105,15 +106,7 @@ class Worker:
 
     def close(self) -> None:
         """Ends the process."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        try:
-            self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process)
         self._log.close()
 
     def __enter__(self) -> Self:

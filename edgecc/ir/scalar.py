@@ -253,21 +253,22 @@ def substitute(expr: ScalarExpr, args: Sequence[ScalarExpr]) -> ScalarExpr:
     return expr
 
 
-def widen(expr: ScalarExpr) -> ScalarExpr:
-    """The same expression with every float type replaced by f64; literals keep their (rounded) values."""
-
-    def wide(dtype: DType) -> DType:
-        return DType.F64 if dtype.is_float else dtype
-
+def retype(expr: ScalarExpr, change: Callable[[DType], DType]) -> ScalarExpr:
+    """The same expression with every type replaced by what `change` gives for it; literals are rounded to theirs."""
     match expr:
         case Arg(index=index, dtype=dtype):
-            return Arg(index, wide(dtype))
+            return Arg(index, change(dtype))
         case Literal(value=value, dtype=dtype):
-            return Literal(value, wide(dtype))
+            return literal(value, change(dtype))
         case Apply(op=op, args=operands, dtype=dtype):
-            return Apply(op, tuple(widen(a) for a in operands), wide(dtype))
+            return Apply(op, tuple(retype(a, change) for a in operands), change(dtype))
         case Convert(arg=arg, dtype=dtype):
-            return convert(widen(arg), wide(dtype))
+            return convert(retype(arg, change), change(dtype))
+
+
+def widen(expr: ScalarExpr) -> ScalarExpr:
+    """The same expression with every float type replaced by f64; literals keep their (rounded) values."""
+    return retype(expr, lambda dtype: DType.F64 if dtype.is_float else dtype)
 
 
 def used_args(expr: ScalarExpr) -> tuple[int, ...]:
