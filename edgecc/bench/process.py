@@ -20,7 +20,10 @@ WORKER = Path(__file__).parent / "worker.py"
 ENGINES = Path(__file__).parent / "engines"
 TIMEOUT_SECONDS = 600.0
 
-PACKAGES = {"onnxruntime": ("onnxruntime",), "openvino": ("openvino",), "ncnn": ("ncnn", "pnnx"), "mnn": ("MNN",)}
+PACKAGES = {
+    "onnxruntime": ("onnxruntime",), "openvino": ("openvino",), "ncnn": ("ncnn", "pnnx"), "mnn": ("MNN",),
+    "tvm": ("apache-tvm", "onnx"), "iree": ("iree-base-compiler", "iree-base-runtime", "onnx"),
+}
 """What pip installs for each engine."""
 
 PEERS = tuple(PACKAGES)
