@@ -97,6 +97,10 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "`edgecc doctor` lists every tool and where it was looked for."),
     ErrorKind("E401", "tool failed", EXIT_TOOL,
               "A compiler or emulator ended with an error or ran out of time. Its output follows the message."),
+    ErrorKind("E402", "a loop left its bounds", EXIT_TOOL,
+              "A loop of the model whose end depends on its inputs ran longer than its limit, or not as often as the shapes "
+              "of its results say. The run ended with status 4 and its outputs are not to be used. "
+              "`--max-trip-count` sets the limit."),
     # 9xx: us
     ErrorKind("E900", "verifier", EXIT_INTERNAL,
               "An IR invariant does not hold. A pass produced an invalid graph: this is a bug in edgecc or in a plug-in "

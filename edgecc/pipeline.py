@@ -78,7 +78,7 @@ class PassReport:
     Attributes:
         graph_pass: the pass with its options.
         changed: whether it changed the graph.
-        nodes_before, nodes_after: node counts.
+        nodes_before, nodes_after: node counts, regions included.
         seconds: time in the pass itself, without the checks.
         declines: why it left nodes alone.
     """
@@ -214,11 +214,15 @@ def emit_c(compiled: CompiledModel, options: EmitOptions | None = None) -> Artif
 
 
 def _run(graph: Graph, graph_pass: GraphPass) -> PassReport:
-    before, start = len(graph), time.perf_counter()
+    before, start = _size(graph), time.perf_counter()
     with collect_declines() as declines:
-        changed = graph_pass.run(graph)
+        changed = graph_pass.run_all(graph)
         seconds = time.perf_counter() - start
-        return PassReport(graph_pass, changed, before, len(graph), seconds, tuple(declines))
+        return PassReport(graph_pass, changed, before, _size(graph), seconds, tuple(declines))
+
+
+def _size(graph: Graph) -> int:
+    return sum(len(inner) for inner in graph.all_graphs())
 
 
 def _check(graph: Graph, report: PassReport, interface: tuple[object, ...], known_hash: str, texts: OpTexts) -> str:

@@ -85,9 +85,17 @@ class GraphPass(Pass):
 
     tolerance: ClassVar[float] = 0.0
 
+    def run_all(self, graph: Graph) -> bool:
+        """Runs the pass over the graph and over the regions of its nodes. Returns whether anything changed."""
+        changed = self.run(graph)
+        for node in graph.nodes:
+            for region in node.regions:
+                changed |= self.run_all(region)
+        return changed
+
     @abstractmethod
     def run(self, graph: Graph) -> bool:
-        """Edits the graph in place. Returns whether anything changed, which the pipeline checks."""
+        """Edits the graph in place; regions of nodes are visited by `run_all`. Returns whether anything changed, which the pipeline checks."""
 
 
 @dataclass(frozen=True)

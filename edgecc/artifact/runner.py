@@ -30,6 +30,8 @@ from edgecc.ir.types import Array
 RUNNER_SOURCE = Path(__file__).parent / "runner.c"
 GREETING = b"EDGECC1\n"
 RUN_TIMEOUT_SECONDS = 600.0
+LOOP_STATUS = 4
+"""What `run` gives where a loop left its bounds."""
 
 
 class Executor(Protocol):
@@ -50,6 +52,9 @@ class Executor(Protocol):
 
 def failed_status(status: int) -> EdgeccError:
     """The error for a nonzero result of `run` or `init`."""
+    if status == LOOP_STATUS:
+        return EdgeccError("E402", "a loop of the model ran longer than its limit, or not as often as the shapes of its results say",
+                           hint="compile with a larger --max-trip-count, or check the inputs that decide when it ends")
     return EdgeccError("E401", f"the compiled model reported failure (status {status})")
 
 

@@ -2,7 +2,7 @@
 
 Two graphs are structurally equal when a one-to-one renaming of values turns one into the other:
 same inputs, outputs and interface names, the same operators in the same order with the same
-attributes and operands, the same types, layouts and constant bits, and the same sharing of
+attributes, operands and regions, the same types, layouts and constant bits, and the same sharing of
 constants. Names of values and of the graph, and source locations, do not matter. Floats in
 attributes are the same when they print the same: NaN equals NaN, -0.0 differs from 0.0.
 """
@@ -84,6 +84,8 @@ def _lines(graph: Graph, texts: OpTexts | None = None) -> list[str]:
         while operands.endswith("none"):  # trailing absent operands say nothing
             operands = operands[:-4].rstrip(", ")
         lines.append(f"{', '.join([number(v) + ' ' + typed(v) for v in node.outputs])} = {known[1]} ({operands})")
+        for region in node.regions:
+            lines += ["region", *_lines(region, ops), "end"]
     for value, name in zip(graph.outputs, graph.output_names, strict=True):
         lines.append(f"output {number(value)} {name!r}")
     return lines

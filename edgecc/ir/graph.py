@@ -15,7 +15,7 @@ import networkx as nx
 import numpy as np
 
 from edgecc.errors import EdgeccError
-from edgecc.ir.op import Op
+from edgecc.ir.op import Op, RegionOp, Signature
 from edgecc.ir.types import Array, Layout, TensorType
 
 
@@ -84,13 +84,15 @@ class Node:
         inputs: the operands.
         outputs: the results, one value each.
         loc: names of the nodes of the user's model this node stands for.
+        regions: the graphs a `RegionOp` runs, closed: all they read from outside are their inputs, bound to operands.
     """
 
-    __slots__ = ("_graph", "_next", "_previous", "inputs", "loc", "op", "outputs")
+    __slots__ = ("_graph", "_next", "_previous", "inputs", "loc", "op", "outputs", "regions")
 
-    def __init__(self, op: Op, inputs: tuple[Value | None, ...], loc: tuple[str, ...]) -> None:
+    def __init__(self, op: Op, inputs: tuple[Value | None, ...], loc: tuple[str, ...], regions: tuple[Graph, ...] = ()) -> None:
         self.op = op
         self.inputs = inputs
+        self.regions = regions
         self.outputs: tuple[Value, ...] = ()
         self.loc = loc
         # The graph keeps its nodes as a doubly linked list through these; only Graph writes them.
@@ -116,6 +118,16 @@ class Node:
     def input_types(self) -> tuple[TensorType | None, ...]:
         """Types of the operands; None where one is absent."""
         return tuple(None if v is None else v.type for v in self.inputs)
+
+    def result_types(self) -> tuple[TensorType, ...]:
+        """What the operator's shape rule says of the operands and regions as they are now. Raises: EdgeccError E110."""
+        if isinstance(self.op, RegionOp) and self.regions:
+            if len(self.regions) != len(self.op.regions):
+                raise self.op.fail(f"has {len(self.regions)} regions, wanted {', '.join(self.op.regions)}")
+            return self.op.infer_regions(self.input_types, [region.signature for region in self.regions])
+        if self.regions:
+            raise self.op.fail("owns graphs, which the operator has no use for")
+        return self.op.infer(self.input_types)
 
     def __repr__(self) -> str:
         return f"<Node {self.op.name} -> {', '.join('%' + v.name for v in self.outputs)}>"
@@ -144,6 +156,18 @@ class Graph:
     def nodes(self) -> tuple[Node, ...]:
         """The nodes in order: a snapshot, safe to keep while the graph is edited."""
         return tuple(self._walk())
+
+    @property
+    def signature(self) -> Signature:
+        """Types of the inputs and outputs."""
+        return Signature(tuple(v.type for v in self.inputs), tuple(v.type for v in self.outputs))
+
+    def all_graphs(self) -> Iterator[Graph]:
+        """This graph, then the regions of its nodes and theirs, in order."""
+        yield self
+        for node in self._walk():
+            for region in node.regions:
+                yield from region.all_graphs()
 
     def _walk(self) -> Iterator[Node]:
         node = self._first
@@ -228,7 +252,7 @@ class Graph:
         return self.add_node(op, inputs, before=before, loc=loc, names=None if name is None else (name,)).output
 
     def add_node(self, op: Op, inputs: Sequence[Value | None], *, before: Node | None = None,
-                 loc: Iterable[str] = (), names: Sequence[str] | None = None) -> Node:
+                 loc: Iterable[str] = (), names: Sequence[str] | None = None, regions: Sequence[Graph] = ()) -> Node:
         """Adds a node; the types of its results come from the operator's shape rule.
 
         Args:
@@ -237,6 +261,7 @@ class Graph:
             before: the node to insert in front of (in constant time); at the end without it.
             loc: names of the nodes of the user's model that this node stands for.
             names: name hints of the results.
+            regions: the graphs of a `RegionOp`, which the node owns from now on.
         Raises: EdgeccError E110 where the operands do not fit the operator, E900 where `before` is not in the graph.
         """
         operands = tuple(inputs)
@@ -247,8 +272,8 @@ class Graph:
             raise op.fail(problem)
         if before is not None and before not in self:
             raise EdgeccError("E900", f"cannot insert before {before!r}: it is not in the graph")
-        node = Node(op, operands, tuple(dict.fromkeys(loc)))
-        types = op.infer(node.input_types)
+        node = Node(op, operands, tuple(dict.fromkeys(loc)), tuple(regions))
+        types = node.result_types()
         hints = list(names) if names is not None else [op.name] * len(types)
         node.outputs = tuple(Value(t, n, producer=node, result_index=i)
                              for i, (t, n) in enumerate(zip(types, hints, strict=True)))
@@ -353,7 +378,7 @@ class Graph:
         self.reorder(order)
 
     def copy(self) -> Graph:
-        """A deep copy that shares the (read-only) constant arrays."""
+        """A deep copy, regions included, that shares the (read-only) constant arrays."""
         out = Graph(self.name)
         mapping: dict[int, Value] = {}
 
@@ -369,7 +394,8 @@ class Graph:
             mapping[id(value)] = out.add_input(value.type, name)
             mapping[id(value)].name, mapping[id(value)].layout = value.name, value.layout
         for node in self._walk():
-            clone = Node(node.op, tuple(None if v is None else mapped(v) for v in node.inputs), node.loc)
+            clone = Node(node.op, tuple(None if v is None else mapped(v) for v in node.inputs), node.loc,
+                         tuple(region.copy() for region in node.regions))
             for index, operand in enumerate(clone.inputs):
                 if operand is not None:
                     operand._uses[(id(clone), index)] = Use(clone, index)

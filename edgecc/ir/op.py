@@ -8,7 +8,7 @@ to loops or to a vendor format lives elsewhere (edgecc/kernels, backends).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, TypeVar
@@ -64,6 +64,48 @@ class Op:
         if count < required or (count > len(self.inputs) and not variadic):
             return f"takes ({', '.join(self.inputs)}), got {count} operands"
         return None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Types of what a region takes and returns."""
+
+    inputs: tuple[TensorType, ...]
+    outputs: tuple[TensorType, ...]
+
+
+RunRegion = Callable[[Sequence[Array]], tuple[Array, ...]]
+"""Executes a region on arrays for its inputs."""
+
+
+@dataclass(frozen=True)
+class RegionOp(Op):
+    """An operator whose nodes own graphs, its regions, which it runs zero or more times.
+
+    Class variables:
+        regions: the names of the regions, in order.
+    """
+
+    regions: ClassVar[tuple[str, ...]] = ()
+
+    def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        """Without regions there is no type. Raises: EdgeccError E110."""
+        raise self.fail(f"the regions {', '.join(self.regions)} are missing", inputs)
+
+    def infer_regions(self, inputs: Sequence[TensorType | None], regions: Sequence[Signature]) -> tuple[TensorType, ...]:
+        """Types of the results for operands and regions of the given types.
+
+        Raises: EdgeccError E110 where operands and regions do not fit each other.
+        """
+        raise NotImplementedError
+
+    def reference_regions(self, inputs: Sequence[Array | None], regions: Sequence[RunRegion],
+                          zeros: Sequence[Array]) -> tuple[Array, ...]:
+        """The meaning: results for the given operands, running the regions. `zeros` has the types of the results.
+
+        Raises: EdgeccError E402 where a limit is exceeded that the network's run would report.
+        """
+        raise NotImplementedError
 
 
 OpClass = TypeVar("OpClass", bound=type[Op])

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Value
-from edgecc.ir.op import OPS, Op
+from edgecc.ir.op import OPS, Op, RegionOp
 from edgecc.ir.scalar import PRIMITIVES, Arg, Convert, Literal, ScalarExpr, apply
 from edgecc.ir.scanner import Scanner
 from edgecc.ir.types import Array, Dim, DType, Layout, SymbolicDim, TensorType
@@ -227,15 +227,38 @@ def _attribute(scanner: Scanner, depth: int = 0) -> object:
 class _GraphParser:
     """Reads one graph; keeps the values by name."""
 
-    def __init__(self, scanner: Scanner) -> None:
+    def __init__(self, scanner: Scanner, depth: int = 0) -> None:
         self._scanner = scanner
         self._graph = Graph()
         self._values: dict[str, Value] = {}
+        self._depth = depth
 
     def graph(self) -> Graph:
         scanner = self._scanner
         scanner.expect("graph")
         self._graph.name = scanner.string()
+        self._body()
+        if scanner.token.kind != "end":
+            scanner.expected("the end of the text")
+        try:
+            verify(self._graph)
+        except EdgeccError as error:
+            scanner.fail(error.message, 0)
+        return self._graph
+
+    def region(self, name: str) -> Graph:
+        """The region `name` of a node, which is one level deeper than this parser's graph."""
+        if self._depth >= _MAX_DEPTH:
+            self._scanner.fail("the regions are nested too deeply")
+        inner = _GraphParser(self._scanner, self._depth + 1)
+        self._scanner.expect(name)
+        inner._graph.name = name
+        inner._body()
+        return inner._graph
+
+    def _body(self) -> None:
+        """Inputs, statements and outputs."""
+        scanner = self._scanner
         scanner.expect("(")
         _list(scanner, self._input, ")")
         scanner.expect("{")
@@ -245,13 +268,6 @@ class _GraphParser:
             self._statement()
         returned = _list(scanner, self._returned, "}")
         self._graph.set_outputs([v for v, _ in returned], [name for _, name in returned])
-        if scanner.token.kind != "end":
-            scanner.expected("the end of the text")
-        try:
-            verify(self._graph)
-        except EdgeccError as error:
-            scanner.fail(error.message, 0)
-        return self._graph
 
     def _input(self) -> None:
         token = self._scanner.kind("value", "a value such as %x")
@@ -311,8 +327,9 @@ class _GraphParser:
         if scanner.accept("loc"):
             scanner.expect("(")
             loc = _list(scanner, scanner.string, ")")
+        regions = [self.region(name) for name in cls.regions] if issubclass(cls, RegionOp) else []
         try:
-            node = self._graph.add_node(op, operands, loc=loc)
+            node = self._graph.add_node(op, operands, loc=loc, regions=regions)
         except EdgeccError as error:
             scanner.fail(error.message, start)
         got = ", ".join(str(t) for t, _ in types)

@@ -12,11 +12,16 @@ interface are JSON strings and exact. Constants stand before their first use, as
 as `splat VALUE` where all elements are the same bits, or as `base64 "..."` of their little-endian
 bytes: the first of the three that gives back every bit, lists only up to 16 elements.
 
+The regions of a node follow it, indented. Names of values inside them are their own: what a region
+reads from outside is bound to its inputs by the operands of the node.
+
 Grammar (`//` starts a comment; `?` may be absent, `*` any number, `,*` separated by commas):
 
     graph      = "graph" string "(" (value ":" type string),* ")" "{" statement* "return" (value string),* "}"
     statement  = value "=" "constant" type data
-               | value,* "=" name "(" (value | "none"),* ")" ("{" (name "=" attribute),* "}")? ":" type,* loc?
+               | value,* "=" name "(" (value | "none"),* ")" ("{" (name "=" attribute),* "}")? ":" type,* loc? region*
+    region     = name "(" (value ":" type string),* ")" "{" statement* "return" (value string),* "}"
+                                                                 one for each region of the operator, of its name
     type       = name "[" dim,* "]" ("{" integer,* "}")?        the axis order in memory, absent if row-major
     dim        = integer | (name | string) ":" integer ".." integer
     data       = "[" number,* "]" | "splat" number | "base64" string
@@ -40,7 +45,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node, Value
-from edgecc.ir.op import Op
+from edgecc.ir.op import Op, RegionOp
 from edgecc.ir.parser import parse, parse_array, parse_expr
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
 from edgecc.ir.types import Array, Dim, DType, Layout, TensorType
@@ -61,10 +66,15 @@ def to_text(graph: Graph, *, locs: bool = False, constants: OneOf["data", "type"
         constants: "data" prints every bit; "type" prints the type alone, for reading and for golden
             tests whose folded floats may differ in the last bit between machines. `parse` refuses that form.
     """
+    return "\n".join([*_graph_lines(graph, f"graph {json.dumps(graph.name)}", locs, constants), ""])
+
+
+def _graph_lines(graph: Graph, title: str, locs: bool, constants: OneOf["data", "type"]) -> list[str]:
+    """A graph, or a region, from its title to the closing brace."""
     names = _Names()
     head = ", ".join(f"{names(v)}: {format_type(v.type, v.layout)} {json.dumps(name)}"
                      for v, name in zip(graph.inputs, graph.input_names, strict=True))
-    lines = [f"graph {json.dumps(graph.name)} ({head}) {{"]
+    lines = [f"{title} ({head}) {{"]
     printed: set[int] = set()
 
     def declare(values: Iterable[Value | None]) -> None:
@@ -77,11 +87,13 @@ def to_text(graph: Graph, *, locs: bool = False, constants: OneOf["data", "type"
     for node in graph.nodes:
         declare(node.inputs)
         lines.append("  " + _node_line(node, names, locs))
+        for name, region in zip(node.op.regions if isinstance(node.op, RegionOp) else (), node.regions, strict=True):
+            lines += [f"    {line}" for line in _graph_lines(region, name, locs, constants)]
     declare(graph.outputs)
     returned = ", ".join(f"{names(v)} {json.dumps(name)}"
                          for v, name in zip(graph.outputs, graph.output_names, strict=True))
     lines.append(f"  return {returned}".rstrip())
-    return "\n".join([*lines, "}", ""])
+    return [*lines, "}"]
 
 
 def format_node(node: Node, *, locs: bool = True) -> str:

@@ -11,6 +11,7 @@ Invariants, each checked by `verify`:
  7. Inputs and outputs have one interface name each; input names are distinct, output names are distinct.
  8. Every output is a graph input, a constant, or a result of a node of the graph.
  9. A layout is a permutation of the value's axes; graph inputs, outputs and constants are row-major.
+10. All of this holds in the regions of nodes too; a region belongs to one node, and shares no value with another graph.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ def verify_types(graph: Graph) -> None:
     """
     for node in graph.nodes:
         try:
-            types = node.op.infer(node.input_types)
+            types = node.result_types()
         except EdgeccError as error:
             raise _broken(4, error.message, node) from error
         got = tuple(v.type for v in node.outputs)
         if types != got:
             raise _broken(4, f"results have types {', '.join(map(str, got))}; the shape rule gives "
                              f"{', '.join(map(str, types))}", node)
+        for region in node.regions:
+            verify_types(region)
 
 
 def verify_structure(graph: Graph) -> None:
@@ -49,6 +52,14 @@ def verify_structure(graph: Graph) -> None:
 
     Raises: EdgeccError E900 naming the invariant and the node.
     """
+    _verify_structure(graph, set())
+
+
+def _verify_structure(graph: Graph, elsewhere: set[int]) -> None:
+    """Checks a graph; `elsewhere` are ids of the graphs met already and of their constants, and is added to."""
+    if id(graph) in elsewhere:
+        raise _broken(10, f"the region {graph.name} belongs to two nodes")
+    elsewhere.add(id(graph))
     known: dict[int, Value] = {id(v): v for v in graph.inputs}
     uses: dict[int, set[tuple[int, int]]] = {}
     for value in graph.inputs:
@@ -71,6 +82,13 @@ def verify_structure(graph: Graph) -> None:
     for value in (*graph.inputs, *graph.outputs, *graph.constants()):
         if not value.layout.is_row_major:
             raise _broken(9, f"%{value.name} belongs to the interface or is constant and has layout {value.layout}")
+    constants = {id(value) for value in graph.constants()}
+    if not constants.isdisjoint(elsewhere):
+        raise _broken(10, f"a constant of {graph.name} belongs to another graph too")
+    elsewhere |= constants
+    for node in graph.nodes:
+        for region in node.regions:
+            _verify_structure(region, elsewhere)
 
 
 def _verify_operands(node: Node, known: dict[int, Value], uses: dict[int, set[tuple[int, int]]]) -> None:

@@ -34,6 +34,6 @@ def multiply_adds(op: Op, inputs: Sequence[Dims | None], outputs: Sequence[Dims]
 
 
 def graph_multiply_adds(graph: Graph) -> int:
-    """Multiply-adds of all nodes of a graph with static shapes."""
+    """Multiply-adds of all nodes of a graph with static shapes, those of each region counted once."""
     return sum(multiply_adds(node.op, [None if t is None else t.dims for t in node.input_types],
-                             [v.type.dims for v in node.outputs]) for node in graph.nodes)
+                             [v.type.dims for v in node.outputs]) for inner in graph.all_graphs() for node in inner.nodes)

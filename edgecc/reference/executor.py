@@ -16,7 +16,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node, Value
-from edgecc.ir.op import Op
+from edgecc.ir.op import Op, RegionOp, RunRegion
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, widen
 from edgecc.ir.types import Array, DType, TensorType
 
@@ -35,7 +35,7 @@ def execute(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False, ob
         inputs: one array for each graph input, by interface name, of the input's type. In wide mode float
             inputs may also be float64.
         wide: whether floats are float64 throughout; outputs of float types are then float64 too.
-        observe: called with each node and its results, in order, before operands are forgotten. The arrays are
+        observe: called with each node of the graph itself and its results, in order, before operands are forgotten. The arrays are
             not to be written to.
         perturb: given the array of each value of a float type (inputs, constants, results), returns what is used
             instead; for error estimates.
@@ -72,7 +72,8 @@ def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[V
     for node in graph.nodes:
         operands = tuple(None if v is None else read(v) for v in node.inputs)
         results = run_node(node.op, operands, tuple(v.type for v in node.outputs), wide=wide,
-                           where=", ".join(map(printable, node.loc)))
+                           where=", ".join(map(printable, node.loc)),
+                           regions=[_runner(region, wide, perturb) for region in node.regions])
         results = tuple(perturbed(v, r) for v, r in zip(node.outputs, results, strict=True))
         if observe is not None:
             observe(node, results)
@@ -132,12 +133,16 @@ def widened(op: Op) -> Op:
 
 
 def run_node(op: Op, operands: tuple[Array | None, ...], types: tuple[TensorType, ...], *, wide: bool = False,
-             where: str = "") -> tuple[Array, ...]:
-    """Runs one operator and checks that the results have the types its shape rule promised.
+             where: str = "", regions: Sequence[RunRegion] = ()) -> tuple[Array, ...]:
+    """Runs one operator, with its `regions`, and checks that the results have the types its shape rule promised.
 
-    Raises: EdgeccError E900 where a reference breaks its own shape rule.
+    Raises: EdgeccError E900 where a reference breaks its own shape rule; E402 where a loop leaves its bounds.
     """
-    results = (widened(op) if wide else op).reference(operands)
+    if isinstance(op, RegionOp):
+        results = op.reference_regions(operands, regions, [
+            np.zeros(t.dims, np.float64 if wide and t.dtype.is_float else t.dtype.numpy) for t in types])
+    else:
+        results = (widened(op) if wide else op).reference(operands)
     if len(results) != len(types):
         raise EdgeccError("E900", f"the reference of {op.name} gave {len(results)} results, wanted {len(types)}", where=where)
     out = []
@@ -148,6 +153,16 @@ def run_node(op: Op, operands: tuple[Array | None, ...], types: tuple[TensorType
                               where=where)
         out.append(result)
     return tuple(out)
+
+
+def _runner(region: Graph, wide: bool, perturb: Perturbation | None) -> RunRegion:
+    """The region as a function of the arrays of its inputs."""
+
+    def run(arrays: Sequence[Array]) -> tuple[Array, ...]:
+        inputs = dict(zip(region.input_names, arrays, strict=True))
+        return execute_values(region, inputs, region.outputs, wide=wide, perturb=perturb)
+
+    return run
 
 
 def _use_counts(graph: Graph, wanted: Sequence[Value]) -> dict[Value, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.op import RegionOp
 from edgecc.ir.types import Layout
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
@@ -31,7 +32,7 @@ class AssignLayout(GraphPass):
 
     Layouts do not change what is computed; any kernel reads and writes any of them, some faster than others.
 
-    1. Graph inputs, outputs and constants are row-major.
+    1. Inputs, outputs and constants of graphs are row-major; regions want row-major operands.
     2. Results of Conv, ConvTranspose, Pool and Resize lie channels last: kernels compute neighbouring channels together.
     3. A Transpose is a view: its result lies as its operand does, with the axes renamed.
     4. A Reshape is a view where the operand's order keeps the joined axes together; else its result lies as its
@@ -109,6 +110,10 @@ def _wishes(graph: Graph, natural: Mapping[Value, Order]) -> dict[Value, Order |
                 for operand in node.inputs:
                     if operand is not None and operand.type.rank == result.type.rank:
                         wish(operand, wanted)
+            case RegionOp():
+                for operand in node.inputs:
+                    if operand is not None:
+                        wish(operand, tuple(range(operand.type.rank)))
     return wishes
 
 

@@ -82,14 +82,22 @@ class ConvertPrecision(GraphPass):
         """The half type."""
         return DType.F16 if self.precision == "fp16" else DType.BF16
 
-    def run(self, graph: Graph) -> bool:
-        """See the class."""
-        kept = frozenset(filter(None, self.keep.split("+")))
-        unknown = sorted(kept.difference(name for node in graph.nodes for name in node.loc))
+    @property
+    def kept(self) -> frozenset[str]:
+        """Names of the nodes to keep in f32."""
+        return frozenset(filter(None, self.keep.split("+")))
+
+    def run_all(self, graph: Graph) -> bool:
+        """Raises: EdgeccError E004 where a node to keep is nowhere in the graph."""
+        unknown = sorted(self.kept.difference(name for inner in graph.all_graphs() for node in inner.nodes for name in node.loc))
         if unknown:
             raise EdgeccError("E004", f"convert-precision keeps {', '.join(unknown)}, which the graph has not",
                               hint="names of the model's nodes are wanted; `edgecc inspect` lists them")
-        return _Conversion(self, graph, kept).run()
+        return super().run_all(graph)
+
+    def run(self, graph: Graph) -> bool:
+        """See the class."""
+        return _Conversion(self, graph, self.kept).run()
 
 
 class _Conversion:

@@ -67,6 +67,8 @@ class Eliminate(GraphPass):
                     if first is not value:
                         graph.set_operand(node, index, first)
                         changed = True
+            if node.regions:
+                continue
             key = (attribute_key(node.op), *(None if v is None else id(v) for v in node.inputs))
             first_node = nodes.setdefault(key, node)
             if first_node is not node:

@@ -35,6 +35,8 @@ class FoldConstants(NodePass):
 
     def rewrite(self, graph: Graph, node: Node) -> bool:
         """Folds one node."""
+        if node.regions:
+            return False
         arrays = [None if value is None else value.constant for value in node.inputs]
         if any(value is not None and value.constant is None for value in node.inputs):
             return False
