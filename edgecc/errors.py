@@ -78,7 +78,7 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "The model uses operators, or attributes of operators, that edgecc does not compile. All of them are "
               "listed at once, each with its node, the reason, and what to change."),
     ErrorKind("E106", "unsupported opset", EXIT_MODEL,
-              "The model's opset is older than 7 or newer than the installed onnx package knows. "
+              "The model's opset is 0 or newer than the installed onnx package knows. "
               "onnx.version_converter can convert it."),
     ErrorKind("E110", "shapes or types do not fit", EXIT_MODEL,
               "The inputs of an operator have shapes or element types that the operator does not accept. "

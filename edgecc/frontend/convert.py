@@ -13,6 +13,7 @@ import onnx
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend import converters as _converters  # noqa: F401  (registers every converter)
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.older import FIRST_CONVERTED, modernized
 from edgecc.frontend.emit import Emitter
 from edgecc.frontend.items import Item, Missing, Refused, TensorSequence, Unknown
 from edgecc.frontend.limits import Limits
@@ -206,7 +207,8 @@ class Importer:
         Raises: Undecided where an operand is not known, Unsupported, EdgeccError.
         """
         domain, version = _domain_of(node, scope)
-        convert = find(domain, node.op_type, version) if version is not None else None
+        older = domain == "" and version is not None and version < FIRST_CONVERTED
+        convert = find(domain, node.op_type, FIRST_CONVERTED if older else version) if version is not None else None
         schema = schema_of(domain, node.op_type, version) if version is not None else None
         has_function = schema is not None and (schema.has_function or schema.has_context_dependent_function)
         if version is None or (convert is None and not has_function):
@@ -220,7 +222,8 @@ class Importer:
             raise Undecided
         if convert is None:
             return self._run_function(node, schema, version, attributes, inputs, loc, scope)
-        results = convert(Call(self, scope, node, version, loc, inputs, attributes))
+        call = Call(self, scope, node, version, loc, inputs, attributes)
+        results = convert(modernized(call) if older else call)
         if results is None or isinstance(results, Value | TensorSequence | Missing | Unknown | Refused):
             results = [results]
         if len(node.output) > len(results):

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.limits import Limits, all_tensors, check_limits, stored_bytes
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 1
 _MAGICS = (
     (0, b"\x89PNG", "a PNG picture"), (0, b"PK\x03\x04", "a zip archive (a PyTorch or numpy file, perhaps)"),
     (0, b"\x7fELF", "an ELF program"), (0, b"\x89HDF", "an HDF5 file (Keras, perhaps)"), (0, b"GGUF", "a GGUF file"),
@@ -162,7 +162,7 @@ def _check_header(model: onnx.ModelProto, name: str) -> dict[str, int]:
 def check_opset(opsets: dict[str, int], name: str) -> None:
     """Checks the version of the default domain.
 
-    Raises: EdgeccError E106 if it is older than 7 or unknown to the installed onnx package.
+    Raises: EdgeccError E106 if it is 0 or unknown to the installed onnx package.
     """
     version = opsets.get("")
     newest = onnx.defs.onnx_opset_version()

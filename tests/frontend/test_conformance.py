@@ -5,7 +5,7 @@ conformance.txt beside this file lists the ones that are not compiled, for the v
 
 Recorded as wrong results, and why: Resize by scales with align_corners (the length is rounded first, as
 onnxruntime does); DynamicQuantizeLinear (the quotient is not rounded to float32 before it is rounded to an
-integer); shifts of negative numbers to the right by the width or more (they give 0, not -1).
+integer); Bernoulli (the numbers are drawn by another generator, which ONNX allows); shifts of negative numbers to the right by the width or more (they give 0, not -1).
 """
 
 import contextlib

@@ -64,7 +64,7 @@ def test_file_size_is_checked_before_reading(relu, tmp_path):
     refused("E101", path, limits=Limits(file_bytes=20))
 
 
-@pytest.mark.parametrize(("opset", "code"), [(0, "E106"), (6, "E106"), (7, None), (onnx.defs.onnx_opset_version(), None),
+@pytest.mark.parametrize(("opset", "code"), [(0, "E106"), (1, None), (6, None), (7, None), (onnx.defs.onnx_opset_version(), None),
                                              (onnx.defs.onnx_opset_version() + 1, "E106"), (2**40, "E106")])
 def test_opsets(make, op, opset, code):
     model = make([op("Relu", "x", "y")], {"x": [1, 4]}, opset=opset)

@@ -14,12 +14,15 @@ from edgecc.frontend.converters import (
     padding,
     pooling,
     quantization,
+    random,
     recurrent,
     reduction,
     refused,
     resize,
     signal,
+    training,
 )
 
 __all__ = ["constants", "control", "convolution", "einsum", "elementwise", "indexing", "matrix", "microsoft", "movement",
-           "normalization", "padding", "pooling", "quantization", "recurrent", "reduction", "refused", "resize", "signal"]
+           "normalization", "padding", "pooling", "quantization", "random", "recurrent", "reduction", "refused",
+           "resize", "signal", "training"]

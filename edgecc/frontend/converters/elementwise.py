@@ -92,18 +92,3 @@ def _cast_like(call: Call) -> Value:
 @converter("Identity")
 def _identity(call: Call) -> Item | None:
     return call.inputs[0]
-
-
-@converter("Dropout")
-def _dropout(call: Call) -> list[Item | None]:
-    ratio = call.optional(1)
-    training = call.optional(2)
-    if training is not None and call.known_bool(2, "training_mode"):
-        zero_ratio = ratio is not None and not call.known(1, "ratio").any()
-        if not zero_ratio:
-            raise Unsupported("dropout in training mode", "export the model for inference")
-    x = call.input()
-    if not call.wants(1):
-        return [x]
-    mask = call.expand(call.scalar(True, DType.BOOL), x.type.dims)
-    return [x, mask if call.version >= 10 else call.cast(mask, x.type.dtype)]

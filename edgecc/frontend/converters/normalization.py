@@ -65,16 +65,33 @@ def _hardmax_of_matrix(call: Call) -> Value:
 
 @converter("BatchNormalization", since=7)
 def _batch_normalization(call: Call) -> list[Item | None]:
-    if call.flag("training_mode"):
-        raise Unsupported("training_mode is 1", "export the model for inference")
     if call.integer("spatial", 1) != 1:
         raise Unsupported("spatial is 0: statistics per element")
     x, *statistics = (call.input(index) for index in range(5))
+    if call.flag("training_mode"):
+        return _batch_statistics(call, x, *statistics)
     dtype = statistics[0].type.dtype
     y = call.add(BatchNorm(call.number("epsilon", 1e-5)), call.cast(x, dtype), *(call.cast(s, dtype) for s in statistics))
     training = Refused(call.loc, "BatchNormalization", "an output that only training has is used",
                        "export the model for inference")
     return [call.cast(y, x.type.dtype), *[training] * 4]
+
+
+def _batch_statistics(call: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value) -> list[Item | None]:
+    """Training mode: y by the mean and variance of the batch, then mean and variance moved towards them."""
+    if x.type.rank < 2:
+        raise EdgeccError("E110", f"the input is {x.type}, wanted [N,C,...]")
+    axes = (0, *range(2, x.type.rank))
+    momentum, dtype = call.number("momentum", 0.9), scale.type.dtype
+    wide = call.cast(x, mean.type.dtype)
+    now = call.add(Reduce("mean", axes), wide)
+    spread = call.add(Reduce("mean", axes), call.map(lambda a, m: apply("mul", apply("sub", a, m), apply("sub", a, m)), wide, now))
+    found = [call.reshape(value, mean.type.dims) for value in (now, spread)]
+    y = call.add(BatchNorm(call.number("epsilon", 1e-5)), call.cast(x, dtype), scale, bias, *(call.cast(f, dtype) for f in found))
+    kept, share = literal(momentum, mean.type.dtype), literal(1.0 - momentum, mean.type.dtype)
+    moved = [call.map(lambda old, new: apply("add", apply("mul", kept, old), apply("mul", share, new)), old, new)
+             for old, new in zip((mean, variance), found, strict=True)]
+    return [call.cast(y, x.type.dtype), *moved]
 
 
 def layer_norm(call: Call, x: Value, scale: Value | None, bias: Value | None, *, rms: bool = False) -> list[Item | None]:

@@ -7,12 +7,6 @@ from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
 
 
-@converter("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial",
-           accepted=False)
-def _random(call: Call) -> Item:
-    raise Unsupported("its results are random", "make the random numbers an input of the model")
-
-
 @converter("NonMaxSuppression", "Unique", accepted=False)
 def _data_dependent(call: Call) -> Item:
     raise Unsupported("the shape of its result depends on data",

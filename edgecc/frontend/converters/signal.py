@@ -1,15 +1,18 @@
-"""Fourier transforms of known length, as products with matrices of cosines and sines."""
+"""Fourier transforms of known length, as products with matrices of cosines and sines, and mel weights."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.registry import Unsupported, converter
+from edgecc.frontend.tensors import element_type
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply
-from edgecc.ir.types import Array
+from edgecc.ir.types import Array, DType
 from edgecc.ops.indexing import Gather
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Pad
@@ -58,7 +61,7 @@ def _dft(call: Call) -> Value:
     if length < 1:
         raise EdgeccError("E110", f"dft_length is {length}, wanted at least 1")
     if inverse and onesided:
-        raise Unsupported("an inverse transform of one side of the spectrum", "give it the whole spectrum")
+        return _real_inverse(call, x, axis, None if call.optional(1) is None else length)
     call.importer.limits.check_dims((*x.type.dims[:axis], length, *x.type.dims[axis + 1:]), "the padded signal")
     after = tuple(max(length - size, 0) if a == axis else 0 for a, size in enumerate(x.type.dims))
     x = call.add(Pad((0,) * rank, after), x) if any(after) else call.slice(x, axis, 0, length)
@@ -72,6 +75,63 @@ def _dft(call: Call) -> Value:
     back = list(range(rank - 2))
     back.insert(axis, rank - 2)
     return call.transpose(spectrum, [*back, rank - 1])
+
+
+def _real_inverse(call: Call, x: Value, axis: int, length: int | None) -> Value:
+    """A real signal from one side of its spectrum: the other side are the conjugates.
+
+    x[n] = sum over k of c[k] * (re[k] cos - im[k] sin)(2 pi k n / length) / length, where c is 2 but for the first bin
+    and, of an even length, the last one; their imaginary parts do not count.
+    """
+    dims, rank = x.type.dims, x.type.rank
+    if dims[-1] != 2:
+        raise EdgeccError("E110", f"the spectrum is {x.type}; its last axis must hold two numbers")
+    length = 2 * (dims[axis] - 1) if length is None else length
+    bins = min(length // 2 + 1, dims[axis])
+    if length < 1 or bins < 1:
+        raise EdgeccError("E110", f"a signal of {length} elements from {dims[axis]} bins")
+    rows = _matrix(length, bins, 1, inverse=True).reshape(length, bins, 2)
+    double = np.full(bins, 2.0)
+    double[0] = 1.0
+    if length % 2 == 0 and bins == length // 2 + 1:
+        double[-1] = 1.0
+    matrix = np.stack([rows[..., 0] * double, -rows[..., 1] * double], axis=-1).transpose(1, 2, 0).reshape(2 * bins, length)
+    others = [a for a in range(rank - 1) if a != axis]
+    moved = call.transpose(call.slice(x, axis, 0, bins), [*others, axis, rank - 1])
+    outer = moved.type.dims[:-2]
+    flat = call.reshape(moved, (*outer, 2 * bins) if outer else (1, 2 * bins))
+    signal = call.reshape(call.add(MatMul(), flat, call.constant(matrix.astype(x.type.dtype.numpy))), (*outer, length, 1))
+    back = list(range(rank - 2))
+    back.insert(axis, rank - 2)
+    return call.transpose(signal, [*back, rank - 1])
+
+
+@converter("MelWeightMatrix", since=17)
+def _mel_weights(call: Call) -> Value:
+    """Weights [bins of a spectrum, mel bands] of triangles that are equally wide on the mel scale.
+
+    Source: ONNX MelWeightMatrix-17, whose edges are whole bins.
+    """
+    bands, length, rate = (call.known_int(index, what) for index, what in enumerate(("num_mel_bins", "dft_length", "sample_rate")))
+    low, high = (float(call.known(index, what).reshape(-1)[0]) for index, what in ((3, "lower_edge_hertz"), (4, "upper_edge_hertz")))
+    dtype = element_type(call.integer("output_datatype"), "the result") if call.has("output_datatype") else DType.F32
+    bins = length // 2 + 1
+    if bands < 1 or length < 1 or rate < 1 or not -700.0 < low <= high < math.inf:
+        raise EdgeccError("E110", f"{bands} bands from {low} to {high} Hz of {length} points at {rate} Hz")
+    call.importer.limits.check_dims((bins, bands), "the mel weights")
+    first, last = (2595.0 * math.log10(1.0 + hertz / 700.0) for hertz in (low, high))
+    mels = first + np.arange(bands + 2) * ((last - first) / (bands + 2))
+    edges = np.floor((length + 1) * (700.0 * (10.0 ** (mels / 2595.0) - 1.0)) / rate).astype(np.int64)
+    if edges.min() < 0 or edges.max() > bins:
+        raise EdgeccError("E110", f"the bands reach from {low} to {high} Hz; the spectrum ends at {rate / 2} Hz")
+    position = np.arange(bins)[:, None]
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    with np.errstate(all="ignore"):
+        rising = np.where(position <= centre, (position - left) / (centre - left), 0.0) * (position >= left)
+        falling = np.where((position >= centre) & (position < right), (right - position) / (right - centre), 0.0)
+    rising = np.where(centre == left, (position == centre) * 1.0, rising)
+    weights = np.where((position >= centre) & (right > centre) & (position < right), falling, rising)
+    return call.constant(weights.astype(dtype.numpy))
 
 
 @converter("STFT", since=17)
