@@ -297,12 +297,12 @@ def test_everything_unsupported_is_reported_at_once(make, op):
     nodes = [op("Unique", "x", "u", name="unique"), op("Relu", "u", "r"),
              op("Acme", "x", "a", domain="acme", name="own"), op("Neg", "a", "n"),
              op("Dropout", ["x", "", "yes"], ["d"], name="drop"), op("Conv", "d w", "c"),
-             op("RandomNormalLike", "x", "z", name="noise"), op("GridSample", "z g", "s", name="grid"), op("Softmax", "z", "m", axis=9),
+             op("ImageDecoder", "x", "z", name="picture"), op("Bogus", "z g", "s", name="behind"), op("Softmax", "z", "m", axis=9),
              op("Bogus", "x", "q", name="bogus"), op("Upsample", "x x", "up", name="old")]
-    model = make(nodes, {"x": [1, 2, 4, 4], "g": [1, 4, 4, 2], "w": [2, 2, 1, 1]}, ["r", "n", "c", "s", "q", "up"],
-                 constants={"yes": np.array(True)}, domains=[("acme", 1)])
+    model = make(nodes, {"x": [1, 2, 4, 4], "g": [1, 4, 4, 2], "w": [2, 2, 1, 1], "yes": np.array(True)},
+                 ["r", "n", "c", "s", "q", "up"], domains=[("acme", 1)])
     error = refused("E105", model)
-    assert [d.split(" ")[0] for d in error.details] == ["unique", "own", "drop", "noise", "grid", "bogus", "old"]
+    assert [d.split(" ")[0] for d in error.details] == ["unique", "own", "drop", "picture", "behind", "bogus", "old"]
     assert "acme.Acme" in error.message
     assert "training" in error.details[2]
     assert "no such operator" in error.details[5]
