@@ -87,6 +87,9 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "A textual graph or loop program could not be parsed. The message gives line, column and what was expected."),
     ErrorKind("E112", "no kernel for an operator", EXIT_MODEL,
               "The operator is understood, but no kernel covers it with these types, shapes or attributes on this target."),
+    ErrorKind("E113", "no form in a file format", EXIT_MODEL,
+              "A back end that writes a format of other tools has no way to express an operator, or one of its attributes or "
+              "types, in that format. All such nodes are listed."),
     # 3xx: results
     ErrorKind("E300", "results disagree", EXIT_MISMATCH,
               "The compiled code and the reference differ by more than the tolerance. `edgecc opt --verify-each` "

@@ -83,8 +83,16 @@ def write_text(path: Path, text: str) -> None:
 
     Raises: EdgeccError E006.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises: EdgeccError E006.
+    """
     with _replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(data)
 
 
 @contextlib.contextmanager

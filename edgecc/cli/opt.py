@@ -9,7 +9,9 @@ import typer
 from rich.table import Table
 
 from edgecc.artifact.load import Port, random_inputs
-from edgecc.cli.arguments import parse_shapes, read_arrays, read_text, write_text
+from edgecc.backends.onnx.export import export_onnx
+from edgecc.backends.onnx.writer import DEFAULT_OPSET
+from edgecc.cli.arguments import parse_shapes, read_arrays, read_text, write_bytes, write_text
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EdgeccError
 from edgecc.frontend.importing import import_model_with_report
@@ -30,7 +32,8 @@ def opt(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a graph as text (.ir).", show_default=False)],
     passes: Annotated[str | None, typer.Option(help="Passes such as eliminate,fold-constants{limit=16}; \"\" for none, the default pipeline if left out.", show_default=False)] = None,
     print_ir: Annotated[bool, typer.Option("--print-ir", help="Print the graph after the passes.")] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the graph, constants included, to this file.", show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the graph, constants included, to this file: as text, or as ONNX if its name ends in .onnx.", show_default=False)] = None,
+    opset: Annotated[int, typer.Option(help="Of the .onnx file that --output writes.")] = DEFAULT_OPSET,
     constants: Annotated[str, typer.Option(help="With --print-ir: only the type of constants, or their data.")] = "type",
     declines: Annotated[bool, typer.Option("--declines", help="Show why passes left nodes alone.")] = False,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Execute the graph before and after each pass and compare.")] = False,
@@ -52,7 +55,10 @@ def opt(
     with progress(f"running passes on {model.name}"):
         reports = run_passes(graph, chosen, verify_each=given)
     if output is not None:
-        write_text(output, to_text(graph, locs=True))
+        if output.suffix == ".onnx":
+            write_bytes(output, export_onnx(graph, opset=opset).SerializeToString(deterministic=True))
+        else:
+            write_text(output, to_text(graph, locs=True))
     text = to_text(graph, locs=True, constants="data" if constants == "data" else "type") if print_ir else ""
     if as_json:
         print_json({"passes": [{"pass": str(r.graph_pass), "changed": r.changed, "nodes_before": r.nodes_before,

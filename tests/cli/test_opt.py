@@ -104,3 +104,11 @@ def test_an_output_that_cannot_be_written(cli, network, tmp_path):
         outcome = cli("opt", network, "--shape", "size=1", "-o", place)
         assert outcome.status == 2 and "[E006]" in outcome.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "net.onnx"]
+
+
+def test_writes_onnx(cli, network, tmp_path):
+    assert cli("opt", network, "--shape", "size=2", "-o", tmp_path / "out.onnx", "--opset", 18).status == 0
+    written = onnx.load(tmp_path / "out.onnx")
+    assert [n.op_type for n in written.graph.node] == ["Conv", "Relu", "Mul"] and written.opset_import[0].version == 18
+    assert cli("opt", network, "--shape", "size=2", "-o", tmp_path / "other.onnx", "--opset", 3).status == 2
+    assert not (tmp_path / "other.onnx").exists()
