@@ -57,6 +57,8 @@ class Options:
     Attributes:
         shapes: sizes of dynamic dimensions, by input or by the name of a dimension.
         inputs: arrays whose shapes bind dynamic dimensions.
+        bind_values: inputs that must be known for the model to be compiled, such as shapes, become constants of the values
+            that `inputs` gives them; the report of the import names them.
         threads: the number of threads a run uses.
         depth_first: "auto" runs chains of layers stripe by stripe where that saves memory or time; "off" never does.
             With several threads nothing runs in stripes, since the threads divide whole layers.
@@ -75,6 +77,7 @@ class Options:
 
     shapes: Mapping[str, Sequence[int]] | None = None
     inputs: Mapping[str, Array] | None = None
+    bind_values: bool = False
     threads: int = 1
     depth_first: str = "auto"
     precision: str = FP32
@@ -176,7 +179,8 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
     if options.winograd not in WINOGRAD:
         raise EdgeccError("E001", f"winograd {printable(str(options.winograd))!r} is not one of {', '.join(WINOGRAD)}")
     passes = None if options.passes is None else parse_passes(options.passes)
-    graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits)
+    graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
+                                            bind_values=options.bind_values)
     inputs = _inputs_of(graph, options.inputs) if options.verify_each else None
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,

@@ -208,12 +208,12 @@ def create_pass(name: str, options: Mapping[str, str] | None = None) -> GraphPas
 
     Raises: EdgeccError E004 for an unknown name or option or an ill-typed value, with the nearest name.
     """
-    cls = load_passes().get(name)
+    cls = PASSES.get(name) or load_passes().get(name)
     if cls is None or not issubclass(cls, GraphPass):
         known = [n for n, c in PASSES.items() if issubclass(c, GraphPass)]
         raise EdgeccError("E004", f"there is no graph pass {name!r}", hint=_nearest(name, known) or "see `edgecc passes`")
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls) if options else {}
     values: dict[str, object] = {}
     for key, text in (options or {}).items():
         option = key.replace("-", "_")

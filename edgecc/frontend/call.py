@@ -75,10 +75,11 @@ class Call:
 
         Raises: Unsupported where it is computed at run time.
         """
-        data = self.input(index).constant
+        value = self.input(index)
+        data = value.constant
         if data is None:
             raise Unsupported(f"{what} (operand {index}) is not a constant",
-                              "export the model with fixed shapes, or make this operand a constant")
+                              "export the model with fixed shapes, or make this operand a constant", needs=(value,))
         return data
 
     def known_optional(self, index: int, what: str) -> Array | None:

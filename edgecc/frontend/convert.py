@@ -6,7 +6,7 @@ read them it still looks up the operator. So all problems are reported in one E1
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx
 
@@ -61,7 +61,14 @@ class Scope:
 
 
 class Importer:
-    """Converts one model into one graph."""
+    """Converts one model into one graph.
+
+    Attributes:
+        unsupported: what cannot be compiled, in order.
+        failure: the first error met in a node.
+        notes: sentences about results whose types are not those that the onnx package infers.
+        needed: inputs of the graph that keep nodes from being converted because they are not constants.
+    """
 
     def __init__(self, graph: Graph, limits: Limits, ir_version: int) -> None:
         self.emitter = Emitter(graph, limits)
@@ -70,6 +77,7 @@ class Importer:
         self.unsupported: dict[Refused, None] = {}
         self.failure: EdgeccError | None = None
         self.notes: list[str] = []
+        self.needed: dict[Value, None] = {}
         self._depth = 0
         self._visited = 0
 
@@ -167,6 +175,7 @@ class Importer:
         except Undecided:
             pass
         except Unsupported as problem:
+            self.needed.update(dict.fromkeys(_inputs_behind(problem.needs)))
             prefix = "" if node.domain in ("", "ai.onnx") else f"{printable(node.domain)}."
             self.unsupported.setdefault(Refused(loc, f"{prefix}{printable(node.op_type)}", problem.reason, problem.hint))
         except EdgeccError as error:
@@ -286,6 +295,20 @@ class Importer:
         wanted = [name for name, used in zip(function.output, node.output, strict=False) if used]
         results = dict(zip(wanted, self.run_nodes(function.node, wanted, scope, loc), strict=True))
         return [results.get(name) for name in function.output][:len(node.output)]
+
+
+def _inputs_behind(values: Iterable[Value]) -> Iterator[Value]:
+    """The graph inputs that values are computed from, and no constants."""
+    pending, seen = list(values), set[int]()
+    while pending:
+        value = pending.pop()
+        if id(value) in seen or value.constant is not None:
+            continue
+        seen.add(id(value))
+        if value.producer is None:
+            yield value
+        else:
+            pending += [operand for operand in value.producer.inputs if operand is not None]
 
 
 def _domain_of(node: onnx.NodeProto, scope: Scope) -> tuple[str, int | None]:

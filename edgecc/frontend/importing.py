@@ -31,11 +31,22 @@ class ImportReport:
         notes: sentences about what was assumed or looks odd.
         opsets: version of each operator domain; "" is ONNX itself.
         dims: sizes of the model's named dimensions.
+        bound: inputs that became constants of the values they were given, in the model's order.
     """
 
     notes: tuple[str, ...]
     opsets: Mapping[str, int]
     dims: Mapping[str, int]
+    bound: tuple[str, ...] = ()
+
+
+class _NotKnownError(Exception):
+    """Further inputs would have to be constants: `names`. `error` is what to raise where they cannot be."""
+
+    def __init__(self, names: frozenset[str], error: EdgeccError) -> None:
+        super().__init__()
+        self.names = names
+        self.error = error
 
 
 def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None,
@@ -54,12 +65,25 @@ def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping
 
 def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
                              shapes: Mapping[str, Sequence[int]] | None = None,
-                             inputs: Mapping[str, Array] | None = None,
-                             limits: Limits = DEFAULT_LIMITS) -> tuple[Graph, ImportReport]:
-    """`import_model`, with a report of what was assumed."""
+                             inputs: Mapping[str, Array] | None = None, limits: Limits = DEFAULT_LIMITS,
+                             bind_values: bool = False) -> tuple[Graph, ImportReport]:
+    """`import_model`, with a report of what was assumed.
+
+    With `bind_values`, inputs that must be known for the model to be compiled (shapes, axes and the like) become
+    constants of the values that `inputs` gives them, and are no inputs of the graph. The report names them.
+    """
     name = source_name(model)
+    bound: frozenset[str] = frozenset()
     try:
-        return _import(load_model(model, limits), shapes or {}, inputs or {}, limits)
+        loaded = load_model(model, limits)
+        while True:
+            try:
+                return _import(loaded, shapes or {}, inputs or {}, limits, bound)
+            except _NotKnownError as problem:
+                wanted = problem.names & frozenset(inputs or {} if bind_values else {})
+                if not wanted:
+                    raise problem.error from None
+                bound |= wanted
     except EdgeccError as error:
         if error.where == name or error.code in ("E001", "E005", "E007"):
             raise
@@ -72,7 +96,7 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
 
 
 def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Array],
-            limits: Limits) -> tuple[Graph, ImportReport]:
+            limits: Limits, bound: frozenset[str]) -> tuple[Graph, ImportReport]:
     proto = loaded.proto.graph
     outline = inline_functions(loaded, without_weights(loaded.proto), limits)
     constants = {t.name: t for t in proto.initializer}
@@ -86,22 +110,33 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[int]], arrays: Ma
     scope = Scope(loaded.opsets, is_top=True)
     importer = Importer(graph, limits, max(loaded.proto.ir_version, 4))
     importer.unsupported.update(dict.fromkeys(refused))
+    names_of: dict[Value, str] = {}
     for spec in specs:
         if spec.name in scope.items:
             raise EdgeccError("E102", f"two inputs are called '{printable(spec.name)}'")
+        if spec.name in bound:
+            scope.items[spec.name] = importer.emitter.constant(arrays[spec.name], spec.name)
+            continue
         value = graph.add_input(binding.types[spec.name], spec.name)
         value.name = printable(spec.name)
         scope.items[spec.name] = value
+        names_of[value] = spec.name
     for item in refused:
         scope.items[item.loc[0]] = item
     importer.add_weights(scope, proto)
     results = importer.run_nodes(outline.graph.node, output_names, scope)
-    values = _outputs(importer, results, proto.output)
+    try:
+        values = _outputs(importer, results, proto.output)
+    except EdgeccError as error:
+        if importer.needed:
+            raise _NotKnownError(frozenset(names_of[value] for value in importer.needed), error) from error
+        raise
     interface, notes = _distinct(output_names)
     graph.set_outputs(values, interface)
     verify(graph)
     notes = [*binding.notes, *notes, *contradicted_outputs(proto.output, values), *importer.notes]
-    return graph, ImportReport(tuple(notes), loaded.opsets, binding.dims)
+    return graph, ImportReport(tuple(notes), loaded.opsets, binding.dims,
+                               tuple(spec.name for spec in specs if spec.name in bound))
 
 
 def _input_specs(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[list[InputSpec], list[Refused]]:

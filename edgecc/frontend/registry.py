@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from edgecc.frontend.call import Call
     from edgecc.frontend.items import Item
+    from edgecc.ir.graph import Value
 
 Converter: TypeAlias = "Callable[[Call], Item | Sequence[Item | None] | None]"
 
@@ -20,12 +21,14 @@ class Unsupported(Exception):
     Attributes:
         reason: why, as a clause: "mode 'reflect' is not compiled".
         hint: what to change in the model, or "".
+        needs: values that are computed at run time; were they constants, there would be no problem.
     """
 
-    def __init__(self, reason: str, hint: str = "") -> None:
+    def __init__(self, reason: str, hint: str = "", needs: Sequence[Value] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
+        self.needs = tuple(needs)
 
 
 class Undecided(Exception):

@@ -21,7 +21,7 @@ def _if(call: Call) -> list[Item | None]:
     condition = call.input().constant
     if condition is None:
         raise Unsupported("the condition is computed at run time",
-                          "export the model for one fixed case, so that the condition is a constant")
+                          "export the model for one fixed case, so that the condition is a constant", needs=(call.input(),))
     chosen = call.graph("then_branch" if call.known_bool(0, "the condition") else "else_branch")
     return list(call.importer.run_body(chosen, call.scope))
 
@@ -44,7 +44,8 @@ def _loop(call: Call) -> list[Item | None]:
         if any(isinstance(item, Unknown) for item in (condition, *results)):
             return [Unknown()] * len(call.node.output)
         if not isinstance(condition, Value) or condition.constant is None:
-            raise Unsupported("the condition to go on is computed at run time", "export the model without loops")
+            raise Unsupported("the condition to go on is computed at run time", "export the model without loops",
+                              needs=(condition,) if isinstance(condition, Value) else ())
         going = bool(condition.constant.reshape(-1)[0])
         carried = list(results[:len(carried)])
         _collect(rounds, results[len(carried):])

@@ -172,6 +172,6 @@ def _compress(call: Call) -> Value:
 def _non_zero(call: Call) -> Value:
     x = call.input().constant
     if x is None:
-        raise Unsupported("the shape of the result depends on data")
+        raise Unsupported("the shape of the result depends on data", needs=(call.input(),))
     found = np.array(np.nonzero(x)) if x.ndim else np.zeros((0, int(bool(x))))
     return call.constant(found.astype(np.int64))

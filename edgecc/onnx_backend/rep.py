@@ -1,0 +1,153 @@
+"""A model that is compiled when the shapes of its inputs are known, once for each set of shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.backend.base import BackendRep, namedtupledict
+
+from edgecc.api import Compilation, Options, compile_model, resolve_target
+from edgecc.artifact.load import Model, load
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.types import Array
+from edgecc.targets.schema import Target
+
+
+@dataclass(frozen=True)
+class Build:
+    """How a compiled model is built and run: the arguments of `edgecc.compile` and `edgecc.load`."""
+
+    target: str | Path | Target = "host"
+    cc: str | None = None
+    isolated: bool = False
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The model compiled for one set of shapes.
+
+    Attributes:
+        model: the loaded library.
+        bound: inputs that are compiled in, with their values.
+        is_folded: whether nothing is computed at run time, since all results are constants.
+    """
+
+    model: Model
+    bound: Mapping[str, Array]
+    is_folded: bool
+
+    def fits(self, arrays: Mapping[str, Array]) -> bool:
+        """Whether the inputs that are compiled in have the values in `arrays`."""
+        return all(same_value(value, arrays[name]) for name, value in self.bound.items())
+
+
+class EdgeccRep(BackendRep):
+    """A prepared model. Libraries stay loaded as long as it lives.
+
+    Attributes:
+        input_names, output_names: of the model, without inputs that have a value in it.
+    """
+
+    def __init__(self, model: onnx.ModelProto, build: Build, options: Mapping[str, Any]) -> None:
+        self._model = model
+        self._build = build
+        self._options = dict(options)
+        stored = {tensor.name for tensor in model.graph.initializer}
+        stored |= {sparse.values.name for sparse in model.graph.sparse_initializer}
+        self._all_inputs = tuple(value.name for value in model.graph.input)
+        self.input_names = tuple(name for name in self._all_inputs if name not in stored)
+        self.output_names = tuple(value.name for value in model.graph.output)
+        self._variants: dict[object, list[Variant]] = {}
+        self._ahead: Variant | None = None
+        self._last: Variant | None = None
+        self._results = namedtupledict("Outputs", list(self.output_names))
+
+    @property
+    def bound_inputs(self) -> tuple[str, ...]:
+        """The inputs whose values the last run's library has compiled in, since they had to be known for compiling.
+
+        Another value of one of them is another compilation. Empty before the first run.
+        """
+        return () if self._last is None else tuple(self._last.bound)
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the last run's library computes nothing: every result was known when it was compiled."""
+        return self._last is not None and self._last.is_folded
+
+    def compile_ahead(self) -> None:
+        """Compiles the model now, if that can be done without its inputs."""
+        if not all(_has_fixed_shape(value) for value in self._model.graph.input if value.name in self.input_names):
+            return
+        try:
+            done = compile_model(self._model, resolve_target(self._build.target), Options(**self._options))
+        except EdgeccError as error:
+            if error.code not in ("E104", "E105"):  # those may be settled by the values of the inputs
+                raise
+            return
+        self._ahead = self._loaded(done, {})
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Runs the model, compiling it first if it was not for inputs like these.
+
+        Args:
+            inputs: arrays in the order of `input_names` (or of all inputs of the model), or a mapping by name.
+            kwargs: ignored.
+        Returns: a named tuple with the results in the model's order.
+        Raises: EdgeccError E005 where the inputs do not fit, else what `edgecc.compile` and `edgecc.load` raise.
+        """
+        arrays = self._by_name(inputs)
+        variant = self._variant(arrays)
+        self._last = variant
+        results = variant.model.run({name: array for name, array in arrays.items()
+                                     if name not in variant.bound and name in self.input_names})
+        return self._results(*results.values())
+
+    def _by_name(self, inputs: Any) -> dict[str, Array]:
+        if isinstance(inputs, Mapping):
+            given = dict(inputs)
+        else:
+            listed: Sequence[Any] = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+            names = self.input_names if len(listed) <= len(self.input_names) else self._all_inputs
+            if len(listed) > len(names):
+                raise EdgeccError("E005", f"the model has {len(names)} inputs; {len(listed)} are given")
+            given = dict(zip(names, listed, strict=False))
+        missing = [name for name in self.input_names if name not in given]
+        if missing:
+            raise EdgeccError("E005", f"no array is given for input '{printable(missing[0])}'")
+        return {name: np.asarray(value) for name, value in given.items()}
+
+    def _variant(self, arrays: Mapping[str, Array]) -> Variant:
+        if self._ahead is not None:
+            return self._ahead
+        key = tuple((name, array.dtype.name, array.shape) for name, array in sorted(arrays.items()))
+        known = self._variants.setdefault(key, [])
+        for variant in known:
+            if variant.fits(arrays):
+                return variant
+        done = compile_model(self._model, resolve_target(self._build.target),
+                             Options(**{**self._options, "inputs": arrays, "bind_values": True}))
+        known.append(self._loaded(done, {name: arrays[name].copy() for name in done.report.bound}))
+        return known[-1]
+
+    def _loaded(self, done: Compilation, bound: Mapping[str, Array]) -> Variant:
+        build = self._build
+        model = load(done.artifact, cc=build.cc, isolated=build.isolated, flags=build.flags)
+        return Variant(model, bound, not done.graph.nodes)
+
+
+def same_value(a: Array, b: Array) -> bool:
+    """Whether two arrays have one type, shape and content, bit by bit."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _has_fixed_shape(value: onnx.ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    return value.type.HasField("tensor_type") and tensor.HasField("shape") and all(
+        dim.HasField("dim_value") for dim in tensor.shape.dim)
