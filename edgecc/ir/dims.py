@@ -208,6 +208,22 @@ def numbers(dims: Iterable[Dim]) -> tuple[int, ...]:
     return tuple(int(dim) for dim in dims)
 
 
+def smaller(a: Dim, b: Dim) -> Dim:
+    """The smaller of two dimensions.
+
+    Raises: EdgeccError E104 where that depends on the run.
+    """
+    difference = a - b
+    if upper_bound(difference) <= 0:
+        return a
+    return b if lower_bound(difference) >= 0 or b < a else a
+
+
+def larger(a: Dim, b: Dim) -> Dim:
+    """The larger of two dimensions; see `smaller`."""
+    return a + b - smaller(a, b)
+
+
 def evaluate(dim: Dim, sizes: Mapping[str, int]) -> int:
     """The number a dimension is for these sizes by name."""
     return dim if isinstance(dim, int) else dim.evaluate(sizes)

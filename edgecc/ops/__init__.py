@@ -1,5 +1,7 @@
 """The core operators, one family a file; importing this package registers all of them."""
 
-from edgecc.ops import control, convolution, elementwise, indexing, matrix, movement, recurrent, reduction, resize
+from edgecc.ops import control, convolution, elementwise, indexing, matrix, movement, recurrent, reduction, resize, sizes
 
-__all__ = ["control", "convolution", "elementwise", "indexing", "matrix", "movement", "recurrent", "reduction", "resize"]
+__all__ = [
+    "control", "convolution", "elementwise", "indexing", "matrix", "movement", "recurrent", "reduction", "resize", "sizes",
+]
