@@ -82,12 +82,16 @@ def copy(b: KernelBuilder, result: Buffer, source: Buffer, axes: Sequence[Axis],
                 vectors(b, inner, offsets, lanes, move, unroll=2 if inner.extent >= 4 * lanes > 4 else 1)
 
 
-def fill(b: KernelBuilder, result: Buffer, axes: Sequence[Axis], value: Expr, start: Index = ZERO) -> None:
-    """Gives every element of a space (axes with one stride, that of the result) one scalar value."""
+def fill(b: KernelBuilder, result: Buffer, axes: Sequence[Axis], value: Expr, start: Index = ZERO, *,
+         top_level: bool = True) -> None:
+    """Gives every element of a space (axes with one stride, that of the result) one scalar value.
+
+    `top_level` as in `copy`.
+    """
     if elements(axes) == 0:
         return
     ordered = simplified(axes) or (Axis(1, (0,)),)
-    divided, parallel = split_for_threads(ordered, b.request.threads, 16, elements(ordered))
+    divided, parallel = split_for_threads(ordered, b.request.threads if top_level else 1, 16, elements(ordered))
     inner = divided[-1]
     is_vector = inner.strides[0] == 1 and result.dtype.size >= 4
     lanes = vector_lanes(b.request.target, inner.extent, result.dtype) if is_vector else 1

@@ -19,17 +19,14 @@ from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.copying import copy, fill_around
 from edgecc.kernels.elementwise import shape_text
-from edgecc.kernels.folding import computes_in_vectors
-from edgecc.kernels.iteration import PARALLEL_WORK, Axis, Step, elements, nest, simplified, vector_lanes, vectors
+from edgecc.kernels.iteration import PARALLEL_WORK, Axis, elements, simplified
 from edgecc.kernels.kernel_builder import KernelBuilder, storage_type
 from edgecc.kernels.scalar_lowering import compute_type
-from edgecc.loop.builder import cast, fma, mul, number, repeat
+from edgecc.kernels.taps import Tap, interpolate, product
+from edgecc.loop.builder import number
 from edgecc.loop.index import ZERO, Index, const, from_expr
-from edgecc.loop.ir import Buffer, Expr, Ref
+from edgecc.loop.ir import Buffer
 from edgecc.ops.resize import Resize, axis_taps, coordinates
-
-TAPS_IN_EXPRESSION = 16
-"""Sums of more taps are split into several statements."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +41,6 @@ class _Table:
     taps: int
     addresses: Buffer
     weights: Buffer | None
-
-
-@dataclass(frozen=True)
-class _Tap:
-    """An element that is read: its distance from the address in the source, and its weight (None: 1)."""
-
-    address: Index
-    weight: Expr | None
 
 
 @kernel_for(Resize)
@@ -97,7 +86,7 @@ def _inside(op: Resize, axis: int, size: int) -> tuple[int, int]:
     They are consecutive, since coordinates grow or fall with the position.
     """
     if op.coordinate_mode != "tf_crop_and_resize":
-        return 0, int(op.sizes[axis])
+        return 0, op.sizes[axis]
     at = coordinates(op, axis, size)
     (found,) = np.nonzero((at >= 0) & (at <= size - 1))
     return (int(found[0]), len(found)) if len(found) else (0, 0)
@@ -151,7 +140,7 @@ def _resample(b: KernelBuilder, y: Buffer, x: Buffer, outer: Sequence[Axis | _Ta
               start: tuple[Index, Index], parallel: bool) -> None:
     """Opens the loops `outer`, gathering what one result reads, then walks `inner` (strides: result, source)."""
     written, read = start
-    taps = [_Tap(ZERO, None)]
+    taps = [Tap(ZERO, None)]
     with ExitStack() as stack:
         for position, loop in enumerate(outer):
             kind = "parallel" if parallel and position == 0 else "serial"
@@ -160,54 +149,22 @@ def _resample(b: KernelBuilder, y: Buffer, x: Buffer, outer: Sequence[Axis | _Ta
                 written, read = written + i * loop.strides[0], read + i * loop.strides[1]
                 continue
             written = written + i * loop.stride
-            taps = [_product(b, tap, own) for own in _read(b, loop, i) for tap in taps]
+            taps = [product(b, tap, own) for own in _read(b, loop, i) for tap in taps]
         if taps[0].weight is None:
             (tap,) = taps
             copy(b, y, x, inner, (written, read + tap.address), top_level=not outer)
         else:
-            _interpolate(b, y, x, inner, (written, read), taps)
+            interpolate(b, y, x, inner, (written, read), taps)
 
 
-def _read(b: KernelBuilder, table: _Table, position: Index) -> list[_Tap]:
+def _read(b: KernelBuilder, table: _Table, position: Index) -> list[Tap]:
     """The taps of one position."""
     found = []
     for tap in range(table.taps):
         place = position * table.taps + tap
         address = from_expr(b.let("address", b.load(table.addresses, place)))
-        found.append(_Tap(address, None if table.weights is None else b.let("weight", b.load(table.weights, place))))
+        found.append(Tap(address, None if table.weights is None else b.let("weight", b.load(table.weights, place))))
     return found
-
-
-def _product(b: KernelBuilder, first: _Tap, second: _Tap) -> _Tap:
-    address = first.address + second.address
-    if first.weight is None or second.weight is None:
-        return _Tap(address, first.weight or second.weight)
-    return _Tap(address, b.let("weight", mul(first.weight, second.weight)))
-
-
-def _interpolate(b: KernelBuilder, y: Buffer, x: Buffer, axes: Sequence[Axis], start: tuple[Index, Index],
-                 taps: Sequence[_Tap]) -> None:
-    """y = the weighted sum of the taps, over plain axes."""
-    inner = axes[-1] if axes else Axis(1, (0, 0))
-    dtype = compute_type(y.dtype)
-    is_vector = inner.strides == (1, 1) and computes_in_vectors(y.dtype)
-    lanes = vector_lanes(b.request.target, inner.extent) if is_vector else 1
-    weights: list[Expr] = []
-    for tap in taps:
-        weight = repeat(tap.weight if tap.weight is not None else number(1, dtype), lanes)
-        weights.append(weight if isinstance(weight, Ref) else b.let("w", weight))
-
-    def body(step: Step, _: int) -> None:
-        total: Expr = number(0, dtype, lanes)
-        for position, (tap, weight) in enumerate(zip(taps, weights, strict=True)):
-            element = cast(step.moved((ZERO, tap.address)).load(b, 1, x), dtype)
-            total = fma(element, weight, total) if position else mul(element, weight)
-            if position % TAPS_IN_EXPRESSION == TAPS_IN_EXPRESSION - 1:
-                total = b.let("sum", total)
-        step.store(b, 0, y, cast(total, y.dtype))
-
-    with nest(b, axes[:-1], start=start) as offsets:
-        vectors(b, inner, offsets, lanes, body)
 
 
 def _extrapolate(b: KernelBuilder, op: Resize, view: View, y: Buffer, inside: Sequence[tuple[int, int]]) -> None:

@@ -1,18 +1,17 @@
 """The core operators, one family a file; importing this package registers all of them."""
 
 from edgecc.ops import (
-    control,
-    convolution,
-    elementwise,
-    indexing,
-    matrix,
-    movement,
-    recurrent,
-    reduction,
-    resize,
-    sizes,
+           control,
+           convolution,
+           elementwise,
+           indexing,
+           matrix,
+           movement,
+           recurrent,
+           reduction,
+           resize,
+           sampling,
 )
 
-__all__ = [
-    "control", "convolution", "elementwise", "indexing", "matrix", "movement", "recurrent", "reduction", "resize", "sizes",
-]
+__all__ = ["control", "convolution", "elementwise", "indexing", "matrix", "movement", "recurrent", "reduction", "resize",
+           "sampling"]

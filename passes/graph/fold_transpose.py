@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from edgecc.passes.base import NodePass
 from edgecc.passes.rewrite import replace, sole_user
 
 Perm = tuple[int, ...]
-Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def _renamed(op: Op, perm: Perm) -> tuple[Op, Perm]:
     """The operator on the untransposed operand, and the transpose its result needs."""
     inverse = inverse_of(perm)
 
-    def moved(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    def moved(entries: Sequence[int]) -> tuple[int, ...]:
         return tuple(entries[inverse[axis]] for axis in range(len(perm)))
 
     match op:

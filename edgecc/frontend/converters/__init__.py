@@ -19,10 +19,11 @@ from edgecc.frontend.converters import (
     reduction,
     refused,
     resize,
+    sampling,
     signal,
     training,
 )
 
 __all__ = ["constants", "control", "convolution", "einsum", "elementwise", "indexing", "matrix", "microsoft", "movement",
            "normalization", "padding", "pooling", "quantization", "random", "recurrent", "reduction", "refused",
-           "resize", "signal", "training"]
+           "resize", "sampling", "signal", "training"]

@@ -1,0 +1,97 @@
+"""GridSample, RoiAlign, and DeformConv, which samples and then multiplies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.call import Call
+from edgecc.frontend.converters.windows import Window, per_axis
+from edgecc.frontend.registry import converter
+from edgecc.ir.graph import Value
+from edgecc.ir.scalar import apply
+from edgecc.ir.types import DType
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.movement import Slice
+from edgecc.ops.sampling import SAMPLE_PADDINGS, GridSample, RoiAlign
+
+_SAMPLE_MODES = {"nearest": "nearest", "bilinear": "linear", "linear": "linear", "bicubic": "cubic", "cubic": "cubic"}
+
+
+def _one_of(call: Call, name: str, default: str, known: dict[str, str]) -> str:
+    text = call.text(name, default)
+    if text not in known:
+        raise EdgeccError("E102", f"{name} is '{printable(text)}', wanted one of {', '.join(known)}")
+    return known[text]
+
+
+@converter("GridSample", since=16)
+def _grid_sample(call: Call) -> Value:
+    mode = _one_of(call, "mode", "linear", _SAMPLE_MODES)
+    padding = _one_of(call, "padding_mode", "zeros", {name: name for name in SAMPLE_PADDINGS})
+    op = GridSample(mode, padding, "corners" if call.flag("align_corners") else "edges")
+    return call.add(op, call.input(0), call.input(1))
+
+
+@converter("RoiAlign", since=10)
+def _roi_align(call: Call) -> Value:
+    """Opset 10 has no mode of coordinates: regions are not moved by half a pixel."""
+    default = "half_pixel" if call.version >= 16 else "output_half_pixel"
+    half = _one_of(call, "coordinate_transformation_mode", default, {"half_pixel": "yes", "output_half_pixel": "no"}) == "yes"
+    op = RoiAlign(_one_of(call, "mode", "avg", {"avg": "average", "max": "max"}), call.integer("output_height", 1),
+                  call.integer("output_width", 1), call.integer("sampling_ratio", 0), call.number("spatial_scale", 1.0), half)
+    return call.add(op, *(call.input(index) for index in range(3)))
+
+
+@converter("DeformConv", since=19)
+def _deform_conv(call: Call) -> Value:
+    """Samples x at the taps moved by their offsets, weighs them by the mask, and multiplies with the weights."""
+    x, w, offset, bias, mask = call.input(0), call.input(1), call.input(2), call.optional(3), call.optional(4)
+    rank, group, offset_groups = x.type.rank - 2, call.integer("group", 1), call.integer("offset_group", 1)
+    if rank < 1 or w.type.rank != x.type.rank or offset.type.rank != x.type.rank:
+        raise EdgeccError("E110", f"x is {x.type}, w {w.type} and the offsets {offset.type}; wanted equal ranks from 3 on")
+    batch, channels, *spatial = x.type.dims
+    out_channels, group_channels, *kernel = w.type.dims
+    window = Window(tuple(kernel), per_axis(call, "strides", rank, 1, 1), per_axis(call, "dilations", rank, 1, 1),
+                    per_axis(call, "pads", 2 * rank, 0, 0))
+    out = [(size + window.pads[a] + window.pads[rank + a] - extent) // window.strides[a] + 1
+           for a, (size, extent) in enumerate(zip(spatial, window.extents, strict=True))]
+    taps, positions = math.prod(kernel), math.prod(out)
+    if min(group, offset_groups) < 1 or group_channels * group != channels or out_channels % group or channels % offset_groups:
+        raise EdgeccError("E110", f"x {x.type}, w {w.type}, group {group} and offset_group {offset_groups} do not fit")
+    if min(out) < 0 or offset.type.dims != (batch, offset_groups * taps * rank, *out):
+        raise EdgeccError("E110", f"the offsets are {offset.type}, wanted {[batch, offset_groups * taps * rank, *out]}")
+    if mask is not None and mask.type.dims != (batch, offset_groups * taps, *out):
+        raise EdgeccError("E110", f"the mask is {mask.type}, wanted {[batch, offset_groups * taps, *out]}")
+    call.importer.limits.check_dims((batch, channels, taps, positions), "the samples of DeformConv")
+    at = _positions(call, window, out, call.reshape(offset, (batch * offset_groups, taps, rank, positions)))
+    image = call.reshape(x, (batch * offset_groups, channels // offset_groups, *spatial))
+    samples = call.add(GridSample("linear", "zeros", "pixels"), image, at)  # [N*offset groups, channels of one, taps, positions]
+    if mask is not None:
+        weight = call.reshape(mask, (batch * offset_groups, 1, taps, positions))
+        samples = call.map(lambda s, m: apply("mul", s, m), samples, weight)
+    columns = call.reshape(samples, (batch, group, group_channels * taps, positions))
+    weights = call.reshape(w, (1, group, out_channels // group, group_channels * taps))
+    y = call.reshape(call.add(MatMul(), weights, columns), (batch, out_channels, *out))
+    if bias is None:
+        return y
+    if bias.type.dims != (out_channels,):
+        raise EdgeccError("E110", f"the bias is {bias.type}, wanted {out_channels} entries")
+    return call.map(lambda a, c: apply("add", a, c), y, call.reshape(bias, (out_channels, *[1] * rank)))
+
+
+def _positions(call: Call, window: Window, out: list[int], offset: Value) -> Value:
+    """Coordinates [.., taps, positions, rank], last axis of the image first, from offsets [.., taps, rank, positions]."""
+    rank = len(out)
+    tap = np.stack([g.reshape(-1) for g in np.meshgrid(*(np.arange(k) * d for k, d in zip(window.kernel, window.dilations, strict=True)),
+                                                       indexing="ij")], axis=-1)
+    place = np.stack([g.reshape(-1) for g in np.meshgrid(*(np.arange(p) * s - b for p, s, b in zip(out, window.strides, window.pads,
+                                                                                                 strict=False)), indexing="ij")])
+    base = tap[:, :, None] + place[None]  # [taps, rank, positions]
+    kind = offset.type.dtype if offset.type.dtype is DType.F64 else DType.F32
+    moved = call.map(lambda o, c: apply("add", o, c), call.cast(offset, kind), call.constant(base.astype(kind.numpy)))
+    turned = call.transpose(moved, (0, 1, 3, 2))
+    dims = turned.type.dims
+    return turned if rank == 1 else call.add(Slice((0, 0, 0, rank - 1), dims, (1, 1, 1, -1)), turned)

@@ -1,0 +1,258 @@
+"""Reading images at computed positions: grids of positions, and regions of interest.
+
+Addresses and weights of a position are computed once and serve all channels, which are the inner loop: in
+vectors where they lie side by side in memory, else one after the other. Coordinates are bounded as floats
+before they become integers, and the integers once more, so that no address leaves the image whatever the
+coordinates are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgecc.ir.types import DType
+from edgecc.kernels.base import Kernel, Request, kernel_for
+from edgecc.kernels.copying import copy, fill
+from edgecc.kernels.elementwise import shape_text
+from edgecc.kernels.folding import computes_in_vectors
+from edgecc.kernels.iteration import Axis, Step, nest, simplified, split_for_threads, vector_lanes, vectors
+from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.scalar_lowering import compute_type
+from edgecc.kernels.taps import Tap, interpolate, product
+from edgecc.loop.builder import add, cast, div, fma, less, mul, number, operation, repeat, select, sub
+from edgecc.loop.index import ZERO, Index, from_expr
+from edgecc.loop.ir import Buffer, Expr, FromIndex
+from edgecc.ops.sampling import BEYOND, CUBIC_COEFFICIENT, GridSample, RoiAlign, grid_borders
+
+RESULT, SOURCE, GRID = 0, 1, 2
+"""The views among the strides of an axis."""
+
+
+@kernel_for(GridSample)
+def lower_grid_sample(request: Request) -> Kernel:
+    """Loops over positions, in the order of the result's memory; channels are the inner loop."""
+    op, x_view, grid_view, y_view = request.op, request.operand(0).view, request.operand(1).view, request.outputs[0]
+    if not isinstance(op, GridSample):
+        raise TypeError(op)
+    moves = op.mode == "nearest"
+    b = KernelBuilder(request, f"grid_sample_{op.mode}", f"{op.mode} samples of {shape_text(x_view)} at "
+                                                        f"{shape_text(grid_view)} coordinates, {op.padding} outside")
+    if not y_view.elements:
+        b.output(0, "y", raw=moves)
+        return b.kernel(choice="nothing to read")
+    x, grid, y = b.input(0, "x", raw=moves), b.input(1, "grid"), b.output(0, "y", raw=moves)
+    outer = [Axis(y_view.dims[0], (y_view.strides[0], x_view.strides[0], grid_view.strides[0]))]
+    outer += [Axis(d, (s, 0, g)) for d, s, g in zip(y_view.dims[2:], y_view.strides[2:], grid_view.strides[1:-1], strict=True)]
+    channels = Axis(x_view.dims[1], (y_view.strides[1], x_view.strides[1]))
+    divided, parallel = split_for_threads(simplified(outer, RESULT), request.threads, 1, 4 * y_view.elements)
+    rank = len(x_view.dims) - 2
+    with nest(b, divided, "p", views=3, parallel=parallel) as (to, source, at):
+        taps, inside = [Tap(ZERO, None)], None
+        for axis in range(rank):
+            coordinate = b.load(grid, at + (rank - 1 - axis) * grid_view.strides[-1])
+            own, own_inside = _axis_taps(b, op, coordinate, x_view.dims[2 + axis], x_view.strides[2 + axis], x_view.dtype)
+            taps = [product(b, tap, one) for one in own for tap in taps]
+            inside = own_inside if inside is None else inside if own_inside is None else operation("and", inside, own_inside)
+        if moves:
+            _read_nearest(b, y, x, channels, (to, source), taps[0].address, inside)
+        else:
+            interpolate(b, y, x, [channels], (to, source), taps)
+    return b.kernel(choice=f"{len(taps)} taps for {channels.extent} channels")
+
+
+def _read_nearest(b: KernelBuilder, y: Buffer, x: Buffer, channels: Axis, start: tuple[Index, Index], address: Index,
+                  inside: Expr | None) -> None:
+    """Copies the channels of one element, or fills in zeros where it lies outside."""
+    if inside is None:
+        copy(b, y, x, [channels], (start[0], start[1] + address), top_level=False)
+        return
+    with b.when(inside):
+        copy(b, y, x, [channels], (start[0], start[1] + address), top_level=False)
+    with b.otherwise():
+        fill(b, y, [Axis(channels.extent, channels.strides[:1])], number(0, y.dtype), start[0], top_level=False)
+
+
+def _axis_taps(b: KernelBuilder, op: GridSample, coordinate: Expr, size: int, stride: int,
+               dtype: DType) -> tuple[list[Tap], Expr | None]:
+    """The taps along an axis of `size` elements, and, for "nearest" with "zeros", whether the tap is inside.
+
+    The statements are `edgecc.ops.sampling.grid_taps`, one for one.
+    """
+    wide = DType.F64 if coordinate.dtype is DType.F64 else DType.F32
+    at: Expr = cast(coordinate, wide)
+    match op.coordinates:
+        case "corners":
+            at = mul(add(at, 1.0), (size - 1) / 2.0)
+        case "edges":
+            at = fma(add(at, 1.0), size / 2.0, -0.5)
+    if op.mode == "nearest":
+        at = operation("round", at)
+    low, high = grid_borders(op, size)
+    if op.padding == "border" and op.mode != "cubic":
+        at = b.let("at", at)
+        held = operation("min", operation("max", at, 0.0), size - 1.0)
+        at = select(operation("or", less(at, low), less(high, at)), held, at)
+    elif op.padding == "reflection":
+        at = _mirrored(b, b.let("at", at), low, high)
+    at = b.let("at", operation("min", operation("max", at, -BEYOND), size - 1 + BEYOND))
+    below = b.let("below", operation("floor", at))
+    offsets: tuple[int, ...] = (0,)
+    weights: list[Expr | None] = [None]
+    if op.mode != "nearest":
+        ratio = b.let("ratio", cast(sub(at, below), compute_type(dtype)))
+        offsets = (0, 1) if op.mode == "linear" else (-1, 0, 1, 2)
+        weights = [sub(1.0, ratio), ratio] if op.mode == "linear" else _cubic_weights(b, ratio)
+    taps: list[Tap] = []
+    inside: Expr | None = None
+    for offset, weight in zip(offsets, weights, strict=True):
+        place: Expr = below if offset == 0 else b.let("place", add(below, float(offset)))
+        counted = weight
+        if op.padding == "zeros":
+            inside = b.let("inside", operation("and", operation("le", 0.0, place), operation("le", place, size - 1.0)))
+            counted = None if weight is None else b.let("weight", select(inside, weight, 0.0))
+        elif op.padding == "reflection" and op.mode != "nearest":
+            place = _mirrored(b, place, low, high)
+        taps.append(Tap(_address(b, place, size, stride), counted))
+    return taps, inside
+
+
+def _address(b: KernelBuilder, place: Expr, size: int, stride: int) -> Index:
+    """The distance of an element from the first one along an axis; positions outside are moved to the border."""
+    held = operation("min", operation("max", cast(place, DType.I64), 0), size - 1)
+    return from_expr(b.let("address", mul(held, stride)))
+
+
+def _mirrored(b: KernelBuilder, at: Expr, low: float, high: float) -> Expr:
+    """`at` mirrored at `low` and `high` until it lies between them."""
+    if high <= low:
+        return select(operation("eq", at, at), low, at)
+    turn = 2.0 * (high - low)
+    distance = b.let("distance", operation("abs", sub(at, low)))
+    within = b.let("within", sub(distance, mul(operation("floor", div(distance, turn)), turn)))
+    return add(operation("min", within, sub(turn, within)), low)
+
+
+def _cubic_weights(b: KernelBuilder, ratio: Expr) -> list[Expr | None]:
+    a = CUBIC_COEFFICIENT
+    rest = b.let("rest", sub(1.0, ratio))
+
+    def near(d: Expr) -> Expr:
+        return fma(mul(sub(mul(a + 2.0, d), a + 3.0), d), d, 1.0)
+
+    def far(d: Expr) -> Expr:
+        return mul(fma(fma(sub(d, 5.0), d, 8.0), d, -4.0), a)
+
+    return [b.let("weight", w) for w in (far(b.let("farther", add(1.0, ratio))), near(ratio), near(rest),
+                                         far(b.let("farther", add(1.0, rest))))]
+
+
+# -- regions of interest ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """An axis of a region: where its first bin begins, the size of a bin, how many points one has, and their distance."""
+
+    first: Expr
+    step: Expr
+    points: Expr
+    distance: Expr
+
+    def point(self, b: KernelBuilder, bin_index: Index, point: Index) -> Expr:
+        """The coordinate of a point of a bin."""
+        dtype = self.first.dtype
+        start = fma(FromIndex(bin_index, dtype), self.step, self.first)
+        return b.let("at", fma(add(FromIndex(point, dtype), 0.5), self.distance, start))
+
+
+@kernel_for(RoiAlign)
+def lower_roi_align(request: Request) -> Kernel:
+    """Region by region and bin by bin; the points of a bin are summed up for all channels in scratch memory."""
+    op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
+    rois_view, batch_view = request.operand(1).view, request.operand(2).view
+    if not isinstance(op, RoiAlign):
+        raise TypeError(op)
+    b = KernelBuilder(request, f"roi_align_{op.kind}", f"{op.kind} of {y_view.dims[0]} regions of {shape_text(x_view)}, "
+                                                       f"{op.height}x{op.width} bins each")
+    if not y_view.elements:
+        b.output(0, "y")
+        return b.kernel(choice="nothing to read")
+    x, rois, batch, y = b.input(0, "x"), b.input(1, "rois"), b.input(2, "batch"), b.output(0, "y")
+    dtype, channels = compute_type(x_view.dtype), x_view.dims[1]
+    sums = b.workspace("sums", dtype, channels)
+    with b.loop("r", y_view.dims[0]) as r:
+        image = operation("min", operation("max", cast(b.load(batch, r * batch_view.strides[0]), DType.I64), 0), x_view.dims[0] - 1)
+        plane = from_expr(b.let("plane", mul(image, x_view.strides[0])))
+        corners = [b.let("corner", fma(cast(b.load(rois, r * rois_view.strides[0] + k * rois_view.strides[1]), dtype),
+                                       op.spatial_scale, -0.5 if op.half_pixel else 0.0)) for k in range(4)]
+        rows, columns = (_bins(b, op, corners[1 - axis], corners[3 - axis], x_view.dims[2 + axis], bins)
+                         for axis, bins in ((0, op.height), (1, op.width)))
+        count = cast(mul(rows.points, columns.points), dtype)
+        factor = b.let("share", div(1.0, operation("max", count, 1.0)) if op.kind == "average"
+                       else select(less(0.0, count), number(1, dtype), 0.0))
+        with b.loop("h", op.height) as h, b.loop("w", op.width) as w:
+            fill(b, sums, [Axis(channels, (1,))], number(0 if op.kind == "average" else -math.inf, dtype), top_level=False)
+            with b.loop("i", from_expr(rows.points)) as i:
+                row_taps = _border_taps(b, rows.point(b, h, i), x_view.dims[2], x_view.strides[2])
+                with b.loop("j", from_expr(columns.points)) as j:
+                    column_taps = _border_taps(b, columns.point(b, w, j), x_view.dims[3], x_view.strides[3])
+                    taps = [product(b, row, column) for row in row_taps for column in column_taps]
+                    _accumulate(b, op, sums, x, Axis(channels, (1, x_view.strides[1])), plane, taps)
+            to = r * y_view.strides[0] + h * y_view.strides[2] + w * y_view.strides[3]
+            _finish_bin(b, op, y, sums, Axis(channels, (y_view.strides[1], 1)), to, factor)
+    return b.kernel(choice=f"{channels} channels at each point")
+
+
+def _bins(b: KernelBuilder, op: RoiAlign, first: Expr, last: Expr, size: int, bins: int) -> _Bins:
+    extent: Expr = sub(last, first)
+    if not op.half_pixel:
+        extent = operation("max", extent, 1.0)
+    step = b.let("step", div(extent, float(bins)))
+    points: Expr = number(op.sampling_ratio, DType.I64)
+    if not op.sampling_ratio:
+        wanted = cast(operation("min", operation("ceil", step), float(op.sample_limit(size, bins))), DType.I64)
+        points = b.let("points", operation("max", wanted, 0))
+    at_least_one = operation("max", points, 1)
+    return _Bins(first, step, points, b.let("distance", div(step, cast(at_least_one, step.dtype))))
+
+
+def _border_taps(b: KernelBuilder, at: Expr, size: int, stride: int) -> list[Tap]:
+    """The two elements around a coordinate; without weight where it lies outside of [-1, size], or is NaN."""
+    inside = b.let("inside", operation("and", operation("le", -1.0, at), operation("le", at, float(size))))
+    held = b.let("held", operation("min", operation("max", select(inside, at, 0.0), 0.0), size - 1.0))
+    below = b.let("below", operation("floor", held))
+    ratio = b.let("ratio", sub(held, below))
+    weights = [b.let("weight", select(inside, weight, 0.0)) for weight in (sub(1.0, ratio), ratio)]
+    places: tuple[Expr, Expr] = (below, add(below, 1.0))
+    return [Tap(_address(b, place, size, stride), weight) for place, weight in zip(places, weights, strict=True)]
+
+
+def _accumulate(b: KernelBuilder, op: RoiAlign, sums: Buffer, x: Buffer, channels: Axis, start: Index, taps: Sequence[Tap]) -> None:
+    """Adds a point to the sums (or maxima) of all channels; `channels` has strides (sums, source)."""
+    is_vector = channels.strides[1] == 1 and computes_in_vectors(x.dtype)
+    lanes = vector_lanes(b.request.target, channels.extent) if is_vector else 1
+    weights = [repeat(tap.weight, lanes) for tap in taps if tap.weight is not None]
+
+    def body(step: Step, _: int) -> None:
+        total: Expr = step.load(b, 0, sums)
+        for tap, weight in zip(taps, weights, strict=True):
+            element = cast(step.moved((ZERO, tap.address)).load(b, 1, x), sums.dtype)
+            total = fma(element, weight, total) if op.kind == "average" else operation("max", total, mul(element, weight))
+        step.store(b, 0, sums, total)
+
+    vectors(b, channels, (ZERO, start), lanes, body)
+
+
+def _finish_bin(b: KernelBuilder, op: RoiAlign, y: Buffer, sums: Buffer, channels: Axis, to: Index, factor: Expr) -> None:
+    """Writes the results of a bin, sums times a factor, or maxima where it is not 0; `channels` has strides (result, sums)."""
+    is_vector = channels.strides[0] == 1 and computes_in_vectors(y.dtype)
+    lanes = vector_lanes(b.request.target, channels.extent) if is_vector else 1
+
+    def body(step: Step, _: int) -> None:
+        total, wide = step.load(b, 1, sums), repeat(factor, lanes)
+        value = mul(total, wide) if op.kind == "average" else select(operation("eq", wide, 0.0), wide, total)
+        step.store(b, 0, y, cast(value, y.dtype))
+
+    vectors(b, channels, (to, ZERO), lanes, body)

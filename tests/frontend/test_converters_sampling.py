@@ -1,0 +1,50 @@
+"""GridSample, RoiAlign and DeformConv in the forms that opsets gave them."""
+
+import numpy as np
+import pytest
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend import import_model
+
+
+@pytest.mark.parametrize("align", [0, 1])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize(("opset", "mode"), [(16, "bilinear"), (16, "bicubic"), (16, "nearest"), (20, "linear"), (20, "cubic")])
+def test_grid_sample(check_node, random, opset, mode, padding, align):
+    feeds = {"x": random(2, 3, 5, 6), "g": random(2, 4, 3, 2)}
+    check_node("GridSample", feeds, opset=opset, by="ort", tolerance=1e-5, mode=mode,
+               padding_mode=padding, align_corners=align)
+
+
+def test_volumetric_grid_sample(check_node, random):
+    check_node("GridSample", {"x": random(1, 2, 3, 4, 5), "g": random(1, 2, 3, 2, 3)}, opset=22, by="onnx", tolerance=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("attributes", [{}, {"sampling_ratio": 2}, {"coordinate_transformation_mode": "output_half_pixel"}])
+def test_roi_align(check_node, random, mode, attributes):
+    rois = np.array([[0, 0, 6, 8], [-2, 1, 3, 2.5], [4, 4, 4.2, 4.2], [1, 0, 30, 7]], np.float32)
+    check_node("RoiAlign", {"x": random(2, 3, 8, 9), "r": rois, "b": np.array([0, 1, 1, 0])}, opset=16, by="ort", tolerance=1e-5, mode=mode,
+               output_height=2, output_width=4, spatial_scale=0.5, **attributes)
+
+
+def test_roi_align_of_opset_10(check_node, random):
+    feeds = {"x": random(1, 2, 6, 6), "r": np.array([[0, 0, 6, 4]], np.float32), "b": np.array([0])}
+    check_node("RoiAlign", feeds, opset=10, by="ort", tolerance=1e-5, output_height=2, output_width=2)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"strides": [2, 1], "pads": [1, 0, 2, 1]}, {"dilations": [1, 2], "pads": [1, 1, 1, 1]}])
+@pytest.mark.parametrize(("group", "offset_group"), [(1, 1), (2, 1), (1, 2), (2, 4)])
+def test_deform_conv(check_node, random, attributes, group, offset_group):
+    strides, pads, dilations = (attributes.get(k, d) for k, d in (("strides", [1, 1]), ("pads", [0] * 4), ("dilations", [1, 1])))
+    out = [(size + pads[a] + pads[2 + a] - 2 * dilations[a] - 1) // strides[a] + 1 for a, size in enumerate((6, 7))]
+    feeds = {"x": random(2, 4, 6, 7), "o": random(2, offset_group * 18, *out)}
+    constants = {"w": random(6, 4 // group, 3, 3), "b": random(6), "m": random(2, offset_group * 9, *out)}
+    check_node("DeformConv", feeds, constants, order=["x", "w", "o", "b", "m"], by="onnx", tolerance=1e-5, group=group,
+               offset_group=offset_group, **attributes)
+
+
+def test_offsets_that_do_not_fit_are_refused(make, op):
+    with pytest.raises(EdgeccError) as caught:
+        import_model(make([op("DeformConv", "x w o", "y")], {"x": [1, 2, 5, 5], "w": [2, 2, 3, 3], "o": [1, 18, 4, 3]}))
+    assert caught.value.code == "E110"
