@@ -24,6 +24,7 @@ from edgecc.artifact.toolchain import find_compiler
 from edgecc.backends.base import EmitOptions, SelfTest
 from edgecc.backends.c import selftest
 from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.importing import ImportReport, import_model_with_report
 from edgecc.frontend.limits import Limits
 from edgecc.ir.graph import Graph
@@ -75,7 +76,7 @@ class Options:
         limits: bounds on what an untrusted model may ask for.
     """
 
-    shapes: Mapping[str, Sequence[int]] | None = None
+    shapes: Mapping[str, Sequence[GivenDim]] | None = None
     inputs: Mapping[str, Array] | None = None
     bind_values: bool = False
     threads: int = 1

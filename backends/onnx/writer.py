@@ -14,6 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgecc.errors import printable
+from edgecc.ir.dims import Dim, numbers
 from edgecc.ir.types import Array, DType
 
 OLDEST_OPSET, NEWEST_OPSET, DEFAULT_OPSET = 17, 23, 21
@@ -90,6 +91,6 @@ class Writer:
         """The name of a constant of rank 0."""
         return self.constant(np.asarray(value).astype(dtype.numpy), "scalar")
 
-    def integers(self, values: Sequence[int], hint: str) -> str:
+    def integers(self, values: Sequence[Dim], hint: str) -> str:
         """The name of a constant vector of 64-bit integers, such as a shape."""
-        return self.constant(np.asarray(values, np.int64), hint)
+        return self.constant(np.asarray(numbers(values), np.int64), hint)

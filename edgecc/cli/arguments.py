@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,27 +14,39 @@ from typing import IO
 import numpy as np
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.bind import GivenDim, Range
 from edgecc.ir.types import Array
 
+_DIM = re.compile(r"[0-9]{1,18}(\.\.[0-9]{1,18})?|\?", re.ASCII)
 DESCRIPTION_LIMIT = 1 << 20  # bytes of an .npy header; numpy's own headers are far below
 
 
-def parse_shapes(options: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def parse_shapes(options: Sequence[str]) -> dict[str, tuple[GivenDim, ...]]:
     """Reads options such as "input=1x3x224x224"; the part before the last "=" is an input or a dimension.
+
+    A dimension may be left open between bounds, "1..8", or up to what the limits allow, "?".
 
     Raises: EdgeccError E001.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[GivenDim, ...]] = {}
     for option in options:
         name, equals, dims = option.rpartition("=")
         parts = dims.lower().split("x") if dims else []
-        if not equals or not name or not all(part.isascii() and part.isdigit() for part in parts):
+        if not equals or not name or not all(_DIM.fullmatch(part) for part in parts):
             raise EdgeccError("E001", f"--shape {printable(option)!r} is not understood",
-                              hint="write --shape input=1x3x224x224, or --shape batch=4 for a named dimension")
+                              hint="write --shape input=1x3x224x224, or --shape batch=4 for a named dimension; "
+                                   "batch=1..8 leaves one open between bounds")
         if name in shapes:
             raise EdgeccError("E001", f"--shape is given twice for {printable(name)!r}")
-        shapes[name] = tuple(int(part) for part in parts)
+        shapes[name] = tuple(_given(part) for part in parts)
     return shapes
+
+
+def _given(text: str) -> GivenDim:
+    if text == "?":
+        return Range()
+    lower, dots, upper = text.partition("..")
+    return Range(int(lower), int(upper)) if dots else int(lower)
 
 
 def read_arrays(path: Path, option: str) -> dict[str, Array]:

@@ -1,8 +1,10 @@
-"""Gives every dimension of every graph input a number.
+"""Gives every dimension of every graph input a number, or bounds between which it is left to the run.
 
 Sources, in this order: the model itself; shapes given by the user; arrays given by the user; other
 inputs that share the name of a dimension; sums of such names ("past + 1"); and 1 for a leading
 dimension that is called like a batch.
+
+A dimension given as a `Range` becomes a symbolic dimension (edgecc/ir/dims.py) under its name in the model.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.limits import Limits
 from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.tensors import element_type
+from edgecc.ir.dims import Dim, SymbolicDim, lower_bound, symbol
 from edgecc.ir.types import Array, DType, TensorType
 
 _BATCH = re.compile(r"n|b|bs|\?|none|unk__\d+|dynamic_axes_\d+|(.*[_\W])?batch([_\W]?size|[_\W]?dim)?(_?\d+)?", re.IGNORECASE)
@@ -34,11 +37,26 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Bounds, both inclusive, of a dimension that is left open; `upper` None: what the limits allow."""
+
+    lower: int = 1
+    upper: int | None = None
+
+    def __str__(self) -> str:
+        return "?" if self.upper is None else f"{self.lower}..{self.upper}"
+
+
+GivenDim = int | Range
+"""A size as users give it: a number, or bounds."""
+
+
+@dataclass(frozen=True)
 class Binding:
-    """The outcome: a static type per input, the sizes of named dims, and what was assumed."""
+    """The outcome: a type per input, the sizes of named dims, and what was assumed."""
 
     types: Mapping[str, TensorType]
-    dims: Mapping[str, int]
+    dims: Mapping[str, Dim]
     notes: tuple[str, ...]
 
 
@@ -70,23 +88,39 @@ class _Binder:
     """The state of binding: what is known of each input and of each name."""
 
     specs: Sequence[InputSpec]
-    sizes: dict[str, int] = field(default_factory=dict)
+    limits: Limits
+    sizes: dict[str, Dim] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
-    shapes: dict[str, list[int | str | None] | None] = field(default_factory=dict)
+    shapes: dict[str, list[Dim | str | None] | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def name_dim(self, name: str, size: int, source: str, code: str) -> None:
+    def name_dim(self, name: str, size: Dim, source: str, code: str) -> None:
         """Binds a dim name, refusing a second, different size."""
         old = self.sizes.setdefault(name, size)
         if old != size:
             raise EdgeccError(code, f"dimension '{printable(name)}' is {old} by {self.source[name]} and {size} by {source}")
         self.source.setdefault(name, source)
 
-    def give(self, spec: InputSpec, given: Sequence[int], source: str, code: str) -> None:
+    def opened(self, given: GivenDim, name: str, source: str, code: str) -> Dim:
+        """A given size as a dimension; one with bounds is called `name`."""
+        if not isinstance(given, Range):
+            return int(given)
+        upper = max(given.lower, self.limits.open_size) if given.upper is None else given.upper
+        known = self.sizes.get(name)
+        if given.upper is None and known is not None:
+            return known
+        if not 0 <= given.lower <= upper:
+            raise EdgeccError(code, f"{source} gives the bounds {given}, which are not ordered")
+        return symbol(name, given.lower, upper)
+
+    def give(self, spec: InputSpec, given: Sequence[GivenDim], source: str, code: str) -> None:
         """Binds all dims of an input to the given sizes."""
-        sizes = [int(size) for size in given]
-        shown = "x".join(map(str, sizes))
-        if any(size < 0 for size in sizes):
+        shown = "x".join(map(str, given))
+        declared = spec.dims if spec.dims is not None and len(spec.dims) == len(given) else (None,) * len(given)
+        sizes = [dim if isinstance(size, Range) and size.upper is None and isinstance(dim, int) else
+                 self.opened(size, dim if isinstance(dim, str) else f"{spec.name}.{axis}", source, code)
+                 for axis, (size, dim) in enumerate(zip(given, declared, strict=True))]
+        if any(lower_bound(size) < 0 for size in sizes):
             raise EdgeccError(code, f"{source} gives a negative dimension: {shown}")
         if spec.dims is not None and len(spec.dims) != len(sizes):
             raise EdgeccError(code, f"{source} gives {len(sizes)} dimensions ({shown or 'a scalar'}); input "
@@ -98,7 +132,7 @@ class _Binder:
             if isinstance(dim, str):
                 self.name_dim(dim, size, source, code)
         old = self.shapes.get(spec.name)
-        if old is not None and any(isinstance(a, int) and a != b for a, b in zip(old, sizes, strict=True)):
+        if old is not None and any(not isinstance(a, str | None) and a != b for a, b in zip(old, sizes, strict=True)):
             raise EdgeccError(code, f"{source} gives {shown} for '{printable(spec.name)}', which was given as "
                                     f"{'x'.join(map(str, old))} before")
         self.shapes[spec.name] = list(sizes)
@@ -113,7 +147,7 @@ class _Binder:
         """Binds leading dims that are called like a batch, or not called at all, to 1."""
         for spec in self.specs:
             shape = self.shapes[spec.name]
-            if not shape or isinstance(shape[0], int):
+            if not shape or not isinstance(shape[0], str | None):
                 continue
             name = shape[0]
             if name is None:
@@ -125,7 +159,7 @@ class _Binder:
                 self.resolve()
 
 
-def _value_of(dim: str, sizes: Mapping[str, int]) -> int | str:
+def _value_of(dim: str, sizes: Mapping[str, Dim]) -> Dim | str:
     """The size of a name or of a sum or difference of names and numbers, if all are known; else `dim`."""
     if dim in sizes:
         return sizes[dim]
@@ -133,12 +167,12 @@ def _value_of(dim: str, sizes: Mapping[str, int]) -> int | str:
     if len(parts) > 9 or not all(_TERM.fullmatch(part) for part in parts[::2]):
         return dim
     terms = [int(part) if part.isdecimal() else sizes.get(part) for part in parts[::2]]
-    total = 0
+    total: Dim = 0
     for sign, term in zip(["+", *parts[1::2]], terms, strict=True):
         if term is None:
             return dim
-        total += term if sign == "+" else -term
-    return total if total >= 0 else dim
+        total = total + term if sign == "+" else total - term
+    return total if lower_bound(total) >= 0 else dim
 
 
 def describe(spec: InputSpec) -> str:
@@ -148,20 +182,20 @@ def describe(spec: InputSpec) -> str:
     return f"{spec.dtype.value}[{','.join('?' if dim is None else printable(str(dim), 40) for dim in spec.dims)}]"
 
 
-def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Array], limits: Limits,
+def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], arrays: Mapping[str, Array], limits: Limits,
          ignored: Iterable[str] = ()) -> Binding:
     """Binds every dim of `specs`.
 
     Args:
         specs: the inputs of the model.
-        shapes: sizes by input name; a name of a dim with one size binds that dim.
+        shapes: sizes by input name; a name of a dim with one size binds that dim. A `Range` leaves a dim open.
         arrays: input arrays, whose shapes bind and whose element types must fit.
         limits: bounds on rank and elements.
         ignored: names that may be given although they are not bound: weights, inputs refused for other reasons.
     Raises: EdgeccError E001 (shapes contradict), E005 (arrays contradict), E104 (dims left), E101.
     """
     by_name = {spec.name: spec for spec in specs}
-    binder = _Binder(specs, shapes={spec.name: None if spec.dims is None else list(spec.dims) for spec in specs})
+    binder = _Binder(specs, limits, shapes={spec.name: None if spec.dims is None else list(spec.dims) for spec in specs})
     dim_names = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
     skipped = set(ignored)
     for name, sizes in shapes.items():
@@ -170,10 +204,13 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[int]], arrays
         if name in by_name:
             binder.give(by_name[name], sizes, f"--shape {printable(name)}", "E001")
         elif name in dim_names and len(sizes) == 1:
-            binder.name_dim(name, int(sizes[0]), f"--shape {printable(name)}", "E001")
+            source = f"--shape {printable(name)}"
+            binder.name_dim(name, binder.opened(sizes[0], name, source, "E001"), source, "E001")
         else:
             raise EdgeccError("E001", f"--shape names '{printable(name)}', which is neither an input nor a dimension "
                                       "of the model", hint=_suggest(name, [*by_name, *sorted(dim_names)]))
+    opened = any(isinstance(size, SymbolicDim) for size in binder.sizes.values()) or any(
+        isinstance(size, SymbolicDim) for shape in binder.shapes.values() for size in shape or ())
     for name, array in arrays.items():
         if name in skipped:
             continue
@@ -183,14 +220,15 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[int]], arrays
         if array.dtype != spec.dtype.numpy:
             raise EdgeccError("E005", f"the array for '{printable(name)}' has elements of type {array.dtype}; "
                                       f"the model wants {spec.dtype.value}")
-        binder.give(spec, array.shape, f"the array for '{printable(name)}'", "E005")
+        if not opened:  # with open dimensions the arrays are one case of many, and are checked when they are run
+            binder.give(spec, array.shape, f"the array for '{printable(name)}'", "E005")
     binder.resolve()
     binder.assume_batch()
     binder.resolve()
     _refuse_unbound(specs, binder)
     types = {}
     for spec in specs:
-        shape = tuple(dim for dim in binder.shapes[spec.name] or () if isinstance(dim, int))
+        shape = tuple(dim for dim in binder.shapes[spec.name] or () if not isinstance(dim, str | None))
         limits.check_dims(shape, f"input '{printable(spec.name)}'")
         types[spec.name] = TensorType(spec.dtype, shape)
     return Binding(types, dict(binder.sizes), tuple(binder.notes))
@@ -210,11 +248,11 @@ def _refuse_unbound(specs: Sequence[InputSpec], binder: _Binder) -> None:
         if shape is None:
             details.append(f"{printable(spec.name)}: the model gives no shape")
             flags.append(f"--shape {printable(spec.name)}=...")
-        elif any(not isinstance(dim, int) for dim in shape):
+        elif any(isinstance(dim, str | None) for dim in shape):
             names = [f"dimension {axis} ({'unnamed' if dim is None else printable(dim, 60)})"
-                     for axis, dim in enumerate(shape) if not isinstance(dim, int)]
+                     for axis, dim in enumerate(shape) if isinstance(dim, str | None)]
             details.append(f"{printable(spec.name)}: {describe(spec)}: {', '.join(names)}")
-            example = [str(dim) if isinstance(dim, int) else f"<{printable(dim or '?', 40)}>" for dim in shape]
+            example = [f"<{printable(dim or '?', 40)}>" if isinstance(dim, str | None) else str(dim) for dim in shape]
             flags.append(f"--shape {printable(spec.name)}={'x'.join(example)}")
     if details:
         raise EdgeccError("E104", "the model has dimensions without a size", details=details,

@@ -10,12 +10,14 @@ import onnx
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.items import Item, Missing, TensorSequence
+from edgecc.frontend.known import is_symbolic, known_data
 from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.tensors import tensor_array
+from edgecc.ir.dims import symbols_of, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Arg, ScalarExpr, convert
-from edgecc.ir.types import Array, DType
+from edgecc.ir.types import Array, Dim, DType, Shape
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.movement import Expand, Reshape, Slice, Transpose
 
@@ -76,7 +78,11 @@ class Call:
         Raises: Unsupported where it is computed at run time.
         """
         value = self.input(index)
-        data = value.constant
+        data = known_data(value)
+        if data is not None and is_symbolic(data):
+            open_dims = " and ".join(f"'{printable(s.name)}'" for s in symbols_of(data.reshape(-1)))
+            raise EdgeccError("E104", f"{what} (operand {index}) depends on the dimension {open_dims}",
+                              hint=f"give {open_dims} one size with --shape")
         if data is None:
             raise Unsupported(f"{what} (operand {index}) is not a constant",
                               "export the model with fixed shapes, or make this operand a constant", needs=(value,))
@@ -93,6 +99,15 @@ class Call:
             raise EdgeccError("E110", f"{what} (operand {index}) must be a list of integers, "
                                       f"it is {DType.from_numpy(data.dtype).value}{list(data.shape)}")
         return tuple(int(x) for x in data.reshape(-1))
+
+    def known_dims(self, index: int, what: str) -> Shape:
+        """`known_ints` for sizes, which may depend on dimensions known only at run time."""
+        data = known_data(self.input(index))
+        if data is None or not is_symbolic(data):
+            return self.known_ints(index, what)
+        if data.ndim > 1:
+            raise EdgeccError("E110", f"{what} (operand {index}) must be a list of integers, it has rank {data.ndim}")
+        return tuple(data.reshape(-1))
 
     def known_int(self, index: int, what: str) -> int:
         """The one number in a constant integer operand."""
@@ -200,6 +215,17 @@ class Call:
         """A constant; its element type is the array's."""
         return self.importer.emitter.constant(np.asarray(array))
 
+    def sizes(self, dims: Sequence[Dim]) -> Value:
+        """A vector of int64 numbers that may be dimensions known only at run time."""
+        data = np.empty(len(dims), dtype=object)
+        data[:] = dims
+        return self.importer.emitter.integers(data, DType.I64, self.loc)
+
+    def positions(self, count: Dim) -> Value:
+        """The int64 numbers 0, 1, ... below `count`."""
+        self.importer.limits.check_dims((count,), "a range")
+        return self.slice(self.constant(np.arange(upper_bound(count), dtype=np.int64)), 0, 0, count)
+
     def scalar(self, value: float | int | bool, dtype: DType) -> Value:
         """A constant of rank 0."""
         return self.constant(np.asarray(value).astype(dtype.numpy))
@@ -215,21 +241,21 @@ class Call:
         """`x` with another element type; `x` itself where it has that one."""
         return self.map(lambda a: convert(a, dtype), x)
 
-    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+    def reshape(self, x: Value, shape: Sequence[Dim]) -> Value:
         """`x` under another shape; `x` itself where it has that one."""
-        return x if x.type.dims == tuple(shape) else self.add(Reshape(tuple(shape)), x)
+        return x if x.type.shape == tuple(shape) else self.add(Reshape(tuple(shape)), x)
 
     def transpose(self, x: Value, perm: Sequence[int]) -> Value:
         """`x` with axes permuted; `x` itself for the identity."""
         return x if list(perm) == list(range(x.type.rank)) else self.add(Transpose(tuple(perm)), x)
 
-    def expand(self, x: Value, shape: Sequence[int]) -> Value:
+    def expand(self, x: Value, shape: Sequence[Dim]) -> Value:
         """`x` broadcast to a shape; `x` itself where it has that one."""
-        return x if x.type.dims == tuple(shape) else self.add(Expand(tuple(shape)), x)
+        return x if x.type.shape == tuple(shape) else self.add(Expand(tuple(shape)), x)
 
-    def slice(self, x: Value, axis: int, start: int, size: int) -> Value:
+    def slice(self, x: Value, axis: int, start: Dim, size: Dim) -> Value:
         """`size` elements of `x` along one axis, from `start`."""
-        dims = x.type.dims
+        dims = x.type.shape
         if start == 0 and size == dims[axis]:
             return x
         starts = tuple(start if a == axis else 0 for a in range(len(dims)))

@@ -335,7 +335,7 @@ def _function_of(node: onnx.NodeProto, schema: Schema, version: int,
 
 def _type_proto(item: Item | None) -> onnx.TypeProto:
     if isinstance(item, Value):
-        return onnx.helper.make_tensor_type_proto(item.type.dtype.code, item.type.dims)
+        return onnx.helper.make_tensor_type_proto(item.type.dtype.code, [d if isinstance(d, int) else str(d) for d in item.type.shape])
     return onnx.TypeProto()
 
 

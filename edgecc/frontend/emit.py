@@ -14,10 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.known import followed, sizes_operator
 from edgecc.frontend.limits import Limits
+from edgecc.ir.dims import SymbolicDim
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op
-from edgecc.ir.types import Array, TensorType
+from edgecc.ir.types import Array, DType, TensorType
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.recurrent import Recurrent
@@ -60,16 +62,26 @@ class Emitter:
         for tensor_type in types:
             self.limits.check_type(tensor_type, f"the result of {op.name}")
         present = [v for v in operands if v is not None]
+        is_static = all(t.is_static for t in types)
         self.emitted += 1
         if self.emitted > 4 * self.limits.nodes:
             raise EdgeccError("E101", f"the model expands to more than {4 * self.limits.nodes} operators",
                               hint="raise Limits.nodes if the model is trusted")
-        if present and all(v.constant is not None for v in present) and self._affordable(op, present, types):
+        if present and is_static and all(v.constant is not None for v in present) and self._affordable(op, present, types):
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # numpy on empty axes and on NaN
                 arrays = op.reference([None if v is None else v.constant for v in operands])
             return tuple(self.constant(_as_type(a, t)) for a, t in zip(arrays, types, strict=True))
+        data = followed(op, operands) if is_static and len(types) == 1 and not types[0].dtype.is_float else None
+        if data is not None:
+            return (self.integers(data, types[0].dtype, loc),)
         return self.graph.add_node(op, operands, loc=loc).outputs
+
+    def integers(self, data: Array, dtype: DType, loc: Sequence[str] = ()) -> Value:
+        """Integers some of which may be dimensions known only at run time: a constant, or the result of `Sizes`."""
+        if any(isinstance(element, SymbolicDim) for element in data.reshape(-1)):
+            return self.graph.add_node(sizes_operator(data, dtype), (), loc=loc).outputs[0]
+        return self.constant(data.astype(dtype.numpy))
 
     def _affordable(self, op: Op, operands: Sequence[Value], results: Sequence[TensorType]) -> bool:
         """Whether evaluating fits into the budget, from which it is taken unless it is tiny."""

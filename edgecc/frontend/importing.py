@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.bind import InputSpec, bind, input_spec
+from edgecc.frontend.bind import GivenDim, InputSpec, bind, input_spec
 from edgecc.frontend.convert import Importer, Scope
 from edgecc.frontend.items import Item, Refused
 from edgecc.frontend.limits import DEFAULT_LIMITS, Limits
@@ -18,6 +18,7 @@ from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.shapes import contradicted_outputs
 from edgecc.frontend.structure import inline_functions, without_weights
 from edgecc.frontend.tensors import tensor_array
+from edgecc.ir.dims import Dim
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.types import Array
 from edgecc.ir.verify import verify
@@ -36,7 +37,7 @@ class ImportReport:
 
     notes: tuple[str, ...]
     opsets: Mapping[str, int]
-    dims: Mapping[str, int]
+    dims: Mapping[str, Dim]
     bound: tuple[str, ...] = ()
 
 
@@ -49,13 +50,13 @@ class _NotKnownError(Exception):
         self.error = error
 
 
-def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None,
+def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[GivenDim]] | None = None,
                  inputs: Mapping[str, Array] | None = None, limits: Limits = DEFAULT_LIMITS) -> Graph:
-    """Imports an ONNX model as a verified graph of core operators with static shapes.
+    """Imports an ONNX model as a verified graph of core operators.
 
     Args:
         model: path, bytes or ModelProto. External data needs the path.
-        shapes: sizes of dynamic dims, by input name or by the name of a dim.
+        shapes: sizes of dynamic dims, by input name or by the name of a dim; a `Range` leaves one to the run.
         inputs: arrays whose shapes bind dynamic dims; they must fit the model.
         limits: bounds on what an untrusted model may ask for.
     Raises: EdgeccError E001, E005 (shapes or inputs contradict the model), E007, E100 to E106, E110.
@@ -64,7 +65,7 @@ def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping
 
 
 def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
-                             shapes: Mapping[str, Sequence[int]] | None = None,
+                             shapes: Mapping[str, Sequence[GivenDim]] | None = None,
                              inputs: Mapping[str, Array] | None = None, limits: Limits = DEFAULT_LIMITS,
                              bind_values: bool = False) -> tuple[Graph, ImportReport]:
     """`import_model`, with a report of what was assumed.
@@ -95,7 +96,7 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
         raise EdgeccError("E101", "the model needs more memory than there is", where=name) from error
 
 
-def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[int]], arrays: Mapping[str, Array],
+def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], arrays: Mapping[str, Array],
             limits: Limits, bound: frozenset[str]) -> tuple[Graph, ImportReport]:
     proto = loaded.proto.graph
     outline = inline_functions(loaded, without_weights(loaded.proto), limits)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.ir.dims import Dim, upper_bound
 from edgecc.ir.types import TensorType
 
 
@@ -26,6 +27,7 @@ class Limits:
         constant_bytes: bytes of all constants together, those computed while importing included.
         folding_work: scalar operations spent on evaluating large constants while importing; when it
             is used up, operators on large constants stay in the graph (this is no error).
+        open_size: the largest size of a dimension that is left open without bounds ("?").
     """
 
     file_bytes: int = 2**31
@@ -36,13 +38,15 @@ class Limits:
     elements: int = 2**30
     constant_bytes: int = 2**32
     folding_work: int = 2**28
+    open_size: int = 256
 
-    def check_dims(self, dims: Iterable[int], what: str, where: str = "") -> int:
+    def check_dims(self, dims: Iterable[Dim], what: str, where: str = "") -> int:
         """Checks rank and element count of a shape and returns the count.
 
+        Dimensions known only at run time count with their largest size.
         Raises: EdgeccError E102 for a negative dimension, E101 for too high a rank or too many elements.
         """
-        sizes = tuple(dims)
+        sizes = tuple(upper_bound(dim) for dim in dims)
         if len(sizes) > self.rank:
             raise EdgeccError("E101", f"{what} has rank {len(sizes)}; the limit is {self.rank}", where=where)
         if any(size < 0 for size in sizes):
@@ -55,8 +59,8 @@ class Limits:
         return count
 
     def check_type(self, tensor_type: TensorType, what: str, where: str = "") -> int:
-        """`check_dims` for a static tensor type."""
-        return self.check_dims(tensor_type.dims, what, where)
+        """`check_dims` for a tensor type."""
+        return self.check_dims(tensor_type.shape, what, where)
 
 
 DEFAULT_LIMITS = Limits()

@@ -11,6 +11,7 @@ from edgecc.errors import printable
 from edgecc.frontend.items import Item
 from edgecc.frontend.limits import subgraphs
 from edgecc.frontend.structure import Schema
+from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.types import DType, TensorType
 
@@ -40,7 +41,7 @@ def infer_node(node: onnx.NodeProto, schema: Schema | None, inputs: Sequence[Ite
     for name, item in zip(node.input, inputs, strict=True):
         if item is None:
             continue
-        if not isinstance(item, Value):
+        if not isinstance(item, Value) or not item.type.is_static:
             return {}
         types[name] = onnx.helper.make_tensor_type_proto(item.type.dtype.code, item.type.dims)
         if item.constant is not None and item.constant.size <= _SMALL_DATA:
@@ -80,7 +81,8 @@ def contradicted_outputs(outputs: Sequence[onnx.ValueInfoProto], values: Sequenc
             continue
         sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
         wrong_shape = tensor.HasField("shape") and (len(sizes) != value.type.rank or any(
-            size is not None and size > 0 and size != have for size, have in zip(sizes, value.type.dims, strict=True)))
+            size is not None and size > 0 and not lower_bound(have) <= size <= upper_bound(have)
+            for size, have in zip(sizes, value.type.shape, strict=True)))
         if wrong_shape or (tensor.elem_type and tensor.elem_type != value.type.dtype.code):
             notes.append(f"output '{printable(declared.name)}' is {value.type}, which is not what the model declares")
     return notes

@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import lower_bound, symbol
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import OPS, Op, RegionOp
 from edgecc.ir.scalar import PRIMITIVES, Arg, Convert, Literal, ScalarExpr, apply
 from edgecc.ir.scanner import Scanner
-from edgecc.ir.types import Array, Dim, DType, Layout, SymbolicDim, TensorType
+from edgecc.ir.types import Array, Dim, DType, Layout, TensorType
 from edgecc.ir.verify import verify
 
 _DTYPES = {dtype.value: dtype for dtype in DType}
@@ -79,19 +80,57 @@ def _dtype(scanner: Scanner) -> DType:
 
 def _dim(scanner: Scanner) -> Dim:
     token = scanner.token
+    dim = _sum(scanner, 0)
+    if lower_bound(dim) < 0:
+        scanner.fail("a dimension is negative", token.start)
+    return dim
+
+
+def _sum(scanner: Scanner, depth: int, first: Dim | None = None) -> Dim:
+    """A sum of products of sizes; `first` is its first factor where that was read already."""
+    if depth > _MAX_DEPTH:
+        scanner.fail(f"dimensions nest deeper than {_MAX_DEPTH}")
+    total: Dim = 0
+    sign = 1
+    while True:
+        product = _factor(scanner, depth) if first is None else first
+        first = None
+        while scanner.accept("*"):
+            product = product * _factor(scanner, depth)
+        total = total + product * sign
+        if scanner.accept("+"):
+            sign = 1
+        elif scanner.accept("-"):
+            sign = -1
+        else:
+            return total
+
+
+def _factor(scanner: Scanner, depth: int) -> Dim:
+    token = scanner.token
     if token.kind == "number":
-        size = scanner.integer()
-        if size < 0:
-            scanner.fail("a dimension is negative", token.start)
-        return size
+        return scanner.integer()
     name = scanner.string() if token.kind == "string" else scanner.kind("word", "a dimension").text
+    if token.kind == "word" and name == "floordiv" and scanner.accept("("):
+        dividend = _sum(scanner, depth + 1)
+        scanner.expect(",")
+        divisor = scanner.integer()
+        if divisor <= 0:
+            scanner.fail("a divisor is not positive", token.start)
+        scanner.expect(")")
+        return dividend // divisor
+    return _symbol(scanner, name, token.start)
+
+
+def _symbol(scanner: Scanner, name: str, start: int) -> Dim:
+    """The size `name`, of which the name was read already."""
     scanner.expect(":")
     lower = scanner.integer()
     scanner.expect("..")
     upper = scanner.integer()
     if not 0 <= lower <= upper:
-        scanner.fail(f"the bounds of dimension {name} are not ordered", token.start)
-    return SymbolicDim(name, lower, upper)
+        scanner.fail(f"the bounds of dimension {name} are not ordered", start)
+    return symbol(name, lower, upper)
 
 
 def _type(scanner: Scanner) -> tuple[TensorType, Layout]:
@@ -206,8 +245,10 @@ def _expr(scanner: Scanner, depth: int) -> ScalarExpr:
 def _attribute(scanner: Scanner, depth: int = 0) -> object:
     if depth > _MAX_DEPTH:
         scanner.fail(f"attributes nest deeper than {_MAX_DEPTH}")
+    start = scanner.token.start
     if scanner.token.kind == "string":
-        return scanner.string()
+        text = scanner.string()
+        return _sum(scanner, 0, _symbol(scanner, text, start)) if scanner.at(":") else text
     if scanner.accept("("):
         return tuple(_list(scanner, lambda: _attribute(scanner, depth + 1), ")"))
     if scanner.accept("`"):
@@ -218,9 +259,12 @@ def _attribute(scanner: Scanner, depth: int = 0) -> object:
         if scanner.accept(word):
             return value
     if _at_number(scanner):
-        return _number(scanner)
+        number = _number(scanner)
+        return _sum(scanner, 0, number) if isinstance(number, int) and scanner.at("*") else number
     if scanner.token.text in _DTYPES:
         return _dtype(scanner)
+    if scanner.token.kind == "word":
+        return _sum(scanner, 0)
     scanner.expected("an attribute value")
 
 

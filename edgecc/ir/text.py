@@ -48,7 +48,7 @@ from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.op import Op, RegionOp
 from edgecc.ir.parser import parse, parse_array, parse_expr
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
-from edgecc.ir.types import Array, Dim, DType, Layout, TensorType
+from edgecc.ir.types import Array, DType, Layout, SymbolicDim, TensorType
 
 __all__ = ["format_attribute", "format_constant", "format_expr", "format_node", "format_type", "parse", "parse_expr",
            "to_text"]
@@ -104,14 +104,7 @@ def format_node(node: Node, *, locs: bool = True) -> str:
 def format_type(tensor_type: TensorType, layout: Layout | None = None) -> str:
     """A type as text; a layout that is not row-major follows in braces."""
     order = "" if layout is None or layout.is_row_major else str(layout)
-    return f"{tensor_type.dtype.value}[{','.join(_dim(dim) for dim in tensor_type.shape)}]{order}"
-
-
-def _dim(dim: Dim) -> str:
-    if isinstance(dim, int):
-        return str(dim)
-    name = dim.name if _IDENTIFIER.match(dim.name) else json.dumps(dim.name)
-    return f"{name}:{dim.lower}..{dim.upper}"
+    return f"{tensor_type.dtype.value}[{','.join(map(str, tensor_type.shape))}]{order}"
 
 
 def format_constant(array: Array) -> str:
@@ -159,6 +152,8 @@ def format_attribute(value: object) -> str:
             return repr(float(value))
         case str():
             return json.dumps(value)
+        case SymbolicDim():
+            return str(value)
         case tuple():
             return "(" + ",".join(format_attribute(v) for v in value) + ")"
         case Arg() | Literal() | Apply() | Convert():

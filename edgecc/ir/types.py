@@ -1,7 +1,7 @@
 """Types of the Graph IR: element types, dimensions, tensor types and memory layouts.
 
 All of them are frozen and compared by value. A shape is a tuple of dimensions, each a plain `int`
-or a `SymbolicDim` with inclusive bounds. A `Layout` says in which order the axes of a value lie in
+or a `SymbolicDim` with bounds (edgecc/ir/dims.py). A `Layout` says in which order the axes of a value lie in
 memory; it is a property of a value, not of its meaning, so shape rules and reference execution
 never look at it.
 """
@@ -9,9 +9,10 @@ never look at it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -19,6 +20,9 @@ import numpy.typing as npt
 import onnx
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import Dim, Shape, SymbolicDim, evaluate, upper_bound
+
+__all__ = ["Array", "DType", "Dim", "Layout", "Shape", "SymbolicDim", "TensorType"]
 
 Array = npt.NDArray[Any]
 
@@ -117,25 +121,6 @@ _FROM_NUMPY = {numpy_type: dtype for dtype, numpy_type in _NUMPY.items()}
 
 
 @dataclass(frozen=True)
-class SymbolicDim:
-    """A dimension known only at run time, between `lower` and `upper` inclusive.
-
-    Two dims with the same name are the same number. Printed as `name:lower..upper`.
-    """
-
-    name: str
-    lower: int
-    upper: int
-
-    def __str__(self) -> str:
-        return f"{self.name}:{self.lower}..{self.upper}"
-
-
-Dim = int | SymbolicDim
-Shape = tuple[Dim, ...]
-
-
-@dataclass(frozen=True)
 class TensorType:
     """Element type and shape of a value: `f32[1,3,224,224]`, `f32[batch:1..8,3]`, `i64[]`."""
 
@@ -161,10 +146,24 @@ class TensorType:
         out = []
         for dim in self.shape:
             if not isinstance(dim, int):
-                raise EdgeccError("E104", f"dimension {dim.name} of {self} has no fixed size",
+                raise EdgeccError("E104", f"dimension {dim} of {self} has no fixed size",
                                   hint="bind it with --shape name=AxBxC or pass --inputs")
             out.append(dim)
         return tuple(out)
+
+    @property
+    def max_dims(self) -> tuple[int, ...]:
+        """The largest size of each dimension."""
+        return tuple(upper_bound(dim) for dim in self.shape)
+
+    def at(self, sizes: Mapping[str, int]) -> TensorType:
+        """The static type for these sizes of the named dimensions."""
+        return self if self.is_static else self.with_shape(tuple(evaluate(dim, sizes) for dim in self.shape))
+
+    @property
+    def count(self) -> Dim:
+        """Number of elements of any type."""
+        return math.prod(self.shape, start=cast("Dim", 1))
 
     @property
     def elements(self) -> int:

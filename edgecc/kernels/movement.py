@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgecc.ir.dims import numbers
 from edgecc.ir.op import Op
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.copying import Irregular, affine_runs, copy, fill_around
@@ -43,7 +44,7 @@ def lower_expand(request: Request) -> Kernel:
     op, x = request.op, request.operand(0).view
     if not isinstance(op, Expand):
         raise _wanted(op, Expand)
-    return _copied(request, x.broadcast_to(op.shape), 0, f"expand {shape_text(x)} to {shape_text(request.outputs[0])}")
+    return _copied(request, x.broadcast_to(request.outputs[0].dims), 0, f"expand {shape_text(x)} to {shape_text(request.outputs[0])}")
 
 
 @kernel_for(Slice)
@@ -52,8 +53,8 @@ def lower_slice(request: Request) -> Kernel:
     op, x = request.op, request.operand(0).view
     if not isinstance(op, Slice):
         raise _wanted(op, Slice)
-    source = View(x.dtype, op.sizes, tuple(s * step for s, step in zip(x.strides, op.steps, strict=True)))
-    start = sum(s * first for s, first in zip(x.strides, op.starts, strict=True))
+    source = View(x.dtype, request.outputs[0].dims, tuple(s * step for s, step in zip(x.strides, op.steps, strict=True)))
+    start = sum(s * first for s, first in zip(x.strides, numbers(op.starts), strict=True))
     return _copied(request, source, start, f"slice {shape_text(source)} of {shape_text(x)}")
 
 

@@ -86,7 +86,7 @@ def _inside(op: Resize, axis: int, size: int) -> tuple[int, int]:
     They are consecutive, since coordinates grow or fall with the position.
     """
     if op.coordinate_mode != "tf_crop_and_resize":
-        return 0, op.sizes[axis]
+        return 0, int(op.sizes[axis])
     at = coordinates(op, axis, size)
     (found,) = np.nonzero((at >= 0) & (at <= size - 1))
     return (int(found[0]), len(found)) if len(found) else (0, 0)

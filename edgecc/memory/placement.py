@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.op import Op
 from edgecc.ir.types import DType
@@ -189,7 +190,7 @@ class _Placer:
         place = self.places.get(part)
         if place is None or any(step != 1 for step in op.steps):
             return None
-        before = sum(start * stride for start, stride in zip(op.starts, place.view.strides, strict=True))
+        before = sum(start * stride for start, stride in zip(numbers(op.starts), place.view.strides, strict=True))
         return Place(place.root, place.offset - before, View(place.view.dtype, whole.type.dims, place.view.strides))
 
     def settle(self, value: Value | None, place: Place) -> None:
@@ -313,7 +314,7 @@ def _cover(whole: Value, slices: Sequence[Slice]) -> bool:
     """Whether these slices, along one axis, are all of a value. Steps are 1."""
     dims = whole.type.dims
     for axis, size in enumerate(dims):
-        along = [(s.starts[axis], s.starts[axis] + s.sizes[axis]) for s in slices
+        along = [numbers((s.starts[axis], s.starts[axis] + s.sizes[axis])) for s in slices
                  if all(s.sizes[a] == dims[a] for a in range(len(dims)) if a != axis)]
         reached = 0
         for start, end in sorted(along):

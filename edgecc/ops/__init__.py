@@ -1,17 +1,20 @@
 """The core operators, one family a file; importing this package registers all of them."""
 
 from edgecc.ops import (
-           control,
-           convolution,
-           elementwise,
-           indexing,
-           matrix,
-           movement,
-           recurrent,
-           reduction,
-           resize,
-           sampling,
+    control,
+    convolution,
+    elementwise,
+    indexing,
+    matrix,
+    movement,
+    recurrent,
+    reduction,
+    resize,
+    sampling,
+    sizes,
 )
 
-__all__ = ["control", "convolution", "elementwise", "indexing", "matrix", "movement", "recurrent", "reduction", "resize",
-           "sampling"]
+__all__ = [
+    "control", "convolution", "elementwise", "indexing", "matrix", "movement", "recurrent", "reduction", "resize", "sampling",
+    "sizes",
+]

@@ -10,9 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgecc.ir.dims import numbers
 from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.scalar import ScalarExpr
-from edgecc.ir.types import Array, TensorType
+from edgecc.ir.types import Array, Dim, Shape, TensorType
 from edgecc.ops import rules
 
 MAX_COLUMN_ELEMENTS = 2**25
@@ -48,8 +49,8 @@ class Conv(Op):
         """The convolved shape; see the class."""
         x, w = required(inputs[:2])
         _check_operands(self, x, w, inputs, self.strides, self.pads, self.dilations, self.group)
-        channels, spatial = x.dims[1], x.dims[2:]
-        out_channels, group_channels, kernel = w.dims[0], w.dims[1], w.dims[2:]
+        channels, spatial = x.shape[1], x.shape[2:]
+        out_channels, group_channels, kernel = w.shape[0], w.shape[1], numbers(w.shape[2:])
         if group_channels * self.group != channels or out_channels % self.group:
             raise self.fail(f"w {w} with group {self.group} wants {group_channels * self.group} input channels and a "
                             f"multiple of {self.group} output channels, x has {channels} channels", inputs,
@@ -62,7 +63,7 @@ class Conv(Op):
                 raise self.fail(f"the kernel spans {extent} elements of spatial axis {axis}, "
                                 f"the padded input has {padded}", inputs)
             out.append((padded - extent) // self.strides[axis] + 1)
-        y = rules.result_type(self, x.dtype, (x.dims[0], out_channels, *out), inputs)
+        y = rules.result_type(self, x.dtype, (x.shape[0], out_channels, *out), inputs)
         return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -122,12 +123,12 @@ class ConvTranspose(Op):
         rank = x.rank - 2
         rules.check_lengths(self, inputs, rank, output_padding=self._output_padding(rank))
         rules.check_minimum(self, inputs, 0, output_padding=self.output_padding)
-        if w.dims[0] != x.dims[1] or x.dims[1] % self.group:
-            raise self.fail(f"w {w} with group {self.group} wants {w.dims[0]} input channels, a multiple of the group; "
-                            f"x has {x.dims[1]} channels", inputs, hint="x is [N,C,...] and w is [C,O/group,...]")
-        out_channels = w.dims[1] * self.group
+        if w.shape[0] != x.shape[1] or x.shape[1] % self.group:
+            raise self.fail(f"w {w} with group {self.group} wants {w.shape[0]} input channels, a multiple of the group; "
+                            f"x has {x.shape[1]} channels", inputs, hint="x is [N,C,...] and w is [C,O/group,...]")
+        out_channels = w.shape[1] * self.group
         _check_bias(self, inputs, x, out_channels)
-        y = rules.result_type(self, x.dtype, (x.dims[0], out_channels, *self._out_dims(x.dims[2:], w.dims[2:])), inputs)
+        y = rules.result_type(self, x.dtype, (x.shape[0], out_channels, *self._out_dims(x.shape[2:], w.shape[2:])), inputs)
         return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -143,18 +144,18 @@ class ConvTranspose(Op):
     def _output_padding(self, rank: int) -> tuple[int, ...]:
         return self.output_padding or (0,) * rank
 
-    def _out_dims(self, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> list[int]:
+    def _out_dims(self, spatial: Shape, kernel: Shape) -> Shape:
         rank = len(spatial)
-        extents = window_extents(kernel, self.dilations)
-        return [self.strides[a] * (spatial[a] - 1) + self._output_padding(rank)[a] + extents[a]
-                - self.pads[a] - self.pads[rank + a] if spatial[a] > 0 else 0 for a in range(rank)]
+        extents = window_extents(numbers(kernel), self.dilations)
+        return tuple((spatial[a] - 1) * self.strides[a] + self._output_padding(rank)[a] + extents[a]
+                     - self.pads[a] - self.pads[rank + a] if spatial[a] > 0 else 0 for a in range(rank))
 
     def _sums(self, inputs: Sequence[Array | None]) -> Array:
         x, w = (rules.wide(a) for a in present(inputs[:2]))
         n, spatial, kernel = x.shape[0], x.shape[2:], w.shape[2:]
         rank = len(spatial)
         in_channels, out_channels = x.shape[1] // self.group, w.shape[1]
-        dims = self._out_dims(spatial, kernel)
+        dims = numbers(self._out_dims(spatial, kernel))
         # The sum is laid out with room for all taps, then cropped by the pads.
         room = [max(d + self.pads[a] + self.pads[rank + a], 0) for a, d in enumerate(dims)]
         full = np.zeros((n, self.group, out_channels, *room))
@@ -215,15 +216,15 @@ class Pool(Op):
         rules.check_minimum(self, inputs, 1, kernel=self.kernel, strides=self.strides, dilations=self.dilations)
         rules.check_minimum(self, inputs, 0, pads=self.pads)
         for axis, extent in enumerate(window_extents(self.kernel, self.dilations)):
-            padded = x.dims[2 + axis] + self.pads[axis] + self.pads[rank + axis]
+            padded = x.shape[2 + axis] + self.pads[axis] + self.pads[rank + axis]
             if padded < extent and not self.ceil_mode:
                 raise self.fail(f"the window spans {extent} elements of spatial axis {axis}, "
                                 f"the padded input has {padded}", inputs)
-        dims = self._out_dims(x.dims[2:])
-        return (rules.result_type(self, x.dtype, (*x.dims[:2], *dims), inputs),)
+        dims = self._out_dims(x.shape[2:])
+        return (rules.result_type(self, x.dtype, (*x.shape[:2], *dims), inputs),)
 
-    def _out_dims(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        rank, out = len(spatial), []
+    def _out_dims(self, spatial: Shape) -> Shape:
+        rank, out = len(spatial), list[Dim]()
         for axis, extent in enumerate(window_extents(self.kernel, self.dilations)):
             stride, begin = self.strides[axis], self.pads[axis]
             room = spatial[axis] + begin + self.pads[rank + axis] - extent
@@ -236,7 +237,7 @@ class Pool(Op):
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Maximum of the windows, or sum of them in float64 over the count of elements."""
         (x,) = present(inputs)
-        spatial, positions = x.shape[2:], self._out_dims(x.shape[2:])
+        spatial, positions = x.shape[2:], numbers(self._out_dims(x.shape[2:]))
         if self.kind == "max":
             lowest = -np.inf if rules.is_float_array(x) else np.iinfo(x.dtype).min
             view = self._windows(x, positions, lowest)
@@ -327,11 +328,11 @@ def _check_operands(op: Op, x: TensorType, w: TensorType, inputs: Sequence[Tenso
     rank = x.rank - 2
     rules.check_lengths(op, inputs, rank, strides=strides, dilations=dilations)
     rules.check_lengths(op, inputs, 2 * rank, pads=pads)
-    rules.check_minimum(op, inputs, 1, strides=strides, dilations=dilations, kernel=w.dims[2:], group=(group,))
+    rules.check_minimum(op, inputs, 1, strides=strides, dilations=dilations, kernel=w.shape[2:], group=(group,))
     rules.check_minimum(op, inputs, 0, pads=pads)
 
 
-def _check_bias(op: Op, inputs: Sequence[TensorType | None], x: TensorType, out_channels: int) -> None:
+def _check_bias(op: Op, inputs: Sequence[TensorType | None], x: TensorType, out_channels: Dim) -> None:
     bias = inputs[2] if len(inputs) > 2 else None
     if bias is not None:
         rules.check_bias(op, "b", bias, x.dtype, inputs)

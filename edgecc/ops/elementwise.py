@@ -40,7 +40,7 @@ class Elementwise(Op):
         """The broadcast shape, of the expression's type."""
         operands = required(inputs)
         dtype = rules.expression_type(self, self.expr, operands, inputs, "the expression")
-        dims = rules.broadcast_dims(self, [t.dims for t in operands], inputs)
+        dims = rules.broadcast_dims(self, [t.shape for t in operands], inputs)
         return (rules.result_type(self, dtype, dims, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, DType, TensorType
+from edgecc.ir.types import Array, Dim, DType, TensorType
 from edgecc.ops import rules
 
 SCATTER_REDUCTIONS = ("none", "add", "mul", "min", "max")
@@ -41,8 +41,8 @@ class Gather(Op):
         x, indices = required(inputs)
         _check_indices(self, indices, inputs)
         rules.check_axis(self, self.axis, x.rank, inputs)
-        _check_readable(self, x.dims[self.axis:self.axis + 1], indices.elements, inputs)
-        dims = (*x.dims[:self.axis], *indices.dims, *x.dims[self.axis + 1:])
+        _check_readable(self, x.shape[self.axis:self.axis + 1], indices.count, inputs)
+        dims = (*x.shape[:self.axis], *indices.shape, *x.shape[self.axis + 1:])
         return (rules.result_type(self, x.dtype, dims, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -75,7 +75,7 @@ class GatherElements(Op):
         """The shape of indices."""
         x, indices = required(inputs)
         _check_elements(self, self.axis, x, indices, inputs)
-        return (rules.result_type(self, x.dtype, indices.dims, inputs),)
+        return (rules.result_type(self, x.dtype, indices.shape, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Reading at a full grid of positions, the axis' own replaced by the indices."""
@@ -110,14 +110,14 @@ class GatherND(Op):
         batch = self.batch_dims
         if not 0 <= batch < min(x.rank, indices.rank):
             raise self.fail(f"batch_dims is {batch}, wanted 0 <= batch_dims < {min(x.rank, indices.rank)}", inputs)
-        if x.dims[:batch] != indices.dims[:batch]:
-            raise self.fail(f"the batch sizes are {list(x.dims[:batch])} in x and {list(indices.dims[:batch])} "
+        if x.shape[:batch] != indices.shape[:batch]:
+            raise self.fail(f"the batch sizes are {list(x.shape[:batch])} in x and {list(indices.shape[:batch])} "
                             "in indices", inputs)
-        depth = indices.dims[-1]
+        depth = indices.shape[-1]
         if not 1 <= depth <= x.rank - batch:
             raise self.fail(f"rows of indices have {depth} entries, wanted 1 to {x.rank - batch}", inputs)
-        _check_readable(self, x.dims[batch:batch + depth], indices.elements, inputs)
-        return (rules.result_type(self, x.dtype, (*indices.dims[:-1], *x.dims[batch + depth:]), inputs),)
+        _check_readable(self, x.shape[batch:batch + depth], indices.count, inputs)
+        return (rules.result_type(self, x.dtype, (*indices.shape[:-1], *x.shape[batch + depth:]), inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy indexing with one array for each addressed axis and an open grid over the batch."""
@@ -154,12 +154,12 @@ class ScatterND(Op):
         """The shape of x."""
         x, indices, updates = required(inputs)
         _check_scatter(self, self.reduction, x, indices, updates, inputs)
-        if x.rank == 0 or indices.rank == 0 or not 1 <= indices.dims[-1] <= x.rank:
+        if x.rank == 0 or indices.rank == 0 or not 1 <= indices.shape[-1] <= x.rank:
             raise self.fail(f"rows of indices address the first axes of x: wanted 1 to {x.rank} entries", inputs)
-        depth = indices.dims[-1]
-        rules.check_dims(self, "updates", updates, (*indices.dims[:-1], *x.dims[depth:]), inputs)
-        _check_readable(self, x.dims[:depth], indices.elements, inputs)
-        return (rules.result_type(self, x.dtype, x.dims, inputs),)
+        depth = indices.shape[-1]
+        rules.check_dims(self, "updates", updates, (*indices.shape[:-1], *x.shape[depth:]), inputs)
+        _check_readable(self, x.shape[:depth], indices.count, inputs)
+        return (rules.result_type(self, x.dtype, x.shape, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """A copy of x, written at the positions of the rows in order."""
@@ -199,8 +199,8 @@ class ScatterElements(Op):
         x, indices, updates = required(inputs)
         _check_scatter(self, self.reduction, x, indices, updates, inputs)
         _check_elements(self, self.axis, x, indices, inputs)
-        rules.check_dims(self, "updates", updates, indices.dims, inputs)
-        return (rules.result_type(self, x.dtype, x.dims, inputs),)
+        rules.check_dims(self, "updates", updates, indices.shape, inputs)
+        return (rules.result_type(self, x.dtype, x.shape, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """A copy of x, written at the positions in order."""
@@ -261,7 +261,7 @@ def _check_indices(op: Op, indices: TensorType, inputs: Sequence[TensorType | No
         raise op.fail(f"indices have type {indices.dtype.value}, wanted an integer", inputs)
 
 
-def _check_readable(op: Op, dims: Sequence[int], count: int, inputs: Sequence[TensorType | None]) -> None:
+def _check_readable(op: Op, dims: Sequence[Dim], count: Dim, inputs: Sequence[TensorType | None]) -> None:
     if count and 0 in dims:
         raise op.fail("indices address an axis of x that is empty", inputs)
 
@@ -271,10 +271,10 @@ def _check_elements(op: Op, axis: int, x: TensorType, indices: TensorType, input
     rules.check_axis(op, axis, x.rank, inputs)
     if indices.rank != x.rank:
         raise op.fail(f"indices have rank {indices.rank}, wanted that of x, {x.rank}", inputs)
-    for a, (size, limit) in enumerate(zip(indices.dims, x.dims, strict=True)):
+    for a, (size, limit) in enumerate(zip(indices.shape, x.shape, strict=True)):
         if a != axis and size > limit:
             raise op.fail(f"axis {a} of indices has {size} elements, x has only {limit}", inputs)
-    _check_readable(op, (x.dims[axis],), indices.elements, inputs)
+    _check_readable(op, (x.shape[axis],), indices.count, inputs)
 
 
 def _check_scatter(op: Op, reduction: str, x: TensorType, indices: TensorType, updates: TensorType,

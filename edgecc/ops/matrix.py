@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.scalar import ScalarExpr
-from edgecc.ir.types import Array, DType, TensorType
+from edgecc.ir.types import Array, Dim, DType, Shape, TensorType
 from edgecc.ops import rules
 
 
@@ -44,16 +44,16 @@ class MatMul(Op):
         rules.check_dtype(self, "b", b, a.dtype, inputs)
         if a.rank < 2 or b.rank < 2:
             raise self.fail(f"a has rank {a.rank} and b rank {b.rank}, wanted at least 2 each", inputs)
-        rows, inner_a = _swapped(a.dims, self.transpose_a)
-        inner_b, columns = _swapped(b.dims, self.transpose_b)
+        rows, inner_a = _swapped(a.shape, self.transpose_a)
+        inner_b, columns = _swapped(b.shape, self.transpose_b)
         if inner_a != inner_b:
             raise self.fail(f"the inner sizes differ: a has {inner_a}, b has {inner_b}", inputs)
-        batch = rules.broadcast_dims(self, [a.dims[:-2], b.dims[:-2]], inputs)
+        batch = rules.broadcast_dims(self, [a.shape[:-2], b.shape[:-2]], inputs)
         y = rules.result_type(self, a.dtype, (*batch, rows, columns), inputs)
         bias = inputs[2] if len(inputs) > 2 else None
         if bias is not None:
             rules.check_bias(self, "bias", bias, a.dtype, inputs)
-            rules.check_broadcasts(self, "bias", bias.dims, y.dims, inputs)
+            rules.check_broadcasts(self, "bias", bias.shape, y.shape, inputs)
         return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -74,5 +74,5 @@ class MatMul(Op):
         return np.asarray(sums if bias is None else sums + rules.wide(bias))
 
 
-def _swapped(dims: tuple[int, ...], transpose: bool) -> tuple[int, int]:
+def _swapped(dims: Shape, transpose: bool) -> tuple[Dim, Dim]:
     return (dims[-1], dims[-2]) if transpose else (dims[-2], dims[-1])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
+from edgecc.ir.dims import numbers
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, TensorType
+from edgecc.ir.types import Array, Dim, Shape, TensorType
 from edgecc.ops import rules
 
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
@@ -36,7 +37,7 @@ class Transpose(Op):
         (x,) = required(inputs)
         if sorted(self.perm) != list(range(x.rank)):
             raise self.fail(f"perm is {list(self.perm)}, wanted a permutation of the {x.rank} axes of x", inputs)
-        return (rules.result_type(self, x.dtype, (x.dims[a] for a in self.perm), inputs),)
+        return (rules.result_type(self, x.dtype, (x.shape[a] for a in self.perm), inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy.transpose."""
@@ -58,14 +59,14 @@ class Reshape(Op):
     name: ClassVar[str] = "reshape"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
 
-    shape: tuple[int, ...]
+    shape: Shape
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """The shape of the attribute."""
         (x,) = required(inputs)
         y = rules.result_type(self, x.dtype, self.shape, inputs)
-        if y.elements != x.elements:
-            raise self.fail(f"shape {list(self.shape)} has {y.elements} elements, x has {x.elements}", inputs)
+        if y.count != x.count:
+            raise self.fail(f"shape {rules.sizes_text(self.shape)} has {y.count} elements, x has {x.count}", inputs)
         return (y,)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -88,19 +89,19 @@ class Expand(Op):
     name: ClassVar[str] = "expand"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
 
-    shape: tuple[int, ...]
+    shape: Shape
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """The shape of the attribute."""
         (x,) = required(inputs)
         y = rules.result_type(self, x.dtype, self.shape, inputs)
-        rules.check_broadcasts(self, "x", x.dims, y.dims, inputs)
+        rules.check_broadcasts(self, "x", x.shape, y.shape, inputs)
         return (y,)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy.broadcast_to, copied."""
         (x,) = present(inputs)
-        return (np.array(np.broadcast_to(x, self.shape)),)
+        return (np.array(np.broadcast_to(x, numbers(self.shape))),)
 
 
 @register
@@ -128,12 +129,12 @@ class Concat(Op):
         rules.check_axis(self, self.axis, first.rank, inputs)
         for position, operand in enumerate(operands):
             rules.check_dtype(self, f"operand {position}", operand, first.dtype, inputs)
-            wanted = list(first.dims)
+            wanted = list(first.shape)
             if operand.rank == first.rank:
-                wanted[self.axis] = operand.dims[self.axis]
+                wanted[self.axis] = operand.shape[self.axis]
             rules.check_dims(self, f"operand {position}", operand, wanted, inputs)
-        joined = sum(t.dims[self.axis] for t in operands)
-        return (rules.result_type(self, first.dtype, (*first.dims[:self.axis], joined, *first.dims[self.axis + 1:]), inputs),)
+        joined = sum((t.shape[self.axis] for t in operands), start=cast("Dim", 0))
+        return (rules.result_type(self, first.dtype, (*first.shape[:self.axis], joined, *first.shape[self.axis + 1:]), inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy.concatenate."""
@@ -155,8 +156,8 @@ class Slice(Op):
     name: ClassVar[str] = "slice"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
 
-    starts: tuple[int, ...]
-    sizes: tuple[int, ...]
+    starts: Shape
+    sizes: Shape
     steps: tuple[int, ...]
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
@@ -168,8 +169,9 @@ class Slice(Op):
             if step == 0:
                 raise self.fail(f"the step of axis {axis} is 0", inputs)
             last = start + (size - 1) * step
-            if size and not (0 <= start < x.dims[axis] and 0 <= last < x.dims[axis]):
-                raise self.fail(f"axis {axis} is read from {start} to {last}, x has {x.dims[axis]} elements there", inputs)
+            if size != 0 and not (start >= 0 and last < x.shape[axis] if step > 0 else
+                                  last >= 0 and start < x.shape[axis]):
+                raise self.fail(f"axis {axis} is read from {start} to {last}, x has {x.shape[axis]} elements there", inputs)
         return (y,)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -216,7 +218,7 @@ class Pad(Op):
                 raise self.fail(f"a value is given, but mode {self.mode!r} takes none", inputs)
             rules.check_dtype(self, "value", value, x.dtype, inputs)
             rules.check_dims(self, "value", value, (), inputs)
-        for axis, (size, before, after) in enumerate(zip(x.dims, self.before, self.after, strict=True)):
+        for axis, (size, before, after) in enumerate(zip(x.shape, self.before, self.after, strict=True)):
             if self.mode == "constant":
                 if before < -size or after < -size:
                     raise self.fail(f"axis {axis} has {size} elements, {before} and {after} would remove more", inputs)
@@ -224,7 +226,7 @@ class Pad(Op):
                 raise self.fail(f"mode {self.mode!r} wants entries >= 0, axis {axis} has {before} and {after}", inputs)
             elif size == 0 and before + after > 0:
                 raise self.fail(f"axis {axis} of x is empty, mode {self.mode!r} has nothing to repeat", inputs)
-        dims = [b + d + a for b, d, a in zip(self.before, x.dims, self.after, strict=True)]
+        dims = [b + d + a for b, d, a in zip(self.before, x.shape, self.after, strict=True)]
         return (rules.result_type(self, x.dtype, dims, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:

@@ -93,12 +93,12 @@ class Recurrent(Op):
         rules.check_float(self, "x", x, inputs)
         if x.rank != 3 or r.rank != 3:
             raise self.fail(f"x has rank {x.rank} and r rank {r.rank}, wanted 3 each", inputs)
-        batch, steps = (x.dims[0], x.dims[1]) if self.layout else (x.dims[1], x.dims[0])
+        batch, steps = (x.shape[0], x.shape[1]) if self.layout else (x.shape[1], x.shape[0])
         directions, hidden, rows = self.directions, self.hidden_size, GATES[self.kind] * self.hidden_size
-        if inputs[1] is None and x.dims[2] != directions * rows:
-            raise self.fail(f"without w, x has {x.dims[2]} columns, wanted {directions * rows}", inputs)
+        if inputs[1] is None and x.shape[2] != directions * rows:
+            raise self.fail(f"without w, x has {x.shape[2]} columns, wanted {directions * rows}", inputs)
         state = (batch, directions, hidden) if self.layout else (directions, batch, hidden)
-        wanted = {"w": (directions, rows, x.dims[2]), "r": (directions, rows, hidden), "b": (directions, 2 * rows),
+        wanted = {"w": (directions, rows, x.shape[2]), "r": (directions, rows, hidden), "b": (directions, 2 * rows),
                   "sequence_lens": (batch,), "initial_h": state, "initial_c": state, "p": (directions, 3 * hidden)}
         for what, operand in zip((n.rstrip("?") for n in self.inputs[1:]), inputs[1:], strict=False):
             if operand is None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, DType, TensorType
+from edgecc.ir.types import Array, DType, Shape, TensorType
 from edgecc.ops import rules
 
 REDUCE_KINDS = ("sum", "mean", "max", "min", "prod", "sum_square", "l1", "l2")
@@ -48,7 +48,7 @@ class Reduce(Op):
         if x.dtype is DType.BOOL and self.kind not in ("max", "min"):
             raise self.fail(f"{self.kind} does not take bool", inputs)
         rules.check_axes(self, self.axes, x.rank, inputs)
-        return (rules.result_type(self, x.dtype, reduced_dims(x.dims, self.axes, self.keepdims), inputs),)
+        return (rules.result_type(self, x.dtype, reduced_dims(x.shape, self.axes, self.keepdims), inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy's reductions over float64."""
@@ -114,9 +114,9 @@ class ArgReduce(Op):
         if x.dtype is DType.BOOL:
             raise self.fail("x has type bool, wanted a number", inputs)
         rules.check_axis(self, self.axis, x.rank, inputs)
-        if x.dims[self.axis] == 0:
+        if x.shape[self.axis] == 0:
             raise self.fail(f"axis {self.axis} of x is empty", inputs)
-        return (rules.result_type(self, DType.I64, reduced_dims(x.dims, (self.axis,), self.keepdims), inputs),)
+        return (rules.result_type(self, DType.I64, reduced_dims(x.shape, (self.axis,), self.keepdims), inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy.argmax or argmin; from the reversed axis where the last position is wanted."""
@@ -157,7 +157,7 @@ class Softmax(Op):
         (x,) = required(inputs)
         rules.check_float(self, "x", x, inputs)
         rules.check_axis(self, self.axis, x.rank, inputs)
-        return (rules.result_type(self, x.dtype, x.dims, inputs),)
+        return (rules.result_type(self, x.dtype, x.shape, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """In float64, with the maximum subtracted first."""
@@ -216,8 +216,8 @@ class Normalize(Op):
         for what, operand in zip(("scale", "bias"), inputs[1:], strict=False):
             if operand is not None:
                 rules.check_dtype(self, what, operand, x.dtype, inputs)
-                rules.check_broadcasts(self, what, operand.dims, x.dims, inputs)
-        return (rules.result_type(self, x.dtype, x.dims, inputs),)
+                rules.check_broadcasts(self, what, operand.shape, x.shape, inputs)
+        return (rules.result_type(self, x.dtype, x.shape, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """In float64, with the mean subtracted before squaring."""
@@ -271,8 +271,8 @@ class BatchNorm(Op):
             raise self.fail(f"x has rank {x.rank}, wanted at least 2: [N,C,...]", inputs)
         for what, operand in zip(self.inputs[1:], parameters, strict=True):
             rules.check_dtype(self, what, operand, x.dtype, inputs)
-            rules.check_dims(self, what, operand, (x.dims[1],), inputs)
-        return (rules.result_type(self, x.dtype, x.dims, inputs),)
+            rules.check_dims(self, what, operand, (x.shape[1],), inputs)
+        return (rules.result_type(self, x.dtype, x.shape, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """The formula in float64."""
@@ -318,7 +318,7 @@ class CumSum(Op):
         if x.dtype is DType.BOOL:
             raise self.fail("x has type bool, wanted a number", inputs)
         rules.check_axis(self, self.axis, x.rank, inputs)
-        return (rules.result_type(self, x.dtype, x.dims, inputs),)
+        return (rules.result_type(self, x.dtype, x.shape, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy.cumsum, flipped before and after for reverse, shifted by one for exclusive."""
@@ -358,9 +358,9 @@ class TopK(Op):
         if x.dtype is DType.BOOL:
             raise self.fail("x has type bool, wanted a number", inputs)
         rules.check_axis(self, self.axis, x.rank, inputs)
-        if not 0 <= self.k <= x.dims[self.axis]:
-            raise self.fail(f"k is {self.k}, axis {self.axis} of x has {x.dims[self.axis]} elements", inputs)
-        dims = (*x.dims[:self.axis], self.k, *x.dims[self.axis + 1:])
+        if not 0 <= self.k <= x.shape[self.axis]:
+            raise self.fail(f"k is {self.k}, axis {self.axis} of x has {x.shape[self.axis]} elements", inputs)
+        dims = (*x.shape[:self.axis], self.k, *x.shape[self.axis + 1:])
         return (rules.result_type(self, x.dtype, dims, inputs), rules.result_type(self, DType.I64, dims, inputs))
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -381,7 +381,7 @@ class TopK(Op):
         return np.abs(values) if rules.is_float_array(values) else values, positions
 
 
-def reduced_dims(dims: tuple[int, ...], axes: Sequence[int], keepdims: bool) -> tuple[int, ...]:
+def reduced_dims(dims: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
     """`dims` after a reduction over `axes`."""
     return tuple(1 if i in axes else d for i, d in enumerate(dims) if keepdims or i not in axes)
 

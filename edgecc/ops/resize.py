@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, TensorType
+from edgecc.ir.types import Array, Shape, TensorType
 from edgecc.ops import rules
 
 RESIZE_MODES = ("nearest", "linear", "cubic")
@@ -45,7 +45,7 @@ class Resize(Op):
     inputs: ClassVar[tuple[str, ...]] = ("x",)
 
     mode: str
-    sizes: tuple[int, ...]
+    sizes: Shape
     scales: tuple[float, ...]
     coordinate_mode: str = "half_pixel"
     nearest_mode: str = "round_prefer_floor"
@@ -72,7 +72,7 @@ class Resize(Op):
         if any(not math.isfinite(r) for r in (*self.roi, self.cubic_coefficient)):
             raise self.fail("roi and cubic_coefficient must be finite", inputs)
         y = rules.result_type(self, x.dtype, self.sizes, inputs)
-        if y.elements and not x.elements:
+        if y.count != 0 and x.count == 0:
             raise self.fail("x is empty, the result is not", inputs)
         return (y,)
 
@@ -112,7 +112,7 @@ def coordinates(op: Resize, axis: int, size: int) -> Array:
 
     Source: the table of coordinate_transformation_mode in ONNX Resize-19.
     """
-    count, scale = op.sizes[axis], op.scales[axis]
+    count, scale = int(op.sizes[axis]), op.scales[axis]
     position = np.arange(count, dtype=np.float64)
     match op.coordinate_mode:
         case "asymmetric":

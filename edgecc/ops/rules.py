@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, evaluate, used_args, widen
-from edgecc.ir.types import Array, DType, TensorType
+from edgecc.ir.types import Array, Dim, DType, Shape, SymbolicDim, TensorType
 
 MAX_RANK = 16
 """Ranks above this are refused; ONNX models in use stay below 8, and numpy's views need twice the rank."""
@@ -27,39 +28,44 @@ MAX_ELEMENTS = 2**40
 Types = Sequence[TensorType | None]
 
 
-def result_type(op: Op, dtype: DType, dims: Iterable[int], inputs: Types) -> TensorType:
+def result_type(op: Op, dtype: DType, dims: Iterable[Dim], inputs: Types) -> TensorType:
     """The type of a result with these dims, once they are known to be sizes a tensor may have.
 
     Raises: EdgeccError E110 for a negative dim, a rank above `MAX_RANK` or more than `MAX_ELEMENTS` elements.
     """
-    shape = tuple(int(d) for d in dims)
+    shape = tuple(d if isinstance(d, SymbolicDim) else int(d) for d in dims)
     if len(shape) > MAX_RANK:
         raise op.fail(f"the result would have rank {len(shape)}, at most {MAX_RANK} is supported", inputs)
-    if any(d < 0 for d in shape):
-        raise op.fail(f"the result would have the shape {list(shape)} with a negative size", inputs)
-    if math.prod(max(d, 1) for d in shape) > MAX_ELEMENTS:
-        raise op.fail(f"the result would have the shape {list(shape)} with more than 2^40 elements", inputs)
+    if any(lower_bound(d) < 0 for d in shape):
+        raise op.fail(f"the result would have the shape {sizes_text(shape)} with a negative size", inputs)
+    if math.prod(max(upper_bound(d), 1) for d in shape) > MAX_ELEMENTS:
+        raise op.fail(f"the result would have the shape {sizes_text(shape)} with more than 2^40 elements", inputs)
     return TensorType(dtype, shape)
 
 
-def broadcast_dims(op: Op, shapes: Sequence[tuple[int, ...]], inputs: Types) -> tuple[int, ...]:
+def sizes_text(dims: Sequence[Dim]) -> str:
+    """Sizes for a message: `[1, batch:1..8, 3]`."""
+    return f"[{', '.join(map(str, dims))}]"
+
+
+def broadcast_dims(op: Op, shapes: Sequence[Shape], inputs: Types) -> Shape:
     """The shape to which `shapes` broadcast together by numpy's rules.
 
     Raises: EdgeccError E110 where two sizes of an axis differ and neither is 1.
     """
     rank = max((len(s) for s in shapes), default=0)
-    dims = [1] * rank
+    dims: list[Dim] = [1] * rank
     for shape in shapes:
         for axis, size in enumerate(shape, start=rank - len(shape)):
             if size != 1 and dims[axis] != 1 and size != dims[axis]:
-                raise op.fail(f"shapes {', '.join(str(list(s)) for s in shapes)} do not broadcast: "
+                raise op.fail(f"shapes {', '.join(map(sizes_text, shapes))} do not broadcast: "
                               f"axis {axis - rank} has sizes {dims[axis]} and {size}", inputs)
             if size != 1:
                 dims[axis] = size
     return tuple(dims)
 
 
-def check_broadcasts(op: Op, what: str, shape: tuple[int, ...], target: tuple[int, ...], inputs: Types) -> None:
+def check_broadcasts(op: Op, what: str, shape: Shape, target: Shape, inputs: Types) -> None:
     """Checks that `shape` broadcasts to `target` without enlarging it.
 
     Raises: EdgeccError E110 where it does not.
@@ -67,7 +73,7 @@ def check_broadcasts(op: Op, what: str, shape: tuple[int, ...], target: tuple[in
     fits = len(shape) <= len(target) and all(
         size in (1, wanted) for size, wanted in zip(reversed(shape), reversed(target), strict=False))
     if not fits:
-        raise op.fail(f"{what} has shape {list(shape)}, which does not broadcast to {list(target)}", inputs)
+        raise op.fail(f"{what} has shape {sizes_text(shape)}, which does not broadcast to {sizes_text(target)}", inputs)
 
 
 def check_axis(op: Op, axis: int, rank: int, inputs: Types, what: str = "axis") -> None:
@@ -106,13 +112,13 @@ def check_dtype(op: Op, what: str, tensor_type: TensorType, wanted: DType, input
         raise op.fail(f"{what} has type {tensor_type.dtype.value}, wanted {wanted.value}", inputs)
 
 
-def check_dims(op: Op, what: str, tensor_type: TensorType, wanted: Sequence[int], inputs: Types) -> None:
+def check_dims(op: Op, what: str, tensor_type: TensorType, wanted: Sequence[Dim], inputs: Types) -> None:
     """Checks that the shape is `wanted`.
 
     Raises: EdgeccError E110 where it is not.
     """
-    if tensor_type.dims != tuple(wanted):
-        raise op.fail(f"{what} has shape {list(tensor_type.dims)}, wanted {list(wanted)}", inputs)
+    if tensor_type.shape != tuple(wanted):
+        raise op.fail(f"{what} has shape {sizes_text(tensor_type.shape)}, wanted {sizes_text(wanted)}", inputs)
 
 
 def check_lengths(op: Op, inputs: Types, wanted: int, **attributes: Sequence[object]) -> None:
@@ -125,7 +131,7 @@ def check_lengths(op: Op, inputs: Types, wanted: int, **attributes: Sequence[obj
             raise op.fail(f"{name} is {list(entries)}, wanted {wanted} entries", inputs)
 
 
-def check_minimum(op: Op, inputs: Types, least: int, **attributes: Sequence[int]) -> None:
+def check_minimum(op: Op, inputs: Types, least: int, **attributes: Sequence[Dim]) -> None:
     """Checks that no entry of the attributes, given by name, is below `least`.
 
     Raises: EdgeccError E110 naming the first that has such an entry.
@@ -205,7 +211,7 @@ def epilogue_type(op: Op, epilogue: ScalarExpr | None, result: TensorType, extra
     for position, tensor_type in enumerate(extra):
         if tensor_type is None:
             raise op.fail(f"extra operand {position} is absent", inputs)
-        check_broadcasts(op, f"extra operand {position}", tensor_type.dims, result.dims, inputs)
+        check_broadcasts(op, f"extra operand {position}", tensor_type.shape, result.shape, inputs)
         operands.append(tensor_type)
     return result.with_dtype(expression_type(op, epilogue, operands, inputs, "the epilogue"))
 

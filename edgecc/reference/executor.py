@@ -16,6 +16,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.instance import graph_symbols, operator_at, sizes_of, within_bounds
 from edgecc.ir.op import Op, RegionOp, RunRegion
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, widen
 from edgecc.ir.types import Array, DType, TensorType
@@ -48,7 +49,7 @@ def execute(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False, ob
 def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[Value], *, wide: bool = False,
                    observe: Observer | None = None, perturb: Perturbation | None = None) -> tuple[Array, ...]:
     """Runs `graph` and returns the arrays of `values`, any values of the graph. See `execute`."""
-    check_inputs(graph, inputs, wide=wide)
+    sizes = check_inputs(graph, inputs, wide=wide)
 
     def perturbed(value: Value, array: Array) -> Array:
         return perturb(array) if perturb is not None and value.type.dtype.is_float else array
@@ -71,7 +72,7 @@ def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[V
 
     for node in graph.nodes:
         operands = tuple(None if v is None else read(v) for v in node.inputs)
-        results = run_node(node.op, operands, tuple(v.type for v in node.outputs), wide=wide,
+        results = run_node(operator_at(node.op, sizes), operands, tuple(v.type.at(sizes) for v in node.outputs), wide=wide,
                            where=", ".join(map(printable, node.loc)),
                            regions=[_runner(region, wide, perturb) for region in node.regions])
         results = tuple(perturbed(v, r) for v, r in zip(node.outputs, results, strict=True))
@@ -88,24 +89,34 @@ def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[V
     return tuple(np.array(read(value), copy=True, order="C") for value in values)
 
 
-def sample_inputs(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Arrays that fit the graph's inputs, the same for the same seed: floats from N(0, 1), integers 0..3, random bools."""
+def sample_inputs(graph: Graph, seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
+    """Arrays that fit the graph's inputs, the same for the same seed: floats from N(0, 1), integers 0..3, random bools.
+
+    Symbolic dimensions have the given sizes; without them the largest.
+    """
     generator = np.random.default_rng(seed)
+    chosen = {s.name: s.upper for s in graph_symbols(graph)} if sizes is None else sizes
     out = {}
     for name, value in zip(graph.input_names, graph.inputs, strict=True):
-        dims, dtype = value.type.dims, value.type.dtype
+        dims, dtype = value.type.at(chosen).dims, value.type.dtype
         drawn = generator.standard_normal(dims) if dtype.is_float else generator.integers(
             0, 2 if dtype is DType.BOOL else 4, dims)
         out[name] = np.asarray(drawn).astype(dtype.numpy)
     return out
 
 
-def check_inputs(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False) -> None:
-    """Checks that `inputs` holds exactly what the graph takes.
+def check_inputs(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False) -> dict[str, int]:
+    """Checks that `inputs` holds exactly what the graph takes, and returns the sizes of its symbolic dimensions.
 
     Raises: EdgeccError E005 listing every missing, unknown or ill-typed input.
     """
     problems = []
+    sizes: dict[str, int] | None = {}
+    symbols = graph_symbols(graph)
+    if symbols and all(name in inputs for name in graph.input_names):
+        sizes = sizes_of([v.type for v in graph.inputs], [np.shape(inputs[name]) for name in graph.input_names])
+        if not within_bounds(symbols, sizes):
+            sizes = None
     for name, value in zip(graph.input_names, graph.inputs, strict=True):
         if name not in inputs:
             problems.append(f"{printable(name)}: missing, wanted {value.type}")
@@ -113,13 +124,15 @@ def check_inputs(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = Fals
         array = np.asarray(inputs[name])
         wanted = [value.type.dtype.numpy, np.dtype(np.float64)] if wide and value.type.dtype.is_float else [
             value.type.dtype.numpy]
-        if array.dtype not in wanted or array.shape != value.type.dims:
+        if array.dtype not in wanted or (
+                sizes is None or (array.shape != value.type.at(sizes).shape)):
             problems.append(f"{printable(name)}: got {_described(array)}, wanted {value.type}")
     problems += [f"{printable(name)}: the model has no such input" for name in inputs if name not in graph.input_names]
     if problems:
         raise EdgeccError("E005", "the inputs do not fit the model", details=problems,
                           hint="the model takes " + ", ".join(
                               f"{printable(n)} {v.type}" for n, v in zip(graph.input_names, graph.inputs, strict=True)))
+    return sizes or {}
 
 
 def widened(op: Op) -> Op:

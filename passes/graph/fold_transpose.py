@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from edgecc.passes.base import NodePass
 from edgecc.passes.rewrite import replace, sole_user
 
 Perm = tuple[int, ...]
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _renamed(op: Op, perm: Perm) -> tuple[Op, Perm]:
     """The operator on the untransposed operand, and the transpose its result needs."""
     inverse = inverse_of(perm)
 
-    def moved(entries: Sequence[int]) -> tuple[int, ...]:
+    def moved(entries: Sequence[Entry]) -> tuple[Entry, ...]:
         return tuple(entries[inverse[axis]] for axis in range(len(perm)))
 
     match op:

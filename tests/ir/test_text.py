@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 import edgecc.ops  # noqa: F401 - the parser looks operators up
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import symbol
 from edgecc.ir.equal import first_difference
 from edgecc.ir.graph import Graph
 from edgecc.ir.op import OPS
 from edgecc.ir.parser import parse, parse_array, parse_expr
 from edgecc.ir.scalar import PRIMITIVES, Apply, Arg, Convert, Literal, apply, literal
 from edgecc.ir.text import format_attribute, format_constant, format_expr, format_node, to_text
-from edgecc.ir.types import DType, Layout, SymbolicDim, TensorType
+from edgecc.ir.types import DType, Layout, TensorType
 from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.movement import Transpose
@@ -114,7 +115,7 @@ layout=0} : f32[1,1,2,1], f32[1,2,1], f32[1,2,1]
 
 def test_symbolic_dims_print_with_their_bounds():
     graph = Graph()
-    x = graph.add_input(TensorType(F32, (SymbolicDim("batch", 1, 8), SymbolicDim("seq len+1", 0, 5), 3)), "x")
+    x = graph.add_input(TensorType(F32, (symbol("batch", 1, 8), symbol("seq len+1", 0, 5), 3)), "x")
     graph.set_outputs([x], ["x"])
     assert '%x: f32[batch:1..8,"seq len+1":0..5,3] "x"' in to_text(graph)
     round_trip(graph)

@@ -12,7 +12,7 @@ import pytest
 import edgecc.ops  # noqa: F401 - fills OPS
 from edgecc.ir.op import OPS, RegionOp
 from edgecc.ir.scalar import Arg, ScalarExpr, apply
-from edgecc.ir.types import DType, TensorType
+from edgecc.ir.types import Dim, DType, TensorType
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
@@ -22,6 +22,7 @@ from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.reduction import ArgReduce, BatchNorm, CumSum, Normalize, Reduce, Softmax, TopK
 from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
+from edgecc.ops.sizes import Sizes
 from edgecc.reference.executor import run_node
 
 ROWS = np.array([[0], [1]])
@@ -43,6 +44,7 @@ CALLS = [
     (Gather(0), [(2, 3), ROWS]), (GatherElements(0), [(2, 3), ROWS]), (GatherND(), [(2, 3), ROWS]),
     (ScatterND("add"), [(2, 3), ROWS, (2, 3)]), (ScatterElements(0, "max"), [(2, 3), ROWS, (2, 1)]),
     (Resize("linear", (2, 5), (1.0, 5 / 3)), [(2, 3)]), (Resize("nearest", (2, 5), (1.0, 5 / 3)), [(2, 3)]),
+    (Sizes((2, 3), (2, 1)), []),
     (GridSample(), [(1, 2, 3, 3), (1, 4, 2)]), (RoiAlign("average", 2, 2), [(1, 2, 4, 4), (1, 4), np.array([0])]),
     (Recurrent("lstm", 2), [(2, 1, 3), (1, 8, 3), (1, 8, 2)]), (Recurrent("gru", 2), [(2, 1, 3), (1, 6, 3), (1, 6, 2)]),
 ]
@@ -97,7 +99,7 @@ def test_operators_document_themselves(op):
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_fields_are_of_kinds_that_the_textual_form_has(op):
     plain = {int, float, bool, str, DType, ScalarExpr, ScalarExpr | None}
-    plain |= {tuple[t, ...] for t in (int, float, bool, str)}
+    plain |= {tuple[t, ...] for t in (int, float, bool, str, Dim)}
     hints = typing.get_type_hints(op)
     for field in dataclasses.fields(op):
         assert hints[field.name] in plain, field

@@ -9,8 +9,10 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.items import Item, Refused
+from edgecc.frontend.known import is_symbolic, known_data
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import element_type, sparse_array, tensor_array
+from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import Arg, apply, convert
 from edgecc.ir.types import DType
@@ -46,7 +48,7 @@ def _constant(call: Call) -> Item:
 
 @converter("ConstantOfShape")
 def _constant_of_shape(call: Call) -> Value:
-    shape = call.known_ints(0, "the shape")
+    shape = call.known_dims(0, "the shape")
     call.importer.limits.check_dims(shape, "the result of ConstantOfShape")
     value = call.tensor("value")
     if value is None:
@@ -58,19 +60,22 @@ def _constant_of_shape(call: Call) -> Value:
 
 @converter("Shape")
 def _shape(call: Call) -> Value:
-    dims = call.input().type.dims
+    dims = call.input().type.shape
     end = call.integer("end") if call.has("end") else None
-    return call.constant(np.array(dims[call.integer("start", 0):end], dtype=np.int64))
+    return call.sizes(dims[call.integer("start", 0):end])
 
 
 @converter("Size")
 def _size(call: Call) -> Value:
-    return call.scalar(call.input().type.elements, DType.I64)
+    return call.reshape(call.sizes([call.input().type.count]), ())
 
 
 @converter("Range")
 def _range(call: Call) -> Value:
     """start + delta * i for i below ceil((limit - start) / delta)."""
+    open_ends = [known_data(call.input(index)) for index in range(3)]
+    if any(data is not None and is_symbolic(data) for data in open_ends):
+        return _open_range(call)
     start, limit, delta = (call.known(index, what) for index, what in enumerate(("start", "limit", "delta")))
     if any(x.size != 1 or x.dtype != start.dtype for x in (start, limit, delta)):
         raise EdgeccError("E110", "start, limit and delta must be single numbers of one type")
@@ -83,6 +88,22 @@ def _range(call: Call) -> Value:
     if exact:
         return call.constant((first + step * np.arange(count, dtype=np.int64)).astype(start.dtype))
     return call.constant((first + step * np.arange(count, dtype=np.float64)).astype(start.dtype))
+
+
+def _open_range(call: Call) -> Value:
+    """A range of whole numbers whose length, and maybe start, is known only at run time: part of one of the largest length."""
+    (start,), (limit,), (delta,) = (call.known_dims(index, what) for index, what in enumerate(("start", "limit", "delta")))
+    if not isinstance(delta, int) or delta == 0:
+        raise EdgeccError("E110", f"a range in steps of {delta} does not end")
+    dtype = call.input(0).type.dtype
+    length = limit - start if delta > 0 else start - limit
+    count = (length + abs(delta) - 1) // abs(delta)
+    if lower_bound(count) < 0:
+        raise EdgeccError("E104", f"a range of {count} numbers may be empty", hint="raise the lower bound of the dimension")
+    call.importer.limits.check_dims((count,), "the result of Range")
+    steps = call.constant((np.arange(upper_bound(count), dtype=np.int64) * delta).astype(dtype.numpy))
+    part = call.slice(steps, 0, 0, count)
+    return part if start == 0 else call.map(lambda a, b: apply("add", a, b), part, call.input(0))
 
 
 @converter("EyeLike")

@@ -9,16 +9,18 @@ import numpy as np
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.movement import concat
+from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, literal
-from edgecc.ir.types import DType
+from edgecc.ir.types import Dim, DType
 from edgecc.ops.indexing import SCATTER_REDUCTIONS, Gather, GatherElements, GatherND, ScatterElements, ScatterND
 
 
-def _check_range(indices: Value, size: int) -> None:
+def _check_range(indices: Value, axis_size: Dim) -> None:
     """Refuses constant indices outside [-size, size)."""
-    data = indices.constant
+    data, size = indices.constant, lower_bound(axis_size)
     if data is not None and data.size and (data.min() < -size or data.max() >= size):
         raise EdgeccError("E110", f"an index of {int(data.min())} to {int(data.max())} is outside an axis of {size} elements")
 
@@ -27,11 +29,12 @@ def _check_range(indices: Value, size: int) -> None:
 def _gather(call: Call) -> Value:
     x, indices = call.input(0), call.input(1)
     axis = call.axis(call.integer("axis", 0), x.type.rank)
-    _check_range(indices, x.type.dims[axis])
+    _check_range(indices, x.type.shape[axis])
     known = indices.constant
-    if known is not None and known.ndim == 0 and x.constant is None:
-        part = call.slice(x, axis, int(known) % max(x.type.dims[axis], 1), 1)
-        return call.reshape(part, [size for a, size in enumerate(x.type.dims) if a != axis])
+    if known is not None and known.ndim == 0 and known_data(x) is None:
+        at = int(known)
+        part = call.slice(x, axis, at if at >= 0 else x.type.shape[axis] + at, 1)
+        return call.reshape(part, [size for a, size in enumerate(x.type.shape) if a != axis])
     return call.add(Gather(axis), x, indices)
 
 
@@ -39,7 +42,7 @@ def _gather(call: Call) -> Value:
 def _gather_elements(call: Call) -> Value:
     x, indices = call.input(0), call.input(1)
     axis = call.axis(call.integer("axis", 0), x.type.rank)
-    _check_range(indices, x.type.dims[axis])
+    _check_range(indices, x.type.shape[axis])
     return call.add(GatherElements(axis), x, indices)
 
 
@@ -59,7 +62,7 @@ def _reduction(call: Call) -> str:
 def _scatter_elements(call: Call) -> Value:
     x, indices, updates = call.input(0), call.input(1), call.input(2)
     axis = call.axis(call.integer("axis", 0), x.type.rank)
-    _check_range(indices, x.type.dims[axis])
+    _check_range(indices, x.type.shape[axis])
     return call.add(ScatterElements(axis, _reduction(call)), x, indices, updates)
 
 
@@ -102,14 +105,14 @@ def _one_hot(call: Call) -> Value:
     """on where the position along the new axis is the index, else off; an index out of range gives off everywhere."""
     indices, values = call.input(0), call.input(2)
     depth_data = call.known(1, "depth")
-    if depth_data.size != 1 or values.type.dims != (2,):
+    if depth_data.size != 1 or values.type.shape != (2,):
         raise EdgeccError("E110", f"depth must be one number and values two; they are {call.input(1).type} and {values.type}")
     depth = int(depth_data.reshape(-1)[0])
     if depth < 1:
         raise EdgeccError("E110", f"depth is {depth}, wanted at least 1")
     rank = indices.type.rank + 1
     axis = call.axis(call.integer("axis", -1), rank)
-    dims = list(indices.type.dims)
+    dims = list(indices.type.shape)
     result = [*dims[:axis], depth, *dims[axis:]]
     call.importer.limits.check_dims(result, "the result of OneHot")
     index = call.reshape(call.cast(indices, DType.I64), [*dims[:axis], 1, *dims[axis:]])
@@ -127,10 +130,10 @@ def _trilu(call: Call) -> Value:
     if x.type.rank < 2:
         raise EdgeccError("E110", f"the input is {x.type}, wanted rank 2 at least")
     offset = 0 if call.optional(1) is None else call.known_int(1, "k")
-    rows, columns = (np.arange(size, dtype=np.int64) for size in x.type.dims[-2:])
-    row, column = call.constant(rows[:, None]), call.constant(columns[None, :])
+    rows, columns = x.type.shape[-2:]
+    row, column = call.reshape(call.positions(rows), (rows, 1)), call.reshape(call.positions(columns), (1, columns))
     # Offsets beyond the matrix mean the same as its border, and must not wrap.
-    shift = literal(max(min(offset, x.type.dims[-1] + 1), -x.type.dims[-2] - 1), DType.I64)
+    shift = literal(max(min(offset, upper_bound(columns) + 1), -upper_bound(rows) - 1), DType.I64)
     zero = literal(0, x.type.dtype)
     if call.flag("upper", True):
         return call.map(lambda a, r, c: apply("select", apply("le", apply("add", r, shift), c), a, zero), x, row, column)
@@ -163,7 +166,7 @@ def _compress(call: Call) -> Value:
         axis = call.axis(call.integer("axis"), x.type.rank)
     else:
         x, axis = call.reshape(x, (x.type.elements,)), 0
-    if chosen.size and chosen[-1] >= x.type.dims[axis]:
+    if chosen.size and chosen[-1] >= x.type.shape[axis]:
         raise EdgeccError("E110", f"the condition is longer than axis {axis} of {x.type}")
     return call.add(Gather(axis), x, call.constant(chosen))
 

@@ -20,10 +20,10 @@ def matmul(call: Call, a: Value, b: Value) -> Value:
     if a.type.rank == 0 or b.type.rank == 0:
         raise EdgeccError("E110", f"the operands are {a.type} and {b.type}; scalars cannot be multiplied as matrices")
     row, column = a.type.rank == 1, b.type.rank == 1
-    left = call.reshape(a, (1, *a.type.dims)) if row else a
-    right = call.reshape(b, (*b.type.dims, 1)) if column else b
+    left = call.reshape(a, (1, *a.type.shape)) if row else a
+    right = call.reshape(b, (*b.type.shape, 1)) if column else b
     y = call.add(MatMul(), left, right)
-    batch, (m, n) = y.type.dims[:-2], y.type.dims[-2:]
+    batch, (m, n) = y.type.shape[:-2], y.type.shape[-2:]
     return call.reshape(y, (*batch, *(() if row else (m,)), *(() if column else (n,))))
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.items import Item, Refused
@@ -18,7 +16,7 @@ from edgecc.ops.reduction import ArgReduce, BatchNorm, Normalize, Reduce, Softma
 
 def _as_matrix(call: Call, x: Value, axis: int) -> Value:
     """`x` as [axes before `axis`, axes from it on], the way opsets before 13 look at it."""
-    dims = x.type.dims
+    dims = x.type.shape
     return call.reshape(x, (math.prod(dims[:axis]), math.prod(dims[axis:])))
 
 
@@ -34,7 +32,7 @@ def _softmax_of_matrix(call: Call) -> Value:
     axis = _old_axis(call, x)
     if axis == x.type.rank - 1:
         return call.add(Softmax(axis, log), x)
-    return call.reshape(call.add(Softmax(1, log), _as_matrix(call, x, axis)), x.type.dims)
+    return call.reshape(call.add(Softmax(1, log), _as_matrix(call, x, axis)), x.type.shape)
 
 
 def _old_axis(call: Call, x: Value) -> int:
@@ -45,9 +43,8 @@ def _old_axis(call: Call, x: Value) -> int:
 
 def _hard(call: Call, x: Value, axis: int) -> Value:
     best = call.add(ArgReduce("max", axis), x)
-    shape = [1] * x.type.rank
-    shape[axis] = x.type.dims[axis]
-    positions = call.constant(np.arange(x.type.dims[axis], dtype=np.int64).reshape(shape))
+    shape = [x.type.shape[axis] if a == axis else 1 for a in range(x.type.rank)]
+    positions = call.reshape(call.positions(x.type.shape[axis]), shape)
     return call.map(lambda p, b: convert(apply("eq", p, b), x.type.dtype), positions, best)
 
 
@@ -60,7 +57,7 @@ def _hardmax(call: Call) -> Value:
 @converter("Hardmax", until=12)
 def _hardmax_of_matrix(call: Call) -> Value:
     x = call.input()
-    return call.reshape(_hard(call, _as_matrix(call, x, _old_axis(call, x)), 1), x.type.dims)
+    return call.reshape(_hard(call, _as_matrix(call, x, _old_axis(call, x)), 1), x.type.shape)
 
 
 @converter("BatchNormalization", since=7)
@@ -130,9 +127,9 @@ def _rms_normalization(call: Call) -> list[Item | None]:
 
 def _per_channel(call: Call, x: Value, parameter: Value) -> Value:
     """A vector with one entry per channel, shaped to broadcast over the spatial axes."""
-    if parameter.type.rank != 1 or parameter.type.dims != x.type.dims[1:2]:
+    if parameter.type.rank != 1 or parameter.type.shape != x.type.shape[1:2]:
         raise EdgeccError("E110", f"a parameter is {parameter.type}; the input {x.type} has its channels on axis 1")
-    return call.reshape(parameter, (*parameter.type.dims, *[1] * (x.type.rank - 2)))
+    return call.reshape(parameter, (*parameter.type.shape, *[1] * (x.type.rank - 2)))
 
 
 @converter("InstanceNormalization")
@@ -148,20 +145,20 @@ def _instance_normalization(call: Call) -> Value:
 def _group_normalization(call: Call) -> Value:
     """Opset 18 has a scale and a bias per group, later ones per channel."""
     x, scale, bias, groups = call.input(0), call.input(1), call.input(2), call.integer("num_groups")
-    if x.type.rank < 3 or groups < 1 or x.type.dims[1] % groups:
+    if x.type.rank < 3 or groups < 1 or x.type.shape[1] % groups:
         raise EdgeccError("E110", f"the input is {x.type}; its channels cannot be cut into {groups} groups")
-    batch, channels, *spatial = x.type.dims
+    batch, channels, *spatial = x.type.shape
     grouped = call.reshape(x, (batch, groups, channels // groups, *spatial))
     shape = (groups, -1, *[1] * len(spatial))
     width = 1 if call.version < 21 else channels // groups
 
     def shaped(parameter: Value) -> Value:
-        if parameter.type.dims != (groups * width,):
+        if parameter.type.shape != (groups * width,):
             raise EdgeccError("E110", f"a parameter is {parameter.type}, wanted {groups * width} entries")
         return call.cast(call.reshape(parameter, (shape[0], width, *shape[2:])), x.type.dtype)
 
     op = Normalize(tuple(range(2, grouped.type.rank)), call.number("epsilon", 1e-5))
-    return call.reshape(call.add(op, grouped, shaped(scale), shaped(bias)), x.type.dims)
+    return call.reshape(call.add(op, grouped, shaped(scale), shaped(bias)), x.type.shape)
 
 
 @converter("LpNormalization")
@@ -192,10 +189,10 @@ def _local_response_normalization(call: Call) -> Value:
     x, size = call.input(), call.integer("size")
     if x.type.rank < 2 or size < 1:
         raise EdgeccError("E110", f"the input is {x.type} and size {size}; wanted [N,C,...] and at least 1")
-    batch, channels, *spatial = x.type.dims
+    batch, channels, *spatial = x.type.shape
     square = call.map(lambda a: apply("mul", a, a), call.reshape(x, (batch, 1, channels, math.prod(spatial))))
     pads = ((size - 1) // 2, 0, size // 2, 0)
-    mean = call.reshape(call.add(Pool("average", (size, 1), (1, 1), pads, (1, 1), True), square), x.type.dims)
+    mean = call.reshape(call.add(Pool("average", (size, 1), (1, 1), pads, (1, 1), True), square), x.type.shape)
     alpha, beta, bias = (literal(call.number(name, default), x.type.dtype)
                          for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
     return call.map(lambda a, m: apply("div", a, apply("pow", apply("add", bias, apply("mul", alpha, m)), beta)), x, mean)

@@ -50,7 +50,7 @@ def pad(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None, v
         before[axis], after[axis] = pads[position], pads[len(named) + position]
     if not any(before) and not any(after):
         return x
-    call.importer.limits.check_dims((max(b + d + a, 0) for b, d, a in zip(before, x.type.dims, after, strict=True)),
+    call.importer.limits.check_dims((max(b + d + a, 0) for b, d, a in zip(before, x.type.shape, after, strict=True)),
                                     "the result of Pad")
     if mode == "constant":
         return call.add(Pad(tuple(before), tuple(after)), x, value)
@@ -63,7 +63,7 @@ def pad(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None, v
 def _cropped(call: Call, x: Value, before: Sequence[int], after: Sequence[int]) -> Value:
     """`x` without the elements that negative entries remove."""
     starts = tuple(max(-b, 0) for b in before)
-    sizes = tuple(size - start - max(-a, 0) for size, start, a in zip(x.type.dims, starts, after, strict=True))
+    sizes = tuple(size - start - max(-a, 0) for size, start, a in zip(x.type.shape, starts, after, strict=True))
     if min(sizes) < 0:
         raise EdgeccError("E110", f"pads remove more elements than {x.type} has")
     return call.add(Slice(starts, sizes, (1,) * x.type.rank), x)

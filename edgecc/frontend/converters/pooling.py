@@ -19,7 +19,7 @@ def _window(call: Call, x: Value) -> Window:
         raise EdgeccError("E102", "attribute kernel_shape is missing")
     if x.type.rank < 3:
         raise EdgeccError("E110", f"the input is {x.type}, wanted [N,C,...]")
-    return window(call, x.type.dims[2:], kernel)
+    return window(call, x.type.shape[2:], kernel)
 
 
 def _ceil(call: Call) -> bool:

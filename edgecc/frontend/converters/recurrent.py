@@ -24,7 +24,7 @@ def _recurrent(call: Call) -> tuple[Value, ...]:
     names, alphas, betas = _activations(call, kind, 2 if direction == "bidirectional" else 1)
     lengths = operands[4]
     if lengths is not None and lengths.constant is not None and x.type.rank == 3:
-        steps = x.type.dims[1 if call.integer("layout", 0) else 0]
+        steps = x.type.shape[1 if call.integer("layout", 0) else 0]
         if (lengths.constant == steps).all():
             operands[4] = None
     op = Recurrent(kind, hidden, printable(direction), names, alphas, betas, call.number("clip", 0.0),

@@ -60,7 +60,7 @@ def _log_sum_exp(call: Call) -> Value:
     y = call.map(lambda t, m: apply("add", apply("log", t), m), total, shift)
     if call.flag("keepdims", True):
         return y
-    return call.reshape(y, [size for axis, size in enumerate(y.type.dims) if axis not in axes])
+    return call.reshape(y, [size for axis, size in enumerate(y.type.shape) if axis not in axes])
 
 
 @converter("ArgMax", "ArgMin")
@@ -76,8 +76,8 @@ def _top_k(call: Call) -> tuple[Item | None, ...]:
     x = call.input()
     k = call.integer("k") if call.version < 10 else call.known_int(1, "k")
     axis = call.axis(call.integer("axis", -1), x.type.rank)
-    if not 0 <= k <= x.type.dims[axis]:
-        raise EdgeccError("E110", f"k is {k}; axis {axis} of {x.type} has {x.type.dims[axis]} elements")
+    if not 0 <= k <= x.type.shape[axis]:
+        raise EdgeccError("E110", f"k is {k}; axis {axis} of {x.type} has {x.type.shape[axis]} elements")
     return call.add_all(TopK(k, axis, call.flag("largest", True)), x)
 
 

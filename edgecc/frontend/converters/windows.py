@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.ir.dims import Dim, numbers
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def per_axis(call: Call, name: str, rank: int, default: int, least: int) -> tupl
     return entries
 
 
-def window(call: Call, spatial: Sequence[int], kernel: tuple[int, ...]) -> Window:
+def window(call: Call, spatial: Sequence[Dim], kernel: tuple[int, ...]) -> Window:
     """The window that the node's attributes describe over an input with these spatial sizes."""
     rank = len(spatial)
     if len(kernel) != rank or min(kernel, default=1) < 1:
@@ -53,7 +54,7 @@ def window(call: Call, spatial: Sequence[int], kernel: tuple[int, ...]) -> Windo
         case side:
             totals = [max((-(-size // stride) - 1) * stride + extent - size, 0)
                       for size, stride, extent in zip(spatial, strides, bare.extents, strict=True)]
-            return Window(kernel, strides, dilations, distribute(totals, extra_at_end=side == "SAME_UPPER"))
+            return Window(kernel, strides, dilations, distribute(numbers(totals), extra_at_end=side == "SAME_UPPER"))
 
 
 def auto_pad(call: Call) -> str:

@@ -1,0 +1,156 @@
+"""Data known while importing: constants, and integers that are dimensions of the inputs.
+
+Exported models compute shapes by operators: Shape -> Gather -> Concat -> Reshape. Where a dimension is
+open, such a tensor is the result of a `Sizes` operator, whose elements are expressions over the sizes
+of a run. What is computed from it is followed here on arrays of Python objects, numbers and
+`SymbolicDim`s alike, so that a converter that needs a shape finds one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.dims import Dim, SymbolicDim, larger, lower_bound, smaller, upper_bound
+from edgecc.ir.graph import Value
+from edgecc.ir.op import Op
+from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
+from edgecc.ir.types import Array, DType
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.indexing import Gather
+from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
+from edgecc.ops.sizes import Sizes
+
+FOLLOWED_ELEMENTS = 1024
+"""Results of more elements are computed at run time: shapes are short."""
+
+
+def known_data(value: Value) -> Array | None:
+    """The data of a constant, or the elements of a `Sizes` operator as an array of objects; None where neither is known."""
+    if value.constant is not None:
+        return value.constant
+    if value.producer is not None and isinstance(value.producer.op, Sizes):
+        op = value.producer.op
+        return _objects(op.elements).reshape(op.shape)
+    return None
+
+
+def is_symbolic(data: Array) -> bool:
+    """Whether data of `known_data` depends on the run."""
+    return data.dtype == object
+
+
+def sizes_operator(data: Array, dtype: DType) -> Sizes:
+    """The operator that gives an array of dimensions at run time."""
+    return Sizes(tuple(data.reshape(-1)), data.shape, dtype)
+
+
+def followed(op: Op, operands: Sequence[Value | None]) -> Array | None:
+    """The one result of an operator on known integers, at least one of which depends on the run.
+
+    Returns None where the operator is not followed, is too large, or would have to decide what the run decides.
+    """
+    data = [None if v is None else known_data(v) for v in operands]
+    if not any(d is not None and is_symbolic(d) for d in data) or any(
+            v is not None and (d is None or v.type.dtype.is_float or d.size > FOLLOWED_ELEMENTS)
+            for v, d in zip(operands, data, strict=True)):
+        return None
+    try:
+        match op:
+            case Gather():
+                if data[1] is None or is_symbolic(data[1]):
+                    return None
+                (result,) = op.reference(data)
+            case Concat() | Expand() | Reshape() | Slice() | Transpose():
+                (result,) = op.reference([None if d is None else d.astype(object) for d in data])
+            case Elementwise(expr=expr):
+                arrays = np.broadcast_arrays(*(d.astype(object) for d in data if d is not None))
+                result = _objects([_element(expr, elements) for elements in zip(*(a.reshape(-1) for a in arrays), strict=True)])
+                result = result.reshape(arrays[0].shape)
+            case _:
+                return None
+    except EdgeccError as error:
+        if error.code != "E104":
+            raise
+        return None
+    return np.asarray(result, dtype=object) if result.size <= FOLLOWED_ELEMENTS else None
+
+
+def _objects(elements: Sequence[Any]) -> Array:
+    out = np.empty(len(elements), dtype=object)
+    for index, element in enumerate(elements):
+        out[index] = element
+    return out
+
+
+def _element(expr: ScalarExpr, elements: Sequence[Any]) -> Dim:
+    """A scalar expression over integers and dimensions.
+
+    Raises: EdgeccError E104 where it depends on the run in a way no dimension can express.
+    """
+    match expr:
+        case Arg(index=index):
+            element = elements[index]
+            return element if isinstance(element, SymbolicDim) else int(element)
+        case Literal(value=value) if not expr.dtype.is_float:
+            return int(value)
+        case Convert(arg=arg, dtype=dtype) if dtype.is_integer and arg.dtype.is_integer:
+            return _held(_element(arg, elements), dtype)
+        case Apply(op="select", args=(condition, then, orelse)):
+            return _element(then if _element(condition, elements) else orelse, elements)
+        case Apply(op=op, args=args) if all(not a.dtype.is_float for a in args):
+            return _applied(op, [_element(a, elements) for a in args])
+    raise EdgeccError("E104", "it is computed at run time")
+
+
+def _held(dim: Dim, dtype: DType) -> Dim:
+    """A dimension in another integer type, which must hold it."""
+    info = np.iinfo(dtype.numpy)
+    if int(info.min) <= lower_bound(dim) and upper_bound(dim) <= int(info.max):
+        return dim
+    raise EdgeccError("E104", f"{dim} may not fit {dtype.value}")
+
+
+def _applied(op: str, args: Sequence[Dim]) -> Dim:
+    match op, args:
+        case "add", (a, b):
+            return a + b
+        case "sub", (a, b):
+            return a - b
+        case "mul", (a, b):
+            return a * b
+        case "neg", (a,):
+            return -a
+        case "div", (a, b) if lower_bound(a) >= 0 and lower_bound(b) > 0:
+            return a // b
+        case "mod", (a, b) if lower_bound(a) >= 0 and lower_bound(b) > 0:
+            return a % b
+        case "max", (a, b):
+            return larger(a, b)
+        case "min", (a, b):
+            return smaller(a, b)
+        case "lt", (a, b):
+            return int(a < b)
+        case "le", (a, b):
+            return int(a <= b)
+        case "eq", (a, b):
+            return int(_equal(a, b))
+        case "and", (a, b):
+            return int(bool(a) and bool(b))
+        case "or", (a, b):
+            return int(bool(a) or bool(b))
+        case "not", (a,):
+            return int(not a)
+    raise EdgeccError("E104", "it is computed at run time")
+
+
+def _equal(a: Dim, b: Dim) -> bool:
+    difference = a - b
+    if isinstance(difference, int):
+        return difference == 0
+    if difference.lower > 0 or difference.upper < 0:
+        return False
+    raise EdgeccError("E104", f"whether {a} equals {b} depends on the run")

@@ -1,0 +1,129 @@
+"""Dimensions left open: models import once, and agree with onnxruntime at the corners of the bounds and between."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend import import_model
+from edgecc.frontend.bind import Range
+from edgecc.ir.instance import graph_at, graph_symbols
+from edgecc.ir.verify import verify
+from edgecc.reference.executor import execute, sample_inputs
+
+
+def model(nodes, inputs, outputs=("y",), *, kind=TensorProto.FLOAT, constants=()):
+    graph = helper.make_graph(
+        [helper.make_node(op, ins.split(), outs.split(), **attributes) for op, ins, outs, attributes in nodes], "g",
+        [helper.make_tensor_value_info(name, kind, dims) for name, dims in inputs.items()],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
+        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in dict(constants).items()])
+    for value in graph.output:
+        value.type.tensor_type.elem_type = kind
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def agrees(proto, shapes):
+    """Imports with open dimensions; compares with onnxruntime for all combinations of small, odd and large sizes."""
+    graph = import_model(proto, shapes=shapes)
+    verify(graph)
+    symbols = graph_symbols(graph)
+    assert symbols
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    choices = [sorted({s.lower, (s.lower + s.upper) // 2, s.upper}) for s in symbols]
+    for chosen in itertools.product(*choices):
+        sizes = {s.name: size for s, size in zip(symbols, chosen, strict=True)}
+        inputs = sample_inputs(graph, 1, sizes)
+        wanted = session.run(None, inputs)
+        for got, want in zip(execute(graph, inputs).values(), wanted, strict=True):
+            assert got.shape == want.shape
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+        fixed, _ = graph_at(graph, sizes)
+        verify(fixed)
+        for got, want in zip(execute(fixed, inputs).values(), wanted, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    return graph
+
+
+INT = np.int64
+ATTENTION = [
+    ("Shape", "x", "s", {}), ("Gather", "s zero", "b", {}), ("Gather", "s one", "n", {}),
+    ("Unsqueeze", "b axis", "b1", {}), ("Unsqueeze", "n axis", "n1", {}),
+    ("Concat", "b1 n1 heads minus", "split", {"axis": 0}), ("Reshape", "x split", "h", {}),
+    ("Transpose", "h", "q", {"perm": [0, 2, 1, 3]}), ("Transpose", "h", "k", {"perm": [0, 2, 3, 1]}),
+    ("MatMul", "q k", "scores", {}), ("Softmax", "scores", "p", {"axis": -1}), ("MatMul", "p q", "z", {}),
+    ("Transpose", "z", "t", {"perm": [0, 2, 1, 3]}), ("Concat", "b1 n1 minus", "merge", {"axis": 0}),
+    ("Reshape", "t merge", "y", {}),
+]
+ATTENTION_CONSTANTS = {"zero": INT(0), "one": INT(1), "axis": np.array([0]), "heads": np.array([2]), "minus": np.array([-1])}
+
+
+def test_attention():
+    graph = agrees(model(ATTENTION, {"x": ["batch", "length", 8]}, constants=ATTENTION_CONSTANTS),
+                   {"x": (Range(1, 3), Range(1, 7), 8)})
+    assert [str(v.type) for v in graph.outputs] == ["f32[batch:1..3,length:1..7,8]"]
+
+
+def test_a_name_opens_every_dimension_it_has():
+    nodes = [("Concat", "a b", "c", {"axis": 1}), ("Relu", "c", "y", {})]
+    graph = agrees(model(nodes, {"a": ["n", "past", 2], "b": ["n", "past + 1", 2]}), {"past": (Range(0, 4),), "n": (Range(1, 2),)})
+    assert str(graph.outputs[0].type) == "f32[n:1..2,2*past:0..4 + 1,2]"
+
+
+@pytest.mark.parametrize(("nodes", "dims", "constants"), [
+    ([("Slice", "x begin end axis", "y", {})], ["n", 3], {"begin": np.array([-2]), "end": np.array([9]), "axis": np.array([0])}),
+    ([("Slice", "x begin end axis step", "y", {})], ["n", 3],
+     {"begin": np.array([-1]), "end": np.array([-99]), "axis": np.array([0]), "step": np.array([-2])}),
+    ([("Gather", "x last", "y", {"axis": 0})], ["n", 3], {"last": INT(-1)}),
+    ([("Conv", "x w", "y", {"pads": [1, 1], "strides": [2]})], [1, 2, "n"], {"w": np.ones((3, 2, 3), np.float32)}),
+    ([("MaxPool", "x", "y", {"kernel_shape": [2], "strides": [2]})], [1, 2, "n"], {}),
+    ([("Shape", "x", "s", {}), ("Expand", "one s", "y", {})], ["n", 3], {"one": np.ones((1,), np.float32)}),
+    ([("Size", "x", "s", {}), ("Range", "zero s two", "r", {}), ("Cast", "r", "y", {"to": 1})], ["n", 3],
+     {"zero": INT(0), "two": INT(2)}),
+    ([("Shape", "x", "s", {}), ("Cast", "s", "f", {"to": 1}), ("Mul", "f half", "y", {})], ["n", 3], {"half": np.float32(0.5)}),
+    ([("Shape", "x", "s", {}), ("Equal", "s minus", "e", {}), ("Where", "e ones s", "w", {}), ("Reshape", "x w", "y", {})],
+     ["n", 3], {"minus": INT(-1), "ones": np.array([1, 1])}),
+    ([("Flatten", "x", "f", {"axis": 2}), ("ReduceMean", "f", "y", {"keepdims": 0})], ["n", 3, 2], {}),
+    ([("Trilu", "x", "y", {"upper": 0})], ["n", "n"], {}),
+    ([("Split", "x", "a y", {"axis": 0, "num_outputs": 2})], ["n", 3], {}),
+    ([("Tile", "x twice", "y", {})], ["n", 3], {"twice": np.array([2, 3])}),
+], ids=lambda case: "-".join(op for op, *_ in case) if isinstance(case, list) and case and isinstance(case[0], tuple) else "")
+def test_shape_arithmetic(nodes, dims, constants):
+    agrees(model(nodes, {"x": dims}, constants=constants), {"n": (Range(2, 9),)})
+
+
+def test_a_question_mark_takes_the_models_size_or_the_limits_bound():
+    graph = import_model(model([("Relu", "x", "y", {})], {"x": ["n", None, 3]}), shapes={"x": (Range(), Range(2, 5), Range())})
+    assert str(graph.inputs[0].type) == 'f32[n:1..256,"x.1":2..5,3]'
+
+
+@pytest.mark.parametrize(("nodes", "dims", "constants", "message"), [
+    ([("Add", "x c", "y", {})], ["n", 3], {"c": np.ones((4, 3), np.float32)}, "do not broadcast"),
+    ([("Reshape", "x s", "y", {})], ["n", 3], {"s": np.array([6, -1])}, "cannot be reshaped|not a multiple|3 elements"),
+    ([("Slice", "x begin end", "y", {})], ["n", 3], {"begin": np.array([0]), "end": np.array([5])}, "depends on the run"),
+    ([("Shape", "x", "s", {}), ("TopK", "x s", "y i", {"axis": 0})], ["n"], {}, "depends on the dimension 'n'"),
+])
+def test_what_the_bounds_do_not_decide_is_refused(nodes, dims, constants, message):
+    with pytest.raises(EdgeccError, match=message) as raised:
+        import_model(model(nodes, {"x": dims}, constants=constants), shapes={"n": (Range(2, 9),)})
+    assert raised.value.code in ("E104", "E110")
+
+
+def test_sizes_outside_the_bounds_are_refused():
+    graph = import_model(model([("Relu", "x", "y", {})], {"x": ["n", 3]}), shapes={"n": (Range(2, 5),)})
+    with pytest.raises(EdgeccError, match="do not fit") as raised:
+        execute(graph, {"x": np.zeros((6, 3), np.float32)})
+    assert raised.value.code == "E005"
+
+
+@pytest.mark.parametrize("shapes", [{"n": (Range(5, 2),)}, {"x": (2, Range(1, 4))}])
+def test_bounds_that_contradict_are_refused(shapes):
+    with pytest.raises(EdgeccError) as raised:
+        import_model(model([("Relu", "x", "y", {})], {"x": ["n", 3]}), shapes=shapes)
+    assert raised.value.code == "E001"

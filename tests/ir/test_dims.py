@@ -1,0 +1,91 @@
+"""Symbolic dimensions: arithmetic agrees with numbers at every size, bounds hold, and the text parses back."""
+
+from __future__ import annotations
+
+import itertools
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.dims import SymbolicDim, evaluate, lower_bound, symbol, symbols_of, upper_bound
+from edgecc.ir.graph import Graph
+from edgecc.ir.instance import sizes_of, sources
+from edgecc.ir.parser import parse
+from edgecc.ir.text import to_text
+from edgecc.ir.types import DType, TensorType
+from edgecc.ops.movement import Reshape
+
+BATCH, LENGTH = symbol("batch", 1, 4), symbol("length", 0, 7)
+SIZES = [{"batch": b, "length": n} for b, n in itertools.product(range(1, 5), range(8))]
+
+DIMS = st.recursive(st.sampled_from([BATCH, LENGTH]) | st.integers(0, 9), lambda inner: st.one_of(
+    st.tuples(inner, inner).map(lambda p: p[0] + p[1]), st.tuples(inner, inner).map(lambda p: p[0] * p[1]),
+    st.tuples(inner, st.integers(-4, 4)).map(lambda p: p[0] * p[1]),
+    st.tuples(inner, st.integers(1, 5)).map(lambda p: p[0] // p[1])), max_leaves=6)
+
+
+@given(DIMS, DIMS, st.integers(1, 6))
+@settings(max_examples=150, deadline=None)
+def test_arithmetic_agrees_with_numbers(a, b, divisor):
+    for sizes in SIZES:
+        x, y = evaluate(a, sizes), evaluate(b, sizes)
+        assert evaluate(a + b, sizes) == x + y and evaluate(a - b, sizes) == x - y and evaluate(a * b, sizes) == x * y
+        assert evaluate(a // divisor, sizes) == x // divisor and evaluate(a % divisor, sizes) == x % divisor
+        assert lower_bound(a) <= x <= upper_bound(a)
+        assert evaluate(-a, sizes) == -x and evaluate(7 - a, sizes) == 7 - x
+    assert (a + b) - b == a and a * b == b * a and hash(a * b) == hash(b * a)
+
+
+@given(DIMS, DIMS)
+@settings(max_examples=100, deadline=None)
+def test_comparisons_hold_for_all_sizes_or_are_refused(a, b):
+    truth = {evaluate(a, sizes) < evaluate(b, sizes) for sizes in SIZES}
+    try:
+        assert truth == {a < b}
+        assert {evaluate(a, sizes) >= evaluate(b, sizes) for sizes in SIZES} == {a >= b}
+    except EdgeccError as error:
+        assert error.code == "E104" and truth == {True, False}
+    if a == b:
+        assert all(evaluate(a, sizes) == evaluate(b, sizes) for sizes in SIZES)
+
+
+def test_bounds_are_exact_for_few_sizes():
+    assert lower_bound(LENGTH - LENGTH // 2) == 0
+    assert isinstance(wide := symbol("wide", 1, 10**6) - symbol("other", 0, 10**6), SymbolicDim)
+    assert (wide.lower, wide.upper) == (1 - 10**6, 10**6)
+
+
+def test_division_of_products():
+    assert (BATCH * LENGTH * 12) // (BATCH * 4) == LENGTH * 3
+    assert ((LENGTH + 1) * 32) // ((LENGTH + 1) * 8) == 4
+    assert (LENGTH * 4 + 6) // 4 == LENGTH + 1 and (LENGTH * 4 + 6) % 4 == 2
+    with pytest.raises(EdgeccError, match="not a multiple"):
+        _ = (BATCH * 12) // LENGTH
+
+
+@pytest.mark.parametrize("use", [int, range, bool, lambda dim: [0][dim]])
+def test_a_symbolic_dimension_is_no_number(use):
+    with pytest.raises(EdgeccError) as raised:
+        use(LENGTH)
+    assert raised.value.code == "E104" and "'length'" in raised.value.hint
+
+
+@given(DIMS.filter(lambda dim: lower_bound(dim) >= 0))
+@settings(max_examples=60, deadline=None)
+def test_text_parses_back(dim):
+    graph = Graph()
+    x = graph.add_input(TensorType(DType.F32, (dim, 3)), "x")
+    graph.set_outputs([graph.add(Reshape((3, dim)), x)], ["y"])
+    again = parse(to_text(graph))
+    assert again.inputs[0].type == x.type and again.nodes[0].op == Reshape((3, dim))
+
+
+def test_sizes_are_read_off_the_shapes_of_inputs():
+    types = [TensorType(DType.F32, (LENGTH + 1, 3)), TensorType(DType.F32, (BATCH * 2, LENGTH + BATCH))]
+    assert [s.symbol.name for s in sources(types)] == ["batch", "length"]
+    assert sizes_of(types, [(6, 3), (4, 7)]) == {"length": 5, "batch": 2}
+    assert [s.name for s in symbols_of([BATCH * 2 + LENGTH // 2])] == ["batch", "length"]
+    with pytest.raises(EdgeccError, match="no dimension"):
+        sources([TensorType(DType.F32, (BATCH * LENGTH,))])
