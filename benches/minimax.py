@@ -136,6 +136,7 @@ def _zero(x: np.ndarray) -> np.ndarray:
 
 LN2_HALF = math.log(2) / 2
 SQRT2 = math.sqrt(2)
+ERF_LIMIT = 0.8125
 TINY = 1e-3
 """Where an odd function is divided by its argument, the interval starts here: 0/0 is not wanted."""
 
@@ -146,9 +147,9 @@ TABLES = (
           lambda f: np.abs(np.log1p(f)) + Real(1e-9)),
     Table("atanh_tail", TINY, (SQRT2 - 1) / (SQRT2 + 1) + 1e-3, 4, lambda s: np.arctanh(s) / s, lambda s: 1 + s**2 / 3,
           lambda s: s**4, _square, lambda s: s**4),
-    Table("erf_small", TINY, 1.0, 7, _vector(math.erf), _x, _x, _square, _vector(math.erf)),
-    Table("erf_large", 1.0, 4.0, 7, _vector(lambda x: math.log(math.erfc(x))), _zero, _x, _x,
-          _vector(lambda x: math.erf(x) / math.erfc(x))),
+    Table("erf_small", TINY, ERF_LIMIT, 6, _vector(math.erf), _x, _x, _square, _vector(math.erf)),
+    Table("erf_large", ERF_LIMIT, 4.0, 6, _vector(lambda x: math.log2(math.erfc(x))), _zero, _x, _x,
+          _vector(lambda x: math.erf(x) / math.erfc(x) / math.log(2))),
     Table("tanh", TINY, 0.625, 6, np.tanh, _x, lambda x: x**3, _square, np.tanh),
     Table("sin", TINY, math.pi / 4 + 1e-3, 4, np.sin, _x, lambda x: x**3, _square, np.sin),
     Table("cos", 0, math.pi / 4 + 1e-3, 4, np.cos, lambda x: 1 - x * x / 2, lambda x: x**4, _square, np.cos),

@@ -12,7 +12,8 @@ reduced axes are walked: `AcrossGroup`. A kernel is written once, against `Group
 
 Accuracy: floats are added in f32 (f64 in f64) in at least four independent sums where there are
 enough terms, so the error of a sum of n terms is at most about n/4 roundings of the sum of magnitudes,
-n/(4*lanes) along contiguous elements, and grows with the square root of that in practice.
+n/(4*lanes) along contiguous elements (n/(2*lanes) in rows that are worked on side by side), and grows with the
+square root of that in practice.
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ from edgecc.kernels.iteration import (
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, fma, number, operation, repeat, select
-from edgecc.loop.index import ZERO, Index
+from edgecc.loop.index import ZERO, Index, const
 from edgecc.loop.ir import Expr, Horizontal, Ref
 from edgecc.targets.schema import Target
 
 ACCUMULATORS = 4
 """Independent sums: additions take about four cycles, and one or two start in each."""
+
+MOST_ROWS, SHORT_ROWS = 4, 64
+"""Most rows worked on side by side, and how many vectors they may have together."""
 
 SOURCE = 1
 """The view whose memory decides the order of axes: strides are (result, source, further operands...)."""
@@ -116,12 +120,14 @@ class Plan:
         kept, reduced: simplified axes, ordered by the source's strides.
         lanes: positions in a vector; 1 for scalar code.
         along: whether lanes are positions along the reduced axes, else results.
+        rows: along: how many neighbouring results are worked on side by side.
     """
 
     kept: tuple[Axis, ...]
     reduced: tuple[Axis, ...]
     lanes: int
     along: bool
+    rows: int = 1
 
     @property
     def description(self) -> str:
@@ -140,11 +146,24 @@ def make_plan(target: Target, kept: tuple[Axis, ...], reduced: tuple[Axis, ...],
         if few or abs(inner.strides[SOURCE]) > abs(kept[-1].strides[SOURCE]):
             return Plan(kept, reduced, across, along=False)
     lanes = vector_lanes(target, inner.extent) if in_vectors and inner.strides[SOURCE] == 1 else 1
-    return Plan(kept, reduced, lanes, along=True)
+    return Plan(kept, reduced, lanes, along=True, rows=_rows_together(target, kept, reduced, lanes))
+
+
+def _rows_together(target: Target, kept: tuple[Axis, ...], reduced: tuple[Axis, ...], lanes: int) -> int:
+    """How many short rows to work on side by side.
+
+    What joins the lanes of a row, and what then waits for it, are chains of dependent instructions. In rows of few
+    vectors they take longer than the rest, unless there are other rows to fill the time; cores that execute out of
+    order see some of the next row themselves, but not past a few hundred instructions.
+    """
+    row_vectors = -(-elements(reduced) // lanes)
+    if lanes == 1 or not kept or target.vector.registers < 32:
+        return 1
+    return max(1, min(MOST_ROWS, kept[-1].extent, SHORT_ROWS // row_vectors))
 
 
 class Group(ABC):
-    """Results that are computed together: one (along), or some vectors of neighbouring ones (across).
+    """Results that are computed together: one or some rows (along), or some vectors of neighbouring ones (across).
 
     Values that belong to the results (totals, means) are lists with one expression for each vector of
     results: scalar along, of `lanes` lanes across.
@@ -176,37 +195,38 @@ class Group(ABC):
 
 
 class AlongGroup(Group):
-    """One result; vectors along the innermost reduced axis."""
+    """One result, or some in neighbouring rows; vectors along the innermost reduced axis."""
 
-    def __init__(self, b: KernelBuilder, plan: Plan, offsets: Sequence[Index]) -> None:
+    def __init__(self, b: KernelBuilder, plan: Plan, rows: Sequence[Sequence[Index]]) -> None:
+        """`rows`: where each row starts in every view."""
         super().__init__(b, plan)
-        self.offsets = tuple(offsets)
+        self.rows = tuple(tuple(offsets) for offsets in rows)
 
     @property
     def results(self) -> tuple[Step, ...]:
-        """The one result."""
-        return (Step(self.offsets, (0,) * len(self.offsets), 1),)
+        """The result of each row."""
+        return tuple(Step(offsets, (0,) * len(offsets), 1) for offsets in self.rows)
 
     def fold(self, rule: Rule, element: Element, *, zero_padded: bool = False) -> list[Expr]:
         """See `Group`. Lanes past the end of the row are replaced by the neutral element."""
         lanes, inner = self.plan.lanes, self.plan.reduced[-1]
         repeats = rule.is_idempotent and inner.extent >= lanes
-        copies = max(1, min(ACCUMULATORS, inner.extent // lanes))
-        totals = [self.b.declare("total", number(rule.neutral, rule.dtype, lanes)) for _ in range(copies)]
+        copies = max(1, min(ACCUMULATORS // min(2, len(self.rows)), inner.extent // lanes))
+        totals = [[self.b.declare("total", number(rule.neutral, rule.dtype, lanes)) for _ in range(copies)] for _ in self.rows]
 
-        def take(step: Step, copy: int) -> None:
-            value = element(step, 0)
+        def take(step: Step, row: int, copy: int) -> None:
+            value = element(step, row)
             if not (zero_padded and rule.combine == "add"):
                 value = self.padded(step, value, rule.neutral)
-            self.b.assign(totals[copy], rule.take(totals[copy], value))
+            self.b.assign(totals[row][copy], rule.take(totals[row][copy], value))
 
         self._walk(take, copies, overlap=repeats)
-        return self.join(rule, totals)
+        return [self.join(rule, own) for own in totals]
 
-    def join(self, rule: Rule, parts: Sequence[Expr]) -> list[Expr]:
-        """The scalar that vectors of partial results make, as the values of the group."""
+    def join(self, rule: Rule, parts: Sequence[Expr]) -> Expr:
+        """The scalar that vectors of partial results of a row make."""
         total = rule.join(parts)
-        return [self.b.let("total", Horizontal(rule.combine, total) if self.plan.lanes > 1 else total)]
+        return self.b.let("total", Horizontal(rule.combine, total) if self.plan.lanes > 1 else total)
 
     def padded(self, step: Step, value: Expr, padding: float | int | bool) -> Expr:
         """`value` with the lanes past the end of the row replaced."""
@@ -214,20 +234,30 @@ class AlongGroup(Group):
             return value
         return select(self.b.first_lanes(step.lanes, step.valid), value, padding)
 
-    def row_steps(self) -> list[Step]:
-        """The vectors of a row that is one axis, all of them."""
+    def row_steps(self) -> list[list[Step]]:
+        """All vectors of each row; a row must be one axis."""
         (axis,) = self.plan.reduced
-        steps: list[Step] = []
-        vector_blocks(self.b, axis, self.offsets, self.plan.lanes, -(-axis.extent // self.plan.lanes) or 1, steps.extend)
-        return steps
+        found: list[list[Step]] = []
+        for offsets in self.rows:
+            steps: list[Step] = []
+            vector_blocks(self.b, axis, offsets, self.plan.lanes, -(-axis.extent // self.plan.lanes) or 1, steps.extend)
+            found.append(steps)
+        return found
 
     def each(self, visit: Callable[[Step, int], None]) -> None:
         """See `Group`."""
-        self._walk(lambda step, _: visit(step, 0), 1)
+        self._walk(lambda step, row, _: visit(step, row), 1)
 
-    def _walk(self, take: Callable[[Step, int], None], copies: int, *, overlap: bool = False) -> None:
-        with nest(self.b, self.plan.reduced[:-1], "r", start=self.offsets) as places:
-            vectors(self.b, self.plan.reduced[-1], places, self.plan.lanes, take, unroll=copies, overlap=overlap)
+    def _walk(self, take: Callable[[Step, int, int], None], copies: int, *, overlap: bool = False) -> None:
+        """`take(vector, row, copy)` for the vectors of all rows, side by side."""
+        views = len(self.rows[0])
+        with nest(self.b, self.plan.reduced[:-1], "r", views=views) as places:
+
+            def visit(step: Step, copy: int) -> None:
+                for row, offsets in enumerate(self.rows):
+                    take(step.moved(offsets), row, copy)
+
+            vectors(self.b, self.plan.reduced[-1], places, self.plan.lanes, visit, unroll=copies, overlap=overlap)
 
 
 class AcrossGroup(Group):
@@ -288,9 +318,24 @@ def for_each_group(b: KernelBuilder, plan: Plan, views: int, body: Callable[[Gro
     total = elements(kept) * max(1, elements(plan.reduced)) * work
     if plan.along:
         outer, parallel = split_for_threads(kept, b.request.threads, 1, total)
-        with nest(b, outer, parallel=parallel) as offsets:
-            body(AlongGroup(b, plan, offsets))
+        with nest(b, outer[:-1], views=views, parallel=parallel) as offsets:
+            _row_groups(b, outer[-1], offsets, plan.rows, lambda rows: body(AlongGroup(b, plan, rows)))
         return
     divided, parallel = split_for_threads(kept, b.request.threads, plan.lanes, total)
     with nest(b, divided[:-1], views=views, parallel=parallel) as offsets:
         vector_blocks(b, divided[-1], offsets, plan.lanes, most, lambda steps: body(AcrossGroup(b, plan, steps)))
+
+
+def _row_groups(b: KernelBuilder, axis: Axis, offsets: Sequence[Index], together: int,
+                body: Callable[[list[tuple[Index, ...]]], None]) -> None:
+    """Visits the rows along an axis, `together` at a time, and what remains; `body` gets where each row starts."""
+
+    def rows(first: Index, count: int) -> list[tuple[Index, ...]]:
+        return [tuple(o + (first + row) * s for o, s in zip(offsets, axis.strides, strict=True)) for row in range(count)]
+
+    whole = axis.extent // together * together
+    if whole:
+        with b.loop("i", whole, step=together) as i:
+            body(rows(i, together))
+    if whole < axis.extent:
+        body(rows(const(whole), axis.extent - whole))

@@ -9,6 +9,9 @@ the way. In `native` lowering f16 has arithmetic of its own, each operation roun
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
 
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, children
 from edgecc.ir.types import DType
@@ -18,6 +21,9 @@ from edgecc.loop.ir import Cast, Const, Expr, Op, Ref
 HALF_OPERATIONS = frozenset({"add", "sub", "mul", "div", "min", "max", "neg", "abs", "sqrt", "floor", "ceil", "round",
                              "select", "lt", "le", "eq"})
 """Primitives that machines with f16 arithmetic have for it."""
+
+SMALLEST_DIVISOR = 2.0**-60
+"""Quotients by numbers between this and its reciprocal are products: neither part of the reciprocal underflows."""
 
 
 def compute_type(dtype: DType, *, native: bool = False) -> DType:
@@ -124,4 +130,33 @@ class _Lowering:
                 rounded = below[0] if expr.arg.dtype is dtype else cast(below[0], dtype)
                 return cast(rounded, self._computed(dtype))
             case Apply(op=op, dtype=dtype):
+                divisor = below[-1]
+                if op == "div" and isinstance(divisor, Const) and self._computed(dtype) is DType.F32:
+                    return _quotient(below[0], divisor)
                 return Op(op, tuple(below), self._computed(dtype), self._lanes)
+
+
+def _quotient(dividend: Expr, divisor: Const) -> Expr:
+    """dividend / divisor for a known divisor in f32, without a division where the reciprocal is an ordinary number.
+
+    The reciprocal is held in two parts of one sign, so that infinities stay what they are; together they are right to
+    2^-47. A quotient that f32 can hold therefore is exact, and others are rounded as a division rounds them but in one
+    case out of millions (N. Brisebarre and J.-M. Muller, "Correctly rounded multiplication by arbitrary precision
+    constants", IEEE Transactions on Computers 57(2), 2008).
+    """
+    value = float(np.float32(divisor.value))
+    if not SMALLEST_DIVISOR <= abs(value) <= 1.0 / SMALLEST_DIVISOR:
+        return Op("div", (dividend, divisor), divisor.dtype, divisor.lanes)
+    exact = 1 / Fraction(value)
+    high = np.float32(float(exact))
+    if abs(Fraction(float(high))) > abs(exact):
+        high = np.nextafter(high, np.float32(0.0))
+    low = np.float32(float(exact - Fraction(float(high))))
+
+    def constant(part: np.float32) -> Const:
+        return Const(float(part), divisor.dtype, divisor.lanes)
+
+    if low == 0.0:
+        return Op("mul", (dividend, constant(high)), divisor.dtype, divisor.lanes)
+    rest = Op("mul", (dividend, constant(low)), divisor.dtype, divisor.lanes)
+    return Op("fma", (dividend, constant(high), rest), divisor.dtype, divisor.lanes)

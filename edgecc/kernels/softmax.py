@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import SOURCE, AlongGroup, Group, Rule, computes_in_vectors, for_each_group, make_plan
@@ -87,16 +89,19 @@ class _Softmax:
 
     def short_row(self, group: Group) -> None:
         """One pass: every vector of the row is a local."""
-        b = self.b
         if not isinstance(group, AlongGroup):
             raise TypeError(group)
-        steps = group.row_steps()
+        for steps in group.row_steps():
+            self._short_row(group, steps)
+
+    def _short_row(self, group: AlongGroup, steps: Sequence[Step]) -> None:
+        b = self.b
         loaded = [group.padded(step, b.let("x", self._load(step)), float("-inf")) for step in steps]
         values = [b.let("v", value) if step.valid else value for step, value in zip(steps, loaded, strict=True)]
-        (largest,) = group.spread("largest", group.join(Rule("max", self.dtype), values))
+        (largest,) = group.spread("largest", [group.join(Rule("max", self.dtype), values)])
         shifted = [b.let("d", sub(value, largest)) for value in values]
         exponentials = [b.let("e", operation("exp", d)) for d in shifted]
-        (total,) = group.join(Rule("sum", self.dtype), exponentials)
+        total = group.join(Rule("sum", self.dtype), exponentials)
         if self.log:
             (shift,) = group.spread("shift", [operation("log", total)])
             results: list[Expr] = [sub(d, shift) for d in shifted]
@@ -105,4 +110,3 @@ class _Softmax:
             results = [mul(e, scale) for e in exponentials]
         for step, result in zip(steps, results, strict=True):
             self._store(step, result)
-

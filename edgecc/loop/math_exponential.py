@@ -10,25 +10,29 @@ import math
 
 from edgecc.loop.math_kit import (
     INFINITY,
+    NEGATIVE_POWER,
     SMALLEST_NORMAL,
+    TWO_POWERS,
     Kit,
     MathFunction,
     Value,
+    exp2_parts,
     exp_parts,
     fma,
     log_parts,
     log_sum,
     maximum,
     minimum,
-    power_of_two,
+    power,
     root,
     scale,
     select,
     with_sign_of,
 )
 
-ERF_SMALL = (0.12837917, -0.37612626, 0.11283579, -0.026853347, 0.005187162, -0.0007997853, 7.806904e-05)
-ERF_LARGE = (-1.1286943, -0.6349697, -0.10653055, 0.02400978, -0.0037573334, 0.0003505552, -1.3958596e-05)
+ERF_LIMIT = 0.8125
+ERF_SMALL = (0.12837917, -0.37612605, 0.112831116, -0.026819598, 0.0050814888, -0.00065049547)
+ERF_LARGE = (-1.6281294, -0.9170539, -0.15198614, 0.03310473, -0.0046639256, 0.0003118701)
 TANH = (-0.3333333, 0.13333221, -0.05394818, 0.021706894, -0.0081900135, 0.002152684)
 SINH = (0.16666667, 0.0083333105, 0.00019842896, 2.7822132e-06)
 
@@ -37,8 +41,8 @@ def exp(lanes: int) -> MathFunction:
     """e^x: see `exp_parts`. Beyond the clamps the result is 0 or infinity anyway."""
     k = Kit("exp", lanes)
     (x,) = k.arguments
-    p, n = exp_parts(k, k.let("c", minimum(maximum(x, -104.0), 89.0)))
-    return k.finish(scale(k, p, n), "e^x")
+    p, e = exp_parts(k, k.let("c", minimum(maximum(x, -104.0), 89.0)), TWO_POWERS)
+    return k.finish(scale(k, p, e), "e^x")
 
 
 def log(lanes: int) -> MathFunction:
@@ -53,15 +57,15 @@ def log(lanes: int) -> MathFunction:
 
 
 def erf(lanes: int) -> MathFunction:
-    """Error function: x + x p(x^2) below 1; 1 - exp(|x| q(|x|)), where |x| q approximates log erfc, up to 4."""
+    """Error function: x + x p(x^2) near 0; 1 - 2^(|x| q(|x|)), where |x| q approximates log2 erfc, up to 4."""
     k = Kit("erf", lanes)
     (x,) = k.arguments
     a = k.let("a", abs(x))
     small = k.let("y_small", fma(a, k.polynomial(k.let("z", x * x), ERF_SMALL), a))
     c = k.let("c", minimum(a, 4.0))
-    p, n = exp_parts(k, k.let("l", c * k.polynomial(c, ERF_LARGE)))
-    large = fma(p, -power_of_two(n), 1.0)
-    return k.finish(with_sign_of(select(a < 1.0, small, large), x), "error function")
+    p, e = exp2_parts(k, k.let("l", c * k.polynomial(c, ERF_LARGE)), NEGATIVE_POWER)
+    large = fma(p, power(e), 1.0)
+    return k.finish(with_sign_of(select(a < ERF_LIMIT, small, large), x), "error function")
 
 
 def tanh(lanes: int) -> MathFunction:
@@ -71,8 +75,8 @@ def tanh(lanes: int) -> MathFunction:
     a = k.let("a", abs(x))
     z = k.let("z", x * x)
     small = k.let("y_small", fma(z * a, k.polynomial(z, TANH), a))
-    p, n = exp_parts(k, k.let("c", minimum(a, 9.1) * 2.0))
-    large = 1.0 - 2.0 / fma(p, power_of_two(n), 1.0)
+    p, e = exp_parts(k, k.let("c", minimum(a, 9.1) * 2.0))
+    large = 1.0 - 2.0 / fma(p, power(e), 1.0)
     return k.finish(with_sign_of(select(a < 0.625, small, large), x), "hyperbolic tangent")
 
 
@@ -80,15 +84,15 @@ def sigmoid(lanes: int) -> MathFunction:
     """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
     k = Kit("sigmoid", lanes)
     (x,) = k.arguments
-    p, n = exp_parts(k, k.let("c", maximum(-abs(x), -104.0)))
-    e = k.let("ex", scale(k, p, n))
-    return k.finish(select(x < 0.0, e, 1.0) / (e + 1.0), "1 / (1 + e^-x)")
+    p, e = exp_parts(k, k.let("c", maximum(-abs(x), -104.0)), TWO_POWERS)
+    y = k.let("ex", scale(k, p, e))
+    return k.finish(select(x < 0.0, y, 1.0) / (y + 1.0), "1 / (1 + e^-x)")
 
 
 def _half_exp(k: Kit, a: Value) -> Value:
     """exp(a) / 2 for a >= 0, finite wherever sinh and cosh are."""
-    p, n = exp_parts(k, k.let("c", minimum(a, 90.0)))
-    return k.let("h", scale(k, p, k.let("e1", n - 1)))
+    p, e = exp_parts(k, k.let("c", minimum(a, 90.0)), TWO_POWERS - 1)
+    return k.let("h", scale(k, p, e))
 
 
 def cosh(lanes: int) -> MathFunction:

@@ -18,8 +18,7 @@ from edgecc.loop.builder import Builder, cast, number, operation
 from edgecc.loop.ir import Bitcast, Body, Expr, Ref
 
 MAGIC = 12582912.0
-"""1.5 * 2^23: adding it to a small float rounds it to an integer, which then stands in the low bits."""
-MAGIC_BITS = 0x4B400000
+"""1.5 * 2^23: adding it to a small float rounds it to an integer, which then stands in the low bits; the lowest ten of it are zero."""
 LN2_HIGH = 45426 / 65536
 """The first 16 bits of ln 2: products with integers of up to 8 bits are exact."""
 LN2_LOW = math.log(2.0) - LN2_HIGH
@@ -30,6 +29,7 @@ INFINITY = math.inf
 
 # Minimax polynomials; benches/minimax.py derives them and prints their errors.
 EXP = (0.49999994, 0.16666515, 0.041668087, 0.008369298, 0.0013838282)
+EXP2 = (0.69314724, 0.24022655, 0.055502728, 0.009617065, 0.0013417754, 0.00015824557)
 LOG = (0.33333308, -0.24999976, 0.20002393, -0.16669902, 0.1421658, -0.12374624, 0.11876124, -0.11830424, 0.069474734)
 
 
@@ -192,7 +192,7 @@ class Kit:
         """The function that gives `result`."""
         return MathFunction(self.params, self.builder.function().body, result.expr, doc)
 
-    def polynomial(self, t: Value, coefficients: Sequence[float], name: str = "p") -> Value:
+    def polynomial(self, t: Value, coefficients: Sequence[Value | float], name: str = "p") -> Value:
         """c0 + c1 t + c2 t^2 + ... by Horner's rule."""
         p = fma(coefficients[-1], t, coefficients[-2])
         for coefficient in reversed(coefficients[:-2]):
@@ -211,29 +211,47 @@ def two_sum(k: Kit, a: Value, b: Value, name: str = "s") -> tuple[Value, Value]:
     return s, k.let(f"{name}_low", b - (s - a))
 
 
-def exp_parts(k: Kit, x: Value) -> tuple[Value, Value]:
-    """(p, n) with exp(x) = p 2^n, p in [0.7, 1.42], for |x| < 2^21 / log2(e).
+ONE_POWER, NEGATIVE_POWER, TWO_POWERS = 127, 383, 254
+"""What exponents are counted from: 2^n as a float, -2^n, and the sum of the exponents of two factors of 2^n."""
 
-    n is x / ln 2 rounded to an integer (as i32), and p = exp(x - n ln 2) = 1 + r + r^2 q(r) with a
+
+def exp_parts(k: Kit, x: Value, bias: int = ONE_POWER) -> tuple[Value, Value]:
+    """(p, e) with exp(x) = p 2^n, p in [0.7, 1.42], for |x| < 2^21 / log2(e); the low 9 bits of e are n + `bias`.
+
+    n is x / ln 2 rounded to an integer, and p = exp(x - n ln 2) = 1 + r + r^2 q(r) with a
     minimax q of degree 4: error 2^-28. The subtraction of n ln 2 in two parts is exact in the first.
     """
-    t = k.let("t", fma(x, LOG2_E, MAGIC))
-    n = k.let("n", t - MAGIC)
+    t = k.let("t", fma(x, LOG2_E, MAGIC + bias))
+    n = k.let("n", t - (MAGIC + bias))
     r = k.let("r", fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x)))
     q = k.polynomial(r, EXP, "q")
     p = k.let("p", fma(k.let("r2", r * r), q, r) + 1.0)
-    return p, k.let("e", t.bits() - MAGIC_BITS)
+    return p, t.bits()
 
 
-def power_of_two(n: Value) -> Value:
-    """2^n as a float for an i32 n in [-126, 127]."""
-    return ((n + 127) << 23).bits(DType.F32)
+def exp2_parts(k: Kit, x: Value, bias: int = ONE_POWER, tail: Value | None = None) -> tuple[Value, Value]:
+    """(p, e) with 2^(x + tail) = p 2^n for |x| < 2^21 and a tail smaller than the rounding error of x; e as in `exp_parts`.
+
+    n is x rounded to an integer, and p = 2^(x - n) to 2^-27.
+    """
+    t = k.let("t", x + (MAGIC + bias))
+    r = x - k.let("n", t - (MAGIC + bias))
+    r = k.let("r", r if tail is None else r + tail)
+    return k.let("p", fma(k.polynomial(r, EXP2, "q"), r, 1.0)), t.bits()
 
 
-def scale(k: Kit, p: Value, n: Value) -> Value:
-    """p 2^n for n in [-252, 254], rounded once, subnormal results and overflow included: two exact powers."""
-    half = k.let("half", n >> 1)
-    return p * power_of_two(half) * power_of_two(n - half)
+def power(e: Value) -> Value:
+    """2^n or -2^n for n in [-126, 127], from an e with bias `ONE_POWER` or `NEGATIVE_POWER`: other bits are shifted out."""
+    return (e << 23).bits(DType.F32)
+
+
+def scale(k: Kit, p: Value, e: Value) -> Value:
+    """p 2^n for n in [-252, 254] and an e with bias `TWO_POWERS`, rounded once, subnormal results and overflow included.
+
+    The factors are two exact powers.
+    """
+    half = k.let("half", e >> 1)
+    return p * power(half) * power(e - half)
 
 
 def log_parts(k: Kit, x: Value) -> tuple[Value, Value]:

@@ -11,25 +11,25 @@ from edgecc.loop.index import from_expr
 from edgecc.loop.ir import FromIndex, Horizontal
 from edgecc.loop.math_kit import (
     INFINITY,
-    MAGIC,
-    MAGIC_BITS,
+    ONE_POWER,
     SMALLEST_NORMAL,
+    TWO_POWERS,
     Kit,
     MathFunction,
     Value,
     apply,
+    exp2_parts,
     fma,
     log_parts,
     maximum,
     minimum,
-    power_of_two,
+    power,
     scale,
     select,
     two_sum,
     with_sign_of,
 )
 
-EXP2 = (0.69314724, 0.24022655, 0.055502728, 0.009617065, 0.0013417754, 0.00015824557)
 ATANH_TAIL = (0.2, 0.14290655, 0.10567026, 0.22515742)
 
 TWO_OVER_LN2 = 2.0 / math.log(2.0)
@@ -128,10 +128,7 @@ def _power_vector(k: Kit, a: Value, y: Value) -> Value:
     h_low = k.let("h_low", fma(log2_low, y, h_low))
     clamped = k.let("hc", maximum(minimum(h, 130.0), -152.0))
     low = k.let("hl", select(clamped.equals(h), h_low, 0.0))
-    t = k.let("t", clamped + MAGIC)
-    r = k.let("r", (clamped - (t - MAGIC)) + low)
-    p = k.let("p", fma(k.polynomial(r, EXP2), r, 1.0))
-    return k.let("w", scale(k, p, k.let("n", t.bits() - MAGIC_BITS)))
+    return k.let("w", scale(k, *exp2_parts(k, clamped, TWO_POWERS, low)))
 
 
 # -- remainders -----------------------------------------------------------------------------------
@@ -167,7 +164,7 @@ def _remainder(k: Kit, x: Value, y: Value) -> Value:
     # rest * 2^(y_exponent - 150), in two exact factors; smaller than y, so never rounded.
     number = k.let("number", rest.to(DType.F32))
     half = k.let("half_scale", y_exponent >> 1)
-    scaled = number * power_of_two(half - 75) * power_of_two(y_exponent - half - 75)
+    scaled = number * power(half + (ONE_POWER - 75)) * power(y_exponent - half + (ONE_POWER - 75))
     return k.let("remainder", select(x < y, x, scaled))
 
 

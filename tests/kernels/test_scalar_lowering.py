@@ -1,5 +1,6 @@
 """Scalar expressions as Loop IR: types, lanes, sharing."""
 
+import numpy as np
 import pytest
 
 from edgecc.ir.scalar import Arg, Convert, Literal, apply, literal
@@ -7,7 +8,8 @@ from edgecc.ir.types import DType
 from edgecc.kernels.scalar_lowering import lower_scalar
 from edgecc.loop.builder import Builder, number
 from edgecc.loop.index import const
-from edgecc.loop.ir import Broadcast, Cast, Const, Let, Load, Op, Ref, subexpressions
+from edgecc.loop.interpreter import run_function
+from edgecc.loop.ir import Broadcast, Cast, Const, Let, Load, Op, Ref, expressions, subexpressions, walk
 
 F32, F16, I64, BOOL = DType.F32, DType.F16, DType.I64, DType.BOOL
 
@@ -80,3 +82,27 @@ def test_used_constants_are_not_bound():
     two = literal(2, I64)
     lower_scalar(apply("mul", apply("add", Arg(0, I64), two), two), [number(1, I64)], builder=b)
     assert b.function().body == ()
+
+
+def quotients(x, divisor):
+    """x / divisor as lowered, by the interpreter."""
+    b = Builder("quotient")
+    source, result = b.buffer("x", F32, x.size, "input"), b.buffer("y", F32, x.size, "output")
+    with b.loop("i", x.size) as i:
+        b.store(result, i, lower_scalar(apply("div", Arg(0, F32), literal(divisor, F32)), [b.load(source, i)]))
+    y = np.zeros_like(x)
+    run_function(b.function(), {"x": x, "y": y})
+    return y, b.function()
+
+
+@pytest.mark.parametrize("divisor", (3.0, 49.0, 1.4142135, -7.0, 0.1, 8.0, 1e-20, 1e-40, 0.0))
+def test_quotients_by_known_numbers_are_those_of_a_division(divisor):
+    divisor = float(np.float32(divisor))
+    rng = np.random.default_rng(5)
+    with np.errstate(all="ignore"):
+        whole = np.arange(-64, 64).astype(np.float32) * np.float32(divisor)
+        x = np.concatenate([whole, rng.normal(size=200).astype(np.float32), np.float32([np.inf, -np.inf, np.nan, 0.0, -0.0, 3e38])])
+        got, function = quotients(x, divisor)
+        assert np.array_equal(got, x / np.float32(divisor), equal_nan=True)
+    divides = any(isinstance(e, Op) and e.op == "div" for s in walk(function.body) for r in expressions(s) for e in subexpressions(r))
+    assert divides == (abs(divisor) < 1e-18)

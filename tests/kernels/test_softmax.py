@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.base import lower
-from edgecc.loop.ir import For, Load, expressions, subexpressions, walk
+from edgecc.loop.ir import For, Horizontal, Load, expressions, subexpressions, walk
 from edgecc.ops.reduction import Softmax
 from tests.support import kernels
 
@@ -77,3 +77,13 @@ def test_compiled_code_agrees(machine):
             kernels.check(kernels.request_for(Softmax(axis, log), [x], machine), [x], units=8.0, machine=machine)
     short = kernels.numbers(1, (3, 11), F16)
     kernels.check(kernels.request_for(Softmax(1), [short], machine), [short], machine=machine)
+
+
+@pytest.mark.parametrize("rows", (1, 3, 4, 5, 13))
+def test_short_rows_are_worked_on_side_by_side(rows):
+    x = kernels.numbers(rows, (rows, 83), scale=4.0)
+    request = kernels.request_for(Softmax(1), [x], "x86-64-v4")
+    kernels.check(request, [x], units=8.0)
+    joined = [e for s in walk(lower(request).function.body) for r in expressions(s) for e in subexpressions(r)
+              if isinstance(e, Horizontal) and e.op == "max"]
+    assert len(joined) == (rows if rows < 4 else 4 + rows % 4)
