@@ -39,6 +39,12 @@ class Binding:
     used: bool = False
     low: int | None = None
     """Least value of a loop variable, where known."""
+    base: Index | None = None
+    """Of a pointer into a buffer: the element it points to."""
+
+    def offset(self, index: Index) -> Index:
+        """Of an element of a buffer: how far it is from where the C name points to."""
+        return index if self.base is None else index - self.base
 
 
 @dataclass
@@ -54,14 +60,24 @@ class Scope:
 
     def bind(self, name: str, dtype: DType | None = None, lanes: int = 1, low: int | None = None) -> Binding:
         """Adds a name; it hides an older one."""
+        binding = Binding(self._fresh(name), dtype, lanes, low=low)
+        self.names[name] = binding
+        return binding
+
+    def point(self, buffer: str, index: Index) -> Binding:
+        """Makes the name of a buffer stand for a new C pointer to its element `index`."""
+        binding = Binding(self._fresh(f"{buffer}_at"), self.names[buffer].dtype, base=index)
+        self.names[buffer] = binding
+        return binding
+
+    def _fresh(self, name: str) -> str:
+        """A C name like `name` that nothing has yet."""
         base = name if is_identifier(name) and not name.startswith("edgecc") else identifier(name)
         candidate, number = base, 1
         while candidate in self.taken:
             candidate, number = f"{base}_{number}", number + 1
         self.taken.add(candidate)
-        binding = Binding(candidate, dtype, lanes, low=low)
-        self.names[name] = binding
-        return binding
+        return candidate
 
     def use(self, name: str) -> Binding:
         """Looks a name up and notes that it is read.
@@ -198,16 +214,19 @@ class ExpressionPrinter:
 
     def element(self, buffer: str, index: Index) -> str:
         """The element of a buffer as an lvalue."""
-        return f"{self.scope.use(buffer).c_name}[{self.index(index)}]"
+        binding = self.scope.use(buffer)
+        return f"{binding.c_name}[{self.index(binding.offset(index))}]"
 
     def pointer(self, buffer: str, index: Index) -> str:
         """The address of an element of a buffer."""
-        name = self.scope.use(buffer).c_name
-        return name if index == Index() else f"&{name}[{self.index(index)}]"
+        binding = self.scope.use(buffer)
+        offset = binding.offset(index)
+        return binding.c_name if offset == Index() else f"&{binding.c_name}[{self.index(offset)}]"
 
     def prefetch(self, buffer: str, index: Index) -> str:
         """A prefetch of an element of a buffer, as a statement without its semicolon."""
-        return f"EDGECC_PREFETCH({self.scope.use(buffer).c_name}, {self.index(index)})"
+        binding = self.scope.use(buffer)
+        return f"EDGECC_PREFETCH({binding.c_name}, {self.index(binding.offset(index))})"
 
     # -- expressions ------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from edgecc.loop.ir import (
     Op,
     Prefetch,
     Ref,
+    Reload,
     Store,
     bodies,
     expressions,
@@ -109,12 +110,24 @@ class BodyPrinter:
                 self._emit(depth, "}")
             case Barrier():
                 self._emit(depth, "EDGECC_BARRIER();")
+            case Reload(buffer=buffer, index=index):
+                self._reload(buffer, index, scope, depth)
             case Prefetch(buffer=buffer, index=index):
                 self._emit(depth, f"{printer.prefetch(buffer, index)};")
             case Comment(text=text):
                 self._emit(depth, f"/* {comment_text(text)} */")
             case _:
                 raise EdgeccError("E900", f"C back end: no statement {type(stmt).__name__}")
+
+    def _reload(self, buffer: str, index: Index, scope: Scope, depth: int) -> None:
+        """Makes a buffer's name stand for a pointer to an element of it that the compiler knows nothing of."""
+        if scope.use(buffer).base != index:
+            text = ExpressionPrinter(self.prelude, scope).pointer(buffer, index)
+            binding = scope.point(buffer, index)
+            if binding.dtype is None:
+                raise EdgeccError("E900", f"C back end: {buffer!r} is not a buffer")
+            self._emit(depth, f"const {STORAGE[binding.dtype]} *{binding.c_name} = {text};")
+        self._emit(depth, f"EDGECC_RELOAD({scope.use(buffer).c_name});")
 
     def define(self, name: str, dtype: DType, lanes: int, text: str, scope: Scope, depth: int, *,
                is_const: bool) -> Binding:
@@ -347,6 +360,12 @@ BARRIER = """\
 #define EDGECC_BARRIER() __asm__ volatile("" ::: "memory")
 #else
 #define EDGECC_BARRIER() ((void)0)
+#endif
+/* Lets the compiler forget what it has loaded through a pointer: loads are cheaper than copies of registers. */
+#if defined(__GNUC__)
+#define EDGECC_RELOAD(pointer) __asm__ volatile("" : "+r"(pointer))
+#else
+#define EDGECC_RELOAD(pointer) ((void)0)
 #endif
 /* Brings an element into the first cache; it may lie outside of the array. */
 #if defined(__GNUC__)

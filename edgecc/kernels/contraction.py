@@ -37,6 +37,9 @@ UNROLL = 4
 """Steps of the innermost reduction a micro-kernel unrolls; one vector of lanes where it multiplies by lane."""
 
 
+LEAST_ITERATIONS = 3
+"""Compilers unroll shorter loops themselves, and then move loads of weights out of the loop around and spill them."""
+
 LINE_BYTES = 64
 """Bytes a prefetch brings: a cache line of every machine prefetches are made for."""
 
@@ -189,18 +192,30 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     steps = [f"tile{{loop={PIXEL},factor={tile.rows},balanced=1}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
     unroll = tile.lanes if by_lane else UNROLL
     tiled = inner_extent > max(2 * UNROLL, unroll + unroll // 2)
-    if tiled:
-        steps.append(f"tile{{loop={INNER},factor={unroll}}}")
     fence = 0 if by_lane or tile.lanes == 1 else 1
-    steps.append(f"unroll{{loop={INNER}{'_inner' if tiled else ''},fence={fence}}}")
+    if by_lane and inner_extent % (2 * unroll) == 0 and inner_extent >= LEAST_ITERATIONS * 2 * unroll:
+        # Twice the lanes an iteration, for half of the counting and moving of pointers; a fence between keeps the
+        # registers of the second group of rows those of the first.
+        steps += [f"tile{{loop={INNER},factor={2 * unroll}}}", f"tile{{loop={INNER}_inner,factor={unroll}}}",
+                  f"unroll{{loop={INNER}_inner_inner}}", f"unroll{{loop={INNER}_inner_outer,fence=1}}"]
+    else:
+        if tiled:
+            steps.append(f"tile{{loop={INNER},factor={unroll}}}")
+        steps.append(f"unroll{{loop={INNER}{'_inner' if tiled else ''},fence={fence}}}")
     if by_lane:
         steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, *([tile.lanes // 2] if tile.lanes > 4 else []))]
     # Broadcasts may be kept for the next step where the accumulators leave half of the registers free.
     across = int(2 * tile.rows * tile.vectors <= target.vector.registers)
+    steps += start_schedule(target, padded)
     steps.append(f"reuse-loads{{across={across}}}" if fence else "reuse-loads")
     if by_lane and target.core.in_order:
         steps.append(f"pipeline-loads{{loop={INNER}_outer,distance={max(target.core.load_latency, tile.rows)}}}")
     return tuple(steps)
+
+
+def start_schedule(target: Target, packed: Sequence[str]) -> tuple[str, ...]:
+    """The pass that loads the bias for every sum anew, where that is cheaper than to copy registers: by pairs, out of order."""
+    return ("start-by-loads{buffer=b}",) if "b" in packed and target.vector.fma_by_lane and not target.core.in_order else ()
 
 
 def panel_loops(panels: Sequence[Panel], reduction: int, nest: Callable[[Panel, Index, Index, Index], Body]) -> Body:

@@ -24,6 +24,7 @@ from edgecc.kernels.contraction import (
     flatten,
     multiply_add,
     panel_loops,
+    start_schedule,
     sum_type,
     weights_of,
 )
@@ -99,7 +100,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     shape = "x".join(str(a.kernel) for a in axes)
     schedule = (f"tile{{loop={PIXEL},factor={rows},balanced=1}}",
                 f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(target, dtype)},padded={'+'.join(weights.padded)}}}",
-                f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", "reuse-loads")
+                f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", *start_schedule(target, weights.padded), "reuse-loads")
     tile = f"{rows} pixels x {vectors} vectors of {lanes}" if block is None else f"{block.rows} x {block.columns} pixels of {lanes} channels"
     return assemble(request, f"depthwise_{shape}_{channels}", body, schedule, weights, epilogue, 3,
                     doc=f"{shape} depthwise convolution, {channels} channels, {'x'.join(str(a.out) for a in axes)} pixels",

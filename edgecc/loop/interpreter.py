@@ -43,6 +43,7 @@ from edgecc.loop.ir import (
     Op,
     Prefetch,
     Ref,
+    Reload,
     Stmt,
     Store,
 )
@@ -259,7 +260,7 @@ class _Writer:
                     if orelse:
                         self.lines.append(f"{pad}else:")
                         self._body(orelse, depth + 1)
-                case Barrier() | Prefetch() | Comment():
+                case Barrier() | Reload() | Prefetch() | Comment():
                     pass
         if len(self.lines) == before:
             self.lines.append(f"{pad}pass")

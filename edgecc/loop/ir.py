@@ -8,7 +8,7 @@ back end but the choice of instructions.
 
 Grammar:
     function  ::= name (buffer*, parameter*) statement*
-    statement ::= For | Let | Declare | Assign | Store | If | Barrier | Prefetch | Comment
+    statement ::= For | Let | Declare | Assign | Store | If | Barrier | Reload | Prefetch | Comment
     expr      ::= Const | Ref | Load | Op | Cast | Bitcast | Broadcast | Lane | Horizontal | FromIndex
 """
 
@@ -278,6 +278,15 @@ class Barrier:
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """To the end of its block, or the next one like it, a buffer is read through a pointer to element `index` that C
+    compilers know nothing of: they load again what they have loaded before, instead of keeping a copy."""
+
+    buffer: str
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
 class Prefetch:
     """Asks the machine to bring an element into its first-level cache. A hint: reads nothing, and the element may lie
     outside of the buffer."""
@@ -293,7 +302,7 @@ class Comment:
     text: str
 
 
-Stmt = For | Let | Declare | Assign | Store | If | Barrier | Prefetch | Comment
+Stmt = For | Let | Declare | Assign | Store | If | Barrier | Reload | Prefetch | Comment
 Body = tuple[Stmt, ...]
 
 # -- functions --------------------------------------------------------------------------------

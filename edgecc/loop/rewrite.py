@@ -20,6 +20,7 @@ from edgecc.loop.ir import (
     Load,
     Prefetch,
     Ref,
+    Reload,
     Stmt,
     Store,
     map_children,
@@ -112,7 +113,7 @@ def instantiate(body: Body, variables: Mapping[str, Index], renames: Mapping[str
                     out.append(Assign(renames.get(name, name), on_expr(value)))
                 case Store(index=index, value=value):
                     out.append(replace(stmt, index=on_index(index), value=on_expr(value)))
-                case Prefetch(index=index):
+                case Prefetch(index=index) | Reload(index=index):
                     out.append(replace(stmt, index=on_index(index)))
                 case For(start=start, stop=stop, body=inner):
                     out.append(replace(stmt, start=on_index(start), stop=on_index(stop), body=on_body(inner)))
@@ -159,7 +160,7 @@ def interleave(blocks: list[Body]) -> Body:
             raise EdgeccError("E900", "a conditional cannot be shared by copies")
         else:
             # Copies that prefetch the same element need it once, and one barrier stands for all.
-            out.extend(dict.fromkeys(row) if isinstance(first, Prefetch | Barrier) else row)
+            out.extend(dict.fromkeys(row) if isinstance(first, Prefetch | Barrier | Reload) else row)
     return tuple(out)
 
 

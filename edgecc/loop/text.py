@@ -52,6 +52,7 @@ from edgecc.loop.ir import (
     Parameter,
     Prefetch,
     Ref,
+    Reload,
     Stmt,
     Store,
 )
@@ -139,6 +140,8 @@ def statement_text(stmt: Stmt) -> str:
             return f"if {expr_text(condition)} {{"
         case Barrier():
             return "barrier"
+        case Reload(buffer=buffer, index=index):
+            return f"reload {buffer}[{index_text(index)}]"
         case Prefetch(buffer=buffer, index=index):
             return f"prefetch {buffer}[{index_text(index)}]"
         case Comment(text=text):
@@ -339,13 +342,13 @@ class _Parser:
             case "barrier" if after != "=":
                 self.take()
                 return Barrier()
-            case "prefetch" if after not in ("=", "["):
+            case "prefetch" | "reload" as word if after not in ("=", "["):
                 self.take()
                 name = self.name("a buffer")
                 self.expect("[")
                 index = self.index()
                 self.expect("]")
-                return Prefetch(name, index)
+                return Prefetch(name, index) if word == "prefetch" else Reload(name, index)
             case "let" | "var" as word if after != "=":
                 self.take()
                 name = self.name()

@@ -7,7 +7,7 @@ Invariants, each checked by `verify_function`:
  2. Every `Ref` names a local in sight and has its type and lanes; indices name variables of enclosing loops or
     parameters.
  3. `Assign` gives a declared register (not a `Let`) a value of its type and lanes.
- 4. `Load`, `Store` and `Prefetch` name a buffer, the first two use its element type; inputs are never written; `valid` lies between
+ 4. `Load`, `Store`, `Prefetch` and `Reload` name a buffer, the first two use its element type; inputs are never written; `valid` lies between
     0 and the number of lanes.
  5. Operators have the operands their primitive wants: number, equal types and lanes, a type it takes; the
     result has the type the primitive gives. "fma" takes three floats or integers of one type, a grouped product two
@@ -57,6 +57,7 @@ from edgecc.loop.ir import (
     Op,
     Prefetch,
     Ref,
+    Reload,
     Stmt,
     Store,
 )
@@ -160,7 +161,7 @@ class _Verifier:
                     self.access(buffer, index, value.dtype, value.lanes, stride, valid)
                     if self.buffers[buffer].role == "input":
                         self.fail(4, f"{buffer} is an input")
-                case Prefetch(buffer=buffer, index=index):
+                case Prefetch(buffer=buffer, index=index) | Reload(buffer=buffer, index=index):
                     if buffer not in self.buffers:
                         self.fail(4, f"{buffer} is not a buffer")
                     self.index(index)

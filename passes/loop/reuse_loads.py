@@ -19,6 +19,7 @@ from edgecc.loop.ir import (
     Let,
     Load,
     Ref,
+    Reload,
     Stmt,
     expressions,
     map_children,
@@ -35,7 +36,8 @@ class ReuseLoads(LoopPass):
     Loads, and broadcasts of loads, that occur more than once in a block of statements are bound
     before their first use. Loads of a buffer that the block writes are left alone. A broadcast of a
     lane is not bound: machines multiply by a lane directly. Nothing is carried across a barrier, which
-    stands where values that stay in registers longer would displace accumulators; with `across` it is.
+    stands where values that stay in registers longer would displace accumulators; with `across` it is. Nothing is
+    carried across a `Reload`, either.
     """
 
     name = "reuse-loads"
@@ -52,7 +54,7 @@ class ReuseLoads(LoopPass):
         part: list[Stmt] = []
         for stmt in block:
             part.append(stmt)
-            if isinstance(stmt, Barrier) and not self.across:
+            if isinstance(stmt, Reload) or (isinstance(stmt, Barrier) and not self.across):
                 out.extend(_reuse_within(part, written, numbers))
                 part = []
         return (*out, *_reuse_within(part, written, numbers))

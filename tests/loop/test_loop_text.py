@@ -29,6 +29,7 @@ from edgecc.loop.ir import (
     Parameter,
     Prefetch,
     Ref,
+    Reload,
     Store,
 )
 from edgecc.loop.text import parse, to_text
@@ -71,7 +72,7 @@ def everything() -> Function:
             )),
         ), 2),
         If(Op("lt", (Const(math.nan, f32), Cast(FromIndex(ix.maximum(ix.const(3), gathered), i64), f32)), DType.BOOL),
-           (Barrier(), Prefetch("y", i * 3 + 7)), (Store("y", ix.ZERO, Broadcast(Const(1e-30, f32), 4)),)),
+           (Barrier(), Reload("x", i), Prefetch("y", i * 3 + 7)), (Store("y", ix.ZERO, Broadcast(Const(1e-30, f32), 4)),)),
         Let("p", Op("select", (Const(True, DType.BOOL), Const(1.5, f32), Const(-0.0, f32)), f32)),
         Let("w", Op("lt", (Const(1, i32, 4), Const(-2, i32, 4)), DType.BOOL, 4)),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,7 @@ from edgecc.loop.ir import (
     Op,
     Prefetch,
     Ref,
+    Reload,
     Store,
 )
 from tests.support.ccompile import AVX512, MACHINES, PORTABLE, SANITIZERS, run_function
@@ -102,6 +105,16 @@ def test_branches_registers_and_barriers():
     ]
     x = np.arange(8, dtype=np.float32)
     np.testing.assert_array_equal(run(body, (X, Y), {"x": x})["y"], np.cumsum(np.where(x < 3, 2 * x, 1)))
+
+
+def test_reloaded_buffers_are_read_from_where_their_pointers_stand():
+    i = var("i")
+    inner = (Reload("x", i * 2), Store("y", i, x_at(i * 2 + 1)), Reload("x", i * 2), Store("y", i + 4, x_at(i * 3)),
+             Reload("x", const(1)), Store("y", i + 8, x_at(i)))
+    body = [Store("y", const(0), x_at(const(9))), For("i", const(0), const(4), inner), Store("y", const(12), x_at(const(2)))]
+    x = np.arange(10, dtype=np.float32)
+    want = [1, 3, 5, 7, 0, 3, 6, 9, 0, 1, 2, 3, 2]
+    np.testing.assert_array_equal(run(body, (replace(X, elements=10), replace(Y, elements=13)), {"x": x})["y"], want)
 
 
 def test_comments_cannot_leave_their_comment():
