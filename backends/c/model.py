@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from edgecc.backends.c.address import Symbols, argument_text
+from edgecc.backends.c.control import branch_lines, can_stop, repeat_lines
 from edgecc.backends.c.names import comment_text, string_literal, unique
 from edgecc.backends.c.profile import (
     FEATURE_MACROS,
@@ -19,12 +20,13 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.loop.module import (
     ArenaBytes,
-    Argument,
+    Branch,
     Call,
-    InputBytes,
     Interface,
+    Item,
     Module,
-    OutputBytes,
+    Repeat,
+    RowBytes,
     Stripes,
     WeightBytes,
 )
@@ -32,15 +34,6 @@ from edgecc.targets.schema import Target
 from edgecc.version import VERSION
 
 _DTYPE_TEXT = {DType.F16: "IEEE half precision, as bits", DType.BF16: "bfloat16, as bits", DType.BOOL: "bool, 0 or 1"}
-
-
-@dataclass(frozen=True)
-class Symbols:
-    """C names that belong to a module: members of the structs of inputs and outputs, functions by Loop IR name."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    functions: Mapping[str, str]
 
 
 def symbols_of(module: Module) -> Symbols:
@@ -62,6 +55,8 @@ def header(module: Module, target: Target, symbols: Symbols, *, weights_from_fil
  * {module.arena_align} bytes. Called once, before the first run. 0 = ok. */
 EDGECC_EXPORT int {name}_init(const void *weights, size_t bytes);
 """
+    note = ",\n * 4 = a loop left its bounds: it ran longer than its limit, or not as often as the shapes of its results say" if any(
+        isinstance(item, Repeat) and can_stop(item) for item in module.all_items) else ""
     promise = "Allocates nothing; measures itself, so that one run may go on\n * at a time." if profile else (
         "Allocates nothing and keeps nothing; runs on different arenas may go on at the\n * same time.")
     return f"""{banner(module, target, "Interface")}
@@ -86,7 +81,7 @@ typedef struct {{
 typedef struct {{
 {_members(module.outputs, symbols.outputs, const=False)}}} {name}_outputs;
 {init}
-/* Computes one inference. {promise} 0 = ok, 1 = the arena is NULL or not aligned, 2 = an array is NULL, 3 = no weights were given. */
+/* Computes one inference. {promise} 0 = ok, 1 = the arena is NULL or not aligned, 2 = an array is NULL, 3 = no weights were given{note}. */
 EDGECC_EXPORT int {name}_run(const {name}_inputs *in, const {name}_outputs *out, void *arena);
 
 /* The same network behind the generic interface of edgecc_abi.h. */
@@ -114,8 +109,9 @@ def source(module: Module, target: Target, symbols: Symbols, *, weights_from_fil
            profile: bool = False) -> str:
     """NAME.c."""
     name = module.name
+    loops = any(isinstance(item, Repeat) for item in module.all_items)
     parts = [banner(module, target, "The run"), FEATURE_MACROS if profile else "",
-             f'#include "{name}.h"\n\n#include "kernels.h"\n', profile_counters(name, len(module.all_calls)) if profile else ""]
+             f'#include "{name}.h"\n\n' + ("#include <string.h>\n\n" if loops else "") + '#include "kernels.h"\n', profile_counters(name, len(module.all_calls)) if profile else ""]
     has_weights = module.weights_bytes > 0
     if has_weights and weights_from_file:
         parts.append(f"""static const unsigned char *weights;
@@ -142,7 +138,7 @@ int {name}_init(const void *blob, size_t bytes) {{
 
 def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: bool) -> str:
     name = module.name
-    used = {type(a) for call in module.all_calls for a in call.arguments}
+    used = {type(a.base if isinstance(a, RowBytes) else a) for a in module.all_arguments}
     lines = [f"int {name}_run(const {name}_inputs *in, const {name}_outputs *out, void *arena) {{"]
     if module.arena_bytes > 0:
         lines.append(f"  if (arena == NULL || ((uintptr_t)arena & {module.arena_align - 1}) != 0) return 1;")
@@ -164,21 +160,42 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
               if not any(port.type.size_bytes for port in ports)]
     if profile:
         lines += profile_begin()
-    number = 0
-    tables: list[str] = []
-    for item in module.calls:
-        if isinstance(item, Stripes):
-            table = f"rows_{len(tables)}"
-            tables.append(_row_table(item, table))
-            lines += _stripes(item, table, [_call(module, symbols, call, number + i, profile, i)
-                                            for i, call in enumerate(item.calls)])
-            number += len(item.calls)
-        else:
-            lines += _call(module, symbols, item, number, profile, None)
-            number += 1
+    body = _Items(module, symbols, profile)
+    lines += body.lines(module.calls)
     if profile:
         lines += profile_end()
-    return "\n".join([*tables, *lines, "  return 0;", "}", ""])
+    return "\n".join([*body.tables, *lines, "  return 0;", "}", ""])
+
+
+class _Items:
+    """Prints the items of the run; numbers calls and tables of rows in order."""
+
+    def __init__(self, module: Module, symbols: Symbols, profile: bool) -> None:
+        self.module, self.symbols, self.profile = module, symbols, profile
+        self.tables: list[str] = []
+        self.number = 0
+
+    def lines(self, items: Sequence[Item]) -> list[str]:
+        """The statements of these items."""
+        out: list[str] = []
+        for item in items:
+            match item:
+                case Call():
+                    out += self._call(item, None)
+                case Stripes():
+                    table = f"rows_{len(self.tables)}"
+                    self.tables.append(_row_table(item, table))
+                    out += _stripes(item, table, [self._call(call, i) for i, call in enumerate(item.calls)])
+                case Branch():
+                    then, otherwise = self.lines(item.then), self.lines(item.otherwise)
+                    out += branch_lines(item, then, otherwise, self.symbols)
+                case Repeat():
+                    out += repeat_lines(item, self.lines(item.body), self.symbols)
+        return out
+
+    def _call(self, call: Call, column: int | None) -> list[str]:
+        self.number += 1
+        return _call(self.module, self.symbols, call, self.number - 1, self.profile, column)
 
 
 def _call(module: Module, symbols: Symbols, call: Call, number: int, profile: bool, column: int | None) -> list[str]:
@@ -187,7 +204,7 @@ def _call(module: Module, symbols: Symbols, call: Call, number: int, profile: bo
     if len(function.buffers) != len(call.arguments) or len(function.parameters) != (0 if column is None else 2):
         raise EdgeccError("E900", f"C back end: a call of {call.function} has {len(call.arguments)} arguments "
                           f"for {len(function.buffers)} buffers and {len(function.parameters)} parameters")
-    arguments = [_argument(argument, symbols, writes=buffer.role != "input")
+    arguments = [argument_text(argument, symbols, writes=buffer.role != "input")
                  for argument, buffer in zip(call.arguments, function.buffers, strict=True)]
     if column is not None:
         arguments += [f"row[{column}]", f"end[{column}]"]
@@ -211,21 +228,6 @@ def _stripes(stripes: Stripes, table: str, calls: Sequence[Sequence[str]]) -> li
             f"  for (int stripe = 0; stripe < {count}; ++stripe) {{",
             f"    const ptrdiff_t *const row = {table}[stripe], *const end = {table}[stripe + 1];",
             *(f"  {line}" for call in calls for line in call), "  }"]
-
-
-def _argument(argument: Argument, symbols: Symbols, *, writes: bool) -> str:
-    match argument:
-        case ArenaBytes(offset=offset):
-            return f"({'' if writes else 'const '}void *)(a + {offset})"
-        case OutputBytes(index=index, offset=offset):
-            member = f"out->{symbols.outputs[index]}"
-            return f"(void *)((char *){member} + {offset})" if offset else f"(void *){member}"
-        case WeightBytes(offset=offset) if not writes:
-            return f"(const void *)(w + {offset})"
-        case InputBytes(index=index, offset=offset) if not writes:
-            member = f"in->{symbols.inputs[index]}"
-            return f"(const void *)((const char *){member} + {offset})" if offset else f"(const void *){member}"
-    raise EdgeccError("E900", "C back end: a kernel writes to an input of the network or to the weights")
 
 
 def _generic(module: Module, target: Target, symbols: Symbols, *, weights_from_file: bool) -> str:

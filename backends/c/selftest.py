@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgecc.backends.base import SelfTest
+from edgecc.backends.c.address import Symbols
 from edgecc.backends.c.expression import constant_text
-from edgecc.backends.c.model import Symbols, banner
+from edgecc.backends.c.model import banner
 from edgecc.backends.c.names import string_literal
 from edgecc.backends.c.table import STORAGE
 from edgecc.ir.types import Array, DType

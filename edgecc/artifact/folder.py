@@ -245,7 +245,7 @@ def make_artifact(module: Module, target: Target, files: Mapping[str, bytes], so
         arena_bytes=module.arena_bytes, arena_align=module.arena_align, arena_lower_bound=module.arena_lower_bound,
         weights=Weights(module.weights_bytes, hashlib.sha256(blob).hexdigest(), weights_file, weights_linked),
         sources=tuple(sources), kernels=tuple(KernelUse(name, tuple(calls)) for name, calls in uses.items()),
-        depth_first=tuple((len(item.calls), len(item.ends)) for item in module.calls if isinstance(item, Stripes)),
+        depth_first=tuple((len(item.calls), len(item.ends)) for item in module.all_items if isinstance(item, Stripes)),
         files=_entries(everything))
     return Artifact(manifest, everything)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecc.lowering import CallReport
+from edgecc.lowering.report import CallReport
 
 
 @dataclass(frozen=True)

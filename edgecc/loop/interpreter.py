@@ -47,7 +47,21 @@ from edgecc.loop.ir import (
     Stmt,
     Store,
 )
-from edgecc.loop.module import ArenaBytes, Call, InputBytes, Module, OutputBytes, Stripes
+from edgecc.loop.module import (
+    ArenaBytes,
+    Argument,
+    Branch,
+    Call,
+    Copy,
+    InputBytes,
+    Item,
+    Module,
+    OutputBytes,
+    Repeat,
+    RowBytes,
+    Stripes,
+    WeightBytes,
+)
 from edgecc.loop.text import statement_text
 
 _GARBAGE = 0xA5  # memory that nothing has written; far from zero in every type
@@ -78,7 +92,8 @@ def run_module(module: Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
     Reads of arena bytes that no call has written are errors, as in `run_function`.
     Raises: EdgeccError E005 where `inputs` do not fit; E904 as `run_function` does, and where an argument
-    lies outside its memory or is less aligned than the function's buffer promises.
+    lies outside its memory or is less aligned than the function's buffer promises; E402 where a loop
+    leaves its bounds.
     """
     memory = _Memory(module, inputs)
     compiled = {f.name: CompiledFunction(f) for f in module.functions}
@@ -92,12 +107,44 @@ def run_module(module: Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
             masks.append(mask)
         function.run(arrays, masks, parameters)
 
-    for item in module.calls:
-        if isinstance(item, Stripes):
-            for call, start, stop in item.ranges():
-                run(call, start, stop)
-        else:
-            run(item)
+    def run_items(items: Sequence[Item]) -> None:
+        for item in items:
+            match item:
+                case Call():
+                    run(item)
+                case Stripes():
+                    for call, start, stop in item.ranges():
+                        run(call, start, stop)
+                case Branch():
+                    run_items(item.then if memory.scalar(item.condition, DType.BOOL) else item.otherwise)
+                case Repeat():
+                    repeat(item)
+
+    def repeat(item: Repeat) -> None:
+        trips = item.trips if isinstance(item.trips, int) else memory.scalar(item.trips, DType.I64)
+        go_on = item.condition if isinstance(item.condition, bool) else memory.scalar(item.condition, DType.BOOL)
+        memory.copy(item.before)
+        iteration = 0
+        while go_on and iteration < trips:
+            if iteration == item.limit:
+                raise EdgeccError("E402", f"more than {item.limit} iterations", where=", ".join(item.loc))
+            memory.iterations[item.depth:] = [iteration]
+            if item.counter is not None:
+                memory.store(item.counter, iteration)
+            run_items(item.body)
+            go_on = item.again if isinstance(item.again, bool) else memory.scalar(item.again, DType.BOOL)
+            memory.copy(item.after)
+            iteration += 1
+        del memory.iterations[item.depth:]
+        if item.rows is not None and iteration != item.rows and not item.padded:
+            raise EdgeccError("E402", f"{iteration} iterations for {item.rows} rows", where=", ".join(item.loc))
+        for argument, row_bytes in item.zeros:
+            data, mask = memory.bytes_at(argument, item.limit * row_bytes)
+            data[iteration * row_bytes:] = 0
+            if mask is not None:
+                mask[iteration * row_bytes:] = True
+
+    run_items(module.calls)
     return memory.outputs()
 
 
@@ -119,6 +166,8 @@ class _Memory:
         self.weights.setflags(write=False)
         self.output_masks = [np.zeros(b.size, np.bool_) for b in self.output_bytes]
         self.arena_mask = np.zeros(self.arena.size, np.bool_)
+        self.iterations: list[int] = []
+        """Numbers of the iterations of the loops that are going on, outermost first."""
 
     @staticmethod
     def _input(name: str, dtype: DType, dims: tuple[int, ...], inputs: Mapping[str, Array]) -> Array:
@@ -128,19 +177,56 @@ class _Memory:
             raise EdgeccError("E005", f"input {name} {got}, the network wants {dtype.value}{list(dims)}")
         return np.frombuffer(np.ascontiguousarray(array).tobytes() or bytes(_LEAST), np.uint8)
 
-    def view(self, buffer: Buffer, argument: object, where: str) -> tuple[Array, Array | None]:
-        """The elements of one argument and their flags (None: everything is written)."""
-        mask: Array | None = None
-        guaranteed = buffer.align
+    def _memory(self, argument: Argument) -> tuple[Array, Array | None, int]:
+        """The memory an argument lies in, its flags (None: everything is written), and the offset there."""
         match argument:
+            case RowBytes(base=base, steps=steps):
+                data, mask, offset = self._memory(base)
+                return data, mask, offset + sum(step * self.iterations[depth] for depth, step in steps)
             case InputBytes(index=index, offset=offset):
-                data, guaranteed = self.input_bytes[index], buffer.dtype.size
+                return self.input_bytes[index], None, offset
             case OutputBytes(index=index, offset=offset):
-                data, mask, guaranteed = self.output_bytes[index], self.output_masks[index], buffer.dtype.size
+                return self.output_bytes[index], self.output_masks[index], offset
             case ArenaBytes(offset=offset):
-                data, mask, guaranteed = self.arena, self.arena_mask, self.module.arena_align
-            case _:
-                data, offset = self.weights, argument.offset  # type: ignore[attr-defined]
+                return self.arena, self.arena_mask, offset
+            case WeightBytes(offset=offset):
+                return self.weights, None, offset
+
+    def bytes_at(self, argument: Argument, size: int) -> tuple[Array, Array | None]:
+        """`size` bytes of an argument and their flags. Raises: EdgeccError E904 where they are outside its memory."""
+        data, mask, offset = self._memory(argument)
+        if offset < 0 or offset + size > data.size:
+            raise EdgeccError("E904", f"bytes {offset}..{offset + size} of {data.size} of {argument}")
+        return data[offset:offset + size], None if mask is None else mask[offset:offset + size]
+
+    def scalar(self, argument: Argument, dtype: DType) -> int:
+        """The element at an address."""
+        data, mask = self.bytes_at(argument, dtype.size)
+        if mask is not None and not mask[0]:
+            raise EdgeccError("E904", f"{argument} decides what runs and was never written")
+        return int(np.frombuffer(data.tobytes(), dtype.numpy)[0])
+
+    def store(self, argument: Argument, number: int) -> None:
+        """Writes an i64."""
+        data, mask = self.bytes_at(argument, 8)
+        data[:] = np.frombuffer(np.array(number, np.int64).tobytes(), np.uint8)
+        if mask is not None:
+            mask[:] = True
+
+    def copy(self, copies: Sequence[Copy]) -> None:
+        """Copies bytes with their flags."""
+        for item in copies:
+            source, known = self.bytes_at(item.source, item.size_bytes)
+            target, mask = self.bytes_at(item.target, item.size_bytes)
+            target[:] = source
+            if mask is not None:
+                mask[:] = True if known is None else known
+
+    def view(self, buffer: Buffer, argument: Argument, where: str) -> tuple[Array, Array | None]:
+        """The elements of one argument and their flags (None: everything is written)."""
+        data, mask, offset = self._memory(argument)
+        fixed = argument.base if isinstance(argument, RowBytes) else argument
+        guaranteed = {ArenaBytes: self.module.arena_align, WeightBytes: buffer.align}.get(type(fixed), buffer.dtype.size)
         size = buffer.dtype.size
         end = offset + buffer.elements * size
         if offset < 0 or end > data.size:

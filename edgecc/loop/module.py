@@ -5,7 +5,7 @@ This is what CPU back ends receive. Every size and offset is final.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from edgecc.ir.types import Array, DType, TensorType
@@ -50,7 +50,24 @@ class WeightBytes:
     offset: int
 
 
-Argument = InputBytes | OutputBytes | ArenaBytes | WeightBytes
+Fixed = InputBytes | OutputBytes | ArenaBytes | WeightBytes
+
+
+@dataclass(frozen=True)
+class RowBytes:
+    """An argument inside loops that lies elsewhere in each iteration.
+
+    Attributes:
+        base: where it lies in iteration 0 of all loops.
+        steps: pairs (depth, bytes): how far it moves with each iteration of the loop that is nested `depth` loops
+            deep; the outermost has depth 0.
+    """
+
+    base: Fixed
+    steps: tuple[tuple[int, int], ...]
+
+
+Argument = Fixed | RowBytes
 
 
 @dataclass(frozen=True)
@@ -91,6 +108,88 @@ class Stripes:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """`size_bytes` bytes copied from `source` to `target`, which do not overlap."""
+
+    source: Argument
+    target: Argument
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Runs `then` if the truth value at `condition` holds, else `otherwise`.
+
+    `loc` names the nodes of the user's model that this step stands for.
+    """
+
+    condition: Argument
+    then: tuple[Item, ...]
+    otherwise: tuple[Item, ...]
+    loc: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Runs `body` for iteration 0, 1, ... while iteration < trips and the condition holds.
+
+    Attributes:
+        depth: in how many other loops it lies.
+        trips: how many iterations at most: a number, or where an i64 lies.
+        condition: whether the first iteration runs: known, or where the truth value lies.
+        counter: where the body reads the number of the iteration, an i64; None if it does not.
+        before: copies before the first iteration: initial states.
+        body: one iteration.
+        again: whether another iteration may follow: known, or where the body has put the truth value.
+        after: copies after each iteration: states for the next one.
+        limit: the most iterations; if another one is due the run ends with a status.
+        rows: the number of iterations there must be, or may be at most if `padded`; None: any.
+        zeros: if `padded`, where the rows lie that iterations fill, and bytes of each: what is left is set to zero.
+        loc: names of the nodes of the user's model that this step stands for.
+    """
+
+    depth: int
+    trips: Argument | int
+    condition: Argument | bool
+    counter: Argument | None
+    before: tuple[Copy, ...]
+    body: tuple[Item, ...]
+    again: Argument | bool
+    after: tuple[Copy, ...]
+    limit: int
+    rows: int | None
+    padded: bool
+    zeros: tuple[tuple[Argument, int], ...]
+    loc: tuple[str, ...]
+
+    @property
+    def iterations(self) -> int | None:
+        """How many there are, if that is known and within the limit."""
+        known = self.condition is True and self.again is True and isinstance(self.trips, int)
+        return self.trips if known and isinstance(self.trips, int) and 0 <= self.trips <= self.limit else None
+
+    @property
+    def copies(self) -> tuple[Copy, ...]:
+        """All copies."""
+        return (*self.before, *self.after)
+
+
+Item = Call | Stripes | Branch | Repeat
+
+
+def all_items(items: Iterable[Item]) -> Iterator[Item]:
+    """Every item with what is nested in it, in order."""
+    for item in items:
+        yield item
+        match item:
+            case Branch(then=then, otherwise=otherwise):
+                yield from all_items(then)
+                yield from all_items(otherwise)
+            case Repeat(body=body):
+                yield from all_items(body)
+
+
+@dataclass(frozen=True)
 class Constant:
     """Packed weights: a contiguous array at a byte offset of the weights."""
 
@@ -105,7 +204,7 @@ class Module:
     Attributes:
         name: a C identifier.
         functions: each kernel once, in order of first use; names are C identifiers.
-        calls: the run, in order; some of it may run in stripes.
+        calls: the run, in order; some of it may run in stripes, some under conditions or in loops.
         constants: the weights by ascending offset; gaps are zero.
         weights_bytes: size of the weights.
         arena_bytes: size of the arena; arena_align: what its start must be a multiple of.
@@ -118,7 +217,7 @@ class Module:
     inputs: tuple[Interface, ...]
     outputs: tuple[Interface, ...]
     functions: tuple[Function, ...]
-    calls: tuple[Call | Stripes, ...]
+    calls: tuple[Item, ...]
     constants: tuple[Constant, ...]
     weights_bytes: int
     arena_bytes: int
@@ -129,8 +228,28 @@ class Module:
 
     @property
     def all_calls(self) -> tuple[Call, ...]:
-        """Every call once, those of stripes in their place."""
-        return tuple(call for item in self.calls for call in (item.calls if isinstance(item, Stripes) else (item,)))
+        """Every call once, those of stripes, branches and loops in their place."""
+        return tuple(call for item in self.all_items for call in (
+            item.calls if isinstance(item, Stripes) else (item,) if isinstance(item, Call) else ()))
+
+    @property
+    def all_items(self) -> tuple[Item, ...]:
+        """Every item of the run with what is nested in it, in order."""
+        return tuple(all_items(self.calls))
+
+    @property
+    def all_arguments(self) -> Iterator[Argument]:
+        """Every address that the run names."""
+        for call in self.all_calls:
+            yield from call.arguments
+        for item in self.all_items:
+            if isinstance(item, Branch):
+                yield item.condition
+            if isinstance(item, Repeat):
+                known = (item.trips, item.condition, item.counter, item.again)
+                yield from (argument for argument in known if argument is not None and not isinstance(argument, int))
+                yield from (argument for copy in item.copies for argument in (copy.source, copy.target))
+                yield from (argument for argument, _ in item.zeros)
 
     def function(self, name: str) -> Function:
         """The kernel called `name`."""

@@ -6,6 +6,7 @@ resolved here as far as strides can express them:
 
     y = transpose/reshape/slice/expand(x)   y is a view of x, nothing runs
     y = concat(a, b)                        a and b are written into y's memory by their own kernels
+    region operands and results         lie row-major without gaps, so that they are what the region's inputs are
     a, b = slices of x; y = concat(a, b, c) x is written into y's memory if it lies there as a whole
     network output y                        y, and what y is a view of, is written into the output
 
@@ -115,15 +116,16 @@ def wants_dense(op: Op, operand: int, view: View) -> bool:
     return False
 
 
-def place_values(graph: Graph, *, dense: Iterable[Value] = (),
+def place_values(graph: Graph, *, dense: Iterable[Value] = (), unwritten: Iterable[int] = (),
                  refuses: Callable[[Op, int, View], bool] = wants_dense) -> Placement:
     """Places every value of a graph with static shapes.
 
     Args:
         dense: values that must lie in memory of their own, in their own layout.
+        unwritten: numbers of outputs that nobody reads, constants or inputs, so that nothing is written there.
         refuses: whether an operator refuses to read an operand through a view.
     """
-    placer = _Placer(graph, frozenset(dense), refuses)
+    placer = _Placer(graph, frozenset(dense), refuses, frozenset(unwritten))
     placer.backward()
     placer.forward()
     return Placement(tuple(placer.roots), placer.places, tuple(placer.steps), tuple(placer.constants))
@@ -134,6 +136,7 @@ class _Placer:
     graph: Graph
     dense: frozenset[Value]
     refuses: Callable[[Op, int, View], bool]
+    unwritten: frozenset[int] = frozenset()
     roots: list[Root] = field(default_factory=list)
     places: dict[Value, Place] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -197,6 +200,8 @@ class _Placer:
         """Decides that `value` lies at `place`, if it may and its kernel can write there well."""
         if value is None or value.producer is None or value in self.places or value in self.dense:
             return
+        if value.producer.regions and not strides.is_row_major(place.view):
+            return
         if isinstance(value.producer.op, HEAVY):
             axis = strides.innermost_axis(value.layout.order, value.type.dims)
             if axis is not None and place.view.strides[axis] != 1:
@@ -217,6 +222,8 @@ class _Placer:
             else:
                 self.compute(node, position)
         for index, value in enumerate(self.graph.outputs):
+            if index in self.unwritten:
+                continue
             source = self.place(value)
             root = self.roots[source.root]
             if root.kind != "output" or root.index != index:
@@ -233,7 +240,10 @@ class _Placer:
 
     def compute(self, node: Node, position: int) -> None:
         inputs = tuple(None if v is None else self.place(v) for v in node.inputs)
-        after = dict.fromkeys(s for v in node.inputs if v is not None for s in self.writers[v])
+        writers = [() if v is None else self.writers[v] for v in node.inputs]
+        if node.regions:
+            inputs, writers = self.gapless(node, inputs, writers, position)
+        after = dict.fromkeys(s for steps in writers for s in steps)
         for value in node.outputs:
             if value not in self.places:
                 self.places[value] = self.own(value)
@@ -243,6 +253,21 @@ class _Placer:
         constants = tuple(v if v is not None and v.constant is not None else None for v in node.inputs)
         self.steps.append(Step(node.op, inputs, constants, tuple(self.places[v] for v in node.outputs), tuple(after),
                                node.loc, node.outputs[0].name, position))
+
+    def gapless(self, node: Node, inputs: tuple[Place | None, ...], writers: list[tuple[int, ...]],
+                position: int) -> tuple[tuple[Place | None, ...], list[tuple[int, ...]]]:
+        """The operands of a node with regions: those that are not row-major without gaps are copied, each once."""
+        copied: dict[Value, tuple[Place, tuple[int, ...]]] = {}
+        places, steps = list(inputs), list(writers)
+        for index, (value, place) in enumerate(zip(node.inputs, inputs, strict=True)):
+            if value is None or place is None or strides.is_row_major(place.view):
+                continue
+            if value not in copied:
+                view = strides.row_major(place.view)
+                target = Place(self.new_root("arena", 0, value), 0, view)
+                copied[value] = target, self.copy(value, place, target, writers[index], node.loc, position)
+            places[index], steps[index] = copied[value]
+        return tuple(places), steps
 
     def movement(self, node: Node, position: int) -> None:
         operand, result = node.operand(0), node.output

@@ -33,6 +33,13 @@ def row_major(view: View) -> View:
     return View(view.dtype, view.dims, row_major_strides(view.dims))
 
 
+def is_row_major(view: View) -> bool:
+    """Whether the elements lie row-major without gaps, as seen from the first one."""
+    wanted = row_major_strides(view.dims)
+    return view.elements <= 1 or all(size == 1 or stride == own for size, stride, own in
+                                     zip(view.dims, view.strides, wanted, strict=True))
+
+
 def reshape_strides(dims: Sequence[int], strides: Sequence[int], new_dims: Sequence[int]) -> tuple[int, ...] | None:
     """Strides that show row-major order of (`dims`, `strides`) under the shape `new_dims`, or None.
 

@@ -13,7 +13,7 @@ from edgecc.bench.session import PROFILED, Request, compare, largest_difference
 from edgecc.errors import EXIT_USAGE, EdgeccError
 from edgecc.kernels.base import Kernel
 from edgecc.loop.ir import Function
-from edgecc.lowering import CallReport
+from edgecc.lowering.report import CallReport
 from edgecc.ops.work import graph_multiply_adds
 from edgecc.targets.schema import load_target
 

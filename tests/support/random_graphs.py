@@ -54,7 +54,7 @@ def graphs(draw: st.DrawFn, *, kinds: tuple[str, ...] = MOVEMENTS + COMPUTATIONS
         values.append(graph.add_input(TensorType(F32, shape), f"x{number}"))
     for _ in range(draw(st.integers(1, most_nodes))):
         operand = values[-1] if draw(st.booleans()) else draw(st.sampled_from(values))
-        result = _add(draw, graph, draw(st.sampled_from(kinds)), operand, values)
+        result = add_node(draw, graph, draw(st.sampled_from(kinds)), operand, values)
         if result is not None:
             values.append(result)
     computed = [v for v in values if v.producer is not None] or values
@@ -70,7 +70,7 @@ def graphs(draw: st.DrawFn, *, kinds: tuple[str, ...] = MOVEMENTS + COMPUTATIONS
     return graph
 
 
-def _add(draw: st.DrawFn, graph: Graph, kind: str, x: Value, values: list[Value]) -> Value | None:
+def add_node(draw: st.DrawFn, graph: Graph, kind: str, x: Value, values: list[Value]) -> Value | None:
     """Adds a node of this kind that reads `x`, or returns None where `x` does not suit it."""
     dims, rank = x.type.dims, x.type.rank
     match kind:

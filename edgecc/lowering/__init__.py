@@ -1,0 +1,345 @@
+"""Lowering of a graph to a module: a kernel for every step, weights packed, memory planned, calls in order.
+
+    graph -> places of all values (edgecc/memory/placement.py)
+          -> a kernel for each step (edgecc/kernels), one for all steps that ask for the same
+          -> chains that run stripe by stripe, with kernels for ranges of rows (edgecc/memory/depth_first.py)
+          -> order, lifetimes and offsets (edgecc/memory/plan.py)
+          -> scheduled functions, each once; the blob of weights; calls
+
+Equal requests share a kernel, and kernels whose functions turn out equal share a function. Constants
+of equal bytes are stored once. The regions of a node are lowered in the same way before the graph
+around it; their addresses are then bound to those of the node (edgecc/lowering/control.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+
+import edgecc.kernels  # noqa: F401  (importing it registers all kernels)
+from edgecc.errors import EdgeccError
+from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.op import RegionOp
+from edgecc.ir.types import DType
+from edgecc.kernels.base import (
+    SMALL_CONSTANT_ELEMENTS,
+    FromInput,
+    FromOutput,
+    Kernel,
+    Operand,
+    Packed,
+    Request,
+    Workspace,
+    lower,
+    row_cycles,
+    signature,
+)
+from edgecc.loop.module import Argument, Call, Interface, Item, Module, Stripes, WeightBytes
+from edgecc.lowering.control import LoweredRegion, control_item, control_needs
+from edgecc.lowering.functions import Functions, Weights
+from edgecc.lowering.report import CallReport, report_call
+from edgecc.memory.depth_first import DepthFirst, Limits, StepCost, plan_depth_first
+from edgecc.memory.lifetime import Needs
+from edgecc.memory.offsets import ALIGN
+from edgecc.memory.order import candidate_orders
+from edgecc.memory.placement import Place, Placement, Step, place_values
+from edgecc.memory.plan import MemoryPlan, plan_memory
+from edgecc.memory.regions import states_in_place
+from edgecc.memory.stripes import ringed
+from edgecc.ops.control import Loop
+from edgecc.targets.schema import Target
+
+NO_TUNING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class LoweredModel:
+    """A module with the memory plan it uses and a report for each of its calls."""
+
+    module: Module
+    plan: MemoryPlan
+    calls: tuple[CallReport, ...]
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What each call's kernel was asked for."""
+        return tuple(call.kernel.request for call in self.calls if call.kernel.request is not None)
+
+
+def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
+                tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None,
+                winograd: bool = True, precision: DType = DType.F32) -> LoweredModel:
+    """Lowers a graph with static shapes.
+
+    Args:
+        name: the module's name, a C identifier.
+        threads: how many threads parallel loops are divided among.
+        check: verify every function before and after its schedule.
+        tuning: names of candidates by signature of the request (edgecc/kernels/base.py); others are chosen by the model.
+        depth_first: whether chains may run stripe by stripe. With several threads none does: they divide whole maps.
+        limits: of depth-first blocks, instead of the target's.
+        winograd: whether convolutions may be computed by Winograd's algorithm, with larger rounding errors.
+        precision: the shortest float type arithmetic may be done in.
+    Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
+    """
+    lowering = _Lowering(target, threads, tuning, depth_first and threads == 1, limits, winograd, precision, Functions(check))
+    lowered = lowering.graph(graph, 0)
+    module = Module(
+        name=name,
+        inputs=tuple(Interface(n, v.type) for n, v in zip(graph.input_names, graph.inputs, strict=True)),
+        outputs=tuple(Interface(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)),
+        functions=lowering.functions.finished(), calls=lowered.items, constants=tuple(lowering.weights.constants),
+        weights_bytes=lowering.weights.size_bytes, arena_bytes=lowered.plan.arena_bytes,
+        arena_lower_bound=lowered.plan.lower_bound, arena_align=ALIGN, threads=threads, precision=precision)
+    return LoweredModel(module, lowered.plan, lowered.reports)
+
+
+Work = Kernel | tuple[LoweredRegion, ...]
+"""What runs at a step: a kernel, or the regions of an operator that has some."""
+
+
+@dataclass
+class _Lowering:
+    """One lowering: what all graphs of a network share, the regions of nodes included."""
+
+    target: Target
+    threads: int
+    tuning: Mapping[str, str]
+    depth_first: bool
+    limits: Limits | None
+    winograd: bool
+    precision: DType
+    functions: Functions
+    weights: Weights = field(default_factory=Weights)
+    kernels: dict[Request, Kernel] = field(default_factory=dict)
+
+    def graph(self, graph: Graph, depth: int, loop: Loop | None = None) -> LoweredRegion:
+        """Lowers a graph, or a region `depth` loops deep; `loop` is the operator whose body it is.
+
+        Its own addresses: `InputBytes` and `OutputBytes` of the graph, `ArenaBytes` of its own arena.
+        Raises: EdgeccError E112.
+        """
+        # A condition that is known needs no memory.
+        unwritten = (0,) if loop is not None and graph.outputs[0].constant is not None else ()
+        placement, work = self._place_and_lower(graph, depth, unwritten)
+        choice = None
+        if self.depth_first:
+            placement, work, choice = self._in_stripes(placement, work)
+        needs = _needs(placement, work)
+        plan = plan_memory(placement, needs, choice)
+        in_place, overwriting = states_in_place(plan, needs, 0 if loop is None else loop.states)
+        return self._calls(graph, plan, work, depth, in_place, overwriting)
+
+    def _calls(self, graph: Graph, plan: MemoryPlan, work: Sequence[Work], depth: int, in_place: Mapping[int, None],
+               overwriting: frozenset[int]) -> LoweredRegion:
+        """The items of a planned graph, in order, and the reports of its calls."""
+        blocks = {block.chain.numbers[0]: block for block in plan.blocks}
+        reports: list[CallReport] = []
+        items: list[Item] = []
+        inner = {number for block in plan.blocks for number in block.chain.numbers[1:]}
+        for number in plan.live.order:
+            block = blocks.get(number)
+            regions = work[number]
+            if block is not None:
+                calls = [self._call(plan, n, work[n], n in overwriting, block.stripes) for n in block.chain.numbers]
+                items.append(Stripes(tuple(call for call, _ in calls), block.ends))
+                reports += [report for _, report in calls]
+            elif number in inner:
+                continue
+            elif isinstance(regions, tuple):
+                items.append(self._control(plan, number, regions, depth))
+                reports += [report for region in regions for report in region.reports]
+            else:
+                call, report = self._call(plan, number, regions, number in overwriting)
+                items.append(call)
+                reports.append(report)
+        return LoweredRegion(graph, plan, tuple(items), tuple(reports), in_place)
+
+    def _call(self, plan: MemoryPlan, number: int, kernel: Work, overwriting: bool, stripes: int = 1) -> tuple[Call, CallReport]:
+        """The call for a step. `overwriting`: a result replaces an operand because they are one state of a loop."""
+        if isinstance(kernel, tuple):
+            raise EdgeccError("E900", f"step {plan.placement.steps[number].name} has regions and no kernel")
+        step = plan.placement.steps[number]
+        arguments = self._arguments(plan, number, kernel)
+        function = self.functions.add(kernel)
+        replacing = {result for where, result, _ in plan.live.replaced if where == number}
+        pairs = {slot for result, operand in kernel.in_place if overwriting for slot in (FromOutput(result), FromInput(operand))}
+        overwritten = {arguments[i] for i, a in enumerate(kernel.arguments)
+                       if (isinstance(a, FromOutput) and a.index in replacing) or a in pairs}
+        self.functions.use(function, arguments, overwritten)
+        return Call(function, arguments, step.loc), report_call(step, kernel, function, stripes)
+
+    def _control(self, plan: MemoryPlan, number: int, regions: Sequence[LoweredRegion], depth: int) -> Item:
+        """The item for a step that runs regions."""
+        step = plan.placement.steps[number]
+        def operand(index: int) -> Argument:
+            place = step.inputs[index]
+            if place is None:
+                raise EdgeccError("E900", f"operand {index} of {step.op.name} is absent")
+            return self._operand(plan, place)
+
+        results = [plan.argument(place) for place in step.outputs]
+        return control_item(step, regions, operand, results, plan.workspace(number, 0), depth)
+
+    # -- kernels ------------------------------------------------------------------------------
+
+    def _place_and_lower(self, graph: Graph, depth: int, unwritten: tuple[int, ...]) -> tuple[Placement, list[Work]]:
+        """Places all values and lowers all steps, those of regions first.
+
+        Where a kernel does not take the views it was given, the values concerned get memory of their own,
+        in their own layout, and everything is placed again; that ends, since each round adds such values.
+        """
+        regions: dict[int, tuple[LoweredRegion, ...]] = {}
+        dense: dict[Value, None] = {}
+        while True:
+            placement = place_values(graph, dense=dense, unwritten=unwritten)
+            work: list[Work] = []
+            problems: list[tuple[Step, EdgeccError]] = []
+            for step in placement.steps:
+                try:
+                    if isinstance(step.op, RegionOp):
+                        if step.node not in regions:
+                            regions[step.node] = self._regions(graph.nodes[step.node], depth)
+                        work.append(regions[step.node])
+                    else:
+                        work.append(self._kernel(self._request(step)))
+                except EdgeccError as error:
+                    if error.code != "E112":
+                        raise
+                    problems.append((step, error))
+            if not problems:
+                return placement, work
+            strided = [v for step, _ in problems for v in _strided_values(graph, placement, step) if v not in dense]
+            if not strided:
+                raise _unsupported(problems)
+            dense.update(dict.fromkeys(strided))
+
+    def _regions(self, node: Node, depth: int) -> tuple[LoweredRegion, ...]:
+        """The regions of a node, which is `depth` loops deep."""
+        if isinstance(node.op, Loop):
+            return tuple(self.graph(region, depth + 1, node.op) for region in node.regions)
+        return tuple(self.graph(region, depth) for region in node.regions)
+
+    def _kernel(self, request: Request) -> Kernel:
+        if request not in self.kernels:
+            self.kernels[request] = lower(request, self.tuning.get(signature(request)) if self.tuning else None)
+        return self.kernels[request]
+
+    def _request(self, step: Step, *, rows: bool = False) -> Request:
+        """What the kernel of a step is asked for; `rows`: as a part of a block that runs stripe by stripe."""
+        inputs: list[Operand | None] = []
+        for place, constant in zip(step.inputs, step.constants, strict=True):
+            if place is None:
+                inputs.append(None)
+            elif constant is None or constant.constant is None:
+                inputs.append(Operand(place.view))
+            else:
+                data = constant.constant
+                values = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS else None
+                inputs.append(Operand(place.view, True, values))
+        return Request(step.op, tuple(inputs), tuple(place.view for place in step.outputs), self.target, self.threads, self.precision,
+                       winograd=self.winograd and not rows, rows=rows)
+
+    def _in_stripes(self, placement: Placement, work: Sequence[Work]) -> tuple[Placement, list[Work], DepthFirst]:
+        """Chooses depth-first blocks and lowers their steps for ranges of rows, values within the blocks in rings.
+
+        Steps whose kernels do not take the rings are left out of blocks, and the choice is made again.
+        """
+        needs = _needs(placement, work)
+        orders = candidate_orders(placement, needs)
+        known: dict[Request, float | None] = {}
+        costs = []
+        for step, kernel in zip(placement.steps, work, strict=True):
+            if isinstance(kernel, tuple):
+                costs.append(StepCost(sum(region.cycles for region in kernel), None))
+                continue
+            request = replace(self._request(step, rows=True), rows=False)
+            if request not in known:
+                known[request] = row_cycles(request)
+            costs.append(StepCost(kernel.cycles, known[request]))
+        while True:
+            choice = plan_depth_first(placement, needs, costs, orders, self.target, self.limits)
+            changed, own = ringed(placement, choice.blocks), list(work)
+            refused = []
+            for number in (n for block in choice.blocks for n in block.chain.numbers):
+                try:
+                    own[number] = self._kernel(self._request(changed.steps[number], rows=True))
+                except EdgeccError as error:
+                    if error.code != "E112":
+                        raise
+                    refused.append(number)
+            if not refused:
+                return changed, own, choice
+            costs = [replace(cost, row_cycles=None) if number in refused else cost for number, cost in enumerate(costs)]
+
+    # -- addresses ----------------------------------------------------------------------------
+
+    def _arguments(self, plan: MemoryPlan, number: int, kernel: Kernel) -> tuple[Argument, ...]:
+        """The addresses of a call's buffers."""
+        placement = plan.placement
+        step = placement.steps[number]
+        slots = iter(range(len(kernel.arguments)))
+        out: list[Argument] = []
+        for buffer, argument in zip(kernel.function.buffers, kernel.arguments, strict=True):
+            match argument:
+                case FromInput(index=index):
+                    place = step.inputs[index]
+                    if place is None:
+                        raise EdgeccError("E900", f"kernel {kernel.function.name} reads operand {index}, which is absent")
+                    out.append(self._operand(plan, place))
+                case FromOutput(index=index):
+                    out.append(plan.argument(step.outputs[index]))
+                case Packed(inputs=inputs, pack=pack):
+                    arrays = [v if v is None else v.constant for v in
+                              (step.constants[i] if i < len(step.constants) else None for i in inputs)]
+                    packed = np.ascontiguousarray(pack(*arrays))
+                    if packed.dtype != buffer.dtype.numpy or packed.ndim != 1 or packed.size < buffer.elements:
+                        raise EdgeccError("E900", f"kernel {kernel.function.name} packs {packed.dtype}{list(packed.shape)} for "
+                                                  f"{buffer.name}: {buffer.dtype.value}[{buffer.elements}]")
+                    out.append(self.weights.add(packed))
+                case Workspace():
+                    out.append(plan.workspace(number, next(slots)))
+        return tuple(out)
+
+    def _operand(self, plan: MemoryPlan, place: Place) -> Argument:
+        root = plan.placement.roots[place.root]
+        if root.kind != "constant":
+            return plan.argument(place)
+        data = plan.placement.constants[root.index].constant
+        if data is None:
+            raise EdgeccError("E900", f"{root.name} is no constant")
+        return WeightBytes(self.weights.add(data.reshape(-1)).offset + place.byte_offset)
+
+
+# -- helpers ------------------------------------------------------------------------------------
+
+
+def _strided_values(graph: Graph, placement: Placement, step: Step) -> Iterable[Value]:
+    """The values a step reads or writes that do not lie as their own layout says."""
+    if step.node >= len(graph):
+        return
+    node = graph.nodes[step.node]
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.producer is not None:
+            own = value.layout.strides(value.type.dims)
+            if placement.places[value].view.strides != own:
+                yield value
+
+
+def _unsupported(problems: Sequence[tuple[Step, EdgeccError]]) -> EdgeccError:
+    # Of a node with regions the details name the nodes inside.
+    details = [detail for step, error in problems
+               for detail in error.details or (f"{', '.join(step.loc) or step.name} ({step.op.name}): {error.message}",)]
+    hint = next((error.hint for _, error in problems if error.hint), "")
+    count = len(details)
+    return EdgeccError("E112", f"{count} node{'s have' if count > 1 else ' has'} no kernel", details=tuple(dict.fromkeys(details)),
+                       hint=hint)
+
+
+def _needs(placement: Placement, work: Sequence[Work]) -> list[Needs]:
+    return [control_needs(step.op, regions) if isinstance(regions, tuple) else
+            Needs(regions.in_place, tuple(a.size_bytes for a in regions.arguments if isinstance(a, Workspace)))
+            for step, regions in zip(placement.steps, work, strict=True)]

@@ -1,0 +1,211 @@
+"""Regions of nodes: which states a loop changes in place, its scratch memory, and the move into the parent's memory.
+
+A region is placed, ordered and planned like a network of its own. Its addresses are offsets from its inputs, its
+outputs and its arena. The node that owns it binds the inputs to what its operands are, the outputs to its
+results, and gives the arena a place in its own as scratch memory. So captured values are not copied.
+
+States of a loop lie where the loop's results lie. An iteration reads them there, and writes the next ones
+
+ - there as well, where it has read the old state before by then (`states_in_place`),
+ - into scratch memory otherwise, from which they are copied at the end of the iteration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgecc.ir.types import TensorType
+from edgecc.loop.module import (
+    ArenaBytes,
+    Argument,
+    Branch,
+    Call,
+    Copy,
+    Fixed,
+    InputBytes,
+    Item,
+    OutputBytes,
+    Repeat,
+    RowBytes,
+    Stripes,
+    WeightBytes,
+)
+from edgecc.memory.lifetime import Needs
+from edgecc.memory.offsets import ALIGN, aligned
+from edgecc.memory.placement import Place, Step
+from edgecc.memory.plan import MemoryPlan
+from edgecc.memory.strides import same_memory
+
+# -- addresses --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What stands for the memory of a region: its inputs, its outputs and the start of its arena."""
+
+    inputs: tuple[Argument, ...]
+    outputs: tuple[Argument, ...]
+    arena: Argument
+
+    def __call__(self, argument: Argument) -> Argument:
+        """An address of the region as one of the parent."""
+        match argument:
+            case RowBytes(base=base, steps=steps):
+                moved = self(base)
+                return RowBytes(moved.base, (*moved.steps, *steps)) if isinstance(moved, RowBytes) else RowBytes(moved, steps)
+            case InputBytes(index=index, offset=offset):
+                return shifted(self.inputs[index], offset)
+            case OutputBytes(index=index, offset=offset):
+                return shifted(self.outputs[index], offset)
+            case ArenaBytes(offset=offset):
+                return shifted(self.arena, offset)
+            case WeightBytes():
+                return argument
+
+    def items(self, items: Iterable[Item]) -> tuple[Item, ...]:
+        """Items of the region as items of the parent."""
+        return tuple(self._item(item) for item in items)
+
+    def _item(self, item: Item) -> Item:
+        match item:
+            case Call():
+                return replace(item, arguments=tuple(self(argument) for argument in item.arguments))
+            case Stripes(calls=calls):
+                return replace(item, calls=tuple(replace(c, arguments=tuple(self(a) for a in c.arguments)) for c in calls))
+            case Branch():
+                return replace(item, condition=self(item.condition), then=self.items(item.then),
+                               otherwise=self.items(item.otherwise))
+            case Repeat():
+                return replace(
+                    item, body=self.items(item.body), before=self._copies(item.before), after=self._copies(item.after),
+                    trips=item.trips if isinstance(item.trips, int) else self(item.trips),
+                    condition=item.condition if isinstance(item.condition, bool) else self(item.condition),
+                    again=item.again if isinstance(item.again, bool) else self(item.again),
+                    counter=None if item.counter is None else self(item.counter),
+                    zeros=tuple((self(argument), size) for argument, size in item.zeros))
+
+    def _copies(self, copies: Iterable[Copy]) -> tuple[Copy, ...]:
+        return tuple(Copy(self(c.source), self(c.target), c.size_bytes) for c in copies)
+
+
+def shifted(argument: Argument, offset: int) -> Argument:
+    """The address `offset` bytes further on."""
+    if isinstance(argument, RowBytes):
+        base = shifted(argument.base, offset)
+        return argument if isinstance(base, RowBytes) else replace(argument, base=base)
+    return replace(argument, offset=argument.offset + offset)
+
+
+def alignment(argument: Argument, least: int) -> int:
+    """What the address certainly is a multiple of; `least` for the caller's arrays, which C aligns to their elements."""
+    match argument:
+        case RowBytes(base=base, steps=steps):
+            return math.gcd(alignment(base, least), *(step for _, step in steps))
+        case ArenaBytes(offset=offset) | WeightBytes(offset=offset):
+            return math.gcd(offset, ALIGN)
+    return least
+
+
+# -- loops ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoopScratch:
+    """Scratch memory of a loop: offsets of its parts, and the size of all of it.
+
+    Attributes:
+        counter, again: where the number of the iteration lies, and the body's condition; the body's arena is in front.
+        states: by number of the state, where the next state is put that is not changed in place.
+        size_bytes: of all.
+    """
+
+    counter: int
+    again: int
+    states: Mapping[int, int]
+    size_bytes: int
+
+
+def loop_scratch(arena_bytes: int, states: Sequence[TensorType], in_place: Iterable[int]) -> LoopScratch:
+    """Lays out scratch memory behind the arena of the body, each part aligned."""
+    counter = aligned(arena_bytes)
+    again = counter + ALIGN
+    end = again + ALIGN
+    offsets: dict[int, int] = {}
+    kept = set(in_place)
+    for number, state in enumerate(states):
+        if number not in kept:
+            offsets[number] = end
+            end += aligned(state.size_bytes)
+    return LoopScratch(counter, again, offsets, end)
+
+
+def states_in_place(plan: MemoryPlan, needs: Sequence[Needs], states: int) -> tuple[dict[int, None], frozenset[int]]:
+    """Which states of a loop's body may lie in one place before and after the iteration.
+
+    State k is input and output 1 + k of the body. It may if all steps that read the old one come before the
+    first that writes the new one, or are that step, and its kernel may overwrite that operand.
+
+    Returns: the numbers of these states in order; the numbers of the steps that overwrite their operand.
+    """
+    found: dict[int, None] = {}
+    overwriting: set[int] = set()
+    for state in range(states):
+        steps = _in_place(plan, needs, 1 + state)
+        if steps is not None:
+            found[state] = None
+            overwriting |= steps
+    return found, frozenset(overwriting)
+
+
+def _in_place(plan: MemoryPlan, needs: Sequence[Needs], index: int) -> set[int] | None:
+    """The steps that overwrite input `index` by output `index` (none or one), or None where they may not share memory."""
+    roots = plan.placement.roots
+    source = {number for number, root in enumerate(roots) if root.kind == "input" and root.index == index}
+    target = {number for number in range(len(roots)) if _is_output(plan, number, index)}
+    reads: list[tuple[int, int]] = []
+    writes: list[tuple[int, int]] = []
+    for position, number in zip(plan.live.positions, plan.live.order, strict=True):
+        step = plan.placement.steps[number]
+        if any(place is not None and place.root in source for place in step.inputs):
+            reads.append((position, number))
+        if any(place.root in target for place in step.outputs):
+            writes.append((position, number))
+    if not reads or not writes:
+        return set()
+    first, writer = writes[0]
+    late = {number for position, number in reads if position >= first}
+    if not late:
+        return set()
+    if late != {writer} or not _overwrites(plan, plan.placement.steps[writer], needs[writer], source, target):
+        return None
+    return late
+
+
+def _is_output(plan: MemoryPlan, root: int, index: int) -> bool:
+    home = plan.placement.roots[plan.live.homes[root][0]]
+    return home.kind == "output" and home.index == index
+
+
+def _overwrites(plan: MemoryPlan, step: Step, needs: Needs, source: set[int], target: set[int]) -> bool:
+    """Whether a step may write into `target` while it reads `source`, if both are the same memory."""
+    results = [(i, place) for i, place in enumerate(step.outputs) if place.root in target]
+    operands = [(i, place) for i, place in enumerate(step.inputs) if place is not None and place.root in source]
+    return all((result, operand) in needs.in_place and same_memory(written.view, read.view)
+               and _home_offset(plan, written) == _home_offset(plan, read)
+               for result, written in results for operand, read in operands)
+
+
+def _home_offset(plan: MemoryPlan, place: Place) -> int:
+    return plan.live.homes[place.root][1] + place.byte_offset
+
+
+def row(argument: Argument, depth: int, row_bytes: int, rows: int, *, backwards: bool) -> Argument:
+    """The row of an array of `rows` rows that belongs to the iteration of the loop at `depth`."""
+    start = shifted(argument, (rows - 1) * row_bytes) if backwards and rows else argument
+    step = (depth, -row_bytes if backwards else row_bytes)
+    if isinstance(start, RowBytes):
+        return RowBytes(start.base, (*start.steps, step))
+    fixed: Fixed = start
+    return RowBytes(fixed, (step,))
