@@ -26,6 +26,7 @@ from edgecc.backends.c import selftest
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.importing import ImportReport, import_model_with_report
+from edgecc.frontend.interface import Given, flattened
 from edgecc.frontend.limits import Limits
 from edgecc.ir.graph import Graph
 from edgecc.ir.types import Array
@@ -57,7 +58,7 @@ class Options:
 
     Attributes:
         shapes: sizes of dynamic dimensions, by input or by the name of a dimension.
-        inputs: arrays whose shapes bind dynamic dimensions.
+        inputs: arrays whose shapes bind dynamic dimensions; lists of arrays for sequences, None for empty optionals.
         bind_values: inputs that must be known for the model to be compiled, such as shapes, become constants of the values
             that `inputs` gives them; the report of the import names them.
         threads: the number of threads a run uses.
@@ -77,7 +78,7 @@ class Options:
     """
 
     shapes: Mapping[str, Sequence[GivenDim]] | None = None
-    inputs: Mapping[str, Array] | None = None
+    inputs: Mapping[str, Given] | None = None
     bind_values: bool = False
     threads: int = 1
     depth_first: str = "auto"
@@ -182,7 +183,7 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
     passes = None if options.passes is None else parse_passes(options.passes)
     graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
                                             bind_values=options.bind_values)
-    inputs = _inputs_of(graph, options.inputs) if options.verify_each else None
+    inputs = _inputs_of(graph, None if options.inputs is None else flattened(options.inputs)) if options.verify_each else None
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,
                              winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,

@@ -77,9 +77,9 @@ def _literals(data: Array) -> Iterator[str]:
         yield f"{limit}_MIN" if limit and value == np.iinfo(data.dtype).min else f"{value!s}{suffix}"
 
 
-def weights_assembly(name: str, align: int) -> str:
-    """weights.S: includes weights.bin, for gcc, clang and zig on ELF, Mach-O and COFF."""
-    return f"""/* Weights of {name}: weights.bin, linked in as read-only data. Assembled by gcc, clang or zig cc. */
+def weights_assembly(name: str, align: int, file: str = "weights.bin") -> str:
+    """weights.S: includes the file with the weights, for gcc, clang and zig on ELF, Mach-O and COFF."""
+    return f"""/* Weights of {name}: {file}, linked in as read-only data. Assembled by gcc, clang or zig cc. */
 #if defined(__APPLE__)
 #define SYMBOL _{name}_weights
         .const_data
@@ -95,7 +95,7 @@ def weights_assembly(name: str, align: int) -> str:
         .globl SYMBOL
         .balign {align}
 SYMBOL:
-        .incbin "weights.bin"
+        .incbin "{file}"
         .balign 4
 #if defined(__ELF__)
         .size SYMBOL, . - SYMBOL

@@ -7,23 +7,17 @@ and it stays alive between runs, so a stream of frames costs no start.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import signal
 import struct
-import subprocess
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from edgecc.artifact.abi import ABI_VERSION, ModelStruct
-from edgecc.artifact.process import end_process
-from edgecc.artifact.toolchain import trimmed
+from edgecc.artifact.process import DrivenProcess
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array
 
@@ -148,109 +142,52 @@ class ProcessExecutor:
 
     def __init__(self, command: Sequence[str], input_bytes: Sequence[int], output_bytes: Sequence[int],
                  timeout: float = RUN_TIMEOUT_SECONDS) -> None:
-        self._name = Path(command[0]).name if len(command) > 1 else "the compiled model"
-        self._timeout = timeout
-        self._expired = False
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close())
+        self._process = DrivenProcess(command, timeout)
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
-        except OSError as error:
-            self._log.close()
-            raise EdgeccError("E400", f"{printable(str(command[0]))} cannot be started: {error.strerror or error}") from None
-        try:
-            with self._watch("starting"):
-                if self._read(len(GREETING)) != GREETING:
-                    raise EdgeccError("E401", f"{self._name} did not greet as expected")
-                counts = struct.unpack("=II", self._read(8))
-                sizes = struct.unpack(f"={sum(counts)}Q", self._read(8 * sum(counts)))
+            with self._process.watch("starting"):
+                if self._process.read(len(GREETING)) != GREETING:
+                    raise EdgeccError("E401", f"{self._process.name} did not greet as expected")
+                counts = struct.unpack("=II", self._process.read(8))
+                sizes = struct.unpack(f"={sum(counts)}Q", self._process.read(8 * sum(counts)))
             if counts != (len(input_bytes), len(output_bytes)) or sizes != (*input_bytes, *output_bytes):
-                raise EdgeccError("E401", f"{self._name} has arrays of other sizes than the manifest says")
+                raise EdgeccError("E401", f"{self._process.name} has arrays of other sizes than the manifest says")
         except BaseException:
             self.close()
             raise
 
     def load_weights(self, blob: bytes) -> None:
         """See `Executor`."""
-        with self._watch("loading the weights"):
-            self._write(b"W" + struct.pack("=Q", len(blob)))
-            self._write(blob)
+        with self._process.watch("loading the weights"):
+            self._process.write(b"W" + struct.pack("=Q", len(blob)))
+            self._process.write(blob)
             self._check_status()
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """See `Executor`."""
-        with self._watch("running"):
-            self._write(b"R")
+        with self._process.watch("running"):
+            self._process.write(b"R")
             for array in inputs:
-                self._write(_bytes_of(array).data)
+                self._process.write(_bytes_of(array).data)
             self._check_status()
             for array in outputs:
-                _bytes_of(array)[:] = np.frombuffer(self._read(array.nbytes), np.uint8)
+                _bytes_of(array)[:] = np.frombuffer(self._process.read(array.nbytes), np.uint8)
 
     def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
         """See `Executor`. Measured inside the process; under an emulator this is the emulator's time."""
         self.run(inputs, outputs)
-        with self._watch("running"):
-            self._write(b"B" + struct.pack("=I", count))
+        with self._process.watch("running"):
+            self._process.write(b"B" + struct.pack("=I", count))
             self._check_status()
-            return list(struct.unpack(f"={count}Q", self._read(8 * count)))
+            return list(struct.unpack(f"={count}Q", self._process.read(8 * count)))
 
     def close(self) -> None:
         """See `Executor`."""
-        end_process(self._process)
-        self._log.close()
+        self._process.close()
 
     def _check_status(self) -> None:
-        (status,) = struct.unpack("=i", self._read(4))
+        (status,) = struct.unpack("=i", self._process.read(4))
         if status:
             raise failed_status(status)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        pipe = self._process.stdin
-        if pipe is None or pipe.closed:
-            raise EdgeccError("E401", f"{self._name} has been closed")
-        pipe.write(data)
-        pipe.flush()
-
-    def _read(self, size: int) -> bytes:
-        pipe = self._process.stdout
-        data = b"" if pipe is None else pipe.read(size)
-        if len(data) < size:
-            raise EOFError
-        return data
-
-    @contextlib.contextmanager
-    def _watch(self, doing: str) -> Iterator[None]:
-        """Stops the process when the time is over, and turns its end into an error."""
-        timer = threading.Timer(self._timeout, self._expire)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except (EOFError, OSError, ValueError):
-            raise self._died(doing) from None
-        finally:
-            timer.cancel()
-
-    def _expire(self) -> None:
-        self._expired = True
-        self._process.kill()
-
-    def _died(self, doing: str) -> EdgeccError:
-        """Why the process is gone."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-        if self._expired:
-            return EdgeccError("E401", f"{self._name} was silent for {self._timeout:g} s while {doing} and was stopped")
-        code = self._process.returncode
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                return EdgeccError("E401", f"{self._name} was ended by {signal.Signals(-code).name} while {doing}",
-                                   details=self._output())
-        return EdgeccError("E401", f"{self._name} ended (exit status {code}) while {doing}", details=self._output())
-
-    def _output(self) -> list[str]:
-        self._log.seek(0)
-        return trimmed(self._log.read().decode("utf-8", "replace"))
 
 
 def _bytes_of(array: Array) -> Array:

@@ -20,6 +20,7 @@ from edgecc.bench.machine import Machine, measure_machine
 from edgecc.bench.process import PEERS, EngineError, Worker
 from edgecc.bench.rounds import Plan, Times, measure
 from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.interface import flattened
 from edgecc.ir.types import Array
 from edgecc.ops.work import graph_multiply_adds
 from edgecc.pipeline import emit_c
@@ -138,7 +139,7 @@ def compare(request: Request) -> Comparison:
         compiler = find_compiler(manifest.target, request.cc)
         machine = measure_machine(compiler)
         ports = ports_of(manifest.inputs)
-        given = random_inputs(ports) if request.options.inputs is None else request.options.inputs
+        given = random_inputs(ports) if request.options.inputs is None else flattened(request.options.inputs)
         names = [port.name for port in ports]
         inputs = dict(zip(names, check_inputs(ports, {n: given[n] for n in names if n in given}), strict=True))
         np.savez(scratch / "inputs.npz", *inputs.values())

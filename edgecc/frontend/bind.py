@@ -69,7 +69,7 @@ def input_spec(value: onnx.ValueInfoProto) -> InputSpec:
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         raise Unsupported(f"it is of kind {kind or 'unknown'}; only tensors can be inputs",
-                          "change the model to take plain tensors")
+                          "give its value with `inputs`, or change the model to take plain tensors")
     tensor = value.type.tensor_type
     dims: tuple[int | str | None, ...] | None = None
     if tensor.HasField("shape"):

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import GivenDim, InputSpec, bind, input_spec
 from edgecc.frontend.convert import Importer, Scope
-from edgecc.frontend.items import Item, Refused
+from edgecc.frontend.interface import (
+    Given,
+    Port,
+    flattened,
+    port_of_input,
+    port_of_output,
+    tensor_inputs,
+    tensors_of_item,
+)
+from edgecc.frontend.items import Item, Missing, Refused, TensorSequence
 from edgecc.frontend.limits import DEFAULT_LIMITS, Limits
 from edgecc.frontend.load import LoadedModel, load_model, source_name
 from edgecc.frontend.registry import Unsupported
@@ -32,13 +42,16 @@ class ImportReport:
         notes: sentences about what was assumed or looks odd.
         opsets: version of each operator domain; "" is ONNX itself.
         dims: sizes of the model's named dimensions.
-        bound: inputs that became constants of the values they were given, in the model's order.
+        bound: tensors of inputs that became constants of the values they were given, in the model's order.
+        inputs, outputs: what the model's inputs (without those that have a value in it) and outputs consist of.
     """
 
     notes: tuple[str, ...]
     opsets: Mapping[str, int]
     dims: Mapping[str, Dim]
     bound: tuple[str, ...] = ()
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
 
 
 class _NotKnownError(Exception):
@@ -51,13 +64,14 @@ class _NotKnownError(Exception):
 
 
 def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[GivenDim]] | None = None,
-                 inputs: Mapping[str, Array] | None = None, limits: Limits = DEFAULT_LIMITS) -> Graph:
+                 inputs: Mapping[str, Given] | None = None, limits: Limits = DEFAULT_LIMITS) -> Graph:
     """Imports an ONNX model as a verified graph of core operators.
 
     Args:
         model: path, bytes or ModelProto. External data needs the path.
         shapes: sizes of dynamic dims, by input name or by the name of a dim; a `Range` leaves one to the run.
-        inputs: arrays whose shapes bind dynamic dims; they must fit the model.
+        inputs: arrays whose shapes bind dynamic dims; they must fit the model. For a sequence the arrays in it, for an
+            optional without a value None.
         limits: bounds on what an untrusted model may ask for.
     Raises: EdgeccError E001, E005 (shapes or inputs contradict the model), E007, E100 to E106, E110.
     """
@@ -66,7 +80,7 @@ def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping
 
 def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
                              shapes: Mapping[str, Sequence[GivenDim]] | None = None,
-                             inputs: Mapping[str, Array] | None = None, limits: Limits = DEFAULT_LIMITS,
+                             inputs: Mapping[str, Given] | None = None, limits: Limits = DEFAULT_LIMITS,
                              bind_values: bool = False) -> tuple[Graph, ImportReport]:
     """`import_model`, with a report of what was assumed.
 
@@ -77,11 +91,12 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
     bound: frozenset[str] = frozenset()
     try:
         loaded = load_model(model, limits)
+        arrays = flattened(inputs or {})
         while True:
             try:
                 return _import(loaded, shapes or {}, inputs or {}, limits, bound)
             except _NotKnownError as problem:
-                wanted = problem.names & frozenset(inputs or {} if bind_values else {})
+                wanted = problem.names & frozenset(arrays if bind_values else {})
                 if not wanted:
                     raise problem.error from None
                 bound |= wanted
@@ -96,14 +111,16 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
         raise EdgeccError("E101", "the model needs more memory than there is", where=name) from error
 
 
-def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], arrays: Mapping[str, Array],
+def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given: Mapping[str, Given],
             limits: Limits, bound: frozenset[str]) -> tuple[Graph, ImportReport]:
     proto = loaded.proto.graph
     outline = inline_functions(loaded, without_weights(loaded.proto), limits)
     constants = {t.name: t for t in proto.initializer}
     names = set(constants) | {s.values.name for s in proto.sparse_initializer}
+    arrays = flattened(given)
     _check_overridden(constants, arrays)
-    specs, refused = _input_specs([value for value in proto.input if value.name not in names])
+    declared = [value for value in proto.input if value.name not in names]
+    specs, refused = _input_specs(tensor_inputs(declared, given))
     output_names = [value.name for value in proto.output]
     binding = bind(specs, shapes, arrays, limits, ignored=names | {item.loc[0] for item in refused})
 
@@ -124,20 +141,37 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], array
         names_of[value] = spec.name
     for item in refused:
         scope.items[item.loc[0]] = item
+    inputs = tuple(port_of_input(value.name, given.get(value.name, _NOTHING_GIVEN)) for value in declared)
+    for port in inputs:
+        if port.kind != "tensor":
+            parts = tuple(part for part in map(scope.items.get, port.parts) if isinstance(part, Value))
+            if len(parts) == len(port.parts):
+                scope.items[port.name] = Missing() if port.kind == "missing" else TensorSequence(parts)
     importer.add_weights(scope, proto)
     results = importer.run_nodes(outline.graph.node, output_names, scope)
     try:
-        values = _outputs(importer, results, proto.output)
+        outputs = _outputs(importer, results, proto.output)
     except EdgeccError as error:
         if importer.needed:
             raise _NotKnownError(frozenset(names_of[value] for value in importer.needed), error) from error
         raise
-    interface, notes = _distinct(output_names)
-    graph.set_outputs(values, interface)
+    interface, notes = _distinct([part for port in outputs for part in port.parts])
+    graph.set_outputs([value for item in results for value in tensors_of_item(item)], interface)
     verify(graph)
-    notes = [*binding.notes, *notes, *contradicted_outputs(proto.output, values), *importer.notes]
+    plain = [(value, item) for value, item in zip(proto.output, results, strict=True) if isinstance(item, Value)]
+    notes = [*binding.notes, *notes, *contradicted_outputs(plain), *importer.notes]
     return graph, ImportReport(tuple(notes), loaded.opsets, binding.dims,
-                               tuple(spec.name for spec in specs if spec.name in bound))
+                               tuple(spec.name for spec in specs if spec.name in bound), inputs, _renamed(outputs, interface))
+
+
+_NOTHING_GIVEN = np.zeros(0)
+"""Stands for the array of an input for which none is given."""
+
+
+def _renamed(ports: Sequence[Port], names: Sequence[str]) -> tuple[Port, ...]:
+    """The ports with other names for their tensors, given in order."""
+    remaining = iter(names)
+    return tuple(replace(port, parts=tuple(next(remaining) for _ in port.parts)) for port in ports)
 
 
 def _input_specs(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[list[InputSpec], list[Refused]]:
@@ -166,15 +200,16 @@ def _check_overridden(constants: Mapping[str, onnx.TensorProto], arrays: Mapping
                               hint="leave it out: weights are compiled in")
 
 
-def _outputs(importer: Importer, results: Sequence[Item], declared: Sequence[onnx.ValueInfoProto]) -> list[Value]:
-    """The values of the graph's outputs.
+def _outputs(importer: Importer, results: Sequence[Item], declared: Sequence[onnx.ValueInfoProto]) -> list[Port]:
+    """What the model's outputs consist of.
 
     Raises: EdgeccError E105 naming everything unsupported, else the first error met in a node.
     """
-    values: list[Value] = []
+    ports: list[Port] = []
     for item, output in zip(results, declared, strict=True):
-        if isinstance(item, Value):
-            values.append(item)
+        port = port_of_output(output.name, item)
+        if port is not None:
+            ports.append(port)
         elif not importer.unsupported and importer.failure is None:
             importer.unsupported.setdefault(Refused((printable(output.name),), "output", "it is no tensor",
                                                     "let the model return tensors"))
@@ -182,7 +217,7 @@ def _outputs(importer: Importer, results: Sequence[Item], declared: Sequence[onn
         raise _unsupported_error(list(importer.unsupported))
     if importer.failure is not None:
         raise importer.failure
-    return values
+    return ports
 
 
 def _unsupported_error(problems: Sequence[Refused]) -> EdgeccError:

@@ -72,10 +72,10 @@ def _static_type(found: onnx.TypeProto) -> TensorType | None:
     return TensorType(dtype, tuple(int(dim.dim_value) for dim in tensor.shape.dim))
 
 
-def contradicted_outputs(outputs: Sequence[onnx.ValueInfoProto], values: Sequence[Value]) -> list[str]:
-    """Notes about outputs whose declared type differs from the one they have."""
+def contradicted_outputs(outputs: Sequence[tuple[onnx.ValueInfoProto, Value]]) -> list[str]:
+    """Notes about outputs, given with what they are, whose declared type is another one."""
     notes = []
-    for declared, value in zip(outputs, values, strict=True):
+    for declared, value in outputs:
         tensor = declared.type.tensor_type
         if not declared.type.HasField("tensor_type"):
             continue

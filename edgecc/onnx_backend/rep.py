@@ -14,6 +14,7 @@ from onnx.backend.base import BackendRep, namedtupledict
 from edgecc.api import Compilation, Options, compile_model, resolve_target
 from edgecc.artifact.load import Model, load
 from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.interface import Given, Port, flattened, port_of_input
 from edgecc.ir.types import Array
 from edgecc.targets.schema import Target
 
@@ -34,11 +35,13 @@ class Variant:
 
     Attributes:
         model: the loaded library.
+        outputs: what the results consist of.
         bound: inputs that are compiled in, with their values.
         is_folded: whether nothing is computed at run time, since all results are constants.
     """
 
     model: Model
+    outputs: tuple[Port, ...]
     bound: Mapping[str, Array]
     is_folded: bool
 
@@ -58,10 +61,10 @@ class EdgeccRep(BackendRep):
         self._model = model
         self._build = build
         self._options = dict(options)
-        stored = {tensor.name for tensor in model.graph.initializer}
-        stored |= {sparse.values.name for sparse in model.graph.sparse_initializer}
+        self._stored = {tensor.name for tensor in model.graph.initializer}
+        self._stored |= {sparse.values.name for sparse in model.graph.sparse_initializer}
         self._all_inputs = tuple(value.name for value in model.graph.input)
-        self.input_names = tuple(name for name in self._all_inputs if name not in stored)
+        self.input_names = tuple(name for name in self._all_inputs if name not in self._stored)
         self.output_names = tuple(value.name for value in model.graph.output)
         self._variants: dict[object, list[Variant]] = {}
         self._ahead: Variant | None = None
@@ -97,19 +100,22 @@ class EdgeccRep(BackendRep):
         """Runs the model, compiling it first if it was not for inputs like these.
 
         Args:
-            inputs: arrays in the order of `input_names` (or of all inputs of the model), or a mapping by name.
+            inputs: arrays in the order of `input_names` (or of all inputs of the model), or a mapping by name. Lists
+                of arrays stand for sequences, None for an optional that holds nothing.
             kwargs: ignored.
-        Returns: a named tuple with the results in the model's order.
+        Returns: a named tuple with the results in the model's order, of the same kinds.
         Raises: EdgeccError E005 where the inputs do not fit, else what `edgecc.compile` and `edgecc.load` raise.
         """
-        arrays = self._by_name(inputs)
-        variant = self._variant(arrays)
+        given = self._by_name(inputs)
+        arrays = flattened(given)
+        variant = self._variant(given, arrays)
         self._last = variant
         results = variant.model.run({name: array for name, array in arrays.items()
-                                     if name not in variant.bound and name in self.input_names})
-        return self._results(*results.values())
+                                     if name not in variant.bound and name not in self._stored})
+        values: list[Any] = [port.gather(results) for port in variant.outputs]
+        return self._results(*values)
 
-    def _by_name(self, inputs: Any) -> dict[str, Array]:
+    def _by_name(self, inputs: Any) -> dict[str, Given]:
         if isinstance(inputs, Mapping):
             given = dict(inputs)
         else:
@@ -121,25 +127,35 @@ class EdgeccRep(BackendRep):
         missing = [name for name in self.input_names if name not in given]
         if missing:
             raise EdgeccError("E005", f"no array is given for input '{printable(missing[0])}'")
-        return {name: np.asarray(value) for name, value in given.items()}
+        return {name: value if value is None else [np.asarray(item) for item in value] if isinstance(value, list | tuple)
+                and self._is_sequence(name) else np.asarray(value) for name, value in given.items()}
 
-    def _variant(self, arrays: Mapping[str, Array]) -> Variant:
+    def _is_sequence(self, name: str) -> bool:
+        """Whether an input is declared as a sequence, or as an optional one."""
+        (declared,) = (value.type for value in self._model.graph.input if value.name == name)
+        if declared.HasField("optional_type"):
+            declared = declared.optional_type.elem_type
+        return bool(declared.HasField("sequence_type"))
+
+    def _variant(self, given: Mapping[str, Given], arrays: Mapping[str, Array]) -> Variant:
         if self._ahead is not None:
             return self._ahead
-        key = tuple((name, array.dtype.name, array.shape) for name, array in sorted(arrays.items()))
+        kinds = tuple((name, port_of_input(name, value).kind) for name, value in given.items())
+        key = (kinds, *((name, array.dtype.name, array.shape) for name, array in arrays.items()))
         known = self._variants.setdefault(key, [])
         for variant in known:
             if variant.fits(arrays):
                 return variant
         done = compile_model(self._model, resolve_target(self._build.target),
-                             Options(**{**self._options, "inputs": arrays, "bind_values": True}))
+                             Options(**{**self._options, "inputs": given, "bind_values": True}))
         known.append(self._loaded(done, {name: arrays[name].copy() for name in done.report.bound}))
         return known[-1]
 
     def _loaded(self, done: Compilation, bound: Mapping[str, Array]) -> Variant:
         build = self._build
         model = load(done.artifact, cc=build.cc, isolated=build.isolated, flags=build.flags)
-        return Variant(model, bound, not done.graph.nodes)
+        return Variant(model, done.report.outputs, bound,
+                       all(value.constant is not None for value in done.graph.outputs))
 
 
 def same_value(a: Array, b: Array) -> bool:

@@ -35,6 +35,17 @@ def test_conv_transpose(check_node, random, attributes):
     check_node("ConvTranspose", {"x": random(2, 4, 4, 5)}, {"w": w, "b": random(6)}, by="ort", **attributes)
 
 
+@pytest.mark.parametrize("attributes", [
+    {}, {"strides": [2, 3]}, {"strides": [3, 2], "pads": [1, 0, 2, 1], "dilations": [2, 1], "output_padding": [1, 1]},
+    {"group": 2, "strides": [2, 2]}, {"pads": [2, 2, 2, 2]},
+])
+def test_transposed_convolution_by_computed_weights(check_node, random, attributes):
+    w = random(4, 6 // attributes.get("group", 1), 3, 2)
+    graph = check_node("ConvTranspose", {"x": random(2, 4, 4, 5), "w": w}, {"b": random(6)}, by="ort", **attributes)
+    assert "conv" in [node.op.name for node in graph.nodes]
+
+
+
 @pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
 @pytest.mark.parametrize("attributes", [
     {}, {"strides": [2, 2], "pads": [1, 1, 0, 1]}, {"strides": [2, 3], "ceil_mode": 1}, {"strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1},

@@ -103,3 +103,16 @@ def test_the_official_runner_takes_the_module():
     runner.test_suite.run(result)
     assert result.wasSuccessful(), result.errors + result.failures
     assert result.testsRun - len(result.skipped) == 2
+
+
+def test_sequences_are_lists_and_empty_optionals_none():
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
+        g (seq(float[n]) s, optional(float[2]) extra) => (seq(float[n]) t, optional(float[2]) rest) {
+            t = SequenceMap <body = b (float[n] v) => (float[n] w) { w = Neg (v) }> (s)
+            rest = Identity (extra)
+        }""")
+    rep = edgecc.onnx_backend.prepare(model, **GENERIC)
+    for count, extra in ((2, None), (1, np.float32([7, 8])), (2, None)):
+        t, rest = rep.run([[np.full(size + 1, size, np.float32) for size in range(count)], extra])
+        assert [array.tolist() for array in t] == [[-size] * (size + 1) for size in range(count)]
+        assert rest is None if extra is None else rest.tolist() == [7, 8]

@@ -176,6 +176,25 @@ def _sequence_length(call: Call) -> Value:
     return call.scalar(len(_sequence(call)), DType.I64)
 
 
+@converter("SequenceMap")
+def _sequence_map(call: Call) -> list[Item | None]:
+    """One copy of the body for each element of the first sequence; tensors go to each of them whole."""
+    body, count = call.graph("body"), len(_sequence(call))
+    if len(body.input) != len(call.inputs):
+        raise EdgeccError("E102", f"the body '{printable(body.name)}' has {len(body.input)} inputs; there are {len(call.inputs)} "
+                                  "operands")
+    if any(isinstance(item, TensorSequence) and len(item.items) != count for item in call.inputs):
+        raise EdgeccError("E110", f"sequences differ in length; the first one has {count}")
+    rounds: list[list[Value]] = [[] for _ in body.output]
+    for index in range(count):
+        given = [item.items[index] if isinstance(item, TensorSequence) else item for item in call.inputs]
+        results = call.importer.run_body(body, call.scope, given)
+        if any(isinstance(item, Unknown) for item in results):
+            return [Unknown()] * len(call.node.output)
+        _collect(rounds, results)
+    return [TensorSequence(tuple(values)) for values in rounds]
+
+
 @converter("SplitToSequence")
 def _split_to_sequence(call: Call) -> TensorSequence:
     x = call.input()

@@ -8,6 +8,7 @@ from edgecc.frontend.converters.windows import auto_pad, distribute, per_axis, w
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ops.convolution import Conv, ConvTranspose
+from edgecc.ops.movement import Pad, Slice
 
 
 def _kernel(call: Call, x: Value, w: Value) -> tuple[int, ...]:
@@ -57,4 +58,29 @@ def _conv_transpose(call: Call) -> Value:
             totals.append(max(natural - wanted[axis], 0))
         pads = distribute(totals, extra_at_end=mode == "SAME_UPPER")
     op = ConvTranspose(strides, pads, dilations, call.integer("group", 1), tuple(output_padding))
-    return call.add(op, x, w, b)
+    return call.add(op, x, w, b) if w.constant is not None else _as_convolution(call, op, x, w, b)
+
+
+def _as_convolution(call: Call, op: ConvTranspose, x: Value, w: Value, b: Value | None) -> Value:
+    """A transposed convolution whose weights are computed: one of the enlarged input with the weights turned around.
+
+    The kernels of `ConvTranspose` sort the weights by phase when compiling. Here zeros are put between the elements
+    instead (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016, section 4).
+    """
+    op.infer([x.type, w.type, None if b is None else b.type])
+    kernel, rank = w.type.dims[2:], x.type.rank - 2
+    batch, channels, *spatial = x.type.dims
+    apart = call.reshape(x, (batch, channels, *(size for s in spatial for size in (s, 1))))
+    after = (0, 0, *(size for stride in op.strides for size in (0, stride - 1)))
+    wide = call.add(Pad((0,) * len(after), after), apart)
+    wide = call.reshape(wide, (batch, channels, *(s * stride for s, stride in zip(spatial, op.strides, strict=True))))
+    reach = [(k - 1) * dilation for k, dilation in zip(kernel, op.dilations, strict=True)]
+    before = (reach[axis] - op.pads[axis] for axis in range(rank))
+    behind = (reach[axis] - op.pads[rank + axis] + op.output_padding[axis] - op.strides[axis] + 1 for axis in range(rank))
+    wide = call.add(Pad((0, 0, *before), (0, 0, *behind)), wide)
+    turned = call.add(Slice((0, 0, *(k - 1 for k in kernel)), w.type.dims, (1, 1, *[-1] * rank)), w)
+    inside, outside = channels // op.group, w.type.dims[1]
+    grouped = call.reshape(turned, (op.group, inside, outside, *kernel))
+    swapped = call.transpose(grouped, (0, 2, 1, *range(3, 3 + rank)))
+    weights = call.reshape(swapped, (op.group * outside, inside, *kernel))
+    return call.add(Conv((1,) * rank, (0,) * (2 * rank), op.dilations, op.group), wide, weights, b)

@@ -1,0 +1,76 @@
+"""Many networks in one program: their kernels share a file and its helpers, so that headers are parsed once for all.
+
+For trying out large numbers of small networks, where starting the compiler and reading the headers of intrinsics would
+take nearly all of the time. The program's main is edgecc/artifact/batch_runner.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgecc.artifact.abi import HEADER, HEADER_NAME
+from edgecc.artifact.folder import weights_blob
+from edgecc.backends.c.backend import target_isa
+from edgecc.backends.c.model import header, source, symbols_of
+from edgecc.backends.c.statement import PrintedFunction, includes, new_prelude, print_function
+from edgecc.backends.c.weights import weights_assembly
+from edgecc.errors import EdgeccError
+from edgecc.loop.module import Module
+from edgecc.targets.schema import Target
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sources of a program with several networks.
+
+    Attributes:
+        files: content by name.
+        sources: those to compile, with EDGECC_NO_GET_MODEL defined.
+    """
+
+    files: Mapping[str, bytes]
+    sources: tuple[str, ...]
+
+
+def emit_batch(modules: Sequence[Module], target: Target) -> Batch:
+    """The sources of networks with different names, each for one thread, as an array `edgecc_models` in this order.
+
+    Raises: EdgeccError E900 where two have one name or one runs on threads.
+    """
+    names = [module.name for module in modules]
+    if len(set(names)) != len(names) or any(module.threads > 1 for module in modules):
+        raise EdgeccError("E900", "C back end: networks of a batch have names of their own and one thread each")
+    isa = target_isa(target)
+    prelude = new_prelude(isa)
+    printed: list[PrintedFunction] = []
+    files: dict[str, str | bytes] = {HEADER_NAME: HEADER}
+    assembly: list[str] = []
+    sources = ["kernels.c", "models.c"]
+    for module in modules:
+        symbols = symbols_of(module)
+        printed += [print_function(function, prelude, symbols.functions[function.name]) for function in module.functions]
+        files[f"{module.name}.h"] = header(module, target, symbols, weights_from_file=False)
+        files[f"{module.name}.c"] = source(module, target, symbols, weights_from_file=False)
+        sources.append(f"{module.name}.c")
+        if module.weights_bytes:
+            files[f"{module.name}.bin"] = weights_blob(module)
+            assembly.append(weights_assembly(module.name, module.arena_align, f"{module.name}.bin"))
+    prototypes = "".join(f"{function.prototype};\n" for function in printed)
+    files["kernels.h"] = f"#include <stddef.h>\n#include <stdint.h>\n\n{prototypes}"
+    files["kernels.c"] = "\n".join(['#include "kernels.h"\n' + includes(isa), prelude.text, *(f.definition for f in printed)])
+    files["models.c"] = _models(names)
+    if assembly:
+        files["weights.S"] = "#undef SYMBOL\n".join(assembly)
+        sources.append("weights.S")
+    return Batch({name: text.encode("ascii") if isinstance(text, str) else text for name, text in files.items()}, tuple(sources))
+
+
+def _models(names: Sequence[str]) -> str:
+    """models.c: functions that give the networks, by number."""
+    headers = "".join(f'#include "{name}.h"\n' for name in names)
+    entries = "".join(f"  {name}_get_model,\n" for name in names)
+    return (f"#include \"edgecc_abi.h\"\n{headers}\nextern const unsigned edgecc_model_count;\n"
+            "extern const edgecc_model *(*const edgecc_models[])(void);\n\n"
+            f"const unsigned edgecc_model_count = {len(names)};\n"
+            f"const edgecc_model *(*const edgecc_models[])(void) = {{\n{entries}}};\n")

@@ -1,0 +1,71 @@
+"""Runs a batch of networks, which share one program, in a process of their own."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgecc.artifact.process import DrivenProcess
+from edgecc.artifact.runner import failed_status
+from edgecc.artifact.toolchain import BuildOptions, Compiler, build_executable
+from edgecc.errors import EdgeccError
+from edgecc.ir.types import Array
+
+BATCH_RUNNER = Path(__file__).parent / "batch_runner.c"
+RUN_TIMEOUT_SECONDS = 60.0
+
+
+def build_batch(compiler: Compiler, files: Mapping[str, bytes], sources: Sequence[str], folder: Path,
+                flags: Sequence[str] = ("-O1",)) -> Path:
+    """Writes the files of a batch to a folder and builds its program there.
+
+    Raises: EdgeccError E401 where the compiler fails.
+    """
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    program = folder / "program"
+    build_executable(compiler, folder, sources, program, BuildOptions(flags=(*flags, "-DEDGECC_NO_GET_MODEL")),
+                     main=(BATCH_RUNNER,))
+    return program
+
+
+class BatchExecutor:
+    """The program of a batch; one that died is started again by the next run.
+
+    Args:
+        command: the emulator with its arguments, if any, and the program.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = tuple(command)
+        self._process: DrivenProcess | None = None
+
+    def run(self, number: int, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """One inference of network `number`: reads `inputs` and fills `outputs`, all dense.
+
+        Raises: EdgeccError E401 where the run crashes, hangs, fails, or writes outside of its memory.
+        """
+        if self._process is None:
+            self._process = DrivenProcess(self._command, RUN_TIMEOUT_SECONDS)
+        process = self._process
+        try:
+            with process.watch("running"):
+                process.write(b"".join([struct.pack("=I", number), *(array.tobytes() for array in inputs)]))
+                (status,) = struct.unpack("=i", process.read(4))
+                if status == 0:
+                    for array in outputs:
+                        array.reshape(-1).view(np.uint8)[:] = np.frombuffer(process.read(array.nbytes), np.uint8)
+        except EdgeccError:
+            self.close()
+            raise
+        if status:
+            raise failed_status(status)
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None

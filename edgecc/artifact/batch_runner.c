@@ -1,0 +1,82 @@
+/* Runs the networks of a batch (edgecc/backends/c/batch.py), as many times and in whatever order it is asked to.
+ *
+ * Reads requests from standard input, in the byte order of the machine:
+ *     u32 number of the network, bytes of all its inputs   -> i32 status, and if that is 0 the bytes of all outputs
+ * until its input ends. Arena and outputs are filled with 0xFF (NaN as a float) before each run, so that reading or
+ * returning what was never written shows, and bytes behind each array are checked afterwards: status -1 means that
+ * a run wrote there.
+ */
+#define _POSIX_C_SOURCE 200112L
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edgecc_abi.h"
+
+enum { GUARD_BYTES = 64, GUARD = 0xA5 };
+
+extern const unsigned edgecc_model_count;
+extern const edgecc_model *(*const edgecc_models[])(void);
+
+static int get(void *to, size_t bytes) { return bytes == 0 || fread(to, 1, bytes, stdin) == bytes; }
+
+static int put(const void *from, size_t bytes) { return bytes == 0 || fwrite(from, 1, bytes, stdout) == bytes; }
+
+/* Memory with a guard behind its last byte; the program ends where there is none. */
+static unsigned char *guarded(size_t bytes, size_t align) {
+  void *memory = NULL;
+  if (posix_memalign(&memory, align < 64 ? 64 : align, bytes + GUARD_BYTES) != 0) exit(4);
+  memset(memory, 0xFF, bytes);
+  memset((unsigned char *)memory + bytes, GUARD, GUARD_BYTES);
+  return memory;
+}
+
+static int intact(const unsigned char *memory, size_t bytes) {
+  for (int i = 0; i < GUARD_BYTES; i++)
+    if (memory[bytes + (size_t)i] != GUARD) return 0;
+  return 1;
+}
+
+static unsigned char **arrays(const edgecc_tensor *tensors, int32_t count) {
+  unsigned char **list = calloc((size_t)count + 1, sizeof *list);
+  if (list == NULL) exit(4);
+  for (int32_t i = 0; i < count; i++) list[i] = guarded(tensors[i].bytes, 64);
+  return list;
+}
+
+static int all_intact(unsigned char **list, const edgecc_tensor *tensors, int32_t count) {
+  int ok = 1;
+  for (int32_t i = 0; i < count; i++) ok = ok && intact(list[i], tensors[i].bytes);
+  return ok;
+}
+
+static void release(unsigned char **list, int32_t count) {
+  for (int32_t i = 0; i < count; i++) free(list[i]);
+  free(list);
+}
+
+static int serve(const edgecc_model *m) {
+  unsigned char **in = arrays(m->inputs, m->n_inputs), **out = arrays(m->outputs, m->n_outputs);
+  unsigned char *arena = guarded(m->arena_bytes, m->arena_align);
+  int ok = 1;
+  for (int32_t i = 0; i < m->n_inputs; i++) ok = ok && get(in[i], m->inputs[i].bytes);
+  if (ok) {
+    int32_t status = m->run((const void *const *)in, (void *const *)out, arena);
+    if (!intact(arena, m->arena_bytes) || !all_intact(in, m->inputs, m->n_inputs) ||
+        !all_intact(out, m->outputs, m->n_outputs))
+      status = -1;
+    ok = put(&status, sizeof status);
+    for (int32_t i = 0; ok && status == 0 && i < m->n_outputs; i++) ok = put(out[i], m->outputs[i].bytes);
+  }
+  release(in, m->n_inputs);
+  release(out, m->n_outputs);
+  free(arena);
+  return ok && fflush(stdout) == 0;
+}
+
+int main(void) {
+  uint32_t number;
+  while (get(&number, sizeof number))
+    if (number >= edgecc_model_count || !serve(edgecc_models[number]())) return 7;
+  return 0;
+}
