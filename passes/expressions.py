@@ -15,10 +15,12 @@ from edgecc.ir.graph import Value
 from edgecc.ir.scalar import (
     Apply,
     Arg,
+    Bitcast,
     Convert,
     Literal,
     ScalarExpr,
     apply,
+    bitcast,
     children,
     convert,
     evaluate,
@@ -57,6 +59,9 @@ def simplify(expr: ScalarExpr) -> ScalarExpr:
             return _simplify_apply(op, tuple(simplify(arg) for arg in args), expr.dtype)
         case Convert(arg=arg, dtype=dtype):
             return _simplify_convert(simplify(arg), dtype)
+        case Bitcast(arg=arg, dtype=dtype):
+            whole = bitcast(simplify(arg), dtype)
+            return _computed(whole) if isinstance(simplify(arg), Literal) else whole
     return expr
 
 
@@ -126,6 +131,8 @@ def _computed(expr: ScalarExpr) -> ScalarExpr:
 
 def _holds(wide: DType, narrow: DType) -> bool:
     """Whether every number of type `narrow` is one of type `wide`."""
+    if wide.is_stored_only or narrow.is_stored_only:
+        return False
     if wide.is_float and narrow.is_float:
         return wide.unit_roundoff <= narrow.unit_roundoff and (wide, narrow) not in ((DType.F16, DType.BF16),)
     if wide.is_float:
@@ -210,7 +217,9 @@ def reads_discontinuously(expr: ScalarExpr, index: int) -> bool:
         case Apply(op=op, args=args):
             jumps = op in DISCONTINUOUS and not (op in ("lt", "le", "eq") and any(_is(a, 0) for a in args))
         case Convert(arg=arg, dtype=dtype):
-            jumps = arg.dtype.is_float and not dtype.is_float
+            jumps = arg.dtype.is_float and (not dtype.is_float or dtype.is_stored_only)
+        case Bitcast(arg=arg):
+            jumps = arg.dtype.is_float
         case _:
             return False
     if jumps and any(_reads(child, index) for child in children(expr)):
@@ -231,6 +240,8 @@ def renumbered(expr: ScalarExpr, numbers: Mapping[int, int]) -> ScalarExpr:
             return Apply(op, tuple(renumbered(arg, numbers) for arg in args), dtype)
         case Convert(arg=arg, dtype=dtype):
             return convert(renumbered(arg, numbers), dtype)
+        case Bitcast(arg=arg, dtype=dtype):
+            return bitcast(renumbered(arg, numbers), dtype)
     return expr
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, children, convert, retype
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, bitcast, children, convert, retype
 from edgecc.ir.types import Array, DType
 
 HALF_OPERATIONS = frozenset({"add", "sub", "mul", "div", "min", "max", "neg", "abs", "select", "lt", "le", "eq"})
@@ -60,11 +60,13 @@ def reading(expr: ScalarExpr, narrow: Collection[int], dtype: DType) -> ScalarEx
             return Apply(op, tuple(reading(arg, narrow, dtype) for arg in args), expr.dtype)
         case Convert(arg=arg):
             return convert(reading(arg, narrow, dtype), expr.dtype)
+        case Bitcast(arg=arg):
+            return bitcast(reading(arg, narrow, dtype), expr.dtype)
     return expr
 
 
 def _allowed(expr: ScalarExpr) -> bool:
-    if expr.dtype not in (DType.F32, DType.BOOL) or isinstance(expr, Convert):
+    if expr.dtype not in (DType.F32, DType.BOOL) or isinstance(expr, Convert | Bitcast):
         return False
     if isinstance(expr, Literal):
         return expr.dtype is DType.BOOL or keeps_its_digits(float(expr.value))

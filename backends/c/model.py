@@ -33,7 +33,12 @@ from edgecc.loop.module import (
 from edgecc.targets.schema import Target
 from edgecc.version import VERSION
 
-_DTYPE_TEXT = {DType.F16: "IEEE half precision, as bits", DType.BF16: "bfloat16, as bits", DType.BOOL: "bool, 0 or 1"}
+_PACKED_TEXT = "{} elements a byte, the first in the lowest bits"
+_DTYPE_TEXT = {
+    **{dtype: f"{dtype.value}, as bits" for dtype in DType if dtype.is_stored_only and dtype.bits == 8},
+    **{dtype: f"{dtype.value}, {_PACKED_TEXT.format(8 // dtype.bits)}" for dtype in DType if dtype.bits < 8},
+    DType.F16: "IEEE half precision, as bits", DType.BF16: "bfloat16, as bits", DType.BOOL: "bool, 0 or 1",
+}
 
 
 def symbols_of(module: Module) -> Symbols:
@@ -100,7 +105,7 @@ def _members(ports: Sequence[Interface], names: Sequence[str], *, const: bool) -
         dtype = port.type.dtype
         shape = ", ".join(str(d) for d in port.type.dims)
         kind = _DTYPE_TEXT.get(dtype, STORAGE[dtype])
-        lines.append(f"  /* {comment_text(port.name)}: {kind} [{shape}], {port.type.size_bytes} bytes */")
+        lines.append(f"  /* {comment_text(port.name)}: {kind} [{shape}], {port.type.packed_bytes} bytes */")
         lines.append(f"  {'const ' if const else ''}{STORAGE[dtype]} *{name};")
     return "".join(f"{line}\n" for line in lines) or "  char none; /* C has no empty structs */\n"
 
@@ -142,8 +147,8 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
     lines = [f"int {name}_run(const {name}_inputs *in, const {name}_outputs *out, void *arena) {{"]
     if module.arena_bytes > 0:
         lines.append(f"  if (arena == NULL || ((uintptr_t)arena & {module.arena_align - 1}) != 0) return 1;")
-    checks = [f"in->{n} == NULL" for n, p in zip(symbols.inputs, module.inputs, strict=True) if p.type.size_bytes]
-    checks += [f"out->{n} == NULL" for n, p in zip(symbols.outputs, module.outputs, strict=True) if p.type.size_bytes]
+    checks = [f"in->{n} == NULL" for n, p in zip(symbols.inputs, module.inputs, strict=True) if p.type.packed_bytes]
+    checks += [f"out->{n} == NULL" for n, p in zip(symbols.outputs, module.outputs, strict=True) if p.type.packed_bytes]
     if checks:
         lines.append(f"  if ({' || '.join(checks)}) return 2;")
     if module.weights_bytes > 0 and weights_from_file:
@@ -157,7 +162,7 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
         lines.append("  (void)arena;")
     # Arrays without elements are not checked and may not be read, so that nothing may mention the parameter.
     lines += [f"  (void){kind};" for kind, ports in (("in", module.inputs), ("out", module.outputs))
-              if not any(port.type.size_bytes for port in ports)]
+              if not any(port.type.packed_bytes for port in ports)]
     if profile:
         lines += profile_begin()
     body = _Items(module, symbols, profile)
@@ -240,7 +245,7 @@ def _generic(module: Module, target: Target, symbols: Symbols, *, weights_from_f
             if dims:
                 text.append(f"static const int64_t {kind}_dims_{index}[] = {{{', '.join(map(str, dims))}}};\n")
             entries.append(f"  {{{string_literal(port.name)}, {port.type.dtype.code}, {len(dims)}, "
-                           f"{f'{kind}_dims_{index}' if dims else 'NULL'}, {port.type.size_bytes}}},\n")
+                           f"{f'{kind}_dims_{index}' if dims else 'NULL'}, {port.type.packed_bytes}}},\n")
         if entries:
             text.append(f"static const edgecc_tensor {kind}s[] = {{\n{''.join(entries)}}};\n")
     casts = [f"in[{i}]" for i in range(len(module.inputs))]

@@ -95,7 +95,8 @@ def _integer_rows(dtype: DType) -> Iterator[tuple[Key, Row]]:
     yield Key("select", dtype, 1), Row("({0} ? {1} : {2})")
     guard = f"b < 0 || b >= {bits}" if dtype.is_signed else f"b >= {bits}"
     yield function("shift_left", f"return {guard} ? 0 : ({ctype})(({wide})a << b);")
-    yield function("shift_right", f"return {guard} ? 0 : ({ctype})(a >> b);")
+    beyond = "(a < 0 ? -1 : 0)" if dtype.is_signed else "0"
+    yield function("shift_right", f"return {guard} ? {beyond} : ({ctype})(a >> b);")
     yield Key("shift_left_const", dtype, 1), Row(f"({ctype})(({wide}){{0}} << {{1}})")
     yield Key("shift_right_const", dtype, 1), Row(f"({ctype})({{0}} >> {{1}})")
     if dtype.is_signed:

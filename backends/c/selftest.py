@@ -3,7 +3,8 @@
 The inputs come from the linear congruential generator s -> 1664525 s + 1013904223 mod 2^32 (W. H. Press
 et al., Numerical Recipes, "quick and dirty" generators), which starts at 1 and steps once for each
 element, through all inputs in order. An element is (s >> 8) 2^-23 - 1 for floats, a number in [-1, 1),
-and s >> 31 for integers and bool, so that numbers used as indices stay small.
+and s >> 31 for integers and bool, so that numbers used as indices stay small. Arrays of types that are only stored
+(floats of 8 bits and less, integers of less than 8 bits) step once for each byte, which is s >> 26.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from edgecc.backends.c.expression import constant_text
 from edgecc.backends.c.model import banner
 from edgecc.backends.c.names import string_literal
 from edgecc.backends.c.table import STORAGE
-from edgecc.ir.types import Array, DType
+from edgecc.ir.packing import unpack
+from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.module import Module
 from edgecc.targets.schema import Target
 
@@ -33,10 +35,14 @@ def inputs(module: Module) -> dict[str, Array]:
     state = _SEED
     arrays: dict[str, Array] = {}
     for port in module.inputs:
-        states = np.empty(port.type.elements, np.uint64)
-        for position in range(port.type.elements):
+        stored = port.type.dtype.is_stored_only
+        states = np.empty(port.type.packed_bytes if stored else port.type.elements, np.uint64)
+        for position in range(states.size):
             state = (_MULTIPLIER * state + _INCREMENT) & 0xFFFFFFFF
             states[position] = state
+        if stored:
+            arrays[port.name] = unpack((states >> np.uint64(26)).astype(np.uint8), port.type.dtype, port.type.dims)
+            continue
         if port.type.dtype.is_float:
             values: Array = (states >> np.uint64(8)).astype(np.float64) * 2.0**-23 - 1.0
         else:
@@ -51,16 +57,16 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
     expected = {} if test is None else test.expected
     fills, arrays = [], []
     for c_name, port in zip(symbols.inputs, module.inputs, strict=True):
-        ctype, dtype, elements = STORAGE[port.type.dtype], port.type.dtype, port.type.elements
+        ctype, dtype, elements = STORAGE[port.type.dtype], port.type.dtype, _array_length(port.type)
         arrays.append(f"static {ctype} in_{c_name}[{max(1, elements)}];\n")
-        value = {DType.F32: "real()", DType.F64: "real()", DType.F16: "half_bits(real())",
+        value = "(uint8_t)(next() >> 26)" if dtype.is_stored_only else {DType.F32: "real()", DType.F64: "real()", DType.F16: "half_bits(real())",
                  DType.BF16: "bfloat_bits(real())"}.get(dtype, f"({ctype})(next() >> 31)")
         fills.append(f"  for (size_t i = 0; i < {elements}; ++i) in_{c_name}[i] = {value};\n")
     checks = []
     for c_name, port in zip(symbols.outputs, module.outputs, strict=True):
-        size = port.type.size_bytes
+        size = port.type.packed_bytes
         for copy in ("first", "second"):
-            arrays.append(f"static {STORAGE[port.type.dtype]} {copy}_{c_name}[{max(1, port.type.elements)}];\n")
+            arrays.append(f"static {STORAGE[port.type.dtype]} {copy}_{c_name}[{max(1, _array_length(port.type))}];\n")
         literal = string_literal(port.name)
         checks.append(f"  failures += same({literal}, first_{c_name}, second_{c_name}, {size});\n")
         if port.name in expected:
@@ -71,7 +77,7 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
                       {p.type.dtype for p in module.outputs if p.name in expected and p.type.elements})
     helpers = [_real(module), _HALF_BITS if DType.F16 in read else "", _BFLOAT_BITS if DType.BF16 in read else "",
                _HALF_VALUE if DType.F16 in compared else "", _BFLOAT_VALUE if DType.BF16 in compared else "",
-               _FAR if compared else ""]
+               *(_value_table(dtype) for dtype in DType if dtype in compared and dtype.is_stored_only), _FAR if compared else ""]
     arguments = [", ".join(f"{prefix}_{n}" for n in names) or "0"
                  for prefix, names in (("in", symbols.inputs), ("first", symbols.outputs), ("second", symbols.outputs))]
     load = _LOAD_WEIGHTS.replace("UPPER", name.upper()).replace("LOWER", name) if weights_from_file else ""
@@ -79,7 +85,7 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
     return f"""{banner(module, target, "Self-test")}
 /* Runs the network twice on generated inputs, with an arena full of zeros and one full of ones, and checks
  * that the results agree byte by byte{" and with reference results" if expected else ""}. Inputs: s = 1664525 s + 1013904223 mod 2^32,
- * starting at 1, one step an element; floats are (s >> 8) 2^-23 - 1, everything else is s >> 31. */
+ * starting at 1, one step an element; floats are (s >> 8) 2^-23 - 1, bytes of short types s >> 26, everything else is s >> 31. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -119,7 +125,7 @@ int main(void) {{
 
 
 def _real(module: Module) -> str:
-    if not any(p.type.dtype.is_float for p in module.inputs):
+    if not any(p.type.dtype.is_float and not p.type.dtype.is_stored_only for p in module.inputs):
         return ""
     return "\nstatic float real(void) {\n  return (float)(next() >> 8) * 0x1p-23f - 1.0f;\n}\n"
 
@@ -134,6 +140,11 @@ def _samples(c_name: str, literal: str, dtype: DType, expected: Mapping[str, Arr
     positions = [i * (flat.size - 1) // max(1, count - 1) for i in range(count)]
     values = ", ".join(constant_text(float(flat[p]), DType.F64) for p in positions)
     element = f"first_{c_name}[positions_{c_name}[i]]"
+    if dtype.is_stored_only:
+        per_byte, place = 8 // dtype.bits, f"positions_{c_name}[i]"
+        code = element if per_byte == 1 else (f"first_{c_name}[{place} / {per_byte}] >> {dtype.bits} * ({place} % {per_byte}) & "
+                                              f"{(1 << dtype.bits) - 1}")
+        element = f"values_{dtype.value}[{code}]"
     value = {DType.F16: f"half_value({element})", DType.BF16: f"bfloat_value({element})"}.get(dtype, f"(double){element}")
     table = (f"static const size_t positions_{c_name}[{count}] = {{{', '.join(map(str, positions))}}};\n"
              f"static const double expected_{c_name}[{count}] = {{{values}}};\n")
@@ -141,6 +152,18 @@ def _samples(c_name: str, literal: str, dtype: DType, expected: Mapping[str, Arr
              f"    failures += far({literal}, positions_{c_name}[i], {value}, "
              f"expected_{c_name}[i], {constant_text(test.absolute, DType.F64)}, {constant_text(test.relative, DType.F64)});\n")
     return table, check
+
+
+def _array_length(tensor_type: TensorType) -> int:
+    """Elements of the C array of a tensor: bytes where elements are packed."""
+    return tensor_type.packed_bytes if tensor_type.dtype.bits < 8 else tensor_type.elements
+
+
+def _value_table(dtype: DType) -> str:
+    """The number for each pattern of bits of a type that is only stored."""
+    codes = np.arange(1 << dtype.bits, dtype=np.uint8).view(dtype.numpy)
+    values = ", ".join(constant_text(float(code), DType.F64) for code in codes.astype(np.float64))
+    return f"\nstatic const double values_{dtype.value}[{len(codes)}] = {{{values}}};\n"
 
 
 _FAR = """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edgecc.backends.onnx.writer import Attribute, Writer
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr
 from edgecc.ir.types import DType
 from edgecc.ops.elementwise_table import ELEMENTWISE
 
@@ -40,7 +40,7 @@ def missing_primitives(expr: ScalarExpr) -> tuple[str, ...]:
             if node.op not in PRIMITIVE_NODES:
                 found[node.op] = None
             pending.extend(node.args)
-        elif isinstance(node, Convert):
+        elif isinstance(node, Convert | Bitcast):
             pending.append(node.arg)
     return tuple(sorted(found))
 
@@ -69,14 +69,20 @@ def write_expression(writer: Writer, expr: ScalarExpr, operands: Sequence[str]) 
     return writer.one("Identity", result) if isinstance(expr, Arg | Literal) else result
 
 
-def _as_node(node: Apply | Convert, opset: int) -> Match:
+def _as_node(node: Apply | Convert | Bitcast, opset: int) -> Match:
     """The ONNX operator of the root of an expression, its operands and attributes."""
     for since, recognise in _ACTIVATIONS:
         found = recognise(node) if opset >= since else None
         if found is not None:
             return found
     if isinstance(node, Convert):
-        return "Cast", (node.arg,), {"to": node.dtype.code}
+        short = node.dtype.is_stored_only and node.dtype.is_float and node.dtype.bits == 8
+        modes: dict[str, Attribute] = {"saturate": 0} if short else {}
+        if node.dtype is DType.F8E8M0:
+            modes["round_mode"] = "nearest"
+        return "Cast", (node.arg,), {"to": node.dtype.code, **modes}
+    if isinstance(node, Bitcast):
+        return "BitCast", (node.arg,), {"to": node.dtype.code}
     op, attributes = PRIMITIVE_NODES[node.op]
     return op, node.args, attributes
 

@@ -287,7 +287,7 @@ def _entries(files: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
 
 def _port_table(port: Interface) -> dict[str, Any]:
     return {"name": port.name, "dtype": str(port.type.dtype.numpy), "shape": list(port.type.dims),
-            "bytes": port.type.size_bytes}
+            "bytes": port.type.packed_bytes}
 
 
 def _port_from(table: Mapping[str, Any]) -> Interface:

@@ -32,13 +32,17 @@ from edgecc.artifact.toolchain import (
     runs_natively,
 )
 from edgecc.errors import EdgeccError, printable
-from edgecc.ir.types import Array, DType
+from edgecc.ir.packing import pack, unpack
+from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.module import Interface
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a compiled model: its name in the ONNX model, element type and shape."""
+    """An input or output of a compiled model: its name in the ONNX model, element type and shape.
+
+    Arrays have an element of their own in each place; between Python and the model those of less than 8 bits are packed.
+    """
 
     name: str
     dtype: np.dtype[Any]
@@ -46,8 +50,8 @@ class Port:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the array."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        """Bytes of the array as the model reads or writes it."""
+        return TensorType(DType.from_numpy(self.dtype), self.shape).packed_bytes
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
@@ -97,8 +101,9 @@ class Model:
         Raises: EdgeccError E005 where an array is missing, unknown, or of another type or shape.
         """
         arrays, results = check_inputs(self.inputs, inputs), self._results()
-        self._executor.run(arrays, results)
-        return {port.name: array for port, array in zip(self.outputs, results, strict=True)}
+        self._executor.run([pack(array) for array in arrays], results)
+        return {port.name: unpack(array, DType.from_numpy(port.dtype), port.shape)
+                for port, array in zip(self.outputs, results, strict=True)}
 
     def benchmark(self, count: int = 10, inputs: Mapping[str, npt.ArrayLike] | None = None) -> Timing:
         """Times `count` inferences on the same inputs (random ones if none are given), after one that is not counted.
@@ -108,7 +113,7 @@ class Model:
         if count < 1:
             raise EdgeccError("E001", f"a benchmark needs at least one run, got {count}")
         arrays = check_inputs(self.inputs, random_inputs(self.inputs) if inputs is None else inputs)
-        results = self._results()
+        arrays, results = [pack(array) for array in arrays], self._results()
         self._executor.run(arrays, results)
         return Timing(tuple(self._executor.benchmark(arrays, results, count)))
 
@@ -117,7 +122,9 @@ class Model:
         self._close()
 
     def _results(self) -> list[Array]:
-        return [np.empty(port.shape, port.dtype) for port in self.outputs]
+        """Arrays as the model writes them: packed ones are rows of bytes."""
+        return [np.empty(port.shape, port.dtype) if DType.from_numpy(port.dtype).bits >= 8 else np.empty(port.size_bytes, np.uint8)
+                for port in self.outputs]
 
     def __enter__(self) -> Self:
         return self
@@ -194,7 +201,7 @@ def check_inputs(ports: Sequence[Port], inputs: Mapping[str, npt.ArrayLike]) -> 
             problems.append(f"{printable(port.name)}: missing, the model wants {port}")
             continue
         array = np.asarray(inputs[port.name])
-        if array.dtype.kind == "V" and array.dtype.itemsize == port.dtype.itemsize:
+        if array.dtype.type is np.void and array.dtype.itemsize == port.dtype.itemsize:
             array = array.view(port.dtype)  # .npz files store bfloat16 as raw bytes
         if array.dtype != port.dtype or array.shape != port.shape:
             got = f"{array.dtype}[{','.join(map(str, array.shape))}]"
@@ -213,7 +220,8 @@ def random_inputs(ports: Iterable[Port], seed: int = 0) -> dict[str, Array]:
     values: dict[str, Array] = {}
     for port in ports:
         if DType.from_numpy(port.dtype).is_float:
-            values[port.name] = np.asarray(generator.standard_normal(port.shape)).astype(port.dtype)
+            drawn = generator.standard_normal(port.shape)  # f8e8m0 has positive numbers only
+            values[port.name] = np.asarray(np.abs(drawn) if DType.from_numpy(port.dtype) is DType.F8E8M0 else drawn).astype(port.dtype)
         else:
             values[port.name] = np.asarray(generator.integers(0, 2, port.shape)).astype(port.dtype)
     return values

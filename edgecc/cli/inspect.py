@@ -73,7 +73,7 @@ def _summarize(loaded: LoadedModel, macs: int | None, problem: str) -> Summary:
     weights = {tensor.name for tensor in graph.initializer}
     tensors = [t for t in _tensors(graph) if t.data_type in PARAMETER_TYPES]
     sizes = [math.prod(t.dims) for t in tensors]
-    size_bytes = sum(size * DType(_ir_name(t.data_type)).size for t, size in zip(tensors, sizes, strict=True))
+    size_bytes = sum(-(-size * DType(_ir_name(t.data_type)).bits // 8) for t, size in zip(tensors, sizes, strict=True))
     ops = Counter(_op_name(node) for node in graph.node)
     return Summary(
         name=printable(graph.name), producer=printable(f"{loaded.proto.producer_name} {loaded.proto.producer_version}".strip()),

@@ -148,7 +148,7 @@ _BITS: dict[int, int] = {
     onnx.TensorProto.UINT64: 64, onnx.TensorProto.COMPLEX64: 64, onnx.TensorProto.COMPLEX128: 128,
     onnx.TensorProto.BFLOAT16: 16, onnx.TensorProto.FLOAT8E4M3FN: 8, onnx.TensorProto.FLOAT8E4M3FNUZ: 8,
     onnx.TensorProto.FLOAT8E5M2: 8, onnx.TensorProto.FLOAT8E5M2FNUZ: 8, onnx.TensorProto.UINT4: 4,
-    onnx.TensorProto.INT4: 4,
+    onnx.TensorProto.INT4: 4, 23: 4, 24: 8, 25: 2, 26: 2,  # FLOAT4E2M1, FLOAT8E8M0, UINT2, INT2, which older versions of onnx lack
 }
 
 

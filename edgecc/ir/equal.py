@@ -14,7 +14,7 @@ import hashlib
 
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr
 from edgecc.ir.types import Layout, TensorType
 
 
@@ -99,7 +99,7 @@ def attribute_key(value: object) -> str:
             return f"{value.name} {{{fields}}}"
         case tuple():
             return "(" + ",".join([attribute_key(item) for item in value]) + ")"
-        case Arg() | Literal() | Apply() | Convert():
+        case Arg() | Literal() | Apply() | Convert() | Bitcast():
             return _expr_key(value)
     return f"{type(value).__name__} {value!r}"
 
@@ -112,5 +112,7 @@ def _expr_key(expr: ScalarExpr) -> str:
             return f"{value!r}:{dtype.value}"
         case Convert(arg=arg, dtype=dtype):
             return f"{dtype.value}({_expr_key(arg)})"
+        case Bitcast(arg=arg, dtype=dtype):
+            return f"bitcast_{dtype.value}({_expr_key(arg)})"
         case Apply(op=op, args=args):
             return f"{op}({','.join([_expr_key(a) for a in args])})"

@@ -20,7 +20,7 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound, symbol
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import OPS, Op, RegionOp
-from edgecc.ir.scalar import PRIMITIVES, Arg, Convert, Literal, ScalarExpr, apply
+from edgecc.ir.scalar import PRIMITIVES, Arg, Convert, Literal, ScalarExpr, apply, bitcast
 from edgecc.ir.scanner import Scanner
 from edgecc.ir.types import Array, Dim, DType, Layout, TensorType
 from edgecc.ir.verify import verify
@@ -204,8 +204,8 @@ def _element(scanner: Scanner, dtype: DType) -> np.generic:
     if dtype.is_float:
         with np.errstate(over="ignore"):
             return np.float64(value).astype(dtype.numpy) if dtype is not DType.F32 else np.float32(value)
-    info = np.iinfo(dtype.numpy)
-    if isinstance(value, float) or not int(info.min) <= value <= int(info.max):
+    least, most = dtype.limits
+    if isinstance(value, float) or not least <= value <= most:
         scanner.fail(f"{value} is not an element of type {dtype.value}", start)
     return typing.cast("np.generic", dtype.numpy.type(value))
 
@@ -234,9 +234,12 @@ def _expr(scanner: Scanner, depth: int) -> ScalarExpr:
         if len(args) != 1:
             scanner.fail(f"a conversion takes one operand, got {len(args)}", start)
         return Convert(args[0], _DTYPES[name])
-    if name not in PRIMITIVES:
+    kind, _, to = name.partition("_")
+    if name not in PRIMITIVES and not (kind == "bitcast" and to in _DTYPES and len(args) == 1):
         scanner.fail(f"there is no scalar primitive {name}", start)
     try:
+        if kind == "bitcast":
+            return bitcast(args[0], _DTYPES[to])
         return apply(name, *args)
     except EdgeccError as error:
         scanner.fail(error.message, start)

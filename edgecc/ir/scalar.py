@@ -6,7 +6,9 @@ backend that can print the primitives below gets every elementwise operator.
 
 Every expression has an element type. Arithmetic is done in that type; integers wrap. The primitives
 and their meaning are the rows of `PRIMITIVES`: numpy decides, evaluated in float64 for floats and
-rounded once when an expression leaves a node (`evaluate`).
+rounded once when an expression leaves a node (`evaluate`). What is rounded to an integer or to a short type is
+computed in the type it states first, operation by operation, because rounding jumps: the last bit of a quotient
+decides about a tie, and every machine must decide alike.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecc.errors import EdgeccError
-from edgecc.ir.types import Array, DType
+from edgecc.ir.types import Array, DType, is_float_array
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,26 @@ class Apply:
 @dataclass(frozen=True)
 class Convert:
     """`arg` converted to `dtype`: floats round to nearest even, float to integer truncates towards zero
-    and saturates, anything to bool is `!= 0`."""
+    and saturates, integers wrap, anything to bool is `!= 0`.
+
+    Floats beyond the range of a float type become infinite, or NaN where it has no infinity, or the largest number
+    where it has neither; NaN becomes zero where there is none. Numbers that f8e8m0 lacks, zero and negative ones,
+    become NaN there, and others round to the nearest power of two, halves up (below 2^-126 everything up).
+    """
 
     arg: ScalarExpr
     dtype: DType
 
 
-ScalarExpr = Arg | Literal | Apply | Convert
+@dataclass(frozen=True)
+class Bitcast:
+    """The bits of `arg`, rounded to its type, read as a type of equal size."""
+
+    arg: ScalarExpr
+    dtype: DType
+
+
+ScalarExpr = Arg | Literal | Apply | Convert | Bitcast
 
 
 @dataclass(frozen=True)
@@ -126,8 +141,11 @@ def _shift_left(a: Array, b: Array) -> Array:
 
 
 def _shift_right(a: Array, b: Array) -> Array:
+    """The sign moves in from the left, so that large shifts of negative numbers give -1; so do shifts by less than 0."""
     bits = a.dtype.itemsize * 8
-    return np.asarray(np.where(b < bits, np.right_shift(a, np.minimum(b, bits - 1)), np.zeros_like(a)))
+    count = np.where((b < 0) | (b >= bits), np.asarray(bits - 1, b.dtype), b)
+    moved = np.right_shift(a, count)
+    return np.asarray(moved if a.dtype.kind == "i" else np.where(b < bits, moved, np.zeros_like(a)))
 
 
 PRIMITIVES: Mapping[str, Primitive] = {
@@ -186,7 +204,12 @@ PRIMITIVES: Mapping[str, Primitive] = {
 
 
 def accepts(takes: str, dtype: DType) -> bool:
-    """Whether a primitive that takes `takes` (see `Primitive`) takes operands of this type."""
+    """Whether a primitive that takes `takes` (see `Primitive`) takes operands of this type.
+
+    Types that are only stored can be compared and selected, nothing else.
+    """
+    if dtype.is_stored_only:
+        return takes == "any"
     match takes:
         case "number":
             return dtype is not DType.BOOL
@@ -231,12 +254,24 @@ def convert(arg: ScalarExpr, dtype: DType) -> ScalarExpr:
     return arg if arg.dtype is dtype else Convert(arg, dtype)
 
 
+def bitcast(arg: ScalarExpr, dtype: DType) -> ScalarExpr:
+    """The bits of `arg` as `dtype`; nothing is added where it has that type already.
+
+    Raises: EdgeccError E110 where the types have different sizes.
+    """
+    if arg.dtype is dtype:
+        return arg
+    if arg.dtype.bits != dtype.bits:
+        raise EdgeccError("E110", f"the bits of {arg.dtype.value} are not those of {dtype.value}")
+    return Bitcast(arg, dtype)
+
+
 def children(expr: ScalarExpr) -> tuple[ScalarExpr, ...]:
     """The direct operands of an expression."""
     match expr:
         case Apply(args=args):
             return args
-        case Convert(arg=arg):
+        case Convert(arg=arg) | Bitcast(arg=arg):
             return (arg,)
     return ()
 
@@ -250,11 +285,16 @@ def substitute(expr: ScalarExpr, args: Sequence[ScalarExpr]) -> ScalarExpr:
             return Apply(op, tuple(substitute(a, args) for a in operands), dtype)
         case Convert(arg=arg, dtype=dtype):
             return convert(substitute(arg, args), dtype)
+        case Bitcast(arg=arg, dtype=dtype):
+            return bitcast(substitute(arg, args), dtype)
     return expr
 
 
 def retype(expr: ScalarExpr, change: Callable[[DType], DType]) -> ScalarExpr:
-    """The same expression with every type replaced by what `change` gives for it; literals are rounded to theirs."""
+    """The same expression with every type replaced by what `change` gives for it; literals are rounded to theirs.
+
+    Bits are still taken of, and read as, the types they were.
+    """
     match expr:
         case Arg(index=index, dtype=dtype):
             return Arg(index, change(dtype))
@@ -264,6 +304,8 @@ def retype(expr: ScalarExpr, change: Callable[[DType], DType]) -> ScalarExpr:
             return Apply(op, tuple(retype(a, change) for a in operands), change(dtype))
         case Convert(arg=arg, dtype=dtype):
             return convert(retype(arg, change), change(dtype))
+        case Bitcast(arg=arg, dtype=dtype):
+            return convert(bitcast(convert(retype(arg, change), arg.dtype), dtype), change(dtype))
 
 
 def widen(expr: ScalarExpr) -> ScalarExpr:
@@ -292,40 +334,75 @@ def convert_array(array: Array, dtype: DType) -> Array:
     """numpy conversion with the rules of `Convert` (saturating, NaN to zero for integers)."""
     if dtype is DType.BOOL:
         return np.asarray(array != 0)
-    source_is_float = array.dtype.kind not in "biu"
-    if dtype.is_integer and source_is_float:
+    if dtype.is_integer and is_float_array(array):
         wide = np.nan_to_num(np.trunc(array.astype(np.float64)), nan=0.0, posinf=np.inf, neginf=-np.inf)
-        info = np.iinfo(dtype.numpy)
-        inside = np.clip(wide, float(info.min), np.nextafter(float(info.max) + 1.0, 0.0))
+        least, most = dtype.limits
+        inside = np.clip(wide, float(least), np.nextafter(float(most) + 1.0, 0.0))
+        if dtype.is_stored_only:
+            return np.asarray(np.trunc(inside).astype(np.int8).astype(dtype.numpy))
         out = inside.astype(dtype.numpy)
-        return np.asarray(np.where(wide >= float(info.max), info.max, out)).astype(dtype.numpy)
-    return np.asarray(array.astype(dtype.numpy))
+        return np.asarray(np.where(wide >= float(most), np.asarray(most).astype(dtype.numpy), out)).astype(dtype.numpy)
+    if dtype.is_stored_only and dtype.is_float:
+        array = _narrowed_to_odd(array.astype(np.float64))
+        array = np.where(np.isnan(array), np.float32(0), array) if dtype is DType.F4E2M1 else array
+    with np.errstate(over="ignore"):
+        return np.asarray(array.astype(dtype.numpy))
+
+
+def _narrowed_to_odd(array: Array) -> Array:
+    """float64 as float32 whose last bit says whether it is exact, so that rounding it again is as if rounded once.
+
+    Source: S. Boldo and G. Melquiond, Emulation of FMA and correctly rounded sums, 2008.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        near = array.astype(np.float32)
+    inexact = np.isfinite(array) & np.isfinite(near) & (near.astype(np.float64) != array)
+    towards_zero = np.where(inexact & (np.abs(near.astype(np.float64)) > np.abs(array)), near.view(np.int32) - 1, near.view(np.int32))
+    return np.asarray(np.where(inexact, towards_zero | 1, towards_zero)).astype(np.int32).view(np.float32)
+
+
+JUMPS = frozenset({"floor", "ceil", "round"})
+"""Primitives whose operands `evaluate` rounds as the types they state; see this module's docstring."""
+
+_AS_STATED = "as stated"
+_WIDE = "wide"
+_EACH = "each"
 
 
 def evaluate(expr: ScalarExpr, args: Sequence[Array], *, wide: bool = True) -> Array:
     """Evaluates `expr` over numpy arrays (broadcast by numpy's rules).
 
     Floats are computed in float64 and rounded to the expression's type once at the end, unless
-    `wide` is false: then every primitive rounds. Integers wrap in their own type.
+    `wide` is false: then every primitive rounds. Integers wrap in their own type. Below `JUMPS` and conversions to
+    integers and short types every primitive rounds to f32 for the types up to that, as kernels do.
     """
 
-    def width(dtype: DType) -> np.dtype[np.generic]:
-        return np.dtype(np.float64) if dtype.is_float and wide else dtype.numpy
+    def width(dtype: DType, mode: str) -> np.dtype[np.generic]:
+        if not dtype.is_float or mode == _EACH:
+            return dtype.numpy
+        return np.dtype(np.float64 if mode == _WIDE or dtype is DType.F64 else np.float32)
 
-    def run(node: ScalarExpr) -> Array:
+    def below(mode: str, jumps: bool) -> str:
+        return _AS_STATED if jumps and mode == _WIDE else mode
+
+    def run(node: ScalarExpr, mode: str) -> Array:
+        out = width(node.dtype, mode)
         match node:
-            case Arg(index=index, dtype=dtype):
-                return np.asarray(args[index]).astype(width(dtype))
-            case Literal(value=value, dtype=dtype):
-                return np.asarray(value).astype(width(dtype))
+            case Arg(index=index):
+                return np.asarray(args[index]).astype(out)
+            case Literal(value=value):
+                return np.asarray(value).astype(out)
+            case Bitcast(arg=arg, dtype=dtype):
+                return run(arg, mode).astype(arg.dtype.numpy).view(dtype.numpy).astype(out)
             case Convert(arg=arg, dtype=dtype):
-                source = run(arg)
-                if dtype.is_float and arg.dtype.is_float and dtype.size >= arg.dtype.size:
-                    return np.asarray(source.astype(width(dtype)))
-                return np.asarray(convert_array(source, dtype).astype(width(dtype)))
-            case Apply(op=op, args=operands, dtype=dtype):
-                values = [run(a) for a in operands]
-                return np.asarray(PRIMITIVES[op].meaning(*values)).astype(width(dtype))
+                both = dtype.is_float and arg.dtype.is_float
+                source = run(arg, below(mode, arg.dtype.is_float and (not both or dtype.is_stored_only)))
+                if both and dtype.size > arg.dtype.size and (arg.dtype, dtype) != (DType.F8E8M0, DType.F16):
+                    return np.asarray(source.astype(out))
+                return np.asarray(convert_array(source, dtype).astype(out))
+            case Apply(op=op, args=operands):
+                values = [run(a, below(mode, op in JUMPS)) for a in operands]
+                return np.asarray(PRIMITIVES[op].meaning(*values)).astype(out)
 
     with np.errstate(all="ignore"):
-        return np.asarray(run(expr)).astype(expr.dtype.numpy)
+        return np.asarray(run(expr, _WIDE if wide else _EACH)).astype(expr.dtype.numpy)

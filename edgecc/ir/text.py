@@ -28,6 +28,7 @@ Grammar (`//` starts a comment; `?` may be absent, `*` any number, `,*` separate
     attribute  = integer | float | "true" | "false" | "none" | string | dtype | "(" attribute,* ")" | "`" scalar "`"
     scalar     = "$" integer ":" dtype | number ":" dtype | "true" | "false"
                | dtype "(" scalar ")"                            conversion
+               | "bitcast_" dtype "(" scalar ")"                 the same bits
                | name "(" scalar,* ")"                           primitive of edgecc/ir/scalar.py
     loc        = "loc" "(" string,* ")"
 """
@@ -47,7 +48,7 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.op import Op, RegionOp
 from edgecc.ir.parser import parse, parse_array, parse_expr
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr
 from edgecc.ir.types import Array, DType, Layout, SymbolicDim, TensorType
 
 __all__ = ["format_attribute", "format_constant", "format_expr", "format_node", "format_type", "parse", "parse_expr",
@@ -129,7 +130,7 @@ def _little_endian(array: Array) -> bytes:
 def _element(element: np.generic) -> str:
     if element.dtype.kind == "b":
         return "true" if element else "false"
-    if element.dtype.kind in "iu":
+    if element.dtype.kind in "iu" or DType.from_numpy(element.dtype).is_integer:
         return str(int(element))
     return str(element) if element.dtype in (np.float32, np.float64) else repr(float(element))
 
@@ -156,7 +157,7 @@ def format_attribute(value: object) -> str:
             return str(value)
         case tuple():
             return "(" + ",".join(format_attribute(v) for v in value) + ")"
-        case Arg() | Literal() | Apply() | Convert():
+        case Arg() | Literal() | Apply() | Convert() | Bitcast():
             return f"`{format_expr(value)}`"
     raise EdgeccError("E900", f"an attribute of type {type(value).__name__} has no textual form")
 
@@ -172,6 +173,8 @@ def format_expr(expr: ScalarExpr) -> str:
             return f"{float(value)!r}:{dtype.value}" if dtype.is_float else f"{int(value)}:{dtype.value}"
         case Convert(arg=arg, dtype=dtype):
             return f"{dtype.value}({format_expr(arg)})"
+        case Bitcast(arg=arg, dtype=dtype):
+            return f"bitcast_{dtype.value}({format_expr(arg)})"
         case Apply(op=op, args=args):
             return f"{op}({', '.join(format_expr(a) for a in args)})"
 

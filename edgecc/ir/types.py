@@ -31,7 +31,8 @@ class DType(Enum):
     """Element types, named as in the textual IR.
 
     `code` is the number ONNX gives the type (TensorProto.DataType), which is also what the C ABI
-    stores; `numpy` is the type its arrays have in memory.
+    stores; `numpy` is the type its arrays have in memory. Types of 8 bits and less but i8, u8 and bool are
+    only stored: they are moved and converted, never computed with (`is_stored_only`).
     """
 
     F64 = "f64"
@@ -47,6 +48,16 @@ class DType(Enum):
     U16 = "u16"
     U8 = "u8"
     BOOL = "bool"
+    F8E4M3FN = "f8e4m3fn"
+    F8E4M3FNUZ = "f8e4m3fnuz"
+    F8E5M2 = "f8e5m2"
+    F8E5M2FNUZ = "f8e5m2fnuz"
+    F8E8M0 = "f8e8m0"
+    F4E2M1 = "f4e2m1"
+    I4 = "i4"
+    U4 = "u4"
+    I2 = "i2"
+    U2 = "u2"
 
     @property
     def code(self) -> int:
@@ -60,8 +71,18 @@ class DType(Enum):
 
     @property
     def size(self) -> int:
-        """Bytes of one element."""
+        """Bytes of one element; types of less than 8 bits take one, unless they are packed."""
         return self.numpy.itemsize
+
+    @property
+    def bits(self) -> int:
+        """Bits of one element: 4 for i4, 8 for bool."""
+        return _SUB_BYTE_BITS.get(self, 8 * self.size)
+
+    @property
+    def is_stored_only(self) -> bool:
+        """Whether elements are moved and converted, but never computed with."""
+        return self in _STORED_ONLY
 
     @property
     def is_float(self) -> bool:
@@ -77,6 +98,16 @@ class DType(Enum):
     def is_signed(self) -> bool:
         """Whether this is a signed integer or a floating point type."""
         return self.is_float or self.value.startswith("i")
+
+    @property
+    def limits(self) -> tuple[int, int] | tuple[float, float]:
+        """The least and the largest finite number; 0 and 1 for bool."""
+        if self is DType.BOOL:
+            return 0, 1
+        if self.is_integer:
+            return (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1) if self.is_signed else (0, (1 << self.bits) - 1)
+        found: Any = ml_dtypes.finfo(self.numpy)  # type: ignore[no-untyped-call]
+        return float(found.min), float(found.max)
 
     @property
     def unit_roundoff(self) -> float:
@@ -100,24 +131,42 @@ class DType(Enum):
         return found
 
 
-_FLOATS = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
-_UNIT_ROUNDOFFS = {DType.F64: 2.0**-53, DType.F32: 2.0**-24, DType.F16: 2.0**-11, DType.BF16: 2.0**-8}
+_SHORT_FLOATS = frozenset({DType.F8E4M3FN, DType.F8E4M3FNUZ, DType.F8E5M2, DType.F8E5M2FNUZ, DType.F8E8M0, DType.F4E2M1})
+_FLOATS = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16}) | _SHORT_FLOATS
+_SUB_BYTE_BITS = {DType.F4E2M1: 4, DType.I4: 4, DType.U4: 4, DType.I2: 2, DType.U2: 2}
+_STORED_ONLY = _SHORT_FLOATS | frozenset(_SUB_BYTE_BITS)
+_UNIT_ROUNDOFFS = {
+    DType.F64: 2.0**-53, DType.F32: 2.0**-24, DType.F16: 2.0**-11, DType.BF16: 2.0**-8, DType.F8E4M3FN: 2.0**-4,
+    DType.F8E4M3FNUZ: 2.0**-4, DType.F8E5M2: 2.0**-3, DType.F8E5M2FNUZ: 2.0**-3, DType.F8E8M0: 0.5, DType.F4E2M1: 2.0**-2,
+}
 _CODES: dict[DType, int] = {
     DType.F64: onnx.TensorProto.DOUBLE, DType.F32: onnx.TensorProto.FLOAT, DType.F16: onnx.TensorProto.FLOAT16,
     DType.BF16: onnx.TensorProto.BFLOAT16, DType.I64: onnx.TensorProto.INT64, DType.I32: onnx.TensorProto.INT32,
     DType.I16: onnx.TensorProto.INT16, DType.I8: onnx.TensorProto.INT8, DType.U64: onnx.TensorProto.UINT64,
     DType.U32: onnx.TensorProto.UINT32, DType.U16: onnx.TensorProto.UINT16, DType.U8: onnx.TensorProto.UINT8,
-    DType.BOOL: onnx.TensorProto.BOOL,
+    DType.BOOL: onnx.TensorProto.BOOL, DType.F8E4M3FN: onnx.TensorProto.FLOAT8E4M3FN,
+    DType.F8E4M3FNUZ: onnx.TensorProto.FLOAT8E4M3FNUZ, DType.F8E5M2: onnx.TensorProto.FLOAT8E5M2,
+    DType.F8E5M2FNUZ: onnx.TensorProto.FLOAT8E5M2FNUZ, DType.I4: onnx.TensorProto.INT4, DType.U4: onnx.TensorProto.UINT4,
+    DType.F4E2M1: 23, DType.F8E8M0: 24, DType.U2: 25, DType.I2: 26,  # by number: older versions of onnx lack the names
 }
 _NUMPY: dict[DType, np.dtype[Any]] = {
     DType.F64: np.dtype(np.float64), DType.F32: np.dtype(np.float32), DType.F16: np.dtype(np.float16),
     DType.BF16: np.dtype(ml_dtypes.bfloat16), DType.I64: np.dtype(np.int64), DType.I32: np.dtype(np.int32),
     DType.I16: np.dtype(np.int16), DType.I8: np.dtype(np.int8), DType.U64: np.dtype(np.uint64),
     DType.U32: np.dtype(np.uint32), DType.U16: np.dtype(np.uint16), DType.U8: np.dtype(np.uint8),
-    DType.BOOL: np.dtype(np.bool_),
+    DType.BOOL: np.dtype(np.bool_), DType.F8E4M3FN: np.dtype(ml_dtypes.float8_e4m3fn),
+    DType.F8E4M3FNUZ: np.dtype(ml_dtypes.float8_e4m3fnuz), DType.F8E5M2: np.dtype(ml_dtypes.float8_e5m2),
+    DType.F8E5M2FNUZ: np.dtype(ml_dtypes.float8_e5m2fnuz), DType.F8E8M0: np.dtype(ml_dtypes.float8_e8m0fnu),
+    DType.F4E2M1: np.dtype(ml_dtypes.float4_e2m1fn), DType.I4: np.dtype(ml_dtypes.int4), DType.U4: np.dtype(ml_dtypes.uint4),
+    DType.I2: np.dtype(ml_dtypes.int2), DType.U2: np.dtype(ml_dtypes.uint2),
 }
 _FROM_CODE = {code: dtype for dtype, code in _CODES.items()}
 _FROM_NUMPY = {numpy_type: dtype for dtype, numpy_type in _NUMPY.items()}
+
+
+def is_float_array(array: Array) -> bool:
+    """Whether an array holds floats. (numpy's kind of floats and integers that come from ml_dtypes is "V".)"""
+    return array.dtype.kind == "f" or (array.dtype.kind not in "biu" and DType.from_numpy(array.dtype).is_float)
 
 
 @dataclass(frozen=True)
@@ -172,8 +221,13 @@ class TensorType:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of a static type stored without gaps."""
+        """Bytes of a static type stored without gaps, elements of less than 8 bits in a byte each."""
         return self.elements * self.dtype.size
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of a static type as ONNX stores it: elements of less than 8 bits share bytes."""
+        return -(-self.elements * self.dtype.bits // 8)
 
     def with_shape(self, shape: Shape) -> TensorType:
         """The same element type with another shape."""

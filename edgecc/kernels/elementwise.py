@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgecc.ir.scalar import Apply, Convert, ScalarExpr, children, size, used_args
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children, size, used_args
 from edgecc.ir.types import DType
 from edgecc.kernels.base import ROW_AXIS, Kernel, Request, View, kernel_for
 from edgecc.kernels.iteration import (
@@ -27,6 +27,9 @@ from edgecc.ops.elementwise import Elementwise
 COMPUTED = frozenset({DType.F32, DType.F16, DType.BF16, DType.I32})
 """Types whose values are computed with in vectors of 32-bit lanes. Bools go along with them as masks; alone
 (and for every other type) scalar code is written, which C compilers turn into narrower vectors themselves."""
+
+NARROW = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
+"""Types whose values lie in 32-bit lanes once they are read."""
 
 MAX_UNROLLED_SIZE = 4
 """Expressions of up to so many primitives are written twice in the main loop: the loop's own cost shows there."""
@@ -106,13 +109,18 @@ def _operations(expr: ScalarExpr) -> list[str]:
     names: list[str] = []
     for child in children(expr):
         names += [n for n in _operations(child) if n not in names]
-    own = expr.op if isinstance(expr, Apply) else "convert" if isinstance(expr, Convert) else None
+    own = expr.op if isinstance(expr, Apply) else "convert" if isinstance(expr, Convert | Bitcast) else None
     return names if own is None or own in names else [*names, own]
 
 
 def _vectorizes(expr: ScalarExpr) -> bool:
-    """Whether all types that occur fit lanes of 32 bits, and one of them is computed with."""
-    types = _types(expr)
+    """Whether all types that occur fit lanes of 32 bits, and one of them is computed with.
+
+    Integers of 8 and 16 bits may be read and converted: then they lie in such lanes.
+    """
+    if not all(isinstance(node, Arg | Literal | Convert) for node in _nodes(expr) if node.dtype in NARROW):
+        return False
+    types = _types(expr) - NARROW
     return types <= COMPUTED | {DType.BOOL} and not types.isdisjoint(COMPUTED)
 
 
@@ -121,15 +129,18 @@ def _mentions(expr: ScalarExpr, dtype: DType) -> bool:
 
 
 def _types(expr: ScalarExpr) -> set[DType]:
-    types: set[DType] = set()
-    seen: set[int] = set()
+    return {node.dtype for node in _nodes(expr)}
+
+
+def _nodes(expr: ScalarExpr) -> list[ScalarExpr]:
+    """Every part of an expression, each object once."""
+    seen: dict[int, ScalarExpr] = {}
     pending = [expr]
     while pending:
         node = pending.pop()
         if id(node) not in seen:
-            seen.add(id(node))
-            types.add(node.dtype)
+            seen[id(node)] = node
             pending.extend(children(node))
-    return types
+    return list(seen.values())
 
 

@@ -13,9 +13,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, children
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children
 from edgecc.ir.types import DType
 from edgecc.loop.builder import Builder, cast, number, repeat
+from edgecc.loop.ir import Bitcast as LoopBitcast
 from edgecc.loop.ir import Cast, Const, Expr, Op, Ref
 
 HALF_OPERATIONS = frozenset({"add", "sub", "mul", "div", "min", "max", "neg", "abs", "sqrt", "floor", "ceil", "round",
@@ -93,6 +94,8 @@ class _Lowering:
                 key = (op, dtype, below)
             case Convert(dtype=dtype):
                 key = ("convert", dtype, below)
+            case Bitcast(dtype=dtype):
+                key = ("bitcast", dtype, below)
         item = self._keys.get(key)
         if item is None:
             item = self._keys[key] = len(self._items)
@@ -129,6 +132,8 @@ class _Lowering:
             case Convert(dtype=dtype):
                 rounded = below[0] if expr.arg.dtype is dtype else cast(below[0], dtype)
                 return cast(rounded, self._computed(dtype))
+            case Bitcast(arg=arg, dtype=dtype):
+                return cast(LoopBitcast(cast(below[0], arg.dtype), dtype), self._computed(dtype))
             case Apply(op=op, dtype=dtype):
                 divisor = below[-1]
                 if op == "div" and isinstance(divisor, Const) and self._computed(dtype) is DType.F32:

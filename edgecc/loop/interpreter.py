@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.packing import pack, unpack
 from edgecc.ir.types import Array, DType
 from edgecc.loop.access import Race, loader, storer
 from edgecc.loop.arithmetic import caster, from_int, horizontal, operation
@@ -157,7 +158,7 @@ class _Memory:
     def __init__(self, module: Module, inputs: Mapping[str, Array]) -> None:
         self.module = module
         self.input_bytes = [self._input(i.name, i.type.dtype, i.type.dims, inputs) for i in module.inputs]
-        self.output_bytes = [np.full(max(_LEAST, o.type.size_bytes), _GARBAGE, np.uint8) for o in module.outputs]
+        self.output_bytes = [np.full(max(_LEAST, o.type.packed_bytes), _GARBAGE, np.uint8) for o in module.outputs]
         self.arena = np.full(max(_LEAST, module.arena_bytes), _GARBAGE, np.uint8)
         self.weights = np.zeros(max(_LEAST, module.weights_bytes), np.uint8)
         for constant in module.constants:
@@ -175,7 +176,7 @@ class _Memory:
         if array is None or array.dtype != dtype.numpy or array.shape != dims:
             got = "is missing" if array is None else f"is {array.dtype}{list(array.shape)}"
             raise EdgeccError("E005", f"input {name} {got}, the network wants {dtype.value}{list(dims)}")
-        return np.frombuffer(np.ascontiguousarray(array).tobytes() or bytes(_LEAST), np.uint8)
+        return np.frombuffer(pack(np.ascontiguousarray(array)).tobytes() or bytes(_LEAST), np.uint8)
 
     def _memory(self, argument: Argument) -> tuple[Array, Array | None, int]:
         """The memory an argument lies in, its flags (None: everything is written), and the offset there."""
@@ -240,11 +241,11 @@ class _Memory:
         """The network's outputs; an element that was never written is an error."""
         out: dict[str, Array] = {}
         for item, data, mask in zip(self.module.outputs, self.output_bytes, self.output_masks, strict=True):
-            size = item.type.size_bytes
+            size = item.type.packed_bytes
             missing = np.flatnonzero(~mask[:size:item.type.dtype.size])
             if missing.size:
                 raise EdgeccError("E904", f"element {int(missing[0])} of output {item.name} was never written")
-            out[item.name] = data[:size].view(item.type.dtype.numpy).reshape(item.type.dims)
+            out[item.name] = unpack(data[:size], item.type.dtype, item.type.dims)
         return out
 
 

@@ -48,6 +48,7 @@ from edgecc.memory.order import candidate_orders
 from edgecc.memory.placement import Place, Placement, Step, place_values
 from edgecc.memory.plan import MemoryPlan, plan_memory
 from edgecc.memory.regions import states_in_place
+from edgecc.memory.storage import in_bytes
 from edgecc.memory.stripes import ringed
 from edgecc.ops.control import Loop
 from edgecc.targets.schema import Target
@@ -86,7 +87,7 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
     Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
     """
     lowering = _Lowering(target, threads, tuning, depth_first and threads == 1, limits, winograd, precision, Functions(check))
-    lowered = lowering.graph(graph, 0)
+    lowered = lowering.graph(in_bytes(graph), 0)
     module = Module(
         name=name,
         inputs=tuple(Interface(n, v.type) for n, v in zip(graph.input_names, graph.inputs, strict=True)),

@@ -7,6 +7,7 @@ from edgecc.ops import (
     indexing,
     matrix,
     movement,
+    packing,
     recurrent,
     reduction,
     resize,
@@ -15,6 +16,6 @@ from edgecc.ops import (
 )
 
 __all__ = [
-    "control", "convolution", "elementwise", "indexing", "matrix", "movement", "recurrent", "reduction", "resize", "sampling",
-    "sizes",
+    "control", "convolution", "elementwise", "indexing", "matrix", "movement", "packing", "recurrent", "reduction", "resize",
+    "sampling", "sizes",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from edgecc.ir.dims import numbers
 from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.scalar import ScalarExpr
-from edgecc.ir.types import Array, Dim, Shape, TensorType
+from edgecc.ir.types import Array, Dim, Shape, TensorType, is_float_array
 from edgecc.ops import rules
 
 MAX_COLUMN_ELEMENTS = 2**25
@@ -239,7 +239,7 @@ class Pool(Op):
         (x,) = present(inputs)
         spatial, positions = x.shape[2:], numbers(self._out_dims(x.shape[2:]))
         if self.kind == "max":
-            lowest = -np.inf if rules.is_float_array(x) else np.iinfo(x.dtype).min
+            lowest = -np.inf if is_float_array(x) else np.iinfo(x.dtype).min
             view = self._windows(x, positions, lowest)
             return (np.asarray(view.max(axis=tuple(range(2 + len(spatial), view.ndim)))),)
         axes = tuple(range(2 + len(spatial), 2 + 2 * len(spatial)))
@@ -257,7 +257,7 @@ class Pool(Op):
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """A maximum does not round: its own magnitude. An average: that of the absolute values."""
         if self.kind == "max":
-            return tuple(np.abs(y) if rules.is_float_array(y) else y for y in self.reference(inputs))
+            return tuple(np.abs(y) if is_float_array(y) else y for y in self.reference(inputs))
         return super().magnitude(inputs)
 
     def _windows(self, x: Array, positions: tuple[int, ...], fill: float, padded: bool = False) -> Array:

@@ -15,8 +15,9 @@ from functools import reduce
 from types import MappingProxyType
 
 from edgecc.errors import EdgeccError
-from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
+from edgecc.ir.scalar import ScalarExpr, apply, bitcast, convert, literal
 from edgecc.ir.types import DType
+from edgecc.ops.casts import ROUND_MODES, cast_expression
 
 Operands = Sequence[ScalarExpr | None]
 Attributes = Mapping[str, object]
@@ -246,12 +247,27 @@ def _cast(operands: Operands, attributes: Attributes) -> ScalarExpr:
     dtype = DType.from_code(_integer(attributes, "to", 0))
     if dtype is None:
         raise EdgeccError("E105", f"conversion to the ONNX type {attributes.get('to')} is not supported")
-    return convert(x, dtype)
+    return _cast_to(x, dtype, attributes)
+
+
+def _cast_to(x: ScalarExpr, dtype: DType, attributes: Attributes) -> ScalarExpr:
+    return cast_expression(x, dtype, saturate=_integer(attributes, "saturate", 1) != 0,
+                           round_mode=_text(attributes, "round_mode", "up", ROUND_MODES))
+
+
+def _bit_cast(operands: Operands, attributes: Attributes) -> ScalarExpr:
+    (x,) = _operands(operands, 1)
+    dtype = DType.from_code(_integer(attributes, "to", 0))
+    if dtype is None:
+        raise EdgeccError("E105", f"conversion to the ONNX type {attributes.get('to')} is not supported")
+    if x.dtype is DType.BOOL:
+        x = convert(x, DType.U8)
+    return convert(bitcast(x, DType.U8), dtype) if dtype is DType.BOOL else bitcast(x, dtype)
 
 
 def _cast_like(operands: Operands, attributes: Attributes) -> ScalarExpr:
     x, like = _operands(operands, 2)
-    return convert(x, like.dtype)
+    return _cast_to(x, like.dtype, attributes)
 
 
 _ROWS = (
@@ -320,7 +336,7 @@ _ROWS = (
     ElementwiseRow("BitwiseAnd", _binary("bit_and"), "bits of a and b"),
     ElementwiseRow("BitwiseOr", _binary("bit_or"), "bits of a or b"),
     ElementwiseRow("BitwiseXor", _binary("bit_xor"), "bits of a unequal b"),
-    ElementwiseRow("BitShift", _bit_shift, "a shifted by b bits; by the width or more: 0"),
+    ElementwiseRow("BitShift", _bit_shift, "a shifted by b bits; by the width or more: 0, or -1 for negative a to the right"),
     ElementwiseRow("Equal", _binary("eq"), "a = b"),
     ElementwiseRow("Less", _binary("lt"), "a < b"),
     ElementwiseRow("LessOrEqual", _binary("le"), "a <= b"),
@@ -331,6 +347,7 @@ _ROWS = (
     # selection and conversion
     ElementwiseRow("Where", lambda operands, attributes: apply("select", *_operands(operands, 3)), "b where a, else c"),
     ElementwiseRow("Cast", _cast, "x as another type; to integers truncating and saturating"),
+    ElementwiseRow("BitCast", _bit_cast, "the bits of x as another type of equal size"),
     ElementwiseRow("CastLike", _cast_like, "x as the type of the second operand"),
 )
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, Dim, DType, TensorType
+from edgecc.ir.types import Array, Dim, DType, TensorType, is_float_array
 from edgecc.ops import rules
 
 SCATTER_REDUCTIONS = ("none", "add", "mul", "min", "max")
@@ -247,13 +247,13 @@ def _scattered(x: Array, positions: tuple[Array, ...], updates: Array, reduction
 
 def _scatter_magnitude(op: ScatterND | ScatterElements, reduction: str, x: Array, indices: Array,
                        updates: Array) -> tuple[Array, ...]:
-    if reduction in ("add", "mul") and rules.is_float_array(x):
+    if reduction in ("add", "mul") and is_float_array(x):
         return op.reference([np.abs(x), indices, np.abs(updates)])
     return _magnitude_of(op.reference([x, indices, updates]))
 
 
 def _magnitude_of(results: tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple(np.abs(y) if rules.is_float_array(y) else y for y in results)
+    return tuple(np.abs(y) if is_float_array(y) else y for y in results)
 
 
 def _check_indices(op: Op, indices: TensorType, inputs: Sequence[TensorType | None]) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, DType, Shape, TensorType
+from edgecc.ir.types import Array, DType, Shape, TensorType, is_float_array
 from edgecc.ops import rules
 
 REDUCE_KINDS = ("sum", "mean", "max", "min", "prod", "sum_square", "l1", "l2")
@@ -58,7 +58,7 @@ class Reduce(Op):
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """max and min do not round: their own magnitude. Otherwise that of the absolute values."""
         if self.kind in ("max", "min"):
-            return tuple(np.abs(y) if rules.is_float_array(y) else y for y in self.reference(inputs))
+            return tuple(np.abs(y) if is_float_array(y) else y for y in self.reference(inputs))
         return super().magnitude(inputs)
 
     def _combine(self, x: Array) -> Array:
@@ -70,7 +70,7 @@ class Reduce(Op):
                 case "mean":
                     count = math.prod(x.shape[a] for a in axes)
                     total = x.sum(axis=axes, keepdims=keep, dtype=x.dtype)
-                    return np.asarray(np.divide(total, count) if rules.is_float_array(x)
+                    return np.asarray(np.divide(total, count) if is_float_array(x)
                                       else np.trunc(np.divide(total, max(count, 1))))
                 case "max":
                     return np.asarray(x.max(axis=axes, keepdims=keep, initial=lowest(x)))
@@ -378,7 +378,7 @@ class TopK(Op):
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Selection does not round: the magnitudes of the values; positions are exact."""
         values, positions = self.reference(inputs)
-        return np.abs(values) if rules.is_float_array(values) else values, positions
+        return np.abs(values) if is_float_array(values) else values, positions
 
 
 def reduced_dims(dims: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
@@ -388,13 +388,13 @@ def reduced_dims(dims: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
 
 def lowest(x: Array) -> float | int | bool:
     """The neutral element of max in the type of x."""
-    if rules.is_float_array(x):
+    if is_float_array(x):
         return -np.inf
     return False if x.dtype == np.bool_ else int(np.iinfo(x.dtype).min)
 
 
 def highest(x: Array) -> float | int | bool:
     """The neutral element of min in the type of x."""
-    if rules.is_float_array(x):
+    if is_float_array(x):
         return np.inf
     return True if x.dtype == np.bool_ else int(np.iinfo(x.dtype).max)

@@ -16,8 +16,8 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.op import Op
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, evaluate, used_args, widen
-from edgecc.ir.types import Array, Dim, DType, Shape, SymbolicDim, TensorType
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, evaluate, used_args, widen
+from edgecc.ir.types import Array, Dim, DType, Shape, SymbolicDim, TensorType, is_float_array
 
 MAX_RANK = 16
 """Ranks above this are refused; ONNX models in use stay below 8, and numpy's views need twice the rank."""
@@ -95,11 +95,11 @@ def check_axes(op: Op, axes: Sequence[int], rank: int, inputs: Types) -> None:
 
 
 def check_float(op: Op, what: str, tensor_type: TensorType, inputs: Types) -> None:
-    """Checks that the element type is a float.
+    """Checks that the element type is a float that is computed with.
 
     Raises: EdgeccError E110 where it is not.
     """
-    if not tensor_type.dtype.is_float:
+    if not tensor_type.dtype.is_float or tensor_type.dtype.is_stored_only:
         raise op.fail(f"{what} has type {tensor_type.dtype.value}, wanted a float", inputs)
 
 
@@ -141,11 +141,6 @@ def check_minimum(op: Op, inputs: Types, least: int, **attributes: Sequence[Dim]
             raise op.fail(f"{name} is {list(entries)}, wanted numbers >= {least}", inputs)
 
 
-def is_float_array(array: Array) -> bool:
-    """Whether an array holds floats; bfloat16 counts, whose numpy kind is V."""
-    return array.dtype.kind not in "biu"
-
-
 def wide(array: Array) -> Array:
     """Floats as float64; other arrays unchanged."""
     return np.asarray(array.astype(np.float64)) if is_float_array(array) else array
@@ -172,7 +167,7 @@ def expression_type(op: Op, expr: ScalarExpr, operands: Sequence[TensorType], in
                     raise op.fail(f"{what} reads operand {index} as {dtype.value}, it is {got.value}", inputs)
             case Apply(args=args):
                 pending.extend(args)
-            case Convert(arg=arg):
+            case Convert(arg=arg) | Bitcast(arg=arg):
                 pending.append(arg)
             case Literal():
                 pass
@@ -227,7 +222,7 @@ def stated_types(expr: ScalarExpr) -> dict[int, DType]:
                 found[index] = dtype
             case Apply(args=args):
                 pending.extend(args)
-            case Convert(arg=arg):
+            case Convert(arg=arg) | Bitcast(arg=arg):
                 pending.append(arg)
             case Literal():
                 pass
@@ -291,7 +286,7 @@ def expression_magnitude(expr: ScalarExpr, args: Sequence[Array], errors: Sequen
                 return evaluate(widen(node), ()), np.zeros(())
             case Apply(args=operands):
                 parts = [run(operand) for operand in operands]
-            case Convert(arg=arg):
+            case Convert(arg=arg) | Bitcast(arg=arg):
                 parts = [run(arg)]
         values = [value for value, _ in parts]
         local = _local(node)
@@ -320,4 +315,6 @@ def _local(node: ScalarExpr) -> ScalarExpr:
             return widen(Apply(op, tuple(Arg(i, a.dtype) for i, a in enumerate(operands)), dtype))
         case Convert(arg=arg, dtype=dtype):
             return widen(Convert(Arg(0, arg.dtype), dtype))
+        case Bitcast(arg=arg, dtype=dtype):
+            return widen(Bitcast(Arg(0, arg.dtype), dtype))
     return widen(node)

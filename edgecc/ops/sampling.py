@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, TensorType
+from edgecc.ir.types import Array, TensorType, is_float_array
 from edgecc.ops import rules
 
 SAMPLE_MODES = ("nearest", "linear", "cubic")
@@ -80,7 +80,7 @@ class GridSample(Op):
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """The taps, each by its weight and by how far the rounding of the coordinates moves the weight."""
         x, grid = present(inputs)
-        return (self._sampled(np.abs(x) if rules.is_float_array(x) else x, grid, absolute=True),)
+        return (self._sampled(np.abs(x) if is_float_array(x) else x, grid, absolute=True),)
 
     def _sampled(self, x: Array, grid: Array, absolute: bool) -> Array:
         positions = (*x.shape[:2], *grid.shape[1:-1])

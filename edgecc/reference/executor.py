@@ -18,7 +18,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.instance import graph_symbols, operator_at, sizes_of, within_bounds
 from edgecc.ir.op import Op, RegionOp, RunRegion
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, widen
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, widen
 from edgecc.ir.types import Array, DType, TensorType
 
 Observer = Callable[[Node, tuple[Array, ...]], None]
@@ -101,7 +101,7 @@ def sample_inputs(graph: Graph, seed: int = 0, sizes: Mapping[str, int] | None =
         dims, dtype = value.type.at(chosen).dims, value.type.dtype
         drawn = generator.standard_normal(dims) if dtype.is_float else generator.integers(
             0, 2 if dtype is DType.BOOL else 4, dims)
-        out[name] = np.asarray(drawn).astype(dtype.numpy)
+        out[name] = np.asarray(np.abs(drawn) if dtype is DType.F8E8M0 else drawn).astype(dtype.numpy)  # which has no sign
     return out
 
 
@@ -140,7 +140,7 @@ def widened(op: Op) -> Op:
     changes = {}
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
-        if isinstance(value, Arg | Literal | Apply | Convert):
+        if isinstance(value, Arg | Literal | Apply | Convert | Bitcast):
             changes[field.name] = widen(value)
     return dataclasses.replace(op, **changes) if changes else op
 

@@ -4,8 +4,7 @@ conformance.txt beside this file lists the ones that are not compiled, for the v
 `pytest --bless` rewrites it. A case that starts to pass must leave the list.
 
 Recorded as wrong results, and why: Resize by scales with align_corners (the length is rounded first, as
-onnxruntime does); DynamicQuantizeLinear (the quotient is not rounded to float32 before it is rounded to an
-integer); Bernoulli (the numbers are drawn by another generator, which ONNX allows); shifts of negative numbers to the right by the width or more (they give 0, not -1).
+onnxruntime does); Bernoulli (the numbers are drawn by another generator, which ONNX allows).
 """
 
 import contextlib

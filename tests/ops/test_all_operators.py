@@ -18,6 +18,7 @@ from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
+from edgecc.ops.packing import Pack, Unpack
 from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.reduction import ArgReduce, BatchNorm, CumSum, Normalize, Reduce, Softmax, TopK
 from edgecc.ops.resize import Resize
@@ -41,6 +42,7 @@ CALLS = [
     (CumSum(1), [(2, 3)]), (TopK(2, 1), [(2, 3)]),
     (Transpose((1, 0)), [(2, 3)]), (Reshape((6,)), [(2, 3)]), (Expand((2, 3)), [(3,)]), (Concat(0), [(2, 3), (1, 3)]),
     (Slice((1, 2), (1, 2), (1, -2)), [(2, 3)]), (Pad((1, 0), (0, 1)), [(2, 3), ()]), (Pad((1, 0), (0, 1), "reflect"), [(2, 3)]),
+    (Pack(4), [np.arange(6, dtype=np.uint8)]), (Unpack(4, True, (3,)), [np.arange(2, dtype=np.uint8)]),
     (Gather(0), [(2, 3), ROWS]), (GatherElements(0), [(2, 3), ROWS]), (GatherND(), [(2, 3), ROWS]),
     (ScatterND("add"), [(2, 3), ROWS, (2, 3)]), (ScatterElements(0, "max"), [(2, 3), ROWS, (2, 1)]),
     (Resize("linear", (2, 5), (1.0, 5 / 3)), [(2, 3)]), (Resize("nearest", (2, 5), (1.0, 5 / 3)), [(2, 3)]),

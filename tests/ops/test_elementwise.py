@@ -40,6 +40,7 @@ CASES = {
     "Where": (["? f4 f4", "? i8 i8", "? ? ?"], [ANY]),
     "Cast": (["f4", "i4", "?"], [{"to": t} for t in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32,
                                                     TensorProto.INT64, TensorProto.BOOL, TensorProto.DOUBLE)]),
+    "BitCast": (["f4", "i4"], [{"to": TensorProto.FLOAT}, {"to": TensorProto.INT32}, {"to": TensorProto.UINT32}]),
     "CastLike": (["f4 i4", "i4 f4", "f4 ?"], [ANY]),
 }
 DOMAINS = {"Log": (0.01, 3), "Sqrt": (0, 3), "Asin": (-1, 1), "Acos": (-1, 1), "Atanh": (-0.9, 0.9), "Acosh": (1, 4),

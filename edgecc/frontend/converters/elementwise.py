@@ -15,6 +15,7 @@ from edgecc.frontend.tensors import type_name
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import Arg, ScalarExpr, apply, literal
 from edgecc.ir.types import DType
+from edgecc.ops.casts import cast_expression
 from edgecc.ops.elementwise import ELEMENTWISE, Elementwise
 
 
@@ -81,12 +82,17 @@ def _cast(call: Call) -> Value:
     dtype = DType.from_code(code)
     if dtype is None:
         raise Unsupported(f"conversion to {type_name(code)}")
-    return call.cast(call.input(), dtype)
+    return _cast_to(call, call.input(), dtype)
 
 
 @converter("CastLike")
 def _cast_like(call: Call) -> Value:
-    return call.cast(call.input(0), call.input(1).type.dtype)
+    return _cast_to(call, call.input(0), call.input(1).type.dtype)
+
+
+def _cast_to(call: Call, x: Value, dtype: DType) -> Value:
+    saturate, round_mode = call.flag("saturate", True), call.text("round_mode", "up")
+    return call.map(lambda a: cast_expression(a, dtype, saturate=saturate, round_mode=round_mode), x)
 
 
 @converter("Identity")

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import element_type
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import apply, convert
+from edgecc.ir.scalar import ScalarExpr, apply, convert
 from edgecc.ir.types import DType
+from edgecc.ops.casts import cast_expression
 
-_STORED = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
+_STORED = frozenset({
+    DType.I8, DType.U8, DType.I16, DType.U16, DType.I4, DType.U4, DType.I2, DType.U2, DType.F4E2M1, DType.F8E4M3FN,
+    DType.F8E4M3FNUZ, DType.F8E5M2, DType.F8E5M2FNUZ,
+})
+"""Types that quantized values have."""
 
 
 def _spread(call: Call, parameter: Value, x: Value) -> Value:
@@ -37,30 +44,50 @@ def _spread(call: Call, parameter: Value, x: Value) -> Value:
 @converter("QuantizeLinear", since=10)
 @converter("QuantizeLinear", domain="com.microsoft")
 def _quantize(call: Call) -> Value:
-    """saturate(round half to even(x / scale) + zero point)."""
+    """saturate(round half to even(x / scale) + zero point); for short floats the conversion rounds."""
     x, scale, zero = call.input(0), call.input(1), call.optional(2)
     code = call.integer("output_dtype", 0)
     dtype = zero.type.dtype if zero is not None else element_type(code, "the result") if code else DType.U8
     if dtype not in _STORED:
-        raise Unsupported(f"quantization to {dtype.value}", "use 8 or 16 bit integers")
-    scale = call.cast(scale, x.type.dtype)
-    if zero is None:
-        return call.map(lambda a, s: convert(apply("round", apply("div", a, s)), dtype), x, _spread(call, scale, x))
-    return call.map(
-        lambda a, s, z: convert(apply("add", apply("round", apply("div", a, s)), convert(z, a.dtype)), dtype),
-        x, _spread(call, scale, x), _spread(call, zero, x))
+        raise Unsupported(f"quantization to {dtype.value}", "use integers of up to 16 bits, or floats of 8 or 4")
+    precision = call.integer("precision", 0)
+    kind = element_type(precision, "the quotient") if precision else scale.type.dtype
+    saturate = call.flag("saturate", True)
+    if zero is not None and zero.constant is not None and not zero.constant.astype(np.float64).any():
+        zero = None
+
+    def quotient(a: ScalarExpr, s: ScalarExpr) -> ScalarExpr:
+        wide = DType.F64 if kind is DType.F64 else DType.F32
+        ratio = apply("div", convert(convert(a, kind), wide), convert(convert(s, kind), wide))
+        return convert(convert(ratio, kind), wide)
+
+    def quantized(a: ScalarExpr, s: ScalarExpr, *z: ScalarExpr) -> ScalarExpr:
+        ratio = quotient(a, s)
+        steps = ratio if dtype.is_float else apply("round", ratio)
+        moved = apply("add", steps, convert(z[0], steps.dtype)) if z else steps
+        return cast_expression(moved, dtype, saturate=saturate) if dtype.is_float else convert(moved, dtype)
+
+    parameters = [_spread(call, v, x) for v in (scale, zero) if v is not None]
+    return call.map(quantized, x, *parameters)
 
 
 @converter("DequantizeLinear", since=10)
 @converter("DequantizeLinear", domain="com.microsoft")
 def _dequantize(call: Call) -> Value:
-    """(x - zero point) * scale, the difference in 32-bit integers."""
+    """(x - zero point) * scale, the difference of integers in 32 bits."""
     x, scale, zero = call.input(0), call.input(1), call.optional(2)
-    if x.type.dtype not in _STORED and x.type.dtype is not DType.I32:
-        raise Unsupported(f"dequantization from {x.type.dtype.value}", "use 8, 16 or 32 bit integers")
-    kind = scale.type.dtype
-    if zero is None or (zero.constant is not None and not zero.constant.any()):
-        return call.map(lambda a, s: apply("mul", convert(a, kind), s), x, _spread(call, scale, x))
-    return call.map(
-        lambda a, s, z: apply("mul", convert(apply("sub", convert(a, DType.I32), convert(z, DType.I32)), kind), s),
-        x, _spread(call, scale, x), _spread(call, zero, x))
+    source = x.type.dtype
+    if source not in _STORED and source not in (DType.I32, DType.U32):
+        raise Unsupported(f"dequantization from {source.value}", "use integers of up to 32 bits, or floats of 8 or 4")
+    code = call.integer("output_dtype", 0)
+    kind = element_type(code, "the result") if code else scale.type.dtype
+    if zero is not None and zero.constant is not None and not zero.constant.astype(np.float64).any():
+        zero = None
+
+    def dequantized(a: ScalarExpr, s: ScalarExpr, *z: ScalarExpr) -> ScalarExpr:
+        between = DType.F32 if source.is_float else DType.I64 if source is DType.U32 else DType.I32
+        difference = apply("sub", convert(a, between), convert(z[0], between)) if z else a
+        wide = DType.F64 if kind is DType.F64 else DType.F32
+        return convert(apply("mul", convert(difference, wide), convert(s, wide)), kind)
+
+    return call.map(dequantized, x, *(_spread(call, v, x) for v in (scale, zero) if v is not None))
