@@ -125,8 +125,23 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
 )
 
 
+MESSAGE_LIMIT = 1000
+"""Characters of a message; what quotes a model may be of any length."""
+DETAIL_LIMIT = 20_000
+"""Characters of one detail, which may be all that a tool printed."""
+
+
+def _shown(text: str, limit: int) -> str:
+    """`text` without what a terminal would act upon; line ends and tabs stay. A last guard: whoever quotes uses `printable`."""
+    safe = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+                   for c in text[:limit])
+    return safe if len(text) <= limit else safe + "…"
+
+
 class EdgeccError(Exception):
     """An error for people: what is wrong, where, and what to do about it.
+
+    Texts are made safe for terminals, and bounded in length, whatever they quote.
 
     Attributes:
         kind: the catalogue entry (code, exit status).
@@ -139,10 +154,10 @@ class EdgeccError(Exception):
     def __init__(self, code: str, message: str, *, where: str = "", hint: str = "",
                  details: Sequence[str] = ()) -> None:
         self.kind = CATALOGUE[code]
-        self.message = message
-        self.where = where
-        self.hint = hint
-        self.details = tuple(details)
+        self.message = _shown(message, MESSAGE_LIMIT)
+        self.where = _shown(where, MESSAGE_LIMIT)
+        self.hint = _shown(hint, MESSAGE_LIMIT)
+        self.details = tuple(_shown(detail, DETAIL_LIMIT) for detail in details)
         super().__init__(str(self))
 
     def __reduce__(self) -> tuple[object, ...]:

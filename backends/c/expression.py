@@ -53,10 +53,12 @@ class Scope:
 
     names: dict[str, Binding]
     taken: set[str] = field(default_factory=set)
+    numbers: dict[str, int] = field(default_factory=dict)
+    """The last number added to each name, all smaller ones being taken."""
 
     def nested(self) -> Scope:
         """A scope for an inner block, which sees everything of this one."""
-        return Scope(dict(self.names), self.taken)
+        return Scope(dict(self.names), self.taken, self.numbers)
 
     def bind(self, name: str, dtype: DType | None = None, lanes: int = 1, low: int | None = None) -> Binding:
         """Adds a name; it hides an older one."""
@@ -73,9 +75,10 @@ class Scope:
     def _fresh(self, name: str) -> str:
         """A C name like `name` that nothing has yet."""
         base = name if is_identifier(name) and not name.startswith("edgecc") else identifier(name)
-        candidate, number = base, 1
+        candidate, number = base, self.numbers.get(base, 1)
         while candidate in self.taken:
             candidate, number = f"{base}_{number}", number + 1
+        self.numbers[base] = number
         self.taken.add(candidate)
         return candidate
 

@@ -80,6 +80,7 @@ class Importer:
         self.needed: dict[Value, None] = {}
         self._depth = 0
         self._visited = 0
+        self._unrolled = 0
 
     # -- graphs -------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ class Importer:
         try:
             self._visited += 1 + len(nodes)
             if self._visited > 4 * self.limits.nodes:
-                raise EdgeccError("E101", f"graphs inside nodes expand to more than {4 * self.limits.nodes} nodes",
+                raise EdgeccError("E101", f"functions expand to more than {4 * self.limits.nodes} nodes",
                                   hint="raise Limits.nodes if the model is trusted")
             body = list(nodes)  # protobuf makes a new object at each access; these are the ones that are labelled
             labels = {id(node): node_label(node, index) for index, node in enumerate(body)}
@@ -126,6 +127,10 @@ class Importer:
 
     def run_body(self, graph: onnx.GraphProto, parent: Scope, inputs: Sequence[Item | None] = ()) -> list[Item]:
         """Converts a graph that an attribute holds, inside `parent`, with these items as its inputs."""
+        self._unrolled += 1 + len(graph.node)
+        if self._unrolled > self.limits.unrolled:
+            raise EdgeccError("E101", f"loops and conditions written out have more than {self.limits.unrolled} nodes",
+                              hint="raise Limits.unrolled if the model is trusted")
         scope = Scope(parent.opsets, parent, parent.attributes)
         self.add_weights(scope, graph)
         for value, item in zip(graph.input, inputs, strict=False):

@@ -7,7 +7,6 @@ against the limits before anything is computed.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 
@@ -20,10 +19,7 @@ from edgecc.ir.dims import SymbolicDim
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op
 from edgecc.ir.types import Array, DType, TensorType
-from edgecc.ops.convolution import Conv, ConvTranspose, Pool
-from edgecc.ops.matrix import MatMul
-from edgecc.ops.recurrent import Recurrent
-from edgecc.ops.resize import Resize
+from edgecc.ops.work import reference_work
 
 ALWAYS_FOLDED_WORK = 2**16
 """Work of operators that are evaluated even when the budget is spent: shapes and indices are this small."""
@@ -64,8 +60,8 @@ class Emitter:
         present = [v for v in operands if v is not None]
         is_static = all(t.is_static for t in types)
         self.emitted += 1
-        if self.emitted > 4 * self.limits.nodes:
-            raise EdgeccError("E101", f"the model expands to more than {4 * self.limits.nodes} operators",
+        if self.emitted > 2 * self.limits.nodes:
+            raise EdgeccError("E101", f"the model expands to more than {2 * self.limits.nodes} operators",
                               hint="raise Limits.nodes if the model is trusted")
         if present and is_static and all(v.constant is not None for v in present) and self._affordable(op, present, types):
             with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -85,7 +81,7 @@ class Emitter:
 
     def _affordable(self, op: Op, operands: Sequence[Value], results: Sequence[TensorType]) -> bool:
         """Whether evaluating fits into the budget, from which it is taken unless it is tiny."""
-        work = _work(op, operands, results)
+        work = reference_work(op, [v.type for v in operands], results)
         if work <= ALWAYS_FOLDED_WORK:
             return True
         size = sum(t.size_bytes for t in results)
@@ -99,18 +95,3 @@ def _as_type(array: Array, tensor_type: TensorType) -> Array:
     """The array as the shape rule promises it; numpy turns results of rank 0 into scalars now and then."""
     return np.asarray(array, dtype=tensor_type.dtype.numpy).reshape(tensor_type.dims)
 
-
-def _work(op: Op, operands: Sequence[Value], results: Sequence[TensorType]) -> int:
-    """Rough number of scalar operations that the reference needs."""
-    made = sum(t.elements for t in results)
-    read = sum(v.type.elements for v in operands)
-    match op:
-        case MatMul(transpose_a=transpose_a):
-            made *= operands[0].type.dims[-2 if transpose_a else -1]
-        case Conv() | ConvTranspose():
-            made *= math.prod(operands[1].type.dims[1:])
-        case Pool(kernel=kernel):
-            made *= math.prod(kernel)
-        case Resize() | Recurrent():
-            made *= 256
-    return made + read

@@ -19,7 +19,8 @@ class Limits:
 
     Attributes:
         file_bytes: size of the model file.
-        nodes: nodes of the model after functions are inlined, and nodes of the imported graph.
+        nodes: nodes of the model after functions are inlined; the imported graph may have twice as many operators.
+        unrolled: nodes in bodies of loops, scans and conditions, each as often as it is written out.
         operands: operands, and results, of one node.
         nesting: depth of graphs inside attributes of nodes, and of functions calling functions.
         rank: axes of a tensor.
@@ -31,13 +32,14 @@ class Limits:
     """
 
     file_bytes: int = 2**31
-    nodes: int = 100_000
-    operands: int = 10_000
+    nodes: int = 20_000
+    unrolled: int = 10_000
+    operands: int = 5_000
     nesting: int = 32
     rank: int = 16
     elements: int = 2**30
     constant_bytes: int = 2**32
-    folding_work: int = 2**28
+    folding_work: int = 2**24
     open_size: int = 256
 
     def check_dims(self, dims: Iterable[Dim], what: str, where: str = "") -> int:

@@ -236,6 +236,10 @@ def _confined(folder: Path, location: str, where: str) -> Path:
         if part in ("", "."):
             continue
         path = path / part
-        if path.is_symlink():
+        try:
+            linked = path.is_symlink()
+        except OSError as error:  # a path too long for the system
+            raise EdgeccError("E103", f"cannot read '{printable(location)}': {error.strerror}", where=where) from error
+        if linked:
             raise EdgeccError("E103", f"'{printable(location)}' goes through a link", where=where)
     return path

@@ -325,6 +325,18 @@ def used_args(expr: ScalarExpr) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def arg_counts(expr: ScalarExpr) -> dict[int, int]:
+    """How often each operand that occurs in `expr` is read."""
+    counts: dict[int, int] = {}
+    pending = [expr]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Arg):
+            counts[node.index] = counts.get(node.index, 0) + 1
+        pending.extend(children(node))
+    return counts
+
+
 def size(expr: ScalarExpr) -> int:
     """Number of primitive applications and conversions in the tree."""
     return sum(size(child) for child in children(expr)) + (0 if isinstance(expr, Arg | Literal) else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from edgecc.ir.types import DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, Request, kernel_for
 from edgecc.kernels.contraction import PIXEL, accumulator_type, convert
@@ -125,5 +126,5 @@ def _reciprocal(op: Pool, axes: tuple[Axis, ...], positions: list[Index], bounds
             part: Expr = FromIndex(extent, dtype)
             total = part if total is None else Op("mul", (total, part), dtype)
     if total is None:
-        return Const(1.0 / static, dtype)
+        return Const(1.0 / static if static else math.inf, dtype)  # no tap meets the image: 0 times infinity is NaN, as is 0 / 0
     return Op("div", (Const(1.0, dtype), total if static == 1 else Op("mul", (total, Const(float(static), dtype)), dtype)), dtype)

@@ -37,6 +37,10 @@ from edgecc.loop.ir import Body, Buffer
 from edgecc.ops.convolution import ConvTranspose
 
 
+MAX_PHASES = 1024
+"""Strides of 32 x 32, which some segmentation networks end with."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """The part of one axis whose positions have one remainder.
@@ -55,10 +59,8 @@ class Phase:
 def phases(size: int, out: int, kernel: int, stride: int, dilation: int, pad: int) -> tuple[Phase, ...]:
     """Cuts one axis into its phases; a phase no tap reaches has no taps (its results are the bias alone)."""
     found = []
-    for phase in range(stride):
+    for phase in sorted((shift + pad) % stride for shift in range(min(stride, out))):
         shift = (phase - pad) % stride
-        if shift >= out:
-            continue
         first = (shift + pad - phase) // stride
         taps = [k for k in range(kernel) if (k * dilation) % stride == phase]
         taps.reverse()
@@ -78,6 +80,10 @@ def lower_transposed(request: Request) -> Kernel:
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
     rank, target, dtype = len(x.dims) - 2, compute_target(request, op.epilogue), sum_type(request)
     group, depth, channels = op.group, w.dims[0] // op.group, w.dims[1]
+    count = math.prod(min(stride, size) for stride, size in zip(op.strides, y.dims[2:], strict=True))
+    if count > MAX_PHASES:
+        raise EdgeccError("E112", f"conv_transpose: strides {list(op.strides)} cut the result into {count} phases, each a loop nest "
+                                  f"of its own; at most {MAX_PHASES} are compiled", hint="upsample in several steps")
     per_axis = [phases(x.dims[2 + i], y.dims[2 + i], w.dims[2 + i], op.strides[i], op.dilations[i], op.pads[i]) for i in range(rank)]
     combinations = list(itertools.product(*per_axis))
     tile = choose_tile(max(p.axis.out for p in per_axis[-1]), channels, depth * max(1, math.prod(w.dims[2:]) // len(combinations)),

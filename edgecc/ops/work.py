@@ -1,4 +1,4 @@
-"""How much an operator computes: multiply-adds, the unit in which networks are compared."""
+"""How much an operator computes: multiply-adds, the unit in which networks are compared, and what its reference takes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from edgecc.ir.graph import Graph
 from edgecc.ir.op import Op
-from edgecc.ops.convolution import Conv, ConvTranspose
+from edgecc.ir.types import TensorType
+from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.recurrent import Recurrent
+from edgecc.ops.resize import Resize
 
 Dims = tuple[int, ...]
 
@@ -31,6 +33,23 @@ def multiply_adds(op: Op, inputs: Sequence[Dims | None], outputs: Sequence[Dims]
             from_x = 0 if inputs[1] is None else math.prod(dims[1])
             return math.prod(dims[0][:-1]) * (from_x + math.prod(dims[2]))
     return 0
+
+
+def reference_work(op: Op, inputs: Sequence[TensorType | None], outputs: Sequence[TensorType]) -> int:
+    """Rough number of scalar operations that the operator's reference needs."""
+    made = sum(t.elements for t in outputs)
+    read = sum(t.elements for t in inputs if t is not None)
+    dims = [() if t is None else t.dims for t in inputs]
+    match op:
+        case MatMul(transpose_a=transpose_a):
+            made *= dims[0][-2 if transpose_a else -1]
+        case Conv() | ConvTranspose():
+            made *= math.prod(dims[1][1:])
+        case Pool(kernel=kernel):
+            made *= math.prod(kernel)
+        case Resize() | Recurrent():
+            made *= 256
+    return made + read
 
 
 def graph_multiply_adds(graph: Graph) -> int:

@@ -9,21 +9,38 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgecc.ir.graph import Graph, Node
+from edgecc.ir.text import format_node
 from edgecc.ir.types import TensorType
-from edgecc.passes.base import NodePass
+from edgecc.ops.work import reference_work
+from edgecc.passes.base import GraphPass, failure
 from edgecc.passes.rewrite import bytes_of
+
+GROWTH = 8
+"""All large results together may have so many times the bytes of the constants there are (beside `spare_bytes`)."""
+WORK_PER_BYTE = 64
+"""Scalar operations for each byte of the constants there are (beside `spare_work`)."""
+
+
+@dataclass
+class _Budget:
+    """What is left to spend: bytes of large results, and scalar operations."""
+
+    size: int
+    work: int
 
 
 @dataclass(frozen=True)
-class FoldConstants(NodePass):
+class FoldConstants(GraphPass):
     """Replaces a node all of whose operands are constant by its results, computed by the operator's reference.
 
-    Options: limit_bytes, results up to this size are always folded.
+    Options: limit_bytes, results up to this size are always folded; spare_bytes and spare_work, what folding may take in a
+    graph with few constants.
 
     Declines when:
     1. The results are larger than limit_bytes and than twice the operands: the weights would grow by data that
        is quickly made at run time (an expanded scalar). Twice, because f16 weights widened to f32 are wanted.
     2. A result is returned by the graph: something has to write it there.
+    3. Folding has made 8 times the constants there were, or used up its time: a few nodes can ask for any amount.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -32,8 +49,23 @@ class FoldConstants(NodePass):
     tolerance: ClassVar[float] = 2.0
 
     limit_bytes: int = 1 << 20
+    spare_bytes: int = 1 << 26
+    spare_work: int = 1 << 29
 
-    def rewrite(self, graph: Graph, node: Node) -> bool:
+    def run(self, graph: Graph) -> bool:
+        """Folds every node that can be, in the order of the graph: one sweep follows chains of any length."""
+        held = bytes_of(graph.constants())
+        budget = _Budget(GROWTH * held + self.spare_bytes, WORK_PER_BYTE * held + self.spare_work)
+        changed = False
+        for node in graph.nodes:
+            if node in graph:
+                try:
+                    changed |= self._fold(graph, node, budget)
+                except Exception as error:
+                    raise failure(self, error, format_node(node)) from error
+        return changed
+
+    def _fold(self, graph: Graph, node: Node, budget: _Budget) -> bool:
         """Folds one node."""
         if node.regions:
             return False
@@ -45,6 +77,12 @@ class FoldConstants(NodePass):
         size, operands = bytes_of(node.outputs), bytes_of(node.inputs)
         if size > max(self.limit_bytes, 2 * operands):
             return self.decline(node, f"the result has {size} bytes, the operands {operands}")
+        work = reference_work(node.op, node.input_types, [value.type for value in node.outputs])
+        large = size if size > self.limit_bytes else 0
+        if large > budget.size or work > budget.work:
+            return self.decline(node, "what folding may take is used up")
+        budget.size -= large
+        budget.work -= work
         results = node.op.reference(arrays)
         if any(TensorType.of(result) != value.type for result, value in zip(results, node.outputs, strict=True)):
             return self.decline(node, "the reference gives another type than the shape rule")

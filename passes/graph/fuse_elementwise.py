@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgecc.ir.graph import Graph, Node, Value
-from edgecc.ir.scalar import Arg, ScalarExpr, size, substitute
+from edgecc.ir.scalar import Arg, ScalarExpr, arg_counts, size, substitute
 from edgecc.ops.convolution import Conv, ConvTranspose
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
@@ -70,6 +70,9 @@ class FuseElementwise(NodePass):
         if reason is not None:
             self.decline(node, f"%{value.name}: {reason}")
             return None
+        if _composed_size(node, node.op, value, producer.op) > 4 * self.max_size:  # more than simplification will take away
+            self.decline(node, f"%{value.name}: the expression would be several times too large")
+            return None
         operands, expr = composed(node, node.op, producer, producer.op)
         operands, expr = canonical(operands, expr, node.output.type.dims)
         if len(operands) > self.max_operands or size(expr) > self.max_size:
@@ -103,6 +106,12 @@ def _costly_to_repeat(graph: Graph, producer: Node, inner: Elementwise) -> str |
     if source is not None and isinstance(source.op, Conv | ConvTranspose | MatMul) and sole_user(graph, large[0]) is producer:
         return f"it belongs into the epilogue of {source.op.name}"
     return None
+
+
+def _composed_size(node: Node, op: Elementwise, value: Value, inner: Elementwise) -> int:
+    """Operations of the composed expression before it is simplified: one copy of the producer's for each time it is read."""
+    counts = arg_counts(op.expr)
+    return size(op.expr) + size(inner.expr) * sum(counts.get(i, 0) for i, operand in enumerate(node.inputs) if operand is value)
 
 
 def composed(node: Node, op: Elementwise, producer: Node, inner: Elementwise) -> tuple[list[Value], ScalarExpr]:

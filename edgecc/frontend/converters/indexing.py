@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +24,17 @@ def _check_range(indices: Value, axis_size: Dim) -> None:
     data, size = indices.constant, lower_bound(axis_size)
     if data is not None and data.size and (data.min() < -size or data.max() >= size):
         raise EdgeccError("E110", f"an index of {int(data.min())} to {int(data.max())} is outside an axis of {size} elements")
+
+
+def _check_rows(indices: Value, sizes: Sequence[Dim]) -> None:
+    """Refuses constant rows of indices of which one is outside the axis it counts along."""
+    data = indices.constant
+    if data is not None and data.ndim and data.dtype.kind in "iu":
+        for entry, axis_size in zip(range(data.shape[-1]), sizes, strict=False):
+            column, size = data[..., entry], lower_bound(axis_size)
+            if column.size and (column.min() < -size or column.max() >= size):
+                raise EdgeccError("E110", f"entry {entry} of the indices, {int(column.min())} to {int(column.max())}, is outside an "
+                                          f"axis of {size} elements")
 
 
 @converter("Gather")
@@ -48,7 +60,10 @@ def _gather_elements(call: Call) -> Value:
 
 @converter("GatherND")
 def _gather_nd(call: Call) -> Value:
-    return call.add(GatherND(call.integer("batch_dims", 0)), call.input(0), call.input(1))
+    batch = call.integer("batch_dims", 0)
+    x, indices = call.input(0), call.input(1)
+    _check_rows(indices, x.type.shape[max(batch, 0):])
+    return call.add(GatherND(batch), x, indices)
 
 
 def _reduction(call: Call) -> str:
@@ -68,6 +83,7 @@ def _scatter_elements(call: Call) -> Value:
 
 @converter("ScatterND")
 def _scatter_nd(call: Call) -> Value:
+    _check_rows(call.input(1), call.input(0).type.shape)
     return call.add(ScatterND(_reduction(call)), call.input(0), call.input(1), call.input(2))
 
 
