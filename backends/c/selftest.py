@@ -61,7 +61,8 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
         arrays.append(f"static {ctype} in_{c_name}[{max(1, elements)}];\n")
         value = "(uint8_t)(next() >> 26)" if dtype.is_stored_only else {DType.F32: "real()", DType.F64: "real()", DType.F16: "half_bits(real())",
                  DType.BF16: "bfloat_bits(real())"}.get(dtype, f"({ctype})(next() >> 31)")
-        fills.append(f"  for (size_t i = 0; i < {elements}; ++i) in_{c_name}[i] = {value};\n")
+        if elements:  # compilers warn of a count that is always 0
+            fills.append(f"  for (size_t i = 0; i < {elements}; ++i) in_{c_name}[i] = {value};\n")
     checks = []
     for c_name, port in zip(symbols.outputs, module.outputs, strict=True):
         size = port.type.packed_bytes
@@ -125,7 +126,7 @@ int main(void) {{
 
 
 def _real(module: Module) -> str:
-    if not any(p.type.dtype.is_float and not p.type.dtype.is_stored_only for p in module.inputs):
+    if not any(p.type.dtype.is_float and not p.type.dtype.is_stored_only and p.type.elements for p in module.inputs):
         return ""
     return "\nstatic float real(void) {\n  return (float)(next() >> 8) * 0x1p-23f - 1.0f;\n}\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 from edgecc.ir.types import DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, Request, kernel_for
 from edgecc.kernels.contraction import PIXEL, accumulator_type, convert

@@ -36,7 +36,6 @@ from edgecc.kernels.spatial import Axis
 from edgecc.loop.ir import Body, Buffer
 from edgecc.ops.convolution import ConvTranspose
 
-
 MAX_PHASES = 1024
 """Strides of 32 x 32, which some segmentation networks end with."""
 
