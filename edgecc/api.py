@@ -27,7 +27,8 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.importing import ImportReport, import_model_with_report
 from edgecc.frontend.interface import Given, flattened
-from edgecc.frontend.limits import Limits
+from edgecc.frontend.limits import Limits, raised
+from edgecc.frontend.load import source_name
 from edgecc.ir.graph import Graph
 from edgecc.ir.types import Array
 from edgecc.lowering import NO_TUNING
@@ -188,8 +189,17 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,
                              winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,
                              tuning=options.tuning or NO_TUNING)
+    limits, arena = options.limits, compiled.module.arena_bytes
+    if arena > limits.arena_bytes:
+        raise EdgeccError("E101", f"a run needs {arena} bytes of memory; the limit is {limits.arena_bytes}", where=source_name(model),
+                          hint=raised("arena_bytes"))
     self_test = SelfTest(execute(graph, selftest.inputs(compiled.module))) if options.self_test else None
-    return Compilation(graph, report, compiled, emit_c(compiled, EmitOptions(self_test=self_test)))
+    artifact = emit_c(compiled, EmitOptions(self_test=self_test))
+    text = sum(len(data) for name, data in artifact.files.items() if name.endswith((".c", ".h")))
+    if text > limits.generated_bytes:
+        raise EdgeccError("E101", f"the generated code has {text} bytes; the limit is {limits.generated_bytes}",
+                          where=source_name(model), hint=raised("generated_bytes"))
+    return Compilation(graph, report, compiled, artifact)
 
 
 def finish(artifact: Artifact, emit: str, cc: str | None = None) -> Artifact:

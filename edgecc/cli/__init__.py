@@ -64,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough. Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except MemoryError:
+        shortage = EdgeccError("E101", "it needs more memory than there is", where=printable(f"edgecc {' '.join(args)}"),
+                            hint="--limits elements=NUMBER says early what is too large")
+        show_error(shortage)
+        return shortage.exit_status
     except Exception as error:
         show_error(_internal(error, args))
         return EXIT_INTERNAL

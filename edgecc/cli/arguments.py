@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import difflib
 import os
 import re
 import tempfile
@@ -15,9 +17,12 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import GivenDim, Range
+from edgecc.frontend.limits import Limits
 from edgecc.ir.types import Array
 
 _DIM = re.compile(r"[0-9]{1,18}(\.\.[0-9]{1,18})?|\?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,19}|\d{1,9}e\d{1,2}")
+
 DESCRIPTION_LIMIT = 1 << 20  # bytes of an .npy header; numpy's own headers are far below
 
 
@@ -47,6 +52,24 @@ def _given(text: str) -> GivenDim:
         return Range()
     lower, dots, upper = text.partition("..")
     return Range(int(lower), int(upper)) if dots else int(lower)
+
+
+def parse_limits(options: Sequence[str]) -> Limits:
+    """Reads options such as "nodes=50000" or "elements=2e9,rank=8": limits on untrusted models other than the usual ones.
+
+    Raises: EdgeccError E001.
+    """
+    known = [field.name for field in dataclasses.fields(Limits)]
+    given: dict[str, int] = {}
+    for part in (part for option in options for part in option.split(",")):
+        name, _, number = part.partition("=")
+        if name not in known or not _NUMBER.fullmatch(number):
+            close = difflib.get_close_matches(name, known, n=1)
+            raise EdgeccError("E001", f"--limits {printable(part)!r} is not understood",
+                              hint=f"did you mean {close[0]}=NUMBER?" if close and name not in known else
+                              f"write --limits NAME=NUMBER; the names are {', '.join(known)}")
+        given[name] = int(float(number)) if "e" in number else int(number)
+    return Limits(**given)
 
 
 def read_arrays(path: Path, option: str) -> dict[str, Array]:

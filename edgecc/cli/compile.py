@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgecc import api
 from edgecc.choices import choices_of
-from edgecc.cli.arguments import parse_shapes, read_arrays
+from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError
@@ -29,6 +29,7 @@ def compile(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The folder to write; by default the model's name.", show_default=False)] = None,
     emit: Annotated[str, typer.Option(help="c: sources; lib: and a shared library; exe: and a program.")] = "c",
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
+    limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads a run uses.")] = 1,
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
@@ -53,7 +54,7 @@ def compile(
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     tuned = read_for(tuning, chosen) if tuning is not None else None
     with progress(f"compiling {model.name} for {chosen.name}"):
-        done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads, depth_first=depth_first,
+        done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each,
                                                             self_test=self_test, winograd=winograd, name=name,

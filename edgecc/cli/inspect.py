@@ -13,11 +13,10 @@ import onnx
 import typer
 from rich.table import Table
 
-from edgecc.cli.arguments import parse_shapes
+from edgecc.cli.arguments import parse_limits, parse_shapes
 from edgecc.cli.output import human_bytes, print_json, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.importing import import_model
-from edgecc.frontend.limits import Limits
 from edgecc.frontend.load import LoadedModel, load_model
 from edgecc.ir.types import DType
 from edgecc.ops.work import graph_multiply_adds
@@ -51,14 +50,15 @@ class Summary:
 def inspect(
     model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input, such as input=1x3x224x224; for the count of multiply-adds.")] = None,
+    limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what is in a model."""
-    shapes = parse_shapes(shape or [])
-    loaded = load_model(model, Limits())
+    shapes, bounds = parse_shapes(shape or []), parse_limits(limits or [])
+    loaded = load_model(model, bounds)
     macs, problem = None, ""
     try:
-        macs = graph_multiply_adds(import_model(loaded.proto, shapes=shapes))
+        macs = graph_multiply_adds(import_model(loaded.proto, shapes=shapes, limits=bounds))
     except EdgeccError as error:
         problem = error.message
     summary = _summarize(loaded, macs, problem)

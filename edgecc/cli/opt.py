@@ -11,7 +11,7 @@ from rich.table import Table
 from edgecc.artifact.load import Port, random_inputs
 from edgecc.backends.onnx.export import export_onnx
 from edgecc.backends.onnx.writer import DEFAULT_OPSET
-from edgecc.cli.arguments import parse_shapes, read_arrays, read_text, write_bytes, write_text
+from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays, read_text, write_bytes, write_text
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EdgeccError
 from edgecc.frontend.importing import import_model_with_report
@@ -39,6 +39,7 @@ def opt(
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Execute the graph before and after each pass and compare.")] = False,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with inputs, for dynamic sizes and --verify-each.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
+    limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run passes on a model and print the graph."""
@@ -46,7 +47,7 @@ def opt(
         raise EdgeccError("E001", f"--constants {constants!r} is not one of {', '.join(CONSTANTS)}", where="edgecc opt")
     chosen = default_graph_passes() if passes is None else parse_passes(passes)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
-    graph = _read(model, shape or [], arrays)
+    graph = _read(model, shape or [], limits or [], arrays)
     given = None
     if verify_each:
         ports = [Port(name, value.type.dtype.numpy, value.type.dims)
@@ -73,10 +74,10 @@ def opt(
             note(line)
 
 
-def _read(model: Path, shapes: list[str], arrays: dict[str, Array] | None) -> Graph:
+def _read(model: Path, shapes: list[str], limits: list[str], arrays: dict[str, Array] | None) -> Graph:
     if model.suffix == ".ir":
         return parse(read_text(model), source=model.name)
-    graph, report = import_model_with_report(model, shapes=parse_shapes(shapes), inputs=arrays)
+    graph, report = import_model_with_report(model, shapes=parse_shapes(shapes), limits=parse_limits(limits), inputs=arrays)
     for text in report.notes:
         note(text)
     return graph

@@ -16,7 +16,7 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.converters.older import FIRST_CONVERTED, modernized
 from edgecc.frontend.emit import Emitter
 from edgecc.frontend.items import Item, Missing, Refused, TensorSequence, Unknown
-from edgecc.frontend.limits import Limits
+from edgecc.frontend.limits import Limits, raised
 from edgecc.frontend.registry import CONVERTERS, Undecided, Unsupported, find
 from edgecc.frontend.shapes import infer_node
 from edgecc.frontend.structure import Schema, check_node, live_nodes, node_label, schema_of
@@ -112,7 +112,7 @@ class Importer:
             self._visited += 1 + len(nodes)
             if self._visited > 4 * self.limits.nodes:
                 raise EdgeccError("E101", f"functions expand to more than {4 * self.limits.nodes} nodes",
-                                  hint="raise Limits.nodes if the model is trusted")
+                                  hint=raised("nodes"))
             body = list(nodes)  # protobuf makes a new object at each access; these are the ones that are labelled
             labels = {id(node): node_label(node, index) for index, node in enumerate(body)}
             for node in live_nodes(body, outputs):
@@ -130,7 +130,7 @@ class Importer:
         self._unrolled += 1 + len(graph.node)
         if self._unrolled > self.limits.unrolled:
             raise EdgeccError("E101", f"loops and conditions written out have more than {self.limits.unrolled} nodes",
-                              hint="raise Limits.unrolled if the model is trusted")
+                              hint=raised("unrolled"))
         scope = Scope(parent.opsets, parent, parent.attributes)
         self.add_weights(scope, graph)
         for value, item in zip(graph.input, inputs, strict=False):

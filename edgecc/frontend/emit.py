@@ -14,7 +14,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.known import followed, sizes_operator
-from edgecc.frontend.limits import Limits
+from edgecc.frontend.limits import Limits, raised
 from edgecc.ir.dims import SymbolicDim
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op
@@ -43,7 +43,7 @@ class Emitter:
         self.constant_bytes += array.nbytes
         if self.constant_bytes > self.limits.constant_bytes:
             raise EdgeccError("E101", f"the constants of the model take more than {self.limits.constant_bytes} bytes",
-                              hint="raise Limits.constant_bytes if the model is trusted")
+                              hint=raised("constant_bytes"))
         return self.graph.constant(array, printable(name))
 
     def emit(self, op: Op, inputs: Sequence[Value | None], loc: Sequence[str]) -> tuple[Value, ...]:
@@ -62,7 +62,7 @@ class Emitter:
         self.emitted += 1
         if self.emitted > 2 * self.limits.nodes:
             raise EdgeccError("E101", f"the model expands to more than {2 * self.limits.nodes} operators",
-                              hint="raise Limits.nodes if the model is trusted")
+                              hint=raised("nodes"))
         if present and is_static and all(v.constant is not None for v in present) and self._affordable(op, present, types):
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # numpy on empty axes and on NaN

@@ -13,6 +13,11 @@ from edgecc.ir.dims import Dim, upper_bound
 from edgecc.ir.types import TensorType
 
 
+def raised(name: str) -> str:
+    """The hint of an error about a limit: how to raise it."""
+    return f"if the model is trusted, raise the limit: --limits {name}=NUMBER, or Limits({name}=NUMBER) in Python"
+
+
 @dataclass(frozen=True)
 class Limits:
     """Bounds on what a model may ask for. Crossing one is E101.
@@ -29,6 +34,8 @@ class Limits:
         folding_work: scalar operations spent on evaluating large constants while importing; when it
             is used up, operators on large constants stay in the graph (this is no error).
         open_size: the largest size of a dimension that is left open without bounds ("?").
+        arena_bytes: scratch memory of a run of the compiled model.
+        generated_bytes: text of the generated sources.
     """
 
     file_bytes: int = 2**31
@@ -41,6 +48,8 @@ class Limits:
     constant_bytes: int = 2**32
     folding_work: int = 2**24
     open_size: int = 256
+    arena_bytes: int = 2**33
+    generated_bytes: int = 2**26
 
     def check_dims(self, dims: Iterable[Dim], what: str, where: str = "") -> int:
         """Checks rank and element count of a shape and returns the count.
@@ -57,7 +66,7 @@ class Limits:
         if count > self.elements or max(sizes, default=0) > self.elements:
             raise EdgeccError("E101", f"{what} has {count} elements in the shape {list(sizes)}; the limit is "
                                       f"{self.elements}", where=where,
-                              hint="raise Limits.elements if the model is trusted")
+                              hint=raised("elements"))
         return count
 
     def check_type(self, tensor_type: TensorType, what: str, where: str = "") -> int:
@@ -127,20 +136,20 @@ def check_limits(model: onnx.ModelProto, limits: Limits) -> None:
     nodes += sum(len(function.node) for function in model.functions)
     if nodes > limits.nodes:
         raise EdgeccError("E101", f"the model has {nodes} nodes; the limit is {limits.nodes}",
-                          hint="raise Limits.nodes if the model is trusted")
+                          hint=raised("nodes"))
     widest = max((max(len(node.input), len(node.output)) for body in (
         *(graph.node for graph in graphs_of(model, limits)), *(function.node for function in model.functions))
         for node in body), default=0)
     if widest > limits.operands:
         raise EdgeccError("E101", f"a node has {widest} operands or results; the limit is {limits.operands}",
-                          hint="raise Limits.operands if the model is trusted")
+                          hint=raised("operands"))
     total = 0
     for tensor in all_tensors(model, limits):
         limits.check_dims(tensor.dims, f"tensor '{printable(tensor.name)}'")
         total += stored_bytes(tensor)
     if total > limits.constant_bytes:
         raise EdgeccError("E101", f"the constants of the model take {total} bytes; the limit is {limits.constant_bytes}",
-                          hint="raise Limits.constant_bytes if the model is trusted")
+                          hint=raised("constant_bytes"))
 
 
 _BITS: dict[int, int] = {

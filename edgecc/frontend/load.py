@@ -15,7 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.limits import Limits, all_tensors, check_limits, stored_bytes
+from edgecc.frontend.limits import Limits, all_tensors, check_limits, raised, stored_bytes
 
 OLDEST_OPSET = 1
 _MAGICS = (
@@ -78,7 +78,7 @@ def source_name(source: str | Path | bytes | onnx.ModelProto) -> str:
 def _check_size(size: int, limits: Limits, name: str) -> None:
     if size > limits.file_bytes:
         raise EdgeccError("E101", f"{size} bytes; the limit is {limits.file_bytes}", where=name,
-                          hint="raise Limits.file_bytes if the model is trusted")
+                          hint=raised("file_bytes"))
 
 
 def _read_file(path: Path, limits: Limits, name: str) -> bytes:

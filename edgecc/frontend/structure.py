@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.limits import Limits, subgraphs
+from edgecc.frontend.limits import Limits, raised, subgraphs
 from edgecc.frontend.load import LoadedModel, check_opset
 
 Schema = Any
@@ -139,14 +139,15 @@ def inline_functions(loaded: LoadedModel, model: onnx.ModelProto, limits: Limits
     except nx.NetworkXUnfeasible:
         raise EdgeccError("E102", "functions of the model call each other in a cycle", where=loaded.name) from None
     if calls and nx.dag_longest_path_length(calls, default_weight=1) > limits.nesting:
-        raise EdgeccError("E101", f"functions of the model are nested deeper than {limits.nesting}", where=loaded.name)
+        raise EdgeccError("E101", f"functions of the model are nested deeper than {limits.nesting}", where=loaded.name,
+                          hint=raised("nesting"))
     sizes: dict[_FunctionKey, int] = {}
     for key in reversed(order):
         sizes[key] = _expanded(functions[key].node, sizes)
     total = _expanded(model.graph.node, sizes)
     if total > limits.nodes:
         raise EdgeccError("E101", f"the model has {total} nodes when its functions are inlined; the limit is {limits.nodes}",
-                          where=loaded.name, hint="raise Limits.nodes if the model is trusted")
+                          where=loaded.name, hint=raised("nodes"))
     _spell_out_defaults(model, functions)
     try:
         return onnx.inliner.inline_local_functions(model, convert_version=True)
