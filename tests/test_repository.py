@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"), ("ir",), ("ops",), ("reference",), ("targets",), ("frontend", "loop"), ("kernels",), ("memory",), ("artifact",),
-    ("passes",), ("lowering",), ("backends",), ("pipeline",), ("api",), ("bench", "tuning", "choices", "onnx_backend"), ("",), ("cli",), ("__main__",),
+    ("passes",), ("lowering",), ("backends",), ("pipeline",), ("api",), ("bench", "tuning", "choices", "quantization", "onnx_backend"), ("",), ("cli",), ("__main__",),
 )
 """What each part of edgecc may import: the parts before it. Parts in one row know nothing of each other.
 
@@ -28,7 +28,7 @@ The empty name is edgecc/__init__.py, the public functions.
 COMES_WITH = {"google": "onnx"}
 """Packages of other names that a declared dependency brings: onnx models are messages of google.protobuf."""
 
-OPTIONAL_PACKAGES = frozenset({"ziglang", "onnxruntime", "openvino", "ncnn", "pnnx", "MNN", "tvm", "iree"})
+OPTIONAL_PACKAGES = frozenset({"ziglang", "onnxruntime", "openvino", "ncnn", "pnnx", "MNN", "tvm", "iree", "PIL"})
 """Packages that are imported where they are used, because edgecc works without them."""
 
 LAZY_PARTS = frozenset({"", "cli"})

@@ -1,0 +1,12 @@
+"""Post-training quantization: from a float model and calibration data to an ONNX model with QuantizeLinear and DequantizeLinear.
+
+    prepare      the model cleaned up by graph passes, as ONNX again
+    points       which values are quantized, and which of them share a scale
+    observe      ranges, histograms and means of values over the calibration data, run by compiled code
+    ranges       from statistics to a scale and a zero point: min-max, percentile, entropy, mean squared error
+    weights      scales of weights, one for each output channel
+    equalize, correct, rounding   what makes 8 bits of weights go further
+    insert       the QuantizeLinear and DequantizeLinear nodes
+    report       the error of every value, and where it comes from
+    driver       all of it in order
+"""

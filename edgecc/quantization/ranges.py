@@ -1,0 +1,123 @@
+"""From a histogram to the range that is quantized: what to keep and what to clip.
+
+minmax      everything that was seen.
+percentile  the given share of all elements; Wu et al., "Integer quantization for deep learning inference", 2020, 3.3.
+entropy     the threshold whose quantized distribution has the least Kullback-Leibler divergence from the clipped one;
+            Migacz, "8-bit inference with TensorRT", 2017.
+mse         the range with the least expected squared error of rounding and clipping together; Banner et al., "Post
+            training 4-bit quantization of convolutional networks", 2019, by search instead of their closed form.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecc.ir.types import Array
+from edgecc.quantization.scheme import IntegerType, Parameters, Scheme, parameters_of
+from edgecc.quantization.statistics import BINS, Histogram
+
+CANDIDATES = 96
+"""Ranges that the search of "mse" tries for each end in a round."""
+
+ENTROPY_LEVELS = 128
+"""Levels of one sign that "entropy" quantizes to, as in its source."""
+
+
+def choose(histogram: Histogram, scheme: Scheme, integer: IntegerType, *, symmetric: bool | None = None) -> Parameters:
+    """The parameters of a value with this histogram."""
+    symmetric = scheme.symmetric if symmetric is None else symmetric
+    low, high = histogram.lowest, histogram.highest
+    if histogram.counts.sum() > 0 and high > low:
+        match scheme.method:
+            case "percentile":
+                low, high = _percentile(histogram, scheme.percentile)
+            case "entropy":
+                low, high = _entropy(histogram)
+            case "mse":
+                low, high = _least_squares(histogram, integer, symmetric=symmetric)
+    return parameters_of(low, high, integer, symmetric=symmetric)
+
+
+def errors(histogram: Histogram, parameters: Parameters) -> tuple[float, float]:
+    """Expected squared errors of rounding and of clipping of an element, by the histogram's bins.
+
+    Within the range an error is uniform over a step (scale^2 / 12), outside it is the distance to the range.
+    """
+    total = histogram.counts.sum()
+    if not total:
+        return 0.0, 0.0
+    low, high = parameters.range
+    half = parameters.scale / 2
+    centres = histogram.centres
+    outside = np.where(centres < low - half, low - centres, np.where(centres > high + half, centres - high, 0.0))
+    clipped = outside > 0
+    rounding = float(histogram.counts[~clipped].sum()) * parameters.scale**2 / 12
+    return rounding / float(total), float((histogram.counts * outside**2).sum() / total)
+
+
+def _percentile(histogram: Histogram, percent: float) -> tuple[float, float]:
+    share = np.cumsum(histogram.counts) / histogram.counts.sum()
+    tail = (100.0 - percent) / 100.0
+    if histogram.lowest >= 0:
+        return 0.0, histogram.lowest + histogram.width * float(np.searchsorted(share, 1.0 - tail) + 1)
+    low = histogram.lowest + histogram.width * float(np.searchsorted(share, tail, side="right"))
+    high = histogram.lowest + histogram.width * float(np.searchsorted(share, 1.0 - tail) + 1)
+    return min(low, 0.0), max(min(high, histogram.highest), 0.0)
+
+
+def _entropy(histogram: Histogram) -> tuple[float, float]:
+    """The best threshold on magnitudes; a side with nothing beyond it keeps its own end."""
+    magnitudes = _magnitudes(histogram)
+    limit = max(abs(histogram.lowest), abs(histogram.highest))
+    best, threshold = np.inf, limit
+    for kept in range(ENTROPY_LEVELS, BINS + 1, 8):
+        divergence = _divergence(magnitudes, kept)
+        if divergence < best:
+            best, threshold = divergence, limit * kept / BINS
+    return max(histogram.lowest, -threshold), min(histogram.highest, threshold)
+
+
+def _magnitudes(histogram: Histogram) -> Array:
+    """The histogram of absolute values, `BINS` bins from 0 to the largest."""
+    limit = max(abs(histogram.lowest), abs(histogram.highest))
+    bins = np.minimum((np.abs(histogram.centres) / limit * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(bins, weights=histogram.counts, minlength=BINS)
+    # Zeros are held exactly by any scale. Behind a Relu there are so many that nothing else would count.
+    counts[0] = counts[1]
+    return counts
+
+
+def _divergence(magnitudes: Array, kept: int) -> float:
+    """Divergence of the first `kept` bins, what is beyond added to the last, from what `ENTROPY_LEVELS` levels hold of it."""
+    wanted = magnitudes[:kept].copy()
+    wanted[-1] += magnitudes[kept:].sum()
+    level = np.arange(kept) * ENTROPY_LEVELS // kept
+    filled = magnitudes[:kept] > 0
+    sums = np.bincount(level, weights=magnitudes[:kept], minlength=ENTROPY_LEVELS)
+    places = np.bincount(level, weights=filled.astype(np.float64), minlength=ENTROPY_LEVELS)
+    held = np.where(filled, sums[level] / np.maximum(places[level], 1), 0.0)
+    total, quantized = wanted.sum(), held.sum()
+    if not total or not quantized:
+        return float(np.inf)
+    p, q = wanted / total, held / quantized
+    both = p > 0
+    # Where nothing is held but something is wanted, a small probability stands in, as in the source.
+    return float((p[both] * np.log(p[both] / np.maximum(q[both], 1e-9))).sum())
+
+
+def _least_squares(histogram: Histogram, integer: IntegerType, *, symmetric: bool) -> tuple[float, float]:
+    """Searches both ends in turn; the error is convex enough for two rounds to settle."""
+    low, high = histogram.lowest, histogram.highest
+    shares = np.linspace(1.0, 1.0 / CANDIDATES, CANDIDATES)
+
+    def error(candidate: tuple[float, float]) -> float:
+        return sum(errors(histogram, parameters_of(*candidate, integer, symmetric=symmetric)))
+
+    if symmetric and integer.lowest < 0:
+        limit = max(-low, high)
+        return min(((-limit * s, limit * s) for s in shares), key=error)
+    best = (low, high)
+    for _ in range(2):
+        best = min([best, *((best[0], high * s) for s in shares)], key=error) if high > 0 else best
+        best = min([best, *((low * s, best[1]) for s in shares)], key=error) if low < 0 else best
+    return best

@@ -1,0 +1,135 @@
+"""How far the quantized model is from the float one, value by value, and why.
+
+For each quantized value: the signal-to-noise ratio that its own scale allows, that of the layer's weights, and the ratio
+that is found when the whole quantized model runs. From these follows the cause.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecc.ir.types import Array
+from edgecc.quantization.insert import Decisions
+from edgecc.quantization.network import Network
+from edgecc.quantization.observe import Sample, runner, with_outputs
+from edgecc.quantization.points import Points
+from edgecc.quantization.ranges import errors
+from edgecc.quantization.statistics import Histogram
+
+CLOSE = 3.0
+"""Decibels within which one cause explains an error."""
+
+
+@dataclass(frozen=True)
+class ValueReport:
+    """The error of one value.
+
+    Attributes:
+        name: of the value; layer: of the node that computes it, "" for an input of the model; operator: its kind.
+        own: decibels of signal to noise that its scale allows; clipping: the share of that noise that is clipping.
+        weights: decibels of signal to noise of the layer's weights; None where it has none.
+        total: decibels found in the running quantized model.
+        cause: "clipping", "scale" (rounding of the value itself), "weights" or "inherited" (from the layers before).
+    """
+
+    name: str
+    layer: str
+    operator: str
+    own: float
+    clipping: float
+    weights: float | None
+    total: float
+    cause: str
+
+
+class Noise:
+    """Power of a signal and of the difference from it."""
+
+    def __init__(self) -> None:
+        self.signal = 0.0
+        self.noise = 0.0
+
+    def add(self, wanted: Array, got: Array) -> None:
+        """Looks at one sample; places where the signal is not finite are left out."""
+        reference = wanted.astype(np.float64)
+        difference = got.astype(np.float64) - reference
+        finite = np.isfinite(reference) & np.isfinite(difference)
+        self.signal += float((reference[finite] ** 2).sum())
+        self.noise += float((difference[finite] ** 2).sum())
+
+    @property
+    def ratio(self) -> float:
+        """Decibels of signal to noise."""
+        return decibels(self.signal, self.noise)
+
+
+def decibels(signal: float, noise: float) -> float:
+    """10 log10(signal / noise): infinite without noise, minus infinite without signal."""
+    if noise <= 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+
+
+def measure(network: Network, quantized: Network, names: Sequence[str], samples: Sequence[Sample],
+            progress: Callable[[], None]) -> Mapping[str, Noise]:
+    """The noise of values of the quantized model and of its outputs, by the names that the float model gives them."""
+    wanted = [name for name in names if name not in network.constants and name not in network.inputs]
+    inside = {name: _dequantized(quantized, name) for name in wanted}
+    everything = [*wanted, *(name for name in network.outputs if name not in wanted)]
+    found = {name: Noise() for name in everything}
+    with runner(with_outputs(network, wanted)) as run, runner(with_outputs(quantized, list(inside.values()))) as run_quantized:
+        for sample in samples:
+            reference, results = run(sample), run_quantized(sample)
+            for name in everything:
+                found[name].add(reference[name], results[inside.get(name, name)])
+            progress()
+    return found
+
+
+def _dequantized(quantized: Network, name: str) -> str:
+    """The name of the dequantized form of a value in the quantized model."""
+    if name in quantized.outputs:
+        return name
+    quantize = next(node for node in quantized.readers[name] if node.op_type == "QuantizeLinear")
+    return str(quantized.readers[quantize.output[0]][0].output[0])
+
+
+def rows(network: Network, points: Points, decisions: Decisions, histograms: Mapping[str, Histogram],
+         noises: Mapping[str, Noise]) -> tuple[ValueReport, ...]:
+    """One row for each quantized value that a node computes, in the order of the network."""
+    weights = {w.node.output[0]: _weights_ratio(network, decisions, w.name) for w in points.weights if w.name in decisions.weights}
+    out = []
+    for name in points.activations:
+        producer, noise = network.producers.get(name), noises.get(name)
+        if producer is None or noise is None:
+            continue
+        histogram = histograms[name]
+        rounding, clipping = errors(histogram, decisions.parameters[name])
+        power = float((histogram.counts * histogram.centres**2).sum() / max(1.0, float(histogram.counts.sum())))
+        own = decibels(power, rounding + clipping)
+        layer = producer
+        while layer.output[0] not in weights and layer.input and layer.input[0] in points.inner:
+            layer = network.producers[layer.input[0]]
+        ratio = weights.get(layer.output[0])
+        share = clipping / (rounding + clipping) if rounding + clipping > 0 else 0.0
+        out.append(ValueReport(name, layer.name, layer.op_type, own, share, ratio, noise.ratio,
+                               _cause(own, share, ratio, noise.ratio)))
+    return tuple(out)
+
+
+def _weights_ratio(network: Network, decisions: Decisions, name: str) -> float:
+    wanted = network.constants[name].astype(np.float64)
+    return decibels(float((wanted**2).sum()), float(((decisions.weights[name].real - wanted) ** 2).sum()))
+
+
+def _cause(own: float, clipping: float, weights: float | None, total: float) -> str:
+    """The largest source of noise of a value that explains what was found."""
+    if own <= total + CLOSE and (weights is None or own <= weights):
+        return "clipping" if clipping > 0.5 else "scale"
+    if weights is not None and weights <= total + CLOSE:
+        return "weights"
+    return "inherited"

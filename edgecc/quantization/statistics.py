@@ -1,0 +1,100 @@
+"""What is kept of a value over the calibration data: its range, then a histogram over that range, and means by channel.
+
+The memory is bounded: data is looked at sample by sample, twice. The first look finds ranges, the second one counts
+into bins of the final range, so no bin is ever split or guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecc.ir.types import Array
+
+BINS = 2048
+
+
+@dataclass
+class Extent:
+    """The smallest and the largest finite element seen so far."""
+
+    lowest: float = np.inf
+    highest: float = -np.inf
+
+    def add(self, values: Array) -> None:
+        """Looks at one sample."""
+        if not values.size:
+            return
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite(low) or not np.isfinite(high):
+            finite = values[np.isfinite(values)]
+            if not finite.size:
+                return
+            low, high = float(finite.min()), float(finite.max())
+        self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The range, widened to hold 0; (0, 0) where nothing was seen."""
+        return (min(self.lowest, 0.0), max(self.highest, 0.0)) if self.lowest <= self.highest else (0.0, 0.0)
+
+
+class Histogram:
+    """Counts of elements in `BINS` bins of equal width over a range.
+
+    Attributes:
+        lowest, highest: the range. counts: elements in each bin, float64.
+    """
+
+    def __init__(self, lowest: float, highest: float) -> None:
+        self.lowest, self.highest = lowest, highest
+        self.counts = np.zeros(BINS)
+
+    @property
+    def width(self) -> float:
+        """Of one bin."""
+        return (self.highest - self.lowest) / BINS
+
+    @property
+    def centres(self) -> Array:
+        """The middle of each bin."""
+        return self.lowest + (np.arange(BINS) + 0.5) * self.width
+
+    def add(self, values: Array) -> None:
+        """Counts one sample; what is not finite is left out, what lies outside of the range counts at its end."""
+        if self.highest <= self.lowest or not values.size:
+            return
+        with np.errstate(invalid="ignore"):
+            position = (values.reshape(-1) - np.float32(self.lowest)) * np.float32(1.0 / self.width)
+        finite = np.isfinite(position)
+        if not finite.all():
+            position = position[finite]
+        bins = np.clip(position, 0, BINS - 1).astype(np.int32)
+        self.counts += np.bincount(bins, minlength=BINS)
+
+
+class ChannelMean:
+    """The mean of each channel (axis 1 of rank 3 and more, else the last axis) over all samples and positions."""
+
+    def __init__(self) -> None:
+        self.total: Array | None = None
+        self.count = 0
+
+    def add(self, values: Array) -> None:
+        """Looks at one sample."""
+        axis = channel_axis(values.ndim)
+        others = tuple(a for a in range(values.ndim) if a != axis)
+        sums = values.sum(axis=others, dtype=np.float64)
+        self.total = sums if self.total is None else self.total + sums
+        self.count += values.size // max(1, values.shape[axis])
+
+    @property
+    def mean(self) -> Array:
+        """One number a channel."""
+        return np.zeros(0) if self.total is None else self.total / max(1, self.count)
+
+
+def channel_axis(rank: int) -> int:
+    """Where the channels of an operand of a convolution or of a matrix product lie: rank 4 has images, rank 5 volumes."""
+    return 1 if rank >= 4 else rank - 1

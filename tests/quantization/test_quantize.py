@@ -1,0 +1,117 @@
+"""A network from float to integers: the model that comes out, and the report about it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend import import_model
+from edgecc.quantization import observe
+from edgecc.quantization.driver import quantize
+from edgecc.quantization.network import Network
+from edgecc.quantization.report import decibels
+from edgecc.quantization.scheme import Scheme
+from edgecc.reference.executor import execute
+from tests.quantization.networks import convolutions, network, run, samples
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_compiler():
+    """The reference runs such small networks sooner than a compiler compiles them; the command line's test has one."""
+    def missing(*_: object) -> None:
+        raise EdgeccError("E400", "no compiler here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(observe, "load", missing)
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain(no_compiler):
+    """The convolutions quantized by the default scheme."""
+    return quantize(convolutions(), samples(8), Scheme())
+
+
+def noise(float_model, quantized, feeds):
+    wanted, got = run(float_model, feeds)[0].astype(np.float64), run(quantized, feeds)[0]
+    return decibels(float((wanted**2).sum()), float(((got - wanted) ** 2).sum()))
+
+
+def test_the_model_is_in_qdq_form(plain):
+    model = plain.model
+    onnx.checker.check_model(model, full_check=True)
+    assert [v.name for v in model.graph.input] == ["x"] and [v.name for v in model.graph.output] == ["y"]
+    net = Network(model)
+    for node in net.nodes:
+        if node.op_type == "Conv":
+            assert all(net.producers[name].op_type == "DequantizeLinear" for name in node.input)
+            assert net.constants[net.producers[node.input[1]].input[0]].dtype == np.int8
+            assert len(node.input) == 3, "a bias, the mean error of the weights at least"
+            assert net.constants[net.producers[node.input[2]].input[0]].dtype == np.int32
+    kinds = [node.op_type for node in net.nodes]
+    assert kinds.count("QuantizeLinear") == 5 and kinds.index("Relu") == kinds.index("Conv") + 1
+    assert net.constants.keys() <= {name for node in net.nodes for name in node.input}, "no initializer is left over"
+
+
+def test_it_computes_what_the_float_model_does(plain):
+    assert noise(convolutions().model, plain.model, samples(1, seed=5)[0]) > 24
+    assert plain.outputs["y"] > 24
+
+
+def test_the_compiler_reads_it(plain):
+    feeds = samples(1, seed=6)[0]
+    got = execute(import_model(plain.model), feeds)["y"]
+    scale = max(np.abs(got).max() / 127, 1e-6)
+    assert np.abs(got - run(plain.model, feeds)[0]).max() <= 1.01 * 2 * scale
+
+
+def test_the_report_names_every_layer(plain):
+    assert [(v.layer, v.operator) for v in plain.values] == [("first", "Conv"), ("second", "Conv"), ("third", "Conv"), ("sum", "Add")]
+    assert all(v.total <= v.own + 1 and 0 <= v.clipping <= 1 for v in plain.values)
+    assert {v.cause for v in plain.values} <= {"clipping", "scale", "weights", "inherited"}
+
+
+def test_the_same_input_gives_the_same_bytes(plain):
+    again = quantize(convolutions(), samples(8), Scheme())
+    assert again.model.SerializeToString(deterministic=True) == plain.model.SerializeToString(deterministic=True)
+
+
+def test_16_bits_are_better_than_8(plain):
+    wide = quantize(convolutions(), samples(8), Scheme(activations="int16"))
+    onnx.checker.check_model(wide.model, full_check=True)
+    assert wide.outputs["y"] > plain.outputs["y"] + 6
+
+
+def test_equalizing_and_rounding_adaptively_help_coarse_weights():
+    feeds = samples(8)
+    coarse = quantize(convolutions(), feeds, Scheme(per_channel=False, activations="int16", correct_bias=False))
+    better = quantize(convolutions(), feeds, Scheme(per_channel=False, activations="int16", round_adaptively=True, equalize=True))
+    assert better.outputs["y"] > coarse.outputs["y"] and better.notes == ("1 pair of layers equalized",)
+
+
+def test_constants_of_a_sum_are_quantized_too():
+    nodes = [helper.make_node("Mul", ["x", "c"], ["m"], "mul"), helper.make_node("Add", ["m", "d"], ["y"], "add")]
+    constants = {"c": np.float32([2, -3, 0.5]), "d": np.float32([[1.0]])}
+    net = network(nodes, {"x": [2, 3]}, {"y": [2, 3]}, constants)
+    done = quantize(net, samples(4, (2, 3)), Scheme())
+    onnx.checker.check_model(done.model, full_check=True)
+    assert noise(net.model, done.model, samples(1, (2, 3), seed=9)[0]) > 20
+
+
+def test_excluded_and_wide_nodes():
+    done = quantize(convolutions(), samples(2), Scheme(exclude=frozenset({"second"}), wide=frozenset({"third"})))
+    net = Network(done.model)
+    second = next(node for node in net.nodes if node.name == "second")
+    assert list(second.input[1:]) == ["w2", "b2"]
+    assert net.constants[net.readers["c3"][0].input[2]].dtype == np.int16
+
+
+def test_names_that_are_not_there():
+    with pytest.raises(EdgeccError, match="no node 'nobody'"):
+        quantize(convolutions(), samples(1), Scheme(exclude=frozenset({"nobody"})))
+    exponent = network([helper.make_node("Exp", ["x"], ["y"], "e")], {"x": [2]}, {"y": [2]}, {})
+    with pytest.raises(EdgeccError, match="no operator that is quantized"):
+        quantize(exponent, samples(1, (2,)), Scheme())
