@@ -10,12 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgecc.kernels.ahead import panels_ahead
 from edgecc.kernels.base import ROW_AXIS, View
 from edgecc.kernels.contraction import (
     INNER,
-    LINE_BYTES,
     PIXEL,
-    UNROLL,
     Epilogue,
     Weights,
     cache_block,
@@ -26,7 +25,7 @@ from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.loop.index import ZERO, Index, const, var
-from edgecc.loop.ir import Body, For, Load, Prefetch, Stmt
+from edgecc.loop.ir import Body, For, Load, Stmt
 from edgecc.targets.schema import Target
 
 
@@ -66,22 +65,22 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     weights_bytes = product.channels * product.depth * element
     several = sum(panel.count for panel in panels) > 1
     block = cache_block(product.rows, tile, product.depth * product.x.dtype.size, weights_bytes, target) if several else product.rows
-    line = LINE_BYTES // element
     width = max(panel.padded for panel in panels) if panels else 0
-    inner = product.depth
+    prefetched = None
     if several and weights.packed and block >= product.rows:
-        inner = _steps_a_line(product, width * element, weights_bytes, target)
+        prefetched = panels_ahead(product.rows, tile.rows, product.depth, width * element, weights_bytes, target)
+    inner = product.depth if prefetched is None else prefetched.steps
 
     def nest(first: Index, count: int) -> Body:
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             row, k, channel = first + var(PIXEL), var(INNER), channel0 + var("channel")
             reductions = [Reduction(INNER, ZERO, const(inner))]
             ahead: Body = ()
-            if inner < product.depth:
+            if prefetched is not None:
                 reductions.insert(0, Reduction("steps", ZERO, const(product.depth // inner)))
                 k = k + var("steps") * inner
-                place = (row * (product.depth // inner) + var("steps")) * line
-                ahead = (Prefetch(weights.arguments[0][0].name, w_start + panel.padded * product.depth + place),)
+                ahead = prefetched.prefetches(weights.arguments[0][0].name, w_start + panel.padded * product.depth, row,
+                                              var("steps"), product.depth, element)
             packed = w_start + k * panel.padded + var("channel")
             w = Load(weights.arguments[0][0].name, packed if weights.packed else product.w_at(k, channel), product.w.dtype)
 
@@ -103,21 +102,6 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     if rest:
         body.extend(nest(const(blocks * block), rest))
     return ProductNest(tuple(body), block, inner)
-
-
-def _steps_a_line(product: Product, step_bytes: int, weights_bytes: int, target: Target) -> int:
-    """After how many steps of the reduction each row should prefetch a line of the next panel; the whole depth: never.
-
-    Weights too large for the second-level cache come from memory, once, while the first rows of their panel wait.
-    Read while the rows of the panel before are computed, a line at a time, they are there when their turn comes
-    (7 x 7 pixels, 512 to 2048 channels on Zen 5: 71 to 95 % of the peak). Left to the machine where multiply-adds take
-    lanes: such cores are narrow, and the instructions would cost more than was ever shown to be gained.
-    """
-    second = target.cache(2)
-    if second is None or weights_bytes <= second.size // 2 or target.vector.fma_by_lane or product.rows < 2:
-        return product.depth
-    most = product.rows * LINE_BYTES // step_bytes
-    return next((steps for steps in range(most // UNROLL * UNROLL, 0, -UNROLL) if product.depth % steps == 0), product.depth)
 
 
 def joined_axes(views: Sequence[View], axes: Sequence[int], apart: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:

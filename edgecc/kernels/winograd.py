@@ -23,6 +23,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
+from edgecc.kernels.ahead import Ahead, panels_ahead
 from edgecc.kernels.base import Candidate, Kernel, KernelArgument, Packed, Request, Workspace
 from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, pack_panels, tile_schedule, with_bias
 from edgecc.kernels.cost import combine, read_cycles, weight_cycles
@@ -62,6 +63,10 @@ NEAR = 0.5
 LEAST_STREAM, STREAM_ROWS = 0.2, 20.0
 """The same for weights that come from far away: with few rows, and the number of rows that doubles the time. Measured on
 Zen 5, maps of 14 and 7 rows, weights in the third cache and in memory."""
+
+MOST_ROWS_AHEAD = 8
+"""Rows of a tile from which on reading prefetched weights less often gains nothing: 14 x 2 vectors take 1.1 to 1.2 times as
+long as 7 x 3 and 8 x 3 on Zen 5."""
 
 LINE_CYCLES, LINE_SHARE = 2.0, 1.5
 """Cycles around the transform of a line, and what it takes over what ports and issue width allow; measured on Zen 5."""
@@ -150,8 +155,8 @@ def _plan(request: Request, b: Blocking) -> _Plan:
 def _product_tile(b: Blocking, depth: int, outputs: int, blocks: int, target: Target) -> tuple[RegisterTile, float]:
     """The best register tile of the products, and modelled cycles of all of them.
 
-    Panels of weights come from far away for the first rows of a block: the more rows are read side by side, the less
-    hardware prefetches them. For the other rows they come from the cache that holds a panel.
+    Panels of weights come from far away for the first rows of a block, unless they are prefetched: the more rows are read
+    side by side, the less hardware does that by itself. For the other rows they come from the cache that holds a panel.
     """
     lanes, vector = vector_lanes(target), target.vector
     # Compilers keep factors of the transforms in registers all the time.
@@ -168,13 +173,27 @@ def _product_tile(b: Blocking, depth: int, outputs: int, blocks: int, target: Ta
             tile = RegisterTile(rows, vectors, lanes)
             arithmetic = b.points * cover_cycles(b.tiles, outputs, depth, tile, target)
             reloads = blocks * (-(-b.tiles // rows) - 1) * read_cycles(weights, 4 * depth * tile.channels, target)
-            near = combine(blocks * arithmetic, NEAR * (reloads + (blocks - 1) * again), target)
-            cycles = max(near + (LEAST_STREAM + rows / STREAM_ROWS) * stream, stream)
+            prefetched = _ahead(b, blocks, depth, outputs, tile, target) is not None
+            if prefetched and rows > MOST_ROWS_AHEAD:
+                break
+            if not prefetched:
+                near = combine(blocks * arithmetic, NEAR * (reloads + (blocks - 1) * again), target)
+                cycles = max(near + (LEAST_STREAM + rows / STREAM_ROWS) * stream, stream)
+            else:
+                cycles = max(combine(blocks * arithmetic, reloads + (blocks - 1) * again, target), stream)
             if best is None or (cycles, -rows * vectors) < best[:2]:
                 best = (cycles, -rows * vectors, tile)
     if best is None:
         raise EdgeccError("E900", f"no register tile for {outputs} channels on {target.name}")
     return best[2], best[0]
+
+
+def _ahead(b: Blocking, blocks: int, depth: int, outputs: int, tile: RegisterTile, target: Target) -> Ahead | None:
+    """How the products prefetch weights. Those that stay in the second-level cache from one block to the next need not be."""
+    weights, second = 4 * b.points * depth * outputs, target.cache(2)
+    if blocks > 1 and second is not None and weights <= second.size:
+        return None
+    return panels_ahead(b.tiles, tile.rows, depth, 4 * tile.channels, weights, target)
 
 
 def _line_cycles(operations: int, loads: int, stores: int, target: Target) -> float:
@@ -217,13 +236,13 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     v_row = _spread(depth, target)
     s_row = _spread(-(-max(padded, outputs) // lanes) * lanes, target)
     winograd = Winograd(x, outputs, axes, b, lanes, v_row, _odd_lines(b.tiles * v_row, target), s_row,
-                        _odd_lines(b.tiles * s_row, target), request.threads > 1)
+                        _odd_lines(b.tiles * s_row, target), request.threads > 1, _ahead(b, blocks, depth, outputs, tile, target))
     w: tuple[Buffer, KernelArgument] = (Buffer("w", DType.F32, b.points * padded * depth, "input"),
                                         Packed((1,), partial(_pack, b.m, panels)))
     weights = with_bias(request, w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     whole = "+".join(("s", *(name for name in weights.padded if name == "b")))
-    schedule = (*tile_schedule(tile, target, depth, ("w",)),
+    schedule = (*tile_schedule(tile, target, winograd.inner, ("w",)),
                 f"vectorize{{loop={LANE},lanes={lanes},narrowest={narrowest_lanes(target)},padded={whole}}}")
     workspace = [(Buffer(name, DType.F32, count, "workspace"), Workspace(4 * count)) for name, count in winograd.scratch]
     name = f"conv_winograd{b.m}_{depth}_{outputs}"

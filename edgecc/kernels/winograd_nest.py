@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
+from edgecc.kernels.ahead import Ahead
 from edgecc.kernels.base import View
 from edgecc.kernels.contraction import INNER, PIXEL, Epilogue, Weights, panel_loops, tile_nest, zero
 from edgecc.kernels.half_sums import Reduction
@@ -121,6 +122,7 @@ class Winograd:
         lanes: channels of a vector.
         v_row, v_point, s_row, s_point: distances in elements, between tiles and between points, in the scratch arrays.
         parallel: whether the iterations of each outermost loop are independent; there must be one image and one block.
+        ahead: how the products prefetch weights, if they do.
     """
 
     x: View
@@ -133,6 +135,12 @@ class Winograd:
     s_row: int
     s_point: int
     parallel: bool = False
+    ahead: Ahead | None = None
+
+    @property
+    def inner(self) -> int:
+        """Extent of the innermost loop of the products."""
+        return self.depth if self.ahead is None else self.ahead.steps
 
     @property
     def depth(self) -> int:
@@ -239,16 +247,24 @@ class Winograd:
     # -- products ---------------------------------------------------------------------------------
 
     def _products(self, block: Block, panels: Sequence[Panel], weights: Weights) -> Stmt:
-        point, row, k, channel = var("point"), var(PIXEL), var(INNER), var("channel")
+        point, row, channel = var("point"), var(PIXEL), var("channel")
         width = sum(panel.padded * panel.count for panel in panels)
         name = weights.arguments[0][0].name
 
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
+            k, reductions = var(INNER), [Reduction(INNER, ZERO, const(self.inner))]
+            ahead: Body = ()
+            start = point * (width * self.depth) + w_start
+            if self.ahead is not None:
+                chunk = var("steps")
+                reductions.insert(0, Reduction("steps", ZERO, const(self.depth // self.inner)))
+                ahead = self.ahead.prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, DType.F32.size)
+                k = k + chunk * self.inner
             x = Load("v", point * self.v_point + row * self.v_row + k, DType.F32)
-            w = Load(name, point * (width * self.depth) + w_start + k * panel.padded + channel, DType.F32)
+            w = Load(name, start + k * panel.padded + channel, DType.F32)
             place = point * self.s_point + row * self.s_row + channel0 + channel
-            return (tile_nest(block.rows * block.columns, panel.padded, [Reduction(INNER, ZERO, const(self.depth))], x, w,
-                              zero(DType.F32), lambda acc: Store("s", place, acc)),)
+            return (tile_nest(block.rows * block.columns, panel.padded, reductions, x, w, zero(DType.F32),
+                              lambda acc: Store("s", place, acc), ahead=ahead),)
 
         return For("point", ZERO, const(self.blocking.points), panel_loops(panels, self.depth, in_panel))
 

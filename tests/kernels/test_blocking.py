@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, Layout
+from edgecc.kernels.ahead import panels_ahead
 from edgecc.kernels.base import candidates, lower
 from edgecc.kernels.contraction import cache_block
 from edgecc.kernels.register_tile import RegisterTile, best_tiles, cover_cycles, cut_panels, fits, step_cycles
 from edgecc.kernels.spatial import Segment, runs_of
+from edgecc.loop.index import const
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Prefetch, walk
 from edgecc.loop.split import balanced_parts
@@ -103,6 +105,34 @@ def test_large_weights_are_prefetched_a_panel_ahead():
     assert not prefetches(lower(request_for(op, operands, "x86-64-v4", [LAST])))
     by_lane = replace(request, target=small("cortex-a76"))
     assert not prefetches(lower(by_lane))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.integers(2, 400), st.integers(1, 14), st.sampled_from([4, 12, 13, 20, 48, 512]), st.integers(1, 6))
+def test_prefetches_of_all_rows_together_cover_a_panel_once(rows, tile_rows, depth, vectors):
+    target, step_bytes = load_target("x86-64-v4"), 64 * vectors
+    ahead = panels_ahead(rows, tile_rows, depth, step_bytes, 4 << 20, target)
+    assert panels_ahead(rows, tile_rows, depth, step_bytes, 100_000, target) is None
+    if ahead is None:
+        return
+    asked = [p.index.const for row in range(rows) for chunk in range(depth // ahead.steps)
+             for p in ahead.prefetches("w", const(0), const(row), const(chunk), depth, 4)]
+    assert sorted(asked) == list(range(0, 16 * len(asked), 16))
+    assert 64 * len(asked) >= depth * step_bytes
+    assert ahead.lines * min(rows, tile_rows) <= 24
+
+
+@pytest.mark.parametrize("m", ["2x2", "4x4"])
+@pytest.mark.parametrize(("channels", "outputs", "size"), [(20, 37, 7), (48, 100, 13)])
+def test_winograd_products_prefetch_large_weights(channels, outputs, size, m):
+    op = Conv((1, 1), (1,) * 4, (1, 1), 1)
+    operands = [Given(array(0, 1, channels, size, size), layout=LAST), Given(array(1, outputs, channels, 3, 3), True)]
+    request = replace(request_for(op, operands, "x86-64-v4", [LAST]), target=small("x86-64-v4"))
+    kernel = lower(request, f"winograd {m}")
+    assert prefetches(kernel)
+    got, want = run_lowered(request, kernel, operands)[0], op.reference([g.array for g in operands])[0]
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+    assert not prefetches(lower(replace(request, target=small("x86-64-v4", 1 << 24)), f"winograd {m}"))
 
 
 @pytest.mark.parametrize(("stride", "channels", "outputs"), [(1, 1, 8), (2, 3, 13), (2, 4, 19), (3, 5, 8)])

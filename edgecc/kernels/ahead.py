@@ -1,0 +1,55 @@
+"""Weights that come from far away: while the rows of one panel are computed, the next panel is prefetched.
+
+Weights too large for the second-level cache come from memory, once, while the first rows of their panel wait. Read
+during the rows of the panel before, some lines in front of every few steps, they are there when their turn comes
+(on Zen 5: 7 x 7 pixels, 512 to 2048 channels from 71 to 95 % of the peak; Winograd products of 14 x 14 pixels with 256
+channels in three quarters of the time).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgecc.kernels.contraction import LINE_BYTES, UNROLL
+from edgecc.loop.index import Index
+from edgecc.loop.ir import Body, Prefetch
+from edgecc.targets.schema import Target
+
+MOST_STEPS = 16
+"""Steps of the reduction between prefetches: with more, each time too many lines are asked for at once."""
+
+MOST_LINES = 24
+"""Most lines a tile asks for at once: about as many as a core keeps track of."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Each row prefetches `lines` lines of the next panel in front of every `steps` steps of the reduction."""
+
+    steps: int
+    lines: int
+
+    def prefetches(self, buffer: str, next_panel: Index, row: Index, chunk: Index, depth: int, element_bytes: int) -> Body:
+        """The prefetches of `row` in front of its `chunk`-th group of steps; the next panel starts at element `next_panel`."""
+        line = LINE_BYTES // element_bytes
+        first = next_panel + (row * (depth // self.steps) + chunk) * (self.lines * line)
+        return tuple(Prefetch(buffer, first + i * line) for i in range(self.lines))
+
+
+def panels_ahead(rows: int, tile_rows: int, depth: int, step_bytes: int, weights_bytes: int, target: Target) -> Ahead | None:
+    """How to prefetch panels of weights that `rows` rows pass over, `tile_rows` at a time; None where it would not pay.
+
+    Left to the machine where multiply-adds take lanes: such cores are narrow, and the instructions would cost more than
+    was ever shown to be gained.
+
+    Args:
+        depth: steps of the reduction.
+        step_bytes: bytes of a panel that a step reads.
+        weights_bytes: of all panels.
+    """
+    second = target.cache(2)
+    if second is None or weights_bytes <= second.size // 2 or target.vector.fma_by_lane or rows < 2:
+        return None
+    steps = next((steps for steps in range(MOST_STEPS, 0, -UNROLL) if depth % steps == 0), 0)
+    lines = -(-steps * step_bytes // (LINE_BYTES * rows))
+    return Ahead(steps, lines) if steps and lines * min(rows, tile_rows) <= MOST_LINES else None
