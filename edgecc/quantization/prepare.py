@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from edgecc.backends.onnx.export import export_onnx
+from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.importing import import_model_with_report
 from edgecc.frontend.limits import Limits
 from edgecc.ir.types import Array
@@ -22,7 +23,7 @@ PASSES = ("eliminate,simplify-movement,fold-constants,fuse-conv-bn,canonicalize,
 OPSET = 21
 
 
-def prepared(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None,
+def prepared(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[GivenDim]] | None = None,
              inputs: Mapping[str, Array] | None = None, limits: Limits | None = None, opset: int = OPSET) -> tuple[Network, tuple[str, ...]]:
     """The network to quantize, and the importer's notes.
 

@@ -12,7 +12,8 @@ from edgecc.loop.builder import Builder
 from edgecc.loop.dot import DOTS
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function, Op
-from edgecc.loop.text import parse, to_text
+from edgecc.loop.parser import parse
+from edgecc.loop.text import to_text
 from edgecc.loop.verify import verify_function
 from tests.support.ccompile import AVX512_BF16, NEON, PORTABLE, Machine, run_functions
 

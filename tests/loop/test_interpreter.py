@@ -21,7 +21,7 @@ from edgecc.loop.module import (
     OutputBytes,
     WeightBytes,
 )
-from edgecc.loop.text import parse
+from edgecc.loop.parser import parse
 
 F32 = np.float32
 

@@ -32,7 +32,8 @@ from edgecc.loop.ir import (
     Reload,
     Store,
 )
-from edgecc.loop.text import parse, to_text
+from edgecc.loop.parser import parse
+from edgecc.loop.text import to_text
 
 SCALE = '''function scale(x: f32[8] input, y: f32[8] output align 16 aliased) "y = 2x, \\"twice\\"" {
   parallel for i in 0..8 step 4 {

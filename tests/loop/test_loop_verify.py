@@ -26,7 +26,7 @@ from edgecc.loop.ir import (
     Ref,
     Store,
 )
-from edgecc.loop.text import parse
+from edgecc.loop.parser import parse
 from edgecc.loop.verify import verify_function
 
 F32, F64, I32, BOOL = DType.F32, DType.F64, DType.I32, DType.BOOL

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.loop.interpreter import run_function
-from edgecc.loop.text import parse, to_text
+from edgecc.loop.parser import parse
+from edgecc.loop.text import to_text
 from edgecc.loop.verify import verify_function
 from edgecc.passes.loop import apply_schedule
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from edgecc.errors import EdgeccError
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import For, Load, walk
-from edgecc.loop.text import parse, to_text
+from edgecc.loop.parser import parse
+from edgecc.loop.text import to_text
 from edgecc.loop.verify import verify_function as verify
 from edgecc.passes.loop import LOOP_PASSES, apply_schedule, parse_loop_pass
 

@@ -6,7 +6,8 @@ import pytest
 from edgecc.kernels.base import lower
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Declare, Ref, Reload, walk
-from edgecc.loop.text import parse, to_text
+from edgecc.loop.parser import parse
+from edgecc.loop.text import to_text
 from edgecc.loop.verify import verify_function
 from edgecc.passes.loop import apply_schedule
 from tests.support.assembly import CASES
