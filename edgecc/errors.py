@@ -103,7 +103,7 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
     ErrorKind("E402", "a loop left its bounds", EXIT_TOOL,
               "A loop of the model whose end depends on its inputs ran longer than its limit, or not as often as the shapes "
               "of its results say. The run ended with status 4 and its outputs are not to be used. "
-              "`--max-trip-count` sets the limit."),
+              "`--limits trip_count=NUMBER` sets the limit."),
     # 9xx: us
     ErrorKind("E900", "verifier", EXIT_INTERNAL,
               "An IR invariant does not hold. A pass produced an invalid graph: this is a bug in edgecc or in a plug-in "

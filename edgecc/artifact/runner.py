@@ -48,7 +48,7 @@ def failed_status(status: int) -> EdgeccError:
     """The error for a nonzero result of `run` or `init`."""
     if status == LOOP_STATUS:
         return EdgeccError("E402", "a loop of the model ran longer than its limit, or not as often as the shapes of its results say",
-                           hint="compile with a larger --max-trip-count, or check the inputs that decide when it ends")
+                           hint="compile with a larger --limits trip_count=NUMBER, or check the inputs that decide when it ends")
     return EdgeccError("E401", f"the compiled model reported failure (status {status})")
 
 

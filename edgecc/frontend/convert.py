@@ -7,6 +7,7 @@ read them it still looks up the operator. So all problems are reported in one E1
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx
 
@@ -48,6 +49,8 @@ class Scope:
         attributes: what attribute references in a function body stand for.
         parent: the scope around a graph inside a node; None for the top and for function bodies.
         is_top: whether these are the names of the model's own graph.
+        emitter: of the graph that the stored tensors belong to.
+        types: what the model says of the types of values.
     """
 
     def __init__(self, opsets: Mapping[str, int], parent: Scope | None = None,
@@ -58,19 +61,37 @@ class Scope:
         self.parent = parent
         self.attributes = attributes if attributes is not None else {}
         self.is_top = is_top
+        self.emitter: Emitter | None = None
+        self.types: dict[str, onnx.TypeProto] = {}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a conversion stood: nodes of the graph, and what was noted by then."""
+
+    emitter: Emitter
+    nodes: int
+    unsupported: dict[Refused, None]
+    failure: EdgeccError | None
+    needed: dict[Value, None]
+    notes: int
 
 
 class Importer:
     """Converts one model into one graph.
 
     Attributes:
+        graph: the model's graph.
         unsupported: what cannot be compiled, in order.
         failure: the first error met in a node.
         notes: sentences about results whose types are not those that the onnx package infers.
         needed: inputs of the graph that keep nodes from being converted because they are not constants.
+        emitter: adds to the graph that is being converted, the model's or a region of one of its nodes.
+        sources: what inputs of regions stand for in the graphs around them.
     """
 
     def __init__(self, graph: Graph, limits: Limits, ir_version: int) -> None:
+        self.graph = graph
         self.emitter = Emitter(graph, limits)
         self.limits = limits
         self.ir_version = ir_version
@@ -78,6 +99,7 @@ class Importer:
         self.failure: EdgeccError | None = None
         self.notes: list[str] = []
         self.needed: dict[Value, None] = {}
+        self.sources: dict[Value, Value] = {}
         self._depth = 0
         self._visited = 0
         self._unrolled = 0
@@ -85,7 +107,7 @@ class Importer:
     # -- graphs -------------------------------------------------------------------------------
 
     def add_weights(self, scope: Scope, graph: onnx.GraphProto) -> None:
-        """Makes the stored tensors of a graph known in its scope.
+        """Makes the stored tensors of a graph known in its scope, and what it says of types.
 
         Raises: EdgeccError E102 where two have one name.
         """
@@ -94,6 +116,8 @@ class Importer:
             if name in scope.weights:
                 raise EdgeccError("E102", f"two initializers are called '{printable(name)}'")
             scope.weights[name] = tensor
+        scope.emitter = self.emitter
+        scope.types.update((value.name, value.type) for value in (*graph.value_info, *graph.output))
 
     def run_nodes(self, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], scope: Scope,
                   loc: tuple[str, ...] = ()) -> list[Item]:
@@ -137,6 +161,17 @@ class Importer:
             scope.items[value.name] = item
         return self.run_nodes(graph.node, [value.name for value in graph.output], scope)
 
+    def mark(self) -> Mark:
+        """Where the conversion stands, for `restore`."""
+        return Mark(self.emitter, len(self.emitter.graph), dict(self.unsupported), self.failure, dict(self.needed), len(self.notes))
+
+    def restore(self, mark: Mark) -> None:
+        """Forgets the nodes and the problems met since `mark`, when the same emitter was at work."""
+        graph = mark.emitter.graph
+        graph.erase_dead(reversed(graph.nodes[mark.nodes:]))
+        self.unsupported, self.failure, self.needed = dict(mark.unsupported), mark.failure, dict(mark.needed)
+        del self.notes[mark.notes:]
+
     def _lookup(self, name: str, scope: Scope, reader: str) -> Item | None:
         found: Scope | None = scope
         while found is not None:
@@ -144,17 +179,18 @@ class Importer:
                 return found.items[name]
             stored = found.weights.get(name)
             if stored is not None:
-                found.items[name] = self._weight(name, stored)
+                found.items[name] = self._weight(name, stored, found.emitter or self.emitter)
                 return found.items[name]
             found = found.parent
         raise EdgeccError("E102", f"nothing defines '{printable(name)}'", where=reader)
 
-    def _weight(self, name: str, stored: onnx.TensorProto | onnx.SparseTensorProto) -> Item:
+    @staticmethod
+    def _weight(name: str, stored: onnx.TensorProto | onnx.SparseTensorProto, emitter: Emitter) -> Item:
         try:
             if isinstance(stored, onnx.SparseTensorProto):
-                self.limits.check_dims(stored.dims, f"sparse tensor '{printable(name)}'")
-                return self.emitter.constant(sparse_array(stored, tuple(stored.dims)), name)
-            return self.emitter.constant(tensor_array(stored), name)
+                emitter.limits.check_dims(stored.dims, f"sparse tensor '{printable(name)}'")
+                return emitter.constant(sparse_array(stored, tuple(stored.dims)), name)
+            return emitter.constant(tensor_array(stored), name)
         except Unsupported as problem:
             return Refused((printable(name),), "initializer", problem.reason, problem.hint)
 
@@ -180,7 +216,7 @@ class Importer:
         except Undecided:
             pass
         except Unsupported as problem:
-            self.needed.update(dict.fromkeys(_inputs_behind(problem.needs)))
+            self.need(problem.needs)
             prefix = "" if node.domain in ("", "ai.onnx") else f"{printable(node.domain)}."
             self.unsupported.setdefault(Refused(loc, f"{prefix}{printable(node.op_type)}", problem.reason, problem.hint))
         except EdgeccError as error:
@@ -201,6 +237,25 @@ class Importer:
             if isinstance(item, Value) and item.producer is not None and item.producer.loc == loc:
                 item.name = printable(name)
             scope.items[name] = Unknown() if item is None else item
+
+    def need(self, values: Iterable[Value]) -> None:
+        """Notes the inputs of the graph that these values are computed from as ones that would have to be constants."""
+        self.needed.update(dict.fromkeys(self._inputs_behind(values)))
+
+    def _inputs_behind(self, values: Iterable[Value]) -> Iterator[Value]:
+        """The inputs of the model's graph that values are computed from, and no constants."""
+        pending, seen = list(values), set[Value]()
+        while pending:
+            value = pending.pop()
+            if value in seen or value.constant is not None:
+                continue
+            seen.add(value)
+            if value.producer is not None:
+                pending += [operand for operand in value.producer.inputs if operand is not None]
+            elif value in self.sources:
+                pending.append(self.sources[value])
+            elif value in self.graph.inputs:
+                yield value
 
     def _fail(self, error: EdgeccError) -> None:
         """Keeps the first error; the walk goes on, for what it finds unsupported is reported first."""
@@ -300,20 +355,6 @@ class Importer:
         wanted = [name for name, used in zip(function.output, node.output, strict=False) if used]
         results = dict(zip(wanted, self.run_nodes(function.node, wanted, scope, loc), strict=True))
         return [results.get(name) for name in function.output][:len(node.output)]
-
-
-def _inputs_behind(values: Iterable[Value]) -> Iterator[Value]:
-    """The graph inputs that values are computed from, and no constants."""
-    pending, seen = list(values), set[int]()
-    while pending:
-        value = pending.pop()
-        if id(value) in seen or value.constant is not None:
-            continue
-        seen.add(id(value))
-        if value.producer is None:
-            yield value
-        else:
-            pending += [operand for operand in value.producer.inputs if operand is not None]
 
 
 def _domain_of(node: onnx.NodeProto, scope: Scope) -> tuple[str, int | None]:

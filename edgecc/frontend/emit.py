@@ -17,7 +17,7 @@ from edgecc.frontend.known import followed, sizes_operator
 from edgecc.frontend.limits import Limits, raised
 from edgecc.ir.dims import SymbolicDim
 from edgecc.ir.graph import Graph, Value
-from edgecc.ir.op import Op
+from edgecc.ir.op import Op, RegionOp
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.ops.work import reference_work
 
@@ -25,33 +25,76 @@ ALWAYS_FOLDED_WORK = 2**16
 """Work of operators that are evaluated even when the budget is spent: shapes and indices are this small."""
 
 
-class Emitter:
-    """Adds nodes and constants to one graph within the limits."""
+class Budget:
+    """What a model has used of its limits, in all of its graphs together."""
 
-    def __init__(self, graph: Graph, limits: Limits) -> None:
-        self.graph = graph
-        self.limits = limits
+    def __init__(self, limits: Limits) -> None:
         self.remaining_work = limits.folding_work
         self.constant_bytes = 0
         self.emitted = 0
+
+
+class Emitter:
+    """Adds nodes and constants to one graph within the limits.
+
+    Operands may belong to the graphs around a region: they are captured, and constants get twins.
+
+    Attributes:
+        graph: the graph.
+        parent: of a region, the emitter of the graph around it.
+        captures: of a region, its inputs by the values of the graph around it that they stand for.
+    """
+
+    def __init__(self, graph: Graph, limits: Limits, parent: Emitter | None = None) -> None:
+        self.graph = graph
+        self.limits = limits
+        self.parent = parent
+        self.captures: dict[Value, Value] = {}
+        self._budget: Budget = Budget(limits) if parent is None else parent._budget
+        self._own: set[Value] = set()
+        self._twins: dict[Value, Value] = {}
+
+    def input(self, tensor_type: TensorType, name: str) -> Value:
+        """Adds an input to a region."""
+        value = self.graph.add_input(tensor_type, name)
+        self._own.add(value)
+        return value
+
+    def local(self, value: Value) -> Value:
+        """The value itself if it belongs to this graph, else the input or constant that stands for it."""
+        if self.parent is None or value in self._own or (value.producer is not None and value.producer in self.graph):
+            return value
+        if value.constant is not None:
+            if value not in self._twins:
+                self._twins[value] = self.graph.own_constant(value)
+                self._own.add(self._twins[value])
+            return self._twins[value]
+        outer = self.parent.local(value)
+        if outer not in self.captures:
+            self.captures[outer] = self.input(outer.type, f"capture_{len(self.captures)}")
+            self.captures[outer].name = outer.name
+        return self.captures[outer]
 
     def constant(self, array: Array, name: str = "c") -> Value:
         """A constant of the graph.
 
         Raises: EdgeccError E101 where the constants become too large together.
         """
-        self.constant_bytes += array.nbytes
-        if self.constant_bytes > self.limits.constant_bytes:
+        self._budget.constant_bytes += array.nbytes
+        if self._budget.constant_bytes > self.limits.constant_bytes:
             raise EdgeccError("E101", f"the constants of the model take more than {self.limits.constant_bytes} bytes",
                               hint=raised("constant_bytes"))
-        return self.graph.constant(array, printable(name))
+        value = self.graph.constant(array, printable(name))
+        if self.parent is not None:
+            self._own.add(value)
+        return value
 
     def emit(self, op: Op, inputs: Sequence[Value | None], loc: Sequence[str]) -> tuple[Value, ...]:
         """The results of an operator: constants where all operands are, else those of a new node.
 
         Raises: EdgeccError E110 where operands do not fit, E101 where a result or the graph is too large.
         """
-        operands = list(inputs)
+        operands = [None if v is None else self.local(v) for v in inputs]
         while operands and operands[-1] is None:
             operands.pop()
         types = op.infer([None if v is None else v.type for v in operands])
@@ -59,10 +102,7 @@ class Emitter:
             self.limits.check_type(tensor_type, f"the result of {op.name}")
         present = [v for v in operands if v is not None]
         is_static = all(t.is_static for t in types)
-        self.emitted += 1
-        if self.emitted > 2 * self.limits.nodes:
-            raise EdgeccError("E101", f"the model expands to more than {2 * self.limits.nodes} operators",
-                              hint=raised("nodes"))
+        self._count()
         if present and is_static and all(v.constant is not None for v in present) and self._affordable(op, present, types):
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # numpy on empty axes and on NaN
@@ -72,6 +112,23 @@ class Emitter:
         if data is not None:
             return (self.integers(data, types[0].dtype, loc),)
         return self.graph.add_node(op, operands, loc=loc).outputs
+
+    def emit_regions(self, op: RegionOp, inputs: Sequence[Value], regions: Sequence[Graph], loc: Sequence[str]) -> tuple[Value, ...]:
+        """The results of an operator with regions, whose types are within the limits.
+
+        Raises: EdgeccError E110 where operands and regions do not fit, E101 where a result or the graph is too large.
+        """
+        self._count()
+        node = self.graph.add_node(op, [self.local(v) for v in inputs], loc=loc, regions=regions)
+        for value in node.outputs:
+            self.limits.check_type(value.type, f"the result of {op.name}")
+        return node.outputs
+
+    def _count(self) -> None:
+        self._budget.emitted += 1
+        if self._budget.emitted > 2 * self.limits.nodes:
+            raise EdgeccError("E101", f"the model expands to more than {2 * self.limits.nodes} operators",
+                              hint=raised("nodes"))
 
     def integers(self, data: Array, dtype: DType, loc: Sequence[str] = ()) -> Value:
         """Integers some of which may be dimensions known only at run time: a constant, or the result of `Sizes`."""
@@ -85,9 +142,9 @@ class Emitter:
         if work <= ALWAYS_FOLDED_WORK:
             return True
         size = sum(t.size_bytes for t in results)
-        if work > self.remaining_work or self.constant_bytes + size > self.limits.constant_bytes:
+        if work > self._budget.remaining_work or self._budget.constant_bytes + size > self.limits.constant_bytes:
             return False
-        self.remaining_work -= work
+        self._budget.remaining_work -= work
         return True
 
 

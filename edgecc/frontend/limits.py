@@ -33,6 +33,8 @@ class Limits:
         constant_bytes: bytes of all constants together, those computed while importing included.
         folding_work: scalar operations spent on evaluating large constants while importing; when it
             is used up, operators on large constants stay in the graph (this is no error).
+        trip_count: iterations of a loop whose end is known only at run time; the run counts them.
+        collected_rows: rows of what such a loop collects, where the model does not say how many there are; 0: it is refused.
         open_size: the largest size of a dimension that is left open without bounds ("?").
         arena_bytes: scratch memory of a run of the compiled model.
         generated_bytes: text of the generated sources.
@@ -50,6 +52,8 @@ class Limits:
     open_size: int = 256
     arena_bytes: int = 2**33
     generated_bytes: int = 2**26
+    trip_count: int = 2**24
+    collected_rows: int = 0
 
     def check_dims(self, dims: Iterable[Dim], what: str, where: str = "") -> int:
         """Checks rank and element count of a shape and returns the count.

@@ -246,6 +246,12 @@ class Graph:
         data.setflags(write=False)
         return Value(TensorType.of(data), name, constant=data)
 
+    def own_constant(self, other: Value) -> Value:
+        """A constant of this graph that shares the (read-only) array of one of another graph."""
+        value = Value(other.type, other.name, constant=other.constant)
+        value._digest = other._digest
+        return value
+
     def add(self, op: Op, *inputs: Value | None, before: Node | None = None, loc: Iterable[str] = (),
             name: str | None = None) -> Value:
         """Adds a node with one result and returns that result. See `add_node`."""

@@ -164,12 +164,6 @@ def test_an_if_that_is_known_becomes_its_branch(make, op, check, ops_of, random)
     assert ops_of(model, shapes={"x": (2,)}) == ["elementwise"]
 
 
-def test_an_if_that_is_not_known_is_unsupported(make, op, info):
-    fork = op("If", "c", "y", then_branch=branch("a", [op("Neg", "x", "t")], "t"), else_branch=branch("b", [op("Abs", "x", "t")], "t"))
-    error = refused("E105", make([fork], [info("x", [2]), info("c", [], TensorProto.BOOL)]))
-    assert "condition" in error.details[0]
-
-
 def test_nesting_is_bounded(make, op):
     inner = [op("Neg", "x", "t")]
     for depth in range(5):
@@ -202,14 +196,6 @@ def test_loops_end_when_their_condition_says_so(make, op, check):
                      {"two": np.int64(2)})
     model = make([op("Loop", ["", "true", "x"], ["y"], body=body)], {"x": [1]}, constants={"true": np.array(True)})
     check(model, {"x": np.ones(1, F)}, by=[np.array([4], F)])
-
-
-@pytest.mark.parametrize(("trips", "said"), [(np.int64(2**62), "1024"), (None, "trip count")])
-def test_other_loops_are_unsupported(make, op, info, trips, said):
-    body = loop_body([op("Identity", "going", "on"), op("Add", "sum sum", "more")], ["i", "going", "sum"], ["on", "more"])
-    inputs = [info("x", [1])] + ([info("trips", [], TensorProto.INT64)] if trips is None else [])
-    model = make([op("Loop", ["trips", "", "x"], ["y"], body=body)], inputs, constants={} if trips is None else {"trips": trips})
-    assert said in refused("E105", model).details[0]
 
 
 @pytest.mark.parametrize("backwards", [0, 1])

@@ -2,11 +2,11 @@
 
 from edgecc.frontend.converters import (
     constants,
-    control,
     convolution,
     einsum,
     elementwise,
     indexing,
+    loops,
     matrix,
     microsoft,
     movement,
@@ -20,10 +20,11 @@ from edgecc.frontend.converters import (
     refused,
     resize,
     sampling,
+    sequences,
     signal,
     training,
 )
 
-__all__ = ["constants", "control", "convolution", "einsum", "elementwise", "indexing", "matrix", "microsoft", "movement",
+__all__ = ["constants", "convolution", "einsum", "elementwise", "indexing", "loops", "matrix", "microsoft", "movement",
            "normalization", "padding", "pooling", "quantization", "random", "recurrent", "reduction", "refused",
-           "resize", "sampling", "signal", "training"]
+           "resize", "sampling", "sequences", "signal", "training"]

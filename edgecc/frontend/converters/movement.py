@@ -143,6 +143,12 @@ def concat(call: Call, values: Sequence[Value], axis: int) -> Value:
     return values[0] if len(values) == 1 else call.add(Concat(axis), *values)
 
 
+def stacked(call: Call, values: Sequence[Value], axis: int) -> Value:
+    """Values of one shape side by side along a new axis; there must be at least one."""
+    at = call.axis(axis, values[0].type.rank + 1)
+    return concat(call, [call.reshape(v, (*v.type.shape[:at], 1, *v.type.shape[at:])) for v in values], at)
+
+
 @converter("Split")
 def _split(call: Call) -> list[Value]:
     x = call.input()

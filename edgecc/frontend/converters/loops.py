@@ -1,0 +1,313 @@
+"""If, Loop and Scan: written out where they are known while importing and short, else as operators with regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.call import Call
+from edgecc.frontend.converters.movement import stacked
+from edgecc.frontend.items import Item, Unknown
+from edgecc.frontend.regions import Region, converted, finish, inside, new_region
+from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.graph import Value
+from edgecc.ir.types import DType, TensorType
+from edgecc.ops.control import If, Loop
+
+UNROLLED_STEPS = 1024
+"""Longest loop that is written out."""
+
+UNROLLED_NODES = 2048
+"""Most nodes of a loop that is written out although it can be run as a loop: iterations times nodes of the body."""
+
+_FOREVER = 2**63 - 1
+_COUNT = TensorType(DType.I64, ())
+_SHAPES_HINT = "export the model so that all shapes in it are the same in each run"
+
+
+@converter("If")
+def _if(call: Call) -> list[Item | None]:
+    """The branch that is chosen, where that is known; else both, as regions."""
+    condition = call.input()
+    if condition.constant is not None:
+        chosen = call.graph("then_branch" if call.known_bool(0, "the condition") else "else_branch")
+        return list(call.importer.run_body(chosen, call.scope))
+    wanted = [index for index in range(len(call.node.output)) if call.wants(index)]
+    regions: list[Region] = []
+    results: list[list[Value]] = []
+    complete = True
+    for name, attribute in zip(If.regions, ("then_branch", "else_branch"), strict=True):
+        region, branch = new_region(call, name), call.graph(attribute)
+        if len(branch.output) != len(call.node.output):
+            raise EdgeccError("E102", f"a branch has {len(branch.output)} outputs, the node {len(call.node.output)}")
+        values = _converted(call, region, branch, (), (condition,))
+        complete &= values is not None
+        regions.append(region)
+        results.append([] if values is None else [values[index] for index in wanted])
+    if not complete:
+        return [Unknown()] * len(call.node.output)
+    for then, otherwise in zip(*results, strict=True):
+        if then.type != otherwise.type:
+            raise Unsupported(f"the branches return {then.type} and {otherwise.type}; at run time both must be of one type",
+                              _SHAPES_HINT, needs=(condition,))
+    graphs, captured = finish(regions, results)
+    outputs = iter(call.importer.emitter.emit_regions(If(), [condition, *captured], graphs, call.loc))
+    return [next(outputs) if call.wants(index) else None for index in range(len(call.node.output))]
+
+
+@converter("Loop")
+def _loop(call: Call) -> list[Item | None]:
+    """Written out where the conditions are constant and the iterations few, else as a region."""
+    body = call.graph("body")
+    trips, condition = call.optional(0), call.optional(1)
+    carried: list[Item | None] = list(call.inputs[2:])
+    stacks = _checked_body(body, 2 + len(carried), 1 + len(carried))
+    is_known = all(value is None or value.constant is not None for value in (trips, condition))
+    count = _FOREVER if trips is None else call.known_int(0, "the trip count") if is_known else None
+    going = not is_known or condition is None or call.known_bool(1, "the condition")
+    rows = count if going else 0
+
+    def written_out() -> list[Item | None] | None:
+        return _unrolled(call, body, carried, stacks, _FOREVER if count is None else count) if going else [*carried, *[None] * stacks]
+
+    def region() -> list[Item | None] | None:
+        return _looped(call, body, trips, condition, carried, stacks)
+
+    if count is None or rows is None or (stacks and rows == 0):
+        ways: Sequence[Callable[[], list[Item | None] | None]] = (region,)
+    elif count == _FOREVER:
+        ways = (written_out, region)
+    elif count > UNROLLED_STEPS:
+        ways = (region,)
+    elif count * len(body.node) > UNROLLED_NODES:
+        ways = (region, written_out)
+    else:
+        ways = (written_out, region)
+    return _first(call, ways)
+
+
+def _first(call: Call, ways: Sequence[Callable[[], list[Item | None] | None]]) -> list[Item | None]:
+    """The results of the first way that works; the problems are those of the last one."""
+    for way in ways[:-1]:
+        mark = call.importer.mark()
+        try:
+            results = way()
+        except Unsupported:
+            results = None
+        if results is not None:
+            return results
+        call.importer.restore(mark)
+    results = ways[-1]()
+    return [Unknown()] * len(call.node.output) if results is None else results
+
+
+def _unrolled(call: Call, body: onnx.GraphProto, carried: list[Item | None], stacks: int, trips: int) -> list[Item | None] | None:
+    """One copy of the body for each iteration; None where a part of it cannot be converted.
+
+    Raises: Unsupported where the number of iterations is not known or too large.
+    """
+    rounds: list[list[Value]] = [[] for _ in range(stacks)]
+    step, going = 0, True
+    while going and step < trips:
+        if step >= UNROLLED_STEPS:
+            raise Unsupported(f"a loop of more than {UNROLLED_STEPS} iterations whose body cannot be run as a loop",
+                              "export the model without loops")
+        given = [call.scalar(step, DType.I64), call.scalar(True, DType.BOOL), *carried]
+        condition, *results = call.importer.run_body(body, call.scope, given)
+        if any(isinstance(item, Unknown) for item in (condition, *results)):
+            return None
+        if not isinstance(condition, Value) or condition.constant is None:
+            raise Unsupported("the condition to go on is computed at run time", "export the model without loops",
+                              needs=(condition,) if isinstance(condition, Value) else ())
+        going = bool(condition.constant.reshape(-1)[0])
+        carried = list(results[:len(carried)])
+        collect(rounds, results[len(carried):])
+        step += 1
+    return [*carried, *(stacked(call, values, 0) for values in rounds)]
+
+
+def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: Value | None, carried: Sequence[Item | None],
+            stacks: int) -> list[Item | None] | None:
+    """The loop as a region; None where a part of its body cannot be converted."""
+    needs = [value for value in (trips, condition) if value is not None]
+    states = _tensors(carried, needs)
+    region = new_region(call, "body", [("iteration", _COUNT, trips), *((f"state_{i}", v.type, v) for i, v in enumerate(states))])
+    with inside(call, region):
+        rank = len(body.input[0].type.tensor_type.shape.dim)
+        given: list[Item | None] = [call.reshape(region.inputs[0], (1,) * rank) if rank <= 1 else region.inputs[0],
+                                    call.scalar(True, DType.BOOL), *region.inputs[1:]]
+    results = _converted(call, region, body, given, needs)
+    if results is None:
+        return None
+    _check_states(states, results[1:1 + len(states)], needs)
+    rows, padded = _rows(call, body, len(states), trips, condition, results, needs) if stacks else (0, False)
+    (graph,), captured = finish([region], [results])
+    op = Loop(len(states), max(call.importer.limits.trip_count, rows), stacked=(False,) * stacks, rows=rows, padded=padded)
+    count = call.scalar(_FOREVER, DType.I64) if trips is None else trips
+    go_on = call.scalar(True, DType.BOOL) if condition is None else condition
+    return list(call.importer.emitter.emit_regions(op, [count, go_on, *states, *captured], [graph], call.loc))
+
+
+def _rows(call: Call, body: onnx.GraphProto, carried: int, trips: Value | None, condition: Value | None, results: Sequence[Value],
+          needs: Sequence[Value]) -> tuple[int, bool]:
+    """How many rows stacked results have, and whether fewer iterations may fill them.
+
+    Raises: Unsupported where nothing says it.
+    """
+    count = None if trips is None or trips.constant is None else max(0, int(trips.constant.reshape(-1)[0]))
+    first = np.array(True) if condition is None else condition.constant
+    if first is not None and not first.reshape(-1)[0]:
+        return 0, False
+    again = results[0].constant
+    if count is not None and first is not None and again is not None and again.reshape(-1)[0]:
+        return count, False
+    for name in call.node.output[carried:]:
+        declared = call.scope.types.get(name)
+        if declared is not None and declared.tensor_type.shape.dim and declared.tensor_type.shape.dim[0].HasField("dim_value"):
+            return max(0, int(declared.tensor_type.shape.dim[0].dim_value)), False
+    limits = call.importer.limits
+    if limits.collected_rows:
+        return (limits.collected_rows if count is None else min(count, limits.collected_rows)), True
+    if count is not None and count <= limits.trip_count:
+        call.importer.notes.append(f"'{printable(call.node.output[carried])}' has {count} rows; a run that ends the loop "
+                                   f"'{printable('+'.join(call.loc))}' earlier fails with E402")
+        return count, False
+    raise Unsupported("the number of rows that the results are collected in is known only at run time",
+                      "state the shapes of the results in the model, or give --limits collected_rows=NUMBER", needs=needs)
+
+
+@converter("Scan", since=9)
+def _scan(call: Call) -> list[Item | None]:
+    """Written out, one copy of the body for each element along the scanned axes, or as a region where these are many."""
+    body, count = call.graph("body"), call.integer("num_scan_inputs")
+    states: list[Item | None] = list(call.inputs[:len(call.inputs) - count])
+    scanned = [call.input(index) for index in range(len(states), len(call.inputs))]
+    stacks = _checked_body(body, len(call.inputs), len(states))
+    if count < 1 or len(scanned) != count:
+        raise EdgeccError("E102", f"num_scan_inputs is {count}; there are {len(call.inputs)} operands")
+    axes = [call.axis(axis, x.type.rank) for axis, x in zip(_listed(call, "scan_input_axes", count), scanned, strict=True)]
+    backwards = [bool(back) for back in _listed(call, "scan_input_directions", count)]
+    lengths = {x.type.dims[axis] for axis, x in zip(axes, scanned, strict=True)}
+    if len(lengths) != 1:
+        raise EdgeccError("E110", f"the scanned axes have different sizes: {sorted(lengths)}")
+    (steps,) = lengths
+    out_axes = _listed(call, "scan_output_axes", stacks)
+    out_back = [bool(back) for back in _listed(call, "scan_output_directions", stacks)]
+
+    def written_out() -> list[Item | None] | None:
+        return _unrolled_scan(call, body, states, scanned, axes, backwards, out_axes, out_back)
+
+    def region() -> list[Item | None] | None:
+        return _looped_scan(call, body, states, scanned, axes, backwards, out_axes, out_back)
+
+    if steps > UNROLLED_STEPS or (stacks and steps == 0):
+        return _first(call, (region,))
+    return _first(call, (region, written_out) if steps * len(body.node) > UNROLLED_NODES else (written_out,))
+
+
+def _unrolled_scan(call: Call, body: onnx.GraphProto, states: list[Item | None], scanned: Sequence[Value], axes: Sequence[int],
+                   backwards: Sequence[bool], out_axes: Sequence[int], out_back: Sequence[bool]) -> list[Item | None] | None:
+    steps = scanned[0].type.dims[axes[0]]
+    rounds: list[list[Value]] = [[] for _ in out_axes]
+    for step in range(steps):
+        given = [_element(call, x, axis, steps - 1 - step if back else step)
+                 for x, axis, back in zip(scanned, axes, backwards, strict=True)]
+        results = call.importer.run_body(body, call.scope, [*states, *given])
+        if any(isinstance(item, Unknown) for item in results):
+            return None
+        states = list(results[:len(states)])
+        collect(rounds, results[len(states):])
+    return [*states, *(stacked(call, values[::-1] if back else values, axis)
+                       for values, axis, back in zip(rounds, out_axes, out_back, strict=True))]
+
+
+def _looped_scan(call: Call, body: onnx.GraphProto, states: list[Item | None], scanned: Sequence[Value], axes: Sequence[int],
+                 backwards: Sequence[bool], out_axes: Sequence[int], out_back: Sequence[bool]) -> list[Item | None] | None:
+    """The scan as a loop over the rows of operands whose scanned axis was brought to the front."""
+    steps, initial = scanned[0].type.dims[axes[0]], _tensors(states, ())
+    fronted = [call.transpose(x, (axis, *(a for a in range(x.type.rank) if a != axis))) for x, axis in zip(scanned, axes, strict=True)]
+    region = new_region(call, "body", [
+        ("iteration", _COUNT, None), *((f"state_{i}", v.type, v) for i, v in enumerate(initial)),
+        *((f"row_{i}", TensorType(x.type.dtype, x.type.shape[1:]), x) for i, x in enumerate(fronted))])
+    results = _converted(call, region, body, region.inputs[1:], ())
+    if results is None:
+        return None
+    _check_states(initial, results[:len(initial)], ())
+    with inside(call, region):
+        again = call.scalar(True, DType.BOOL)
+    (graph,), captured = finish([region], [[again, *results]])
+    op = Loop(len(initial), steps, tuple(backwards), tuple(out_back), steps)
+    operands = [call.scalar(steps, DType.I64), call.scalar(True, DType.BOOL), *initial, *fronted, *captured]
+    values = call.importer.emitter.emit_regions(op, operands, [graph], call.loc)
+    moved = []
+    for value, axis in zip(values[len(initial):], out_axes, strict=True):
+        rest = list(range(1, value.type.rank))
+        rest.insert(call.axis(axis, value.type.rank), 0)
+        moved.append(call.transpose(value, rest))
+    return [*values[:len(initial)], *moved]
+
+
+# -- what they share ----------------------------------------------------------------------------
+
+
+def _converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence[Item | None],
+               needs: Sequence[Value]) -> list[Value] | None:
+    """The results of a region, or None; were `needs` constants, what is wrong in it might not matter."""
+    try:
+        values = converted(call, region, body, given)
+    except Unsupported as problem:
+        raise Unsupported(problem.reason, problem.hint, needs=(*problem.needs, *needs)) from None
+    if values is None:
+        call.importer.need(needs)
+    return values
+
+
+def _tensors(items: Sequence[Item | None], needs: Sequence[Value]) -> list[Value]:
+    """The initial states of a loop that is run as one."""
+    states = []
+    for item in items:
+        if not isinstance(item, Value):
+            raise Unsupported("what is carried from iteration to iteration is no tensor, which it would have to be at run time",
+                              "export the model without sequences and optionals in loops", needs=needs)
+        states.append(item)
+    return states
+
+
+def _check_states(states: Sequence[Value], results: Sequence[Value], needs: Sequence[Value]) -> None:
+    for number, (state, result) in enumerate(zip(states, results, strict=True)):
+        if state.type != result.type:
+            raise Unsupported(f"value {number} that is carried from iteration to iteration changes from {state.type} to "
+                              f"{result.type}; at run time it must keep its type", _SHAPES_HINT, needs=needs)
+
+
+def _checked_body(body: onnx.GraphProto, inputs: int, carried: int) -> int:
+    """The number of results of a loop body that are collected; checks that the body fits the node."""
+    if len(body.input) != inputs or len(body.output) < carried:
+        raise EdgeccError("E102", f"the body '{printable(body.name)}' has {len(body.input)} inputs and {len(body.output)} "
+                                  f"outputs; wanted {inputs} and at least {carried}")
+    return len(body.output) - carried
+
+
+def _listed(call: Call, name: str, count: int) -> tuple[int, ...]:
+    entries = call.ints(name)
+    if entries is None:
+        return (0,) * count
+    if len(entries) != count:
+        raise EdgeccError("E102", f"{name} has {len(entries)} entries, wanted {count}")
+    return entries
+
+
+def _element(call: Call, x: Value, axis: int, position: int) -> Value:
+    part = call.slice(x, axis, position, 1)
+    return call.reshape(part, [size for a, size in enumerate(x.type.dims) if a != axis])
+
+
+def collect(rounds: list[list[Value]], results: list[Item]) -> None:
+    """Adds the results of one iteration to those of the iterations before it."""
+    for values, item in zip(rounds, results, strict=True):
+        if not isinstance(item, Value):
+            raise Unsupported("a result that is no tensor is collected over the iterations")
+        values.append(item)

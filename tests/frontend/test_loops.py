@@ -1,0 +1,202 @@
+"""If, Loop and Scan whose end or choice is known at run time only: what becomes a region, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend import import_model, import_model_with_report
+from edgecc.frontend.converters import loops
+from edgecc.frontend.limits import Limits
+from edgecc.ir.verify import verify
+from edgecc.reference.executor import execute
+
+F = np.float32
+
+
+def body_of(nodes, inputs, outputs, constants=None):
+    stored = [numpy_helper.from_array(np.asarray(c), n) for n, c in (constants or {}).items()]
+    types = {"i": (TensorProto.INT64, []), "going": (TensorProto.BOOL, [])}
+    given = [helper.make_tensor_value_info(name, *types.get(name, (TensorProto.FLOAT, None))) for name in inputs]
+    return helper.make_graph(nodes, "body", given, [helper.make_empty_tensor_value_info(o) for o in outputs], stored)
+
+
+def ops_of(graph):
+    return [node.op.name for node in graph.nodes]
+
+
+@pytest.fixture
+def no_unrolling(monkeypatch):
+    monkeypatch.setattr(loops, "UNROLLED_NODES", 0)
+
+
+@pytest.mark.parametrize("choice", [True, False])
+def test_an_if_of_the_run_has_both_branches(make, op, info, check, random, choice):
+    """Captured values, weights of the model and of the branch, one result the graph's input, one a constant."""
+    then = body_of([op("Mul", "x w", "a"), op("Identity", "x", "b")], [], ["a", "b"], {"own": np.ones(2, F)})
+    orelse = body_of([op("Add", "z own", "a")], [], ["a", "own"], {"own": np.full(2, 7, F)})
+    nodes = [op("Neg", "x", "z"), op("If", "c", "y1 y2", then_branch=then, else_branch=orelse), op("Mul", "w y1", "y3")]
+    model = make(nodes, [info("x", [2]), info("c", [1], TensorProto.BOOL)], ["y1", "y2", "y3"], {"w": np.full(2, 3, F)})
+    graph = check(model, {"x": random(2), "c": np.array([choice])}, by="ort")
+    assert ops_of(graph) == ["elementwise", "if", "elementwise"]
+    assert len(graph.nodes[1].inputs) == 3  # the weights are constants of the regions
+
+
+def test_branches_of_other_types_are_refused_unless_nobody_reads_them(make, op, info, check, random):
+    then = body_of([op("Neg", "x", "a"), op("Identity", "x", "b")], [], ["a", "b"])
+    orelse = body_of([op("Abs", "x", "a"), op("ReduceSum", "x", "b")], [], ["a", "b"])
+    inputs = [info("x", [2]), info("c", [], TensorProto.BOOL)]
+    with pytest.raises(EdgeccError, match=r"E105(.|\n)*branches return f32\[2\] and f32\[1\]"):
+        import_model(make([op("If", "c", "y z", then_branch=then, else_branch=orelse)], inputs, ["y", "z"]))
+    check(make([op("If", "c", ["y", ""], then_branch=then, else_branch=orelse)], inputs), {"x": random(2), "c": np.array(False)})
+
+
+def test_what_a_branch_cannot_do_is_reported(make, op, info):
+    then = body_of([op("NonZero", "x", "n"), op("Cast", "n", "a", to=1)], [], ["a"])
+    orelse = body_of([op("SequenceConstruct", "x", "a")], [], ["a"])
+    fork = op("If", "c", "y", then_branch=then, else_branch=orelse)
+    with pytest.raises(EdgeccError) as caught:
+        import_model(make([fork], [info("x", [2]), info("c", [], TensorProto.BOOL)]))
+    assert any("NonZero" in line for line in caught.value.details)
+    assert any("is no tensor" in line for line in caught.value.details)
+    # With the condition known, only one branch counts.
+    _, report = import_model_with_report(make([op("If", "c", "y", then_branch=body_of([op("Neg", "x", "a")], [], ["a"]), else_branch=then)], [
+        info("x", [2]), info("c", [], TensorProto.BOOL)]), inputs={"x": np.ones(2, F), "c": np.array(True)}, bind_values=True)
+    assert "c" in report.bound
+
+
+SUMS = ["i", "going", "sum"], ["on", "more"]
+
+
+def sums(op, condition="going"):
+    return body_of([op("Identity", condition, "on"), op("Cast", "i", "f", to=1), op("Mul", "f x", "g"), op("Add", "sum g", "more")], *SUMS)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, -3])
+def test_a_loop_with_a_trip_count_of_the_run(make, op, info, check, random, count):
+    model = make([op("Loop", ["n", "", "x"], ["y"], body=sums(op))], [info("x", [2]), info("n", [], TensorProto.INT64)])
+    graph = check(model, {"x": random(2), "n": np.array(count)}, by="ort")
+    assert ops_of(graph) == ["loop"]
+    assert graph.nodes[0].op.limit == Limits().trip_count
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_loop_with_conditions_of_the_run(make, op, info, check, random, first):
+    body = body_of([op("ReduceSum", "sum", "s", keepdims=0), op("Less", "s limit", "on"), op("Add", "sum x", "more")], *SUMS)
+    model = make([op("Loop", ["", "c", "x"], ["y"], body=body)],
+                 [info("x", [2]), info("c", [], TensorProto.BOOL), info("limit", [])])
+    for limit in (0, 3, 100):
+        check(model, {"x": np.ones(2, F), "c": np.array(first), "limit": np.array(limit, F)}, by="ort")
+    graph = import_model(model, limits=Limits(trip_count=4))
+    with pytest.raises(EdgeccError, match="E402"):
+        execute(graph, {"x": np.ones(2, F), "c": np.array(True), "limit": np.array(100, F)})
+
+
+def test_a_loop_too_long_to_be_written_out(make, op, check, random):
+    trips = loops.UNROLLED_STEPS + 1
+    body = body_of([op("Identity", "going", "on"), op("Mul", "sum x", "more"), op("Identity", "sum", "out")], SUMS[0], [*SUMS[1], "out"])
+    model = make([op("Loop", ["n", "", "x"], ["y", "all"], body=body)], {"x": [2]}, ["y", "all"], {"n": np.int64(trips)})
+    graph = check(model, {"x": np.array([1, -1], F)}, by="ort")
+    assert ops_of(graph) == ["loop"]
+    assert graph.outputs[1].type.dims == (trips, 2)
+
+
+def test_rows_of_collected_results(make, op, info, check, random):
+    """Their number is known, or stated by the model, or bounded by a limit, else the loop is refused."""
+    body = body_of([op("Less", "i n", "on"), op("Add", "sum x", "more"), op("Neg", "sum", "out")], SUMS[0], [*SUMS[1], "out"])
+
+    def model(outputs, **constants):
+        return make([op("Loop", ["trips", "", "x"], ["y", "all"], body=body)],
+                    [info("x", [2]), info("n", [], TensorProto.INT64), *([] if constants else [info("trips", [], TensorProto.INT64)])],
+                    outputs, constants)
+
+    x = random(2)
+    stated = model(["y", info("all", [3, 2])])
+    feeds = {"x": x, "n": np.array(2), "trips": np.array(9)}
+    check(stated, feeds, by="ort")
+    with pytest.raises(EdgeccError, match="E402"):
+        execute(import_model(stated), feeds | {"n": np.array(1)})
+    with pytest.raises(EdgeccError, match=r"E105(.|\n)*collected_rows"):
+        import_model(model(["y", "all"]))
+    graph = import_model(model(["y", "all"]), limits=Limits(collected_rows=4))
+    assert execute(graph, feeds)["all"].tolist() == [*np.stack([-x, -x - x, -x - x - x]).tolist(), [0, 0]]
+    with pytest.raises(EdgeccError, match="E402"):
+        execute(graph, feeds | {"n": np.array(9)})
+    graph, report = import_model_with_report(model(["y", "all"], trips=np.int64(3)))
+    assert execute(graph, {"x": x, "n": np.array(7)})["all"].shape == (3, 2)
+    assert any("'all' has 3 rows" in text for text in report.notes)
+
+
+def test_a_loop_that_never_runs_collects_nothing(make, op, check, random):
+    body = body_of([op("Identity", "going", "on"), op("Add", "sum x", "more"), op("Concat", "x x", "out", axis=0)], SUMS[0], [*SUMS[1], "out"])
+    model = make([op("Loop", ["n", "", "x"], ["y", "all"], body=body)], {"x": [2]}, ["y", "all"], {"n": np.int64(0)})
+    assert check(model, {"x": random(2)}, by="ort").outputs[1].type.dims == (0, 4)
+
+
+def test_states_keep_their_type(make, op, info):
+    body = body_of([op("Identity", "going", "on"), op("Concat", "sum x", "more", axis=0)], *SUMS)
+    inputs = [info("x", [2]), info("n", [], TensorProto.INT64)]
+    with pytest.raises(EdgeccError, match=r"E105(.|\n)*changes from f32\[2\] to f32\[4\]"):
+        import_model(make([op("Loop", ["n", "", "x"], ["y"], body=body)], inputs))
+    sequence = body_of([op("Identity", "going", "on"), op("SequenceInsert", "sum x", "more")], *SUMS)
+    with pytest.raises(EdgeccError, match=r"E105(.|\n)*is no tensor"):
+        import_model(make([op("SequenceEmpty", "", "s"), op("Loop", ["n", "", "s"], ["q"], body=sequence),
+                           op("SequenceLength", "q", "y")], inputs))
+    # Where the number of iterations is known both are written out.
+    known = make([op("Loop", ["n", "", "x"], ["y"], body=body)], inputs[:1], constants={"n": np.int64(3)})
+    assert import_model(known).outputs[0].type.dims == (8,)
+
+
+def test_written_out_loops_stay_so_where_regions_cannot_be_made(make, op, check, random, no_unrolling):
+    """A body that changes shapes, and one that may be a region."""
+    body = body_of([op("Identity", "going", "on"), op("Concat", "sum x", "more", axis=0)], *SUMS)
+    graph = check(make([op("Loop", ["n", "", "x"], ["y"], body=body)], {"x": [2]}, constants={"n": np.int64(3)}), {"x": random(2)}, by="ort")
+    assert "loop" not in ops_of(graph)
+    graph = check(make([op("Loop", ["n", "", "x"], ["y"], body=sums(op))], {"x": [2]}, constants={"n": np.int64(3)}), {"x": random(2)}, by="ort")
+    assert ops_of(graph) == ["loop"]
+
+
+def test_an_attempt_that_fails_leaves_nothing_behind(make, op, info, check, random):
+    """Conditions become unknown in the second iteration, after the first was written out."""
+    body = body_of([op("Add", "sum x", "more"), op("Less", "sum x", "less"), op("ReduceMax", "less_f", "m", keepdims=0), op("Cast", "less", "less_f", to=1),
+                    op("Equal", "i zero", "start"), op("Cast", "m", "lm", to=9), op("Or", "start lm", "on")], *SUMS, {"zero": np.int64(0)})
+    body.node.sort(key=lambda n: {"Less": 0, "Cast": 1, "ReduceMax": 2}.get(n.op_type, 3) if n.output[0] != "lm" else 2.5)
+    model = make([op("Loop", ["n", "", "x"], ["y"], body=body)], {"x": [2]}, constants={"n": np.int64(9)})
+    graph = check(model, {"x": random(2)}, by="ort")
+    assert ops_of(graph) == ["loop"]
+
+
+@pytest.mark.parametrize("backwards", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_scans_as_loops(make, op, check, random, no_unrolling, backwards, axis):
+    body = body_of([op("Add", "state row", "next"), op("Mul", "row w", "out")], ["state", "row"], ["next", "out"])
+    scan = op("Scan", "start x", "last all", body=body, num_scan_inputs=1, scan_input_axes=[axis], scan_input_directions=[backwards],
+              scan_output_axes=[-1 - axis], scan_output_directions=[1 - backwards])
+    shape = [4, 4, 4]
+    shape[axis] = 3
+    model = make([scan], {"start": [4, 4], "x": shape}, ["last", "all"], {"w": np.full(4, 2, F)})
+    graph = check(model, {"start": random(4, 4), "x": random(*shape)}, by="ort")
+    assert ops_of(graph).count("loop") == 1
+
+
+def test_regions_inside_regions(make, op, info, check, random):
+    """A branch of the run in a loop of the run in a branch of the run, which reads names of all scopes."""
+    choose = op("If", "odd", "more", then_branch=body_of([op("Add", "sum z", "t")], [], ["t"]),
+                else_branch=body_of([op("Mul", "sum w", "t")], [], ["t"]))
+    body = body_of([op("Mod", "i two", "m"), op("Cast", "m", "odd", to=9), choose, op("Identity", "going", "on")], *SUMS, {"two": np.int64(2)})
+    loop = op("Loop", ["n", "", "x"], ["t"], body=body)
+    nodes = [op("Neg", "x", "z"), op("If", "c", "y", then_branch=body_of([loop], [], ["t"]), else_branch=body_of([op("Identity", "z", "t")], [], ["t"]))]
+    model = make(nodes, [info("x", [2]), info("n", [], TensorProto.INT64), info("c", [], TensorProto.BOOL)], constants={"w": np.full(2, 3, F)})
+    for count, choice in ((0, True), (5, True), (5, False)):
+        graph = check(model, {"x": random(2), "n": np.array(count), "c": np.array(choice)}, by="ort")
+    verify(graph.copy())
+
+
+def test_iteration_numbers_may_be_vectors_of_one(make, op, info, check, random):
+    body = sums(op)
+    body.input[0].CopyFrom(info("i", [1], TensorProto.INT64))
+    model = make([op("Loop", ["n", "", "x"], ["y"], body=body)], [info("x", [2]), info("n", [1], TensorProto.INT64)])
+    x = random(2)
+    check(model, {"x": x, "n": np.array([3])}, by=[4 * x])
