@@ -1,4 +1,4 @@
-"""Running sums along any axis of any layout."""
+"""Running sums and products along any axis of any layout."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from edgecc.kernels.iteration import (
     vector_lanes,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
-from edgecc.loop.builder import add, cast, number
+from edgecc.loop.builder import cast, number, operation
 from edgecc.loop.index import const
-from edgecc.ops.reduction import CumSum
+from edgecc.ops.reduction import CumProd, CumSum, Cumulative
 
 RESULT, SOURCE = 0, 1
 """The views among the strides of an axis."""
 
 
 @kernel_for(CumSum)
-def lower_cum_sum(request: Request) -> Kernel:
-    """Several rows are summed side by side, as lanes where they are neighbours in memory.
+@kernel_for(CumProd)
+def lower_cumulative(request: Request) -> Kernel:
+    """Several rows are walked side by side, as lanes where they are neighbours in memory.
 
-    Floats are summed in f64, which costs a running sum little, since additions wait for one another anyway:
+    Floats are combined in f64, which costs little here, since operations wait for one another anyway:
     each result is rounded once.
     """
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
-    if not isinstance(op, CumSum):
+    if not isinstance(op, Cumulative):
         raise TypeError(op)
+    combine = "add" if isinstance(op, CumSum) else "mul"
     aliased = x_view.shows_same(y_view)
-    b = KernelBuilder(request, "cum_sum", f"running sums of {shape_text(x_view)} along axis {op.axis}")
+    b = KernelBuilder(request, op.name, f"running {'sums' if combine == 'add' else 'products'} of {shape_text(x_view)} along axis {op.axis}")
     x, y = b.input(0, "x", aliased=aliased), b.output(0, "y", aliased=aliased)
     views = [y_view, x_view]
     kept = simplified(axes_of(views, [a for a in range(len(x_view.dims)) if a != op.axis])) or (Axis(1, (0, 0)),)
@@ -48,12 +50,12 @@ def lower_cum_sum(request: Request) -> Kernel:
     divided, parallel = split_for_threads(kept, request.threads, lanes, elements(kept) * walked.extent)
 
     def rows(steps: tuple[Step, ...]) -> None:
-        sums = [b.declare("sum", number(0, dtype, lanes)) for _ in steps]
+        sums = [b.declare("sum", number(op.neutral, dtype, lanes)) for _ in steps]
         with b.loop("k", walked.extent) as k:
             at = const(walked.extent - 1) - k if op.reverse else k
             for step, total in zip(steps, sums, strict=True):
                 here = step.moved([at * s for s in walked.strides])
-                following = b.let("next", add(total, cast(here.load(b, SOURCE, x), dtype)))
+                following = b.let("next", operation(combine, total, cast(here.load(b, SOURCE, x), dtype)))
                 here.store(b, RESULT, y, cast(total if op.exclusive else following, y.dtype))
                 b.assign(total, following)
 

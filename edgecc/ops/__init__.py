@@ -13,9 +13,10 @@ from edgecc.ops import (
     resize,
     sampling,
     sizes,
+    windows,
 )
 
 __all__ = [
     "control", "convolution", "elementwise", "indexing", "matrix", "movement", "packing", "recurrent", "reduction", "resize",
-    "sampling", "sizes",
+    "sampling", "sizes", "windows",
 ]

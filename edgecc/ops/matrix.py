@@ -74,5 +74,39 @@ class MatMul(Op):
         return np.asarray(sums if bias is None else sums + rules.wide(bias))
 
 
+@register
+@dataclass(frozen=True)
+class Determinant(Op):
+    """y[...] = the determinant of x[...,:,:].
+
+    Shapes: x [...,M,M] -> y [...].
+    Attributes: none.
+    Raises: E110 where x is no stack of square matrices of floats.
+    Source: ONNX Det-22. Gaussian elimination with partial pivoting in float64, rounded once.
+    """
+
+    name: ClassVar[str] = "determinant"
+    inputs: ClassVar[tuple[str, ...]] = ("x",)
+
+    def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        """The leading axes."""
+        (x,) = required(inputs)
+        rules.check_float(self, "x", x, inputs)
+        if x.rank < 2 or x.shape[-1] != x.shape[-2]:
+            raise self.fail("x must be square along its last two axes", inputs)
+        return (rules.result_type(self, x.dtype, x.shape[:-2], inputs),)
+
+    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """numpy.linalg.det."""
+        (x,) = present(inputs)
+        with np.errstate(all="ignore"):
+            return (np.asarray(np.linalg.det(rules.wide(x))).astype(x.dtype),)
+
+    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Hadamard's bound, the product of the lengths of the rows."""
+        (x,) = present(inputs)
+        return (np.asarray(np.sqrt((rules.wide(x) ** 2).sum(axis=-1)).prod(axis=-1)),)
+
+
 def _swapped(dims: Shape, transpose: bool) -> tuple[Dim, Dim]:
     return (dims[-1], dims[-2]) if transpose else (dims[-2], dims[-1])

@@ -294,19 +294,13 @@ class BatchNorm(Op):
         return (x, *(p.reshape(-1, *[1] * (x.ndim - 2)) for p in parameters))
 
 
-@register
 @dataclass(frozen=True)
-class CumSum(Op):
-    """y[i] = sum of x[0..i] along `axis`; exclusive: of x[0..i-1]; reverse: summed from the end.
+class Cumulative(Op):
+    """What `CumSum` and `CumProd` share: y[i] combines x[0..i] along an axis."""
 
-    Shapes: x of any shape -> y of the same.
-    Attributes: axis, 0 <= axis < rank; exclusive; reverse.
-    Raises: E110 for a bad axis or bool elements.
-    Source: ONNX CumSum-14. Floats in float64, rounded once for each element; integers wrap.
-    """
-
-    name: ClassVar[str] = "cum_sum"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
+    combine: ClassVar[np.ufunc]
+    neutral: ClassVar[int]
 
     axis: int
     exclusive: bool = False
@@ -321,15 +315,48 @@ class CumSum(Op):
         return (rules.result_type(self, x.dtype, x.shape, inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-        """numpy.cumsum, flipped before and after for reverse, shifted by one for exclusive."""
+        """numpy's accumulate, flipped before and after for reverse, shifted by one for exclusive."""
         (x,) = present(inputs)
         terms = np.flip(rules.wide(x), self.axis) if self.reverse else rules.wide(x)
-        sums = np.cumsum(terms, axis=self.axis, dtype=terms.dtype)
+        with np.errstate(all="ignore"):
+            totals = self.combine.accumulate(terms, axis=self.axis, dtype=terms.dtype)
         if self.exclusive:
-            first = np.zeros_like(np.take(sums, [0], axis=self.axis)) if sums.shape[self.axis] else sums
-            kept = np.take(sums, np.arange(max(sums.shape[self.axis] - 1, 0)), axis=self.axis)
-            sums = np.concatenate([first, kept], axis=self.axis)
-        return (np.asarray(np.flip(sums, self.axis) if self.reverse else sums).astype(x.dtype),)
+            first = np.full_like(np.take(totals, [0], axis=self.axis), self.neutral) if totals.shape[self.axis] else totals
+            kept = np.take(totals, np.arange(max(totals.shape[self.axis] - 1, 0)), axis=self.axis)
+            totals = np.concatenate([first, kept], axis=self.axis)
+        return (np.asarray(np.flip(totals, self.axis) if self.reverse else totals).astype(x.dtype),)
+
+
+@register
+@dataclass(frozen=True)
+class CumSum(Cumulative):
+    """y[i] = sum of x[0..i] along `axis`; exclusive: of x[0..i-1]; reverse: summed from the end.
+
+    Shapes: x of any shape -> y of the same.
+    Attributes: axis, 0 <= axis < rank; exclusive; reverse.
+    Raises: E110 for a bad axis or bool elements.
+    Source: ONNX CumSum-14. Floats in float64, rounded once for each element; integers wrap.
+    """
+
+    name: ClassVar[str] = "cum_sum"
+    combine: ClassVar[np.ufunc] = np.add
+    neutral: ClassVar[int] = 0
+
+
+@register
+@dataclass(frozen=True)
+class CumProd(Cumulative):
+    """y[i] = product of x[0..i] along `axis`; exclusive: of x[0..i-1]; reverse: multiplied from the end.
+
+    Shapes: x of any shape -> y of the same.
+    Attributes: axis, 0 <= axis < rank; exclusive; reverse.
+    Raises: E110 for a bad axis or bool elements.
+    Source: ONNX CumProd-26. Floats in float64, rounded once for each element; integers wrap.
+    """
+
+    name: ClassVar[str] = "cum_prod"
+    combine: ClassVar[np.ufunc] = np.multiply
+    neutral: ClassVar[int] = 1
 
 
 @register

@@ -28,16 +28,17 @@ class Resize(Op):
     nearest_mode rounds c to; "linear" the two around c, weighted by distance; "cubic" the four around c by the cubic
     convolution kernel with coefficient a (`axis_taps`). Taps outside x read the border element, or with
     exclude_outside weigh nothing and the others are scaled to a sum of 1. With "tf_crop_and_resize", positions whose
-    coordinate lies outside x on some axis are extrapolation_value.
+    coordinate lies outside x on some axis are extrapolation_value. With antialias, an axis that becomes shorter stretches
+    the kernels of "linear" and "cubic" by size over result size, and scales their weights to a sum of 1.
 
     Shapes: x [D0..] -> y [sizes].
     Attributes: mode; sizes, the shape of the result; scales, one per axis, > 0: result size over operand size as
         the model states it (coordinates use it); coordinate_mode; nearest_mode; cubic_coefficient a;
-        exclude_outside; extrapolation_value; roi, (begin..., end...) over all axes, in units of the axis, only
+        exclude_outside; antialias; extrapolation_value; roi, (begin..., end...) over all axes, in units of the axis, only
         with "tf_crop_and_resize".
     Raises: E110 for unknown modes, wrong lengths, scales <= 0, an empty operand with a non-empty result, or
         interpolation of other types than floats.
-    Source: ONNX Resize-19 (antialias and aspect-ratio policies are the frontend's). Keys, "Cubic convolution
+    Source: ONNX Resize-19 (aspect-ratio policies are the frontend's). Keys, "Cubic convolution
         interpolation for digital image processing", 1981. In float64, rounded once.
     """
 
@@ -53,6 +54,7 @@ class Resize(Op):
     exclude_outside: bool = False
     extrapolation_value: float = 0.0
     roi: tuple[float, ...] = ()
+    antialias: bool = False
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """The shape of the attribute sizes."""
@@ -118,7 +120,8 @@ def coordinates(op: Resize, axis: int, size: int) -> Array:
         case "asymmetric":
             return position / scale
         case "align_corners":
-            return position * ((size - 1) / (count - 1)) if count > 1 else np.zeros(count)
+            # The length of the result is not rounded here: of 4 elements by 0.6 it is 2.4.
+            return position * ((size - 1) / (scale * size - 1)) if count > 1 else np.zeros(count)
         case "pytorch_half_pixel":
             return (position + 0.5) / scale - 0.5 if count > 1 else np.zeros(count)
         case "half_pixel_symmetric":
@@ -136,7 +139,7 @@ def axis_taps(op: Resize, axis: int, size: int) -> tuple[Array, Array]:
     """The elements read along one axis of `size` elements, and their weights.
 
     Shapes: indices i64 [result size, taps], all in 0..size-1; weights f64 of the same shape. One tap for "nearest",
-        up to two for "linear" and four for "cubic": those that weigh nothing at any position are left out, so that an
+        up to two for "linear" and four for "cubic", more with antialias: those that weigh nothing at any position are left out, so that an
         axis that stays as it is has one tap of weight 1, and infinities do not spread along it.
     """
     at = coordinates(op, axis, size)
@@ -153,7 +156,9 @@ def axis_taps(op: Resize, axis: int, size: int) -> tuple[Array, Array]:
         return _clamped(nearest[:, None], size), np.ones((len(at), 1))
     below = np.floor(at)
     ratio = at - below
-    if op.mode == "linear":
+    if op.antialias and op.scales[axis] < 1.0:
+        offsets, weights = _stretched(op, ratio, op.scales[axis])
+    elif op.mode == "linear":
         offsets, weights = np.array([0, 1]), np.stack([1.0 - ratio, ratio], axis=1)
     else:
         offsets, weights = np.array([-1, 0, 1, 2]), _cubic_weights(ratio, op.cubic_coefficient)
@@ -171,13 +176,28 @@ def _clamped(taps: Array, size: int) -> Array:
     return np.clip(taps, 0, max(size - 1, 0)).astype(np.int64)
 
 
+def _stretched(op: Resize, ratio: Array, scale: float) -> tuple[Array, Array]:
+    """Offsets and weights [positions, taps] of a kernel that is 1 / scale times as wide, at `ratio` beyond an element."""
+    reach = math.ceil((1.0 if op.mode == "linear" else 2.0) / scale)
+    offsets = np.arange(1 - reach, reach + 1)
+    distance = np.abs(offsets - ratio[:, None]) * scale
+    if op.mode == "linear":
+        weights = np.maximum(1.0 - distance, 0.0)
+    else:
+        near, far = _cubic_near(distance, op.cubic_coefficient), _cubic_far(distance, op.cubic_coefficient)
+        weights = np.where(distance <= 1.0, near, np.where(distance < 2.0, far, 0.0))
+    return offsets, weights / weights.sum(axis=1, keepdims=True)
+
+
+def _cubic_near(d: Array, a: float) -> Array:
+    return ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+
+
+def _cubic_far(d: Array, a: float) -> Array:
+    return a * (((d - 5.0) * d + 8.0) * d - 4.0)
+
+
 def _cubic_weights(ratio: Array, a: float) -> Array:
     """Keys' kernel at the distances 1+t, t, 1-t, 2-t: (a+2)d^3-(a+3)d^2+1 below 1, a(d^3-5d^2+8d-4) from 1 to 2."""
-
-    def near(d: Array) -> Array:
-        return ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
-
-    def far(d: Array) -> Array:
-        return a * (((d - 5.0) * d + 8.0) * d - 4.0)
-
-    return np.stack([far(1.0 + ratio), near(ratio), near(1.0 - ratio), far(2.0 - ratio)], axis=1)
+    return np.stack([_cubic_far(1.0 + ratio, a), _cubic_near(ratio, a), _cubic_near(1.0 - ratio, a), _cubic_far(2.0 - ratio, a)],
+                    axis=1)

@@ -25,6 +25,7 @@ CUBIC_COEFFICIENT = -0.75
 BEYOND = 3.0
 """Coordinates further outside than this are moved to this distance: no tap of theirs is inside."""
 
+MAX_SAMPLING_RATIO = 64
 ROI_OVERSIZE = 4
 """An adaptive grid has as many samples as a region of so many times the image's size needs, at most."""
 
@@ -179,7 +180,8 @@ class RoiAlign(Op):
     the largest product of an element and its weight.
 
     Shapes: x [N,C,H,W], rois [R,4] of x's type, batch [R] integers -> y [R,C,height,width].
-    Attributes: kind "average" or "max"; height, width >= 1; sampling_ratio >= 0; spatial_scale > 0; half_pixel.
+    Attributes: kind "average" or "max"; height, width >= 1; sampling_ratio 0 to
+        MAX_SAMPLING_RATIO; spatial_scale > 0; half_pixel.
     Raises: E110 for attributes out of range, shapes that do not fit, types other than floats, or an empty image.
     Source: ONNX RoiAlign-22. Indices into the batch are clamped. In float64, rounded once.
     """
@@ -204,7 +206,8 @@ class RoiAlign(Op):
         if not batch.dtype.is_integer or x.rank != 4 or batch.rank != 1 or rois.dims != (*batch.dims, 4):
             raise self.fail("wanted x [N,C,H,W], rois [R,4] and integers [R]", inputs)
         rules.check_minimum(self, inputs, 1, size=(self.height, self.width))
-        rules.check_minimum(self, inputs, 0, sampling_ratio=(self.sampling_ratio,))
+        if not 0 <= self.sampling_ratio <= MAX_SAMPLING_RATIO:
+            raise self.fail(f"sampling_ratio is {self.sampling_ratio}, wanted 0 to {MAX_SAMPLING_RATIO}", inputs)
         if not (math.isfinite(self.spatial_scale) and self.spatial_scale > 0):
             raise self.fail(f"spatial_scale is {self.spatial_scale}, wanted a number > 0", inputs)
         y = rules.result_type(self, x.dtype, (batch.dims[0], x.dims[1], self.height, self.width), inputs)

@@ -9,9 +9,11 @@ from edgecc.ir.graph import Graph
 from edgecc.ir.op import Op
 from edgecc.ir.types import TensorType
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
-from edgecc.ops.matrix import MatMul
+from edgecc.ops.matrix import Determinant, MatMul
 from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.resize import Resize
+from edgecc.ops.sampling import GridSample, RoiAlign
+from edgecc.ops.windows import MaxPosition
 
 Dims = tuple[int, ...]
 
@@ -45,9 +47,11 @@ def reference_work(op: Op, inputs: Sequence[TensorType | None], outputs: Sequenc
             made *= dims[0][-2 if transpose_a else -1]
         case Conv() | ConvTranspose():
             made *= math.prod(dims[1][1:])
-        case Pool(kernel=kernel):
+        case Pool(kernel=kernel) | MaxPosition(kernel=kernel):
             made *= math.prod(kernel)
-        case Resize() | Recurrent():
+        case Determinant():
+            made *= max(dims[0][-1], 1) ** 3
+        case Resize() | Recurrent() | GridSample() | RoiAlign():
             made *= 256
     return made + read
 

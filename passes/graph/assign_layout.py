@@ -18,8 +18,9 @@ from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather, ScatterElements, ScatterND
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
-from edgecc.ops.reduction import CumSum, Normalize, Reduce, Softmax, TopK
+from edgecc.ops.reduction import Cumulative, Normalize, Reduce, Softmax, TopK
 from edgecc.ops.resize import Resize
+from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.passes.base import GraphPass
 from edgecc.passes.graph.fold_transpose import inverse_of
 
@@ -94,7 +95,7 @@ def _wishes(graph: Graph, natural: Mapping[Value, Order]) -> dict[Value, Order |
         result = node.outputs[0]
         wanted = wishes.get(result)
         match node.op:
-            case Conv() | ConvTranspose() | Pool() | Resize():
+            case Conv() | ConvTranspose() | Pool() | Resize() | GridSample() | RoiAlign():
                 wish(node.inputs[0], _channels_last(node.operand(0)))
             case Reshape():
                 source = node.operand(0)
@@ -106,7 +107,7 @@ def _wishes(graph: Graph, natural: Mapping[Value, Order]) -> dict[Value, Order |
             case Transpose(perm=perm) if wanted is not None:
                 # Axis j of the result is axis perm[j] of the operand.
                 wish(node.inputs[0], tuple(perm[axis] for axis in wanted))
-            case Elementwise() | Concat() | Slice() | Pad() | Softmax() | CumSum():
+            case Elementwise() | Concat() | Slice() | Pad() | Softmax() | Cumulative():
                 for operand in node.inputs:
                     if operand is not None and operand.type.rank == result.type.rank:
                         wish(operand, wanted)
@@ -128,6 +129,8 @@ def _chosen(node: Node, value: Value, wish: Order | None, orders: Mapping[Value,
     match node.op:
         case Conv() | ConvTranspose() | Pool():
             return _channels_last(value)
+        case GridSample() | RoiAlign():
+            return wish or _channels_last(value)
         case Resize():
             return _channels_last(value) if value.type.rank >= 3 else row_major
         case Transpose(perm=perm):
@@ -138,7 +141,7 @@ def _chosen(node: Node, value: Value, wish: Order | None, orders: Mapping[Value,
             return reshaped_order(operand, _order_of(operand, orders), value.type.dims) or wish or row_major
         case MatMul():
             return wish if wish is not None and wish[-1] == value.type.rank - 1 else row_major
-        case Elementwise() | Concat() | Slice() | Pad() | Softmax() | CumSum() | TopK() | Normalize() | ScatterND() | ScatterElements():
+        case Elementwise() | Concat() | Slice() | Pad() | Softmax() | Cumulative() | TopK() | Normalize() | ScatterND() | ScatterElements():
             return wish or _largest_order(node.inputs, value, orders) or row_major
         case Reduce(axes=axes, keepdims=keepdims):
             order = _order_of(node.operand(0), orders)

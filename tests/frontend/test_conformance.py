@@ -3,8 +3,7 @@
 conformance.txt beside this file lists the ones that are not compiled, for the version of onnx it names;
 `pytest --bless` rewrites it. A case that starts to pass must leave the list.
 
-Recorded as wrong results, and why: Resize by scales with align_corners (the length is rounded first, as
-onnxruntime does); Bernoulli (the numbers are drawn by another generator, which ONNX allows).
+Recorded as wrong results: Bernoulli, whose numbers are drawn by another generator, which ONNX allows.
 """
 
 import contextlib

@@ -48,3 +48,56 @@ def test_offsets_that_do_not_fit_are_refused(make, op):
     with pytest.raises(EdgeccError) as caught:
         import_model(make([op("DeformConv", "x w o", "y")], {"x": [1, 2, 5, 5], "w": [2, 2, 3, 3], "o": [1, 18, 4, 3]}))
     assert caught.value.code == "E110"
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("factors", [(0.6, 0.8), (0.3, 1.7), (2.0, 0.5), (1 / 7, 1.0)])
+def test_antialiasing(check_node, random, mode, factors):
+    scales = np.array([1, 1, *factors], np.float32)
+    for attributes in ({}, {"exclude_outside": 1}, {"coordinate_transformation_mode": "align_corners"}):
+        check_node("Resize", {"x": random(1, 2, 14, 10)}, {"s": scales}, order=["x", "", "s"], by="onnx", tolerance=1e-5, mode=mode,
+                   antialias=1, **attributes)
+
+
+def test_antialiasing_over_many_elements_is_a_product(check_node, random):
+    graph = check_node("Resize", {"x": random(1, 2, 100, 3)}, {"s": np.array([1, 2, 4, 5])}, order=["x", "", "", "s"], by="onnx",
+                       tolerance=1e-5, mode="linear", antialias=1)
+    assert {"matmul", "resize"} <= {n.op.name for n in graph.nodes}
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_aligned_corners_keep_the_unrounded_length(check_node, random, mode):
+    check_node("Resize", {"x": random(1, 1, 4, 7)}, {"s": np.array([1, 1, 0.6, 0.8], np.float32)}, order=["x", "", "s"], by="onnx",
+               mode=mode, coordinate_transformation_mode="align_corners")
+
+
+@pytest.mark.parametrize("attributes", [{}, {"strides": [2, 1], "pads": [1, 0, 1, 1]}, {"storage_order": 1, "strides": [2, 2]}, {"dilations": [2, 1]}])
+def test_max_pool_with_indices(check_node, random, attributes):
+    check_node("MaxPool", {"x": random(2, 3, 7, 6)}, outputs="y i", by="ort", kernel_shape=[3, 2], **attributes)
+
+
+@pytest.mark.parametrize("shape", [None, (1, 2, 9, 8)])
+def test_max_unpool(check_node, random, shape):
+    feeds = {"x": random(1, 2, 4, 3), "i": np.random.default_rng(0).permutation(96)[:24].reshape(1, 2, 4, 3)}
+    graph = check_node("MaxUnpool", feeds, {} if shape is None else {"s": np.array(shape)}, by="onnx", kernel_shape=[2, 2], strides=[2, 2])
+    assert "scatter_elements" in {n.op.name for n in graph.nodes}
+
+
+@pytest.mark.parametrize(("image", "kernel", "attributes"), [
+    ((5, 6), (2, 3), {}), ((5, 5), (3, 3), {"strides": [2, 1], "pads": [1, 0, 1, 2]}), ((6, 7), (2, 2), {"dilations": [2, 3]}),
+    ((3, 4, 5), (1, 2, 3), {"strides": [1, 2, 1]})])
+def test_col2im(check_node, random, image, kernel, attributes):
+    rank = len(image)
+    strides, pads, dilations = (attributes.get(k, [d] * rank * n) for k, d, n in (("strides", 1, 1), ("pads", 0, 2), ("dilations", 1, 1)))
+    count = np.prod([(s + pads[a] + pads[rank + a] - (k - 1) * dilations[a] - 1) // strides[a] + 1
+                     for a, (s, k) in enumerate(zip(image, kernel, strict=True))])
+    check_node("Col2Im", {"x": random(2, 3 * np.prod(kernel), count)}, {"i": np.array(image), "k": np.array(kernel)}, by="onnx", **attributes)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"exclusive": 1}, {"reverse": 1}])
+def test_cum_prod(check_node, random, attributes):
+    check_node("CumProd", {"x": random(3, 5)}, {"a": np.array(-1)}, opset=26, by="onnx", **attributes)
+
+
+def test_determinants(check_node, random):
+    check_node("Det", {"x": random(2, 3, 5, 5)}, by="onnx", tolerance=1e-5)

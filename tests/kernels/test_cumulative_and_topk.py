@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.base import lower
 from edgecc.loop.ir import Store, walk
-from edgecc.ops.reduction import CumSum, TopK
+from edgecc.ops.reduction import CumProd, CumSum, TopK
 from tests.support import kernels
 
 F32, F16, I32, I64, U8 = DType.F32, DType.F16, DType.I32, DType.I64, DType.U8
@@ -27,7 +27,7 @@ def request_of(draw, op, x):
 @st.composite
 def sums(draw):
     dims = draw(kernels.shapes(1, 4, most_elements=400))
-    op = CumSum(draw(st.integers(0, len(dims) - 1)), draw(st.booleans()), draw(st.booleans()))
+    op = draw(st.sampled_from((CumSum, CumSum, CumProd)))(draw(st.integers(0, len(dims) - 1)), draw(st.booleans()), draw(st.booleans()))
     dtype = draw(st.sampled_from((F32, F32, F16, I32, I64, U8, DType.F64)))
     return request_of(draw, op, kernels.numbers(draw(st.integers(0, 99)), dims, dtype))
 
@@ -110,5 +110,5 @@ def test_special_floats_are_ordered_as_in_the_reference(dtype, largest, k):
 def test_compiled_code_agrees(machine):
     x = kernels.numbers(0, (3, 90, 18))
     x[:, 4] = x[:, 40]
-    for op in (CumSum(1, exclusive=True), CumSum(2, reverse=True), TopK(7, 1), TopK(30, 1, largest=False)):
+    for op in (CumSum(1, exclusive=True), CumSum(2, reverse=True), CumProd(0, reverse=True), TopK(7, 1), TopK(30, 1, largest=False)):
         kernels.check(kernels.request_for(op, [x], machine), [x], units=16.0, machine=machine)

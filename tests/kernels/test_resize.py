@@ -15,9 +15,9 @@ F32, F16, F64, I64, U8, BOOL = DType.F32, DType.F16, DType.F64, DType.I64, DType
 
 
 @st.composite
-def resizes(draw):
-    mode = draw(st.sampled_from(RESIZE_MODES))
-    dims = draw(kernels.shapes(1, 3 if mode == "cubic" else 4, most_elements=200))
+def resizes(draw, antialias=False):
+    mode = draw(st.sampled_from(("linear", "cubic") if antialias else RESIZE_MODES))
+    dims = draw(kernels.shapes(1, 1 if antialias else 3 if mode == "cubic" else 4, most_elements=200))
     dtype = draw(st.sampled_from((F32, F32, F16, I64, U8, BOOL) if mode == "nearest" else (F32, F32, F16, F64)))
     factors = [draw(st.sampled_from((1, 1, 1, 2, 3, 0.5, 1.7, 0.6))) for _ in dims]
     sizes = tuple(max(1, int(d * f)) for d, f in zip(dims, factors, strict=True))
@@ -29,7 +29,7 @@ def resizes(draw):
         roi += tuple(draw(st.sampled_from((1.0, 1.0, 0.75, 1.3, -0.3))) for _ in dims)
     op = Resize(mode, sizes, tuple(s / d if exact else f for s, d, f in zip(sizes, dims, factors, strict=True)),
                 coordinate_mode, draw(st.sampled_from(NEAREST_MODES)), draw(st.sampled_from((-0.75, -0.5))),
-                draw(st.booleans()), draw(st.sampled_from((0.0, 1.0 if dtype in (U8, BOOL) else -2.5))), roi)
+                draw(st.booleans()), draw(st.sampled_from((0.0, 1.0 if dtype in (U8, BOOL) else -2.5))), roi, antialias)
     x = kernels.numbers(draw(st.integers(0, 99)), dims, dtype)
     x_type = TensorType.of(x)
     (result,) = op.infer([x_type])
@@ -41,6 +41,12 @@ def resizes(draw):
 @given(resizes())
 def test_agrees_with_the_reference(case):
     kernels.check(*case, units=0.0 if case[0].op.mode == "nearest" else 12.0)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(resizes(antialias=True))
+def test_antialiasing_agrees_with_the_reference(case):
+    kernels.check(*case, units=12.0)
 
 
 def channels_last(x):

@@ -16,14 +16,15 @@ from edgecc.ir.types import Dim, DType, TensorType
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
-from edgecc.ops.matrix import MatMul
+from edgecc.ops.matrix import Determinant, MatMul
 from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
 from edgecc.ops.packing import Pack, Unpack
 from edgecc.ops.recurrent import Recurrent
-from edgecc.ops.reduction import ArgReduce, BatchNorm, CumSum, Normalize, Reduce, Softmax, TopK
+from edgecc.ops.reduction import ArgReduce, BatchNorm, CumProd, CumSum, Normalize, Reduce, Softmax, TopK
 from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.sizes import Sizes
+from edgecc.ops.windows import Col2Im, MaxPosition
 from edgecc.reference.executor import run_node
 
 ROWS = np.array([[0], [1]])
@@ -39,7 +40,7 @@ CALLS = [
     (Reduce("sum", (1,)), [(2, 3)]), (Reduce("max", (0,)), [(2, 3)]), (Reduce("l2", (0, 1)), [(2, 3)]),
     (ArgReduce("max", 1), [(2, 3)]), (Softmax(1), [(2, 3)]), (Softmax(1, log=True), [(2, 3)]),
     (Normalize((1,)), [(2, 3), (3,), (3,)]), (BatchNorm(), [(2, 3, 4), (3,), (3,), (3,), (3,)]),
-    (CumSum(1), [(2, 3)]), (TopK(2, 1), [(2, 3)]),
+    (CumSum(1), [(2, 3)]), (CumProd(1), [(2, 3)]), (Determinant(), [(2, 3, 3)]), (TopK(2, 1), [(2, 3)]),
     (Transpose((1, 0)), [(2, 3)]), (Reshape((6,)), [(2, 3)]), (Expand((2, 3)), [(3,)]), (Concat(0), [(2, 3), (1, 3)]),
     (Slice((1, 2), (1, 2), (1, -2)), [(2, 3)]), (Pad((1, 0), (0, 1)), [(2, 3), ()]), (Pad((1, 0), (0, 1), "reflect"), [(2, 3)]),
     (Pack(4), [np.arange(6, dtype=np.uint8)]), (Unpack(4, True, (3,)), [np.arange(2, dtype=np.uint8)]),
@@ -47,6 +48,8 @@ CALLS = [
     (ScatterND("add"), [(2, 3), ROWS, (2, 3)]), (ScatterElements(0, "max"), [(2, 3), ROWS, (2, 1)]),
     (Resize("linear", (2, 5), (1.0, 5 / 3)), [(2, 3)]), (Resize("nearest", (2, 5), (1.0, 5 / 3)), [(2, 3)]),
     (Sizes((2, 3), (2, 1)), []),
+    (MaxPosition((2, 2), (1, 1), (1, 0, 0, 1), (1, 1)), [(1, 2, 4, 4)]),
+    (Col2Im((3, 4), (2, 2), (1, 1), (0,) * 4, (1, 1)), [(1, 2, 4, 6)]),
     (GridSample(), [(1, 2, 3, 3), (1, 4, 2)]), (RoiAlign("average", 2, 2), [(1, 2, 4, 4), (1, 4), np.array([0])]),
     (Recurrent("lstm", 2), [(2, 1, 3), (1, 8, 3), (1, 8, 2)]), (Recurrent("gru", 2), [(2, 1, 3), (1, 6, 3), (1, 6, 2)]),
 ]

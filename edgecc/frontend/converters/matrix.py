@@ -7,7 +7,7 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, literal
-from edgecc.ops.matrix import MatMul
+from edgecc.ops.matrix import Determinant, MatMul
 
 
 def scaled(x: ScalarExpr, factor: float) -> ScalarExpr:
@@ -51,3 +51,8 @@ def gemm(call: Call) -> Value:
 @converter("Gemm")
 def _gemm(call: Call) -> Value:
     return gemm(call)
+
+
+@converter("Det")
+def _determinant(call: Call) -> Value:
+    return call.add(Determinant(), call.input())

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
-from edgecc.frontend.converters.windows import Window, window
-from edgecc.frontend.items import Item, Refused
+from edgecc.frontend.converters.windows import Window, per_axis, window
+from edgecc.frontend.items import Item
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, literal
 from edgecc.ops.convolution import Pool
+from edgecc.ops.indexing import ScatterElements
+from edgecc.ops.movement import Expand, Pad
 from edgecc.ops.reduction import Reduce
+from edgecc.ops.windows import Col2Im, MaxPosition
 
 
 def _window(call: Call, x: Value) -> Window:
@@ -32,7 +37,56 @@ def _max_pool(call: Call) -> list[Item | None]:
     x = call.input()
     slide = _window(call, x)
     y = call.add(Pool("max", slide.kernel, slide.strides, slide.pads, slide.dilations, ceil_mode=_ceil(call)), x)
-    return [y, Refused(call.loc, "MaxPool", "the output Indices is used", "export the model without return_indices")]
+    if not call.wants(1):
+        return [y]
+    return [y, call.add(MaxPosition(slide.kernel, slide.strides, slide.pads, slide.dilations, _ceil(call),
+                                    call.flag("storage_order")), x)]
+
+
+@converter("MaxUnpool", since=9)
+def _max_unpool(call: Call) -> Value:
+    """Elements go to the positions that a MaxPool gave, counted in the image it had without output_shape; all else is 0."""
+    x, positions = call.input(0), call.input(1)
+    if x.type.rank < 3 or positions.type.dims != x.type.dims:
+        raise EdgeccError("E110", f"the input is {x.type} and the indices {positions.type}; wanted one shape [N,C,...]")
+    rank = x.type.rank - 2
+    kernel = call.ints("kernel_shape") or ()
+    if len(kernel) != rank:
+        raise EdgeccError("E110", f"kernel_shape is {list(kernel)}; the input has {rank} spatial axes")
+    strides, pads = per_axis(call, "strides", rank, 1, 1), per_axis(call, "pads", 2 * rank, 0, 0)
+    sizes = [(size - 1) * stride + k - pads[a] - pads[rank + a]
+             for a, (size, stride, k) in enumerate(zip(x.type.dims[2:], strides, kernel, strict=True))]
+    if min(sizes) < 0:
+        raise EdgeccError("E110", f"the image would have the sizes {sizes}")
+    image = (*x.type.dims[:2], *sizes)
+    call.importer.limits.check_dims(image, "the result of MaxUnpool")
+    count = math.prod(image)
+    if not count:
+        return call.expand(call.scalar(0, x.type.dtype), image)
+    # The zeros are views of one number: written out, they would be constants as large as the image.
+    (zeros,) = call.importer.emitter.graph.add_node(Expand((count,)), (call.scalar(0, x.type.dtype),), loc=call.loc).outputs
+    flat = call.add(ScatterElements(0), zeros, call.reshape(positions, (x.type.elements,)), call.reshape(x, (x.type.elements,)))
+    y = call.reshape(flat, image)
+    if call.optional(2) is None:
+        return y
+    wanted = call.known_ints(2, "output_shape")
+    if len(wanted) != len(image) or any(w < size for w, size in zip(wanted, image, strict=True)):
+        raise EdgeccError("E110", f"output_shape is {list(wanted)}, the image has the shape {list(image)}")
+    call.importer.limits.check_dims(wanted, "the result of MaxUnpool")
+    after = tuple(w - size for w, size in zip(wanted, image, strict=True))
+    return call.add(Pad((0,) * len(image), after), y) if any(after) else y
+
+
+@converter("Col2Im", since=18)
+def _col2im(call: Call) -> Value:
+    x, sizes, kernel = call.input(0), call.known_ints(1, "image_shape"), call.known_ints(2, "block_shape")
+    rank, taps = len(sizes), math.prod(kernel)
+    if x.type.rank != 3 or rank < 1 or len(kernel) != rank or min(*kernel, *sizes) < 1 or x.type.dims[1] % taps:
+        raise EdgeccError("E110", f"the input {x.type}, image_shape {list(sizes)} and block_shape {list(kernel)} do not fit")
+    batch, rows, positions = x.type.dims
+    op = Col2Im(sizes, kernel, per_axis(call, "strides", rank, 1, 1), per_axis(call, "pads", 2 * rank, 0, 0),
+                per_axis(call, "dilations", rank, 1, 1))
+    return call.add(op, call.reshape(x, (batch, rows // taps, taps, positions)))
 
 
 @converter("AveragePool")

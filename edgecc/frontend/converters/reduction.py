@@ -8,7 +8,7 @@ from edgecc.frontend.items import Item
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, literal
-from edgecc.ops.reduction import ArgReduce, CumSum, Reduce, TopK
+from edgecc.ops.reduction import ArgReduce, CumProd, CumSum, Reduce, TopK
 
 _KINDS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max", "ReduceMin": "min", "ReduceProd": "prod",
           "ReduceSumSquare": "sum_square", "ReduceL1": "l1", "ReduceL2": "l2"}
@@ -81,8 +81,9 @@ def _top_k(call: Call) -> tuple[Item | None, ...]:
     return call.add_all(TopK(k, axis, call.flag("largest", True)), x)
 
 
-@converter("CumSum")
-def _cum_sum(call: Call) -> Value:
+@converter("CumSum", "CumProd")
+def _cumulative(call: Call) -> Value:
     x = call.input()
     axis = call.axis(call.known_int(1, "axis"), x.type.rank)
-    return call.add(CumSum(axis, call.flag("exclusive"), call.flag("reverse")), x)
+    kind = CumSum if call.node.op_type == "CumSum" else CumProd
+    return call.add(kind(axis, call.flag("exclusive"), call.flag("reverse")), x)

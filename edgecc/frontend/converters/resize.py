@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +13,11 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
 from edgecc.ir.types import Array
-from edgecc.ops.resize import Resize
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.resize import Resize, axis_taps
+
+_MOST_TAPS = 32
+"""Antialiasing that reads more elements for a result is a matrix product: the kernel would be written out too long."""
 
 _MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic": "cubic"}
 
@@ -70,8 +75,6 @@ def _resize(call: Call) -> Value:
     scales, sizes = _given(call, 2, "scales"), _given(call, 3, "sizes")
     if (scales is None) == (sizes is None):
         raise EdgeccError("E102", "exactly one of scales and sizes must be given")
-    if call.flag("antialias"):
-        raise Unsupported("antialias is 1", "export the model without antialiasing")
     axes = tuple(call.axis(axis, x.type.rank) for axis in call.ints("axes") or range(x.type.rank))
     given = scales if scales is not None else sizes
     if given is None or len(given) != len(axes) or len(set(axes)) != len(axes):
@@ -97,8 +100,36 @@ def _resize(call: Call) -> Value:
         raise Unsupported("coordinate_transformation_mode tf_half_pixel_for_nn", "convert the model to opset 13")
     op = Resize(mode, tuple(wanted), tuple(factors), printable(coordinates), printable(nearest_mode),
                 call.number("cubic_coeff_a", -0.75), call.flag("exclude_outside"),
-                call.number("extrapolation_value", 0.0), roi)
-    return call.add(op, x)
+                call.number("extrapolation_value", 0.0), roi, call.flag("antialias") and mode != "nearest")
+    return _by_axes(call, op, x) if op.antialias else call.add(op, x)
+
+
+def _by_axes(call: Call, op: Resize, x: Value) -> Value:
+    """One axis after the other: the taps of antialiasing would multiply. Many taps are a product with a matrix."""
+    rank = x.type.rank
+    for axis in range(rank):
+        size, wanted = x.type.dims[axis], op.sizes[axis]
+        crop = (op.roi[axis], op.roi[rank + axis]) if op.roi else (0.0, 1.0)
+        if (size, op.scales[axis], crop) == (wanted, 1.0, (0.0, 1.0)):
+            continue
+        sizes = tuple(wanted if a == axis else d for a, d in enumerate(x.type.dims))
+        roi = tuple(crop[0] if a == axis else 0.0 for a in range(rank)) + tuple(crop[1] if a == axis else 1.0 for a in range(rank))
+        own = replace(op, sizes=sizes, scales=tuple(op.scales[axis] if a == axis else 1.0 for a in range(rank)),
+                      roi=roi if op.roi else ())
+        own.infer([x.type])
+        indices, weights = axis_taps(own, axis, size)
+        if indices.shape[1] <= _MOST_TAPS or op.roi:
+            x = call.add(own, x)
+            continue
+        call.importer.limits.check_dims((size, wanted), "the weights of Resize")
+        matrix = np.zeros((size, len(indices)))
+        np.add.at(matrix, (indices, np.arange(len(indices))[:, None]), weights)
+        order = [*(a for a in range(rank) if a != axis), axis]
+        rows = call.reshape(call.transpose(x, order), (math.prod(x.type.dims) // max(size, 1), size))
+        product = call.add(MatMul(), rows, call.constant(matrix.astype(x.type.dtype.numpy)))
+        moved = call.reshape(product, [sizes[a] for a in order])
+        x = call.transpose(moved, [order.index(a) for a in range(rank)])
+    return x
 
 
 def _region(call: Call, rank: int, axes: Sequence[int]) -> tuple[float, ...]:
