@@ -31,6 +31,7 @@ from edgecc.frontend.limits import Limits, raised
 from edgecc.frontend.load import source_name
 from edgecc.ir.graph import Graph
 from edgecc.ir.types import Array
+from edgecc.kernels.base import CHECKS
 from edgecc.lowering import NO_TUNING
 from edgecc.passes.base import parse_passes
 from edgecc.pipeline import CompiledModel, compile_graph, emit_c
@@ -74,6 +75,8 @@ class Options:
         self_test: put results of the reference into selftest.c, which then checks against them.
         winograd: "auto" or "off": whether convolutions may use Winograd's algorithm, which is faster, takes more memory
             for weights and rounds less exactly (edgecc/kernels/winograd.py has the bounds).
+        checks: what becomes of indices that are computed at run time and lie outside of their axis: "trap", the run ends with
+            status 5; "clamp", they are moved to its nearest end; "off", they are trusted not to occur.
         name: prefix of everything in the generated code; by default the name of the model file.
         limits: bounds on what an untrusted model may ask for.
     """
@@ -90,6 +93,7 @@ class Options:
     verify_each: bool = False
     self_test: bool = False
     winograd: str = "auto"
+    checks: str = "trap"
     name: str | None = None
     limits: Limits = DEFAULT_LIMITS
 
@@ -181,6 +185,8 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
         raise EdgeccError("E001", f"depth first {printable(str(options.depth_first))!r} is not one of {', '.join(DEPTH_FIRST)}")
     if options.winograd not in WINOGRAD:
         raise EdgeccError("E001", f"winograd {printable(str(options.winograd))!r} is not one of {', '.join(WINOGRAD)}")
+    if options.checks not in CHECKS:
+        raise EdgeccError("E001", f"checks {printable(str(options.checks))!r} is not one of {', '.join(CHECKS)}")
     passes = None if options.passes is None else parse_passes(options.passes)
     graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
                                             bind_values=options.bind_values)
@@ -188,7 +194,7 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,
                              winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,
-                             tuning=options.tuning or NO_TUNING)
+                             checks=options.checks, tuning=options.tuning or NO_TUNING)
     limits, arena = options.limits, compiled.module.arena_bytes
     if arena > limits.arena_bytes:
         raise EdgeccError("E101", f"a run needs {arena} bytes of memory; the limit is {limits.arena_bytes}", where=source_name(model),

@@ -104,6 +104,10 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "A loop of the model whose end depends on its inputs ran longer than its limit, or not as often as the shapes "
               "of its results say. The run ended with status 4 and its outputs are not to be used. "
               "`--limits trip_count=NUMBER` sets the limit."),
+    ErrorKind("E403", "an index out of range", EXIT_TOOL,
+              "An index that is computed at run time, such as the position a Gather reads, lies outside of its axis. The run "
+              "ended with status 5 and its outputs are not to be used. With `--checks clamp` such indices are moved to the "
+              "nearest end of the axis instead."),
     # 9xx: us
     ErrorKind("E900", "verifier", EXIT_INTERNAL,
               "An IR invariant does not hold. A pass produced an invalid graph: this is a bug in edgecc or in a plug-in "

@@ -184,7 +184,7 @@ class CompiledModel:
 
 def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[GraphPass] | None = None, threads: int = 1,
                   depth_first: bool = True, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None,
-                  winograd: bool = True, precision: str = FP32, keep_fp32: Sequence[str] = (),
+                  winograd: bool = True, precision: str = FP32, keep_fp32: Sequence[str] = (), checks: str = "trap",
                   tuning: Mapping[str, str] = NO_TUNING) -> CompiledModel:
     """Runs graph passes on a copy of `graph` and lowers the result for `target`.
 
@@ -194,7 +194,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
         threads: how many threads share the work of a run.
         depth_first: whether chains of layers may run stripe by stripe.
         verify_each, observer: see `run_passes`.
-        winograd, tuning: see `lower_graph`.
+        winograd, tuning, checks: see `lower_graph`.
         precision: one of `PRECISIONS` (targets/precision.py); the default pipeline converts the network to it,
             but for the nodes called `keep_fp32`.
     Raises: EdgeccError E001 where the target lacks the precision; what `run_passes` and `lower_graph` raise.
@@ -204,7 +204,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
     reports = run_passes(own, default_graph_passes(precision, keep_fp32) if passes is None else passes, verify_each=verify_each,
                          observer=observer)
     lowered = lower_graph(own, target, name=model_identifier(name), threads=threads, check=verify_each is not None,
-                          depth_first=depth_first, winograd=winograd, precision=dtype, tuning=tuning)
+                          depth_first=depth_first, winograd=winograd, precision=dtype, tuning=tuning, checks=checks)
     return CompiledModel(own, target, lowered, reports)
 
 

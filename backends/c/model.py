@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgecc.backends.c.address import Symbols, argument_text
+from edgecc.backends.c.checks import INDEX_STATUS, IndexChecks
 from edgecc.backends.c.control import branch_lines, can_stop, repeat_lines
 from edgecc.backends.c.names import comment_text, string_literal, unique
 from edgecc.backends.c.profile import (
@@ -62,6 +63,8 @@ EDGECC_EXPORT int {name}_init(const void *weights, size_t bytes);
 """
     note = ",\n * 4 = a loop left its bounds: it ran longer than its limit, or not as often as the shapes of its results say" if any(
         isinstance(item, Repeat) and can_stop(item) for item in module.all_items) else ""
+    if any(call.checks for call in module.all_calls):
+        note += f",\n * {INDEX_STATUS} = an index that is computed at run time lies outside of its axis: the outputs are not to be used"
     promise = "Allocates nothing; measures itself, so that one run may go on\n * at a time." if profile else (
         "Allocates nothing and keeps nothing; runs on different arenas may go on at the\n * same time.")
     return f"""{banner(module, target, "Interface")}
@@ -169,7 +172,7 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
     lines += body.lines(module.calls)
     if profile:
         lines += profile_end()
-    return "\n".join([*body.tables, *lines, "  return 0;", "}", ""])
+    return "\n".join([*body.checks.definitions, *body.tables, *lines, "  return 0;", "}", ""])
 
 
 class _Items:
@@ -178,6 +181,7 @@ class _Items:
     def __init__(self, module: Module, symbols: Symbols, profile: bool) -> None:
         self.module, self.symbols, self.profile = module, symbols, profile
         self.tables: list[str] = []
+        self.checks = IndexChecks()
         self.number = 0
 
     def lines(self, items: Sequence[Item]) -> list[str]:
@@ -200,7 +204,8 @@ class _Items:
 
     def _call(self, call: Call, column: int | None) -> list[str]:
         self.number += 1
-        return _call(self.module, self.symbols, call, self.number - 1, self.profile, column)
+        checks = [self.checks.statement(argument_text(argument, self.symbols, writes=False), indices) for argument, indices in call.checks]
+        return [*checks, *_call(self.module, self.symbols, call, self.number - 1, self.profile, column)]
 
 
 def _call(module: Module, symbols: Symbols, call: Call, number: int, profile: bool, column: int | None) -> list[str]:

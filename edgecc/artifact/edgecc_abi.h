@@ -44,7 +44,7 @@ typedef struct {
    * not belong to this code. */
   int (*init)(const void *weights, size_t bytes);
   /* inputs[i] and outputs[i] point to arrays of inputs[i].bytes and outputs[i].bytes, aligned to their
-   * element type. 0 = ok. */
+   * element type. 0 = ok; the model's own header says what other values mean. */
   int (*run)(const void *const *inputs, void *const *outputs, void *arena);
 } edgecc_model;
 

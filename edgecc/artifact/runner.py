@@ -25,6 +25,7 @@ RUNNER_SOURCE = Path(__file__).parent / "runner.c"
 GREETING = b"EDGECC1\n"
 RUN_TIMEOUT_SECONDS = 600.0
 LOOP_STATUS = 4
+INDEX_STATUS = 5
 """What `run` gives where a loop left its bounds."""
 
 
@@ -49,6 +50,9 @@ def failed_status(status: int) -> EdgeccError:
     if status == LOOP_STATUS:
         return EdgeccError("E402", "a loop of the model ran longer than its limit, or not as often as the shapes of its results say",
                            hint="compile with a larger --limits trip_count=NUMBER, or check the inputs that decide when it ends")
+    if status == INDEX_STATUS:
+        return EdgeccError("E403", "an index that is computed at run time lies outside of its axis",
+                           hint="look at the inputs that indices come from; --checks clamp moves indices into their axis")
     return EdgeccError("E401", f"the compiled model reported failure (status {status})")
 
 

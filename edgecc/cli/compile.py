@@ -38,6 +38,7 @@ def compile(
     tuning: Annotated[Path | None, typer.Option(help="A file of `edgecc tune`, whose measurements choose the kernels.", show_default=False)] = None,
     passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
+    checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
     name: Annotated[str | None, typer.Option(help="Prefix of everything in the C code; by default the model's name.", show_default=False)] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare with the reference before anything is written.")] = False,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass.")] = False,
@@ -57,7 +58,7 @@ def compile(
         done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each,
-                                                            self_test=self_test, winograd=winograd, name=name,
+                                                            self_test=self_test, winograd=winograd, checks=checks, name=name,
                                                             tuning=None if tuned is None else tuned.choices))
     if verify:
         with progress("comparing with the reference"):

@@ -32,6 +32,7 @@ def run(
     threads: Annotated[int, typer.Option(help="Threads a model compiled here uses.")] = 1,
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
+    checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
     precision: Annotated[str, typer.Option(help="Precision of a model compiled here: fp32, fp16 or bf16.")] = "fp32",
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -42,7 +43,7 @@ def run(
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     with progress(f"building {source.name}"):
         model = api.load_or_compile(source, target, cc=cc, isolated=True, shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays,
-                                    threads=threads, depth_first=depth_first, winograd=winograd, precision=precision)
+                                    threads=threads, depth_first=depth_first, winograd=winograd, checks=checks, precision=precision)
     with model, progress(f"running {source.name}"):
         given = random_inputs(model.inputs, seed) if arrays is None else arrays
         computed = model.run(given)

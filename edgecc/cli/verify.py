@@ -35,6 +35,7 @@ def verify(
     seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
     passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
+    checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass as well.")] = False,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -48,7 +49,7 @@ def verify(
     with progress(f"compiling {model.name} for {chosen.name}"):
         done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
-                                                            passes=passes, verify_each=verify_each, winograd=winograd))
+                                                            passes=passes, verify_each=verify_each, winograd=winograd, checks=checks))
     with progress(f"running on {chosen.name}"):
         outcome = api.verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)
     for text in done.report.notes:

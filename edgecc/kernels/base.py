@@ -21,10 +21,14 @@ from edgecc.ir.types import Array, DType
 from edgecc.kernels.cost import worthwhile_threads
 from edgecc.loop.index import Index, as_index
 from edgecc.loop.ir import Function
+from edgecc.loop.module import IndexRange
 from edgecc.targets.schema import Target
 
 ROW_AXIS = 2
 """The axis whose positions are called rows: the height of images [batch, channels, height, width]."""
+
+CHECKS = ("off", "trap", "clamp")
+"""Indices computed at run time that are out of range: trusted not to occur; end the run with a status; moved into range."""
 
 SMALL_CONSTANT_ELEMENTS = 16
 """Constants of up to so many elements are part of a request, so kernels may depend on their values."""
@@ -139,6 +143,8 @@ class Operand:
 class Request:
     """What a kernel is asked for. Hashable: the key under which lowered kernels are shared.
 
+    `checks` says what becomes of indices computed at run time that are out of range, one of `CHECKS`.
+
     `precision` is the shortest float type arithmetic may be done in; shorter ones are only stored. With `rows`
     the function gets parameters row_start and row_stop and computes the rows [row_start, row_stop) of its result
     only (see edgecc/kernels/rows.py); views may then be rings. `winograd` allows the algorithm of that name, whose
@@ -153,6 +159,7 @@ class Request:
     precision: DType = DType.F32
     rows: bool = False
     winograd: bool = True
+    checks: str = "clamp"
 
     def computes_in(self, dtype: DType) -> bool:
         """Whether arithmetic may be done in a half-precision type itself instead of in f32: asked for, and the target has it."""
@@ -220,6 +227,7 @@ class Kernel:
         cycles: modelled cycles of one call; 0 where there is no model.
         error_units: 0 where the error of each element is that of a sum of its terms. Algorithms that compute several
             elements together state a bound here, in units of roundoff times the largest magnitude of all elements.
+        checks: operands that hold indices, with the range they must be in: the run ends before the call where one is not.
         candidate: the name of the candidate it was built from; "" where there is one way only.
         request: what it was lowered from; `lower` fills it in.
     """
@@ -231,6 +239,7 @@ class Kernel:
     choice: str = ""
     cycles: float = 0.0
     error_units: float = 0.0
+    checks: tuple[tuple[int, IndexRange], ...] = ()
     candidate: str = ""
     request: Request | None = None
 

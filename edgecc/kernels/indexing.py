@@ -1,7 +1,8 @@
 """Gather and scatter: reading and writing at positions given by a tensor.
 
-Indices below zero count from the end; whatever is still out of range is clamped, so no index, however
-wrong, reads or writes outside of a tensor. Constant indices are resolved at compile time: to a table
+Indices below zero count from the end. What is still out of range is clamped, or the run looks at all indices before the
+kernel and ends where one is wrong, so that none reads or writes outside of a tensor; with the checks off it is trusted not to
+occur. A check is one pass over the indices, in vectors, outside of the kernel's loops. Constant indices are resolved at compile time: to a table
 of one address for each row of indices, or, for a short list that a gather reads, to copies of the runs
 it consists of.
 """
@@ -24,6 +25,7 @@ from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, less, operation, select
 from edgecc.loop.index import ZERO, Index, const, from_expr
 from edgecc.loop.ir import Buffer
+from edgecc.loop.module import IndexRange
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND, resolved
 
 RESULT, SOURCE, INDICES = 0, 1, 2
@@ -34,8 +36,11 @@ MAX_RUNS = 8
 
 
 def position(b: KernelBuilder, indices: Buffer, at: Index, size: int) -> Index:
-    """The element of `indices` at address `at` as a position 0 .. size-1."""
+    """The element of `indices` at address `at` as a position 0 .. size-1, unless it is wrong and nothing is clamped."""
     value = b.load(indices, at)
+    if b.request.checks != "clamp":
+        wide = b.let("index", cast(value, DType.I64))
+        return from_expr(b.let("position", select(less(wide, 0), add(wide, size), wide)) if indices.dtype.is_signed else wide)
     if indices.dtype.is_signed:
         wide = b.let("index", cast(value, DType.I64))
         value = select(less(wide, 0), add(wide, size), wide)
@@ -80,6 +85,15 @@ class _Rows:
             return found
 
         return address
+
+    def checks(self, request: Request) -> tuple[tuple[int, IndexRange], ...]:
+        """What the run has to look at before the kernel."""
+        if self.operand.is_constant or request.checks != "trap":
+            return ()
+        dtype, limits = self.view.dtype, np.iinfo(self.view.dtype.numpy)
+        axes = tuple((axis.extent, axis.strides[0]) for axis in simplified(axes_of([self.view])))
+        return tuple((1, IndexRange(dtype, axes, entry * self.gap, size)) for entry, size in enumerate(self.sizes)
+                     if int(limits.max) >= size or int(limits.min) < -size)
 
     @property
     def choice(self) -> str:
@@ -178,7 +192,7 @@ def _gather(b: KernelBuilder, rows: _Rows, outer: Sequence[Axis], inside: Sequen
     copied = [Axis(a.extent, a.strides[:INDICES]) for a in ordered[depth:]]
     with nest(b, divided, "p", views=3, parallel=parallel) as (to, source, at):
         copy(b, y, x, copied, (to, source + address(at)), top_level=not divided)
-    return b.kernel(choice=f"copies of {elements(copied)} by {rows.choice}")
+    return b.kernel(choice=f"copies of {elements(copied)} by {rows.choice}", checks=rows.checks(b.request))
 
 
 def _copy_runs(b: KernelBuilder, runs: Sequence[AffineRun], inside: Sequence[Axis], strides: tuple[int, int]) -> None:
@@ -231,11 +245,13 @@ def _scatter(b: KernelBuilder, reduction: str, rows: _Rows, outer: Sequence[Axis
     in_place, raw = _in_place(b.request), reduction == "none"
     x, y = b.input(0, "x", aliased=bool(in_place), raw=raw), b.output(0, "y", aliased=bool(in_place), raw=raw)
     copy(b, y, x, axes_of([b.request.outputs[0], b.request.operand(0).view]))
+    checks = rows.checks(b.request) if elements(outer) * elements(inside) else ()
     if elements(outer) * elements(inside):
         address, updates = rows.addresses(b), b.input(2, "updates", raw=raw)
         with nest(b, outer, "p", views=3) as (to, source, at):
             _update(b, reduction, y, updates, inside, (to + address(at), source))
-    return b.kernel(in_place=in_place, choice=f"copy, then updates of {elements(inside)} in order, by {rows.choice}")
+    return b.kernel(in_place=in_place, choice=f"copy, then updates of {elements(inside)} in order, by {rows.choice}",
+                    checks=checks)
 
 
 def _in_place(request: Request) -> tuple[tuple[int, int], ...]:

@@ -10,6 +10,7 @@ from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, Workspace
 from edgecc.loop.builder import Builder, operation
 from edgecc.loop.ir import Buffer, Expr
+from edgecc.loop.module import IndexRange
 
 _MOST_LANES = 16
 
@@ -67,6 +68,6 @@ class KernelBuilder(Builder):
         return operation("lt", 0.0, self.load(self._ones, 0, lanes, valid=count))
 
     def kernel(self, *, schedule: tuple[str, ...] = (), in_place: tuple[tuple[int, int], ...] = (),
-               choice: str = "") -> Kernel:
+               choice: str = "", checks: tuple[tuple[int, IndexRange], ...] = ()) -> Kernel:
         """The finished kernel; every block must be closed."""
-        return Kernel(self.function(), tuple(self._arguments), schedule, in_place, choice)
+        return Kernel(self.function(), tuple(self._arguments), schedule, in_place, choice, checks=checks)

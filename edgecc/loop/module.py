@@ -71,15 +71,33 @@ Argument = Fixed | RowBytes
 
 
 @dataclass(frozen=True)
+class IndexRange:
+    """Integers in memory that are used as indices, and the axis they count along.
+
+    Attributes:
+        dtype: their type.
+        axes: pairs (extent, stride in elements) of the loops that reach all of them; offset: elements before the first.
+        size: of the axis. They must be less than it, and not less than its negative.
+    """
+
+    dtype: DType
+    axes: tuple[tuple[int, int], ...]
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
 class Call:
     """One step of the run: `function` on `arguments` (one for each of its buffers, in order).
 
-    `loc` names the nodes of the user's model that this step stands for.
+    `loc` names the nodes of the user's model that this step stands for. `checks` are indices, each with where its memory
+    begins: if one is out of range the run ends with a status before the call.
     """
 
     function: str
     arguments: tuple[Argument, ...]
     loc: tuple[str, ...]
+    checks: tuple[tuple[Argument, IndexRange], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,6 +260,7 @@ class Module:
         """Every address that the run names."""
         for call in self.all_calls:
             yield from call.arguments
+            yield from (argument for argument, _ in call.checks)
         for item in self.all_items:
             if isinstance(item, Branch):
                 yield item.condition

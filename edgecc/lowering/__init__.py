@@ -37,7 +37,7 @@ from edgecc.kernels.base import (
     row_cycles,
     signature,
 )
-from edgecc.loop.module import Argument, Call, Interface, Item, Module, Stripes, WeightBytes
+from edgecc.loop.module import Argument, Call, IndexRange, Interface, Item, Module, Stripes, WeightBytes
 from edgecc.lowering.control import LoweredRegion, control_item, control_needs
 from edgecc.lowering.functions import Functions, Weights
 from edgecc.lowering.report import CallReport, report_call
@@ -72,7 +72,7 @@ class LoweredModel:
 
 def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
                 tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None,
-                winograd: bool = True, precision: DType = DType.F32) -> LoweredModel:
+                winograd: bool = True, precision: DType = DType.F32, checks: str = "trap") -> LoweredModel:
     """Lowers a graph with static shapes.
 
     Args:
@@ -84,9 +84,10 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         limits: of depth-first blocks, instead of the target's.
         winograd: whether convolutions may be computed by Winograd's algorithm, with larger rounding errors.
         precision: the shortest float type arithmetic may be done in.
+        checks: what becomes of indices computed at run time that are out of range: "off", "trap" or "clamp".
     Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
     """
-    lowering = _Lowering(target, threads, tuning, depth_first and threads == 1, limits, winograd, precision, Functions(check))
+    lowering = _Lowering(target, threads, tuning, depth_first and threads == 1, limits, winograd, precision, checks, Functions(check))
     lowered = lowering.graph(in_bytes(graph), 0)
     module = Module(
         name=name,
@@ -113,6 +114,7 @@ class _Lowering:
     limits: Limits | None
     winograd: bool
     precision: DType
+    checks: str
     functions: Functions
     weights: Weights = field(default_factory=Weights)
     kernels: dict[Request, Kernel] = field(default_factory=dict)
@@ -171,7 +173,12 @@ class _Lowering:
         overwritten = {arguments[i] for i, a in enumerate(kernel.arguments)
                        if (isinstance(a, FromOutput) and a.index in replacing) or a in pairs}
         self.functions.use(function, arguments, overwritten)
-        return Call(function, arguments, step.loc), report_call(step, kernel, function, stripes)
+        return Call(function, arguments, step.loc, self._checks(plan, step, kernel)), report_call(step, kernel, function, stripes)
+
+    def _checks(self, plan: MemoryPlan, step: Step, kernel: Kernel) -> tuple[tuple[Argument, IndexRange], ...]:
+        """The indices the run looks at before a call."""
+        found = ((step.inputs[operand], indices) for operand, indices in kernel.checks)
+        return tuple((self._operand(plan, place), indices) for place, indices in found if place is not None)
 
     def _control(self, plan: MemoryPlan, number: int, regions: Sequence[LoweredRegion], depth: int) -> Item:
         """The item for a step that runs regions."""
@@ -242,7 +249,7 @@ class _Lowering:
                 values = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS else None
                 inputs.append(Operand(place.view, True, values))
         return Request(step.op, tuple(inputs), tuple(place.view for place in step.outputs), self.target, self.threads, self.precision,
-                       winograd=self.winograd and not rows, rows=rows)
+                       winograd=self.winograd and not rows, rows=rows, checks=self.checks)
 
     def _in_stripes(self, placement: Placement, work: Sequence[Work]) -> tuple[Placement, list[Work], DepthFirst]:
         """Chooses depth-first blocks and lowers their steps for ranges of rows, values within the blocks in rings.
