@@ -101,7 +101,7 @@ def test_wrong_indices_do_no_harm(target, checks, tmp_path):
             if checks == "clamp" or fill not in WRONG:
                 run_program(program, machine, arguments=paths)
             else:
-                with pytest.raises(AssertionError, match="status 5|ended with 1"):
+                with pytest.raises(AssertionError, match=r"status 5|ended with 1"):
                     run_program(program, machine, arguments=paths)
 
 
