@@ -38,8 +38,8 @@ LONGEST_FILE = 500
 LONG_FILES: dict[str, str] = {}
 """Files that may be longer than `LONGEST_FILE` lines, with the reason."""
 
-TOP_LEVEL = {"SECURITY.md",
-    "pyproject.toml", "README.md", "CONTRIBUTING.md", "LICENSE", "Makefile", ".gitignore", ".ci",
+TOP_LEVEL = {
+    "pyproject.toml", "README.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "Makefile", ".gitignore", ".ci",
     "edgecc", "passes", "backends", "targets", "tests", "benches", "docs", "examples",
 }
 
