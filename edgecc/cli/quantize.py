@@ -36,7 +36,8 @@ def command(
     bias_correction: Annotated[bool, typer.Option("--bias-correction/--no-bias-correction", help="Take the mean error of rounded weights out of the biases.")] = True,
     adaptive_rounding: Annotated[bool, typer.Option("--adaptive-rounding", help="Round weights so that results change least; takes longer.")] = False,
     exclude: Annotated[list[str] | None, typer.Option(help="A node that stays in float. Repeatable.", show_default=False)] = None,
-    wide: Annotated[list[str] | None, typer.Option(help="A node whose result is int16. Repeatable.", show_default=False)] = None,
+    wide: Annotated[list[str] | None, typer.Option(help="A node whose result is int16, or an input of the model that is. Repeatable.", show_default=False)] = None,
+    min_sqnr: Annotated[float | None, typer.Option(help="Decibels of signal to noise that every output shall have: widens values to int16, then leaves layers in float, until it has.", show_default=False)] = None,
     pictures: Annotated[str, typer.Option(help="How pictures become inputs: fit=crop|stretch|pad,resize=256,channels=rgb|bgr|gray,mean=0,std=255,layout=nchw|nhwc.")] = "fit=crop",
     samples: Annotated[int | None, typer.Option(help="Use no more than so many samples.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
@@ -54,7 +55,7 @@ def command(
     network, notes = prepared(model, shapes=parse_shapes(shape or []), opset=opset)
     data = open_data(calibration, network, how, lambda file: read_arrays(file, "--calibration"), limit=samples)
     with _bars() as progress:
-        done = quantize(network, data, scheme, progress)
+        done = quantize(network, data, scheme, progress, least_ratio=min_sqnr)
     content = done.model.SerializeToString(deterministic=True)
     write_bytes(target, content)
     for text in (*notes, *done.notes):

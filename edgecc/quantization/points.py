@@ -80,7 +80,7 @@ def find_points(network: Network, exclude: Iterable[str] = (), wide: Iterable[st
 
     Args:
         exclude: names of nodes that stay in float.
-        wide: names of nodes whose results are quantized to 16 bits.
+        wide: names of nodes whose results, and of inputs of the network, that are quantized to 16 bits.
     """
     excluded, widened = frozenset(exclude), frozenset(wide)
     wanted: dict[str, None] = {}
@@ -88,7 +88,7 @@ def find_points(network: Network, exclude: Iterable[str] = (), wide: Iterable[st
     inner: set[str] = set()
     sharing: nx.Graph[str] = nx.Graph()
     limits: dict[str, tuple[float, float]] = {}
-    wide_values: set[str] = set()
+    wide_values = {*(widened & set(network.inputs)), *(name for node in network.nodes if node.name in widened for name in node.output)}
     for node in network.nodes:
         result = node.output[0]
         if node.op_type in MOVEMENT:
@@ -112,11 +112,9 @@ def find_points(network: Network, exclude: Iterable[str] = (), wide: Iterable[st
             wanted[result] = None
         if node.op_type in LIMITS:
             limits[result] = LIMITS[node.op_type]
-        if node.name in widened:
-            wide_values.add(result)
     for name in inner:
         wanted.pop(name, None)
-    return Points(_groups(network, wanted, sharing, limits, wide_values), tuple(weights), frozenset(inner))
+    return Points(_groups(network, wanted, sharing, limits, frozenset(wide_values)), tuple(weights), frozenset(inner))
 
 
 def _moved(node: onnx.NodeProto) -> Sequence[str]:
@@ -179,7 +177,7 @@ def _is_bias(network: Network, node: onnx.NodeProto) -> bool:
 
 
 def _groups(network: Network, wanted: Mapping[str, None], sharing: nx.Graph[str], limits: Mapping[str, tuple[float, float]],
-            wide: set[str]) -> tuple[Group, ...]:
+            wide: frozenset[str]) -> tuple[Group, ...]:
     order = {name: position for position, name in enumerate(
         [*network.inputs, *network.constants, *(name for node in network.nodes for name in node.output)])}
     sharing.add_nodes_from(wanted)

@@ -29,7 +29,8 @@ class ValueReport:
     """The error of one value.
 
     Attributes:
-        name: of the value; layer: of the node that computes it, "" for an input of the model; operator: its kind.
+        name: of the value; computed_by: the node it is a result of, or itself for an input of the model. layer, operator: the node that began the computation, which
+            an activation that belongs to it may have ended.
         own: decibels of signal to noise that its scale allows; clipping: the share of that noise that is clipping.
         weights: decibels of signal to noise of the layer's weights; None where it has none.
         total: decibels found in the running quantized model.
@@ -37,6 +38,7 @@ class ValueReport:
     """
 
     name: str
+    computed_by: str
     layer: str
     operator: str
     own: float
@@ -100,23 +102,26 @@ def _dequantized(quantized: Network, name: str) -> str:
 
 def rows(network: Network, points: Points, decisions: Decisions, histograms: Mapping[str, Histogram],
          noises: Mapping[str, Noise]) -> tuple[ValueReport, ...]:
-    """One row for each quantized value that a node computes, in the order of the network."""
+    """One row for each quantized value, in the order of the network."""
     weights = {w.node.output[0]: _weights_ratio(network, decisions, w.name) for w in points.weights if w.name in decisions.weights}
     out = []
     for name in points.activations:
         producer, noise = network.producers.get(name), noises.get(name)
-        if producer is None or noise is None:
+        if name in network.constants or (producer is not None and noise is None):
             continue
         histogram = histograms[name]
         rounding, clipping = errors(histogram, decisions.parameters[name])
         power = float((histogram.counts * histogram.centres**2).sum() / max(1.0, float(histogram.counts.sum())))
         own = decibels(power, rounding + clipping)
+        share = clipping / (rounding + clipping) if rounding + clipping > 0 else 0.0
+        if producer is None or noise is None:
+            out.append(ValueReport(name, name, name, "input", own, share, None, own, _cause(own, share, None, own)))
+            continue
         layer = producer
         while layer.output[0] not in weights and layer.input and layer.input[0] in points.inner:
             layer = network.producers[layer.input[0]]
         ratio = weights.get(layer.output[0])
-        share = clipping / (rounding + clipping) if rounding + clipping > 0 else 0.0
-        out.append(ValueReport(name, layer.name, layer.op_type, own, share, ratio, noise.ratio,
+        out.append(ValueReport(name, producer.name, layer.name, layer.op_type, own, share, ratio, noise.ratio,
                                _cause(own, share, ratio, noise.ratio)))
     return tuple(out)
 

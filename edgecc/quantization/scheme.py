@@ -54,7 +54,7 @@ class Scheme:
         method: one of `METHODS`. percentile: for that method, the share of values within the range, in percent.
         equalize, correct_bias, round_adaptively: see the modules of these names.
         exclude: names of nodes of the model that stay in float.
-        wide: names of nodes whose results are int16.
+        wide: names of nodes whose results are int16, and of inputs that are.
     """
 
     activations: str = "int8"

@@ -69,7 +69,8 @@ def test_the_compiler_reads_it(plain):
 
 
 def test_the_report_names_every_layer(plain):
-    assert [(v.layer, v.operator) for v in plain.values] == [("first", "Conv"), ("second", "Conv"), ("third", "Conv"), ("sum", "Add")]
+    assert [(v.layer, v.operator) for v in plain.values] == [
+        ("x", "input"), ("first", "Conv"), ("second", "Conv"), ("third", "Conv"), ("sum", "Add")]
     assert all(v.total <= v.own + 1 and 0 <= v.clipping <= 1 for v in plain.values)
     assert {v.cause for v in plain.values} <= {"clipping", "scale", "weights", "inherited"}
 
@@ -107,6 +108,18 @@ def test_excluded_and_wide_nodes():
     second = next(node for node in net.nodes if node.name == "second")
     assert list(second.input[1:]) == ["w2", "b2"]
     assert net.constants[net.readers["c3"][0].input[2]].dtype == np.int16
+
+
+def test_a_wanted_ratio_is_reached_by_more_bits(plain):
+    wanted = plain.outputs["y"] + 6
+    done = quantize(convolutions(), samples(8), Scheme(), least_ratio=wanted)
+    assert done.outputs["y"] >= wanted
+    types = {array.dtype for array in Network(done.model).constants.values()}
+    assert np.dtype(np.int16) in types and np.dtype(np.int8) in types, "what needs no more bits keeps 8"
+    far = quantize(convolutions(), samples(2), Scheme(), least_ratio=45.0)
+    assert far.outputs["y"] >= 45 and "layers in float" in far.notes[0]
+    with pytest.raises(EdgeccError, match="nothing is left to quantize"):
+        quantize(convolutions(), samples(2), Scheme(), least_ratio=500.0)
 
 
 def test_names_that_are_not_there():
