@@ -39,12 +39,8 @@ class Binding:
     used: bool = False
     low: int | None = None
     """Least value of a loop variable, where known."""
-    base: Index | None = None
-    """Of a pointer into a buffer: the element it points to."""
-
-    def offset(self, index: Index) -> Index:
-        """Of an element of a buffer: how far it is from where the C name points to."""
-        return index if self.base is None else index - self.base
+    is_const: bool = False
+    """Of a buffer: whether it is only read."""
 
 
 @dataclass
@@ -55,22 +51,32 @@ class Scope:
     taken: set[str] = field(default_factory=set)
     numbers: dict[str, int] = field(default_factory=dict)
     """The last number added to each name, all smaller ones being taken."""
+    pointers: dict[str, dict[Index, str]] = field(default_factory=dict)
+    """C pointers to elements of buffers."""
 
     def nested(self) -> Scope:
         """A scope for an inner block, which sees everything of this one."""
-        return Scope(dict(self.names), self.taken, self.numbers)
+        return Scope(dict(self.names), self.taken, self.numbers, {buffer: dict(known) for buffer, known in self.pointers.items()})
 
-    def bind(self, name: str, dtype: DType | None = None, lanes: int = 1, low: int | None = None) -> Binding:
+    def bind(self, name: str, dtype: DType | None = None, lanes: int = 1, low: int | None = None, *,
+             is_const: bool = False) -> Binding:
         """Adds a name; it hides an older one."""
-        binding = Binding(self._fresh(name), dtype, lanes, low=low)
+        binding = Binding(self._fresh(name), dtype, lanes, low=low, is_const=is_const)
         self.names[name] = binding
         return binding
 
-    def point(self, buffer: str, index: Index) -> Binding:
-        """Makes the name of a buffer stand for a new C pointer to its element `index`."""
-        binding = Binding(self._fresh(f"{buffer}_at"), self.names[buffer].dtype, base=index)
-        self.names[buffer] = binding
-        return binding
+    def point(self, buffer: str, index: Index) -> str:
+        """A new C pointer to an element of a buffer, for elements at constant distances from it."""
+        pointers = self.pointers.setdefault(buffer, {})
+        pointers[index] = self._fresh(f"{buffer}_at")
+        return pointers[index]
+
+    def place(self, buffer: str, index: Index) -> tuple[str, Index]:
+        """The C pointer to access an element of a buffer by, and how far the element is from where it points to."""
+        for element, pointer in self.pointers.get(buffer, {}).items():
+            if (index - element).is_const:
+                return pointer, index - element
+        return self.use(buffer).c_name, index
 
     def _fresh(self, name: str) -> str:
         """A C name like `name` that nothing has yet."""
@@ -217,19 +223,17 @@ class ExpressionPrinter:
 
     def element(self, buffer: str, index: Index) -> str:
         """The element of a buffer as an lvalue."""
-        binding = self.scope.use(buffer)
-        return f"{binding.c_name}[{self.index(binding.offset(index))}]"
+        name, offset = self.scope.place(buffer, index)
+        return f"{name}[{self.index(offset)}]"
 
     def pointer(self, buffer: str, index: Index) -> str:
         """The address of an element of a buffer."""
-        binding = self.scope.use(buffer)
-        offset = binding.offset(index)
-        return binding.c_name if offset == Index() else f"&{binding.c_name}[{self.index(offset)}]"
+        name, offset = self.scope.place(buffer, index)
+        return name if offset == Index() else f"&{name}[{self.index(offset)}]"
 
     def prefetch(self, buffer: str, index: Index) -> str:
         """A prefetch of an element of a buffer, as a statement without its semicolon."""
-        binding = self.scope.use(buffer)
-        return f"EDGECC_PREFETCH({binding.c_name}, {self.index(binding.offset(index))})"
+        return f"EDGECC_PREFETCH({self.scope.use(buffer).c_name}, {self.index(index)})"
 
     # -- expressions ------------------------------------------------------------------------------
 

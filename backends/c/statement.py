@@ -120,14 +120,16 @@ class BodyPrinter:
                 raise EdgeccError("E900", f"C back end: no statement {type(stmt).__name__}")
 
     def _reload(self, buffer: str, index: Index, scope: Scope, depth: int) -> None:
-        """Makes a buffer's name stand for a pointer to an element of it that the compiler knows nothing of."""
-        if scope.use(buffer).base != index:
-            text = ExpressionPrinter(self.prelude, scope).pointer(buffer, index)
-            binding = scope.point(buffer, index)
+        """Makes a pointer to an element of a buffer that the compiler knows nothing of; an old one to the same element serves again."""
+        pointer = scope.pointers.get(buffer, {}).get(index)
+        if pointer is None:
+            binding = scope.use(buffer)
             if binding.dtype is None:
                 raise EdgeccError("E900", f"C back end: {buffer!r} is not a buffer")
-            self._emit(depth, f"const {STORAGE[binding.dtype]} *{binding.c_name} = {text};")
-        self._emit(depth, f"EDGECC_RELOAD({scope.use(buffer).c_name});")
+            text = ExpressionPrinter(self.prelude, scope).pointer(buffer, index)
+            pointer = scope.point(buffer, index)
+            self._emit(depth, f"{'const ' if binding.is_const else ''}{STORAGE[binding.dtype]} *{pointer} = {text};")
+        self._emit(depth, f"EDGECC_RELOAD({pointer});")
 
     def define(self, name: str, dtype: DType, lanes: int, text: str, scope: Scope, depth: int, *,
                is_const: bool) -> Binding:
@@ -195,7 +197,7 @@ def print_function(function: Function, prelude: Prelude, symbol: str, *, threads
     scope = Scope({}, taken={symbol})
     parameters = []
     for buffer in function.buffers:
-        binding = scope.bind(buffer.name, buffer.dtype)
+        binding = scope.bind(buffer.name, buffer.dtype, is_const=buffer.role == "input")
         parameters.append(_Parameter(parameter_text(buffer, binding.c_name), binding))
     for parameter in function.parameters:
         binding = scope.bind(parameter.name, low=parameter.minimum)
@@ -242,7 +244,7 @@ def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, s
     buffers = {b.name: b for b in function.buffers}
     integers = {p.name for p in function.parameters}
     for name, binding in captured:
-        local = inner.bind(name, binding.dtype, binding.lanes, binding.low)
+        local = inner.bind(name, binding.dtype, binding.lanes, binding.low, is_const=binding.is_const)
         if name in integers:
             members.append(f"ptrdiff_t {binding.c_name};")
             declaration = f"const ptrdiff_t {local.c_name}"

@@ -23,8 +23,8 @@ from edgecc.kernels.contraction import (
     weights_of,
 )
 from edgecc.kernels.cost import combine, read_cycles, weight_cycles
-from edgecc.kernels.depthwise import blocks_of, lower_depthwise
-from edgecc.kernels.depthwise_block import Block
+from edgecc.kernels.depthwise import Way, lower_depthwise, ways_of
+from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.grouped import Terms, terms_of
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
@@ -64,15 +64,13 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
 
 
 def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Candidate, ...]:
-    def candidate(name: str, cycles: float, block: Block | None) -> Candidate:
-        return Candidate(name, _cycles(request, cycles), partial(lower_depthwise, request, axes, op.epilogue, block), rows=True)
+    def candidate(way: Way, cycles: float) -> Candidate:
+        name = "" if way is None else " rolling" if isinstance(way, Rolling) else f" {way.rows}x{way.columns}"
+        return Candidate(f"depthwise{name}", _cycles(request, cycles), partial(lower_depthwise, request, axes, op.epilogue, way), rows=True)
 
-    found = blocks_of(request, axes, op.epilogue)
-    if found is None:
-        terms = float(request.outputs[0].elements * math.prod(a.kernel for a in axes))
-        return (candidate("depthwise", terms / vector_lanes(request.target, sum_type(request)), None),)
-    block, cycles, single = found
-    return candidate(f"depthwise {block.rows}x{block.columns}", cycles, block), candidate("depthwise", single, None)
+    terms = float(request.outputs[0].elements * math.prod(a.kernel for a in axes))
+    alone = ((None, terms / vector_lanes(request.target, sum_type(request))),)
+    return tuple(candidate(way, cycles) for way, cycles in ways_of(request, axes, op.epilogue) or alone)
 
 
 def _cycles(request: Request, arithmetic: float) -> float:

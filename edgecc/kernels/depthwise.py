@@ -29,6 +29,7 @@ from edgecc.kernels.contraction import (
     weights_of,
 )
 from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
+from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
@@ -47,31 +48,39 @@ MAX_UNROLLED_TAPS = 16
 """Longest window along a row whose taps are unrolled; longer ones keep a loop."""
 
 
-def blocks_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -> tuple[Block, float, float] | None:
-    """The best block of rows and columns, and the modelled cycles of the whole kernel with it and with single rows.
+Way = Block | Rolling | None
+"""How a depthwise convolution is computed: by blocks of rows and columns, with rolling sums, or row by row."""
 
-    None where only single rows will do.
-    """
+
+def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -> tuple[tuple[Way, float], ...]:
+    """The ways to compute a depthwise convolution beside row by row, which always will do, and modelled cycles of each."""
     x, y, target = request.operand(0).view, request.outputs[0], compute_target(request, expr)
     lanes = vector_lanes(target, sum_type(request))
     if len(axes) != 2 or lanes == 1 or x.strides[1] != 1 or y.strides[1] != 1 or 0 in y.dims:
-        return None
+        return ()
     window = Window(*axes)
     if window.taps > MAX_TAPS or any(s.tap_start is None for axis in axes for s in axis.segments()):
-        return None
+        return ()
     block = choose_block(window, ROWS_OF_A_RANGE if request.rows else axes[0].out, target)
     single = Block(1, _tile(axes[1], x.dims[1], lanes, target)[0])
     vectors = -(-x.dims[1] // lanes) * x.dims[0]
-    return block, vectors * block_cycles(window, block, target), vectors * SINGLE_ROWS * block_cycles(window, single, target)
+    out: list[tuple[Way, float]] = [(block, vectors * block_cycles(window, block, target)),
+                                    (None, vectors * SINGLE_ROWS * block_cycles(window, single, target))]
+    rolling = rolling_of(window, x.dims[1], lanes, target)
+    if rolling is not None:
+        out.append((rolling, vectors * rolling_cycles(window, rolling, target)))
+    return tuple(out)
 
 
-def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, block: Block | None = None) -> Kernel:
-    """The kernel of a depthwise convolution with one result channel for each input channel, by `block` if given."""
+def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, way: Way = None) -> Kernel:
+    """The kernel of a depthwise convolution with one result channel for each input channel."""
     x, w = request.operand(0).view, request.operand(1).view
     target, channels, last = compute_target(request, expr), x.dims[1], axes[-1]
     dtype = sum_type(request)
     lanes = vector_lanes(target, dtype)
-    rows, vectors = _tile(last, channels, lanes, target) if block is None else (block.columns, 1)
+    rows, vectors = _tile(last, channels, lanes, target)
+    if way is not None:
+        rows, vectors = (1, way.vectors) if isinstance(way, Rolling) else (way.columns, 1)
     panels = _channel_panels(channels, vectors * lanes, lanes, narrowest_lanes(target, dtype))
     weights = weights_of(request, channels, math.prod(w.dims[2:]), panels, flatten, bias_axis=1)
     epilogue = epilogue_of(request, expr, 3)
@@ -82,13 +91,18 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
         nest = partial(_segment_nest, request, axes, weights, epilogue, image, positions)
         return panel_loops(panels, math.prod(w.dims[2:]), lambda *panel: tuple(nest(s, *panel) for s in last.segments()))
 
-    if block is None:
+    starts = start_schedule(target, weights.padded)
+    if isinstance(way, Rolling):
+        window = Window(*axes)
+        rolling = RollingNest(x, w.dtype, window, weights, epilogue, image, bool(starts))
+        body = rolling.rows(bounds, lambda nest: panel_loops(panels, window.taps, nest))
+    elif way is None:
         each = [bounds if i == 0 else None for i in range(len(axes) - 1)]
         body = row_nest([axis_position(f"row{i}", a.out, b) for i, (a, b) in enumerate(zip(axes[:-1], each, strict=True))])
         for i, axis in reversed(list(enumerate(axes[:-1]))):
             body = axis_loop(f"row{i}", axis.out, each[i], body)
     else:
-        window = Window(*axes)
+        window, block = Window(*axes), way
         tiles = BlockNest(x, w.dtype, window, weights, epilogue, image)
 
         def block_nest(first: Index, count: int, taps: tuple[int, int]) -> Body:
@@ -100,11 +114,14 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     shape = "x".join(str(a.kernel) for a in axes)
     schedule = (f"tile{{loop={PIXEL},factor={rows},balanced=1}}",
                 f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(target, dtype)},padded={'+'.join(weights.padded)}}}",
-                f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", *start_schedule(target, weights.padded), "reuse-loads")
-    tile = f"{rows} pixels x {vectors} vectors of {lanes}" if block is None else f"{block.rows} x {block.columns} pixels of {lanes} channels"
+                f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", *starts, "reuse-loads")
+    tile = f"tile {rows} pixels x {vectors} vectors of {lanes}"
+    if way is not None:
+        tile = (f"rolling sums, {vectors} x {lanes} channels" if isinstance(way, Rolling)
+                else f"tile {way.rows} x {way.columns} pixels of {lanes} channels")
     return assemble(request, f"depthwise_{shape}_{channels}", body, schedule, weights, epilogue, 3,
                     doc=f"{shape} depthwise convolution, {channels} channels, {'x'.join(str(a.out) for a in axes)} pixels",
-                    choice=f"depthwise {shape}: tile {tile}")
+                    choice=f"depthwise {shape}: {tile}")
 
 
 def _all_blocks(window: Window, block: Block, nest: Callable[[Index, int, tuple[int, int]], Body]) -> Body:

@@ -279,8 +279,9 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """To the end of its block, or the next one like it, a buffer is read through a pointer to element `index` that C
-    compilers know nothing of: they load again what they have loaded before, instead of keeping a copy."""
+    """To the end of its block, elements at constant distances from `index` are accessed through a pointer that C compilers
+    know nothing of: they load again what they have loaded before, instead of keeping a copy, and address neighbours by
+    small offsets from it."""
 
     buffer: str
     index: Index

@@ -132,10 +132,8 @@ def statement_text(stmt: Stmt) -> str:
             return f"if {expr_text(condition)} {{"
         case Barrier():
             return "barrier"
-        case Reload(buffer=buffer, index=index):
-            return f"reload {buffer}[{index_text(index)}]"
-        case Prefetch(buffer=buffer, index=index):
-            return f"prefetch {buffer}[{index_text(index)}]"
+        case Prefetch(buffer=buffer, index=index) | Reload(buffer=buffer, index=index):
+            return f"{type(stmt).__name__.lower()} {buffer}[{index_text(index)}]"
         case Comment(text=text):
             return f"# {escape(text)}"
 

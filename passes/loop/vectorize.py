@@ -25,6 +25,7 @@ from edgecc.loop.ir import (
     Op,
     Prefetch,
     Ref,
+    Reload,
     Stmt,
     Store,
 )
@@ -114,7 +115,7 @@ class _Vectorizer:
                 if mentions(start, self.name) or mentions(stop, self.name):
                     raise EdgeccError("E900", f"vectorize: the bounds of loop {stmt.var} depend on {self.name}")
                 return replace(stmt, body=self.body(body))
-            case Prefetch(index=index):
+            case Prefetch(index=index) | Reload(index=index):
                 return replace(stmt, index=self.base(index))
             case Barrier() | Comment():
                 return stmt

@@ -1,4 +1,4 @@
-"""Depthwise convolutions by blocks of rows: every block agrees with the reference, and borders cost no code of their own."""
+"""Depthwise convolutions by blocks of rows and with rolling sums: all agree with the reference, and borders cost no code of their own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from edgecc.ir.types import DType, Layout
 from edgecc.kernels.base import candidates, lower
 from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.depthwise_block import KEPT_WEIGHTS, Block, Window, block_cycles, choose_block
+from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.spatial import axes_of
-from edgecc.loop.ir import Load, Op, expressions, subexpressions, walk
+from edgecc.loop.ir import For, Load, Op, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import load_target
 from tests.support.kernel_check import Given, check_kernel, request_for, run_lowered
@@ -63,13 +64,46 @@ def test_every_block_agrees_with_the_reference(case, channels, batch, residual, 
     assert np.all(np.abs(got - want) <= 64 * 2.0**-24 * np.maximum(magnitude, np.abs(want)))
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)), strides=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+       pads=st.tuples(*[st.integers(0, 3)] * 4), high=st.integers(1, 9), wide=st.sampled_from([1, 2, 3, 5, 13, 17, 24, 49]),
+       dilation=st.integers(1, 2), channels=st.sampled_from([8, 13, 16, 24, 49]), vectors=st.integers(1, 3), residual=st.booleans(),
+       target=st.sampled_from(TARGETS))
+def test_rolling_sums_agree_with_the_reference(kernel, strides, pads, high, wide, dilation, channels, vectors, residual, target):
+    pads = tuple(min(pad, kernel[i % 2] - 1) for i, pad in enumerate(pads))
+    size = (max(high, (kernel[0] - 1) * dilation + 1), max(wide, kernel[1]))
+    op = Conv((strides[0], min(strides[1], kernel[1])), pads, (dilation, 1), channels, RESIDUAL if residual else None)
+    plain = replace(op, epilogue=None)
+    operands = [Given(array(0, 1, channels, *size), layout=LAST), Given(array(1, channels, 1, *kernel), True), Given(array(2, channels), True)]
+    if residual:
+        operands.append(Given(array(3, *plain.reference([g.array for g in operands])[0].shape), layout=LAST))
+    arrays = [g.array for g in operands]
+    request = request_for(op, operands, target, [LAST])
+    got = run_lowered(request, lower_depthwise(request, axes_for(plain, size, kernel), op.epilogue, Rolling(vectors)), operands)[0]
+    want, magnitude = op.reference(arrays)[0], op.magnitude(arrays)[0]
+    assert np.all(np.abs(got - want) <= 64 * 2.0**-24 * np.maximum(magnitude, np.abs(want)))
+
+
+def test_rolling_sums_load_every_element_of_a_row_once():
+    op = Conv((1, 1), (1,) * 4, (1, 1), 16)
+    operands = [Given(array(0, 1, 16, 14, 30), layout=LAST), Given(array(1, 16, 1, 3, 3), True), Given(array(2, 16), True)]
+    function = lower(request_for(op, operands, "cortex-a76", [LAST]), "depthwise rolling").function
+    turns = next(s for s in walk(function.body) if isinstance(s, For) and s.var == "turn")
+    inner = [e for s in turns.body for top in expressions(s) for e in subexpressions(top)]
+    # Three columns of two rows (the first row of the result), each for three windows.
+    assert sum(isinstance(e, Load) and e.buffer == "x" for e in inner) == 3 * 2
+    assert sum(isinstance(e, Op) and e.op == "fma" for e in inner) == 3 * 3 * 2
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("channels", "size", "kernel", "stride"), [(49, 14, 3, 1), (24, 13, 3, 2), (100, 7, 5, 1), (17, 8, 1, 1)])
-def test_both_candidates_compute_the_convolution(channels, size, kernel, stride, target):
+def test_all_candidates_compute_the_convolution(channels, size, kernel, stride, target):
     op = Conv((stride, stride), (kernel // 2,) * 4, (1, 1), channels)
     operands = [Given(array(0, 1, channels, size, size), layout=LAST), Given(array(1, channels, 1, kernel, kernel), True)]
     names = [c.name for c in candidates(request_for(op, operands, target, [LAST]))]
-    assert len(names) == 2 and "depthwise" in names
+    room = kernel == 1 or (kernel == 3 and target != "x86-64-v3")
+    rolling = room and channels >= {"x86-64-v4": 32, "x86-64-v3": 16, "cortex-a76": 8}[target]
+    assert len(names) == 2 + rolling and "depthwise" in names and ("depthwise rolling" in names) == rolling
     for name in names:
         check_kernel(op, operands, target, [LAST], choice=name)
 

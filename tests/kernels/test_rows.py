@@ -54,7 +54,8 @@ class Case:
     Operands that have rows lie in rings that hold just what one range needs, if `rings` says so.
     """
 
-    def __init__(self, op: Op, arrays: Sequence[Array | None], cuts: Sequence[int], rings: bool, target: str) -> None:
+    def __init__(self, op: Op, arrays: Sequence[Array | None], cuts: Sequence[int], rings: bool, target: str,
+                 choice: str | None = None) -> None:
         self.arrays = arrays
         self.expected = op.reference(list(arrays))[0]
         shapes = [None if a is None else a.shape for a in arrays]
@@ -74,7 +75,7 @@ class Case:
                 inputs.append(Operand(channels_last(values.shape, max(1, size) if rings and size < needs.height else 0)))
         ring = longest if rings and longest < dims[ROW_AXIS] else 0
         self.request = Request(op, tuple(inputs), (channels_last(dims, max(1, ring) if ring else 0),), load_target(target), rows=True)
-        self.kernel = lower(self.request)
+        self.kernel = lower(self.request, choice)
         self.function = apply_schedule(self.kernel.function, self.kernel.schedule)
         verify_function(self.kernel.function)
         verify_function(self.function)
@@ -166,7 +167,9 @@ def cases(draw: st.DrawFn, rings: bool = True) -> Case:
                 arrays.append(array(seed + 3, *plain.infer([TensorType.of(x), TensorType.of(w)])[0].dims))
     rows = op.infer([None if a is None else TensorType.of(a) for a in arrays])[0].dims[ROW_AXIS]
     cuts = sorted({0, rows, *draw(st.lists(st.integers(0, rows), max_size=4))})
-    return Case(op, arrays, [*cuts, rows], rings and draw(st.booleans()), draw(st.sampled_from(TARGETS)))
+    # Where there is no such candidate, the choice is that of the model.
+    choice = draw(st.sampled_from([None, "depthwise", "depthwise rolling"])) if kind == "depthwise" else None
+    return Case(op, arrays, [*cuts, rows], rings and draw(st.booleans()), draw(st.sampled_from(TARGETS)), choice)
 
 
 @settings(max_examples=50, deadline=None)
@@ -180,7 +183,9 @@ def test_compiled_ranges_make_the_whole(machine: str) -> None:
     x, r = array(0, 1, 24, 9, 13), array(1, 1, 16, 9, 13)
     Case(Conv((1, 1), (0, 0, 0, 0), (1, 1), 1, SUM), [x, array(2, 16, 24, 1, 1), array(3, 16), r], (0, 4, 4, 9), False,
          machine).compile(machine)
-    Case(Conv((2, 1), (1, 1, 1, 1), (1, 1), 24), [x, array(2, 24, 1, 3, 3), array(3, 24)], (0, 2, 5), False, machine).compile(machine)
+    for choice in (None, "depthwise", "depthwise rolling"):
+        Case(Conv((2, 1), (1, 1, 1, 1), (1, 1), 24), [x, array(2, 24, 1, 3, 3), array(3, 24)], (0, 2, 5), False, machine,
+             choice).compile(machine)
 
 
 def test_what_cannot_compute_ranges_of_rows_says_so() -> None:
