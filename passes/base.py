@@ -127,6 +127,10 @@ class NodePass(GraphPass):
                     try:
                         if self.rewrite(graph, node):
                             changed, last = True, node.op.name
+                    except EdgeccError as error:
+                        if error.code != "E104":
+                            raise failure(self, error, format_node(node)) from error
+                        self.decline(node, error.message)  # what it asked for is known only at run time
                     except Exception as error:
                         raise failure(self, error, format_node(node)) from error
             if not changed:

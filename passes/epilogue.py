@@ -43,7 +43,7 @@ def obstacle(graph: Graph, node: Node, contraction: Node) -> str | None:
     value = contraction.output
     if sole_user(graph, value) is not node:
         return f"the result of {contraction.op.name} has another reader or is returned"
-    if value.type.dims != node.output.type.dims:
+    if value.type.shape != node.output.type.shape:
         return f"the result of {contraction.op.name} is broadcast"
     expr, extra = _composed(node, contraction)
     if len(extra) > MAX_EXTRA or size(expr) > MAX_SIZE:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from edgecc.ir.dims import Shape
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import (
     Apply,
@@ -245,7 +246,7 @@ def renumbered(expr: ScalarExpr, numbers: Mapping[int, int]) -> ScalarExpr:
     return expr
 
 
-def compact(operands: Sequence[Value], expr: ScalarExpr, shape: tuple[int, ...]) -> tuple[list[Value], ScalarExpr]:
+def compact(operands: Sequence[Value], expr: ScalarExpr, shape: Shape) -> tuple[list[Value], ScalarExpr]:
     """Operands of an elementwise result of this shape in canonical form, and the expression over them.
 
     Each operand stands there once, constants last, none that is not read unless the shape comes from it.
@@ -253,7 +254,7 @@ def compact(operands: Sequence[Value], expr: ScalarExpr, shape: tuple[int, ...])
     used = used_args(expr)
     distinct = list(dict.fromkeys(operands[i] for i in used))
     for index, value in enumerate(operands):
-        if index not in used and value not in distinct and broadcast_shape(v.type.dims for v in distinct) != shape:
+        if index not in used and value not in distinct and broadcast_shape(v.type.shape for v in distinct) != shape:
             distinct.append(value)
     ordered = [v for v in distinct if not is_constant(v)] + [v for v in distinct if is_constant(v)]
     position = {id(v): i for i, v in enumerate(ordered)}
@@ -261,7 +262,7 @@ def compact(operands: Sequence[Value], expr: ScalarExpr, shape: tuple[int, ...])
     return ordered, substitute(expr, args)
 
 
-def canonical(operands: Sequence[Value], expr: ScalarExpr, shape: tuple[int, ...]) -> tuple[list[Value], ScalarExpr]:
+def canonical(operands: Sequence[Value], expr: ScalarExpr, shape: Shape) -> tuple[list[Value], ScalarExpr]:
     """`compact` operands and the `simplify`-ed expression over them: equal computations become equal."""
     kept, simple = compact(operands, simplify(expr), shape)
     return kept, simplify(simple)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import Dim, Shape
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.op import Op
 from edgecc.ir.types import Array
@@ -85,17 +86,17 @@ def uniform_element(value: Value) -> float | int | bool | None:
     return bool(flat[0]) if array.dtype == np.bool_ else int(flat[0])
 
 
-def broadcast_shape(shapes: Iterable[Sequence[int]]) -> tuple[int, ...]:
+def broadcast_shape(shapes: Iterable[Sequence[Dim]]) -> Shape:
     """The shape to which shapes that are known to fit broadcast by numpy's rules."""
     rows = [tuple(shape) for shape in shapes]
     rank = max((len(row) for row in rows), default=0)
-    padded = [(1,) * (rank - len(row)) + row for row in rows]
+    padded = [(*[1] * (rank - len(row)), *row) for row in rows]
     return tuple(next((d for d in column if d != 1), 1) for column in zip(*padded, strict=True))
 
 
 def bytes_of(values: Iterable[Value | None]) -> int:
-    """Bytes of all values that are present."""
-    return sum(value.type.size_bytes for value in values if value is not None)
+    """Bytes of all values that are present, at their largest."""
+    return sum(value.type.capacity * value.type.dtype.size for value in values if value is not None)
 
 
 def is_power_of_two(value: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgecc.artifact.abi import HEADER_NAME, OPEN_HEADER_NAME
 from edgecc.backends.c.address import Symbols, argument_text
 from edgecc.backends.c.checks import INDEX_STATUS, IndexChecks
 from edgecc.backends.c.control import branch_lines, can_stop, repeat_lines
@@ -16,8 +17,10 @@ from edgecc.backends.c.profile import (
     profile_end,
     profile_interface,
 )
+from edgecc.backends.c.sizes import SHAPE_STATUS, dim_text, is_open, size_lines, size_names
 from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import lower_bound
 from edgecc.ir.types import DType
 from edgecc.loop.module import (
     ArenaBytes,
@@ -71,7 +74,7 @@ EDGECC_EXPORT int {name}_init(const void *weights, size_t bytes);
 #ifndef {guard}
 #define {guard}
 
-#include "edgecc_abi.h"
+#include "{OPEN_HEADER_NAME if module.is_open else HEADER_NAME}"
 
 #ifdef __cplusplus
 extern "C" {{
@@ -89,12 +92,12 @@ typedef struct {{
 typedef struct {{
 {_members(module.outputs, symbols.outputs, const=False)}}} {name}_outputs;
 {init}
-/* Computes one inference. {promise} 0 = ok, 1 = the arena is NULL or not aligned, 2 = an array is NULL, 3 = no weights were given{note}. */
+/* Computes one inference. {promise} 0 = ok, 1 = the arena is NULL or not aligned, 2 = an array is NULL, 3 = no weights were given{note}{_open_statuses(module)}. */
 EDGECC_EXPORT int {name}_run(const {name}_inputs *in, const {name}_outputs *out, void *arena);
 
 /* The same network behind the generic interface of edgecc_abi.h. */
 EDGECC_EXPORT const edgecc_model *{name}_get_model(void);
-{profile_interface(name) if profile else ""}
+{_open_declaration(module)}{profile_interface(name) if profile else ""}
 #ifdef __cplusplus
 }}
 #endif
@@ -106,10 +109,14 @@ def _members(ports: Sequence[Interface], names: Sequence[str], *, const: bool) -
     lines = []
     for port, name in zip(ports, names, strict=True):
         dtype = port.type.dtype
-        shape = ", ".join(str(d) for d in port.type.dims)
+        shape = ", ".join(comment_text(str(d)) for d in port.type.shape)
         kind = _DTYPE_TEXT.get(dtype, STORAGE[dtype])
-        lines.append(f"  /* {comment_text(port.name)}: {kind} [{shape}], {port.type.packed_bytes} bytes */")
+        size = f"{'' if port.type.is_static else 'at most '}{port.type.largest.packed_bytes} bytes"
+        lines.append(f"  /* {comment_text(port.name)}: {kind} [{shape}], {size} */")
         lines.append(f"  {'const ' if const else ''}{STORAGE[dtype]} *{name};")
+        if is_open(port):
+            what = "its shape in this run" if const else "where its shape is written; may be NULL"
+            lines.append(f"  {'const ' if const else ''}int64_t *{name}_dims; /* {what}: {port.type.rank} numbers */")
     return "".join(f"{line}\n" for line in lines) or "  char none; /* C has no empty structs */\n"
 
 
@@ -119,7 +126,7 @@ def source(module: Module, target: Target, symbols: Symbols, *, weights_from_fil
     name = module.name
     loops = any(isinstance(item, Repeat) for item in module.all_items)
     parts = [banner(module, target, "The run"), FEATURE_MACROS if profile else "",
-             f'#include "{name}.h"\n\n' + ("#include <string.h>\n\n" if loops else "") + '#include "kernels.h"\n', profile_counters(name, len(module.all_calls)) if profile else ""]
+             f'#include "{name}.h"\n\n' + ("#include <string.h>\n\n" if loops or module.is_open else "") + '#include "kernels.h"\n', profile_counters(name, len(module.all_calls)) if profile else ""]
     has_weights = module.weights_bytes > 0
     if has_weights and weights_from_file:
         parts.append(f"""static const unsigned char *weights;
@@ -150,10 +157,12 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
     lines = [f"int {name}_run(const {name}_inputs *in, const {name}_outputs *out, void *arena) {{"]
     if module.arena_bytes > 0:
         lines.append(f"  if (arena == NULL || ((uintptr_t)arena & {module.arena_align - 1}) != 0) return 1;")
-    checks = [f"in->{n} == NULL" for n, p in zip(symbols.inputs, module.inputs, strict=True) if p.type.packed_bytes]
-    checks += [f"out->{n} == NULL" for n, p in zip(symbols.outputs, module.outputs, strict=True) if p.type.packed_bytes]
+    checks = [f"in->{n} == NULL" for n, p in zip(symbols.inputs, module.inputs, strict=True) if p.type.largest.packed_bytes]
+    checks += [f"out->{n} == NULL" for n, p in zip(symbols.outputs, module.outputs, strict=True) if p.type.largest.packed_bytes]
     if checks:
         lines.append(f"  if ({' || '.join(checks)}) return 2;")
+    if module.is_open:
+        lines += size_lines(module, symbols.inputs, symbols.outputs)
     if module.weights_bytes > 0 and weights_from_file:
         lines.append("  if (weights == NULL) return 3;")
     if WeightBytes in used:
@@ -165,7 +174,7 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
         lines.append("  (void)arena;")
     # Arrays without elements are not checked and may not be read, so that nothing may mention the parameter.
     lines += [f"  (void){kind};" for kind, ports in (("in", module.inputs), ("out", module.outputs))
-              if not any(port.type.packed_bytes for port in ports)]
+              if not any(port.type.largest.packed_bytes for port in ports)]
     if profile:
         lines += profile_begin()
     body = _Items(module, symbols, profile)
@@ -211,11 +220,13 @@ class _Items:
 def _call(module: Module, symbols: Symbols, call: Call, number: int, profile: bool, column: int | None) -> list[str]:
     """Call number `number` with its comment; `column` is its place in the table of rows of its stripes."""
     function = module.function(call.function)
-    if len(function.buffers) != len(call.arguments) or len(function.parameters) != (0 if column is None else 2):
+    if len(function.buffers) != len(call.arguments) or len(function.parameters) != (len(call.sizes) if column is None else 2):
         raise EdgeccError("E900", f"C back end: a call of {call.function} has {len(call.arguments)} arguments "
                           f"for {len(function.buffers)} buffers and {len(function.parameters)} parameters")
     arguments = [argument_text(argument, symbols, writes=buffer.role != "input")
                  for argument, buffer in zip(call.arguments, function.buffers, strict=True)]
+    names = size_names(module)
+    arguments += [f"(ptrdiff_t){dim_text(size, names)}" for size in call.sizes]
     if column is not None:
         arguments += [f"row[{column}]", f"end[{column}]"]
     comment = [f"  /* {comment_text(', '.join(call.loc))} */"] if call.loc else []
@@ -246,15 +257,15 @@ def _generic(module: Module, target: Target, symbols: Symbols, *, weights_from_f
     for kind, ports in (("input", module.inputs), ("output", module.outputs)):
         entries = []
         for index, port in enumerate(ports):
-            dims = port.type.dims
+            dims = port.type.largest.dims
             if dims:
                 text.append(f"static const int64_t {kind}_dims_{index}[] = {{{', '.join(map(str, dims))}}};\n")
             entries.append(f"  {{{string_literal(port.name)}, {port.type.dtype.code}, {len(dims)}, "
-                           f"{f'{kind}_dims_{index}' if dims else 'NULL'}, {port.type.packed_bytes}}},\n")
+                           f"{f'{kind}_dims_{index}' if dims else 'NULL'}, {port.type.largest.packed_bytes}}},\n")
         if entries:
             text.append(f"static const edgecc_tensor {kind}s[] = {{\n{''.join(entries)}}};\n")
-    casts = [f"in[{i}]" for i in range(len(module.inputs))]
-    outs = [f"out[{i}]" for i in range(len(module.outputs))]
+    casts = [f"in[{i}]" + (f", input_dims_{i}" if is_open(p) else "") for i, p in enumerate(module.inputs)]
+    outs = [f"out[{i}]" + (", NULL" if is_open(p) else "") for i, p in enumerate(module.outputs)]
     unused = "".join(f"  (void){n};\n" for n, ports in (("in", casts), ("out", outs)) if not ports)
     arrays = [f"{kind}s" if ports else "NULL" for kind, ports in (("input", casts), ("output", outs))]
     text.append(f"""
@@ -274,12 +285,65 @@ static const edgecc_model model = {{
 const edgecc_model *{name}_get_model(void) {{
   return &model;
 }}
-
+{_open_model(module)}
 /* One program can hold several networks: define EDGECC_NO_GET_MODEL for all but one of them. */
 #ifndef EDGECC_NO_GET_MODEL
 const edgecc_model *edgecc_get_model(void) {{
   return &model;
 }}
-#endif
+{_OPEN_GETTER if module.is_open else ""}#endif
 """)
     return "".join(text)
+
+
+_OPEN_GETTER = """const edgecc_open_model *edgecc_get_open_model(void) {
+  return &open_model;
+}
+"""
+
+
+def _open_statuses(module: Module) -> str:
+    return f", {SHAPE_STATUS} = the shapes of the inputs do not fit" if module.is_open else ""
+
+
+def _open_declaration(module: Module) -> str:
+    if not module.is_open:
+        return ""
+    return f"""
+/* With the shapes of each run, behind the interface of {OPEN_HEADER_NAME}. */
+EDGECC_EXPORT const edgecc_open_model *{module.name}_get_open_model(void);
+"""
+
+
+def _open_model(module: Module) -> str:
+    """The interface for runs of different shapes: the smallest shapes, and a run that is told the shapes."""
+    if not module.is_open:
+        return ""
+    name, text = module.name, []
+    for index, port in enumerate(module.inputs):
+        if port.type.rank:
+            dims = ", ".join(str(lower_bound(d)) for d in port.type.shape)
+            text.append(f"static const int64_t least_dims_{index}[] = {{{dims}}};\n")
+    least = [f"least_dims_{i}" if p.type.rank else "NULL" for i, p in enumerate(module.inputs)]
+    given = [f"in[{i}]" + (f", dims[{i}]" if is_open(p) else "") for i, p in enumerate(module.inputs)]
+    taken = [f"out[{i}]" + (f", out_dims[{i}]" if is_open(p) else "") for i, p in enumerate(module.outputs)]
+    copies = [f"  if (out_dims[{i}] != NULL) memcpy(out_dims[{i}], output_dims_{i}, sizeof output_dims_{i});\n"
+              for i, p in enumerate(module.outputs) if p.type.rank and not is_open(p)]
+    fixed = [f"dims[{i}][{axis}] != {size}" for i, p in enumerate(module.inputs) if not is_open(p)
+             for axis, size in enumerate(p.type.shape)]
+    check = f"  if ({' || '.join(fixed)}) return {SHAPE_STATUS};\n" if fixed else ""
+    return f"""
+{"".join(text)}static const int64_t *const least_dims[] = {{{", ".join(least)}}};
+
+static int run_open(const void *const *in, const int64_t *const *dims, void *const *out, int64_t *const *out_dims, void *arena) {{
+  const {name}_inputs inputs_of_run = {{{", ".join(given)}}};
+  const {name}_outputs outputs_of_run = {{{", ".join(taken)}}};
+{check}{"".join(copies)}  return {name}_run(&inputs_of_run, &outputs_of_run, arena);
+}}
+
+static const edgecc_open_model open_model = {{&model, least_dims, run_open}};
+
+const edgecc_open_model *{name}_get_open_model(void) {{
+  return &open_model;
+}}
+"""

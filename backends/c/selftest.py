@@ -18,6 +18,7 @@ from edgecc.backends.c.address import Symbols
 from edgecc.backends.c.expression import constant_text
 from edgecc.backends.c.model import banner
 from edgecc.backends.c.names import string_literal
+from edgecc.backends.c.sizes import is_open
 from edgecc.backends.c.table import STORAGE
 from edgecc.ir.packing import unpack
 from edgecc.ir.types import Array, DType, TensorType
@@ -36,7 +37,7 @@ def inputs(module: Module) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for port in module.inputs:
         stored = port.type.dtype.is_stored_only
-        states = np.empty(port.type.packed_bytes if stored else port.type.elements, np.uint64)
+        states = np.empty(port.type.largest.packed_bytes if stored else port.type.largest.elements, np.uint64)
         for position in range(states.size):
             state = (_MULTIPLIER * state + _INCREMENT) & 0xFFFFFFFF
             states[position] = state
@@ -47,7 +48,7 @@ def inputs(module: Module) -> dict[str, Array]:
             values: Array = (states >> np.uint64(8)).astype(np.float64) * 2.0**-23 - 1.0
         else:
             values = states >> np.uint64(31)
-        arrays[port.name] = values.astype(port.type.dtype.numpy).reshape(port.type.dims)
+        arrays[port.name] = values.astype(port.type.dtype.numpy).reshape(port.type.largest.dims)
     return arrays
 
 
@@ -57,7 +58,7 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
     expected = {} if test is None else test.expected
     fills, arrays = [], []
     for c_name, port in zip(symbols.inputs, module.inputs, strict=True):
-        ctype, dtype, elements = STORAGE[port.type.dtype], port.type.dtype, _array_length(port.type)
+        ctype, dtype, elements = STORAGE[port.type.dtype], port.type.dtype, _array_length(port.type.largest)
         arrays.append(f"static {ctype} in_{c_name}[{max(1, elements)}];\n")
         value = "(uint8_t)(next() >> 26)" if dtype.is_stored_only else {DType.F32: "real()", DType.F64: "real()", DType.F16: "half_bits(real())",
                  DType.BF16: "bfloat_bits(real())"}.get(dtype, f"({ctype})(next() >> 31)")
@@ -65,22 +66,26 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
             fills.append(f"  for (size_t i = 0; i < {elements}; ++i) in_{c_name}[i] = {value};\n")
     checks = []
     for c_name, port in zip(symbols.outputs, module.outputs, strict=True):
-        size = port.type.packed_bytes
+        size = port.type.largest.packed_bytes
         for copy in ("first", "second"):
-            arrays.append(f"static {STORAGE[port.type.dtype]} {copy}_{c_name}[{max(1, _array_length(port.type))}];\n")
+            arrays.append(f"static {STORAGE[port.type.dtype]} {copy}_{c_name}[{max(1, _array_length(port.type.largest))}];\n")
         literal = string_literal(port.name)
         checks.append(f"  failures += same({literal}, first_{c_name}, second_{c_name}, {size});\n")
         if port.name in expected:
             table, check = _samples(c_name, literal, port.type.dtype, expected, port.name, test or SelfTest({}))
             arrays.append(table)
             checks.append(check)
-    read, compared = ({p.type.dtype for p in module.inputs if p.type.elements},
-                      {p.type.dtype for p in module.outputs if p.name in expected and p.type.elements})
+    read, compared = ({p.type.dtype for p in module.inputs if p.type.largest.elements},
+                      {p.type.dtype for p in module.outputs if p.name in expected and p.type.largest.elements})
     helpers = [_real(module), _HALF_BITS if DType.F16 in read else "", _BFLOAT_BITS if DType.BF16 in read else "",
                _HALF_VALUE if DType.F16 in compared else "", _BFLOAT_VALUE if DType.BF16 in compared else "",
                *(_value_table(dtype) for dtype in DType if dtype in compared and dtype.is_stored_only), _FAR if compared else ""]
-    arguments = [", ".join(f"{prefix}_{n}" for n in names) or "0"
-                 for prefix, names in (("in", symbols.inputs), ("first", symbols.outputs), ("second", symbols.outputs))]
+    arrays += [f"static const int64_t in_{n}_dims[] = {{{', '.join(map(str, p.type.max_dims))}}};\n"
+               for n, p in zip(symbols.inputs, module.inputs, strict=True) if is_open(p)]
+    arguments = [", ".join(f"{prefix}_{n}" + ("" if not is_open(p) else f", in_{n}_dims" if prefix == "in" else ", NULL")
+                           for n, p in zip(names, ports, strict=True)) or "0"
+                 for prefix, names, ports in (("in", symbols.inputs, module.inputs), ("first", symbols.outputs, module.outputs),
+                                              ("second", symbols.outputs, module.outputs))]
     load = _LOAD_WEIGHTS.replace("UPPER", name.upper()).replace("LOWER", name) if weights_from_file else ""
     load_call = "  if (load_weights() != 0) return 2;\n" if weights_from_file else ""
     return f"""{banner(module, target, "Self-test")}
@@ -126,7 +131,7 @@ int main(void) {{
 
 
 def _real(module: Module) -> str:
-    if not any(p.type.dtype.is_float and not p.type.dtype.is_stored_only and p.type.elements for p in module.inputs):
+    if not any(p.type.dtype.is_float and not p.type.dtype.is_stored_only and p.type.largest.elements for p in module.inputs):
         return ""
     return "\nstatic float real(void) {\n  return (float)(next() >> 8) * 0x1p-23f - 1.0f;\n}\n"
 

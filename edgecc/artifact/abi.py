@@ -11,6 +11,11 @@ HEADER = (Path(__file__).parent / HEADER_NAME).read_bytes()
 """edgecc_abi.h, which is part of every artifact."""
 
 
+OPEN_HEADER_NAME = "edgecc_open.h"
+OPEN_HEADER = (Path(__file__).parent / OPEN_HEADER_NAME).read_bytes()
+"""edgecc_open.h, which is part of artifacts whose shapes differ from run to run."""
+
+
 class TensorStruct(ctypes.Structure):
     """`edgecc_tensor` of edgecc_abi.h."""
 
@@ -35,3 +40,14 @@ class ModelStruct(ctypes.Structure):
         ("arena_bytes", ctypes.c_size_t), ("arena_align", ctypes.c_size_t), ("weights_bytes", ctypes.c_size_t),
         ("init", InitFunction), ("run", RunFunction),
     )
+
+
+Dims = ctypes.POINTER(ctypes.c_int64)
+OpenRunFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(Dims),
+                                   ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(Dims), ctypes.c_void_p)
+
+
+class OpenModelStruct(ctypes.Structure):
+    """`edgecc_open_model` of edgecc_open.h."""
+
+    _fields_ = (("model", ctypes.POINTER(ModelStruct)), ("least", ctypes.POINTER(Dims)), ("run", OpenRunFunction))

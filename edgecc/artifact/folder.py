@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecc.artifact.abi import ABI_VERSION, HEADER, HEADER_NAME
+from edgecc.artifact.abi import ABI_VERSION, HEADER, HEADER_NAME, OPEN_HEADER, OPEN_HEADER_NAME
 from edgecc.errors import EdgeccError, printable
+from edgecc.ir.parser import parse_dim
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.module import Interface, Module, Stripes
 from edgecc.targets.precision import precision_name
@@ -232,7 +233,7 @@ def make_artifact(module: Module, target: Target, files: Mapping[str, bytes], so
         weights_file: the one of `files` that holds `weights_blob(module)`, if any.
         weights_linked: whether the code links the weights in; otherwise they are passed to `init`.
     """
-    everything = {**files, HEADER_NAME: HEADER}
+    everything = {**files, HEADER_NAME: HEADER, **({OPEN_HEADER_NAME: OPEN_HEADER} if module.is_open else {})}
     for name in everything:
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
             raise EdgeccError("E900", f"{name!r} cannot be the name of a file of an artifact")
@@ -286,12 +287,16 @@ def _entries(files: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
 
 
 def _port_table(port: Interface) -> dict[str, Any]:
-    return {"name": port.name, "dtype": str(port.type.dtype.numpy), "shape": list(port.type.dims),
-            "bytes": port.type.packed_bytes}
+    largest = port.type.largest
+    table = {"name": port.name, "dtype": str(port.type.dtype.numpy), "shape": list(largest.dims), "bytes": largest.packed_bytes}
+    if not port.type.is_static:
+        table["open"] = [dim if isinstance(dim, int) else str(dim) for dim in port.type.shape]
+    return table
 
 
 def _port_from(table: Mapping[str, Any]) -> Interface:
-    return Interface(str(table["name"]), TensorType(_DTYPES[table["dtype"]], tuple(int(d) for d in table["shape"])))
+    return Interface(str(table["name"]), TensorType(
+        _DTYPES[table["dtype"]], tuple(parse_dim(d) if isinstance(d, str) else int(d) for d in table.get("open", table["shape"]))))
 
 
 def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:

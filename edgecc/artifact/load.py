@@ -7,11 +7,12 @@ as it is. A folder for another machine runs under its target's emulator.
 from __future__ import annotations
 
 import difflib
+import math
 import statistics
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,7 @@ from edgecc.artifact.toolchain import (
     runs_natively,
 )
 from edgecc.errors import EdgeccError, printable
+from edgecc.ir.dims import lower_bound
 from edgecc.ir.packing import pack, unpack
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.module import Interface
@@ -42,11 +44,24 @@ class Port:
     """An input or output of a compiled model: its name in the ONNX model, element type and shape.
 
     Arrays have an element of their own in each place; between Python and the model those of less than 8 bits are packed.
+    Where the shape differs from run to run, `shape` is the largest and `least` the smallest one; else `least` is ().
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    least: tuple[int, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the shape differs from run to run."""
+        return self.least != ()
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a shape is within the bounds."""
+        if not self.is_open:
+            return shape == self.shape
+        return len(shape) == len(self.shape) and all(a <= b <= c for a, b, c in zip(self.least, shape, self.shape, strict=True))
 
     @property
     def size_bytes(self) -> int:
@@ -54,7 +69,8 @@ class Port:
         return TensorType(DType.from_numpy(self.dtype), self.shape).packed_bytes
 
     def __str__(self) -> str:
-        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+        dims = [str(b) if a == b else f"{a}..{b}" for a, b in zip(self.least or self.shape, self.shape, strict=True)]
+        return f"{self.dtype}[{','.join(dims)}]"
 
 
 @dataclass(frozen=True)
@@ -101,6 +117,11 @@ class Model:
         Raises: EdgeccError E005 where an array is missing, unknown, or of another type or shape.
         """
         arrays, results = check_inputs(self.inputs, inputs), self._results()
+        if any(port.is_open for port in self.inputs):
+            found = self._executor.run_open(arrays, [a.shape for a in arrays], [len(port.shape) for port in self.outputs],
+                                            [a.nbytes for a in results])
+            return {port.name: memory[:math.prod(shape) * port.dtype.itemsize].view(port.dtype).reshape(shape).copy()
+                    for port, (shape, memory) in zip(self.outputs, found, strict=True)}
         self._executor.run([pack(array) for array in arrays], results)
         return {port.name: unpack(array, DType.from_numpy(port.dtype), port.shape)
                 for port, array in zip(self.outputs, results, strict=True)}
@@ -162,7 +183,8 @@ def load(source: str | Path | Artifact, *, cc: str | None = None, isolated: bool
             # An emulator that is missing is reported before minutes are spent on compiling.
             emulator = find_emulator(manifest.target)
             compiler = find_compiler(manifest.target, cc)
-            options = BuildOptions(flags=tuple(flags), threads=manifest.threads > 1)
+            is_open = ("-DEDGECC_OPEN",) if any(port.is_open for port in inputs) else ()
+            options = BuildOptions(flags=(*is_open, *flags), threads=manifest.threads > 1)
             if native and not isolated:
                 built = build_shared_library(compiler, path, manifest.sources, Path(scratch) / "model.so", options)
                 executor = LibraryExecutor(built.output)
@@ -181,7 +203,8 @@ def load(source: str | Path | Artifact, *, cc: str | None = None, isolated: bool
 
 def ports_of(interface: Iterable[Interface]) -> tuple[Port, ...]:
     """The interface of a compiled network in numpy's terms."""
-    return tuple(Port(item.name, item.type.dtype.numpy, item.type.dims) for item in interface)
+    return tuple(Port(item.name, item.type.dtype.numpy, item.type.max_dims,
+                      () if item.type.is_static else tuple(map(lower_bound, item.type.shape))) for item in interface)
 
 
 def check_inputs(ports: Sequence[Port], inputs: Mapping[str, npt.ArrayLike]) -> list[Array]:
@@ -203,12 +226,12 @@ def check_inputs(ports: Sequence[Port], inputs: Mapping[str, npt.ArrayLike]) -> 
         array = np.asarray(inputs[port.name])
         if array.dtype.type is np.void and array.dtype.itemsize == port.dtype.itemsize:
             array = array.view(port.dtype)  # .npz files store bfloat16 as raw bytes
-        if array.dtype != port.dtype or array.shape != port.shape:
+        if array.dtype != port.dtype or not port.takes(array.shape):
             got = f"{array.dtype}[{','.join(map(str, array.shape))}]"
             problems.append(f"{printable(port.name)}: got {got}, the model wants {port}")
             continue
         # reshape: ascontiguousarray turns a scalar into an array of one element.
-        arrays.append(np.ascontiguousarray(array).reshape(port.shape))
+        arrays.append(np.ascontiguousarray(array).reshape(array.shape))
     if problems:
         raise EdgeccError("E005", "the inputs do not fit the model", details=problems)
     return arrays
@@ -239,6 +262,8 @@ def _load_library(path: Path) -> Model:
     executor = LibraryExecutor(path)
     struct = executor.model
     inputs, outputs = ports_of_library(struct, path)
+    least = executor.least_shapes([len(port.shape) for port in inputs])
+    inputs = tuple(replace(port, least=dims) if dims != port.shape else port for port, dims in zip(inputs, least, strict=True)) if least else inputs
     if struct.init:
         executor.load_weights(_read_weights(path.parent / "weights.bin"))
     return Model(executor, inputs, outputs, arena_bytes=struct.arena_bytes, weights_bytes=struct.weights_bytes,

@@ -8,6 +8,9 @@
  * and then answers commands, each one byte:
  *     'W' u64 size, bytes      pass the weights to init()            -> i32 status
  *     'R' bytes of all inputs  run once                              -> i32 status, bytes of all outputs
+ *     'S' i64 dims, u64 size and bytes of each input
+ *                              run once at these shapes (built with EDGECC_OPEN) -> i32 status, then i64 dims and the
+ *                              bytes of the largest shape of each output
  *     'B' u32 count            run count times on the last inputs    -> i32 status, u64 nanoseconds each
  *     'Q' or end of input      leave
  * The arena is filled with 0xFF (NaN as a float) before the first run, so that reading what was never
@@ -19,7 +22,11 @@
 #include <string.h>
 #include <time.h>
 
+#ifdef EDGECC_OPEN
+#include "edgecc_open.h"
+#else
 #include "edgecc_abi.h"
+#endif
 
 /* Allocated once and kept until the process ends. */
 static void **in, **out, *weights;
@@ -73,6 +80,34 @@ static int run_once(const edgecc_model *m) {
     if (!put(out[i], m->outputs[i].bytes)) return 0;
   return 1;
 }
+
+#ifdef EDGECC_OPEN
+static int64_t **shapes(const edgecc_tensor *tensors, int32_t count) {
+  int64_t **list = calloc((size_t)count + 1, sizeof *list);
+  for (int32_t i = 0; list != NULL && i < count; i++) {
+    list[i] = calloc((size_t)tensors[i].rank + 1, sizeof **list);
+    if (list[i] == NULL) return NULL;
+  }
+  return list;
+}
+
+static int run_open(const edgecc_model *m) {
+  static int64_t **in_dims, **out_dims;
+  if (in_dims == NULL) in_dims = shapes(m->inputs, m->n_inputs);
+  if (out_dims == NULL) out_dims = shapes(m->outputs, m->n_outputs);
+  if (in_dims == NULL || out_dims == NULL) return 0;
+  for (int32_t i = 0; i < m->n_inputs; i++) {
+    uint64_t size = 0;
+    if (!get(in_dims[i], (size_t)m->inputs[i].rank * sizeof **in_dims) || !get(&size, sizeof size)) return 0;
+    if (size > m->inputs[i].bytes || !get(in[i], (size_t)size)) return 0;
+  }
+  const int32_t status = edgecc_get_open_model()->run((const void *const *)in, (const int64_t *const *)in_dims, out, out_dims, arena);
+  if (!put(&status, sizeof status)) return 0;
+  for (int32_t i = 0; status == 0 && i < m->n_outputs; i++)
+    if (!put(out_dims[i], (size_t)m->outputs[i].rank * sizeof **out_dims) || !put(out[i], m->outputs[i].bytes)) return 0;
+  return 1;
+}
+#endif
 
 static int benchmark(const edgecc_model *m) {
   uint32_t count = 0;
@@ -176,6 +211,9 @@ int main(int count, char **args) {
     switch (command) {
       case 'W': ok = load_weights(m); break;
       case 'R': ok = run_once(m); break;
+#ifdef EDGECC_OPEN
+      case 'S': ok = run_open(m); break;
+#endif
       case 'B': ok = benchmark(m); break;
       case 'Q': case EOF: return 0;
       default: fprintf(stderr, "unknown command %d\n", command); return 6;

@@ -12,11 +12,11 @@ import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from edgecc.artifact.abi import ABI_VERSION, ModelStruct
+from edgecc.artifact.abi import ABI_VERSION, Dims, ModelStruct, OpenModelStruct
 from edgecc.artifact.process import DrivenProcess
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array
@@ -24,6 +24,9 @@ from edgecc.ir.types import Array
 RUNNER_SOURCE = Path(__file__).parent / "runner.c"
 GREETING = b"EDGECC1\n"
 RUN_TIMEOUT_SECONDS = 600.0
+SHAPE_STATUS = 6
+"""What `run` gives where the shapes of its inputs do not fit together, or the bounds of the model."""
+
 LOOP_STATUS = 4
 INDEX_STATUS = 5
 """What `run` gives where a loop left its bounds."""
@@ -37,6 +40,14 @@ class Executor(Protocol):
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """One inference: reads `inputs` and fills `outputs`, all dense arrays of the interface's types."""
+
+    def run_open(self, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]], ranks: Sequence[int],
+                 sizes: Sequence[int]) -> list[tuple[tuple[int, ...], Array]]:
+        """One inference of a model whose shapes differ from run to run, with inputs of these shapes.
+
+        `ranks` and `sizes` are, for each output, its rank and the bytes of its largest shape. Returns for each its shape
+        and bytes that begin with its elements.
+        """
 
     def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
         """Nanoseconds of each of `count` inferences on the same inputs."""
@@ -53,6 +64,8 @@ def failed_status(status: int) -> EdgeccError:
     if status == INDEX_STATUS:
         return EdgeccError("E403", "an index that is computed at run time lies outside of its axis",
                            hint="look at the inputs that indices come from; --checks clamp moves indices into their axis")
+    if status == SHAPE_STATUS:
+        return EdgeccError("E005", "the shapes of the inputs do not fit together, or are not within the bounds of the model")
     return EdgeccError("E401", f"the compiled model reported failure (status {status})")
 
 
@@ -112,6 +125,29 @@ class LibraryExecutor:
                 raise failed_status(status)
         return times
 
+    def least_shapes(self, ranks: Sequence[int]) -> list[tuple[int, ...]]:
+        """The smallest shape of each input, given their ranks; () where the shapes are the same in all runs."""
+        get = getattr(self.library, "edgecc_get_open_model", None)
+        if get is None:
+            return []
+        get.restype = ctypes.POINTER(OpenModelStruct)
+        least = get().contents.least
+        return [tuple(least[i][axis] for axis in range(rank)) for i, rank in enumerate(ranks)]
+
+    def run_open(self, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]], ranks: Sequence[int],
+                 sizes: Sequence[int]) -> list[tuple[tuple[int, ...], Array]]:
+        """See `Executor`."""
+        get = self.library.edgecc_get_open_model
+        get.restype = ctypes.POINTER(OpenModelStruct)
+        given = [(ctypes.c_int64 * max(1, len(shape)))(*shape) for shape in shapes]
+        found = [(ctypes.c_int64 * max(1, rank))() for rank in ranks]
+        outputs = [np.empty(max(1, size), np.uint8) for size in sizes]
+        status = get().contents.run(_pointers(inputs), _dims_pointers(given), _pointers(outputs), _dims_pointers(found),
+                                    self.arena.ctypes.data)
+        if status:
+            raise failed_status(status)
+        return [(tuple(dims)[:rank], memory) for dims, rank, memory in zip(found, ranks, outputs, strict=True)]
+
     def close(self) -> None:
         """See `Executor`. The library itself stays mapped, as ctypes has no safe way to unload it."""
 
@@ -129,6 +165,10 @@ def aligned_bytes(size: int, align: int) -> Array:
 
 def _pointers(arrays: Sequence[Array]) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * max(1, len(arrays)))(*(array.ctypes.data for array in arrays))
+
+
+def _dims_pointers(dims: Sequence[ctypes.Array[ctypes.c_int64]]) -> ctypes.Array[Any]:
+    return (Dims * max(1, len(dims)))(*(ctypes.cast(d, Dims) for d in dims))
 
 
 # -- in a process of its own ------------------------------------------------------------------------
@@ -175,6 +215,21 @@ class ProcessExecutor:
             self._check_status()
             for array in outputs:
                 _bytes_of(array)[:] = np.frombuffer(self._process.read(array.nbytes), np.uint8)
+
+    def run_open(self, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]], ranks: Sequence[int],
+                 sizes: Sequence[int]) -> list[tuple[tuple[int, ...], Array]]:
+        """See `Executor`."""
+        with self._process.watch("running"):
+            self._process.write(b"S")
+            for array, shape in zip(inputs, shapes, strict=True):
+                self._process.write(struct.pack(f"={len(shape)}qQ", *shape, array.nbytes))
+                self._process.write(_bytes_of(array).data)
+            self._check_status()
+            results = []
+            for rank, size in zip(ranks, sizes, strict=True):
+                found = struct.unpack(f"={rank}q", self._process.read(8 * rank))
+                results.append((found, np.frombuffer(self._process.read(size), np.uint8)))
+            return results
 
     def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
         """See `Executor`. Measured inside the process; under an emulator this is the emulator's time."""

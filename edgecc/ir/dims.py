@@ -235,6 +235,37 @@ def symbols_of(dims: Iterable[Dim]) -> tuple[Symbol, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+Axes = tuple[int, ...]
+
+
+def matching_runs(old: Shape, new: Shape) -> list[tuple[Axes, Axes]] | None:
+    """Pairs of runs of axes (sizes other than 1) with equal element counts; None for empty tensors, and where the run decides."""
+    if 0 in old:
+        return None
+    a = [(axis, size) for axis, size in enumerate(old) if size != 1]
+    b = [(axis, size) for axis, size in enumerate(new) if size != 1]
+    runs: list[tuple[Axes, Axes]] = []
+    i = j = 0
+    try:
+        while i < len(a):
+            own, other = [a[i][0]], [b[j][0]]
+            left, right = a[i][1], b[j][1]
+            i, j = i + 1, j + 1
+            while left != right:
+                if left < right:
+                    left, i = left * a[i][1], i + 1
+                    own.append(a[i - 1][0])
+                else:
+                    right, j = right * b[j][1], j + 1
+                    other.append(b[j - 1][0])
+            runs.append((tuple(own), tuple(other)))
+    except EdgeccError as error:
+        if error.code != "E104":
+            raise
+        return None
+    return runs
+
+
 # -- normal form ------------------------------------------------------------------------------
 
 

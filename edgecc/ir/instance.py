@@ -82,6 +82,18 @@ def operator_at(op: Operator, sizes: Mapping[str, int]) -> Operator:
     return dataclasses.replace(op, **changed) if changed else op
 
 
+def is_open(op: Op) -> bool:
+    """Whether an attribute of an operator depends on sizes known only at run time."""
+    pending: list[object] = [getattr(op, f.name) for f in dataclasses.fields(op)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, SymbolicDim):
+            return True
+        if isinstance(value, tuple):
+            pending.extend(value)
+    return False
+
+
 def _value_at(value: object, sizes: Mapping[str, int]) -> object:
     match value:
         case SymbolicDim():

@@ -133,6 +133,18 @@ def _symbol(scanner: Scanner, name: str, start: int) -> Dim:
     return symbol(name, lower, upper)
 
 
+def parse_dim(text: str) -> Dim:
+    """Reads one dimension.
+
+    Raises: EdgeccError E111 where the text is none.
+    """
+    scanner = Scanner(text, "dimension")
+    dim = _dim(scanner)
+    if scanner.token.kind != "end":
+        scanner.expected("the end of the text")
+    return dim
+
+
 def _type(scanner: Scanner) -> tuple[TensorType, Layout]:
     dtype = _dtype(scanner)
     scanner.expect("[")

@@ -205,9 +205,19 @@ class TensorType:
         """The largest size of each dimension."""
         return tuple(upper_bound(dim) for dim in self.shape)
 
+    @property
+    def largest(self) -> TensorType:
+        """The static type with the largest size of each dimension."""
+        return self if self.is_static else self.with_shape(self.max_dims)
+
     def at(self, sizes: Mapping[str, int]) -> TensorType:
         """The static type for these sizes of the named dimensions."""
         return self if self.is_static else self.with_shape(tuple(evaluate(dim, sizes) for dim in self.shape))
+
+    @property
+    def capacity(self) -> int:
+        """The largest number of elements."""
+        return math.prod(self.max_dims)
 
     @property
     def count(self) -> Dim:

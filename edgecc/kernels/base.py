@@ -19,10 +19,13 @@ from edgecc.ir.op import Op
 from edgecc.ir.text import format_op
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.cost import worthwhile_threads
-from edgecc.loop.index import Index, as_index
-from edgecc.loop.ir import Function
+from edgecc.loop.index import ZERO, Index, as_index, const
+from edgecc.loop.ir import Function, Parameter, variables, walk
 from edgecc.loop.module import IndexRange
 from edgecc.targets.schema import Target
+
+ROW_ELEMENTS = 16
+"""Rows whose length is known only at run time are held in memory with room for a multiple of so many elements."""
 
 ROW_AXIS = 2
 """The axis whose positions are called rows: the height of images [batch, channels, height, width]."""
@@ -45,12 +48,36 @@ class View:
             (an expanded operand), negative runs backwards.
         ring: 0, or the number of rows (positions of axis `ROW_AXIS`) the memory holds: row r then lies where
             row r mod `ring` would, and is overwritten by row r + `ring`.
+        sizes: () where `dims` is the shape of every run. Otherwise the shape of a run, of which `dims` is the largest:
+            parameters of the function where a dimension is open. Strides are those of the largest shape.
+        padded: whether every run of elements along the innermost axis may be read and written up to the next
+            multiple of `ROW_ELEMENTS`: what lies there belongs to nobody.
+        packed: whether a run's elements lie without gaps in its own shape, row-major; the strides then say nothing.
+        start: where the first element lies behind the pointer, in elements; not 0 only where the run decides.
     """
 
     dtype: DType
     dims: tuple[int, ...]
     strides: tuple[int, ...]
     ring: int = 0
+    sizes: tuple[Index, ...] = ()
+    padded: bool = False
+    packed: bool = False
+    start: Index = ZERO
+
+    def size(self, axis: int) -> Index:
+        """The number of positions along an axis in a run."""
+        return self.sizes[axis] if self.sizes else as_index(self.dims[axis])
+
+    def bound(self, axis: int) -> int | Index:
+        """`size` as a number where it is one."""
+        size = self.size(axis)
+        return size.const if size.is_const else size
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the shape, or where the elements lie, is known only at run time."""
+        return any(not size.is_const for size in self.sizes) or not self.start.is_const
 
     @property
     def elements(self) -> int:
@@ -67,6 +94,9 @@ class View:
     @property
     def held_dims(self) -> tuple[int, ...]:
         """`dims` with the rows the memory holds."""
+        if self.padded:
+            return tuple(-(-dim // ROW_ELEMENTS) * ROW_ELEMENTS if stride == 1 else dim
+                         for dim, stride in zip(self.dims, self.strides, strict=True))
         if not self.ring:
             return self.dims
         return (*self.dims[:ROW_AXIS], min(self.ring, self.dims[ROW_AXIS]), *self.dims[ROW_AXIS + 1:])
@@ -97,7 +127,8 @@ class View:
 
     def shows_same(self, other: View) -> bool:
         """Whether both show the same elements at the same places, from one start address."""
-        if (self.dtype, self.dims, self.ring) != (other.dtype, other.dims, other.ring):
+        if (self.dtype, self.dims, self.ring, self.sizes, self.packed, self.start) != (
+                other.dtype, other.dims, other.ring, other.sizes, other.packed, other.start):
             return False
         return 0 in self.dims or all(s == t for d, s, t in zip(self.dims, self.strides, other.strides, strict=True) if d != 1)
 
@@ -121,7 +152,9 @@ class View:
         strides = tuple(0 if own == 1 else stride for own, stride in zip(own_dims, own_strides, strict=True))
         if self.ring and lead:
             raise EdgeccError("E900", f"a ring of rows seen in {len(dims)} dimensions instead of {len(self.dims)}")
-        return View(self.dtype, tuple(dims), strides, self.ring)
+        own = (const(1),) * lead + self.sizes
+        sizes = tuple(const(dim) if s == const(1) else s for dim, s in zip(dims, own, strict=True)) if self.sizes else ()
+        return View(self.dtype, tuple(dims), strides, self.ring, sizes, self.padded)
 
 
 @dataclass(frozen=True)
@@ -149,6 +182,9 @@ class Request:
     the function gets parameters row_start and row_stop and computes the rows [row_start, row_stop) of its result
     only (see edgecc/kernels/rows.py); views may then be rings. `winograd` allows the algorithm of that name, whose
     rounding errors are larger (edgecc/kernels/winograd.py).
+
+    Sizes known only at run time are numbered; number i is parameter `size_name(i)` of the function, between the
+    `bounds[i]`, both inclusive. `values` are the elements of a `Sizes` operator.
     """
 
     op: Op
@@ -160,6 +196,13 @@ class Request:
     rows: bool = False
     winograd: bool = True
     checks: str = "clamp"
+    bounds: tuple[tuple[int, int], ...] = ()
+    values: tuple[Index, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether some size is known only at run time."""
+        return bool(self.bounds)
 
     def computes_in(self, dtype: DType) -> bool:
         """Whether arithmetic may be done in a half-precision type itself instead of in f32: asked for, and the target has it."""
@@ -230,6 +273,7 @@ class Kernel:
         checks: operands that hold indices, with the range they must be in: the run ends before the call where one is not.
         candidate: the name of the candidate it was built from; "" where there is one way only.
         request: what it was lowered from; `lower` fills it in.
+        sizes: numbers of the request's open sizes that are the function's parameters, in order; `lower` fills it in.
     """
 
     function: Function
@@ -242,6 +286,7 @@ class Kernel:
     checks: tuple[tuple[int, IndexRange], ...] = ()
     candidate: str = ""
     request: Request | None = None
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,14 +310,15 @@ Lowering = Callable[[Request], Kernel]
 Enumeration = Callable[[Request], Sequence[Candidate]]
 _TABLE: dict[type[Op], Lowering] = {}
 _BY_ROWS: set[type[Op]] = set()
+_OPEN: set[type[Op]] = set()
 KERNELS: Mapping[type[Op], Lowering] = MappingProxyType(_TABLE)
 """The lowering of each operator class. Filled while edgecc.kernels is imported, constant afterwards."""
 
 
-def kernel_for(op_class: type[Op], *, rows: bool = False) -> Callable[[Lowering], Lowering]:
+def kernel_for(op_class: type[Op], *, rows: bool = False, is_open: bool = False) -> Callable[[Lowering], Lowering]:
     """Decorator that registers the lowering of an operator class; a second one is an error.
 
-    `rows`: whether it takes requests for ranges of rows.
+    `rows`: whether it takes requests for ranges of rows; `is_open`: with sizes known only at run time.
     """
 
     def register(lowering: Lowering) -> Lowering:
@@ -282,6 +328,8 @@ def kernel_for(op_class: type[Op], *, rows: bool = False) -> Callable[[Lowering]
         _TABLE[op_class] = lowering
         if rows:
             _BY_ROWS.add(op_class)
+        if is_open:
+            _OPEN.add(op_class)
         return lowering
 
     return register
@@ -352,6 +400,8 @@ def signature(request: Request) -> str:
             parts.append(f"{'const ' if operand.is_constant else ''}{view_text(operand.view)}{values}")
     results = ", ".join(view_text(view) for view in request.outputs)
     precision = "" if request.precision is DType.F32 else f" in {request.precision.value}"
+    if request.is_open:
+        precision += f" sizes {[list(map(str, v.sizes)) for v in _views(request)]} of {list(request.bounds)}"
     return (f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}{precision}"
             f"{' rows' if request.rows else ''}")
 
@@ -366,10 +416,33 @@ def lower(request: Request, choice: str | None = None) -> Kernel:
     lowering = _TABLE.get(type(request.op))
     if lowering is None:
         raise EdgeccError("E112", f"{request.op.name} has no kernel")
+    if request.is_open and type(request.op) not in _OPEN:
+        raise EdgeccError("E112", f"{request.op.name} has no kernel for sizes known only at run time",
+                          hint="give the dimension one size with --shape")
     if request.rows and (type(request.op) not in _BY_ROWS or len(request.outputs[0].dims) <= ROW_AXIS + 1):
         raise EdgeccError("E112", f"{request.op.name} has no kernel for ranges of rows")
     if choice is not None:
         for candidate in candidates(request):
             if choice in (candidate.name, candidate.name.partition(" ")[0]):
-                return replace(_built(request, candidate), request=request)
-    return replace(lowering(request), request=request)
+                return _parametrized(_built(request, candidate), request)
+    return _parametrized(lowering(request), request)
+
+
+def size_name(number: int) -> str:
+    """The parameter that is open size `number` of a request."""
+    return f"size{number}"
+
+
+def _views(request: Request) -> tuple[View, ...]:
+    return (*(operand.view for operand in request.inputs if operand is not None), *request.outputs)
+
+
+def _parametrized(kernel: Kernel, request: Request) -> Kernel:
+    """The kernel with its request, and with the open sizes that it uses as parameters."""
+    if not request.is_open:
+        return replace(kernel, request=request)
+    used = {name for stmt in walk(kernel.function.body) for name in variables(stmt)}
+    numbers = tuple(n for n in range(len(request.bounds)) if size_name(n) in used)
+    sizes = tuple(Parameter(size_name(n), *request.bounds[n]) for n in numbers)
+    return replace(kernel, request=request, sizes=numbers, function=replace(
+        kernel.function, parameters=(*kernel.function.parameters, *sizes)))

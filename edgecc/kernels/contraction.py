@@ -25,7 +25,7 @@ from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
 from edgecc.kernels.rows import row_parameters, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
-from edgecc.loop.index import ZERO, Index, const, var
+from edgecc.loop.index import ZERO, Index, as_index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Cast, Const, Declare, Expr, For, Function, Load, Op, Ref, Stmt, Store
 from edgecc.loop.rewrite import instantiate
 from edgecc.targets.schema import Target
@@ -33,6 +33,8 @@ from edgecc.targets.schema import Target
 PIXEL, CHANNEL, PANEL, INNER = "pixel", "channel", "panel", "k"
 VECTOR_TYPES = frozenset({DType.F32, DType.F16, DType.BF16, DType.I32, DType.BOOL})
 """Types whose values are, or widen to, lanes of 32 bits."""
+REST_ROWS = 4
+"""Rows of the tile for what whole tiles leave where the run decides how many rows there are."""
 UNROLL = 4
 """Steps of the innermost reduction a micro-kernel unrolls; one vector of lanes where it multiplies by lane."""
 
@@ -144,7 +146,7 @@ def multiply_add(x: Expr, w: Expr, accumulator: Expr, dot: str = "") -> Expr:
     return Op("add", (accumulator, Op("mul", (x, w), dtype, accumulator.lanes)), dtype, accumulator.lanes)
 
 
-def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
+def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
               store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "", ahead: Body = ()) -> For:
     """The plain nest over `rows` rows and `channels` channels.
 
@@ -163,7 +165,7 @@ def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr
     if not blocks:
         inner = (*ahead, *_loops(reductions[-1:], step))
         body: Body = (Declare("acc", bias), *_loops(reductions[:-1], inner), store(accumulator))
-        return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), body),))
+        return For(row_loop, ZERO, as_index(rows), (For(CHANNEL, ZERO, const(channels), body),))
     total = Ref("total", DType.F32)
     parts: list[Stmt] = [Declare("total", convert(bias, DType.F32))]
     for block in blocks:
@@ -171,7 +173,7 @@ def tile_nest(rows: int, channels: int, reductions: Sequence[Reduction], x: Expr
         parts += _loops(block.outer, (
             Declare("acc", zero(DType.F16)), *_loops(block.inner, own),
             Assign("total", Op("add", (total, Cast(accumulator, DType.F32)), DType.F32))))
-    return For(row_loop, ZERO, const(rows), (For(CHANNEL, ZERO, const(channels), (*parts, store(total))),))
+    return For(row_loop, ZERO, as_index(rows), (For(CHANNEL, ZERO, const(channels), (*parts, store(total))),))
 
 
 def _loops(reductions: Sequence[Reduction], body: Body) -> Body:
@@ -181,15 +183,19 @@ def _loops(reductions: Sequence[Reduction], body: Body) -> Body:
 
 
 def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded: Sequence[str],
-                  dtype: DType = DType.F32) -> tuple[str, ...]:
-    """Loop passes that turn a plain nest into micro-kernels of the given tile; `dtype` is the type of the sums."""
+                  dtype: DType = DType.F32, *, open_rows: bool = False) -> tuple[str, ...]:
+    """Loop passes that turn a plain nest into micro-kernels of the given tile; `dtype` is the type of the sums.
+
+    `open_rows`: the run decides how many rows there are.
+    """
     by_lane = target.vector.fma_by_lane and tile.lanes > 1
     vectorize = (f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)},"
                  f"padded={'+'.join(padded)}}}")
     jam = f"jam{{loop={PIXEL}_inner}}"
     # What is interleaved last runs innermost. A vector of lanes of x stays in a register while the weights pass
     # by one vector at a time; without multiplication by lane it is the weights that stay and each x that passes.
-    steps = [f"tile{{loop={PIXEL},factor={tile.rows},balanced=1}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
+    rest = f",rest={REST_ROWS}" if open_rows and tile.rows > REST_ROWS else ""
+    steps = [f"tile{{loop={PIXEL},factor={tile.rows},balanced=1{rest}}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
     unroll = tile.lanes if by_lane else UNROLL
     tiled = inner_extent > max(2 * UNROLL, unroll + unroll // 2)
     fence = 0 if by_lane or tile.lanes == 1 else 1
@@ -216,6 +222,25 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
 def start_schedule(target: Target, packed: Sequence[str]) -> tuple[str, ...]:
     """The pass that loads the bias for every sum anew, where that is cheaper than to copy registers: by pairs, out of order."""
     return ("start-by-loads{buffer=b}",) if "b" in packed and target.vector.fma_by_lane and not target.core.in_order else ()
+
+
+def open_panel_loops(channels: Index, panel: int, lanes: int, reduction: int, nest: Callable[[Panel, Index, Index, Index], Body]) -> Body:
+    """`panel_loops` for a number of channels that the run decides: whole panels of `panel` channels, then single vectors.
+
+    The last vector may reach behind the last channel. Packed channel c of a panel lies `c * reduction` behind the first
+    panel's start, as no panel has padding of its own.
+    """
+    out: list[Stmt] = []
+    start = ZERO
+    for name, size, count in ((PANEL, panel, channels.floordiv(panel)), ("vector", lanes, None)):
+        panels = (channels - start + (lanes - 1)).floordiv(lanes) if count is None else count
+        first = start + var(name) * size
+        out.append(For(name, ZERO, panels, nest(Panel(0, size, size, 1), first, first * reduction, first)))
+        start = start + panels * size
+        if panel == lanes:
+            out = [For(name, ZERO, (channels + (lanes - 1)).floordiv(lanes), out[0].body)] if isinstance(out[0], For) else out
+            break
+    return tuple(out)
 
 
 def panel_loops(panels: Sequence[Panel], reduction: int, nest: Callable[[Panel, Index, Index, Index], Body]) -> Body:

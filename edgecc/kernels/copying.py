@@ -16,18 +16,20 @@ from edgecc.kernels.base import View
 from edgecc.kernels.iteration import (
     Axis,
     Step,
+    axis_lanes,
     blocks,
     elements,
     nest,
+    open_axis,
     simplified,
     split_for_threads,
     vector_lanes,
     vectors,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
-from edgecc.loop.builder import repeat
-from edgecc.loop.index import ZERO, Index, const
-from edgecc.loop.ir import Buffer, Expr
+from edgecc.loop.builder import add, number, repeat
+from edgecc.loop.index import ZERO, Index, const, from_expr
+from edgecc.loop.ir import Buffer, Expr, FromIndex
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def copy_lanes(b: KernelBuilder, axis: Axis, dtype: DType) -> int:
     """
     if dtype.size < 4 or axis.strides[0] != 1 or axis.strides[1] not in (0, 1):
         return 1
-    return vector_lanes(b.request.target, axis.extent, dtype)
+    return axis_lanes(b.request.target, axis, dtype)
 
 
 def copy(b: KernelBuilder, result: Buffer, source: Buffer, axes: Sequence[Axis],
@@ -82,6 +84,50 @@ def copy(b: KernelBuilder, result: Buffer, source: Buffer, axes: Sequence[Axis],
                 vectors(b, inner, offsets, lanes, move, unroll=2 if inner.extent >= 4 * lanes > 4 else 1)
 
 
+def copy_packed(b: KernelBuilder, result: Buffer, source: Buffer, y: View, x: View) -> None:
+    """Copies between a view that is packed in the shape of the run and one with the strides of the largest shape.
+
+    The packed elements are one run; a register counts where in it each row begins. Nothing outside of the shape is
+    written on either side.
+    """
+    strided = x if y.packed else y
+    axes = _rows_of(strided)
+    done = b.declare("done", number(0, DType.I64))
+    inner = axes[-1]
+    is_vector = inner.strides[0] == 1 and result.dtype.size >= 4
+    lanes = vector_lanes(b.request.target, inner.extent, result.dtype) if is_vector else 1
+    with nest(b, axes[:-1], start=[strided.start]) as (base,):
+
+        def move(position: Index, count: int) -> None:
+            places = from_expr(done) + position, base + position * inner.strides[0]
+            to, at = places if y.packed else places[::-1]
+            b.store(result, to, b.load(source, at, count, stride=inner.strides[0] if y.packed else 1),
+                    stride=1 if y.packed else inner.strides[0])
+
+        whole = inner.stop.floordiv(lanes) * lanes if lanes > 1 else ZERO
+        if lanes > 1:
+            with b.loop("v", whole, step=lanes) as v:
+                move(v, lanes)
+        with b.loop("i", inner.stop, start=whole) as i:
+            move(i, 1)
+        b.assign(done, add(done, FromIndex(inner.stop, DType.I64)))
+
+
+def _rows_of(view: View) -> list[Axis]:
+    """The axes of a view in logical order; what runs on behind the end of an axis is part of the axis."""
+    axes: list[Axis] = []
+    for axis, (dim, stride) in enumerate(zip(view.dims, view.strides, strict=True)):
+        own = open_axis(dim, (stride,), view.size(axis))
+        if own.extent == 1 and own.size is None:
+            continue
+        if axes and own.size is None and axes[-1].strides[0] == stride * dim:
+            outer = axes[-1]
+            axes[-1] = open_axis(outer.extent * dim, (stride,), outer.stop * dim)
+        else:
+            axes.append(own)
+    return axes or [Axis(1, (0,))]
+
+
 def fill(b: KernelBuilder, result: Buffer, axes: Sequence[Axis], value: Expr, start: Index = ZERO, *,
          top_level: bool = True) -> None:
     """Gives every element of a space (axes with one stride, that of the result) one scalar value.
@@ -94,7 +140,7 @@ def fill(b: KernelBuilder, result: Buffer, axes: Sequence[Axis], value: Expr, st
     divided, parallel = split_for_threads(ordered, b.request.threads if top_level else 1, 16, elements(ordered))
     inner = divided[-1]
     is_vector = inner.strides[0] == 1 and result.dtype.size >= 4
-    lanes = vector_lanes(b.request.target, inner.extent, result.dtype) if is_vector else 1
+    lanes = axis_lanes(b.request.target, inner, result.dtype) if is_vector else 1
     wide = repeat(value, lanes)
     with nest(b, divided[:-1], start=[start], parallel=parallel) as offsets:
         vectors(b, inner, offsets, lanes, lambda step, _: step.store(b, 0, result, wide))

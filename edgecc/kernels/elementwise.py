@@ -9,12 +9,12 @@ from edgecc.kernels.iteration import (
     Axis,
     Step,
     axes_of,
+    axis_lanes,
     blocks,
     elements,
     nest,
     simplified,
     split_for_threads,
-    vector_lanes,
     vectors,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
@@ -35,7 +35,7 @@ MAX_UNROLLED_SIZE = 4
 """Expressions of up to so many primitives are written twice in the main loop: the loop's own cost shows there."""
 
 
-@kernel_for(Elementwise, rows=True)
+@kernel_for(Elementwise, rows=True, is_open=True)
 def lower_elementwise(request: Request) -> Kernel:
     """The kernel of an elementwise expression.
 
@@ -75,7 +75,7 @@ def lower_elementwise(request: Request) -> Kernel:
     used_lanes = 1
     with each_row(b, request, views) as origin:
         for start, part in blocks(axes):
-            lanes = vector_lanes(request.target, part[-1].extent, computed_in, native=native) if is_vector else 1
+            lanes = axis_lanes(request.target, part[-1], computed_in, native=native) if is_vector else 1
             work = elements(part) * (1 + size(op.expr))
             divided, parallel = split_for_threads(part, 1 if request.rows else request.threads, lanes, work)
             inner = divided[-1]

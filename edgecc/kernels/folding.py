@@ -27,11 +27,11 @@ from edgecc.ir.types import DType
 from edgecc.kernels.iteration import (
     Axis,
     Step,
+    axis_lanes,
     elements,
     nest,
     split_for_threads,
     vector_blocks,
-    vector_lanes,
     vectors,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
@@ -137,7 +137,7 @@ class Plan:
 
 def make_plan(target: Target, kept: tuple[Axis, ...], reduced: tuple[Axis, ...], *, in_vectors: bool) -> Plan:
     """Lanes go where the source's elements lie side by side, except along short rows of many."""
-    across = vector_lanes(target, kept[-1].extent) if in_vectors and kept else 1
+    across = axis_lanes(target, kept[-1]) if in_vectors and kept else 1
     if not reduced:
         return Plan(kept, reduced, across, along=False)
     inner = reduced[-1]
@@ -145,7 +145,7 @@ def make_plan(target: Target, kept: tuple[Axis, ...], reduced: tuple[Axis, ...],
         few = inner.extent * 2 <= across <= kept[-1].extent
         if few or abs(inner.strides[SOURCE]) > abs(kept[-1].strides[SOURCE]):
             return Plan(kept, reduced, across, along=False)
-    lanes = vector_lanes(target, inner.extent) if in_vectors and inner.strides[SOURCE] == 1 else 1
+    lanes = axis_lanes(target, inner) if in_vectors and inner.strides[SOURCE] == 1 else 1
     return Plan(kept, reduced, lanes, along=True, rows=_rows_together(target, kept, reduced, lanes))
 
 
@@ -210,13 +210,13 @@ class AlongGroup(Group):
     def fold(self, rule: Rule, element: Element, *, zero_padded: bool = False) -> list[Expr]:
         """See `Group`. Lanes past the end of the row are replaced by the neutral element."""
         lanes, inner = self.plan.lanes, self.plan.reduced[-1]
-        repeats = rule.is_idempotent and inner.extent >= lanes
+        repeats = rule.is_idempotent and inner.extent >= lanes and inner.size is None
         copies = max(1, min(ACCUMULATORS // min(2, len(self.rows)), inner.extent // lanes))
         totals = [[self.b.declare("total", number(rule.neutral, rule.dtype, lanes)) for _ in range(copies)] for _ in self.rows]
 
         def take(step: Step, row: int, copy: int) -> None:
             value = element(step, row)
-            if not (zero_padded and rule.combine == "add"):
+            if not (zero_padded and rule.combine == "add") or step.limit is not None:
                 value = self.padded(step, value, rule.neutral)
             self.b.assign(totals[row][copy], rule.take(totals[row][copy], value))
 
@@ -230,6 +230,8 @@ class AlongGroup(Group):
 
     def padded(self, step: Step, value: Expr, padding: float | int | bool) -> Expr:
         """`value` with the lanes past the end of the row replaced."""
+        if step.limit is not None:
+            return select(self.b.lanes_below(step.lanes, step.limit), value, padding)
         if not step.valid:
             return value
         return select(self.b.first_lanes(step.lanes, step.valid), value, padding)
@@ -333,6 +335,14 @@ def _row_groups(b: KernelBuilder, axis: Axis, offsets: Sequence[Index], together
     def rows(first: Index, count: int) -> list[tuple[Index, ...]]:
         return [tuple(o + (first + row) * s for o, s in zip(offsets, axis.strides, strict=True)) for row in range(count)]
 
+    if axis.size is not None:
+        main = axis.size.floordiv(together) * together if together > 1 else ZERO
+        if together > 1:
+            with b.loop("i", main, step=together) as i:
+                body(rows(i, together))
+        with b.loop("i", axis.size, start=main) as i:
+            body(rows(i, 1))
+        return
     whole = axis.extent // together * together
     if whole:
         with b.loop("i", whole, step=together) as i:

@@ -10,21 +10,32 @@ it consists of.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
+from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Kernel, Operand, Request, View, kernel_for
 from edgecc.kernels.copying import AffineRun, affine_runs, copy, copy_lanes
 from edgecc.kernels.elementwise import shape_text
-from edgecc.kernels.iteration import Axis, Step, axes_of, elements, nest, simplified, split_for_threads, vectors
+from edgecc.kernels.iteration import (
+    Axis,
+    Step,
+    axes_of,
+    elements,
+    nest,
+    open_axis,
+    simplified,
+    split_for_threads,
+    vectors,
+)
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, less, operation, select
 from edgecc.loop.index import ZERO, Index, const, from_expr
-from edgecc.loop.ir import Buffer
+from edgecc.loop.ir import Buffer, FromIndex
 from edgecc.loop.module import IndexRange
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND, resolved
 
@@ -35,19 +46,20 @@ MAX_RUNS = 8
 """A gather by constant indices is written as copies where they consist of up to so many runs of a constant step."""
 
 
-def position(b: KernelBuilder, indices: Buffer, at: Index, size: int) -> Index:
+def position(b: KernelBuilder, indices: Buffer, at: Index, size: int | Index) -> Index:
     """The element of `indices` at address `at` as a position 0 .. size-1, unless it is wrong and nothing is clamped."""
-    value = b.load(indices, at)
+    value, count = b.load(indices, at), size if isinstance(size, int) else FromIndex(size, DType.I64)
     if b.request.checks != "clamp":
         wide = b.let("index", cast(value, DType.I64))
-        return from_expr(b.let("position", select(less(wide, 0), add(wide, size), wide)) if indices.dtype.is_signed else wide)
+        return from_expr(b.let("position", select(less(wide, 0), add(wide, count), wide)) if indices.dtype.is_signed else wide)
     if indices.dtype.is_signed:
         wide = b.let("index", cast(value, DType.I64))
-        value = select(less(wide, 0), add(wide, size), wide)
+        value = select(less(wide, 0), add(wide, count), wide)
         value = operation("max", value, 0)
     elif indices.dtype is not DType.U64:  # a U64 might not fit before it is limited
         value = cast(value, DType.I64)
-    value = cast(operation("min", value, max(size - 1, 0)), DType.I64)
+    last = max(size - 1, 0) if isinstance(size, int) else FromIndex(size - 1, value.dtype)
+    value = cast(operation("min", value, last), DType.I64)
     return from_expr(b.let("position", value))
 
 
@@ -65,15 +77,19 @@ class _Rows:
     operand: Operand
     view: View
     gap: int
-    sizes: tuple[int, ...]
+    sizes: tuple[int | Index, ...]
     strides: tuple[int, ...]
 
     def addresses(self, b: KernelBuilder) -> Callable[[Index], Index]:
         """Adds the buffer of indices, or of addresses; gives the function from a row's place in it to the address it means."""
         if self.operand.is_constant:
-            reach = sum((size - 1) * abs(stride) for size, stride in zip(self.sizes, self.strides, strict=True))
+            sizes = [size for size in self.sizes if isinstance(size, int)]
+            if len(sizes) < len(self.sizes):
+                raise EdgeccError("E112", "constant indices along an axis whose size is known only at run time have no kernel",
+                                  hint="give the dimension one size with --shape")
+            reach = sum((size - 1) * abs(stride) for size, stride in zip(sizes, self.strides, strict=True))
             dtype = DType.I32 if reach < 1 << 31 else DType.I64
-            pack = partial(_table, dtype, self.sizes, self.strides)
+            pack = partial(_table, dtype, sizes, self.strides)
             table = b.packed("addresses", dtype, self.view.elements, (1,), pack)
             return lambda place: from_expr(b.let("address", b.load(table, place)))
         indices = b.input(1, "indices")
@@ -93,7 +109,7 @@ class _Rows:
         dtype, limits = self.view.dtype, np.iinfo(self.view.dtype.numpy)
         axes = tuple((axis.extent, axis.strides[0]) for axis in simplified(axes_of([self.view])))
         return tuple((1, IndexRange(dtype, axes, entry * self.gap, size)) for entry, size in enumerate(self.sizes)
-                     if int(limits.max) >= size or int(limits.min) < -size)
+                     if isinstance(size, int) and (int(limits.max) >= size or int(limits.min) < -size))
 
     @property
     def choice(self) -> str:
@@ -103,7 +119,7 @@ class _Rows:
 
 def _single_rows(operand: Operand, addressed: View, axis: int) -> _Rows:
     """Every index is a row of its own, and counts along one axis."""
-    return _Rows(operand, operand.view, 0, (addressed.dims[axis],), (addressed.strides[axis],))
+    return _Rows(operand, operand.view, 0, (addressed.bound(axis),), (addressed.strides[axis],))
 
 
 def _nd_rows(operand: Operand, addressed: View, first: int = 0) -> _Rows:
@@ -111,7 +127,8 @@ def _nd_rows(operand: Operand, addressed: View, first: int = 0) -> _Rows:
     view, depth = operand.view, operand.view.dims[-1]
     strides = tuple(s // depth for s in view.strides[:-1]) if operand.is_constant else view.strides[:-1]
     chosen = slice(first, first + depth)
-    return _Rows(operand, View(view.dtype, view.dims[:-1], strides), view.strides[-1], addressed.dims[chosen],
+    rows = View(view.dtype, view.dims[:-1], strides, sizes=view.sizes[:-1])
+    return _Rows(operand, rows, view.strides[-1], tuple(addressed.bound(axis) for axis in range(first, first + depth)),
                  addressed.strides[chosen])
 
 
@@ -127,7 +144,7 @@ def _table(dtype: DType, sizes: Sequence[int], strides: Sequence[int], indices: 
 # -- gather -----------------------------------------------------------------------------------
 
 
-@kernel_for(Gather)
+@kernel_for(Gather, is_open=True)
 def lower_gather(request: Request) -> Kernel:
     """Rows of x copied to where indices name them; a row is what lies behind the axis, in vectors."""
     op, x_view, indices = request.op, request.operand(0).view, request.operand(1)
@@ -138,18 +155,20 @@ def lower_gather(request: Request) -> Kernel:
     inside: list[Axis] = []
     for axis, (dim, stride) in enumerate(zip(x_view.dims, x_view.strides, strict=True)):
         if axis != op.axis:
-            inside.append(Axis(dim, (y_view.strides[axis if axis < op.axis else axis + rank - 1], stride, 0)))
-    if indices.values is not None and rank <= 1:
+            strides = (y_view.strides[axis if axis < op.axis else axis + rank - 1], stride, 0)
+            inside.append(open_axis(dim, strides, x_view.size(axis), padded=x_view.padded and y_view.padded))
+    if indices.values is not None and rank <= 1 and not request.is_open:
         runs = affine_runs([int(p) for p in resolved(np.asarray(indices.values), x_view.dims[op.axis])])
         if len(runs) <= MAX_RUNS:
             _copy_runs(b, runs, inside, (y_view.strides[op.axis] if rank else 0, x_view.strides[op.axis]))
             return b.kernel(choice=f"{len(runs)} strided copies")
     rows = _single_rows(indices, x_view, op.axis)
-    outer = [Axis(d, (y_view.strides[op.axis + k], 0, s)) for k, (d, s) in enumerate(zip(rows.view.dims, rows.view.strides, strict=True))]
+    outer = [open_axis(d, (y_view.strides[op.axis + k], 0, s), rows.view.size(k))
+             for k, (d, s) in enumerate(zip(rows.view.dims, rows.view.strides, strict=True))]
     return _gather(b, rows, outer, inside)
 
 
-@kernel_for(GatherND)
+@kernel_for(GatherND, is_open=True)
 def lower_gather_nd(request: Request) -> Kernel:
     """As `lower_gather`, with one index for each of the addressed axes."""
     op, x_view, indices = request.op, request.operand(0).view, request.operand(1)
@@ -158,14 +177,14 @@ def lower_gather_nd(request: Request) -> Kernel:
     y_view, rank, batch, depth = request.outputs[0], len(indices.view.dims), op.batch_dims, indices.view.dims[-1]
     b = KernelBuilder(request, "gather_nd", f"gather rows of {shape_text(x_view)} at {shape_text(indices.view)} positions")
     rows = _nd_rows(indices, x_view, batch)
-    outer = [Axis(d, (y_view.strides[k], x_view.strides[k] if k < batch else 0, s))
+    outer = [open_axis(d, (y_view.strides[k], x_view.strides[k] if k < batch else 0, s), rows.view.size(k))
              for k, (d, s) in enumerate(zip(rows.view.dims, rows.view.strides, strict=True))]
-    inside = [Axis(x_view.dims[a], (y_view.strides[rank - 1 + a - batch - depth], x_view.strides[a], 0))
+    inside = [open_axis(x_view.dims[a], (y_view.strides[rank - 1 + a - batch - depth], x_view.strides[a], 0), x_view.size(a))
               for a in range(batch + depth, len(x_view.dims))]
     return _gather(b, rows, outer, inside)
 
 
-@kernel_for(GatherElements)
+@kernel_for(GatherElements, is_open=True)
 def lower_gather_elements(request: Request) -> Kernel:
     """One index, one element: scalar code in the order of the result's memory."""
     op, x_view, indices, y_view = request.op, request.operand(0).view, request.operand(1), request.outputs[0]
@@ -189,7 +208,7 @@ def _gather(b: KernelBuilder, rows: _Rows, outer: Sequence[Axis], inside: Sequen
     ordered = simplified(space, RESULT)
     depth = max((i + 1 for i, axis in enumerate(ordered) if axis.strides[INDICES]), default=0)
     divided, parallel = split_for_threads(ordered[:depth], b.request.threads, 1, elements(space))
-    copied = [Axis(a.extent, a.strides[:INDICES]) for a in ordered[depth:]]
+    copied = [replace(a, strides=a.strides[:INDICES]) for a in ordered[depth:]]
     with nest(b, divided, "p", views=3, parallel=parallel) as (to, source, at):
         copy(b, y, x, copied, (to, source + address(at)), top_level=not divided)
     return b.kernel(choice=f"copies of {elements(copied)} by {rows.choice}", checks=rows.checks(b.request))

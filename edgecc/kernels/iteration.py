@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import View
+from edgecc.kernels.base import ROW_ELEMENTS, View
 from edgecc.loop.builder import Builder
 from edgecc.loop.index import ZERO, Index, const
 from edgecc.loop.ir import Buffer, Expr
@@ -25,10 +25,31 @@ PARALLEL_WORK = 1 << 16
 
 @dataclass(frozen=True)
 class Axis:
-    """One loop: `extent` iterations, and the distance in elements between neighbours in each view."""
+    """One loop: `extent` iterations, and the distance in elements between neighbours in each view.
+
+    Where the run decides, `size` is the number of iterations, a multiple of `multiple`, and `extent` the largest one;
+    `padded` says that every view has room for a multiple of `ROW_ELEMENTS` positions.
+    """
 
     extent: int
     strides: tuple[int, ...]
+    size: Index | None = None
+    multiple: int = 1
+    padded: bool = False
+
+    @property
+    def stop(self) -> Index:
+        """The number of iterations."""
+        return const(self.extent) if self.size is None else self.size
+
+    def fills(self, lanes: int) -> bool:
+        """Whether vectors of `lanes` may cover the axis: a tail is known, there is none, or it may reach into padding."""
+        return self.size is None or self.multiple % lanes == 0 or (self.padded and ROW_ELEMENTS % lanes == 0)
+
+
+def open_axis(extent: int, strides: Sequence[int], size: Index, *, padded: bool = False) -> Axis:
+    """An axis of `size` iterations, which may be known only at run time, and is at most `extent`."""
+    return Axis(extent, tuple(strides), None if size.is_const else size, padded=padded)
 
 
 def axes_of(views: Sequence[View], keep: Sequence[int] | None = None) -> tuple[Axis, ...]:
@@ -37,7 +58,8 @@ def axes_of(views: Sequence[View], keep: Sequence[int] | None = None) -> tuple[A
     if any(v.dims != dims for v in views):
         raise ValueError(f"views of shapes {[v.dims for v in views]}")
     chosen = range(len(dims)) if keep is None else keep
-    return tuple(Axis(dims[a], tuple(v.strides[a] for v in views)) for a in chosen)
+    return tuple(open_axis(dims[a], [v.strides[a] for v in views], views[0].size(a),
+                           padded=all(v.padded and v.strides[a] == 1 for v in views if v.strides[a] != 0)) for a in chosen)
 
 
 def simplified(axes: Sequence[Axis], leader: int = 0) -> tuple[Axis, ...]:
@@ -53,17 +75,19 @@ def simplified(axes: Sequence[Axis], leader: int = 0) -> tuple[Axis, ...]:
         return (-abs(axis.strides[leader]), *(-abs(s) for s in rest))
 
     merged: list[Axis] = []
-    for axis in sorted((a for a in axes if a.extent != 1), key=order):
+    for axis in sorted((a for a in axes if a.extent != 1 or a.size is not None), key=order):
         outer = merged[-1] if merged else None
-        if outer is not None and all(o == i * axis.extent for o, i in zip(outer.strides, axis.strides, strict=True)):
-            merged[-1] = Axis(outer.extent * axis.extent, axis.strides)
+        merges = axis.size is None and outer is not None and (outer.size is None or axis.extent % ROW_ELEMENTS == 0)
+        if outer is not None and merges and all(o == i * axis.extent for o, i in zip(outer.strides, axis.strides, strict=True)):
+            size = None if outer.size is None else outer.size * axis.extent
+            merged[-1] = Axis(outer.extent * axis.extent, axis.strides, size, outer.multiple * axis.extent if size is not None else 1)
         else:
             merged.append(axis)
     return tuple(merged)
 
 
 def elements(axes: Sequence[Axis]) -> int:
-    """Number of positions."""
+    """Number of positions; the largest where the run decides."""
     total = 1
     for axis in axes:
         total *= axis.extent
@@ -85,7 +109,7 @@ def nest(b: Builder, axes: Sequence[Axis], name: str = "i", *, start: Sequence[I
     with ExitStack() as stack:
         for position, axis in enumerate(axes):
             kind = "parallel" if parallel and position == 0 else "serial"
-            i = stack.enter_context(b.loop(f"{name}{position}" if len(axes) > 1 else name, axis.extent, kind=kind))
+            i = stack.enter_context(b.loop(f"{name}{position}" if len(axes) > 1 else name, axis.stop, kind=kind))
             offsets = [o + i * s for o, s in zip(offsets, axis.strides, strict=True)]
         yield tuple(offsets)
 
@@ -96,7 +120,7 @@ def split_for_threads(axes: Sequence[Axis], threads: int, lanes: int, work: int)
     `work` estimates the operations of the whole kernel. A single long axis is cut in two where a
     number of parts, preferably of whole vectors, divides it.
     """
-    if threads <= 1 or work < PARALLEL_WORK or not axes:
+    if threads <= 1 or work < PARALLEL_WORK or not axes or axes[0].size is not None:
         return tuple(axes), False
     if len(axes) > 1:
         return tuple(axes), axes[0].extent > 1
@@ -128,6 +152,12 @@ def vector_lanes(target: Target, extent: int, dtype: DType = DType.F32, *, nativ
     return lanes if extent * 2 > lanes else 1
 
 
+def axis_lanes(target: Target, axis: Axis, dtype: DType = DType.F32, *, native: bool = False) -> int:
+    """`vector_lanes` for an axis; 1 where vectors would reach behind the end of an axis whose size the run decides."""
+    lanes = vector_lanes(target, axis.extent, dtype, native=native)
+    return lanes if axis.fills(lanes) else 1
+
+
 def full_lanes(target: Target, extent: int, dtype: DType = DType.F32) -> int:
     """Lanes of the widest vector that a run of `extent` elements fills at least once; 1 where there is none."""
     widths = [w // (8 * max(4, dtype.size)) for w in target.vector.widths]
@@ -142,13 +172,15 @@ def _fewest_lanes(target: Target) -> int:
 class Step:
     """One vector of positions along an axis: the address of its first lane in each view, and the strides.
 
-    The first `valid` lanes are positions (0: all); `lanes` is 1 in scalar code.
+    The first `valid` lanes are positions (0: all); `lanes` is 1 in scalar code. Where `limit` is given, only the lanes
+    below it are positions, a number known at run time; all lanes may be read and written, the others are padding.
     """
 
     offsets: tuple[Index, ...]
     strides: tuple[int, ...]
     lanes: int
     valid: int = 0
+    limit: Index | None = None
 
     @property
     def count(self) -> int:
@@ -178,6 +210,10 @@ def vectors(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, body: 
     the axis must then hold a vector.
     """
 
+    if axis.size is not None:
+        _open_vectors(b, axis, offsets, lanes, body, unroll, name)
+        return
+
     def step(position: Index, valid: int = 0) -> Step:
         moved = tuple(o + position * s for o, s in zip(offsets, axis.strides, strict=True))
         return Step(moved, axis.strides, lanes, valid)
@@ -197,6 +233,27 @@ def vectors(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, body: 
         body(step(const(full), axis.extent - full), 0)
 
 
+def _open_vectors(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, body: Callable[[Step, int], None],
+                  unroll: int, name: str) -> None:
+    """`vectors` for an axis whose size the run decides: the last vector may reach into padding."""
+    exact = axis.multiple % lanes == 0
+
+    def visit(position: Index, copy: int, *, last: bool = False) -> None:
+        moved = tuple(o + position * s for o, s in zip(offsets, axis.strides, strict=True))
+        body(Step(moved, axis.strides, lanes, 0, axis.stop - position if last and not exact else None), copy)
+
+    wide = lanes * unroll
+    main: Index = ZERO
+    if unroll > 1 or not exact:
+        main = axis.stop if axis.multiple % wide == 0 else axis.stop.floordiv(wide) * wide
+        with b.loop(name, main, step=wide) as i:
+            for copy in range(unroll):
+                visit(i + copy * lanes, copy)
+    if main != axis.stop:
+        with b.loop(name, axis.stop, start=main, step=lanes) as i:
+            visit(i, 0, last=True)
+
+
 def vector_blocks(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, most: int,
                   body: Callable[[tuple[Step, ...]], None], *, name: str = "block") -> None:
     """Visits the positions of an axis in groups of up to `most` vectors; `body` adds the statements for one group."""
@@ -208,6 +265,10 @@ def vector_blocks(b: Builder, axis: Axis, offsets: Sequence[Index], lanes: int, 
             out.append(Step(moved, axis.strides, lanes, min(lanes, count - done) % lanes))
         return tuple(out)
 
+    if axis.size is not None:
+        with b.loop(name, axis.size, step=lanes) as i:
+            body(steps(i, lanes))
+        return
     size = lanes * most
     whole = axis.extent // size * size
     if whole:
@@ -257,7 +318,7 @@ def _crossing_axis(axes: Sequence[Axis]) -> int | None:
         if abs(stride) <= 1:
             continue
         for position, axis in enumerate(axes[:-1]):
-            large = axis.extent > BLOCK_ALONG and axes[-1].extent > BLOCK_ALONG
+            large = axis.extent > BLOCK_ALONG and axes[-1].extent > BLOCK_ALONG and axis.size is None and axes[-1].size is None
             if large and 0 < abs(axis.strides[view]) < abs(stride):
                 return position
     return None

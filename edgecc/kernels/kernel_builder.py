@@ -8,8 +8,9 @@ import numpy as np
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, Workspace
-from edgecc.loop.builder import Builder, operation
-from edgecc.loop.ir import Buffer, Expr
+from edgecc.loop.builder import Builder, operation, repeat
+from edgecc.loop.index import Index
+from edgecc.loop.ir import Buffer, Expr, FromIndex
 from edgecc.loop.module import IndexRange
 
 _MOST_LANES = 16
@@ -27,6 +28,10 @@ def storage_type(dtype: DType) -> DType:
     return {DType.F16: DType.U16, DType.BF16: DType.U16, DType.BOOL: DType.U8}.get(dtype, dtype)
 
 
+def _numbers() -> Array:
+    return np.arange(_MOST_LANES, dtype=np.float32)
+
+
 class KernelBuilder(Builder):
     """Builds the kernel of one request. Buffers are added in the order of the function's parameters."""
 
@@ -35,6 +40,7 @@ class KernelBuilder(Builder):
         self.request = request
         self._arguments: list[KernelArgument] = []
         self._ones: Buffer | None = None
+        self._numbers: Buffer | None = None
 
     def input(self, index: int, name: str, *, aliased: bool = False, raw: bool = False) -> Buffer:
         """The memory of operand `index`, which must be present; with `raw` as its `storage_type`."""
@@ -66,6 +72,13 @@ class KernelBuilder(Builder):
         if self._ones is None:
             self._ones = self.packed("ones", DType.F32, _MOST_LANES, (), _ones)
         return operation("lt", 0.0, self.load(self._ones, 0, lanes, valid=count))
+
+    def lanes_below(self, lanes: int, limit: Index) -> Expr:
+        """A mask of `lanes` bools of which those whose number is below `limit` are true."""
+        if self._numbers is None:
+            self._numbers = self.packed("lane_numbers", DType.F32, _MOST_LANES, (), _numbers)
+        bound = self.let("limit", repeat(FromIndex(limit, DType.F32), lanes))
+        return operation("lt", self.load(self._numbers, 0, lanes), bound)
 
     def kernel(self, *, schedule: tuple[str, ...] = (), in_place: tuple[tuple[int, int], ...] = (),
                choice: str = "", checks: tuple[tuple[int, IndexRange], ...] = ()) -> Kernel:

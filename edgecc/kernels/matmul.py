@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 
+from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import FromInput, Kernel, KernelArgument, Request, View, Workspace, kernel_for
 from edgecc.kernels.contraction import (
@@ -26,6 +27,7 @@ from edgecc.kernels.contraction import (
     convert,
     epilogue_of,
     multiply_add,
+    open_panel_loops,
     packed_channels,
     panel_loops,
     sum_type,
@@ -36,8 +38,8 @@ from edgecc.kernels.contraction import (
 from edgecc.kernels.grouped import Terms, terms_of
 from edgecc.kernels.kernel_builder import storage_type
 from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
-from edgecc.kernels.register_tile import Panel, choose_tile, cut_panels, narrowest_lanes, vector_lanes
-from edgecc.loop.index import ZERO, Index, const, var
+from edgecc.kernels.register_tile import Panel, RegisterTile, choose_tile, cut_panels, narrowest_lanes, vector_lanes
+from edgecc.loop.index import ZERO, Index, const, minimum, var
 from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, Expr, For, Horizontal, Load, Op, Ref, Stmt, Store
 from edgecc.ops.matrix import MatMul
 from edgecc.targets.schema import Target
@@ -46,13 +48,15 @@ FEW = 4
 """Up to so many rows, or columns, of the result a dot product each is cheaper than packing."""
 
 
-@kernel_for(MatMul)
+@kernel_for(MatMul, is_open=True)
 def lower_matmul(request: Request) -> Kernel:
     """The kernel of a (batched) matrix product."""
     op = request.op
     if not isinstance(op, MatMul):
         raise TypeError(op)
     problem = _Problem.of(request, op)
+    if request.is_open:
+        return problem.open_kernel()
     w = problem.w
     if request.operand(1).is_constant and all(d == 1 for d in request.operand(1).view.dims[:-2]) and problem.channels >= problem.lanes // 2:
         return problem.packed_constant()
@@ -69,7 +73,8 @@ def _matrix(view: View, swap: bool) -> View:
         return view
     dims, strides = list(view.dims), list(view.strides)
     dims[-2:], strides[-2:] = dims[:-3:-1], strides[:-3:-1]
-    return View(view.dtype, tuple(dims), tuple(strides))
+    sizes = (*view.sizes[:-2], *view.sizes[:-3:-1]) if view.sizes else ()
+    return replace(view, dims=tuple(dims), strides=tuple(strides), sizes=sizes)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,41 @@ class _Problem:
         return self.x.dims[-1]
 
     @property
+    def open_rows(self) -> Index | None:
+        """The number of rows where the run decides."""
+        return _open(self.y.size(len(self.y.dims) - 2))
+
+    @property
+    def open_channels(self) -> Index | None:
+        """The number of channels where the run decides."""
+        return _open(self.y.size(len(self.y.dims) - 1))
+
+    @property
+    def open_depth(self) -> Index | None:
+        """The number of terms where the run decides."""
+        return _open(self.x.size(len(self.x.dims) - 1))
+
+    def open_kernel(self) -> Kernel:
+        """The kernel where the run decides on some size.
+
+        Vectors of channels may reach behind the last one: results and what the epilogue reads along them must have room.
+        """
+        few = self.rows <= FEW or self.channels < max(2, self.lanes // 2)
+        if self.terms.dot or (sum_type(self.request) is DType.F16 and self.open_depth is not None):
+            raise EdgeccError("E112", "matmul in half precision has no kernel for sizes known only at run time",
+                              hint="give the dimension one size with --shape, or keep the node in fp32")
+        if self.open_channels is None:
+            constant = self.request.operand(1).is_constant and all(d == 1 for d in self.request.operand(1).view.dims[:-2])
+            return self.packed_constant() if constant and self.channels >= self.lanes // 2 and self.open_depth is None else self.in_place()
+        if self.w.strides[-2] == 1 and self.x.strides[-1] == 1 and self.open_depth is None and few and self.x.dtype is DType.F32:
+            return self.dots()
+        along = [self.y, *(operand.view.broadcast_to(self.y.dims) for operand in self.request.inputs[2:] if operand is not None)]
+        if self.open_depth is not None or any(v.strides[-1] != 0 and not (v.padded and v.strides[-1] == 1) for v in along):
+            raise EdgeccError("E112", "matmul has no kernel for these sizes known only at run time",
+                              hint="give the dimension one size with --shape")
+        return self.packed_scratch()
+
+    @property
     def terms(self) -> Terms:
         """How the first factor is read."""
         return terms_of(self.request, self.x, len(self.x.dims) - 1)
@@ -133,24 +173,25 @@ class _Problem:
             views.append(b.view.broadcast_to(y.dims))
         outer, joined = joined_axes([_without_last(v) for v in views], range(len(y.dims) - 1))
         rows, terms = count(y.dims, joined), self.terms
+        open_rows = _open(y.size(joined[0]) * count(y.dims, joined[1:]))
         steps = self.depth // terms.group
         tile = choose_tile(rows, self.channels, steps, target, dtype)
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
         weights = weights_of(request, self.channels, steps, panels, partial(_columns, self.op.transpose_b), terms=terms)
 
         def at(view: View, row: Index, column: Index) -> Index:
-            coordinates = [outer_position(y.dims, outer, axis) for axis in range(len(y.dims) - 1)]
+            coordinates = [outer_position(y.dims, outer, axis, sizes=y.sizes) for axis in range(len(y.dims) - 1)]
             return view.at([*coordinates, column]) + row * run_stride(view, joined)
 
         w = replace(self.w, dtype=terms.element(self.w.dtype))
-        product = Product(rows, self.channels, steps, terms.x, w, partial(at, terms.x), lambda k, c: ZERO, at, terms.dot)
+        product = Product(rows, self.channels, steps, terms.x, w, partial(at, terms.x), lambda k, c: ZERO, at, terms.dot, open_rows)
         nest = product_nest(product, tile, panels, weights, epilogue, target)
-        return assemble(request, self.name, outer_loops(nest.body, y.dims, outer),
-                        tile_schedule(tile, target, nest.inner, weights.padded, dtype), weights, epilogue, 3, doc=self.doc, terms=terms,
+        return assemble(request, self.name, outer_loops(nest.body, y.dims, outer, sizes=y.sizes),
+                        tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=open_rows is not None), weights, epilogue, 3, doc=self.doc, terms=terms,
                         choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {nest.block} rows")
 
     def _at(self, view: View, row: Index, column: Index) -> Index:
-        batch = [outer_position(self.y.dims, self._batch_axes, axis) for axis in self._batch_axes]
+        batch = [outer_position(self.y.dims, self._batch_axes, axis, sizes=self.y.sizes) for axis in self._batch_axes]
         lead = len(view.dims) - 2
         return view.at([*batch[len(batch) - lead:], row, column])
 
@@ -159,7 +200,8 @@ class _Problem:
         return range(len(self.y.dims) - 2)
 
     def _product(self) -> Product:
-        return Product(self.rows, self.channels, self.depth, self.x, self.w, partial(self._at, self.x), partial(self._at, self.w), self._at)
+        return Product(self.rows, self.channels, self.depth, self.x, self.w, partial(self._at, self.x), partial(self._at, self.w), self._at,
+                       open_rows=self.open_rows, open_channels=self.open_channels, open_depth=self.open_depth)
 
     def _w_buffer(self) -> tuple[Buffer, KernelArgument]:
         view = self.request.operand(1).view
@@ -172,8 +214,8 @@ class _Problem:
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
         weights = with_bias(request, self._w_buffer(), self.channels, panels, packed=False)
         nest = product_nest(self._product(), tile, panels, weights, epilogue, target)
-        return assemble(request, self.name, outer_loops(nest.body, self.y.dims, self._batch_axes),
-                        tile_schedule(tile, target, nest.inner, weights.padded, dtype), weights, epilogue, 3, doc=self.doc,
+        return assemble(request, self.name, outer_loops(nest.body, self.y.dims, self._batch_axes, sizes=self.y.sizes),
+                        tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=self.open_rows is not None), weights, epilogue, 3, doc=self.doc,
                         choice=f"product in place: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
 
     def packed_scratch(self) -> Kernel:
@@ -182,7 +224,7 @@ class _Problem:
         steps, element = self.depth // terms.group, terms.element(self.w.dtype)
         tile = choose_tile(self.rows, self.channels, steps, target, dtype)
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
-        elements = packed_channels(panels) * steps
+        elements = packed_channels(panels) * steps if self.open_channels is None else -(-self.channels // tile.lanes) * tile.lanes * steps
         scratch = (Buffer("p", element, elements, "workspace"), Workspace(elements * element.size))
         weights = with_bias(request, scratch, self.channels, panels, packed=True)
         product = replace(self._product(), depth=steps, x=terms.x, w=replace(self.w, dtype=element), x_at=partial(self._at, terms.x),
@@ -193,16 +235,18 @@ class _Problem:
         weights = Weights(((replace(source, dtype=read), argument), *weights.arguments[1:]), True, weights.padded, weights.bias)
         across = terms.dot and self.w.strides[-1] == 1  # two rows of the factor, interleaved in vectors
         schedule = (f"vectorize{{loop=lane,lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)}}}",) if across else ()
-        return assemble(request, self.name, outer_loops((*self._pack_nest(panels, terms, read), *nest.body), self.y.dims, self._batch_axes),
-                        (*schedule, *tile_schedule(tile, target, nest.inner, weights.padded, dtype)), weights, epilogue, 3, doc=self.doc,
+        return assemble(request, self.name, outer_loops((*self._pack_nest(panels, tile, terms, read), *nest.body), self.y.dims, self._batch_axes, sizes=self.y.sizes),
+                        (*schedule, *tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=self.open_rows is not None)), weights, epilogue, 3, doc=self.doc,
                         choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}",
                         workspace=(scratch,), parallel=False, terms=terms)
 
-    def _pack_nest(self, panels: Sequence[Panel], terms: Terms, read: DType) -> Body:
+    def _pack_nest(self, panels: Sequence[Panel], tile: RegisterTile, terms: Terms, read: DType) -> Body:
         """Fills the panels; the terms of a group lie side by side in one element, the first in the lowest bits."""
         element = terms.element(self.w.dtype)
 
         def group(step: Index, channel: Index) -> Expr:
+            if self.open_channels is not None:  # the last vector repeats the last channel
+                channel = minimum(channel, self.open_channels - 1)
             parts = [Load("w", self._at(self.w, step * terms.group + i, channel), read) for i in range(terms.group)]
             value: Expr = convert(parts[0], element)
             for number, part in enumerate(parts[1:], start=1):
@@ -220,6 +264,8 @@ class _Problem:
                                 (Store("p", start + step * panel.padded + var("unused"), zero),)))
             return (For("step", ZERO, const(self.depth // terms.group), tuple(copy)),)
 
+        if self.open_channels is not None:
+            return open_panel_loops(self.open_channels, tile.channels, tile.lanes, self.depth // terms.group, in_panel)
         return panel_loops(panels, self.depth // terms.group, in_panel)
 
     def dots(self) -> Kernel:
@@ -246,14 +292,19 @@ class _Problem:
         total = Ref("acc", dtype, lanes)
         start = weights.bias(column, address)
         nest.append(epilogue.store(convert(Op("add", (Horizontal("add", total) if lanes > 1 else total, start), dtype), dtype), address))
-        body: Body = (For(PIXEL, ZERO, const(self.rows), (For("column", ZERO, const(self.channels), tuple(nest)),)),)
-        return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes),
+        body: Body = (For(PIXEL, ZERO, self.open_rows or const(self.rows), (
+            For("column", ZERO, self.open_channels or const(self.channels), tuple(nest)),)),)
+        return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes, sizes=self.y.sizes),
                         (f"tile{{loop=column,factor={FEW}}}", "jam{loop=column_inner}", "reuse-loads"), weights, epilogue, 3,
                         doc=self.doc, choice=f"dot products along the reduction, {FEW} at a time")
 
 
+def _open(size: Index) -> Index | None:
+    return None if size.is_const else size
+
+
 def _without_last(view: View) -> View:
-    return View(view.dtype, view.dims[:-1], view.strides[:-1])
+    return View(view.dtype, view.dims[:-1], view.strides[:-1], sizes=view.sizes[:-1])
 
 
 def _columns(transposed: bool, weights: Array) -> Array:

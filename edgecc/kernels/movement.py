@@ -6,12 +6,13 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from edgecc.errors import EdgeccError
 from edgecc.ir.dims import numbers
 from edgecc.ir.op import Op
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
-from edgecc.kernels.copying import Irregular, affine_runs, copy, fill_around
+from edgecc.kernels.copying import Irregular, affine_runs, copy, copy_packed, fill_around
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import Axis, axes_of
 from edgecc.kernels.kernel_builder import KernelBuilder, storage_type
@@ -28,17 +29,17 @@ def _wanted(op: Op, cls: type) -> TypeError:
     return TypeError(f"{cls.__name__} wanted, got {op!r}")
 
 
-@kernel_for(Transpose)
+@kernel_for(Transpose, is_open=True)
 def lower_transpose(request: Request) -> Kernel:
     """A copy whose source has its strides permuted; in blocks where rows of one are columns of the other."""
     op, x = request.op, request.operand(0).view
     if not isinstance(op, Transpose):
         raise _wanted(op, Transpose)
-    source = View(x.dtype, request.outputs[0].dims, tuple(x.strides[a] for a in op.perm))
+    source = replace(x, dims=request.outputs[0].dims, strides=tuple(x.strides[a] for a in op.perm), sizes=request.outputs[0].sizes)
     return _copied(request, source, 0, f"transpose {shape_text(x)} by {','.join(map(str, op.perm))}")
 
 
-@kernel_for(Expand)
+@kernel_for(Expand, is_open=True)
 def lower_expand(request: Request) -> Kernel:
     """A copy whose source has strides of 0."""
     op, x = request.op, request.operand(0).view
@@ -54,6 +55,8 @@ def lower_slice(request: Request) -> Kernel:
     if not isinstance(op, Slice):
         raise _wanted(op, Slice)
     source = View(x.dtype, request.outputs[0].dims, tuple(s * step for s, step in zip(x.strides, op.steps, strict=True)))
+    if not x.start.is_const:
+        raise _wanted(op, Slice)
     start = sum(s * first for s, first in zip(x.strides, numbers(op.starts), strict=True))
     return _copied(request, source, start, f"slice {shape_text(source)} of {shape_text(x)}")
 
@@ -61,7 +64,7 @@ def lower_slice(request: Request) -> Kernel:
 def _copied(request: Request, source: View, start: int, doc: str) -> Kernel:
     b = KernelBuilder(request, request.op.name, doc)
     x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
-    copy(b, y, x, axes_of([request.outputs[0], source]), (ZERO, const(start)))
+    copy(b, y, x, axes_of([request.outputs[0], source]), (request.outputs[0].start, source.start + start))
     return b.kernel(choice="strided copy")
 
 
@@ -86,7 +89,7 @@ def lower_concat(request: Request) -> Kernel:
 # -- reshape ----------------------------------------------------------------------------------
 
 
-@kernel_for(Reshape)
+@kernel_for(Reshape, is_open=True)
 def lower_reshape(request: Request) -> Kernel:
     """A copy through the axes that both shapes are made of.
 
@@ -98,6 +101,14 @@ def lower_reshape(request: Request) -> Kernel:
         raise _wanted(op, Reshape)
     b = KernelBuilder(request, op.name, f"reshape {shape_text(x_view)} to {shape_text(y_view)}")
     x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
+    if request.is_open:
+        if x_view.dims != y_view.dims or x_view.sizes != y_view.sizes:
+            raise EdgeccError("E112", "reshape has no kernel for sizes known only at run time but copies of one shape")
+        if x_view.packed or y_view.packed:
+            copy_packed(b, y, x, y_view, x_view)
+        else:
+            copy(b, y, x, axes_of([y_view, x_view]), (y_view.start, x_view.start))
+        return b.kernel(choice="strided copy")
     axes, irregular = common_axes(y_view, x_view)
     copy(b, y, x, axes, irregular=irregular)
     return b.kernel(choice="strided copy" if not irregular else "copy with division of positions")

@@ -7,8 +7,9 @@ from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import SOURCE, Group, Rule, computes_in_vectors, for_each_group, make_plan
 from edgecc.kernels.iteration import Step, axes_of, elements, simplified
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.reduction import open_count
 from edgecc.kernels.scalar_lowering import compute_type
-from edgecc.loop.builder import add, cast, div, fma, mul, number, operation, sub
+from edgecc.loop.builder import add, cast, div, fma, mul, number, operation, repeat, sub
 from edgecc.loop.ir import Buffer, Expr
 from edgecc.ops.reduction import BatchNorm, Normalize
 
@@ -48,7 +49,7 @@ class Parameters:
         return cast(step.load(self.b, view, buffer), compute_type(buffer.dtype))
 
 
-@kernel_for(Normalize)
+@kernel_for(Normalize, is_open=True)
 def lower_normalize(request: Request) -> Kernel:
     """Mean, then variance around it, then the result: three passes over each row (two with rms).
 
@@ -68,6 +69,10 @@ def lower_normalize(request: Request) -> Kernel:
     reduced = simplified(axes_of(views, op.axes), SOURCE) or axes_of(views, op.axes[-1:])
     plan = make_plan(request.target, kept, reduced, in_vectors=computes_in_vectors(x_view.dtype))
     dtype, count = compute_type(x_view.dtype), elements(reduced)
+    is_open = any(axis.size is not None for axis in reduced)
+
+    def mean(total: Expr) -> Expr:
+        return div(total, repeat(open_count(reduced, dtype), total.lanes)) if is_open else mul(total, 1.0 / max(count, 1))
 
     def row(group: Group) -> None:
         def load(step: Step) -> Expr:
@@ -76,14 +81,14 @@ def lower_normalize(request: Request) -> Kernel:
         means: list[Expr] = []
         if not op.rms:
             sums = group.fold(Rule("sum", dtype), lambda step, _: load(step), zero_padded=True)
-            means = group.spread("mean", [mul(s, 1.0 / max(count, 1)) for s in sums])
+            means = group.spread("mean", [mean(s) for s in sums])
 
         def centred(step: Step, result: int) -> Expr:
             return load(step) if op.rms else sub(load(step), means[result])
 
         squares = group.fold(Rule("sum_square", dtype), lambda step, r: b.let("d", centred(step, r)), zero_padded=op.rms)
         factors = group.spread("factor", [
-            div(1.0, operation("sqrt", add(mul(s, 1.0 / max(count, 1)), op.epsilon))) for s in squares])
+            div(1.0, operation("sqrt", add(mean(s), op.epsilon))) for s in squares])
 
         def finish(step: Step, result: int) -> None:
             value: Expr = mul(centred(step, result), factors[result])
@@ -100,7 +105,7 @@ def lower_normalize(request: Request) -> Kernel:
     return b.kernel(in_place=((0, 0),) if aliased else (), choice=plan.description)
 
 
-@kernel_for(BatchNorm)
+@kernel_for(BatchNorm, is_open=True)
 def lower_batch_norm(request: Request) -> Kernel:
     """One factor and one offset for each channel, applied to its elements."""
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]

@@ -18,6 +18,7 @@ from edgecc.kernels.contraction import (
     Epilogue,
     Weights,
     cache_block,
+    open_panel_loops,
     panel_loops,
     tile_nest,
 )
@@ -35,7 +36,8 @@ class Product:
 
     `address(view, row, channel)` places a result element in a view of the result's shape;
     `x_at(row, k)` and `w_at(k, channel)` (used unless packed) place the factors. With `dot` they are groups of terms, and
-    `depth` counts groups.
+    `depth` counts groups. Where the run decides, `rows`, `channels` and `depth` are the largest numbers and `open_rows`,
+    `open_channels` and `open_depth` those of the run.
     """
 
     rows: int
@@ -47,6 +49,9 @@ class Product:
     w_at: Callable[[Index, Index], Index]
     address: Callable[[View, Index, Index], Index]
     dot: str = ""
+    open_rows: Index | None = None
+    open_channels: Index | None = None
+    open_depth: Index | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,14 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     block = cache_block(product.rows, tile, product.depth * product.x.dtype.size, weights_bytes, target) if several else product.rows
     width = max(panel.padded for panel in panels) if panels else 0
     prefetched = None
-    if several and weights.packed and block >= product.rows:
+    if several and weights.packed and block >= product.rows and product.open_rows is None:
         prefetched = panels_ahead(product.rows, tile.rows, product.depth, width * element, weights_bytes, target)
     inner = product.depth if prefetched is None else prefetched.steps
 
-    def nest(first: Index, count: int) -> Body:
+    def nest(first: Index, count: int | Index) -> Body:
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             row, k, channel = first + var(PIXEL), var(INNER), channel0 + var("channel")
-            reductions = [Reduction(INNER, ZERO, const(inner))]
+            reductions = [Reduction(INNER, ZERO, product.open_depth or const(inner))]
             ahead: Body = ()
             if prefetched is not None:
                 reductions.insert(0, Reduction("steps", ZERO, const(product.depth // inner)))
@@ -91,8 +96,16 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
                               weights.bias(b_start + var("channel"), address), lambda acc: epilogue.store(acc, address),
                               dot=product.dot, ahead=ahead),)
 
+        if product.open_channels is not None:
+            return open_panel_loops(product.open_channels, tile.channels, tile.lanes, product.depth, in_panel)
         return panel_loops(panels, product.depth, in_panel)
 
+    if product.open_rows is not None:
+        if block >= product.rows:
+            return ProductNest(nest(ZERO, product.open_rows), block, inner)
+        whole = product.open_rows.floordiv(block)
+        return ProductNest((For("block", ZERO, whole, nest(var("block") * block, block)),
+                            *nest(whole * block, product.open_rows - whole * block)), block, inner)
     blocks, rest = divmod(product.rows, block)
     body: list[Stmt] = []
     if blocks > 1:
@@ -113,6 +126,8 @@ def joined_axes(views: Sequence[View], axes: Sequence[int], apart: int | None = 
     for axis in reversed(axes[:-1]):
         if axis == apart:
             break
+        if any(not views[0].size(a).is_const for a in joined):
+            break
         length = count(views[0].dims, joined)
         if views[0].dims[axis] != 1 and length != 1 and any(
                 view.strides[axis] != run_stride(view, joined) * length for view in views):
@@ -130,19 +145,27 @@ def run_stride(view: View, joined: Sequence[int]) -> int:
     return 0
 
 
-def outer_loops(body: Body, dims: Sequence[int], axes: Sequence[int], rows: Bounds | None = None) -> Body:
+def outer_loops(body: Body, dims: Sequence[int], axes: Sequence[int], rows: Bounds | None = None,
+                sizes: Sequence[Index] = ()) -> Body:
     """Wraps `body` into loops `axis<i>` over the axes, outermost first; axes of extent 1 need none.
 
-    `rows`: bounds of the loop over axis `ROW_AXIS`, which then must be among the axes.
+    `rows`: bounds of the loop over axis `ROW_AXIS`, which then must be among the axes. `sizes`: those of the run.
     """
     for axis in reversed(axes):
-        body = axis_loop(f"axis{axis}", dims[axis], rows if axis == ROW_AXIS else None, body)
+        body = axis_loop(f"axis{axis}", dims[axis], _bounds(axis, rows, sizes), body)
     return body
 
 
-def outer_position(dims: Sequence[int], axes: Sequence[int], axis: int, rows: Bounds | None = None) -> Index:
+def _bounds(axis: int, rows: Bounds | None, sizes: Sequence[Index]) -> Bounds | None:
+    if rows is not None and axis == ROW_AXIS:
+        return rows
+    return (ZERO, sizes[axis]) if sizes and not sizes[axis].is_const else None
+
+
+def outer_position(dims: Sequence[int], axes: Sequence[int], axis: int, rows: Bounds | None = None,
+                   sizes: Sequence[Index] = ()) -> Index:
     """The loop variable of an outer axis, or 0."""
-    return axis_position(f"axis{axis}", dims[axis], rows if axis == ROW_AXIS else None) if axis in axes else ZERO
+    return axis_position(f"axis{axis}", dims[axis], _bounds(axis, rows, sizes)) if axis in axes else ZERO
 
 
 def count(dims: Sequence[int], axes: Sequence[int]) -> int:

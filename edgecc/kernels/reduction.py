@@ -14,6 +14,7 @@ from edgecc.kernels.iteration import (
     Step,
     elements,
     nest,
+    open_axis,
     simplified,
     split_for_threads,
     vector_blocks,
@@ -30,6 +31,14 @@ RESULT = 0
 """The view of results among the strides of an axis: (result, source)."""
 
 
+def open_count(axes: Sequence[Axis], dtype: DType) -> Expr:
+    """The number of positions of some axes as a number, for axes whose sizes the run decides."""
+    count: Expr = FromIndex(axes[0].stop, dtype)
+    for axis in axes[1:]:
+        count = mul(count, FromIndex(axis.stop, dtype))
+    return count
+
+
 def split_axes(x: View, y: View, axes: Sequence[int], keepdims: bool) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
     """The kept and the reduced axes of a reduction of x to y, simplified; strides are (y, x), 0 in y where reduced."""
     kept: list[Axis] = []
@@ -37,15 +46,16 @@ def split_axes(x: View, y: View, axes: Sequence[int], keepdims: bool) -> tuple[t
     position = 0
     for axis, (dim, stride) in enumerate(zip(x.dims, x.strides, strict=True)):
         if axis in axes:
-            reduced.append(Axis(dim, (0, stride)))
+            reduced.append(open_axis(dim, (0, stride), x.size(axis), padded=x.padded and stride == 1))
             position += keepdims
         else:
-            kept.append(Axis(dim, (y.strides[position], stride)))
+            strides = (y.strides[position], stride)
+            kept.append(open_axis(dim, strides, x.size(axis), padded=x.padded and y.padded and strides == (1, 1)))
             position += 1
     return simplified(kept, SOURCE), simplified(reduced, SOURCE)
 
 
-@kernel_for(Reduce)
+@kernel_for(Reduce, is_open=True)
 def lower_reduce(request: Request) -> Kernel:
     """The kernel of a reduction; see edgecc/kernels/folding.py for its nests and accuracy."""
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
@@ -61,16 +71,19 @@ def lower_reduce(request: Request) -> Kernel:
     def reduce(group: Group) -> None:
         totals = group.fold(rule, lambda step, _: cast(step.load(b, SOURCE, x), rule.dtype), zero_padded=True)
         for step, total in zip(group.results, totals, strict=True):
-            step.store(b, RESULT, y, cast(_finish(op.kind, total, elements(reduced)), y.dtype))
+            step.store(b, RESULT, y, cast(_finish(op.kind, total, reduced), y.dtype))
 
     for_each_group(b, plan, 2, reduce)
     return b.kernel(choice=plan.description)
 
 
-def _finish(kind: str, total: Expr, count: int) -> Expr:
-    """The result from the total over `count` elements."""
-    dtype = total.dtype
+def _finish(kind: str, total: Expr, reduced: Sequence[Axis]) -> Expr:
+    """The result from the total over the elements of some axes."""
+    dtype, count = total.dtype, elements(reduced)
     if kind == "mean":
+        if any(axis.size is not None for axis in reduced):
+            return cast(div(total if dtype.is_float else cast(total, DType.I64), repeat(
+                open_count(reduced, dtype if dtype.is_float else DType.I64), total.lanes)), dtype)
         if dtype.is_float:
             return mul(total, 1.0 / count if count else math.nan)
         return cast(div(cast(total, DType.I64), max(count, 1)), dtype)

@@ -24,7 +24,7 @@ WORK = 16
 """Operations for each element, most of them in exp."""
 
 
-@kernel_for(Softmax)
+@kernel_for(Softmax, is_open=True)
 def lower_softmax(request: Request) -> Kernel:
     """Maximum, exponentials and their sum, scaling: three passes, or one over rows that fit in registers.
 
@@ -41,7 +41,7 @@ def lower_softmax(request: Request) -> Kernel:
     reduced = axes_of(views, [op.axis])
     plan = make_plan(request.target, kept, reduced, in_vectors=computes_in_vectors(x_view.dtype))
     kernel = _Softmax(b, x, y, op.log)
-    in_registers = plan.along and reduced[0].extent <= ROW_VECTORS * plan.lanes
+    in_registers = plan.along and reduced[0].size is None and reduced[0].extent <= ROW_VECTORS * plan.lanes
     for_each_group(b, plan, 2, kernel.short_row if in_registers else kernel.rows, work=WORK, most=2)
     return b.kernel(in_place=((0, 0),) if aliased else (), choice=plan.description + (", rows in registers" if in_registers else ""))
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from edgecc.ir.types import DType
-from edgecc.loop.index import Index, mentions
+from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar, mentions
 
 # -- expressions ------------------------------------------------------------------------------
 
@@ -399,6 +399,33 @@ def walk(body: Body) -> Iterator[Stmt]:
         yield stmt
         for nested in bodies(stmt):
             yield from walk(nested)
+
+
+def variables(stmt: Stmt) -> Iterator[str]:
+    """Names of loop variables and parameters that indices directly in a statement read (nested bodies are left out)."""
+    match stmt:
+        case For(start=start, stop=stop):
+            yield from (*_names(start), *_names(stop))
+        case Store(index=index) | Prefetch(index=index):
+            yield from _names(index)
+    for root in expressions(stmt):
+        for expr in subexpressions(root):
+            if isinstance(expr, Load | FromIndex):
+                yield from _names(expr.index)
+
+
+def _names(index: Index) -> Iterator[str]:
+    for atom, _ in index.terms:
+        match atom:
+            case LoopVar(name=name):
+                yield name
+            case IndexOp(args=args):
+                for arg in args:
+                    yield from _names(arg)
+            case IndexOf(expr=expr):
+                for part in subexpressions(expr):
+                    if isinstance(part, Load | FromIndex):
+                        yield from _names(part.index)
 
 
 def subexpressions(expr: Expr) -> Iterator[Expr]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from edgecc.ir.dims import Dim
+from edgecc.ir.instance import Source
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.ir import Function
 
@@ -90,14 +92,16 @@ class IndexRange:
 class Call:
     """One step of the run: `function` on `arguments` (one for each of its buffers, in order).
 
-    `loc` names the nodes of the user's model that this step stands for. `checks` are indices, each with where its memory
-    begins: if one is out of range the run ends with a status before the call.
+    `loc` names the nodes of the user's model that this step stands for. `sizes` are the function's parameters: sizes
+    that the run decides. `checks` are indices, each with where
+    its memory begins: if one is out of range the run ends with a status before the call.
     """
 
     function: str
     arguments: tuple[Argument, ...]
     loc: tuple[str, ...]
     checks: tuple[tuple[Argument, IndexRange], ...] = ()
+    sizes: tuple[Dim, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,8 @@ class Module:
         arena_lower_bound: no plan for this order of calls can use fewer bytes.
         threads: 1, or the number of threads parallel loops are divided among.
         precision: the shortest float type that arithmetic is done in.
+        sources: where the sizes that a run decides are read from, in order; () where all shapes are fixed. Memory
+            and weights suffice for the largest sizes.
     """
 
     name: str
@@ -243,6 +249,12 @@ class Module:
     arena_align: int = 64
     threads: int = 1
     precision: DType = DType.F32
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether shapes differ from run to run."""
+        return bool(self.sources)
 
     @property
     def all_calls(self) -> tuple[Call, ...]:

@@ -22,14 +22,13 @@ import numpy as np
 import edgecc.kernels  # noqa: F401  (importing it registers all kernels)
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.instance import graph_symbols, sources
 from edgecc.ir.op import RegionOp
 from edgecc.ir.types import DType
 from edgecc.kernels.base import (
-    SMALL_CONSTANT_ELEMENTS,
     FromInput,
     FromOutput,
     Kernel,
-    Operand,
     Packed,
     Request,
     Workspace,
@@ -41,11 +40,12 @@ from edgecc.loop.module import Argument, Call, IndexRange, Interface, Item, Modu
 from edgecc.lowering.control import LoweredRegion, control_item, control_needs
 from edgecc.lowering.functions import Functions, Weights
 from edgecc.lowering.report import CallReport, report_call
+from edgecc.lowering.request import open_sizes, request_of
 from edgecc.memory.depth_first import DepthFirst, Limits, StepCost, plan_depth_first
 from edgecc.memory.lifetime import Needs
 from edgecc.memory.offsets import ALIGN
 from edgecc.memory.order import candidate_orders
-from edgecc.memory.placement import Place, Placement, Step, place_values
+from edgecc.memory.placement import Place, Placement, Step, own_view, place_values
 from edgecc.memory.plan import MemoryPlan, plan_memory
 from edgecc.memory.regions import states_in_place
 from edgecc.memory.storage import in_bytes
@@ -73,7 +73,7 @@ class LoweredModel:
 def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
                 tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None,
                 winograd: bool = True, precision: DType = DType.F32, checks: str = "trap") -> LoweredModel:
-    """Lowers a graph with static shapes.
+    """Lowers a graph; where dimensions are open, for all sizes within their bounds.
 
     Args:
         name: the module's name, a C identifier.
@@ -87,7 +87,9 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         checks: what becomes of indices computed at run time that are out of range: "off", "trap" or "clamp".
     Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
     """
-    lowering = _Lowering(target, threads, tuning, depth_first and threads == 1, limits, winograd, precision, checks, Functions(check))
+    symbols = graph_symbols(graph)
+    lowering = _Lowering(target, threads, tuning, depth_first and threads == 1 and not symbols, limits, winograd, precision,
+                         checks, Functions(check))
     lowered = lowering.graph(in_bytes(graph), 0)
     module = Module(
         name=name,
@@ -95,7 +97,8 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         outputs=tuple(Interface(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)),
         functions=lowering.functions.finished(), calls=lowered.items, constants=tuple(lowering.weights.constants),
         weights_bytes=lowering.weights.size_bytes, arena_bytes=lowered.plan.arena_bytes,
-        arena_lower_bound=lowered.plan.lower_bound, arena_align=ALIGN, threads=threads, precision=precision)
+        arena_lower_bound=lowered.plan.lower_bound, arena_align=ALIGN, threads=threads, precision=precision,
+        sources=sources([v.type for v in graph.inputs]) if symbols else ())
     return LoweredModel(module, lowered.plan, lowered.reports)
 
 
@@ -173,7 +176,9 @@ class _Lowering:
         overwritten = {arguments[i] for i, a in enumerate(kernel.arguments)
                        if (isinstance(a, FromOutput) and a.index in replacing) or a in pairs}
         self.functions.use(function, arguments, overwritten)
-        return Call(function, arguments, step.loc, self._checks(plan, step, kernel)), report_call(step, kernel, function, stripes)
+        sizes = open_sizes(step)
+        return Call(function, arguments, step.loc, self._checks(plan, step, kernel),
+                    tuple(sizes[n] for n in kernel.sizes)), report_call(step, kernel, function, stripes)
 
     def _checks(self, plan: MemoryPlan, step: Step, kernel: Kernel) -> tuple[tuple[Argument, IndexRange], ...]:
         """The indices the run looks at before a call."""
@@ -208,6 +213,9 @@ class _Lowering:
             problems: list[tuple[Step, EdgeccError]] = []
             for step in placement.steps:
                 try:
+                    if isinstance(step.op, RegionOp) and open_sizes(step):
+                        raise EdgeccError("E112", f"{step.op.name} has no form for sizes known only at run time",
+                                          hint="give the dimension one size with --shape")
                     if isinstance(step.op, RegionOp):
                         if step.node not in regions:
                             regions[step.node] = self._regions(graph.nodes[step.node], depth)
@@ -238,18 +246,8 @@ class _Lowering:
 
     def _request(self, step: Step, *, rows: bool = False) -> Request:
         """What the kernel of a step is asked for; `rows`: as a part of a block that runs stripe by stripe."""
-        inputs: list[Operand | None] = []
-        for place, constant in zip(step.inputs, step.constants, strict=True):
-            if place is None:
-                inputs.append(None)
-            elif constant is None or constant.constant is None:
-                inputs.append(Operand(place.view))
-            else:
-                data = constant.constant
-                values = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS else None
-                inputs.append(Operand(place.view, True, values))
-        return Request(step.op, tuple(inputs), tuple(place.view for place in step.outputs), self.target, self.threads, self.precision,
-                       winograd=self.winograd and not rows, rows=rows, checks=self.checks)
+        return request_of(step, self.target, self.threads, self.precision, winograd=self.winograd, rows=rows,
+                          checks=self.checks)
 
     def _in_stripes(self, placement: Placement, work: Sequence[Work]) -> tuple[Placement, list[Work], DepthFirst]:
         """Chooses depth-first blocks and lowers their steps for ranges of rows, values within the blocks in rings.
@@ -331,10 +329,8 @@ def _strided_values(graph: Graph, placement: Placement, step: Step) -> Iterable[
         return
     node = graph.nodes[step.node]
     for value in (*node.inputs, *node.outputs):
-        if value is not None and value.producer is not None:
-            own = value.layout.strides(value.type.dims)
-            if placement.places[value].view.strides != own:
-                yield value
+        if value is not None and value.producer is not None and placement.places[value].view.strides != own_view(value).strides:
+            yield value
 
 
 def _unsupported(problems: Sequence[tuple[Step, EdgeccError]]) -> EdgeccError:

@@ -12,6 +12,7 @@ The operand's piece then becomes part of the result's: its steps are added to th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -131,12 +132,12 @@ class _Sharing:
     def share(self, position: int, step: Step, needs: Needs, result: int, operand: int) -> bool:
         """Puts an operand's root inside the result's if the module's conditions hold."""
         source, target = step.inputs[operand], step.outputs[result]
-        if source is None or not same_memory(source.view, target.view):
+        if source is None or not same_memory(source.view, target.view) or source.shape != target.shape:
             return False
         (source_root, shift), (target_root, target_shift) = self.find(source.root), self.find(target.root)
         if source_root == target_root or self.roots[source_root].kind != "arena":
             return False
-        size = source.view.elements * source.view.dtype.size
+        size = math.prod(source.view.held_dims) * source.view.dtype.size
         # Elements of a result never share memory, so one as large as its root fills it without gaps.
         if source.byte_offset + shift != 0 or size != self.roots[source_root].size_bytes:
             return False

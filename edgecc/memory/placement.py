@@ -18,14 +18,16 @@ kernel is cheap (`HEAVY`), and not shown as a view to kernels that want dense op
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
-from edgecc.ir.dims import numbers
+from edgecc.errors import EdgeccError
+from edgecc.ir.dims import Dim, Shape, matching_runs, numbers
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.op import Op
-from edgecc.ir.types import DType
-from edgecc.kernels.base import View
+from edgecc.kernels.base import ROW_ELEMENTS, View
 from edgecc.memory import strides
 from edgecc.ops.convolution import Conv, ConvTranspose
 from edgecc.ops.matrix import MatMul
@@ -58,11 +60,22 @@ class Root:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lies: element (0, ..., 0) is `offset` elements from the start of root number `root`."""
+    """Where a value lies: element (0, ..., 0) is `offset` elements from the start of root number `root`.
+
+    Dims and strides of `view` are those of the largest shape. `shape` is the value's shape where the run decides on it,
+    else (); the first element then lies another `start` elements on.
+    """
 
     root: int
     offset: int
     view: View
+    shape: Shape = ()
+    start: Dim = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether kernels of all kinds can read and write here: with the strides of the view, from `offset` on."""
+        return self.start == 0 and not self.view.packed
 
     @property
     def byte_offset(self) -> int:
@@ -145,25 +158,32 @@ class _Placer:
 
     # roots
 
-    def new_root(self, kind: str, index: int, value: Value) -> int:
-        self.roots.append(Root(kind, index, value.type.size_bytes, value.name))
+    def new_root(self, kind: str, index: int, value: Value, elements: int | None = None) -> int:
+        count = value.type.capacity if elements is None else elements
+        self.roots.append(Root(kind, index, count * value.type.dtype.size, value.name))
         return len(self.roots) - 1
 
     def own(self, value: Value) -> Place:
         """A place in a new piece of the arena, in the value's layout."""
-        dims = value.type.dims
-        return Place(self.new_root("arena", 0, value), 0, View(value.type.dtype, dims, value.layout.strides(dims)))
+        view = own_view(value)
+        return Place(self.new_root("arena", 0, value, math.prod(view.held_dims)), 0, view, open_shape(value))
 
     def plain(self, kind: str, index: int, value: Value) -> Place:
-        """A place of its own outside the arena, row-major."""
-        dims = value.type.dims
-        return Place(self.new_root(kind, index, value), 0, View(value.type.dtype, dims, strides.row_major_strides(dims)))
+        """A place of its own outside the arena, row-major; packed where that are other strides than those of the largest shape."""
+        dims, shape = value.type.max_dims, open_shape(value)
+        view = View(value.type.dtype, dims, strides.row_major_strides(dims), packed=is_ragged(value))
+        return Place(self.new_root(kind, index, value), 0, view, shape)
+
+    def packed(self, value: Value) -> Place:
+        """A place in a new piece of the arena without gaps in the shape of the run."""
+        place = self.plain("arena", 0, value)
+        return replace(place, view=replace(place.view, packed=True))
 
     # backward: what lies inside the memory of a later result
 
     def backward(self) -> None:
         for index, value in enumerate(self.graph.outputs):
-            if value.producer is not None and value not in self.places:
+            if value.producer is not None and value not in self.places and not is_ragged(value):
                 self.places[value] = self.plain("output", index, value)
         for node in reversed(self.graph.nodes):
             match node.op:
@@ -173,12 +193,13 @@ class _Placer:
                         self.places[result] = self.own(result)
                     for operand, place in zip(node.inputs, concat_places(self.places[result], node, axis), strict=True):
                         self.settle(operand, place)
-                case Transpose() | Reshape() if node.output in self.places:
+                case Transpose() | Reshape() if node.output in self.places and shows_operand(node):
                     operand = node.operand(0)
                     result_place = self.places[node.output]
-                    view = strides.operand_view(node.op, result_place.view, operand.type.dims)
+                    view = strides.operand_view(node.op, result_place.view, operand.type.max_dims)
                     if view is not None:
-                        self.settle(operand, Place(result_place.root, result_place.offset, view))
+                        self.settle(operand, Place(result_place.root, result_place.offset, replace(
+                            view, padded=result_place.view.padded), open_shape(operand)))
                 case Slice() if node.output in self.places:
                     operand = node.operand(0)
                     whole = self.around(node.op, node.output, operand)
@@ -191,19 +212,19 @@ class _Placer:
     def around(self, op: Slice, part: Value, whole: Value) -> Place | None:
         """Where `whole` would lie if its slice `part` lay where it was decided; None where nothing was, or steps are not 1."""
         place = self.places.get(part)
-        if place is None or any(step != 1 for step in op.steps):
+        if place is None or any(step != 1 for step in op.steps) or place.shape or open_shape(whole):
             return None
         before = sum(start * stride for start, stride in zip(numbers(op.starts), place.view.strides, strict=True))
-        return Place(place.root, place.offset - before, View(place.view.dtype, whole.type.dims, place.view.strides))
+        return Place(place.root, place.offset - before, View(place.view.dtype, whole.type.max_dims, place.view.strides))
 
     def settle(self, value: Value | None, place: Place) -> None:
         """Decides that `value` lies at `place`, if it may and its kernel can write there well."""
-        if value is None or value.producer is None or value in self.places or value in self.dense:
+        if value is None or value.producer is None or value in self.places or value in self.dense or not place.is_plain:
             return
         if value.producer.regions and not strides.is_row_major(place.view):
             return
         if isinstance(value.producer.op, HEAVY):
-            axis = strides.innermost_axis(value.layout.order, value.type.dims)
+            axis = strides.innermost_axis(value.layout.order, value.type.max_dims)
             if axis is not None and place.view.strides[axis] != 1:
                 return
         self.places[value] = place
@@ -212,8 +233,13 @@ class _Placer:
 
     def forward(self) -> None:
         for index, value in enumerate(self.graph.inputs):
-            self.places[value] = self.plain("input", index, value)
+            given = self.plain("input", index, value)
             self.writers[value] = ()
+            if given.view.packed:  # kernels want constant strides
+                self.places[value] = self.own(value)
+                self.writers[value] = self.copy(value, given, self.places[value], (), (), 0)
+            else:
+                self.places[value] = given
         for position, node in enumerate(self.graph.nodes):
             if isinstance(node.op, MOVEMENT):
                 self.movement(node, position)
@@ -247,8 +273,8 @@ class _Placer:
         for value in node.outputs:
             if value not in self.places:
                 self.places[value] = self.own(value)
-            self.writers[value] = (len(self.steps),) if any(v.type.elements for v in node.outputs) else ()
-        if not any(v.type.elements for v in node.outputs):
+            self.writers[value] = (len(self.steps),) if any(v.type.capacity for v in node.outputs) else ()
+        if not any(v.type.capacity for v in node.outputs):
             return
         constants = tuple(v if v is not None and v.constant is not None else None for v in node.inputs)
         self.steps.append(Step(node.op, inputs, constants, tuple(self.places[v] for v in node.outputs), tuple(after),
@@ -272,10 +298,12 @@ class _Placer:
     def movement(self, node: Node, position: int) -> None:
         operand, result = node.operand(0), node.output
         source = self.place(operand)
-        found = strides.view_of(node.op, source.view, result.type.dims)
-        candidate = None if found is None else Place(source.root, source.offset + found[0], found[1])
+        found = strides.view_of(node.op, source.view, result.type.max_dims) if shows_operand(node) else None
+        candidate = None if found is None else Place(source.root, source.offset + found[0], replace(
+            found[1], padded=_stays_padded(node.op, source.view)), open_shape(result),
+                                                     _moved(node.op, source.view))
         decided = self.places.get(result)
-        if decided is None and candidate is not None and result not in self.dense and not any(
+        if decided is None and candidate is not None and candidate.start == 0 and result not in self.dense and not any(
                 self.refuses(use.node.op, use.index, candidate.view) for use in result.uses):
             decided = candidate
         if decided is None:
@@ -291,13 +319,18 @@ class _Placer:
     def reshape(self, node: Node, source: Place, target: Place, position: int) -> tuple[int, ...]:
         """A movement that is no view: as a plain copy if the target can be shown in the operand's shape."""
         operand = node.operand(0)
-        if node.output.type.elements == 0:
+        if node.output.type.capacity == 0:
             return ()
         if isinstance(node.op, Reshape):
-            view = strides.operand_view(node.op, target.view, operand.type.dims)
-            if view is not None:
-                return self.copy(operand, source, Place(target.root, target.offset, view), self.writers[operand],
+            view, result_view = strides.operand_view(node.op, target.view, operand.type.max_dims), target.view
+            if view is not None and shows_operand(node):
+                return self.copy(operand, source, Place(target.root, target.offset, view, open_shape(operand)), self.writers[operand],
                                  node.loc, position)
+            if not operand.type.is_static:  # through memory without gaps, where both shapes look alike
+                between = self.packed(operand)
+                after = self.copy(operand, source, between, self.writers[operand], node.loc, position)
+                packed = View(result_view.dtype, result_view.dims, strides.row_major_strides(result_view.dims), packed=True)
+                return self.copy(node.output, Place(between.root, 0, packed, open_shape(node.output)), target, after, node.loc, position)
         self.steps.append(Step(node.op, (source,), (None,), (target,), self.writers[operand], node.loc,
                                node.output.name, position))
         return (len(self.steps) - 1,)
@@ -317,7 +350,7 @@ class _Placer:
     def copy(self, value: Value, source: Place, target: Place, after: Sequence[int], loc: tuple[str, ...],
              position: int) -> tuple[int, ...]:
         """A step that copies element by element, if there are any; `source` and `target` have one shape."""
-        if value.type.elements == 0:
+        if value.type.capacity == 0:
             return ()
         self.steps.append(Step(Reshape(target.view.dims), (source,), (None,), (target,), tuple(after), loc, value.name, position))
         return (len(self.steps) - 1,)
@@ -326,18 +359,23 @@ class _Placer:
 def concat_places(result: Place, node: Node, axis: int) -> list[Place]:
     """Where the operands of a concatenation lie inside its result, in order."""
     out = []
-    offset = result.offset
+    offset, start = result.offset, result.start
     for value in node.inputs:
-        dims = () if value is None else value.type.dims
-        dtype: DType = result.view.dtype
-        out.append(Place(result.root, offset, View(dtype, dims, result.view.strides)))
-        offset += dims[axis] * result.view.strides[axis]
+        if value is None:
+            raise EdgeccError("E900", "an operand of a concatenation is absent")
+        view = View(result.view.dtype, value.type.max_dims, result.view.strides, packed=result.view.packed)
+        out.append(Place(result.root, offset, view, open_shape(value), start))
+        size = value.type.shape[axis]
+        if isinstance(size, int):
+            offset += size * result.view.strides[axis]
+        else:
+            start = start + size * result.view.strides[axis]
     return out
 
 
 def _cover(whole: Value, slices: Sequence[Slice]) -> bool:
     """Whether these slices, along one axis, are all of a value. Steps are 1."""
-    dims = whole.type.dims
+    dims = whole.type.max_dims
     for axis, size in enumerate(dims):
         along = [numbers((s.starts[axis], s.starts[axis] + s.sizes[axis])) for s in slices
                  if all(s.sizes[a] == dims[a] for a in range(len(dims)) if a != axis)]
@@ -350,4 +388,54 @@ def _cover(whole: Value, slices: Sequence[Slice]) -> bool:
 
 
 def _same_place(a: Place, b: Place) -> bool:
-    return a.root == b.root and a.offset == b.offset and strides.same_memory(a.view, b.view)
+    return (a.root == b.root and a.offset == b.offset and strides.same_memory(a.view, b.view)
+            and a.start == b.start and a.view.packed == b.view.packed)
+
+
+def open_shape(value: Value) -> Shape:
+    """The shape of a value where the run decides on it, else ()."""
+    return () if value.type.is_static else value.type.shape
+
+
+def is_ragged(value: Value) -> bool:
+    """Whether the row-major strides of a run differ from those of the largest shape: an open dimension that is not outermost."""
+    dims, shape = value.type.max_dims, value.type.shape
+    return any(not isinstance(size, int) and any(d != 1 for d in dims[:axis]) for axis, size in enumerate(shape))
+
+
+def own_view(value: Value) -> View:
+    """How a value lies in memory of its own, in its layout; rows of open length have room for a multiple of `ROW_ELEMENTS`."""
+    dims, shape = value.type.max_dims, value.type.shape
+    inner = strides.innermost_axis(value.layout.order, dims)
+    padded = inner is not None and not isinstance(shape[inner], int)
+    held = tuple(-(-d // ROW_ELEMENTS) * ROW_ELEMENTS if padded and axis == inner else d for axis, d in enumerate(dims))
+    return View(value.type.dtype, dims, value.layout.strides(held), padded=padded)
+
+
+def _stays_padded(op: Op, source: View) -> bool:
+    """Whether rows of a movement's result, shown on its operand, end where the operand's padding begins, or before."""
+    if not isinstance(op, Slice):
+        return source.padded
+    return source.padded and all(start == 0 and step == 1 for start, step, stride in zip(op.starts, op.steps, source.strides, strict=True)
+                                 if stride == 1)
+
+
+def _moved(op: Op, source: View) -> Dim:
+    """How far on the first element of a slice lies beyond what is known at compile time."""
+    if not isinstance(op, Slice):
+        return 0
+    return sum((start * stride for start, stride in zip(op.starts, source.strides, strict=True) if not isinstance(start, int)),
+               start=cast("Dim", 0))
+
+
+def shows_operand(node: Node) -> bool:
+    """Whether strides that show the result of a movement on its operand at the largest shape do so at every shape.
+
+    Reshapes must cut both shapes into runs of axes of equal sizes, in which only the first axes are open.
+    """
+    operand, result = node.operand(0).type, node.output.type
+    if not isinstance(node.op, Reshape) or (operand.is_static and result.is_static):
+        return True
+    runs = matching_runs(operand.shape, result.shape)
+    return runs is not None and all(isinstance(shape[axis], int) for own, other in runs
+                                    for shape, axes in ((operand.shape, own), (result.shape, other)) for axis in axes[1:])

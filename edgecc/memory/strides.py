@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgecc.ir.dims import numbers
 from edgecc.ir.op import Op
 from edgecc.kernels.base import View
 from edgecc.ops.movement import Expand, Reshape, Slice, Transpose
@@ -91,7 +90,7 @@ def view_of(op: Op, source: View, result_dims: tuple[int, ...]) -> Located | Non
                 return None
             if 0 in result_dims:
                 return 0, View(source.dtype, result_dims, source.strides)
-            offset = sum(start * stride for start, stride in zip(numbers(starts), source.strides, strict=True))
+            offset = sum(start * stride for start, stride in zip(starts, source.strides, strict=True) if isinstance(start, int))
             strides = tuple(stride * (step if size > 1 else 1)
                             for stride, step, size in zip(source.strides, steps, result_dims, strict=True))
             return offset, View(source.dtype, result_dims, strides)

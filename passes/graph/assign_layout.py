@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgecc.ir.dims import Shape, matching_runs
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.op import RegionOp
 from edgecc.ir.types import Layout
@@ -68,7 +69,7 @@ def _assigned(graph: Graph, wishes: Mapping[Value, Order | None]) -> dict[Value,
     for node in graph.nodes:
         for value in node.outputs:
             order = tuple(range(value.type.rank)) if value in fixed else _chosen(node, value, wishes.get(value), orders)
-            orders[value] = canonical_order(order, value.type.dims)
+            orders[value] = canonical_order(order, value.type.shape)
     return orders
 
 
@@ -86,7 +87,7 @@ def _wishes(graph: Graph, natural: Mapping[Value, Order]) -> dict[Value, Order |
 
     def wish(value: Value | None, order: Order | None) -> None:
         if value is not None and order is not None:
-            order = canonical_order(order, value.type.dims)
+            order = canonical_order(order, value.type.shape)
             wishes[value] = order if wishes.get(value, order) == order else None
 
     for value in graph.outputs:
@@ -99,10 +100,10 @@ def _wishes(graph: Graph, natural: Mapping[Value, Order]) -> dict[Value, Order |
                 wish(node.inputs[0], _channels_last(node.operand(0)))
             case Reshape():
                 source = node.operand(0)
-                passed_on = None if wanted is None else reshaped_order(result, wanted, source.type.dims)
+                passed_on = None if wanted is None else reshaped_order(result, wanted, source.type.shape)
                 if passed_on is not None:
                     wish(source, passed_on)
-                elif source in natural and reshaped_order(source, natural[source], result.type.dims) is None:
+                elif source in natural and reshaped_order(source, natural[source], result.type.shape) is None:
                     wish(source, tuple(range(source.type.rank)))
             case Transpose(perm=perm) if wanted is not None:
                 # Axis j of the result is axis perm[j] of the operand.
@@ -138,7 +139,7 @@ def _chosen(node: Node, value: Value, wish: Order | None, orders: Mapping[Value,
             return tuple(inverse[axis] for axis in _order_of(node.operand(0), orders))
         case Reshape():
             operand = node.operand(0)
-            return reshaped_order(operand, _order_of(operand, orders), value.type.dims) or wish or row_major
+            return reshaped_order(operand, _order_of(operand, orders), value.type.shape) or wish or row_major
         case MatMul():
             return wish if wish is not None and wish[-1] == value.type.rank - 1 else row_major
         case Elementwise() | Concat() | Slice() | Pad() | Softmax() | Cumulative() | TopK() | Normalize() | ScatterND() | ScatterElements():
@@ -156,7 +157,7 @@ def _chosen(node: Node, value: Value, wish: Order | None, orders: Mapping[Value,
 def _largest_order(operands: Sequence[Value | None], value: Value, orders: Mapping[Value, Order]) -> Order | None:
     """The order of the largest operand of the result's rank that is not constant; of equals the first."""
     candidates = [v for v in operands if v is not None and v.type.rank == value.type.rank and v.constant is None]
-    return _order_of(max(candidates, key=lambda v: v.type.elements), orders) if candidates else None
+    return _order_of(max(candidates, key=lambda v: v.type.capacity), orders) if candidates else None
 
 
 def _without(order: Order, axes: Sequence[int]) -> Order:
@@ -164,16 +165,16 @@ def _without(order: Order, axes: Sequence[int]) -> Order:
     return tuple(left.index(axis) for axis in order if axis not in axes)
 
 
-def reshaped_order(operand: Value, order: Order, dims: tuple[int, ...]) -> Order | None:
+def reshaped_order(operand: Value, order: Order, dims: Shape) -> Order | None:
     """The order in which the operand, lying in `order`, is its Reshape to `dims` without a copy; None if there is none.
 
     Both shapes are cut into the smallest runs of axes with equal element counts. The reshape is a view if each run
     of the operand's axes lies together and in order; the runs of the result then lie in the same order.
     """
-    runs = _matching_runs(operand.type.dims, dims)
+    runs = matching_runs(operand.type.shape, dims)
     if runs is None:
         return None
-    memory = [axis for axis in order if operand.type.dims[axis] != 1]
+    memory = [axis for axis in order if operand.type.shape[axis] != 1]
     out: list[int] = []
     position = 0
     by_first = {own[0]: (own, new) for own, new in runs if own}
@@ -186,33 +187,10 @@ def reshaped_order(operand: Value, order: Order, dims: tuple[int, ...]) -> Order
     return canonical_order((*out, *(axis for axis, size in enumerate(dims) if size == 1)), dims)
 
 
-def canonical_order(order: Order, dims: tuple[int, ...]) -> Order:
+def canonical_order(order: Order, dims: Shape) -> Order:
     """The order with each axis of size 1 right behind the axis before it, or in front: same bytes, one form."""
     out = [axis for axis in order if dims[axis] != 1]
     for axis, size in enumerate(dims):
         if size == 1:
             out.insert(out.index(axis - 1) + 1 if axis else 0, axis)
     return tuple(out)
-
-
-def _matching_runs(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[Order, Order]] | None:
-    """Pairs of runs of axes (sizes other than 1) with equal element counts, or None for empty tensors."""
-    if 0 in old:
-        return None
-    a = [(axis, size) for axis, size in enumerate(old) if size != 1]
-    b = [(axis, size) for axis, size in enumerate(new) if size != 1]
-    runs: list[tuple[Order, Order]] = []
-    i = j = 0
-    while i < len(a):
-        own, other = [a[i][0]], [b[j][0]]
-        left, right = a[i][1], b[j][1]
-        i, j = i + 1, j + 1
-        while left != right:
-            if left < right:
-                left, i = left * a[i][1], i + 1
-                own.append(a[i - 1][0])
-            else:
-                right, j = right * b[j][1], j + 1
-                other.append(b[j - 1][0])
-        runs.append((tuple(own), tuple(other)))
-    return runs

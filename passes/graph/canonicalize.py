@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgecc.ir.dims import Shape
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.scalar import Arg, ScalarExpr, apply, literal, substitute
 from edgecc.ops.elementwise import Elementwise
@@ -60,10 +61,10 @@ class Canonicalize(NodePass):
         operands = [node.operand(i) for i in range(len(node.inputs))]
         if all(is_constant(v) for v in operands):
             return self.decline(node, "all operands are constant; fold-constants computes it") if operands else False
-        shape = node.output.type.dims
+        shape = node.output.type.shape
         expr, operands = self._with_fewer_operands(node, op.expr, operands, shape)
         operands, expr = canonical(operands, expr, shape)
-        if isinstance(expr, Arg) and broadcast_shape([operands[expr.index].type.dims]) != shape:
+        if isinstance(expr, Arg) and broadcast_shape([operands[expr.index].type.shape]) != shape:
             replace(graph, node, Expand(shape), operands[expr.index])
             return True
         if expr == op.expr and operands == list(node.inputs):
@@ -72,14 +73,14 @@ class Canonicalize(NodePass):
         return True
 
     def _with_fewer_operands(self, node: Node, expr: ScalarExpr, operands: list[Value],
-                             shape: tuple[int, ...]) -> tuple[ScalarExpr, list[Value]]:
+                             shape: Shape) -> tuple[ScalarExpr, list[Value]]:
         """Rules 2 and 3: literals for uniform constants, the source for expanded operands."""
         operands = list(operands)
         args: list[ScalarExpr] = [Arg(i, v.type.dtype) for i, v in enumerate(operands)]
         kept = [True] * len(operands)
 
-        def fits(position: int, replacement: Sequence[tuple[int, ...]]) -> bool:
-            others = [v.type.dims for i, v in enumerate(operands) if i != position and kept[i]]
+        def fits(position: int, replacement: Sequence[Shape]) -> bool:
+            others = [v.type.shape for i, v in enumerate(operands) if i != position and kept[i]]
             return bool(others or replacement) and broadcast_shape([*others, *replacement]) == shape
 
         for index, value in enumerate(operands):
@@ -91,7 +92,7 @@ class Canonicalize(NodePass):
                 args[index], kept[index] = literal(element, value.type.dtype), False
             elif value.producer is not None and isinstance(value.producer.op, Expand):
                 source = value.producer.operand(0)
-                if not fits(index, [source.type.dims]):
+                if not fits(index, [source.type.shape]):
                     self.decline(node, f"operand {index} is expanded to the result's shape")
                     continue
                 operands[index] = source
@@ -102,7 +103,7 @@ class Canonicalize(NodePass):
 
 def _batch_norm(graph: Graph, node: Node, op: BatchNorm) -> None:
     x, *parameters = (node.operand(i) for i in range(5))
-    dtype, per_channel = x.type.dtype, (x.type.dims[1], *[1] * (x.type.rank - 2))
+    dtype, per_channel = x.type.dtype, (x.type.shape[1], *[1] * (x.type.rank - 2))
     if all(is_constant(p) for p in parameters):
         factor, offset = affine(op, [data(p) for p in parameters])
         constants = [graph.constant(a.astype(dtype.numpy).reshape(per_channel), n) for a, n in ((factor, "scale"), (offset, "bias"))]
@@ -119,7 +120,7 @@ def _batch_norm(graph: Graph, node: Node, op: BatchNorm) -> None:
 def _reduce(graph: Graph, node: Node, op: Reduce) -> bool:
     x = node.operand(0)
     dtype = x.type.dtype
-    if any(x.type.dims[axis] != 1 for axis in op.axes) or (op.kind == "l2" and not dtype.is_float):
+    if any(x.type.shape[axis] != 1 for axis in op.axes) or (op.kind == "l2" and not dtype.is_float):
         return False  # the squares of integers may wrap, so their l2 is not the absolute value
     value = Arg(0, dtype)
     match op.kind:
@@ -130,5 +131,5 @@ def _reduce(graph: Graph, node: Node, op: Reduce) -> bool:
         case _:
             expr = value
     source = x if isinstance(expr, Arg) else graph.add(Elementwise(expr), x, before=node, loc=node.loc, name=node.output.name)
-    replace(graph, node, Reshape(node.output.type.dims), source)
+    replace(graph, node, Reshape(node.output.type.shape), source)
     return True

@@ -107,7 +107,7 @@ def identity_source(node: Node) -> Value | None:
             source = node.operand(0)
         case Slice(starts=starts, steps=steps):
             source = node.operand(0)
-            if any(starts) or any(step != 1 for step in steps):
+            if any(start != 0 for start in starts) or any(step != 1 for step in steps):
                 return None
         case Pad(before=before, after=after):
             source = node.operand(0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgecc.ir.graph import Graph, Node
+from edgecc.ir.instance import is_open
 from edgecc.ir.text import format_node
 from edgecc.ir.types import TensorType
 from edgecc.ops.work import reference_work
@@ -72,6 +73,8 @@ class FoldConstants(GraphPass):
         arrays = [None if value is None else value.constant for value in node.inputs]
         if any(value is not None and value.constant is None for value in node.inputs):
             return False
+        if is_open(node.op) or any(not value.type.is_static for value in node.outputs):
+            return self.decline(node, "the result depends on sizes known only at run time")
         if any(graph.is_output(value) for value in node.outputs):
             return self.decline(node, "the graph returns the result")
         size, operands = bytes_of(node.outputs), bytes_of(node.inputs)

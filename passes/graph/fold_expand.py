@@ -15,13 +15,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgecc.ir.dims import Dim, Shape, numbers
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Expand, Reshape
 from edgecc.passes.base import NodePass
 from edgecc.passes.rewrite import broadcast_shape, replace, sole_user
 
-Dims = tuple[int, ...]
+Dims = Shape
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,17 @@ class FoldExpand(NodePass):
         return False
 
     def _fold(self, graph: Graph, node: Node, index: int, reshape: Node, expand: Node) -> bool:
-        source, repeated, joined = expand.operand(0), expand.output.type.dims, reshape.output.type.dims
+        source, repeated, joined = expand.operand(0), expand.output.type.shape, reshape.output.type.shape
         if sole_user(graph, reshape.output) is not node or sole_user(graph, expand.output) is not reshape:
             return self.decline(node, "the repeated operand has another reader or is returned")
-        if source.type.rank < 2 or source.type.dims[-2:] != repeated[-2:]:
+        if source.type.rank < 2 or source.type.shape[-2:] != repeated[-2:]:
             return self.decline(node, "rows or columns are repeated, not whole matrices")
         groups = _groups(repeated[:-2], joined[:-2]) if repeated[-2:] == joined[-2:] else None
-        result = node.output.type.dims
+        result = node.output.type.shape
         if groups is None or len(joined) != len(result) or joined[:-2] != result[:-2]:
             return self.decline(node, "the reshape does more than join batch axes")
-        other = _split_dims(node.operand(1 - index).type.dims, joined, groups)
-        if broadcast_shape([source.type.dims[:-2], other[:-2]]) != repeated[:-2]:
+        other = _split_dims(node.operand(1 - index).type.shape, joined, groups)
+        if broadcast_shape([source.type.shape[:-2], other[:-2]]) != repeated[:-2]:
             return self.decline(node, "the other operand is broadcast where this one is repeated")
         operands = [source if i == index else None if v is None else _split(graph, node, v, joined, groups)
                     for i, v in enumerate(node.inputs)]
@@ -91,7 +92,7 @@ def _groups(split: Dims, joined: Dims) -> list[Dims] | None:
 def _split_dims(dims: Dims, joined: Dims, groups: Sequence[Dims]) -> Dims:
     """`dims` with the batch axes split as `groups` says; an axis of size 1 becomes that many of size 1."""
     offset = len(joined) - len(dims)
-    out: list[int] = []
+    out: list[Dim] = []
     for axis, size in enumerate(dims[:-2], start=offset):
         out += groups[axis] if size == joined[axis] else [1] * len(groups[axis])
     return (*out, *dims[-2:])
@@ -101,7 +102,7 @@ def _split(graph: Graph, node: Node, value: Value, joined: Dims, groups: Sequenc
     """The value with its batch axes split; one without batch axes is left as it is."""
     if value.type.rank <= 2:
         return value
-    shape = _split_dims(value.type.dims, joined, groups)
+    shape = _split_dims(value.type.shape, joined, groups)
     if value.constant is not None:
-        return graph.constant(np.reshape(value.constant, shape), value.name)
+        return graph.constant(np.reshape(value.constant, numbers(shape)), value.name)
     return graph.add(Reshape(shape), value, before=node, loc=node.loc, name=value.name)

@@ -41,7 +41,7 @@ class FoldReshape(NodePass):
             return False
         value = reshapes[0]
         reshape = value.producer
-        if reshape is None or value.type.dims != node.output.type.dims:
+        if reshape is None or value.type.shape != node.output.type.shape:
             return self.decline(node, "the result is larger than what is reshaped")
         source = reshape.operand(0)
         fuses = source.producer is not None and isinstance(source.producer.op, Elementwise)
@@ -53,7 +53,7 @@ class FoldReshape(NodePass):
             return self.decline(node, "another operand is no constant along an axis that the reshape keeps")
         operands = [source if v is value else v for v in node.inputs]
         inner = graph.add(node.op, *operands, before=node, loc=node.loc, name=node.output.name)
-        replace(graph, node, Reshape(node.output.type.dims), inner, absorbed=[reshape])
+        replace(graph, node, Reshape(node.output.type.shape), inner, absorbed=[reshape])
         return True
 
 
@@ -61,7 +61,7 @@ def _is_along_last_axis(operand: Value | None, source: Value, reshaped: Value) -
     """Whether the operand is a constant that broadcasts alike to the value before and after the reshape."""
     if operand is None or operand.constant is None or source.type.rank == 0:
         return False
-    if operand.type.elements == 1 and operand.type.rank <= min(source.type.rank, reshaped.type.rank):
+    if operand.type.count == 1 and operand.type.rank <= min(source.type.rank, reshaped.type.rank):
         return True
-    dims = operand.type.dims
-    return len(dims) == 1 and source.type.dims[-1:] == reshaped.type.dims[-1:] == dims
+    dims = operand.type.shape
+    return len(dims) == 1 and source.type.shape[-1:] == reshaped.type.shape[-1:] == dims

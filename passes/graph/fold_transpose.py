@@ -77,7 +77,7 @@ class FoldTranspose(NodePass):
         return True
 
     def _pointwise(self, graph: Graph, node: Node, perm: Perm) -> bool:
-        dims = node.output.type.dims
+        dims = node.output.type.shape
         if len(dims) != len(perm):
             return self.decline(node, "the result has another rank than what is transposed")
         operands: list[Value] = []
@@ -88,14 +88,14 @@ class FoldTranspose(NodePass):
             if source is not None and isinstance(source.op, Transpose):
                 operands.append(source.operand(0))
                 absorbed.append(source)
-            elif isinstance(node.op, Elementwise) and value.type.elements == 1:
+            elif isinstance(node.op, Elementwise) and value.type.count == 1:
                 operands.append(value)
             elif value.constant is not None:
                 full = value.constant.reshape((1,) * (len(perm) - value.type.rank) + value.type.dims)
                 operands.append(graph.constant(np.ascontiguousarray(full.transpose(inverse)), value.name))
             else:
                 return self.decline(node, f"%{value.name} is not transposed")
-        if isinstance(node.op, Elementwise) and all(source.output.type.dims != dims for source in absorbed):
+        if isinstance(node.op, Elementwise) and all(source.output.type.shape != dims for source in absorbed):
             return self.decline(node, "the result is larger than what is transposed")
         op = Concat(perm[node.op.axis]) if isinstance(node.op, Concat) else node.op
         self._replace(graph, node, op, operands, perm, absorbed)

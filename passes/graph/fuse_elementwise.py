@@ -74,7 +74,7 @@ class FuseElementwise(NodePass):
             self.decline(node, f"%{value.name}: the expression would be several times too large")
             return None
         operands, expr = composed(node, node.op, producer, producer.op)
-        operands, expr = canonical(operands, expr, node.output.type.dims)
+        operands, expr = canonical(operands, expr, node.output.type.shape)
         if len(operands) > self.max_operands or size(expr) > self.max_size:
             self.decline(node, f"%{value.name}: {len(operands)} operands and {size(expr)} operations are too many")
             return None
@@ -86,7 +86,7 @@ class FuseElementwise(NodePass):
             reason = _costly_to_repeat(graph, producer, inner)
             if reason is not None:
                 return reason
-        if value.type.elements < node.output.type.elements and not is_cheap(inner.expr):
+        if value.type.capacity < node.output.type.capacity and not is_cheap(inner.expr):
             return "broadcasting would repeat its work"
         if rounds(inner.expr) and any(v is value and reads_discontinuously(op.expr, i) for i, v in enumerate(node.inputs)):
             return "a comparison or rounding depends on its last bit"
@@ -96,10 +96,10 @@ class FuseElementwise(NodePass):
 def _costly_to_repeat(graph: Graph, producer: Node, inner: Elementwise) -> str | None:
     """Why a producer with several readers is kept, or None where each reader can compute it itself."""
     value = producer.output
-    if graph.is_output(value) or any(not isinstance(user.op, Elementwise) or user.output.type.dims != value.type.dims
+    if graph.is_output(value) or any(not isinstance(user.op, Elementwise) or user.output.type.shape != value.type.shape
                                      for user in value.users):
         return "it is needed elsewhere too"
-    large = [v for v in producer.inputs if v is not None and v.type.elements * 16 > value.type.elements]
+    large = [v for v in producer.inputs if v is not None and v.type.capacity * 16 > value.type.capacity]
     if size(inner.expr) > 1 or not is_cheap(inner.expr) or len(large) > 1 or len(producer.inputs) > 2:
         return "it has several readers and costs more than one cheap operation"
     source = large[0].producer if large else None

@@ -48,7 +48,7 @@ class NarrowTables(NodePass):
             return False
         if not all(isinstance(use.node.op, Gather) and use.index == 0 for use in table.uses) or graph.is_output(table):
             return self.decline(node, "the table has another kind of reader")
-        if node.output.type.elements > table.type.elements:
+        if node.output.type.capacity > table.type.elements:
             return self.decline(node, "more is gathered than the table has")
         narrow = next((n for n in (_exactly(table.constant, d) for d in (DType.F16, DType.BF16)) if n is not None), None)
         if narrow is None:

@@ -40,7 +40,7 @@ class ProjectRecurrent(NodePass):
         if not isinstance(node.op, Recurrent) or node.inputs[1] is None:
             return False
         x, w = node.operand(0), node.operand(1)
-        if x.type.dims[0] * x.type.dims[1] < MIN_ROWS:
+        if x.type.max_dims[0] * x.type.max_dims[1] < MIN_ROWS:
             return self.decline(node, "there are too few steps to share the weights")
         directions, rows, inputs = w.type.dims
         matrix = graph.add(Reshape((directions * rows, inputs)), w, before=node, loc=node.loc)

@@ -11,10 +11,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
+from edgecc.ir.dims import Dim, larger, smaller, upper_bound
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.scalar import Arg, Convert
 from edgecc.ops.elementwise import Elementwise
@@ -80,8 +81,8 @@ class SimplifyMovement(NodePass):
                     continue
                 self.decline(node, "the inner concat has another reader")
             operands.append(value)
-        if node.output.type.dims[op.axis]:
-            operands = [v for v in operands if v.type.dims[op.axis]]
+        if node.output.type.shape[op.axis] != 0:
+            operands = [v for v in operands if v.type.shape[op.axis] != 0]
         if len(operands) == len(node.inputs) and not absorbed:
             return False
         replace(graph, node, op, *operands, absorbed=absorbed)
@@ -89,21 +90,21 @@ class SimplifyMovement(NodePass):
 
     def _gather(self, graph: Graph, node: Node, op: Gather, source: Node | None) -> bool:
         x, indices = node.operand(0), node.operand(1)
-        if source is not None and node.output.type.elements <= x.type.elements and _is_widening(source):
+        if source is not None and node.output.type.capacity <= x.type.capacity and _is_widening(source):
             rows = graph.add(op, source.operand(0), indices, before=node, loc=node.loc, name=node.output.name)
             replace(graph, node, source.op, rows, absorbed=[source])
             return True
         if indices.constant is None or indices.constant.size == 0:
             return False
-        positions = resolved(indices.constant, x.type.dims[op.axis]).reshape(-1)
+        positions = resolved(indices.constant, int(x.type.shape[op.axis])).reshape(-1)
         steps = np.unique(np.diff(positions))
         if len(steps) > 1 or (len(steps) == 1 and steps[0] == 0):
             return self.decline(node, "the constant indices are not evenly spaced")
-        starts, sizes, strides = [0] * x.type.rank, list(x.type.dims), [1] * x.type.rank
+        starts, sizes, strides = [0] * x.type.rank, list(x.type.shape), [1] * x.type.rank
         starts[op.axis], sizes[op.axis] = int(positions[0]), len(positions)
         strides[op.axis] = int(steps[0]) if len(steps) else 1
         part = graph.add(Slice(tuple(starts), tuple(sizes), tuple(strides)), x, before=node, loc=node.loc, name=node.output.name)
-        replace(graph, node, Reshape(node.output.type.dims), part)
+        replace(graph, node, Reshape(node.output.type.shape), part)
         return True
 
 
@@ -120,9 +121,9 @@ def _transpose(graph: Graph, node: Node, op: Transpose, source: Node | None) -> 
     if source is not None and isinstance(source.op, Transpose):
         replace(graph, node, Transpose(tuple(source.op.perm[a] for a in op.perm)), source.operand(0), absorbed=[source])
         return True
-    moved = [axis for axis in op.perm if x.type.dims[axis] != 1]
+    moved = [axis for axis in op.perm if x.type.shape[axis] != 1]
     if moved == sorted(moved) and op.perm != tuple(range(len(op.perm))):
-        replace(graph, node, Reshape(node.output.type.dims), x)
+        replace(graph, node, Reshape(node.output.type.shape), x)
         return True
     return False
 
@@ -132,7 +133,7 @@ def _expand(graph: Graph, node: Node, op: Expand, source: Node | None) -> bool:
     if source is not None and isinstance(source.op, Expand):
         replace(graph, node, op, source.operand(0), absorbed=[source])
         return True
-    if x.type.elements == node.output.type.elements and x.type != node.output.type:
+    if x.type.count == node.output.type.count and x.type != node.output.type:
         replace(graph, node, Reshape(op.shape), x)
         return True
     return False
@@ -142,23 +143,23 @@ def _slice(graph: Graph, node: Node, op: Slice, source: Node | None) -> bool:
     x = node.operand(0)
     if source is not None and isinstance(source.op, Slice):
         inner = source.op
-        starts = tuple(a + b * s if size else 0 for a, b, s, size in zip(inner.starts, op.starts, inner.steps, op.sizes, strict=True))
+        starts = tuple(a + b * s if size != 0 else 0 for a, b, s, size in zip(inner.starts, op.starts, inner.steps, op.sizes, strict=True))
         steps = tuple(s * t for s, t in zip(inner.steps, op.steps, strict=True))
         replace(graph, node, Slice(starts, op.sizes, steps), source.operand(0), absorbed=[source])
         return True
-    plain = Slice(tuple(start if size else 0 for start, size in zip(op.starts, op.sizes, strict=True)), op.sizes,
-                  tuple(step if size > 1 else 1 for step, size in zip(op.steps, op.sizes, strict=True)))
+    plain = Slice(tuple(start if size != 0 else 0 for start, size in zip(op.starts, op.sizes, strict=True)), op.sizes,
+                  tuple(step if upper_bound(size) > 1 else 1 for step, size in zip(op.steps, op.sizes, strict=True)))
     if plain != op:
         replace(graph, node, plain, x)
         return True
-    if source is None or not isinstance(source.op, Concat) or node.output.type.elements == 0:
+    if source is None or not isinstance(source.op, Concat) or node.output.type.capacity == 0:
         return False
-    axis, offset = source.op.axis, 0
+    axis, offset = source.op.axis, cast("Dim", 0)
     first = op.starts[axis]
     last = first + (op.sizes[axis] - 1) * op.steps[axis]
     for value in (v for v in source.inputs if v is not None):
-        end = offset + value.type.dims[axis]
-        if offset <= min(first, last) and max(first, last) < end:
+        end = offset + value.type.shape[axis]
+        if offset <= smaller(first, last) and larger(first, last) < end:
             starts = (*op.starts[:axis], first - offset, *op.starts[axis + 1:])
             replace(graph, node, Slice(starts, op.sizes, op.steps), value, absorbed=[source])
             return True
@@ -169,7 +170,7 @@ def _slice(graph: Graph, node: Node, op: Slice, source: Node | None) -> bool:
 def _pad(graph: Graph, node: Node, op: Pad) -> bool:
     if any(b > 0 or a > 0 for b, a in zip(op.before, op.after, strict=True)) or not (any(op.before) or any(op.after)):
         return False
-    dims = node.output.type.dims
-    starts = tuple(-b if d else 0 for b, d in zip(op.before, dims, strict=True))
+    dims = node.output.type.shape
+    starts = tuple(-b if d != 0 else 0 for b, d in zip(op.before, dims, strict=True))
     replace(graph, node, Slice(starts, dims, (1,) * len(dims)), node.operand(0))
     return True

@@ -20,13 +20,17 @@ class Tile(LoopPass):
     The remainder is peeled, so both inner loops have constant extents; each part is left out where it
     is empty, and a single block needs no outer loop. With `balanced` the blocks are of two sizes that
     differ by one, f at most: 10 by 4 is 4 + 3 + 3 instead of 4 + 4 + 2. A parallel loop hands its kind
-    to the outer loop. Takes for granted that the extent is constant (E900 otherwise).
+    to the outer loop.
+
+    Where the run decides on the extent, whole blocks are tiled as far as they go; what is left goes in blocks of `rest`,
+    if given, and then one by one in a loop `<loop>_rest`. Takes for granted that the step is 1 then.
     """
 
     name = "tile"
     loop: str
     factor: int
     balanced: int = 0
+    rest: int = 0
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
@@ -35,7 +39,7 @@ class Tile(LoopPass):
     def _tile(self, loop: For) -> Body:
         extent = loop.extent
         if extent is None:
-            raise EdgeccError("E900", f"tile: loop {self.loop} has no constant extent")
+            return self._open(loop)
         outer, inner = f"{self.loop}_outer", f"{self.loop}_inner"
         blocks, rest = divmod(extent, self.factor)
         parts = balanced_parts(extent, self.factor) if self.balanced else ((self.factor, blocks), (rest, 1 if rest else 0))
@@ -53,4 +57,21 @@ class Tile(LoopPass):
                         kind="serial" if count > 1 else kind)
             out.append(For(outer, ZERO, const(count), (block,), kind=kind) if count > 1 else block)
             base += size * count
+        return tuple(out)
+
+    def _open(self, loop: For) -> Body:
+        """The loop for an extent that the run decides on."""
+        if loop.step != 1:
+            raise EdgeccError("E900", f"tile: loop {self.loop} has neither a constant extent nor steps of 1")
+        outer, inner = f"{self.loop}_outer", f"{self.loop}_inner"
+        out: list[For] = []
+        start = loop.start
+        for factor in dict.fromkeys(f for f in (self.factor, self.rest) if 1 < f <= self.factor):
+            blocks = (loop.stop - start).floordiv(factor)
+            position = start + var(outer) * factor + var(inner)
+            block = For(inner, ZERO, const(factor), instantiate(loop.body, {loop.var: position}, {}))
+            out.append(For(outer, ZERO, blocks, (block,)))
+            start = start + blocks * factor
+        name = f"{self.loop}_rest"
+        out.append(For(name, start, loop.stop, instantiate(loop.body, {loop.var: var(name)}, {})))
         return tuple(out)

@@ -164,13 +164,25 @@ def test_a_bad_schedule_is_refused(text, message):
 
 @pytest.mark.parametrize("schedule, message", [
     ("unroll{loop=i}", "cannot be unrolled"),
-    ("tile{loop=i,factor=2}", "no constant extent"),
     ("vectorize{loop=i,lanes=4}", "has extent None"),
 ])
 def test_loops_of_unknown_extent_are_refused(schedule, message):
     source = parse("""function f(n: i64[1] input, y: f32[8] output) { for i in 0..min(8, [n[0]]) { y[i] = 1.0:f32 } }""")
     with pytest.raises(EdgeccError, match=message):
         apply_schedule(source, [schedule])
+
+
+@pytest.mark.parametrize("size", range(9))
+def test_tile_of_a_loop_whose_extent_the_run_decides(size):
+    source = parse("""function f(n: i64[1] input, x: f32[8] input, y: f32[8] output) {
+      for i in 0..min(8, [n[0]]) { y[i] = add(x[i], 1.0:f32) }
+    }""")
+    tiled = apply_schedule(source, ["tile{loop=i,factor=3,rest=2}", "unroll{loop=i_inner}"])
+    verify(tiled)
+    arrays = {"n": np.array([size]), "x": np.arange(8, dtype=np.float32), "y": np.zeros(8, np.float32)}
+    run_function(tiled, arrays)
+    np.testing.assert_array_equal(arrays["y"], [x + 1 if x < size else 0 for x in range(8)])
+    assert "i_rest" in body_text(tiled)
 
 
 def test_vectorize_refuses_a_sum_over_its_own_loop():

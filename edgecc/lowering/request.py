@@ -1,0 +1,61 @@
+"""What the kernel of a step is asked for, and the sizes its call passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgecc.ir.dims import Dim, SymbolicDim, symbols_of
+from edgecc.ir.instance import operator_at
+from edgecc.ir.types import DType
+from edgecc.kernels.base import SMALL_CONSTANT_ELEMENTS, Operand, Request, View, size_name
+from edgecc.loop.index import Index, const, var
+from edgecc.memory.placement import Place, Step
+from edgecc.ops.sizes import Sizes
+from edgecc.targets.schema import Target
+
+
+def request_of(step: Step, target: Target, threads: int, precision: DType, *, winograd: bool, rows: bool,
+               checks: str) -> Request:
+    """The request of a step; `rows`: as a part of a block that runs stripe by stripe.
+
+    Sizes that the run decides are numbered as `open_sizes` lists them, so that steps which differ in nothing but the
+    dimensions they depend on share a kernel. Indices of such steps are clamped where others would be trapped: how many there
+    are, and of what they are indices, is known to the kernel alone.
+    """
+    numbers = {dim: number for number, dim in enumerate(open_sizes(step))}
+
+    def index(dim: Dim) -> Index:
+        return const(dim) if isinstance(dim, int) else var(size_name(numbers[dim]))
+
+    def view(place: Place) -> View:
+        if not numbers:
+            return place.view
+        return replace(place.view, sizes=tuple(map(index, place.shape)), start=index(place.start))
+
+    inputs: list[Operand | None] = []
+    for place, constant in zip(step.inputs, step.constants, strict=True):
+        if place is None:
+            inputs.append(None)
+        elif constant is None or constant.constant is None:
+            inputs.append(Operand(view(place)))
+        else:
+            data = constant.constant
+            values = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS else None
+            inputs.append(Operand(view(place), True, values))
+    outputs = tuple(view(place) for place in step.outputs)
+    if not numbers:
+        return Request(step.op, tuple(inputs), outputs, target, threads, precision, winograd=winograd and not rows, rows=rows,
+                       checks=checks)
+    op = operator_at(step.op, {s.name: s.upper for s in symbols_of(numbers)})
+    elements = tuple(map(index, step.op.elements)) if isinstance(step.op, Sizes) else ()
+    return Request(op, tuple(inputs), outputs, target, threads, precision, winograd=False, rows=rows,
+                   bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=elements, checks="off" if checks == "off" else "clamp")
+
+
+def open_sizes(step: Step) -> tuple[SymbolicDim, ...]:
+    """The sizes of a step that the run decides, in the order in which its request numbers them."""
+    places = [place for place in (*step.inputs, *step.outputs) if place is not None]
+    dims = [dim for place in places for dim in (*place.shape, place.start)]
+    if isinstance(step.op, Sizes):
+        dims += step.op.elements
+    return tuple(dict.fromkeys(dim for dim in dims if isinstance(dim, SymbolicDim)))

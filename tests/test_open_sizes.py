@@ -1,0 +1,124 @@
+"""Networks with open dimensions, compiled once and run at the corners of their bounds and between."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgecc.artifact.load import load
+from edgecc.errors import EdgeccError
+from edgecc.frontend import import_model
+from edgecc.frontend.bind import Range
+from edgecc.ir.instance import graph_symbols
+from edgecc.lowering import lower_graph
+from edgecc.pipeline import compile_graph, emit_c
+from edgecc.reference.executor import execute, sample_inputs
+from edgecc.targets.schema import load_target
+
+
+def model(nodes, inputs, outputs=("y",), *, kind=TensorProto.FLOAT, constants=()):
+    graph = helper.make_graph(
+        [helper.make_node(op, ins.split(), outs.split(), **attributes) for op, ins, outs, attributes in nodes], "g",
+        [helper.make_tensor_value_info(name, kind, dims) for name, dims in inputs.items()],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
+        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in dict(constants).items()])
+    for value in graph.output:
+        value.type.tensor_type.elem_type = kind
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def agrees(proto, shapes, *, target="host", isolated=False, flags=()):
+    """Compiles once, and compares with the reference at small, odd and large sizes."""
+    graph = import_model(proto, shapes=shapes)
+    compiled = compile_graph(graph, load_target(target), name="net")
+    lower_graph(compiled.graph, load_target(target), name="net", check=True)
+    symbols = graph_symbols(graph)
+    choices = [sorted({s.lower, min(s.lower + 1, s.upper), (s.lower + s.upper) // 2 | 1, s.upper}) for s in symbols]
+    with load(emit_c(compiled), cc="gcc" if target == "host" else None, isolated=isolated, flags=flags) as built:
+        for chosen in itertools.product(*choices):
+            sizes = {s.name: size for s, size in zip(symbols, chosen, strict=True)}
+            inputs = sample_inputs(graph, 1, sizes)
+            results = built.run(inputs)
+            for name, want in execute(graph, inputs).items():
+                assert results[name].shape == want.shape and results[name].dtype == want.dtype
+                np.testing.assert_allclose(results[name], want, rtol=2e-5, atol=2e-5, err_msg=f"{name} at {sizes}")
+    return compiled
+
+
+CASES = {
+    "relu, outermost": ([("Relu", "x", "y", {})], {"x": ["n", 5]}),
+    "add, inner, in place": ([("Add", "x x", "a", {}), ("Mul", "a x", "y", {})], {"x": [3, "n"]}),
+    "softmax along an open axis": ([("Softmax", "x", "y", {"axis": -1})], {"x": ["m", 3, "n"]}),
+    "softmax across an open axis": ([("Softmax", "x", "y", {"axis": 1})], {"x": ["m", 3, "n"]}),
+    "mean over an open axis": ([("ReduceMean", "x", "y", {"keepdims": 0})], {"x": ["m", 3, "n"]}),
+    "max over a middle axis": ([("ReduceMax", "x a", "y", {"keepdims": 0})], {"x": ["m", "n", 5]}),
+    "layer normalization": ([("LayerNormalization", "x s", "y", {})], {"x": ["m", "n", 17]}),
+    "transposition": ([("Transpose", "x", "t", {"perm": [2, 0, 1]}), ("Add", "t t", "y", {})], {"x": ["m", 3, "n"]}),
+    "broadcast": ([("Transpose", "x", "t", {"perm": [1, 0]}), ("Add", "x t", "y", {})], {"x": ["n", "n"]}),
+    "join and split": ([("Concat", "x x", "c", {"axis": 1}), ("Relu", "c", "y", {})], {"x": ["m", "n", 2]}),
+    "reshape that merges open axes": ([("Relu", "x", "r", {}), ("Flatten", "r", "f", {"axis": 2}), ("Neg", "f", "y", {})],
+                                      {"x": ["m", "n", 3]}),
+    "slice from the end": ([("Slice", "x last big a", "s", {}), ("Relu", "s", "y", {})], {"x": ["m", "n", 3]}),
+    "gather": ([("Shape", "x", "s", {}), ("Gather", "s a", "d", {}), ("Gather", "x zero", "g", {"axis": 1}),
+                ("Cast", "d", "f", {"to": 1}), ("Mul", "g f", "y", {})], {"x": ["m", "n", 3]}),
+    "product, open rows": ([("MatMul", "x w", "p", {}), ("Relu", "p", "r", {}), ("MatMul", "r v", "y", {})], {"x": ["m", "n", 24]}),
+    "product, open rows and columns": ([("Transpose", "x", "t", {"perm": [0, 2, 1]}), ("MatMul", "x t", "p", {}), ("Add", "p k", "y", {})],
+                                       {"x": ["m", "n", 24], "k": ["m", 1, "n"]}),
+    "product, open terms": ([("MatMul", "p x", "y", {})], {"p": ["m", "n", "n"], "x": ["m", "n", 24]}),
+    "attention of one row": ([("Transpose", "k", "t", {"perm": [0, 2, 1]}), ("MatMul", "q t", "s1", {}), ("Softmax", "s1", "p", {}),
+                              ("MatMul", "p k", "y", {})], {"q": [4, 1, 8], "k": [4, "n", 8]}),
+}
+CONSTANTS = {"w": np.linspace(-1, 1, 24 * 40, dtype=np.float32).reshape(24, 40),
+             "v": np.linspace(1, -1, 40 * 13, dtype=np.float32).reshape(40, 13), "a": np.array([1]), "s": np.ones(17, np.float32), "last": np.array([-2]), "big": np.array([99]), "zero": np.int64(0)}
+BOUNDS = {"m": (Range(1, 3),), "n": (Range(2, 37),)}
+
+
+def case(name):
+    nodes, inputs = CASES[name]
+    read = {operand for _, ins, _, _ in nodes for operand in ins.split()}
+    made = {result for _, _, outs, _ in nodes for result in outs.split()}
+    dims = {dim for shape in inputs.values() for dim in shape}
+    return (model(nodes, inputs, constants={n: c for n, c in CONSTANTS.items() if n in read - made - set(inputs)}),
+            {n: r for n, r in BOUNDS.items() if n in dims})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_artifact_runs_at_every_size(name):
+    agrees(*case(name))
+
+
+@pytest.mark.parametrize("name", ["product, open rows and columns", "softmax along an open axis"])
+def test_vectors_of_other_machines(name):
+    agrees(*case(name), target="cortex-a76")
+
+
+def test_growing_cache():
+    nodes = [("Concat", "a b", "c", {"axis": 1}), ("Relu", "c", "y", {})]
+    proto = model(nodes, {"a": ["m", "past", 2], "b": ["m", "past + 1", 2]})
+    agrees(proto, {"past": (Range(0, 4),), "m": (Range(1, 2),)})
+
+
+def test_sizes_that_do_not_fit_are_refused_by_the_code():
+    graph = import_model(model([("Add", "x z", "y", {})], {"x": [2, "n"], "z": [2, "n"]}), shapes={"n": (Range(2, 9),)})
+    with load(emit_c(compile_graph(graph, load_target("host"), name="net"))) as built:
+        assert str(built.inputs[0]) == "float32[2,2..9]"
+        for dims, other in ((3, 4), (10, 10), (1, 1)):
+            with pytest.raises(EdgeccError) as raised:
+                built.run({"x": np.zeros((2, dims), np.float32), "z": np.zeros((2, other), np.float32)})
+            assert raised.value.code == "E005"
+
+
+def test_what_no_kernel_can_do_names_the_dimension():
+    graph = import_model(model([("CumSum", "x a", "y", {})], {"x": [2, "n"]}, constants={"a": np.int64(1)}),
+                         shapes={"n": (Range(2, 9),)})
+    with pytest.raises(EdgeccError, match=r"cum_sum.*known only at run time") as raised:
+        compile_graph(graph, load_target("host"), name="net")
+    assert raised.value.code == "E112" and "--shape" in raised.value.hint
+
+
+def test_sanitizers_find_nothing():
+    agrees(*case("join and split"), isolated=True, flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
