@@ -9,6 +9,8 @@ from edgecc.frontend.converters import (
     loops,
     matrix,
     microsoft,
+    microsoft_attention,
+    microsoft_layout,
     movement,
     normalization,
     padding,
@@ -25,6 +27,6 @@ from edgecc.frontend.converters import (
     training,
 )
 
-__all__ = ["constants", "convolution", "einsum", "elementwise", "indexing", "loops", "matrix", "microsoft", "movement",
+__all__ = ["constants", "convolution", "einsum", "elementwise", "indexing", "loops", "matrix", "microsoft", "microsoft_attention", "microsoft_layout", "movement",
            "normalization", "padding", "pooling", "quantization", "random", "recurrent", "reduction", "refused",
            "resize", "sampling", "sequences", "signal", "training"]

@@ -23,16 +23,16 @@ def _kernel(call: Call, x: Value, w: Value) -> tuple[int, ...]:
     return kernel
 
 
-def convolve(call: Call) -> Value:
-    """The node's operands 0 to 2 convolved as its attributes say."""
-    x, w, b = call.input(0), call.input(1), call.optional(2)
+def convolve(call: Call, x: Value) -> Value:
+    """`x`, [N,C,...], convolved with the node's operands 1 and 2 as its attributes say."""
+    w, b = call.input(1), call.optional(2)
     slide = window(call, x.type.shape[2:], _kernel(call, x, w))
     return call.add(Conv(slide.strides, slide.pads, slide.dilations, call.integer("group", 1)), x, w, b)
 
 
 @converter("Conv")
 def _conv(call: Call) -> Value:
-    return convolve(call)
+    return convolve(call, call.input(0))
 
 
 @converter("ConvTranspose")

@@ -32,11 +32,16 @@ def _ceil(call: Call) -> bool:
     return call.flag("ceil_mode") and call.text("auto_pad", "NOTSET") in ("NOTSET", "")
 
 
+def max_pool(call: Call, x: Value) -> Value:
+    """The largest element of each window on `x`, [N,C,...], as the node's attributes say."""
+    slide = _window(call, x)
+    return call.add(Pool("max", slide.kernel, slide.strides, slide.pads, slide.dilations, ceil_mode=_ceil(call)), x)
+
+
 @converter("MaxPool")
 def _max_pool(call: Call) -> list[Item | None]:
     x = call.input()
-    slide = _window(call, x)
-    y = call.add(Pool("max", slide.kernel, slide.strides, slide.pads, slide.dilations, ceil_mode=_ceil(call)), x)
+    y, slide = max_pool(call, x), _window(call, x)
     if not call.wants(1):
         return [y]
     return [y, call.add(MaxPosition(slide.kernel, slide.strides, slide.pads, slide.dilations, _ceil(call),

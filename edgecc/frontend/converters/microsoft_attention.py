@@ -1,0 +1,301 @@
+"""Attention operators of onnxruntime (domain com.microsoft), by their documented formulas.
+
+All of them end in the same product of softmax(scale * q @ k' + bias) with v, on [batch, heads, rows, size]. What
+masks positions is made one bias, which is added to the scores. B is the batch, S the new rows, P those of the past,
+T = P + S all rows, N the heads and H the size of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend.call import Call
+from edgecc.frontend.converters.movement import concat
+from edgecc.frontend.items import Item
+from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.graph import Value
+from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
+from edgecc.ir.types import Dim, DType
+from edgecc.ops.indexing import Gather, GatherElements
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.reduction import Softmax
+
+_DOMAIN = "com.microsoft"
+_MASKED = -3.0e38
+"""Added to scores that must not count at all; finite, so that a row without any other scores is no NaN."""
+
+
+def _scores_dtype(q: Value) -> DType:
+    """The type scores are computed in: half precision masks would overflow."""
+    return DType.F32 if q.type.dtype.size < 4 else q.type.dtype
+
+
+def attend(call: Call, q: Value, k: Value, v: Value, bias: Sequence[Value | None], scale: float | None, *,
+           softcap: float = 0.0) -> Value:
+    """Scaled dot-product attention.
+
+    Args:
+        call: the node.
+        q: [B,N,S,H]; k: [B,N,T,H]; v: [B,N,T,Hv].
+        bias: added to the scores, each broadcast to [B,N,S,T]; None entries do nothing.
+        scale: factor of the scores; None for 1/sqrt(H).
+        softcap: c > 0 replaces scaled scores s by c*tanh(s/c) before the bias is added.
+    Returns: [B,N,S,Hv], of q's type.
+    """
+    dtype = _scores_dtype(q)
+    factor = scale or 1.0 / math.sqrt(q.type.dims[-1])
+    scores = call.add(MatMul(transpose_b=True), call.cast(q, dtype), call.cast(k, dtype))
+    scores = call.map(lambda s: apply("mul", s, literal(factor, dtype)), scores)
+    if softcap > 0:
+        scores = call.map(lambda s: apply("mul", apply("tanh", apply("div", s, literal(softcap, dtype))), literal(softcap, dtype)), scores)
+    for term in bias:
+        if term is not None:
+            scores = call.map(lambda s, b: apply("max", apply("add", s, b), literal(_MASKED, dtype)), scores, call.cast(term, dtype))
+    weights = call.add(Softmax(3, False), scores)
+    return call.cast(call.add(MatMul(), weights, call.cast(v, dtype)), q.type.dtype)
+
+
+def _heads(call: Call, x: Value, count: int) -> Value:
+    """[B,S,N*H] as [B,N,S,H]."""
+    if x.type.rank != 3 or count < 1 or x.type.dims[2] % count:
+        raise EdgeccError("E110", f"{x.type} cannot be cut into {count} heads; wanted [B,S,N*H]")
+    batch, rows, width = x.type.dims
+    return call.transpose(call.reshape(x, (batch, rows, count, width // count)), (0, 2, 1, 3))
+
+
+def _merged(call: Call, x: Value) -> Value:
+    """[B,N,S,H] as [B,S,N*H]."""
+    batch, heads, rows, size = x.type.dims
+    return call.reshape(call.transpose(x, (0, 2, 1, 3)), (batch, rows, heads * size))
+
+
+def _causal(call: Call, rows: int, total: int) -> Value:
+    """The bias [S,T] that hides later positions from each row; the last row sees all."""
+    later = np.arange(total)[None, :] > np.arange(total - rows, total)[:, None]
+    return call.constant(np.where(later, np.float32(_MASKED), np.float32(0)))
+
+
+def _chosen(call: Call, counts: Value, value: float) -> Value:
+    """`value` where `counts`, a truth value, is false, else 0."""
+    return call.map(lambda c: apply("select", convert(c, DType.BOOL), literal(0.0, DType.F32), literal(value, DType.F32)), counts)
+
+
+def _mask_bias(call: Call, mask: Value, batch: int, rows: int, total: int, value: float) -> Value:
+    """The bias of a mask: lengths [B], ends and starts [2B], or whether positions count, [B,T] or [B,S,T]."""
+    positions = call.constant(np.arange(total, dtype=np.int32)[None, :])
+    if mask.type.rank == 1 and mask.type.dims[0] in (batch, 2 * batch):
+        lengths = call.reshape(call.slice(mask, 0, 0, batch), (batch, 1))
+        counts = call.map(lambda p, n: apply("lt", p, n), positions, lengths)
+        if mask.type.dims[0] == 2 * batch:
+            starts = call.reshape(call.slice(mask, 0, batch, batch), (batch, 1))
+            counts = call.map(lambda c, p, s: apply("and", c, apply("le", s, p)), counts, positions, starts)
+        return call.reshape(_chosen(call, counts, value), (batch, 1, 1, total))
+    if mask.type.rank == 1 and mask.type.dims[0] == 3 * batch + 2:
+        raise Unsupported("a mask of packed sequences")
+    if mask.type.rank == 2 and mask.type.dims == (batch, total):
+        return call.reshape(_chosen(call, call.map(_is_positive, mask), value), (batch, 1, 1, total))
+    if mask.type.rank == 3 and mask.type.dims == (batch, rows, total):
+        return call.reshape(_chosen(call, call.map(_is_positive, mask), value), (batch, 1, rows, total))
+    if mask.type.rank == 4 and mask.type.dims[:2] == (batch, 1) and min(mask.type.dims[2:]) >= total:
+        part = call.slice(call.slice(mask, 2, total - rows, rows), 3, 0, total)
+        return _chosen(call, call.map(_is_positive, part), value)
+    raise EdgeccError("E110", f"the mask is {mask.type}; wanted [B], [2B], [B,T], [B,S,T] or [B,1,M,M] with B = {batch}, "
+                              f"S = {rows}, T = {total}")
+
+
+def _is_positive(m: ScalarExpr) -> ScalarExpr:
+    return apply("lt", literal(0, m.dtype), m)
+
+
+@converter("Attention", domain=_DOMAIN)
+def _attention(call: Call) -> list[Item | None]:
+    """Projections, attention with a past, all in one. Result 1 is the past extended by this run."""
+    x, weights, bias = call.input(0), call.input(1), call.optional(2)
+    if call.flag("do_rotary") or call.flag("past_present_share_buffer"):
+        raise Unsupported("rotary embedding, or a past that shares its memory")
+    count = call.integer("num_heads")
+    batch, rows, _ = x.type.dims
+    projected = call.add(MatMul(), x, weights, bias)
+    width = weights.type.dims[1]
+    sizes = call.ints("qkv_hidden_sizes") or (width // 3,) * 3
+    if len(sizes) != 3 or sum(sizes) != width:
+        raise EdgeccError("E110", f"the weights {weights.type} have {width} columns; qkv_hidden_sizes are {list(sizes)}")
+    starts = (0, sizes[0], sizes[0] + sizes[1])
+    q, k, v = (_heads(call, call.slice(projected, 2, start, size), count) for start, size in zip(starts, sizes, strict=True))
+    past, present = call.optional(4), None
+    if past is not None:
+        halves = [call.reshape(call.slice(past, 0, index, 1), past.type.dims[1:]) for index in range(2)]
+        k, v = concat(call, [halves[0], k], 2), concat(call, [halves[1], v], 2)
+    if call.wants(1):
+        present = concat(call, [call.reshape(part, (1, *part.type.dims)) for part in (k, v)], 0)
+    total = k.type.dims[2]
+    mask = call.optional(3)
+    terms = [None if mask is None else _mask_bias(call, mask, batch, rows, total, call.number("mask_filter_value", -10000.0)),
+             _causal(call, rows, total) if call.flag("unidirectional") else None, call.optional(5)]
+    y = attend(call, q, k, v, terms, call.number("scale", 0.0) or None)
+    return [_merged(call, y), present]
+
+
+@converter("MultiHeadAttention", "DecoderMaskedMultiHeadAttention", domain=_DOMAIN)
+def _multi_head_attention(call: Call) -> list[Item | None]:
+    """Attention of projected operands. Results 1 and 2 are keys and values, the past ones before the new ones."""
+    masked = call.node.op_type != "MultiHeadAttention"
+    at = {name: index for index, name in enumerate(
+        ("q", "k", "v", "mask", "bias", "past_k", "past_v", "length", "beam", "cache", "own") if masked
+        else ("q", "k", "v", "own", "mask", "bias", "past_k", "past_v", "length", "cache"))}
+    if call.optional(at["cache"]) is not None or call.optional(at["length"]) is not None or call.wants(3):
+        raise Unsupported("a past that shares its memory, beams, or the scores as a result")
+    count = call.integer("num_heads")
+    q, k, v = call.input(0), call.optional(1), call.optional(2)
+    own, width = call.optional(at["own"]), 0
+    if q.type.rank == 5:  # [B,S,N,3,H]
+        q, k, v = (_part(call, q, index) for index in range(3))
+    elif k is not None and k.type.rank == 5:  # [B,T,N,2,H]
+        k, v = (_part(call, k, index) for index in range(2))
+    if k is None or v is None:
+        raise Unsupported("keys or values are absent")
+    operands = []
+    for operand in (q, k, v):
+        size = operand.type.dims[-1] * (count if operand.type.rank == 4 else 1)
+        summed = operand
+        if own is not None:
+            part = call.slice(own, 0, width, size)
+            shape = (size,) if operand.type.rank == 3 else (count, 1, size // count)
+            summed = call.map(lambda a, b: apply("add", a, b), operand, call.reshape(part, shape))
+        width += size
+        operands.append(summed if summed.type.rank == 4 else _heads(call, summed, count))
+    q, k, v = operands
+    past_k, past_v = call.optional(at["past_k"]), call.optional(at["past_v"])
+    if past_k is not None and past_v is not None:
+        k, v = concat(call, [past_k, k], 2), concat(call, [past_v, v], 2)
+    batch, rows, total = q.type.dims[0], q.type.dims[2], k.type.dims[2]
+    mask = call.optional(at["mask"])
+    terms = [None if mask is None else _mask_bias(call, mask, batch, rows, total, call.number("mask_filter_value", -10000.0)),
+             _causal(call, rows, total) if call.flag("unidirectional") else None, call.optional(at["bias"])]
+    return [_merged(call, attend(call, q, k, v, terms, call.number("scale", 0.0) or None)), k, v]
+
+
+def _part(call: Call, packed: Value, index: int) -> Value:
+    """Part `index` of [B,S,N,parts,H] as [B,S,N*H]."""
+    batch, rows, heads, _, size = packed.type.dims
+    return call.reshape(call.slice(packed, 3, index, 1), (batch, rows, heads * size))
+
+
+# -- rotary embedding ---------------------------------------------------------------------------
+
+
+def rotated(call: Call, x: Value, cos: Value, sin: Value, *, interleaved: bool) -> Value:
+    """x [B,N,S,H] with the first R entries of each row turned by pairs; cos and sin are [B|1,S,R/2].
+
+    A pair is (2i, 2i+1) when interleaved, else (i, i + R/2).
+    """
+    batch, heads, rows, size = x.type.dims
+    half = cos.type.dims[-1]
+    cos, sin = (call.cast(call.reshape(t, (t.type.dims[0], 1, *t.type.dims[1:])), x.type.dtype) for t in (cos, sin))
+    turned, rest = call.slice(x, 3, 0, 2 * half), call.slice(x, 3, 2 * half, size - 2 * half) if size > 2 * half else None
+    if interleaved:
+        pairs = call.reshape(turned, (batch, heads, rows, half, 2))
+        first, second = (call.reshape(call.slice(pairs, 4, index, 1), (batch, heads, rows, half)) for index in range(2))
+    else:
+        first, second = call.slice(turned, 3, 0, half), call.slice(turned, 3, half, half)
+    real = call.map(lambda a, b, c, s: apply("sub", apply("mul", a, c), apply("mul", b, s)), first, second, cos, sin)
+    imaginary = call.map(lambda a, b, c, s: apply("add", apply("mul", b, c), apply("mul", a, s)), first, second, cos, sin)
+    if interleaved:
+        both = [call.reshape(part, (batch, heads, rows, half, 1)) for part in (real, imaginary)]
+        out = call.reshape(concat(call, both, 4), (batch, heads, rows, 2 * half))
+    else:
+        out = concat(call, [real, imaginary], 3)
+    return out if rest is None else concat(call, [out, rest], 3)
+
+
+def _rows_of(call: Call, cache: Value, positions: Value) -> Value:
+    """The rows of a table of cosines or sines at positions [B|1,S]."""
+    return call.add(Gather(0), cache, positions)
+
+
+@converter("RotaryEmbedding", domain=_DOMAIN)
+def _rotary_embedding(call: Call) -> Value:
+    """Turns pairs of entries by the angles of their positions: given ones [B,S], or counted from a first one, [1]."""
+    x, positions, cos, sin = (call.input(index) for index in range(4))
+    if call.flag("is_packed_batching"):
+        raise Unsupported("packed sequences")
+    if x.type.rank == 4:
+        heads = x
+    else:
+        size = call.integer("rotary_embedding_dim", 0) or 2 * cos.type.dims[1]
+        heads = _heads(call, x, call.integer("num_heads", 0) or x.type.dims[-1] // size)
+    rows = heads.type.dims[2]
+    if positions.type.rank == 1:
+        counted = call.constant(np.arange(rows, dtype=np.int64)[None, :])
+        positions = call.map(lambda p, c: apply("add", p, c), call.reshape(positions, (1, 1)), counted)
+    y = rotated(call, heads, _rows_of(call, cos, positions), _rows_of(call, sin, positions), interleaved=call.flag("interleaved"))
+    return y if x.type.rank == 4 else _merged(call, y)
+
+
+@converter("GroupQueryAttention", domain=_DOMAIN)
+def _group_query_attention(call: Call) -> list[Item | None]:
+    """Causal attention whose heads share keys and values in groups.
+
+    Row s of batch b is at position seqlens_k[b] + 1 - S + s. Keys before seqlens_k[b] + 1 - S are those of the past.
+    """
+    count, shared = call.integer("num_heads"), call.integer("kv_num_heads")
+    q, k, v = call.input(0), call.optional(1), call.optional(2)
+    if call.wants(3) or call.optional(11) is not None or call.flag("smooth_softmax") or call.integer("qk_output", 0):
+        raise Unsupported("the scores as a result, or a softmax with a sink")
+    if k is None or v is None:  # all three side by side
+        size = q.type.dims[2] // (count + 2 * shared)
+        q, k, v = (call.slice(q, 2, start * size, heads * size)
+                   for start, heads in ((0, count), (count, shared), (count + shared, shared)))
+    q, k, v = _heads(call, q, count), _heads(call, k, shared), _heads(call, v, shared)
+    batch, _, rows, size = q.type.dims
+    last = call.reshape(call.cast(call.input(5), DType.I64), (batch, 1))
+    first = call.map(lambda n: apply("sub", n, literal(rows - 1, DType.I64)), last)
+    counted = call.map(lambda p, c: apply("add", p, c), first, call.constant(np.arange(rows, dtype=np.int64)[None, :]))
+    if call.flag("do_rotary"):
+        given = call.optional(9)
+        cos, sin = (_rows_of(call, call.input(index), counted if given is None else given) for index in (7, 8))
+        q, k = (rotated(call, x, cos, sin, interleaved=call.flag("rotary_interleaved")) for x in (q, k))
+    k, v = (_appended(call, call.optional(index), new, first) for index, new in ((3, k), (4, v)))
+    total = k.type.dims[2]
+    places = call.constant(np.arange(total, dtype=np.int64)[None, None, :])
+    at = call.reshape(counted, (batch, rows, 1))
+    seen = call.map(lambda p, c: apply("le", p, c), places, at)
+    window = call.integer("local_window_size", -1)
+    if window >= 0:
+        seen = call.map(lambda s, p, c: apply("and", s, apply("lt", apply("sub", c, literal(window, DType.I64)), p)), seen, places, at)
+    hidden = call.reshape(_chosen(call, seen, _MASKED), (batch, 1, rows, total))
+    wide_k, wide_v = (_repeated(call, x, count // shared) for x in (k, v))
+    y = attend(call, q, wide_k, wide_v, [call.optional(10), hidden], call.number("scale", 0.0) or None, softcap=call.number("softcap", 0.0))
+    return [_merged(call, y), k, v]
+
+
+def _appended(call: Call, past: Value | None, new: Value, first: Value) -> Value:
+    """The cache [B,N,T,H] with `new` [B,N,S,H] at the positions from `first` [B,1] on, the past before them.
+
+    T is the larger one of the room the past has and of what is known of all positions; without a past it is S.
+    """
+    if past is None or past.type.dims[2] == 0:
+        return new
+    batch, heads, rows, size = new.type.dims
+    room = past.type.dims[2]
+    total = max(room, call.known_int(6, "the total sequence length"))
+    both = concat(call, [past, new], 2)
+    places = call.constant(np.arange(total, dtype=np.int64)[None, :])
+    zero, end = literal(0, DType.I64), literal(room, DType.I64)
+    chosen = call.map(
+        lambda p, f: apply("select", apply("lt", p, f), apply("min", p, literal(room - 1, DType.I64)), apply(
+            "add", end, apply("min", apply("max", apply("sub", p, f), zero), literal(rows - 1, DType.I64)))), places, first)
+    wide = call.expand(call.reshape(chosen, (batch, 1, total, 1)), (batch, heads, total, size))
+    return call.add(GatherElements(2), both, wide)
+
+
+def _repeated(call: Call, x: Value, times: int) -> Value:
+    """[B,N,T,H] with each head `times` times in a row."""
+    batch, heads, total, size = x.type.dims
+    shape: tuple[Dim, ...] = (batch, heads, times, total, size)
+    wide = call.expand(call.reshape(x, (batch, heads, 1, total, size)), shape)
+    return call.reshape(wide, (batch, heads * times, total, size))
