@@ -12,11 +12,12 @@ from edgecc.ops import (
     reduction,
     resize,
     sampling,
+    selection,
     sizes,
     windows,
 )
 
 __all__ = [
     "control", "convolution", "elementwise", "indexing", "matrix", "movement", "packing", "recurrent", "reduction", "resize",
-    "sampling", "sizes", "windows",
+    "sampling", "selection", "sizes", "windows",
 ]

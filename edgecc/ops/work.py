@@ -13,6 +13,7 @@ from edgecc.ops.matrix import Determinant, MatMul
 from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
+from edgecc.ops.selection import NonMaxSuppression, Unique
 from edgecc.ops.windows import MaxPosition
 
 Dims = tuple[int, ...]
@@ -49,6 +50,10 @@ def reference_work(op: Op, inputs: Sequence[TensorType | None], outputs: Sequenc
             made *= math.prod(dims[1][1:])
         case Pool(kernel=kernel) | MaxPosition(kernel=kernel):
             made *= math.prod(kernel)
+        case NonMaxSuppression():
+            made *= max(dims[0][1], 1)
+        case Unique():
+            made *= 64
         case Determinant():
             made *= max(dims[0][-1], 1) ** 3
         case Resize() | Recurrent() | GridSample() | RoiAlign():

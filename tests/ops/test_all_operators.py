@@ -23,6 +23,7 @@ from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.reduction import ArgReduce, BatchNorm, CumProd, CumSum, Normalize, Reduce, Softmax, TopK
 from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
+from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 from edgecc.ops.sizes import Sizes
 from edgecc.ops.windows import Col2Im, MaxPosition
 from edgecc.reference.executor import run_node
@@ -48,6 +49,7 @@ CALLS = [
     (ScatterND("add"), [(2, 3), ROWS, (2, 3)]), (ScatterElements(0, "max"), [(2, 3), ROWS, (2, 1)]),
     (Resize("linear", (2, 5), (1.0, 5 / 3)), [(2, 3)]), (Resize("nearest", (2, 5), (1.0, 5 / 3)), [(2, 3)]),
     (Sizes((2, 3), (2, 1)), []),
+    (NonZero(), [(2, 3)]), (Unique(1), [(2, 3)]), (NonMaxSuppression(3), [(1, 4, 4), (1, 2, 4), np.array(3), ()]),
     (MaxPosition((2, 2), (1, 1), (1, 0, 0, 1), (1, 1)), [(1, 2, 4, 4)]),
     (Col2Im((3, 4), (2, 2), (1, 1), (0,) * 4, (1, 1)), [(1, 2, 4, 6)]),
     (GridSample(), [(1, 2, 3, 3), (1, 4, 2)]), (RoiAlign("average", 2, 2), [(1, 2, 4, 4), (1, 4), np.array([0])]),

@@ -22,6 +22,7 @@ from edgecc.frontend.converters import (
     refused,
     resize,
     sampling,
+    selection,
     sequences,
     signal,
     training,
@@ -29,4 +30,4 @@ from edgecc.frontend.converters import (
 
 __all__ = ["constants", "convolution", "einsum", "elementwise", "indexing", "loops", "matrix", "microsoft", "microsoft_attention", "microsoft_layout", "movement",
            "normalization", "padding", "pooling", "quantization", "random", "recurrent", "reduction", "refused",
-           "resize", "sampling", "sequences", "signal", "training"]
+           "resize", "sampling", "selection", "sequences", "signal", "training"]

@@ -11,7 +11,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.known import known_data
-from edgecc.frontend.registry import Unsupported, converter
+from edgecc.frontend.registry import converter
 from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, literal
@@ -172,25 +172,3 @@ def _reverse_sequence(call: Call) -> Value:
     pairs = np.stack([source, member], axis=-1)
     ordered = pairs if time == 0 else pairs.transpose(1, 0, 2)[..., ::-1]
     return call.add(GatherND(), x, call.constant(np.ascontiguousarray(ordered, dtype=np.int64)))
-
-
-@converter("Compress")
-def _compress(call: Call) -> Value:
-    x = call.input()
-    chosen = np.nonzero(call.known(1, "the condition").reshape(-1))[0].astype(np.int64)
-    if call.has("axis"):
-        axis = call.axis(call.integer("axis"), x.type.rank)
-    else:
-        x, axis = call.reshape(x, (x.type.elements,)), 0
-    if chosen.size and chosen[-1] >= x.type.shape[axis]:
-        raise EdgeccError("E110", f"the condition is longer than axis {axis} of {x.type}")
-    return call.add(Gather(axis), x, call.constant(chosen))
-
-
-@converter("NonZero")
-def _non_zero(call: Call) -> Value:
-    x = call.input().constant
-    if x is None:
-        raise Unsupported("the shape of the result depends on data", needs=(call.input(),))
-    found = np.array(np.nonzero(x)) if x.ndim else np.zeros((0, int(bool(x))))
-    return call.constant(found.astype(np.int64))

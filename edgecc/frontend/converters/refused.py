@@ -7,12 +7,6 @@ from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
 
 
-@converter("NonMaxSuppression", "Unique", accepted=False)
-def _data_dependent(call: Call) -> Item:
-    raise Unsupported("the shape of its result depends on data",
-                      "end the model before it, and do this step in the program around the model")
-
-
 @converter("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer", accepted=False)
 def _text(call: Call) -> Item:
     raise Unsupported("it works on text", "do this step in the program around the model")
