@@ -1,0 +1,166 @@
+"""A long run of random models: nothing may crash, hang, take memory without bound, or compute something else.
+
+    python tests/fuzz/structured.py [--seconds 3600] [--seed 0] [--run-every 10] [--out findings]
+
+Each model is examined in a process of its own with bounds on time and memory. Models are made from the operator schemas, and by
+damaging the models of the onnx package's own node tests. Findings are kept as NAME.onnx beside NAME.txt; the last line says how many
+models were tried and what became of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.support import fuzz
+
+SECONDS, MEMORY_BYTES = 20, 3 << 29
+
+
+def node_tests() -> list[onnx.ModelProto]:
+    """The models of the onnx package's node tests that have one node, their small operands stored in them."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    found = []
+    for case in collect_testcases(None):
+        if case.model is None or len(case.model.graph.node) != 1 or not case.data_sets or case.model.ByteSize() > 20_000:
+            continue
+        model = onnx.ModelProto()
+        model.CopyFrom(case.model)
+        inputs = list(model.graph.input)
+        for position, (value, array) in enumerate(zip(inputs, case.data_sets[0][0], strict=False)):
+            if position and isinstance(array, np.ndarray) and array.dtype.kind in "iub" and array.size <= 64:
+                model.graph.input.remove(value)
+                model.graph.initializer.append(numpy_helper.from_array(array, value.name))
+        found.append(model)
+    return found
+
+
+def damaged(model: onnx.ModelProto, source: random.Random) -> onnx.ModelProto:
+    """A copy with one to three changes to attributes, operands, types, dims or data."""
+    out = onnx.ModelProto()
+    out.CopyFrom(model)
+    node = out.graph.node[0]
+    for _ in range(source.choice((1, 1, 2, 3))):
+        change = source.randrange(6)
+        if change == 0 and node.attribute:
+            attribute = source.choice(node.attribute)
+            for values, pool in ((attribute.ints, fuzz.INTEGERS), (attribute.floats, fuzz.FLOATS)):
+                if values:
+                    values[source.randrange(len(values))] = source.choice(pool)
+            attribute.i, attribute.f = source.choice(fuzz.INTEGERS), source.choice(fuzz.FLOATS)
+        elif change == 1 and node.attribute:
+            del node.attribute[source.randrange(len(node.attribute))]
+        elif change == 2 and node.input:
+            node.input[source.randrange(len(node.input))] = source.choice([*node.input, "", "ghost"])
+        elif change == 3 and out.graph.input:
+            tensor = source.choice(out.graph.input).type.tensor_type
+            if tensor.shape.dim and source.randrange(3):
+                source.choice(tensor.shape.dim).dim_value = source.choice((0, 1, 2, 3, 5, 17, 100, 2**31, 2**62, -1))
+            elif source.randrange(2):
+                tensor.elem_type = source.choice(list(fuzz.ELEMENT_TYPES.values()))
+            else:
+                tensor.shape.dim.add().dim_value = source.choice((0, 1, 2))
+        elif change == 4 and out.graph.initializer:
+            stored = source.choice(out.graph.initializer)
+            array = numpy_helper.to_array(stored).copy()
+            if array.size and array.dtype.kind in "iu":
+                limits = np.iinfo(array.dtype)
+                array.flat[source.randrange(array.size)] = min(max(source.choice(fuzz.INTEGERS), int(limits.min)), int(limits.max))
+            stored.CopyFrom(numpy_helper.from_array(array, stored.name))
+        elif change == 5 and out.graph.initializer:
+            stored = source.choice(out.graph.initializer)
+            array = numpy_helper.to_array(stored)
+            array = source.choice((array.reshape(-1), array.reshape((*array.shape, 1)), array[:0], array.reshape(-1)[:1].reshape(())
+                                   if array.size else array))
+            stored.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), stored.name))
+    return out
+
+
+def in_a_child(model: onnx.ModelProto, run: bool) -> fuzz.Verdict:
+    """`examine` in a fork with bounds; a crash or a hang is a problem like any other."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        verdict = {"outcome": "crash", "problem": "ended without an answer"}
+        try:
+            os.close(reading)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+            signal.alarm(10 * SECONDS)
+            found = fuzz.examine(model, run=run)
+            if not found.problem and found.outcome == "ok":
+                found = fuzz.Verdict(found.outcome, fuzz.differs_from_onnxruntime(model) if run else "")
+            verdict = vars(found)
+        except MemoryError:
+            verdict = {"outcome": "MemoryError", "problem": "takes more memory than is allowed"}
+        except BaseException as error:
+            verdict = {"outcome": type(error).__name__, "problem": "".join(traceback.format_exception(error))[-2500:]}
+        finally:
+            os.write(writing, json.dumps(verdict).encode())
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answer:
+        data = answer.read()
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) != 0 or not data:
+        return fuzz.Verdict("killed", f"ended by signal {-os.waitstatus_to_exitcode(status)}: out of time, or a crash")
+    return fuzz.Verdict(**json.loads(data))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run-every", type=int, default=10, help="every which model is built, run and compared")
+    parser.add_argument("--out", type=Path, default=Path("findings"))
+    options = parser.parse_args()
+    with np.errstate(all="ignore"):
+        seeds = node_tests()
+    fuzz.examine(seeds[0], run=True)  # imports what the children then have
+    fuzz.differs_from_onnxruntime(seeds[0])
+    begin = time.monotonic()
+    counts: collections.Counter[str] = collections.Counter()
+    kinds: set[str] = set()
+    tried = 0
+    while time.monotonic() - begin < options.seconds:
+        source = random.Random(options.seed * 1_000_003 + tried)
+        model = damaged(source.choice(seeds), source) if tried % 2 else fuzz.Generator(source).model()
+        verdict = in_a_child(model, tried % options.run_every == 0)
+        tried += 1
+        counts[verdict.outcome if not verdict.problem else f"FINDING {verdict.outcome}"] += 1
+        if verdict.problem:
+            ops = "_".join(node.op_type for node in model.graph.node)
+            last = verdict.problem.strip().splitlines()[-1][:80]
+            if f"{ops} {last}" not in kinds:
+                kinds.add(f"{ops} {last}")
+                options.out.mkdir(parents=True, exist_ok=True)
+                name = f"{options.seed}_{tried - 1}_{ops}"[:80]
+                (options.out / f"{name}.onnx").write_bytes(model.SerializeToString())
+                (options.out / f"{name}.txt").write_text(verdict.problem, encoding="utf-8")
+                print(f"{name}: {verdict.outcome}: {last}", flush=True)
+        if tried % 500 == 0:
+            print(f"{tried} models in {time.monotonic() - begin:.0f} s: {dict(counts)}", flush=True)
+    print(f"{tried} models in {time.monotonic() - begin:.0f} s: {dict(counts)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Random models: an error for people, or code that computes what the reference computes.
+
+Long runs are made by hand with tests/fuzz/structured.py and tests/fuzz/importer.py; this is a short one, the same every time.
+"""
+
+from __future__ import annotations
+
+import random
+
+import onnx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgecc.targets.schema import load_target
+from tests.support import fuzz
+from tests.support.ccompile import require
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.randoms(use_true_random=False))
+def test_random_models_compile_or_are_refused(source: random.Random) -> None:
+    verdict = fuzz.examine(fuzz.Generator(source).model())
+    assert not verdict.problem, verdict
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32))
+def test_random_models_compute_what_the_reference_computes(seed: int) -> None:
+    require(load_target("generic-c"))
+    model = fuzz.Generator(random.Random(seed)).model()
+    verdict = fuzz.examine(model, run=True)
+    assert not verdict.problem, verdict
+    if verdict.outcome == "ok":
+        assert fuzz.differs_from_onnxruntime(model) == "", onnx.printer.to_text(model)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32))
+def test_damaged_bytes_are_refused_or_understood(seed: int) -> None:
+    source = random.Random(seed)
+    data = bytearray(fuzz.Generator(source).model().SerializeToString())
+    for _ in range(source.choice((1, 1, 2, 4, 16))):
+        place = source.randrange(len(data))
+        match source.randrange(4):
+            case 0:
+                data[place] ^= 1 << source.randrange(8)
+            case 1:
+                del data[place:place + source.randrange(1, 9)]
+            case 2:
+                data[place:place] = bytes(source.randrange(256) for _ in range(source.randrange(1, 9)))
+            case _:
+                data[place:place] = data[:source.randrange(len(data))]
+        data = data or bytearray(b"\0")
+    verdict = fuzz.examine(bytes(data))
+    assert not verdict.problem, verdict
