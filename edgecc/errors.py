@@ -90,6 +90,9 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
     ErrorKind("E113", "no form in a file format", EXIT_MODEL,
               "A back end that writes a format of other tools has no way to express an operator, or one of its attributes or "
               "types, in that format. All such nodes are listed."),
+    ErrorKind("E113", "does not fit the target's memory", EXIT_MODEL,
+              "A run needs more memory, or the weights take more, than the target's file says there is (`limit` of [[memory]]). "
+              "`edgecc check` says how much; smaller inputs, `--precision fp16` or a quantized model need less."),
     # 3xx: results
     ErrorKind("E300", "results disagree", EXIT_MISMATCH,
               "The compiled code and the reference differ by more than the tolerance. `edgecc opt --verify-each` "
@@ -129,6 +132,16 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
 )
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One of several things that are wrong: the code it would have alone, where, why, and what to change ("" where nothing helps)."""
+
+    code: str
+    where: str
+    why: str
+    change: str = ""
+
+
 MESSAGE_LIMIT = 1000
 """Characters of a message; what quotes a model may be of any length."""
 DETAIL_LIMIT = 20_000
@@ -153,20 +166,23 @@ class EdgeccError(Exception):
         where: the place in the user's terms (file, node name and op), or "".
         hint: what to do about it, or "".
         details: further lines (one per node, tool output), printed indented.
+        problems: everything that is wrong, where several things are known to be.
     """
 
     def __init__(self, code: str, message: str, *, where: str = "", hint: str = "",
-                 details: Sequence[str] = ()) -> None:
+                 details: Sequence[str] = (), problems: Sequence[Problem] = ()) -> None:
         self.kind = CATALOGUE[code]
         self.message = _shown(message, MESSAGE_LIMIT)
         self.where = _shown(where, MESSAGE_LIMIT)
         self.hint = _shown(hint, MESSAGE_LIMIT)
         self.details = tuple(_shown(detail, DETAIL_LIMIT) for detail in details)
+        self.problems = tuple(problems)
         super().__init__(str(self))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Processes hand errors to each other; by default only the text would be given to the constructor.
-        return functools.partial(EdgeccError, where=self.where, hint=self.hint, details=self.details), (self.code, self.message)
+        return (functools.partial(EdgeccError, where=self.where, hint=self.hint, details=self.details, problems=self.problems),
+                (self.code, self.message))
 
     @property
     def code(self) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgecc import api
+from edgecc.checking import CheckReport, check_model
 from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
-from edgecc.cli.output import note, print_json, progress, results, show_error
-from edgecc.errors import EXIT_OK, EXIT_USAGE, EdgeccError
+from edgecc.cli.output import human_bytes, note, print_json, progress, results, show_error
+from edgecc.errors import EXIT_MODEL, EXIT_OK, EdgeccError, printable
 from edgecc.targets.precision import FP32
 
 app = typer.Typer(add_completion=False)
@@ -24,33 +26,40 @@ def check(
     limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
+    checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap, clamp or off.")] = "trap",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """List everything that keeps a model from being compiled. Exit status 3 if anything does. Writes nothing."""
     chosen = api.resolve_target(target)
-    options = api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []),
+    options = api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), checks=checks,
                           inputs=read_arrays(inputs, "--inputs") if inputs else None, precision=precision)
-    problem: EdgeccError | None = None
-    notes: tuple[str, ...] = ()
-    calls = 0
-    try:
-        with progress(f"checking {model.name} for {chosen.name}"):
-            done = api.compile_model(model, chosen, options)
-        notes, calls = done.report.notes, len(done.compiled.module.all_calls)
-    except EdgeccError as error:
-        if error.exit_status == EXIT_USAGE:
-            raise
-        problem = error
+    with progress(f"checking {model.name} for {chosen.name}"):
+        report = check_model(model, chosen, options)
     if as_json:
-        details = [] if problem is None else list(problem.details) or [problem.message]
-        print_json({"ok": problem is None, "target": chosen.name, "code": problem.code if problem else None,
-                    "message": problem.message if problem else "", "problems": details, "hint": problem.hint if problem else "",
-                    "notes": list(notes)} | ({} if precision == FP32 else {"precision": precision}))
-    elif problem is not None:
-        show_error(problem)
-    else:
-        for text in notes:
-            note(text)
+        print_json({"ok": report.ok, "target": chosen.name, "problems": [asdict(finding) for finding in report.findings],
+                    "notes": list(report.notes), "calls": report.calls, "arena_bytes": report.arena_bytes,
+                    "weights_bytes": report.weights_bytes, "index_checks": report.index_checks}
+                   | ({} if precision == FP32 else {"precision": precision}))
+        return EXIT_OK if report.ok else EXIT_MODEL
+    for text in report.notes:
+        note(text)
+    if report.ok:
         where = "" if precision == FP32 else f" in {precision}"
-        results().print(f"{model.name} compiles for {chosen.name}{where}: {calls} kernel calls")
-    return EXIT_OK if problem is None else problem.exit_status
+        results().print(f"{printable(model.name)} compiles for {chosen.name}{where}: {report.calls} kernel calls, "
+                        f"arena {human_bytes(report.arena_bytes)}, weights {human_bytes(report.weights_bytes)}")
+        if report.index_checks:
+            results().print(f"indices of {report.index_checks} operands are computed at run time and looked at in each run (--checks {checks})")
+        return EXIT_OK
+    show_error(_error(report, printable(model.name), chosen.name))
+    return EXIT_MODEL
+
+
+def _error(report: CheckReport, name: str, target: str) -> EdgeccError:
+    """All findings as one error; its code is that of the first."""
+    first = report.findings[0]
+    count = len(report.findings)
+    if count == 1:
+        return EdgeccError(first.code, first.why, where=name if first.where == name else f"{name}:{first.where}", hint=first.change)
+    details = [f"{finding.kind}: {finding.where}: {finding.why}" + (f" ({finding.change})" if finding.change else "")
+               for finding in report.findings]
+    return EdgeccError(first.code, f"{count} problems keep it from being compiled for {target}", where=name, details=details)

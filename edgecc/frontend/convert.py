@@ -27,6 +27,9 @@ from edgecc.ir.graph import Graph, Value
 _LENIENT_DOMAINS = {"com.microsoft": 1}
 """Domains whose operators are understood without an opset import, as onnxruntime does."""
 
+MAX_FAILURES = 100
+"""Errors in nodes that are kept, beside what is unsupported."""
+
 _HINTS = {
     "ai.onnx.ml": "classical machine learning operators are not compiled; export the network without them",
     "com.microsoft": "export the model without onnxruntime's graph optimisations",
@@ -72,7 +75,7 @@ class Mark:
     emitter: Emitter
     nodes: int
     unsupported: dict[Refused, None]
-    failure: EdgeccError | None
+    failures: tuple[EdgeccError, ...]
     needed: dict[Value, None]
     notes: int
 
@@ -83,7 +86,7 @@ class Importer:
     Attributes:
         graph: the model's graph.
         unsupported: what cannot be compiled, in order.
-        failure: the first error met in a node.
+        failures: the errors met in nodes, in order.
         notes: sentences about results whose types are not those that the onnx package infers.
         needed: inputs of the graph that keep nodes from being converted because they are not constants.
         emitter: adds to the graph that is being converted, the model's or a region of one of its nodes.
@@ -96,7 +99,7 @@ class Importer:
         self.limits = limits
         self.ir_version = ir_version
         self.unsupported: dict[Refused, None] = {}
-        self.failure: EdgeccError | None = None
+        self.failures: tuple[EdgeccError, ...] = ()
         self.notes: list[str] = []
         self.needed: dict[Value, None] = {}
         self.sources: dict[Value, Value] = {}
@@ -163,13 +166,13 @@ class Importer:
 
     def mark(self) -> Mark:
         """Where the conversion stands, for `restore`."""
-        return Mark(self.emitter, len(self.emitter.graph), dict(self.unsupported), self.failure, dict(self.needed), len(self.notes))
+        return Mark(self.emitter, len(self.emitter.graph), dict(self.unsupported), self.failures, dict(self.needed), len(self.notes))
 
     def restore(self, mark: Mark) -> None:
         """Forgets the nodes and the problems met since `mark`, when the same emitter was at work."""
         graph = mark.emitter.graph
         graph.erase_dead(reversed(graph.nodes[mark.nodes:]))
-        self.unsupported, self.failure, self.needed = dict(mark.unsupported), mark.failure, dict(mark.needed)
+        self.unsupported, self.failures, self.needed = dict(mark.unsupported), mark.failures, dict(mark.needed)
         del self.notes[mark.notes:]
 
     def _lookup(self, name: str, scope: Scope, reader: str) -> Item | None:
@@ -258,8 +261,8 @@ class Importer:
                 yield value
 
     def _fail(self, error: EdgeccError) -> None:
-        """Keeps the first error; the walk goes on, for what it finds unsupported is reported first."""
-        self.failure = self.failure or error
+        """Keeps the error; the walk goes on, for what it finds unsupported is reported first."""
+        self.failures = (*self.failures, error)[:MAX_FAILURES]
 
     def _cross_check(self, node: onnx.NodeProto, schema: Schema | None, inputs: Sequence[Item | None],
                      results: Sequence[Item | None], scope: Scope) -> None:

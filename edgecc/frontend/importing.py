@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgecc.errors import EdgeccError, printable
+from edgecc.errors import EdgeccError, Problem, printable
 from edgecc.frontend.bind import GivenDim, InputSpec, bind, input_spec
 from edgecc.frontend.convert import Importer, Scope
 from edgecc.frontend.interface import (
@@ -104,7 +104,8 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
         if error.where == name or error.code in ("E001", "E005", "E007"):
             raise
         where = f"{name}:{error.where}" if error.where else name
-        raise EdgeccError(error.code, error.message, where=where, hint=error.hint, details=error.details) from error
+        raise EdgeccError(error.code, error.message, where=where, hint=error.hint, details=error.details,
+                          problems=error.problems) from error
     except RecursionError as error:
         raise EdgeccError("E101", "something in the model is nested too deeply", where=name) from error
     except MemoryError as error:
@@ -210,17 +211,22 @@ def _outputs(importer: Importer, results: Sequence[Item], declared: Sequence[onn
         port = port_of_output(output.name, item)
         if port is not None:
             ports.append(port)
-        elif not importer.unsupported and importer.failure is None:
+        elif not importer.unsupported and not importer.failures:
             importer.unsupported.setdefault(Refused((printable(output.name),), "output", "it is no tensor",
                                                     "let the model return tensors"))
+    problems = [Problem("E105", f"{printable('+'.join(refused.loc))} ({refused.op})", refused.reason, refused.hint)
+                for refused in importer.unsupported]
+    problems += [Problem(failure.code, failure.where, failure.message, failure.hint) for failure in importer.failures]
     if importer.unsupported:
-        raise _unsupported_error(list(importer.unsupported))
-    if importer.failure is not None:
-        raise importer.failure
+        raise _unsupported_error(list(importer.unsupported), problems)
+    if importer.failures:
+        first = importer.failures[0]
+        raise EdgeccError(first.code, first.message, where=first.where, hint=first.hint, details=first.details,
+                          problems=problems) from first
     return ports
 
 
-def _unsupported_error(problems: Sequence[Refused]) -> EdgeccError:
+def _unsupported_error(problems: Sequence[Refused], every: Sequence[Problem]) -> EdgeccError:
     hints = {problem.hint for problem in problems}
     common = hints.pop() if len(hints) == 1 else ""
     details = []
@@ -230,7 +236,7 @@ def _unsupported_error(problems: Sequence[Refused]) -> EdgeccError:
     kinds = sorted({problem.op for problem in problems})
     shown = ", ".join(kinds[:8]) + (", ..." if len(kinds) > 8 else "")
     count = "1 part" if len(problems) == 1 else f"{len(problems)} parts"
-    return EdgeccError("E105", f"{count} of the model cannot be compiled: {shown}", details=details, hint=common)
+    return EdgeccError("E105", f"{count} of the model cannot be compiled: {shown}", details=details, hint=common, problems=every)
 
 
 def _distinct(names: Sequence[str]) -> tuple[list[str], list[str]]:

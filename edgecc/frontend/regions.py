@@ -63,11 +63,11 @@ def converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence
 
     Raises: Unsupported where a result is no tensor.
     """
-    problems, failure = len(call.importer.unsupported), call.importer.failure
+    problems, failures = len(call.importer.unsupported), call.importer.failures
     with inside(call, region):
         items = call.importer.run_body(body, call.scope, given)
     if (any(isinstance(item, Unknown) for item in items) or len(call.importer.unsupported) != problems
-            or call.importer.failure is not failure):
+            or call.importer.failures != failures):
         return None
     values = []
     for item, output in zip(items, body.output, strict=True):

@@ -20,7 +20,7 @@ from types import MappingProxyType
 import numpy as np
 
 import edgecc.kernels  # noqa: F401  (importing it registers all kernels)
-from edgecc.errors import EdgeccError
+from edgecc.errors import EdgeccError, Problem
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.instance import graph_symbols, sources
 from edgecc.ir.op import RegionOp
@@ -335,12 +335,17 @@ def _strided_values(graph: Graph, placement: Placement, step: Step) -> Iterable[
 
 def _unsupported(problems: Sequence[tuple[Step, EdgeccError]]) -> EdgeccError:
     # Of a node with regions the details name the nodes inside.
-    details = [detail for step, error in problems
-               for detail in error.details or (f"{', '.join(step.loc) or step.name} ({step.op.name}): {error.message}",)]
+    details = [detail for step, error in problems for detail in error.details or (f"{_place_of(step)}: {error.message}",)]
+    every = [problem for step, error in problems
+             for problem in error.problems or (Problem("E112", _place_of(step), error.message, error.hint),)]
     hint = next((error.hint for _, error in problems if error.hint), "")
     count = len(details)
     return EdgeccError("E112", f"{count} node{'s have' if count > 1 else ' has'} no kernel", details=tuple(dict.fromkeys(details)),
-                       hint=hint)
+                       hint=hint, problems=tuple(dict.fromkeys(every)))
+
+
+def _place_of(step: Step) -> str:
+    return f"{', '.join(step.loc) or step.name} ({step.op.name})"
 
 
 def _needs(placement: Placement, work: Sequence[Work]) -> list[Needs]:

@@ -86,8 +86,8 @@ def damaged(model: onnx.ModelProto, source: random.Random) -> onnx.ModelProto:
         elif change == 5 and out.graph.initializer:
             stored = source.choice(out.graph.initializer)
             array = numpy_helper.to_array(stored)
-            array = source.choice((array.reshape(-1), array.reshape((*array.shape, 1)), array[:0], array.reshape(-1)[:1].reshape(())
-                                   if array.size else array))
+            flat = array.reshape(-1)
+            array = source.choice((flat, array.reshape((*array.shape, 1)), flat[:0], flat[:1].reshape(()) if array.size else array))
             stored.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), stored.name))
     return out
 
