@@ -34,7 +34,7 @@ _HINTS = {
     "ai.onnx.ml": "classical machine learning operators are not compiled; export the network without them",
     "com.microsoft": "export the model without onnxruntime's graph optimisations",
 }
-_QUANTIZED = ("QLinear", "DynamicQuantize", "MatMulInteger", "ConvInteger", "QAttention", "QGemm", "Quantize", "Dequantize",
+_QUANTIZED = ("QLinear", "DynamicQuantize", "QAttention", "QGemm", "QMoE", "Quantize", "Dequantize",
               "QuickQuantize")
 
 
@@ -321,7 +321,7 @@ class Importer:
 
     def _no_converter(self, domain: str, op_type: str, version: int | None) -> Unsupported:
         if any(op_type.startswith(prefix) for prefix in _QUANTIZED):
-            return Unsupported("quantized operators are not compiled yet",
+            return Unsupported("this quantized operator is not compiled",
                                "compile the float model, or one with QuantizeLinear and DequantizeLinear nodes")
         if domain not in ("", "com.microsoft", "ai.onnx.ml"):
             return Unsupported(f"domain '{printable(domain)}' is not known",

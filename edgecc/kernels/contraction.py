@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from edgecc.ir.scalar import Arg, ScalarExpr, children
+from edgecc.ir.scalar import Arg, Convert, Literal, ScalarExpr, children
 from edgecc.ir.types import Array, DType
 from edgecc.kernels import half_sums
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
@@ -28,11 +28,14 @@ from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.loop.index import ZERO, Index, as_index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Cast, Const, Declare, Expr, For, Function, Load, Op, Ref, Stmt, Store
 from edgecc.loop.rewrite import instantiate
+from edgecc.ops.convolution import Conv
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.targets.schema import Target
 
 PIXEL, CHANNEL, PANEL, INNER = "pixel", "channel", "panel", "k"
 VECTOR_TYPES = frozenset({DType.F32, DType.F16, DType.BF16, DType.I32, DType.BOOL})
-"""Types whose values are, or widen to, lanes of 32 bits."""
+"""Types whose values are, or widen to, lanes of 32 bits. Narrow integers do where they are only read, converted and stored."""
 REST_ROWS = 4
 """Rows of the tile for what whole tiles leave where the run decides how many rows there are."""
 UNROLL = 4
@@ -124,43 +127,65 @@ def sum_type(request: Request) -> DType:
 def compute_target(request: Request, expr: ScalarExpr | None) -> Target:
     """The request's target, without its vector unit where sums or epilogue need other types than its lanes hold."""
     target = request.target
-    types = {sum_type(request), *(v.dtype for v in request.outputs)}
+    sums = sum_type(request)
+    types = {sums, *(v.dtype for v in request.outputs if v.dtype not in NARROW_INTEGERS)}
     pending = [] if expr is None else [expr]
     while pending:
         node = pending.pop()
-        types.add(node.dtype)
+        if node.dtype not in NARROW_INTEGERS or not isinstance(node, Arg | Literal | Convert):
+            types.add(node.dtype)
         pending.extend(children(node))
-    if sum_type(request) in (DType.F32, DType.F16) and types <= VECTOR_TYPES:
+    if sums in (DType.F32, DType.F16) and types <= VECTOR_TYPES:
         return target
+    if sums is DType.I32 and request.operand(0).view.dtype in NARROW_INTEGERS and types <= VECTOR_TYPES:
+        return replace(target, vector=replace(target.vector, fma_by_lane=False))  # integers are widened on the way
     return replace(target, vector=replace(target.vector, bits=0, widths=(), fma_by_lane=False))
 
 
-def multiply_add(x: Expr, w: Expr, accumulator: Expr, dot: str = "") -> Expr:
-    """acc + x*w, rounded once for floats; with `dot` the grouped product of this name (edgecc/loop/dot.py)."""
+def multiply_add(x: Expr, w: Expr, accumulator: Expr, dot: str = "", zeros: tuple[int, int] = (0, 0)) -> Expr:
+    """acc + x*w, rounded once for floats; with `dot` the grouped product of this name (edgecc/loop/dot.py).
+
+    `zeros` are the zero points of integers x and w.
+    """
     dtype = accumulator.dtype
     if dot:
         return Op(dot, (x, w, accumulator), dtype, accumulator.lanes)
-    x, w = convert(x, dtype), convert(w, dtype)
+    x, w = (_less(convert(factor, dtype), zero) for factor, zero in zip((x, w), zeros, strict=True))
     if dtype.is_float:
         return Op("fma", (x, w, accumulator), dtype, accumulator.lanes)
     return Op("add", (accumulator, Op("mul", (x, w), dtype, accumulator.lanes)), dtype, accumulator.lanes)
 
 
+def centred(factor: Expr, zero: int) -> Expr:
+    """An integer factor less its zero point, in i32; a factor without one as it is."""
+    return _less(convert(factor, DType.I32), zero) if zero else factor
+
+
+def _less(factor: Expr, zero: int) -> Expr:
+    return Op("sub", (factor, Const(zero, factor.dtype, factor.lanes)), factor.dtype, factor.lanes) if zero else factor
+
+
+def zeros_of(op: Conv | MatMul) -> tuple[int, int]:
+    """The zero points of the factors of a convolution or matrix product."""
+    return (op.x_zero or 0, 0) if isinstance(op, Conv) else (op.a_zero or 0, op.b_zero or 0)
+
+
 def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
-              store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "", ahead: Body = ()) -> For:
+              store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "", ahead: Body = (),
+              zeros: tuple[int, int] = (0, 0)) -> For:
     """The plain nest over `rows` rows and `channels` channels.
 
     Args:
         reductions: outermost first; the innermost is called `INNER`.
         x, w, bias: scalar operands, addressed by the loop variables `row_loop`, `CHANNEL` and the reductions'.
         store: the store of an accumulator.
-        dot: see `multiply_add`.
+        dot, zeros: see `multiply_add`.
         ahead: prefetches that stand in front of the innermost reduction of sums in one piece.
 
     Long sums in f16 are cut into blocks (edgecc/kernels/half_sums.py).
     """
     accumulator = Ref("acc", bias.dtype)
-    step: Body = (Assign("acc", multiply_add(x, w, accumulator, dot)),)
+    step: Body = (Assign("acc", multiply_add(x, w, accumulator, dot, zeros)),)
     blocks = half_sums.cut(reductions) if bias.dtype is DType.F16 else ()
     if not blocks:
         inner = (*ahead, *_loops(reductions[-1:], step))

@@ -21,6 +21,7 @@ from edgecc.kernels.contraction import (
     sum_type,
     tile_schedule,
     weights_of,
+    zeros_of,
 )
 from edgecc.kernels.cost import combine, read_cycles, weight_cycles
 from edgecc.kernels.depthwise import Way, lower_depthwise, ways_of
@@ -59,14 +60,15 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     terms = terms_of(request, x, 1) if w.dims[1] % 2 == 0 else Terms(x)
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
-                    bounds=row_bounds(request), dot=terms.dot)
+                    bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op))
     return (*_direct(request, op, direct, terms), *winograd_candidates(request, op, axes))
 
 
 def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Candidate, ...]:
     def candidate(way: Way, cycles: float) -> Candidate:
         name = "" if way is None else " rolling" if isinstance(way, Rolling) else f" {way.rows}x{way.columns}"
-        return Candidate(f"depthwise{name}", _cycles(request, cycles), partial(lower_depthwise, request, axes, op.epilogue, way), rows=True)
+        return Candidate(f"depthwise{name}", _cycles(request, cycles),
+                         partial(lower_depthwise, request, axes, op.epilogue, way, zeros_of(op)), rows=True)
 
     terms = float(request.outputs[0].elements * math.prod(a.kernel for a in axes))
     alone = ((None, terms / vector_lanes(request.target, sum_type(request))),)
@@ -155,7 +157,8 @@ def _lower_pointwise(request: Request, op: Conv, tile: RegisterTile) -> Kernel:
         return view.at(coordinates) + row * run_stride(view, joined)
 
     product = Product(rows, channels, steps, terms.x, replace(w, dtype=terms.element(w.dtype)), lambda row, k: at(terms.x, row, k),
-                      lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at, terms.dot)
+                      lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at, terms.dot,
+                      zeros=zeros_of(op))
     nest = product_nest(product, tile, panels, weights, epilogue, target)
     return assemble(request, f"conv_pointwise_{depth}_{channels}", outer_loops(nest.body, y.dims, outer, bounds),
                     tile_schedule(tile, target, nest.inner, weights.padded, dtype), weights, epilogue, 3,

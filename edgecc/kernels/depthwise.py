@@ -72,8 +72,12 @@ def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -> 
     return tuple(out)
 
 
-def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, way: Way = None) -> Kernel:
-    """The kernel of a depthwise convolution with one result channel for each input channel."""
+def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, way: Way = None,
+                    zeros: tuple[int, int] = (0, 0)) -> Kernel:
+    """The kernel of a depthwise convolution with one result channel for each input channel.
+
+    `zeros`: the zero points of integer operands.
+    """
     x, w = request.operand(0).view, request.operand(1).view
     target, channels, last = compute_target(request, expr), x.dims[1], axes[-1]
     dtype = sum_type(request)
@@ -88,13 +92,13 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     bounds = row_bounds(request)
 
     def row_nest(positions: Sequence[Index]) -> Body:
-        nest = partial(_segment_nest, request, axes, weights, epilogue, image, positions)
+        nest = partial(_segment_nest, request, axes, weights, epilogue, zeros, image, positions)
         return panel_loops(panels, math.prod(w.dims[2:]), lambda *panel: tuple(nest(s, *panel) for s in last.segments()))
 
     starts = start_schedule(target, weights.padded)
     if isinstance(way, Rolling):
         window = Window(*axes)
-        rolling = RollingNest(x, w.dtype, window, weights, epilogue, image, bool(starts))
+        rolling = RollingNest(x, w.dtype, window, weights, epilogue, image, bool(starts), zeros[0])
         body = rolling.rows(bounds, lambda nest: panel_loops(panels, window.taps, nest))
     elif way is None:
         each = [bounds if i == 0 else None for i in range(len(axes) - 1)]
@@ -103,7 +107,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
             body = axis_loop(f"row{i}", axis.out, each[i], body)
     else:
         window, block = Window(*axes), way
-        tiles = BlockNest(x, w.dtype, window, weights, epilogue, image)
+        tiles = BlockNest(x, w.dtype, window, weights, epilogue, image, zeros[0])
 
         def block_nest(first: Index, count: int, taps: tuple[int, int]) -> Body:
             return panel_loops(panels, window.taps, lambda *panel: tiles.rows(first, count, taps, block.columns, *panel))
@@ -150,8 +154,8 @@ def _blocks_within(window: Window, block: Block, bounds: tuple[Index, Index], ne
             For("row0", first + blocks * block.rows, stop, row))
 
 
-def _segment_nest(request: Request, axes: Sequence[Axis], weights: Weights, epilogue: Epilogue, image: Index,
-                  positions: Sequence[Index], segment: Segment, panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Stmt:
+def _segment_nest(request: Request, axes: Sequence[Axis], weights: Weights, epilogue: Epilogue, zeros: tuple[int, int],
+                  image: Index, positions: Sequence[Index], segment: Segment, panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Stmt:
     """The positions of a segment of a row, at `positions` along the other axes."""
     x, w, last = request.operand(0).view, request.operand(1).view, axes[-1]
     edge = segment.tap_start is None or segment.tap_stop is None
@@ -172,7 +176,7 @@ def _segment_nest(request: Request, axes: Sequence[Axis], weights: Weights, epil
 
     accumulator = weights.bias(b_start + var("channel"), address_in_result)
     step = multiply_add(Load("x", address, x.dtype), Load("w", w_start + term * panel.padded + var("channel"), w.dtype),
-                        Ref("acc", accumulator.dtype))
+                        Ref("acc", accumulator.dtype), zeros=zeros)
     body: Body = (For(tap_name, start, stop, (Assign("acc", step),)),)
     for i, axis in reversed(list(enumerate(axes[:-1]))):
         if not taps[i].is_const:

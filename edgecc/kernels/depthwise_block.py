@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import View
-from edgecc.kernels.contraction import Epilogue, Weights, multiply_add
+from edgecc.kernels.contraction import Epilogue, Weights, centred, multiply_add
 from edgecc.kernels.cost import OVERLAP
 from edgecc.kernels.register_tile import EPILOGUE_INSTRUCTIONS, Panel
 from edgecc.kernels.spatial import Axis
@@ -116,6 +116,7 @@ class BlockNest:
     weights: Weights
     epilogue: Epilogue
     image: Index
+    zero: int = 0
 
     def rows(self, first: Index, count: int, taps: tuple[int, int], columns: int, panel: Panel, channel0: Index,
              w_start: Index, b_start: Index) -> Body:
@@ -181,10 +182,11 @@ class BlockNest:
             for step in sorted(by_column):
                 source = self.x.at([self.image, channel, high.first(first) + line, wide.first(column) + step])
                 name = f"x{line}_{step}"
-                body.append(Let(name, Load("x", source, self.x.dtype)))
+                element = centred(Load("x", source, self.x.dtype), self.zero)
+                body.append(Let(name, element))
                 for (row, tap), (place, across) in itertools.product(by_row[line], by_column[step]):
                     factor = Ref(f"w{tap}_{across}" if kept else f"w{tap}_{across}_{line}", self.w)
-                    body.append(Assign(sums[row, place].name, multiply_add(Ref(name, self.x.dtype), factor, sums[row, place])))
+                    body.append(Assign(sums[row, place].name, multiply_add(Ref(name, element.dtype), factor, sums[row, place])))
         body += [self.epilogue.store(total, address(row, place)) for (row, place), total in sums.items()]
         return For("channel", ZERO, const(panel.size), tuple(body))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import View
-from edgecc.kernels.contraction import Epilogue, Weights, multiply_add
+from edgecc.kernels.contraction import Epilogue, Weights, centred, multiply_add
 from edgecc.kernels.cost import OVERLAP
 from edgecc.kernels.depthwise_block import Window
 from edgecc.kernels.register_tile import Panel
@@ -88,6 +88,7 @@ class RollingNest:
     epilogue: Epilogue
     image: Index
     reload: bool
+    zero: int = 0
 
     def rows(self, bounds: Bounds | None, panels: Callable[[Callable[[Panel, Index, Index, Index], Body]], Body]) -> Body:
         """All rows, or those within `bounds`; `panels` puts what happens in one panel into loops over all of them."""
@@ -125,8 +126,9 @@ class RollingNest:
                     out += [*([Reload("b", b_start)] if self.reload else []), Assign(sums[o % live].name, bias)]
             for tap in taps if windows else ():
                 source = self.x.at([self.image, channel, high.first(row) + tap * high.dilation, place])
-                element = Ref(f"x{x}_{tap}", self.x.dtype)
-                out.append(Let(element.name, Load("x", source, self.x.dtype)))
+                loaded = centred(Load("x", source, self.x.dtype), self.zero)
+                element = Ref(f"x{x}_{tap}", loaded.dtype)
+                out.append(Let(element.name, loaded))
                 for o, across in windows:
                     total = sums[o % live]
                     out.append(Assign(total.name, multiply_add(element, Ref(f"w{tap}_{across}", self.w), total)))

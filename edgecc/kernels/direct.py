@@ -42,6 +42,7 @@ class Direct:
             the result (transposed convolutions fill the result in interleaved phases).
         weights_start: where the packed weights of this nest begin.
         dot: the grouped product of a step, if terms are read in groups: then x, w and depth count groups.
+        zeros: the zero points of integer x and w.
         bounds: of the loop over the first axis, where a range of rows is wanted.
     """
 
@@ -55,6 +56,7 @@ class Direct:
     weights_start: int = 0
     bounds: Bounds | None = None
     dot: str = ""
+    zeros: tuple[int, int] = (0, 0)
 
     @property
     def reduction(self) -> int:
@@ -109,7 +111,7 @@ class Direct:
                 bias = weights.bias(group * padded + b_start + var("channel"), address)
                 return tile_nest(run.extent, panel.size, reductions, Load("x", x_index, self.x.dtype),
                                  Load("w", w_index, self.w.dtype), bias, lambda acc: epilogue.store(acc, address),
-                                 row_loop=row_loop, dot=self.dot)
+                                 row_loop=row_loop, dot=self.dot, zeros=self.zeros)
 
             body: Body = tuple(run_nest(run) for run in self.runs)
             if ahead and panel.start == 0 and panel.count == 1:

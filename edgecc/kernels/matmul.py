@@ -34,6 +34,7 @@ from edgecc.kernels.contraction import (
     tile_schedule,
     weights_of,
     with_bias,
+    zeros_of,
 )
 from edgecc.kernels.grouped import Terms, terms_of
 from edgecc.kernels.kernel_builder import storage_type
@@ -184,7 +185,8 @@ class _Problem:
             return view.at([*coordinates, column]) + row * run_stride(view, joined)
 
         w = replace(self.w, dtype=terms.element(self.w.dtype))
-        product = Product(rows, self.channels, steps, terms.x, w, partial(at, terms.x), lambda k, c: ZERO, at, terms.dot, open_rows)
+        product = Product(rows, self.channels, steps, terms.x, w, partial(at, terms.x), lambda k, c: ZERO, at, terms.dot, open_rows,
+                          zeros=zeros_of(self.op))
         nest = product_nest(product, tile, panels, weights, epilogue, target)
         return assemble(request, self.name, outer_loops(nest.body, y.dims, outer, sizes=y.sizes),
                         tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=open_rows is not None), weights, epilogue, 3, doc=self.doc, terms=terms,
@@ -201,7 +203,7 @@ class _Problem:
 
     def _product(self) -> Product:
         return Product(self.rows, self.channels, self.depth, self.x, self.w, partial(self._at, self.x), partial(self._at, self.w), self._at,
-                       open_rows=self.open_rows, open_channels=self.open_channels, open_depth=self.open_depth)
+                       open_rows=self.open_rows, open_channels=self.open_channels, open_depth=self.open_depth, zeros=zeros_of(self.op))
 
     def _w_buffer(self) -> tuple[Buffer, KernelArgument]:
         view = self.request.operand(1).view

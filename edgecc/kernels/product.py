@@ -37,7 +37,7 @@ class Product:
     `address(view, row, channel)` places a result element in a view of the result's shape;
     `x_at(row, k)` and `w_at(k, channel)` (used unless packed) place the factors. With `dot` they are groups of terms, and
     `depth` counts groups. Where the run decides, `rows`, `channels` and `depth` are the largest numbers and `open_rows`,
-    `open_channels` and `open_depth` those of the run.
+    `open_channels` and `open_depth` those of the run. `zeros` are the zero points of integer factors.
     """
 
     rows: int
@@ -52,6 +52,7 @@ class Product:
     open_rows: Index | None = None
     open_channels: Index | None = None
     open_depth: Index | None = None
+    zeros: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
 
             return (tile_nest(count, panel.size, reductions, Load("x", product.x_at(row, k), product.x.dtype), w,
                               weights.bias(b_start + var("channel"), address), lambda acc: epilogue.store(acc, address),
-                              dot=product.dot, ahead=ahead),)
+                              dot=product.dot, ahead=ahead, zeros=product.zeros),)
 
         if product.open_channels is not None:
             return open_panel_loops(product.open_channels, tile.channels, tile.lanes, product.depth, in_panel)

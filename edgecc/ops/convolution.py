@@ -25,15 +25,17 @@ MAX_COLUMN_ELEMENTS = 2**25
 class Conv(Op):
     """y[n,o,p] = epilogue(b[o] + sum over i, k of x[n, g*C/G + i, p*strides + k*dilations - pads_begin] * w[o,i,k]).
 
-    g = o // (O/G) is the group of output channel o; elements of x outside its bounds are zero.
+    g = o // (O/G) is the group of output channel o; elements of x outside its bounds are zero. For integers of 8 and 16
+    bits x stands for x - x_zero, and sums are i32 and wrap; both signs go together.
 
     Shapes: x [N,C,D1..Dr], w [O,C/G,K1..Kr], b [O], each extra operand broadcast to y
         -> y [N,O,P1..Pr], Pi = (Di + pads[i] + pads[r+i] - (Ki-1)*dilations[i] - 1) // strides[i] + 1.
     Attributes: strides and dilations, one per spatial axis, >= 1; pads, (begin..., end...), >= 0; group G >= 1;
         epilogue, a scalar expression or None: Arg(0) is the sum with bias, rounded to x's type (or to f32, if x is
-        f16 or bf16 and it says so), Arg(i) is extra operand i-1. The result has the epilogue's type.
+        f16 or bf16 and it says so; i32 for narrow integers), Arg(i) is extra operand i-1. The result has the epilogue's type.
+        x_zero, the zero point of a narrow integer x; None is 0.
     Raises: E110 where ranks, channels, types or attribute lengths do not fit, or a kernel exceeds the padded input.
-    Source: ONNX Conv-22. Sums in float64, rounds once before the epilogue.
+    Source: ONNX Conv-22 and ConvInteger-10. Sums in float64, rounds once before the epilogue.
     """
 
     name: ClassVar[str] = "conv"
@@ -44,10 +46,15 @@ class Conv(Op):
     dilations: tuple[int, ...]
     group: int = 1
     epilogue: ScalarExpr | None = None
+    x_zero: int | None = None
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """The convolved shape; see the class."""
         x, w = required(inputs[:2])
+        if x.dtype not in rules.NARROW_INTEGERS:
+            rules.check_float(self, "x", x, inputs)
+        rules.check_zero(self, "x_zero", self.x_zero, x, inputs)
+        sums = rules.product_type(self, "w", x, w, inputs)
         _check_operands(self, x, w, inputs, self.strides, self.pads, self.dilations, self.group)
         channels, spatial = x.shape[1], x.shape[2:]
         out_channels, group_channels, kernel = w.shape[0], w.shape[1], numbers(w.shape[2:])
@@ -63,7 +70,7 @@ class Conv(Op):
                 raise self.fail(f"the kernel spans {extent} elements of spatial axis {axis}, "
                                 f"the padded input has {padded}", inputs)
             out.append((padded - extent) // self.strides[axis] + 1)
-        y = rules.result_type(self, x.dtype, (x.shape[0], out_channels, *out), inputs)
+        y = rules.result_type(self, sums, (x.shape[0], out_channels, *out), inputs)
         return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -77,7 +84,7 @@ class Conv(Op):
         return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
 
     def _sums(self, inputs: Sequence[Array | None]) -> Array:
-        x, w = (rules.wide(a) for a in present(inputs[:2]))
+        x, w = (rules.centred(a, zero) for a, zero in zip(present(inputs[:2]), (self.x_zero, None), strict=True))
         rank = x.ndim - 2
         padded = np.pad(x, [(0, 0), (0, 0), *zip(self.pads[:rank], self.pads[rank:], strict=True)])
         view = windows(padded, w.shape[2:], self.strides, self.dilations)
@@ -119,6 +126,8 @@ class ConvTranspose(Op):
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """The enlarged shape; see the class."""
         x, w = required(inputs[:2])
+        rules.check_float(self, "x", x, inputs)
+        rules.check_dtype(self, "w", w, x.dtype, inputs)
         _check_operands(self, x, w, inputs, self.strides, self.pads, self.dilations, self.group)
         rank = x.rank - 2
         rules.check_lengths(self, inputs, rank, output_padding=self._output_padding(rank))
@@ -321,8 +330,6 @@ def _depthwise_sums(view: Array, w: Array, group: int) -> Array:
 
 def _check_operands(op: Op, x: TensorType, w: TensorType, inputs: Sequence[TensorType | None], strides: tuple[int, ...],
                     pads: tuple[int, ...], dilations: tuple[int, ...], group: int) -> None:
-    rules.check_float(op, "x", x, inputs)
-    rules.check_dtype(op, "w", w, x.dtype, inputs)
     if x.rank < 3 or w.rank != x.rank:
         raise op.fail(f"x has rank {x.rank} and w rank {w.rank}, wanted equal ranks of at least 3", inputs)
     rank = x.rank - 2

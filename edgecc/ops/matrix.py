@@ -19,13 +19,15 @@ from edgecc.ops import rules
 class MatMul(Op):
     """y[...,m,n] = epilogue(sum over k of a[...,m,k] * b[...,k,n] + bias[...,m,n]).
 
+    For integers of 8 and 16 bits a stands for a - a_zero and b for b - b_zero, and sums are i32; both signs go together.
+
     Shapes: a [...,M,K], or [...,K,M] with transpose_a; b [...,K,N], or [...,N,K] with transpose_b; the leading
         axes broadcast by numpy's rules; bias and extra operands broadcast to the result -> y [...,M,N].
     Attributes: transpose_a, transpose_b: swap the last two axes of the operand first. epilogue, a scalar
         expression or None: Arg(0) is the sum with bias, rounded to a's type (or f32, see Conv), Arg(i) is extra operand i-1; the
-        result has the epilogue's type.
+        result has the epilogue's type. a_zero, b_zero: zero points of narrow integer operands; None is 0.
     Raises: E110 where ranks are below 2, the inner sizes or types differ, or something does not broadcast.
-    Source: ONNX MatMul-13 and Gemm-13 (scaling by alpha and beta, and operands of rank 1, are the frontend's
+    Source: ONNX MatMul-13, MatMulInteger-10 and Gemm-13 (scaling by alpha and beta, and operands of rank 1, are the frontend's
         work). Floats are summed in float64 and rounded once; integers wrap.
     """
 
@@ -35,13 +37,17 @@ class MatMul(Op):
     transpose_a: bool = False
     transpose_b: bool = False
     epilogue: ScalarExpr | None = None
+    a_zero: int | None = None
+    b_zero: int | None = None
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """The product's shape; see the class."""
         a, b = required(inputs[:2])
         if a.dtype is DType.BOOL:
             raise self.fail("a has type bool, wanted a number", inputs)
-        rules.check_dtype(self, "b", b, a.dtype, inputs)
+        sums = rules.product_type(self, "b", a, b, inputs)
+        for what, zero, operand in (("a_zero", self.a_zero, a), ("b_zero", self.b_zero, b)):
+            rules.check_zero(self, what, zero, operand, inputs)
         if a.rank < 2 or b.rank < 2:
             raise self.fail(f"a has rank {a.rank} and b rank {b.rank}, wanted at least 2 each", inputs)
         rows, inner_a = _swapped(a.shape, self.transpose_a)
@@ -49,7 +55,7 @@ class MatMul(Op):
         if inner_a != inner_b:
             raise self.fail(f"the inner sizes differ: a has {inner_a}, b has {inner_b}", inputs)
         batch = rules.broadcast_dims(self, [a.shape[:-2], b.shape[:-2]], inputs)
-        y = rules.result_type(self, a.dtype, (*batch, rows, columns), inputs)
+        y = rules.result_type(self, sums, (*batch, rows, columns), inputs)
         bias = inputs[2] if len(inputs) > 2 else None
         if bias is not None:
             rules.check_bias(self, "bias", bias, a.dtype, inputs)
@@ -67,7 +73,7 @@ class MatMul(Op):
         return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
 
     def _sums(self, inputs: Sequence[Array | None]) -> Array:
-        a, b = (rules.wide(x) for x in present(inputs[:2]))
+        a, b = (rules.centred(x, zero) for x, zero in zip(present(inputs[:2]), (self.a_zero, self.b_zero), strict=True))
         sums = np.matmul(np.swapaxes(a, -1, -2) if self.transpose_a else a,
                          np.swapaxes(b, -1, -2) if self.transpose_b else b)
         bias = inputs[2] if len(inputs) > 2 else None

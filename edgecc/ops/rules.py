@@ -174,22 +174,59 @@ def expression_type(op: Op, expr: ScalarExpr, operands: Sequence[TensorType], in
     return expr.dtype
 
 
+NARROW_INTEGERS = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
+"""Types whose products are summed in i32."""
+
+
+def product_type(op: Op, what: str, factor: TensorType, other: TensorType, inputs: Types) -> DType:
+    """The type of sums of products of two operands: i32 for any two of `NARROW_INTEGERS`, else the one type of both.
+
+    Raises: EdgeccError E110 where `other`, which is called `what`, has another type than it should.
+    """
+    if factor.dtype in NARROW_INTEGERS and other.dtype in NARROW_INTEGERS:
+        return DType.I32
+    check_dtype(op, what, other, factor.dtype, inputs)
+    return factor.dtype
+
+
+def check_zero(op: Op, what: str, zero: int | None, operand: TensorType, inputs: Types) -> None:
+    """Checks that a zero point is None, or a number that a narrow integer operand can have.
+
+    Raises: EdgeccError E110 where it is not.
+    """
+    low, high = operand.dtype.limits
+    if zero is not None and not (operand.dtype in NARROW_INTEGERS and low <= zero <= high):
+        raise op.fail(f"{what} is {zero}, which is no element of {operand.dtype.value}", inputs)
+
+
+def centred(array: Array, zero: int | None) -> Array:
+    """An operand of sums of products as the reference takes it: float64 for floats and narrow integers, less the zero point.
+
+    Such sums are exact: products of 16-bit numbers have 32 bits, and float64 holds the sums of 2^21 of them.
+    """
+    if DType.from_numpy(array.dtype) in NARROW_INTEGERS:
+        return np.asarray(array.astype(np.float64) - (zero or 0))
+    return wide(array)
+
+
 def sum_type(epilogue: ScalarExpr | None, dtype: DType) -> DType:
     """The type the sum of a contraction of operands of type `dtype` is rounded to before its epilogue.
 
-    Half-precision operands have f32 sums, which an epilogue may read as they are.
+    Half-precision operands have f32 sums, which an epilogue may read as they are; narrow integers have i32 sums.
     """
+    if dtype in NARROW_INTEGERS:
+        return DType.I32
     stated = dtype if epilogue is None else stated_types(epilogue).get(0, dtype)
     return stated if dtype in (DType.F16, DType.BF16) and stated is DType.F32 else dtype
 
 
 def check_bias(op: Op, what: str, bias: TensorType, dtype: DType, inputs: Types) -> None:
-    """Checks that a bias has the type of the operands, or f32 beside half-precision ones.
+    """Checks that a bias has the type of the operands, f32 or theirs beside half-precision ones, i32 beside narrow integers.
 
     Raises: EdgeccError E110 where it has not.
     """
     if not (dtype in (DType.F16, DType.BF16) and bias.dtype is DType.F32):
-        check_dtype(op, what, bias, dtype, inputs)
+        check_dtype(op, what, bias, DType.I32 if dtype in NARROW_INTEGERS else dtype, inputs)
 
 
 def epilogue_type(op: Op, epilogue: ScalarExpr | None, result: TensorType, extra: Types, inputs: Types) -> TensorType:
@@ -242,7 +279,10 @@ def evaluate_over(expr: ScalarExpr, args: Sequence[Array]) -> Array:
 
 def apply_epilogue(epilogue: ScalarExpr | None, sums: Array, dtype: np.dtype[Any], extra: Sequence[Array | None]) -> Array:
     """The epilogue over the sums of a contraction of operands of numpy type `dtype`, rounded once, and the extra operands."""
-    accumulated = sums.astype(dtype if dtype == np.float64 else sum_type(epilogue, DType.from_numpy(dtype)).numpy)
+    own = dtype if dtype == np.float64 else sum_type(epilogue, DType.from_numpy(dtype)).numpy
+    if own.kind in "iu" and sums.dtype.kind == "f":
+        sums = sums.astype(np.int64)  # whose lowest bits are kept
+    accumulated = sums.astype(own)
     if epilogue is None:
         return accumulated
     operands = [accumulated]

@@ -22,7 +22,7 @@ class FoldPad(NodePass):
     """Adds a Pad's widths to the pads of the Conv that reads it. Other readers keep the Pad.
 
     Declines when:
-    1. The Pad mirrors, repeats, or fills with something else than a constant zero.
+    1. The Pad mirrors, repeats, or fills with something else than the constant that stands for zero.
     2. It pads the batch or channel axis, or removes elements.
     """
 
@@ -36,7 +36,7 @@ class FoldPad(NodePass):
             return False
         before, after = pad.op.before, pad.op.after
         value = pad.inputs[1] if len(pad.inputs) > 1 else None
-        if pad.op.mode != "constant" or (value is not None and uniform_element(value) != 0):
+        if pad.op.mode != "constant" or (0 if value is None else uniform_element(value)) != (node.op.x_zero or 0):
             return self.decline(node, "its operand is not padded with constant zeros")
         if any(before[:2]) or any(after[:2]) or min(*before, *after) < 0:
             return self.decline(node, "its operand is padded in the batch or channel axis, or cropped")

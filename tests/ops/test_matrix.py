@@ -42,8 +42,18 @@ def test_epilogue_follows_the_bias(draw):
 
 
 def test_integers_wrap():
-    a = np.full((1, 3), 100, np.int8)
-    assert MatMul().reference([a, a.T])[0].item() == np.array(30000).astype(np.int8)
+    a = np.full((1, 3), 2**30 + 1, np.int32)
+    assert MatMul().reference([a, a.T])[0].item() == np.array(3 * (2**30 + 1) ** 2).astype(np.int32)
+
+
+def test_narrow_integers_are_summed_in_i32_less_their_zero_points():
+    a, b = np.full((1, 3), 100, np.int8), np.full((3, 1), 255, np.uint8)
+    (y,) = MatMul(a_zero=-100, b_zero=55).reference([a, b])
+    assert y.dtype == np.int32 and y.item() == 3 * 200 * 200
+    with pytest.raises(EdgeccError, match="a_zero is 128"):
+        MatMul(a_zero=128).infer([TensorType.of(a), TensorType.of(b)])
+    with pytest.raises(EdgeccError, match="a_zero is 1"):
+        MatMul(a_zero=1).infer([TensorType(DType.F32, (1, 3)), TensorType(DType.F32, (3, 1))])
 
 
 @pytest.mark.parametrize(("shapes", "message"), [

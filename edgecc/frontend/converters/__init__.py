@@ -6,6 +6,7 @@ from edgecc.frontend.converters import (
     einsum,
     elementwise,
     indexing,
+    integer,
     loops,
     matrix,
     microsoft,
@@ -15,6 +16,7 @@ from edgecc.frontend.converters import (
     normalization,
     padding,
     pooling,
+    qlinear,
     quantization,
     random,
     recurrent,
@@ -28,6 +30,6 @@ from edgecc.frontend.converters import (
     training,
 )
 
-__all__ = ["constants", "convolution", "einsum", "elementwise", "indexing", "loops", "matrix", "microsoft", "microsoft_attention", "microsoft_layout", "movement",
-           "normalization", "padding", "pooling", "quantization", "random", "recurrent", "reduction", "refused",
-           "resize", "sampling", "selection", "sequences", "signal", "training"]
+__all__ = ["constants", "convolution", "einsum", "elementwise", "indexing", "integer", "loops", "matrix", "microsoft",
+           "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pooling", "qlinear", "quantization",
+           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "training"]

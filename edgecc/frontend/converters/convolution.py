@@ -23,16 +23,16 @@ def _kernel(call: Call, x: Value, w: Value) -> tuple[int, ...]:
     return kernel
 
 
-def convolve(call: Call, x: Value) -> Value:
-    """`x`, [N,C,...], convolved with the node's operands 1 and 2 as its attributes say."""
-    w, b = call.input(1), call.optional(2)
+def convolve(call: Call, x: Value, w: Value, b: Value | None, x_zero: int | None = None) -> Value:
+    """x convolved with w as the node's attributes say, plus b; `x_zero` is the zero point of integers x."""
     slide = window(call, x.type.shape[2:], _kernel(call, x, w))
-    return call.add(Conv(slide.strides, slide.pads, slide.dilations, call.integer("group", 1)), x, w, b)
+    op = Conv(slide.strides, slide.pads, slide.dilations, call.integer("group", 1), x_zero=x_zero)
+    return call.add(op, x, w, b)
 
 
 @converter("Conv")
 def _conv(call: Call) -> Value:
-    return convolve(call, call.input(0))
+    return convolve(call, call.input(0), call.input(1), call.optional(2))
 
 
 @converter("ConvTranspose")

@@ -9,20 +9,22 @@ from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, literal
 from edgecc.ops.matrix import Determinant, MatMul
 
+_PLAIN = MatMul()
+
 
 def scaled(x: ScalarExpr, factor: float) -> ScalarExpr:
     """x * factor, or x itself for 1."""
     return x if factor == 1.0 else apply("mul", x, literal(factor, x.dtype))
 
 
-def matmul(call: Call, a: Value, b: Value) -> Value:
-    """numpy.matmul: vectors take part as a row and as a column, and leave no axis behind."""
+def matmul(call: Call, a: Value, b: Value, *, op: MatMul = _PLAIN) -> Value:
+    """numpy.matmul with the attributes of `op`: vectors take part as a row and as a column, and leave no axis behind."""
     if a.type.rank == 0 or b.type.rank == 0:
         raise EdgeccError("E110", f"the operands are {a.type} and {b.type}; scalars cannot be multiplied as matrices")
     row, column = a.type.rank == 1, b.type.rank == 1
     left = call.reshape(a, (1, *a.type.shape)) if row else a
     right = call.reshape(b, (*b.type.shape, 1)) if column else b
-    y = call.add(MatMul(), left, right)
+    y = call.add(op, left, right)
     batch, (m, n) = y.type.shape[:-2], y.type.shape[-2:]
     return call.reshape(y, (*batch, *(() if row else (m,)), *(() if column else (n,))))
 

@@ -35,7 +35,7 @@ def activated(call: Call, x: Value, name: str, parameters: tuple[float, ...]) ->
 
 @converter("FusedConv", domain=_DOMAIN)
 def _fused_conv(call: Call) -> Value:
-    y, residual = convolve(call, call.input(0)), call.optional(3)
+    y, residual = convolve(call, call.input(0), call.input(1), call.optional(2)), call.optional(3)
     if residual is not None:
         y = call.map(lambda a, b: apply("add", a, b), y, residual)
     name = call.text("activation", "")

@@ -29,7 +29,7 @@ def _channels_last(call: Call, x: Value) -> Value:
 @converter("NhwcConv", "NhwcFusedConv", domain=_DOMAIN)
 def _nhwc_conv(call: Call) -> Value:
     """Conv of [N,...,C]; the weights are [O,C/group,...] as ever. The fused one may add an operand and has an activation."""
-    y = _channels_last(call, convolve(call, _channels_first(call, call.input(0))))
+    y = _channels_last(call, convolve(call, _channels_first(call, call.input(0)), call.input(1), call.optional(2)))
     y = biased(call, y, call.optional(3))
     name = call.text("activation", "")
     return activated(call, y, name, call.floats("activation_params") or ()) if name else y

@@ -18,7 +18,8 @@ from edgecc.ops.reduction import Reduce
 from edgecc.ops.windows import Col2Im, MaxPosition
 
 
-def _window(call: Call, x: Value) -> Window:
+def window_of(call: Call, x: Value) -> Window:
+    """The window of a pool over `x` [N,C,...]."""
     kernel = call.ints("kernel_shape")
     if kernel is None:
         raise EdgeccError("E102", "attribute kernel_shape is missing")
@@ -34,14 +35,14 @@ def _ceil(call: Call) -> bool:
 
 def max_pool(call: Call, x: Value) -> Value:
     """The largest element of each window on `x`, [N,C,...], as the node's attributes say."""
-    slide = _window(call, x)
+    slide = window_of(call, x)
     return call.add(Pool("max", slide.kernel, slide.strides, slide.pads, slide.dilations, ceil_mode=_ceil(call)), x)
 
 
 @converter("MaxPool")
 def _max_pool(call: Call) -> list[Item | None]:
     x = call.input()
-    y, slide = max_pool(call, x), _window(call, x)
+    y, slide = max_pool(call, x), window_of(call, x)
     if not call.wants(1):
         return [y]
     return [y, call.add(MaxPosition(slide.kernel, slide.strides, slide.pads, slide.dilations, _ceil(call),
@@ -97,7 +98,7 @@ def _col2im(call: Call) -> Value:
 @converter("AveragePool")
 def _average_pool(call: Call) -> Value:
     x = call.input()
-    slide = _window(call, x)
+    slide = window_of(call, x)
     return call.add(Pool("average", slide.kernel, slide.strides, slide.pads, slide.dilations,
                          call.flag("count_include_pad"), _ceil(call)), x)
 
@@ -106,7 +107,7 @@ def _average_pool(call: Call) -> Value:
 def _lp_pool(call: Call) -> Value:
     """(sum |x|^p)^(1/p): the average with padding counted, times the number of taps."""
     x, p = call.input(), _norm(call)
-    slide = _window(call, x)
+    slide = window_of(call, x)
     pads, rank = list(slide.pads), len(slide.kernel)
     taps = 1
     for axis, extent in enumerate(slide.extents):

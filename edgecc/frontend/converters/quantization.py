@@ -8,12 +8,14 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
+from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import element_type
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import ScalarExpr, apply, convert
+from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
 from edgecc.ir.types import DType
 from edgecc.ops.casts import cast_expression
+from edgecc.ops.reduction import Reduce
 
 _STORED = frozenset({
     DType.I8, DType.U8, DType.I16, DType.U16, DType.I4, DType.U4, DType.I2, DType.U2, DType.F4E2M1, DType.F8E4M3FN,
@@ -91,3 +93,24 @@ def _dequantize(call: Call) -> Value:
         return convert(apply("mul", convert(difference, wide), convert(s, wide)), kind)
 
     return call.map(dequantized, x, *(_spread(call, v, x) for v in (scale, zero) if v is not None))
+
+
+def dynamically_quantized(call: Call, x: Value) -> tuple[Value, Value, Value]:
+    """(y, scale, zero point) of ONNX DynamicQuantizeLinear-11: the range of x and zero onto 0..255 of u8.
+
+    The scale is computed in f64 and rounded once, so that it has the same bits everywhere.
+    """
+    axes, zero = tuple(range(x.type.rank)), call.scalar(0.0, x.type.dtype)
+    low, high = (call.map(lambda a, z, op=kind: apply(op, a, z), call.add(Reduce(kind, axes, keepdims=False), x), zero) for kind in ("min", "max"))
+    kind = x.type.dtype
+    scale = call.map(lambda a, b: convert(apply("div", apply("sub", convert(b, DType.F64), convert(a, DType.F64)), literal(255.0, DType.F64)), kind),
+                     low, high)
+    point = call.map(lambda a, s: convert(apply("round", apply("min", apply("max", apply("neg", apply("div", a, s)), literal(0.0, kind)),
+                                                               literal(255.0, kind))), DType.U8), low, scale)
+    y = call.map(lambda a, s, z: convert(apply("add", apply("round", apply("div", a, s)), convert(z, kind)), DType.U8), x, scale, point)
+    return y, scale, point
+
+
+@converter("DynamicQuantizeLinear", since=11)
+def _dynamic_quantize(call: Call) -> list[Item | None]:
+    return list(dynamically_quantized(call, call.input()))

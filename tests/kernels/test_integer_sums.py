@@ -1,0 +1,96 @@
+"""Convolutions and matrix products of narrow integers: exact, for any zero points, shapes and layouts."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecc.ir.scalar import Arg
+from edgecc.ir.types import DType, TensorType
+from edgecc.ops.convolution import Conv
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.requantize import requantized
+from tests.support import kernels
+
+NARROW = (DType.I8, DType.U8, DType.I16)
+EPILOGUE = requantized(Arg(0, DType.I32), Arg(1, DType.F32), Arg(2, DType.U8), DType.U8)
+
+
+def integers(draw, dtype, shape):
+    low, high = dtype.limits
+    values = np.random.default_rng(draw(st.integers(0, 99))).integers(low, high + 1, shape).astype(dtype.numpy)
+    if draw(st.integers(0, 4)) == 0:
+        values[...] = draw(st.sampled_from([low, high]))  # the largest sums
+    return values
+
+
+def zero_of(draw, dtype):
+    low, high = dtype.limits
+    return draw(st.sampled_from([None, 0, low, high, 3]))
+
+
+def extras(draw, shape):
+    """A scale that makes ties, and a zero point."""
+    scale = np.full(shape, draw(st.sampled_from([0.5, 2.0**-10, 0.0013, 1e-9])), np.float32)
+    return [scale, np.array(draw(st.integers(0, 255)), np.uint8)]
+
+
+@st.composite
+def convolutions(draw):
+    a, b = draw(st.sampled_from(NARROW)), draw(st.sampled_from(NARROW))
+    group = draw(st.sampled_from([1, 1, 2, 5]))
+    per_group, out = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2, 17]))
+    if draw(st.integers(0, 2)) == 0:
+        per_group, out, group = 1, 1, draw(st.sampled_from([7, 16, 33]))
+    kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    size = [draw(st.integers(k, 9)) for k in kernel]
+    x = integers(draw, a, (draw(st.integers(1, 2)), group * per_group, *size))
+    w = integers(draw, b, (group * out, per_group, *kernel))
+    bias = [np.random.default_rng(1).integers(-2**20, 2**20, group * out).astype(np.int32)] if draw(st.booleans()) else [None]
+    more = extras(draw, (1, group * out, 1, 1)) if draw(st.booleans()) else []
+    op = Conv((draw(st.integers(1, 2)), draw(st.integers(1, 2))), pads, (1, 1), group, EPILOGUE if more else None, zero_of(draw, a))
+    arrays = [x, w, *bias, *more]
+    views = [draw(kernels.views(TensorType.of(x)))]
+    (result,) = op.infer([None if v is None else TensorType.of(v) for v in arrays])
+    constants = [1, 2, 3, 4] if draw(st.integers(0, 3)) else []
+    return kernels.request_for(op, arrays, draw(st.sampled_from(kernels.TARGETS)), inputs=views,
+                               outputs=[draw(kernels.views(result))], constants=[c for c in constants if c < len(arrays)]), arrays
+
+
+@st.composite
+def products(draw):
+    a, b = draw(st.sampled_from(NARROW)), draw(st.sampled_from(NARROW))
+    rows, depth, columns = draw(st.sampled_from([1, 3, 13])), draw(st.sampled_from([1, 5, 17, 100])), draw(st.sampled_from([1, 4, 17, 49]))
+    batch = draw(st.sampled_from([(), (2,)]))
+    turned = draw(st.booleans())
+    x, w = integers(draw, a, (*batch, rows, depth)), integers(draw, b, (columns, depth) if turned else (depth, columns))
+    more = extras(draw, (columns,)) if draw(st.booleans()) else []
+    op = MatMul(False, turned, EPILOGUE if more else None, zero_of(draw, a), zero_of(draw, b))
+    arrays = [x, w, None, *more]
+    constants = [1, 3, 4] if draw(st.booleans()) else []
+    return kernels.request_for(op, arrays, draw(st.sampled_from(kernels.TARGETS)),
+                               constants=[c for c in constants if c < len(arrays)]), arrays
+
+
+@given(convolutions())
+@settings(max_examples=25, deadline=None)
+def test_convolutions(case):
+    kernels.check(*case)
+
+
+@given(products())
+@settings(max_examples=25, deadline=None)
+def test_products(case):
+    kernels.check(*case)
+
+
+@pytest.mark.parametrize("machine", ["x86-64-v3", "cortex-a76"])
+def test_sums_wrap_and_ties_go_to_even_as_c(machine):
+    x, w = np.full((3, 40), 255, np.uint8), np.full((40, 19), -128, np.int8)
+    start = np.full(19, -2**31, np.int32)
+    kernels.check(kernels.request_for(MatMul(), [x, w, start], machine, constants=[1, 2]), [x, w, start], machine=machine)
+    odd = np.arange(-57, 57, dtype=np.int8).reshape(6, 19)
+    one, half, zero = np.eye(6, dtype=np.int8), np.full(19, 0.5, np.float32), np.array(128, np.uint8)
+    arrays = [one, odd, None, half, zero]
+    kernels.check(kernels.request_for(MatMul(epilogue=EPILOGUE), arrays, machine, constants=[1, 3, 4]), arrays, machine=machine)
