@@ -142,3 +142,29 @@ def test_captured_values_are_not_copied() -> None:
     assert len(module.calls) == 1
     assert len(branch.then) == 1
     assert module.arena_bytes == 0
+
+
+GATHER = """\
+graph "rows" (%x: f32[5,2] "x", %at: i64[3] "at", %start: f32[2] "start") {
+  %go = constant bool[] [true]
+  %n = constant i64[] [3]
+  %sum = loop(%n, %go, %start, %at, %x) {states=1, limit=3, scanned=(false), rows=3} : f32[2]
+    body (%i: i64[] "i", %s: f32[2] "s", %at: i64[] "at", %x: f32[5,2] "x") {
+      %again = constant bool[] [true]
+      %row = gather(%x, %at) {axis=0} : f32[2]
+      %t = elementwise(%s, %row) {expr=`add($0:f32, $1:f32)`} : f32[2]
+      return %again "again", %t "t"
+    }
+  return %sum "sum"
+}
+"""
+
+
+def test_indices_inside_loops_are_checked_where_they_lie() -> None:
+    graph = parse(GATHER)
+    inputs = {"x": np.arange(10, dtype=np.float32).reshape(5, 2), "at": np.array([4, 0, -2]), "start": np.zeros(2, np.float32)}
+    with load(emit_c(compile_graph(graph, load_target("host"), name="net")), cc="gcc") as model:
+        check(model.run(inputs), execute(graph, inputs))
+        for wrong in ([4, 0, 5], [-6, 0, 0]):
+            with pytest.raises(EdgeccError, match="E403"):
+                model.run(inputs | {"at": np.array(wrong)})

@@ -10,7 +10,8 @@ Invariants, each checked by `verify`:
  6. A constant has no producer, its array is read-only, C-contiguous, and of the value's type.
  7. Inputs and outputs have one interface name each; input names are distinct, output names are distinct.
  8. Every output is a graph input, a constant, or a result of a node of the graph.
- 9. A layout is a permutation of the value's axes; graph inputs, outputs and constants are row-major.
+ 9. A layout is a permutation of the value's axes; graph inputs, outputs, constants and results of nodes with regions
+    are row-major.
 10. All of this holds in the regions of nodes too; a region belongs to one node, and shares no value with another graph.
 """
 
@@ -82,6 +83,9 @@ def _verify_structure(graph: Graph, elsewhere: set[int]) -> None:
     for value in (*graph.inputs, *graph.outputs, *graph.constants()):
         if not value.layout.is_row_major:
             raise _broken(9, f"%{value.name} belongs to the interface or is constant and has layout {value.layout}")
+    for node in graph.nodes:
+        if node.regions and not all(value.layout.is_row_major for value in node.outputs):
+            raise _broken(9, "a result is not row-major, as outputs of regions are", node)
     constants = {id(value) for value in graph.constants()}
     if not constants.isdisjoint(elsewhere):
         raise _broken(10, f"a constant of {graph.name} belongs to another graph too")

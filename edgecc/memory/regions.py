@@ -71,9 +71,9 @@ class Binding:
     def _item(self, item: Item) -> Item:
         match item:
             case Call():
-                return replace(item, arguments=tuple(self(argument) for argument in item.arguments))
+                return self._call(item)
             case Stripes(calls=calls):
-                return replace(item, calls=tuple(replace(c, arguments=tuple(self(a) for a in c.arguments)) for c in calls))
+                return replace(item, calls=tuple(self._call(call) for call in calls))
             case Branch():
                 return replace(item, condition=self(item.condition), then=self.items(item.then),
                                otherwise=self.items(item.otherwise))
@@ -86,8 +86,13 @@ class Binding:
                     counter=None if item.counter is None else self(item.counter),
                     zeros=tuple((self(argument), size) for argument, size in item.zeros))
 
+    def _call(self, call: Call) -> Call:
+        return replace(call, arguments=tuple(self(argument) for argument in call.arguments),
+                       checks=tuple((self(argument), indices) for argument, indices in call.checks))
+
     def _copies(self, copies: Iterable[Copy]) -> tuple[Copy, ...]:
-        return tuple(Copy(self(c.source), self(c.target), c.size_bytes) for c in copies)
+        moved = (Copy(self(c.source), self(c.target), c.size_bytes) for c in copies)
+        return tuple(copy for copy in moved if copy.source != copy.target)
 
 
 def shifted(argument: Argument, offset: int) -> Argument:

@@ -10,8 +10,10 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.equal import first_difference, structural_hash
 from edgecc.ir.parser import parse
 from edgecc.ir.text import to_text
+from edgecc.ir.types import Layout
 from edgecc.ir.verify import verify
 from edgecc.ops.control import Loop
+from edgecc.ops.movement import Transpose
 from edgecc.reference.executor import execute
 
 BRANCH = """\
@@ -124,6 +126,12 @@ def test_the_verifier_looks_into_regions():
     region.outputs = [graph.inputs[1]]
     with pytest.raises(EdgeccError, match="invariant 8"):
         verify(graph)
+    turned = parse(BRANCH.replace("f32[3]", "f32[3,2]"))
+    turned.add(Transpose((0, 1)), turned.nodes[0].output)
+    turned.set_outputs([turned.nodes[1].output], ["y"])
+    turned.nodes[0].output.layout = Layout((1, 0))
+    with pytest.raises(EdgeccError, match="invariant 9"):
+        verify(turned)
     shared = parse(BRANCH)
     shared.nodes[0].regions = (shared.nodes[0].regions[1],) * 2
     with pytest.raises(EdgeccError, match="invariant 10"):
