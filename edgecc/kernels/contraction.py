@@ -318,13 +318,14 @@ def zero(dtype: DType) -> Const:
 
 def weights_of(request: Request, channels: int, reduction: int, panels: Sequence[Panel],
                arrange: Callable[[Array], Array], *, groups: int = 1, bias_axis: int = -1,
-               terms: Terms | None = None) -> Weights:
+               terms: Terms | None = None, parts: int = 1) -> Weights:
     """The weights (operand 1) and the bias (operand 2, [groups * channels] or broadcast to it) of a contraction.
 
     Args:
         arrange: turns the constant operand into [groups * channels, reduction], in the order of the kernel's loops.
         bias_axis: see `with_bias`.
         terms: how terms are read; `reduction` counts steps.
+        parts: of the reduction, which then lie one after the other, each with all panels.
     """
     w = request.operand(1)
     if w.is_constant:
@@ -332,7 +333,7 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
         dtype = w.view.dtype
         if terms is not None and terms.dot:
             arrange, dtype = partial(group_terms, arrange, terms.group), terms.element(dtype)
-        pack = partial(_pack_weights, arrange, groups, tuple(panels))
+        pack = partial(_pack_weights, arrange, groups, tuple(panels), parts)
         buffer: tuple[Buffer, KernelArgument] = (Buffer("w", dtype, elements, "input"), Packed((1,), pack))
     else:
         buffer = (Buffer("w", w.view.dtype, max(1, w.view.span), "input"), FromInput(1))
@@ -368,8 +369,9 @@ def _bias_view(view: View, dims: Sequence[int], axis: int) -> View:
     return View(view.dtype, tuple(dims), tuple(view.strides[0] if i == axis else 0 for i in range(len(dims))))
 
 
-def _pack_weights(arrange: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], weights: Array) -> Array:
-    return np.concatenate([pack_panels(part, panels) for part in np.split(arrange(weights), groups)])
+def _pack_weights(arrange: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], parts: int, weights: Array) -> Array:
+    return np.concatenate([pack_panels(part, panels) for group in np.split(arrange(weights), groups)
+                           for part in np.split(group, parts, axis=1)])
 
 
 def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Array) -> Array:

@@ -1,9 +1,9 @@
 """Convolution: the depthwise, the pointwise and the direct kernel, and what each costs.
 
-None of them materialises patches (im2col) or padding. The result is a matrix of pixels x channels;
-the register tile takes neighbouring pixels of a row and a panel of channels, and the reduction runs
-over the taps and the input channels (edgecc/kernels/direct.py). A window of one pixel makes a matrix
-product over all pixels at once (edgecc/kernels/product.py).
+Padding exists in no memory, and patches (im2col) only for small maps with strides (edgecc/kernels/gathered.py). The
+result is a matrix of pixels x channels; the register tile takes neighbouring pixels of a row and a panel of channels,
+and the reduction runs over the taps and the input channels (edgecc/kernels/direct.py). A window of one pixel makes a
+matrix product over all pixels at once (edgecc/kernels/product.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from dataclasses import replace
 from functools import partial
 
+from edgecc.kernels.ahead import waited_cycles
 from edgecc.kernels.base import ROW_AXIS, Candidate, Kernel, Request, View, candidates_for
 from edgecc.kernels.contraction import (
     assemble,
@@ -27,8 +28,19 @@ from edgecc.kernels.cost import combine, read_cycles, weight_cycles
 from edgecc.kernels.depthwise import Way, lower_depthwise, ways_of
 from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.direct import Direct
+from edgecc.kernels.gathered import gathered_candidate, gathered_cycles
 from edgecc.kernels.grouped import Terms, terms_of
-from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
+from edgecc.kernels.product import (
+    Product,
+    count,
+    cut_depth,
+    cut_text,
+    joined_axes,
+    outer_loops,
+    outer_position,
+    product_nest,
+    run_stride,
+)
 from edgecc.kernels.register_tile import (
     RegisterTile,
     best_tiles,
@@ -61,7 +73,9 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
                     bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op))
-    return (*_direct(request, op, direct, terms), *winograd_candidates(request, op, axes))
+    gathered = tuple(gathered_candidate(request, op, axes, tile, _cycles(request, arithmetic, moved))
+                     for tile, arithmetic, moved in gathered_cycles(request, op, axes))
+    return (*_direct(request, op, direct, terms), *gathered, *winograd_candidates(request, op, axes))
 
 
 def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Candidate, ...]:
@@ -75,12 +89,15 @@ def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Cand
     return tuple(candidate(way, cycles) for way, cycles in ways_of(request, axes, op.epilogue) or alone)
 
 
-def _cycles(request: Request, arithmetic: float) -> float:
-    """Modelled cycles of a call: arithmetic, operands and results through the level that holds them together, and weights."""
+def _cycles(request: Request, arithmetic: float, alone: float = 0.0) -> float:
+    """Modelled cycles of a call: arithmetic, operands and results through the level that holds them together, and weights.
+
+    `alone`: cycles of what does not overlap with the rest.
+    """
     operands = [operand for operand in request.inputs if operand is not None]
     moved = sum(_bytes(view) for view in (*(o.view for o in operands if not o.is_constant), *request.outputs))
     weights = sum(_bytes(o.view) for o in operands if o.is_constant)
-    return combine(arithmetic, read_cycles(moved, moved, request.target) + weight_cycles(weights, request.target), request.target)
+    return alone + combine(arithmetic, read_cycles(moved, moved, request.target) + weight_cycles(weights, request.target), request.target)
 
 
 def _bytes(view: View) -> int:
@@ -100,7 +117,8 @@ def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[C
         return cost
 
     longest = max((run.extent for run in direct.runs), default=1)
-    return tuple(Candidate(f"direct {tile.rows}x{tile.vectors}", _cycles(request, rows * cycles),
+    waited = waited_cycles(_bytes(request.operand(1).view), target)
+    return tuple(Candidate(f"direct {tile.rows}x{tile.vectors}", _cycles(request, rows * cycles, waited),
                            partial(_lower_direct, request, op, direct, terms, tile), rows=True)
                  for tile, cycles in best_tiles(longest, direct.channels, target, sum_type(request), row_cycles))
 
@@ -149,7 +167,8 @@ def _lower_pointwise(request: Request, op: Conv, tile: RegisterTile) -> Kernel:
     rows, depth, channels = count(y.dims, joined), w.dims[1], w.dims[0]
     steps = depth // terms.group
     panels = cut_panels(channels, tile, narrowest_lanes(target, dtype))
-    weights = weights_of(request, channels, steps, panels, flatten, bias_axis=1, terms=terms)
+    cut = cut_depth(rows, tile, steps, channels, request) if request.operand(1).is_constant and not outer else None
+    weights = weights_of(request, channels, steps, panels, flatten, bias_axis=1, terms=terms, parts=1 if cut is None else cut.parts)
 
     def at(view: View, row: Index, channel: Index) -> Index:
         coordinates = [outer_position(y.dims, outer, axis, bounds) for axis in range(len(y.dims))]
@@ -159,9 +178,9 @@ def _lower_pointwise(request: Request, op: Conv, tile: RegisterTile) -> Kernel:
     product = Product(rows, channels, steps, terms.x, replace(w, dtype=terms.element(w.dtype)), lambda row, k: at(terms.x, row, k),
                       lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at, terms.dot,
                       zeros=zeros_of(op))
-    nest = product_nest(product, tile, panels, weights, epilogue, target)
+    nest = product_nest(product, tile, panels, weights, epilogue, target, cut=cut)
     return assemble(request, f"conv_pointwise_{depth}_{channels}", outer_loops(nest.body, y.dims, outer, bounds),
                     tile_schedule(tile, target, nest.inner, weights.padded, dtype), weights, epilogue, 3,
                     doc=f"pointwise convolution, {depth} to {channels} channels, {count(y.dims, [0, *range(2, len(y.dims))])} pixels",
-                    choice=f"pointwise: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {nest.block} pixels",
-                    terms=terms)
+                    choice=f"pointwise: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {nest.block} pixels{cut_text(cut)}",
+                    terms=terms, workspace=() if cut is None else (cut.workspace(rows, panels),))

@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgecc.kernels.ahead import panels_ahead
-from edgecc.kernels.base import ROW_AXIS, View
+from edgecc.ir.types import DType
+from edgecc.kernels.ahead import MOST_STEPS, panels_ahead
+from edgecc.kernels.base import ROW_AXIS, KernelArgument, Request, View, Workspace
 from edgecc.kernels.contraction import (
     INNER,
     PIXEL,
@@ -19,15 +20,23 @@ from edgecc.kernels.contraction import (
     Weights,
     cache_block,
     open_panel_loops,
+    packed_channels,
     panel_loops,
+    sum_type,
     tile_nest,
 )
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.loop.index import ZERO, Index, const, var
-from edgecc.loop.ir import Body, For, Load, Stmt
+from edgecc.loop.ir import Body, Buffer, For, Load, Stmt, Store
 from edgecc.targets.schema import Target
+
+PARTIAL = "s"
+"""The buffer of sums between two parts of a reduction."""
+
+MOST_CUT_ROWS, LEAST_DEPTH = 256, 256
+"""More rows than that come in blocks, and shorter parts would spend their time on loading and storing sums."""
 
 
 @dataclass(frozen=True)
@@ -65,42 +74,54 @@ class ProductNest:
 
 
 def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue,
-                 target: Target) -> ProductNest:
-    """The nest of a product."""
-    element = product.w.dtype.size
+                 target: Target, *, first: str = "x", cut: DepthCut | None = None) -> ProductNest:
+    """The nest of a product; `first` is the buffer of the first factor, `cut` how the reduction is cut, if it is."""
+    element, name = product.w.dtype.size, weights.arguments[0][0].name
     weights_bytes = product.channels * product.depth * element
     several = sum(panel.count for panel in panels) > 1
     block = cache_block(product.rows, tile, product.depth * product.x.dtype.size, weights_bytes, target) if several else product.rows
     width = max(panel.padded for panel in panels) if panels else 0
+    depth = product.depth if cut is None else cut.depth
     prefetched = None
-    if several and weights.packed and block >= product.rows and product.open_rows is None:
-        prefetched = panels_ahead(product.rows, tile.rows, product.depth, width * element, weights_bytes, target)
-    inner = product.depth if prefetched is None else prefetched.steps
+    if several and weights.packed and (block >= product.rows or cut is not None) and product.open_rows is None:
+        prefetched = panels_ahead(product.rows, tile.rows, depth, width * element, weights_bytes, target)
+    if cut is not None:
+        block = product.rows
+    inner = depth if prefetched is None else prefetched.steps
 
-    def nest(first: Index, count: int | Index) -> Body:
+    def nest(start: Index, count: int | Index, part: Index = ZERO, *, begins: bool = True, ends: bool = True) -> Body:
+        """The panels, for some rows and one part of the reduction; `begins`, `ends`: whether it is the first, the last part."""
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
-            row, k, channel = first + var(PIXEL), var(INNER), channel0 + var("channel")
+            row, k, channel = start + var(PIXEL), var(INNER), channel0 + var("channel")
+            w_start = w_start + part * (depth * packed_channels(panels))
             reductions = [Reduction(INNER, ZERO, product.open_depth or const(inner))]
             ahead: Body = ()
             if prefetched is not None:
-                reductions.insert(0, Reduction("steps", ZERO, const(product.depth // inner)))
+                reductions.insert(0, Reduction("steps", ZERO, const(depth // inner)))
                 k = k + var("steps") * inner
-                ahead = prefetched.prefetches(weights.arguments[0][0].name, w_start + panel.padded * product.depth, row,
-                                              var("steps"), product.depth, element)
+                ahead = prefetched.prefetches(name, w_start + panel.padded * depth, row, var("steps"), depth, element)
             packed = w_start + k * panel.padded + var("channel")
-            w = Load(weights.arguments[0][0].name, packed if weights.packed else product.w_at(k, channel), product.w.dtype)
+            k = k + part * depth
+            w = Load(name, packed if weights.packed else product.w_at(k, channel), product.w.dtype)
 
             def address(view: View) -> Index:
                 return product.address(view, row, channel)
 
-            return (tile_nest(count, panel.size, reductions, Load("x", product.x_at(row, k), product.x.dtype), w,
-                              weights.bias(b_start + var("channel"), address), lambda acc: epilogue.store(acc, address),
+            partial_sum = row * packed_channels(panels) + b_start + var("channel")
+            bias = weights.bias(b_start + var("channel"), address) if begins else Load(PARTIAL, partial_sum, DType.F32)
+            return (tile_nest(count, panel.size, reductions, Load(first, product.x_at(row, k), product.x.dtype), w, bias,
+                              lambda acc: epilogue.store(acc, address) if ends else Store(PARTIAL, partial_sum, acc),
                               dot=product.dot, ahead=ahead, zeros=product.zeros),)
 
         if product.open_channels is not None:
-            return open_panel_loops(product.open_channels, tile.channels, tile.lanes, product.depth, in_panel)
-        return panel_loops(panels, product.depth, in_panel)
+            return open_panel_loops(product.open_channels, tile.channels, tile.lanes, depth, in_panel)
+        return panel_loops(panels, depth, in_panel)
 
+    if cut is not None:
+        between = nest(ZERO, block, var("part"), begins=False, ends=False)
+        return ProductNest((*nest(ZERO, block, ends=False),
+                            *((For("part", const(1), const(cut.parts - 1), between),) if cut.parts > 2 else ()),
+                            *nest(ZERO, block, const(cut.parts - 1), begins=False)), block, inner)
     if product.open_rows is not None:
         if block >= product.rows:
             return ProductNest(nest(ZERO, product.open_rows), block, inner)
@@ -116,6 +137,44 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     if rest:
         body.extend(nest(const(blocks * block), rest))
     return ProductNest(tuple(body), block, inner)
+
+
+@dataclass(frozen=True)
+class DepthCut:
+    """A reduction in `parts` parts of `depth` steps. Between two parts, sums wait in scratch memory [rows, packed channels]."""
+
+    parts: int
+    depth: int
+
+    def workspace(self, rows: int, panels: Sequence[Panel]) -> tuple[Buffer, KernelArgument]:
+        """The scratch memory."""
+        elements = rows * packed_channels(panels)
+        return Buffer(PARTIAL, DType.F32, elements, "workspace"), Workspace(4 * elements)
+
+
+def cut_depth(rows: int, tile: RegisterTile, depth: int, channels: int, request: Request) -> DepthCut | None:
+    """How to cut a reduction over packed weights so long that a panel leaves no room in the second-level cache; None: not at all.
+
+    While all rows pass over a panel, the panel, the next one, which is being prefetched, and what is read of the rows
+    want to stay there; cut, rows stay there for all panels. (K. Goto and R. van de Geijn, "Anatomy of high-performance
+    matrix multiplication", ACM TOMS 34(3), 2008, whose k_c this is.) Threads divide whole reductions.
+    """
+    target = request.target
+    second = target.cache(2)
+    if second is None or target.vector.fma_by_lane or request.threads > 1 or request.rows or sum_type(request) is not DType.F32:
+        return None
+    step_bytes = 4 * (2 * tile.channels + rows)
+    if 4 * depth * channels <= second.size // 2 or depth * step_bytes <= second.size or rows > MOST_CUT_ROWS:
+        return None
+    for parts in range(2, depth // LEAST_DEPTH + 1):
+        if depth % (parts * MOST_STEPS) == 0 and depth // parts * step_bytes <= second.size // 2:
+            return DepthCut(parts, depth // parts)
+    return None
+
+
+def cut_text(cut: DepthCut | None) -> str:
+    """For `Kernel.choice`."""
+    return "" if cut is None else f", sums in {cut.parts} parts"
 
 
 def joined_axes(views: Sequence[View], axes: Sequence[int], apart: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
