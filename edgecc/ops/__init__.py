@@ -14,10 +14,11 @@ from edgecc.ops import (
     sampling,
     selection,
     sizes,
+    trees,
     windows,
 )
 
 __all__ = [
     "control", "convolution", "elementwise", "indexing", "matrix", "movement", "packing", "recurrent", "reduction", "resize",
-    "sampling", "selection", "sizes", "windows",
+    "sampling", "selection", "sizes", "trees", "windows",
 ]

@@ -14,6 +14,7 @@ from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.selection import NonMaxSuppression, Unique
+from edgecc.ops.trees import TreeEnsemble
 from edgecc.ops.windows import MaxPosition
 
 Dims = tuple[int, ...]
@@ -52,6 +53,8 @@ def reference_work(op: Op, inputs: Sequence[TensorType | None], outputs: Sequenc
             made *= math.prod(kernel)
         case NonMaxSuppression():
             made *= max(dims[0][1], 1)
+        case TreeEnsemble(depth=depth):
+            made *= 64 * max(dims[9][0], 1) * (depth + 1)
         case Unique():
             made *= 64
         case Determinant():

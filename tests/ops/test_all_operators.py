@@ -25,10 +25,16 @@ from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 from edgecc.ops.sizes import Sizes
+from edgecc.ops.trees import TreeEnsemble
 from edgecc.ops.windows import Col2Im, MaxPosition
 from edgecc.reference.executor import run_node
 
 ROWS = np.array([[0], [1]])
+
+
+def ints(numbers):
+    return np.array(numbers, np.int32)
+
 
 # One call of each operator: shapes of float operands, arrays for indices.
 CALLS = [
@@ -50,6 +56,8 @@ CALLS = [
     (Resize("linear", (2, 5), (1.0, 5 / 3)), [(2, 3)]), (Resize("nearest", (2, 5), (1.0, 5 / 3)), [(2, 3)]),
     (Sizes((2, 3), (2, 1)), []),
     (NonZero(), [(2, 3)]), (Unique(1), [(2, 3)]), (NonMaxSuppression(3), [(1, 4, 4), (1, 2, 4), np.array(3), ()]),
+    (TreeEnsemble(1, 1), [(2, 1), ints([0, 0, 0]), (3,), ints([1, 1, 2]), ints([2, 1, 2]), ints([0, 0, 0]), ints([0, 0, 1, 2]), ints([0, 0]), (2,),
+                          ints([0])]),
     (MaxPosition((2, 2), (1, 1), (1, 0, 0, 1), (1, 1)), [(1, 2, 4, 4)]),
     (Col2Im((3, 4), (2, 2), (1, 1), (0,) * 4, (1, 1)), [(1, 2, 4, 6)]),
     (GridSample(), [(1, 2, 3, 3), (1, 4, 2)]), (RoiAlign("average", 2, 2), [(1, 2, 4, 4), (1, 4), np.array([0])]),

@@ -1,6 +1,7 @@
 """One converter a few lines long for each ONNX operator, one family a file; importing this package registers all."""
 
 from edgecc.frontend.converters import (
+    classical,
     constants,
     convolution,
     einsum,
@@ -28,8 +29,9 @@ from edgecc.frontend.converters import (
     sequences,
     signal,
     training,
+    trees,
 )
 
-__all__ = ["constants", "convolution", "einsum", "elementwise", "indexing", "integer", "loops", "matrix", "microsoft",
+__all__ = ["classical", "constants", "convolution", "einsum", "elementwise", "indexing", "integer", "loops", "matrix", "microsoft",
            "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pooling", "qlinear", "quantization",
-           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "training"]
+           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "training", "trees"]

@@ -1,0 +1,145 @@
+"""Operators of ai.onnx.ml on numbers, against onnxruntime."""
+
+import numpy as np
+import pytest
+from onnx import helper, numpy_helper
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend import import_model
+from edgecc.reference.executor import execute
+
+F = np.float32
+DOMAIN = "ai.onnx.ml"
+POSTS = ["NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO"]
+
+
+@pytest.fixture
+def run(make, op, check):
+    """run(op_type, feeds, outputs, version, **attributes) compares one node with onnxruntime."""
+    def checked(op_type, feeds, outputs="y", version=3, by="ort", **attributes):
+        model = make([op(op_type, " ".join(feeds), outputs, domain=DOMAIN, **attributes)], feeds, outputs.split(), domains=[(DOMAIN, version)])
+        return check(model, feeds, by=by, tolerance=1e-5)
+    return checked
+
+
+@pytest.mark.parametrize("post", POSTS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_linear_classifier(run, random, post, classes):
+    run("LinearClassifier", {"x": random(5, 4)}, "label score", coefficients=random(4 * classes).tolist(), intercepts=random(classes).tolist(),
+        classlabels_ints=[7, 3, 5][:classes], post_transform=post, multi_class=0)
+
+
+@pytest.mark.parametrize("post", POSTS[:3:2])
+def test_linear_classifier_of_two_classes_by_one_score(run, random, post):
+    run("LinearClassifier", {"x": random(9, 4)}, "label score", coefficients=random(4).tolist(), intercepts=[0.1], classlabels_ints=[4, 9],
+        post_transform=post)
+
+
+def test_linear_regressor(run, random):
+    run("LinearRegressor", {"x": random(5, 4)}, coefficients=random(8).tolist(), intercepts=[0.5, -1.0], targets=2)
+
+
+@pytest.mark.parametrize("norm", ["MAX", "L1", "L2"])
+def test_normalizer(run, random, norm):
+    run("Normalizer", {"x": np.abs(random(3, 5))}, norm=norm)
+
+
+def test_features(run, random):
+    x = random(4, 3)
+    run("Scaler", {"x": x}, offset=[1.0, 2.0, 3.0], scale=[0.5, 2.0, 4.0])
+    run("Binarizer", {"x": x}, threshold=0.25)
+    run("ArrayFeatureExtractor", {"x": x, "i": np.array([[2, 0]])})
+    run("FeatureVectorizer", {"x": x, "z": random(4, 2)}, inputdimensions=[3, 2])
+    x[1, 2] = x[0, 0] = np.nan
+    run("Imputer", {"x": x}, imputed_value_floats=[7.0, 8.0, 9.0], replaced_value_float=float("nan"))
+
+
+def test_label_encoder(run):
+    run("LabelEncoder", {"x": np.array([[3, 1], [8, -3]])}, version=2, keys_int64s=[1, 3, 8], values_floats=[0.5, 1.5, 2.5], default_float=-1.0)
+    run("LabelEncoder", {"x": np.array([1.5, np.nan, 2.0], F)}, version=4, keys_floats=[float("nan"), 1.5], values_int64s=[4, 5], default_int64=0)
+
+
+# -- trees ------------------------------------------------------------------------------------
+
+
+MODES = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"]
+
+
+def forest(random, trees, features, depth, modes):
+    """Complete trees: node lists by attribute, and the leaves."""
+    nodes = {name: [] for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids",
+                                   "missing_value_tracks_true")}
+    leaves = []
+    for tree in range(trees):
+        inner = 2**depth - 1
+        for k in range(2 * inner + 1):
+            is_leaf = k >= inner
+            row = (tree, k, 0 if is_leaf else int(random.integers(0, features)), 0.0 if is_leaf else float(random.integers(-2, 3)) / 2,
+                   "LEAF" if is_leaf else str(random.choice(modes)), 0 if is_leaf else 2 * k + 1, 0 if is_leaf else 2 * k + 2, int(random.integers(0, 2)))
+            for entries, entry in zip(nodes.values(), row, strict=True):
+                entries.append(entry)
+            if is_leaf:
+                leaves.append((tree, k))
+    return {f"nodes_{name}": entries for name, entries in nodes.items()}, leaves
+
+
+def samples(random, rows, features):
+    x = random.integers(-3, 4, (rows, features)).astype(F) / 2
+    x[random.random(x.shape) < 0.15] = np.nan
+    return x
+
+
+@pytest.mark.parametrize("aggregate", ["SUM", "AVERAGE", "MIN", "MAX"])
+@pytest.mark.parametrize("modes", [MODES[:1], MODES[1:2], MODES[2:4], MODES[4:5]])
+def test_tree_regressor(run, aggregate, modes):
+    random = np.random.default_rng(0)
+    nodes, leaves = forest(random, 3, 4, 3, modes)
+    attributes = {"target_treeids": [t for t, _ in leaves], "target_nodeids": [k for _, k in leaves], "target_ids": [0] * len(leaves),
+                  "target_weights": random.normal(size=len(leaves)).tolist()}
+    run("TreeEnsembleRegressor", {"x": samples(random, 40, 4)}, n_targets=1, aggregate_function=aggregate, base_values=[0.25], **nodes, **attributes)
+
+
+@pytest.mark.parametrize("post", POSTS)
+def test_tree_classifier_of_three_classes(run, post):
+    random = np.random.default_rng(1)
+    nodes, leaves = forest(random, 4, 3, 2, MODES[:1])
+    attributes = {"class_treeids": [t for t, _ in leaves], "class_nodeids": [k for _, k in leaves],
+                  "class_ids": random.integers(0, 3, len(leaves)).tolist(), "class_weights": random.random(len(leaves)).tolist()}
+    run("TreeEnsembleClassifier", {"x": samples(random, 30, 3)}, "label score", classlabels_int64s=[5, 6, 2], post_transform=post, **nodes, **attributes)
+
+
+@pytest.mark.parametrize("post", POSTS[:3:2])
+@pytest.mark.parametrize("signed", [False, True])
+def test_tree_classifier_of_two_classes_by_one_score(run, signed, post):
+    random = np.random.default_rng(2)
+    nodes, leaves = forest(random, 3, 3, 2, MODES[:1])
+    weights = random.normal(size=len(leaves)) if signed else random.random(len(leaves)) / 3
+    run("TreeEnsembleClassifier", {"x": samples(random, 30, 3)}, "label score", classlabels_int64s=[0, 1], class_ids=[0] * len(leaves),
+        class_treeids=[t for t, _ in leaves], class_nodeids=[k for _, k in leaves], class_weights=weights.tolist(), post_transform=post, **nodes)
+
+
+def test_comparisons_at_infinities_and_zero():
+    """Each comparison becomes one of x <= split alone."""
+    values = np.array([-np.inf, -1.0, -0.0, 0.0, 1e-45, 1.0, np.inf, np.nan], F)
+    meanings = [np.less_equal, np.less, np.greater_equal, np.greater, np.equal, np.not_equal]
+    for split in values[:-1]:
+        for mode, meaning in enumerate(meanings):
+            node = helper.make_node(
+                "TreeEnsemble", ["x"], ["y"], domain=DOMAIN, n_targets=1, tree_roots=[0], nodes_featureids=[0], nodes_truenodeids=[0],
+                nodes_trueleafs=[1], nodes_falsenodeids=[1], nodes_falseleafs=[1], leaf_targetids=[0, 0],
+                nodes_modes=numpy_helper.from_array(np.array([mode], np.uint8)), nodes_splits=numpy_helper.from_array(np.array([split], F)),
+                leaf_weights=numpy_helper.from_array(np.array([1.0, 2.0], F)))
+            graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", 1, [8, 1])], [helper.make_empty_tensor_value_info("y")])
+            model = helper.make_model(graph, opset_imports=[helper.make_opsetid(DOMAIN, 5), helper.make_opsetid("", 22)], ir_version=10)
+            got = execute(import_model(model), {"x": values[:, None]})["y"][:, 0]
+            np.testing.assert_array_equal(got, np.where(meaning(values, split), 1.0, 2.0), err_msg=f"{meaning.__name__} {split}")
+
+
+def test_trees_with_cycles_are_refused(make, op):
+    nodes = {"nodes_treeids": [0], "nodes_nodeids": [0], "nodes_featureids": [0], "nodes_values": [0.0], "nodes_modes": ["BRANCH_LEQ"],
+             "nodes_truenodeids": [0], "nodes_falsenodeids": [0]}
+    model = make([op("TreeEnsembleRegressor", "x", "y", domain=DOMAIN, n_targets=1, target_treeids=[0], target_nodeids=[0], target_ids=[0],
+                     target_weights=[1.0], **nodes)], {"x": [2, 2]}, domains=[(DOMAIN, 3)])
+    with pytest.raises(EdgeccError) as caught:
+        import_model(model)
+    assert caught.value.code == "E110"
