@@ -134,6 +134,9 @@ class Model:
         if count < 1:
             raise EdgeccError("E001", f"a benchmark needs at least one run, got {count}")
         arrays = check_inputs(self.inputs, random_inputs(self.inputs) if inputs is None else inputs)
+        if any(array.shape != port.shape for array, port in zip(arrays, self.inputs, strict=True)):
+            raise EdgeccError("E005", "benchmarks run at the largest shapes; the inputs have others",
+                              details=[f"{printable(port.name)}: wanted {list(port.shape)}" for port in self.inputs if port.is_open])
         arrays, results = [pack(array) for array in arrays], self._results()
         self._executor.run(arrays, results)
         return Timing(tuple(self._executor.benchmark(arrays, results, count)))

@@ -50,7 +50,7 @@ def opt(
     graph = _read(model, shape or [], limits or [], arrays)
     given = None
     if verify_each:
-        ports = [Port(name, value.type.dtype.numpy, value.type.dims)
+        ports = [Port(name, value.type.dtype.numpy, value.type.max_dims)
                  for name, value in zip(graph.input_names, graph.inputs, strict=True)]
         given = random_inputs(ports) if arrays is None else arrays
     with progress(f"running passes on {model.name}"):

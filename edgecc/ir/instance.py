@@ -70,6 +70,14 @@ def sizes_of(types: Sequence[TensorType], shapes: Sequence[Sequence[int]]) -> di
     return sizes
 
 
+def corners(symbols: Sequence[Symbol]) -> tuple[dict[str, int], ...]:
+    """Sizes worth trying: the largest, the smallest, odd ones between, and each largest where the others are smallest."""
+    found = [{s.name: s.upper for s in symbols}, {s.name: s.lower for s in symbols},
+             {s.name: min(max((s.lower + s.upper) // 2 | 1, s.lower), s.upper) for s in symbols}]
+    found += [{s.name: s.upper if s is chosen else s.lower for s in symbols} for chosen in symbols if len(symbols) > 1]
+    return tuple({tuple(sizes.items()): sizes for sizes in found}.values())
+
+
 def within_bounds(symbols: Iterable[Symbol], sizes: Mapping[str, int]) -> bool:
     """Whether every size is within the bounds of its symbol."""
     return all(s.lower <= sizes[s.name] <= s.upper for s in symbols)

@@ -424,8 +424,8 @@ def lower(request: Request, choice: str | None = None) -> Kernel:
     if choice is not None:
         for candidate in candidates(request):
             if choice in (candidate.name, candidate.name.partition(" ")[0]):
-                return _parametrized(_built(request, candidate), request)
-    return _parametrized(lowering(request), request)
+                return parametrized(_built(request, candidate), request)
+    return parametrized(lowering(request), request)
 
 
 def size_name(number: int) -> str:
@@ -437,7 +437,7 @@ def _views(request: Request) -> tuple[View, ...]:
     return (*(operand.view for operand in request.inputs if operand is not None), *request.outputs)
 
 
-def _parametrized(kernel: Kernel, request: Request) -> Kernel:
+def parametrized(kernel: Kernel, request: Request) -> Kernel:
     """The kernel with its request, and with the open sizes that it uses as parameters."""
     if not request.is_open:
         return replace(kernel, request=request)

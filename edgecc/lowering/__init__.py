@@ -32,10 +32,10 @@ from edgecc.kernels.base import (
     Packed,
     Request,
     Workspace,
-    lower,
     row_cycles,
     signature,
 )
+from edgecc.kernels.items import lower_open
 from edgecc.loop.module import Argument, Call, IndexRange, Interface, Item, Module, Stripes, WeightBytes
 from edgecc.lowering.control import LoweredRegion, control_item, control_needs
 from edgecc.lowering.functions import Functions, Weights
@@ -241,7 +241,7 @@ class _Lowering:
 
     def _kernel(self, request: Request) -> Kernel:
         if request not in self.kernels:
-            self.kernels[request] = lower(request, self.tuning.get(signature(request)) if self.tuning else None)
+            self.kernels[request] = lower_open(request, self.tuning.get(signature(request)) if self.tuning else None)
         return self.kernels[request]
 
     def _request(self, step: Step, *, rows: bool = False) -> Request:

@@ -48,7 +48,7 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
                        checks=checks)
     op = operator_at(step.op, {s.name: s.upper for s in symbols_of(numbers)})
     elements = tuple(map(index, step.op.elements)) if isinstance(step.op, Sizes) else ()
-    return Request(op, tuple(inputs), outputs, target, threads, precision, winograd=False, rows=rows,
+    return Request(op, tuple(inputs), outputs, target, threads, precision, winograd=winograd and not rows, rows=rows,
                    bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=elements, checks="off" if checks == "off" else "clamp")
 
 
