@@ -31,6 +31,13 @@ def model(nodes, inputs, outputs=("y",), *, kind=TensorProto.FLOAT, constants=()
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
+def model_of_names(nodes, inputs, outputs, constants):
+    """`model`, where two spaces in a row stand for an operand that is absent."""
+    proto = model([], inputs, outputs, constants=constants)
+    proto.graph.node.extend(helper.make_node(op, ins.split(" "), outs.split(" "), **attributes) for op, ins, outs, attributes in nodes)
+    return proto
+
+
 def agrees(proto, shapes, *, target="host", isolated=False, flags=()):
     """Compiles once, and compares with the reference at small, odd and large sizes."""
     graph = import_model(proto, shapes=shapes)
@@ -89,6 +96,23 @@ def case(name):
 @pytest.mark.parametrize("name", CASES)
 def test_one_artifact_runs_at_every_size(name):
     agrees(*case(name))
+
+
+def test_batches_of_images():
+    """Convolutions, pools and resizing run once for each member; the layers behind them on all members."""
+    nodes = [("Conv", "x k", "c", {"pads": [1, 1, 1, 1]}), ("Relu", "c", "r", {}), ("Conv", "r d", "e", {"group": 6, "strides": [2, 2]}),
+             ("MaxPool", "e", "m", {"kernel_shape": [2, 2]}), ("GlobalAveragePool", "m", "g", {}), ("Flatten", "g", "f", {}),
+             ("Gemm", "f w6", "y", {}), ("Resize", "e  scales", "z", {"mode": "linear"})]
+    generator = np.random.default_rng(0)
+    constants = {"k": generator.standard_normal((6, 3, 3, 3)).astype(np.float32), "w6": generator.standard_normal((6, 5)).astype(np.float32),
+                 "d": generator.standard_normal((6, 1, 3, 3)).astype(np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
+    agrees(model_of_names(nodes, {"x": ["n", 3, 11, 9]}, ("y", "z"), constants), {"n": (Range(1, 4),)})
+
+
+def test_batches_of_sequences():
+    generator = np.random.default_rng(0)
+    constants = {"w": generator.standard_normal((1, 16, 3)).astype(np.float32), "r": generator.standard_normal((1, 16, 4)).astype(np.float32)}
+    agrees(model([("LSTM", "x w r", "y h", {"hidden_size": 4})], {"x": [5, "n", 3]}, ("y", "h"), constants=constants), {"n": (Range(1, 4),)})
 
 
 @pytest.mark.parametrize("name", ["product, open rows and columns", "softmax along an open axis"])

@@ -83,7 +83,7 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     width = max(panel.padded for panel in panels) if panels else 0
     depth = product.depth if cut is None else cut.depth
     prefetched = None
-    if several and weights.packed and (block >= product.rows or cut is not None) and product.open_rows is None:
+    if several and weights.packed and (block >= product.rows or cut is not None):
         prefetched = panels_ahead(product.rows, tile.rows, depth, width * element, weights_bytes, target)
     if cut is not None:
         block = product.rows

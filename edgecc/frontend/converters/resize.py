@@ -11,10 +11,12 @@ import numpy as np
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.dims import Dim, lower_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.types import Array
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.resize import Resize, axis_taps
+from edgecc.ops.rules import sizes_text
 
 _MOST_TAPS = 32
 """Antialiasing that reads more elements for a result is a matrix product: the kernel would be written out too long."""
@@ -34,12 +36,12 @@ def _old_resize(call: Call, scales: Sequence[float]) -> Value:
     enlarging and away from it when shrinking, as onnxruntime does."""
     x = call.input()
     _check_scales(scales, x)
-    sizes = tuple(math.floor(size * scale) for size, scale in zip(x.type.dims, scales, strict=True))
+    sizes = tuple(_scaled(size, scale) for size, scale in zip(x.type.shape, scales, strict=True))
     mode = _mode(call)
     shrinks = any(scale < 1 for scale in scales)
     if mode == "nearest" and shrinks and any(scale > 1 for scale in scales):
         raise Unsupported("nearest resizing that enlarges one axis and shrinks another", "convert the model to opset 11")
-    if sizes == x.type.dims:
+    if sizes == x.type.shape:
         return x
     return call.add(Resize(mode, sizes, tuple(scales), "asymmetric", "ceil" if shrinks else "floor"), x)
 
@@ -72,14 +74,15 @@ def _given(call: Call, index: int, what: str) -> Array | None:
 @converter("Resize", since=11)
 def _resize(call: Call) -> Value:
     x = call.input()
-    scales, sizes = _given(call, 2, "scales"), _given(call, 3, "sizes")
+    scales = _given(call, 2, "scales")
+    sizes = (call.known_dims(3, "sizes") or None) if call.optional(3) is not None else None
     if (scales is None) == (sizes is None):
         raise EdgeccError("E102", "exactly one of scales and sizes must be given")
     axes = tuple(call.axis(axis, x.type.rank) for axis in call.ints("axes") or range(x.type.rank))
     given = scales if scales is not None else sizes
     if given is None or len(given) != len(axes) or len(set(axes)) != len(axes):
         raise EdgeccError("E110", f"scales or sizes do not fit the {len(axes)} axes to resize of {x.type}")
-    dims = x.type.dims
+    dims = x.type.shape
     factors, wanted = [1.0] * x.type.rank, list(dims)
     mode, coordinates = _mode(call), call.text("coordinate_transformation_mode", "half_pixel")
     roi = _region(call, x.type.rank, axes) if coordinates == "tf_crop_and_resize" else ()
@@ -87,10 +90,10 @@ def _resize(call: Call) -> Value:
         _check_scales([*map(float, scales), *[1.0] * (x.type.rank - len(axes))], x)
         for axis, scale in zip(axes, scales, strict=True):
             factors[axis] = float(scale)
-            length = dims[axis] * (roi[x.type.rank + axis] - roi[axis]) if roi else dims[axis]
-            wanted[axis] = math.floor(length * factors[axis])
+            wanted[axis] = (math.floor(int(dims[axis]) * (roi[x.type.rank + axis] - roi[axis]) * factors[axis]) if roi
+                            else _scaled(dims[axis], factors[axis]))
     elif sizes is not None:
-        _fit(call, [int(size) for size in sizes], axes, dims, factors, wanted)
+        _fit(call, tuple(sizes), axes, dims, factors, wanted)
     call.importer.limits.check_dims(wanted, "the result of Resize")
     if tuple(wanted) == dims and all(factor == 1.0 for factor in factors) and not roi:
         return x
@@ -143,13 +146,35 @@ def _region(call: Call, rank: int, axes: Sequence[int]) -> tuple[float, ...]:
     return (*begin, *end)
 
 
-def _fit(call: Call, sizes: Sequence[int], axes: Sequence[int], dims: Sequence[int], factors: list[float],
-         wanted: list[int]) -> None:
+def _scaled(size: Dim, factor: float) -> Dim:
+    """floor(size * factor).
+
+    Raises: EdgeccError E104 for a size that the run decides and a factor that is neither whole nor one over a whole number.
+    """
+    if isinstance(size, int):
+        return math.floor(size * factor)
+    if factor.is_integer():
+        return size * int(factor)
+    return size // int(1 / factor) if (1 / factor).is_integer() else math.floor(int(size) * factor)
+
+
+def _ratio(size: Dim, old: Dim) -> float:
+    """size / old.
+
+    Raises: EdgeccError E104 where neither is a multiple of the other for all sizes of the run.
+    """
+    if isinstance(size, int) and isinstance(old, int):
+        return size / old if old else 1.0
+    return float(int(size // old)) if lower_bound(size) >= lower_bound(old) else 1 / int(old // size)
+
+
+def _fit(call: Call, sizes: Sequence[Dim], axes: Sequence[int], dims: Sequence[Dim], factors: list[float],
+         wanted: list[Dim]) -> None:
     """Fills in factors and sizes of the result from given sizes and the policy on the aspect ratio."""
-    if any(size < 0 or (dims[axis] == 0 and size) for size, axis in zip(sizes, axes, strict=True)):
-        raise EdgeccError("E110", f"sizes {list(sizes)} do not fit {list(dims)}")
+    if any(lower_bound(size) < 0 or (dims[axis] == 0 and size != 0) for size, axis in zip(sizes, axes, strict=True)):
+        raise EdgeccError("E110", f"sizes {sizes_text(sizes)} do not fit {sizes_text(dims)}")
     policy = call.text("keep_aspect_ratio_policy", "stretch")
-    ratios = [size / dims[axis] if dims[axis] else 1.0 for size, axis in zip(sizes, axes, strict=True)]
+    ratios = [_ratio(size, dims[axis]) for size, axis in zip(sizes, axes, strict=True)]
     if policy not in ("stretch", "not_larger", "not_smaller"):
         raise EdgeccError("E102", f"keep_aspect_ratio_policy is '{printable(policy)}'")
     for axis, size, ratio in zip(axes, sizes, ratios, strict=True):
@@ -157,4 +182,4 @@ def _fit(call: Call, sizes: Sequence[int], axes: Sequence[int], dims: Sequence[i
             factors[axis], wanted[axis] = ratio or 1.0, size
         else:
             factors[axis] = (min(ratios) if policy == "not_larger" else max(ratios)) or 1.0
-            wanted[axis] = math.floor(factors[axis] * dims[axis] + 0.5)
+            wanted[axis] = math.floor(factors[axis] * int(dims[axis]) + 0.5)
