@@ -44,7 +44,7 @@ def bench(
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show the time of every kernel call.")] = False,
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
     tuning: Annotated[Path | None, typer.Option(help="A file of `edgecc tune`, whose measurements choose the kernels.", show_default=False)] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with the inputs; random ones by default.", show_default=False)] = None,
     tolerance: Annotated[float | None, typer.Option(help="Largest difference of a right result, over the output's largest magnitude; by default 0.01, with bf16 0.0625.", show_default=False)] = None,
     python: Annotated[str | None, typer.Option(help="The Python interpreter that has the other engines; this one by default.", show_default=False)] = None,

@@ -40,7 +40,7 @@ def command(
     min_sqnr: Annotated[float | None, typer.Option(help="Decibels of signal to noise that every output shall have: widens values to int16, then leaves layers in float, until it has.", show_default=False)] = None,
     pictures: Annotated[str, typer.Option(help="How pictures become inputs: fit=crop|stretch|pad,resize=256,channels=rgb|bgr|gray,mean=0,std=255,layout=nchw|nhwc.")] = "fit=crop",
     samples: Annotated[int | None, typer.Option(help="Use no more than so many samples.", show_default=False)] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
     opset: Annotated[int, typer.Option(help="Of the quantized model.")] = OPSET,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
