@@ -208,6 +208,14 @@ def test_scans_are_written_out(make, op, check, random, backwards):
     check(model, {"start": random(2), "x": random(2, 3)}, by="ort")
 
 
+@pytest.mark.parametrize("backwards", [0, 1])
+def test_scans_of_opset_8_run_over_the_members_of_a_batch(make, op, check, random, backwards):
+    body = loop_body([op("Add", "state row", "next"), op("Identity", "next", "out")], ["state", "row"], ["next", "out"])
+    scan = op("Scan", ["", "start", "x"], "last sums", body=body, num_scan_inputs=1, directions=[backwards])
+    model = make([scan], {"start": [3, 2], "x": [3, 4, 2]}, ["last", "sums"], opset=8)
+    check(model, {"start": random(3, 2), "x": random(3, 4, 2)}, by="ort")
+
+
 def test_sequences_and_optionals_are_resolved(make, op, check, random):
     nodes = [op("SplitToSequence", "x", "rows", axis=0, keepdims=0), op("SequenceAt", "rows last", "b"),
              op("SequenceInsert", "rows b first", "more"), op("SequenceErase", "more last", "fewer"),

@@ -190,12 +190,42 @@ def _scan(call: Call) -> list[Item | None]:
         raise EdgeccError("E102", f"num_scan_inputs is {count}; there are {len(call.inputs)} operands")
     axes = [call.axis(axis, x.type.rank) for axis, x in zip(_listed(call, "scan_input_axes", count), scanned, strict=True)]
     backwards = [bool(back) for back in _listed(call, "scan_input_directions", count)]
+    out_axes = _listed(call, "scan_output_axes", stacks)
+    out_back = [bool(back) for back in _listed(call, "scan_output_directions", stacks)]
+    return _scanned(call, body, states, scanned, axes, backwards, out_axes, out_back)
+
+
+@converter("Scan", since=8, until=8)
+def _scan_of_batch(call: Call) -> list[Item | None]:
+    """The scan of opset 8: one for each member of a batch, along the second axis of all operands."""
+    body, count = call.graph("body"), call.integer("num_scan_inputs")
+    operands = [call.input(index) for index in range(1, len(call.inputs))]
+    stacks = _checked_body(body, len(operands), len(operands) - count)
+    if not 1 <= count <= len(operands) or min(x.type.rank for x in operands[-count:]) < 2 or len({x.type.dims[:1] for x in operands}) != 1:
+        raise EdgeccError("E110", f"num_scan_inputs is {count}; the operands are {', '.join(str(x.type) for x in operands)}")
+    batch, steps = operands[-1].type.dims[:2]
+    if call.optional(0) is not None and call.known_ints(0, "sequence_lens") != (steps,) * batch:
+        raise Unsupported("members of the batch have different lengths", "convert the model to opset 9")
+    if not 1 <= batch <= UNROLLED_STEPS:
+        raise Unsupported(f"a batch of {batch}", "convert the model to opset 9")
+    backwards = [bool(back) for back in _listed(call, "directions", count)]
+    members: list[list[Value]] = [[] for _ in call.node.output]
+    for member in range(batch):
+        own = [_element(call, x, 0, member) for x in operands]
+        results = _scanned(call, body, list(own[:-count]), own[-count:], [0] * count, backwards, (0,) * stacks, [False] * stacks)
+        if any(isinstance(item, Unknown) for item in results):
+            return [Unknown()] * len(members)
+        collect(members, [item for item in results if item is not None])
+    return [stacked(call, values, 0) for values in members]
+
+
+def _scanned(call: Call, body: onnx.GraphProto, states: list[Item | None], scanned: Sequence[Value], axes: Sequence[int],
+             backwards: Sequence[bool], out_axes: Sequence[int], out_back: Sequence[bool]) -> list[Item | None]:
+    """The final states and the stacked results of a scan."""
     lengths = {x.type.dims[axis] for axis, x in zip(axes, scanned, strict=True)}
     if len(lengths) != 1:
         raise EdgeccError("E110", f"the scanned axes have different sizes: {sorted(lengths)}")
-    (steps,) = lengths
-    out_axes = _listed(call, "scan_output_axes", stacks)
-    out_back = [bool(back) for back in _listed(call, "scan_output_directions", stacks)]
+    (steps,), stacks = lengths, len(out_axes)
 
     def written_out() -> list[Item | None] | None:
         return _unrolled_scan(call, body, states, scanned, axes, backwards, out_axes, out_back)
