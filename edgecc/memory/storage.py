@@ -34,12 +34,13 @@ from edgecc.ir.scalar import (
 from edgecc.ir.short_floats import decoded, encoded
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.base import SMALL_CONSTANT_ELEMENTS
+from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
 from edgecc.ops.packing import Pack, Unpack
 
 MOVES: tuple[type[Op], ...] = (Transpose, Reshape, Expand, Concat, Slice, Pad, Gather, GatherElements, GatherND,
-                               ScatterElements, ScatterND, RegionOp)
+                               ScatterElements, ScatterND, RegionOp, MatMulNBits)
 """Operators that copy elements of any type without looking at them."""
 
 
@@ -101,13 +102,16 @@ class _Rewriter:
         flat = self.out.add(Reshape((value.type.elements,)), value, name=value.name)
         return self.out.add(Pack(dtype.bits), flat, name=value.name)
 
-    def read(self, value: Value) -> Value:
-        """The value that stands for an operand; constants are made when they are first met."""
+    def read(self, value: Value, *, packs: bool = False) -> Value:
+        """The value that stands for an operand; constants are made when they are first met.
+
+        `packs`: the kernel that reads it stores constants in a form of its own.
+        """
         if value not in self.values:
             data = value.constant
             if data is None:
                 raise EdgeccError("E900", f"%{value.name} is read before it is computed")
-            if value.type.dtype.bits < 8 and data.size > SMALL_CONSTANT_ELEMENTS:
+            if value.type.dtype.bits < 8 and data.size > SMALL_CONSTANT_ELEMENTS and not packs:
                 self.values[value] = self.unpacked(self.out.constant(pack(data), value.name), value)
             elif value.type.dtype.is_stored_only:
                 self.values[value] = self.out.constant(as_bytes(data), value.name)
@@ -122,7 +126,7 @@ class _Rewriter:
             raise EdgeccError("E112", f"{op.name} does not compute with {stored[0]}", where=", ".join(node.loc),
                               hint="convert it to a wider type first")
         regions = [_Rewriter(region, interface=False).run() for region in node.regions]
-        new = self.out.add_node(op, [None if v is None else self.read(v) for v in node.inputs], loc=node.loc,
+        new = self.out.add_node(op, [None if v is None else self.read(v, packs=isinstance(op, MatMulNBits)) for v in node.inputs], loc=node.loc,
                                 names=[v.name for v in node.outputs], regions=regions)
         for old, result in zip(node.outputs, new.outputs, strict=True):
             result.layout = old.layout

@@ -1,6 +1,7 @@
 """The core operators, one family a file; importing this package registers all of them."""
 
 from edgecc.ops import (
+    block_quantized,
     control,
     convolution,
     elementwise,
@@ -19,6 +20,6 @@ from edgecc.ops import (
 )
 
 __all__ = [
-    "control", "convolution", "elementwise", "indexing", "matrix", "movement", "packing", "recurrent", "reduction", "resize",
-    "sampling", "selection", "sizes", "trees", "windows",
+    "block_quantized", "control", "convolution", "elementwise", "indexing", "matrix", "movement", "packing", "recurrent",
+    "reduction", "resize", "sampling", "selection", "sizes", "trees", "windows",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from edgecc.ir.graph import Graph
 from edgecc.ir.op import Op
 from edgecc.ir.types import TensorType
+from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.matrix import Determinant, MatMul
 from edgecc.ops.recurrent import Recurrent
@@ -33,6 +34,8 @@ def multiply_adds(op: Op, inputs: Sequence[Dims | None], outputs: Sequence[Dims]
             return math.prod(dims[0]) * math.prod(dims[1][1:])
         case MatMul(transpose_a=transposed):
             return math.prod(outputs[0]) * dims[0][-2 if transposed else -1]
+        case MatMulNBits():
+            return math.prod(outputs[0]) * dims[0][-1]
         case Recurrent():
             from_x = 0 if inputs[1] is None else math.prod(dims[1])
             return math.prod(dims[0][:-1]) * (from_x + math.prod(dims[2]))

@@ -135,3 +135,39 @@ def test_a_requantized_convolution_is_one_kernel():
     assert [call.op for call in compiled.lowered.calls] == ["conv"]
     (weights,) = [c for c in compiled.module.constants if c.data.dtype == np.int8]
     assert weights.data.size >= 13 * 8 * 9
+
+
+def block_case(bits, zero, rows):
+    channels, depth, block = 19, 80, 32
+    blocks = -(-depth // block)
+    constants = {"w": of(np.uint8, channels, blocks, block * bits // 8), "s": positive(channels * blocks)}
+    if zero:
+        constants["z"] = of(np.uint8, channels * -(-blocks * bits // 8))
+    node = helper.make_node("MatMulNBits", ["x", *constants], ["y"], domain="com.microsoft", K=depth, N=channels, bits=bits, block_size=block)
+    return node, {"x": normal(rows, depth)}, constants
+
+
+def gather_case(zero):
+    columns, block, rows = 64, 16, 20
+    constants = {"d": of(np.uint8, rows, columns // 2), "s": positive(rows, columns // block)}
+    if zero:
+        constants["z"] = of(np.uint8, rows, columns // block // 2)
+    names = ["d", "i", *list(constants)[1:]]
+    node = helper.make_node("GatherBlockQuantized", names, ["y"], domain="com.microsoft", block_size=block, bits=4, quantize_axis=1)
+    return node, {"i": np.array([[3, 19, 0], [7, 7, 1]], np.int64)}, constants
+
+
+@pytest.mark.parametrize("case", [block_case(4, False, 3), block_case(4, True, 1), block_case(8, True, 2), gather_case(False), gather_case(True)],
+                         ids=["4 bits", "4 bits, zero points", "8 bits", "rows", "rows, zero points"])
+def test_weights_in_blocks(case):
+    ort = pytest.importorskip("onnxruntime")
+    node, feeds, constants = case
+    inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in feeds.items()]
+    graph = helper.make_graph([node], "blocks", inputs, [onnx.ValueInfoProto(name="y")],
+                              [numpy_helper.from_array(a, n) for n, a in constants.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=8)
+    (expected,) = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
+    imported = import_model(model)
+    np.testing.assert_allclose(execute(imported, feeds)["y"], expected, rtol=1e-5, atol=1e-4)
+    compiled = compile_graph(imported, load_target("generic-c"), name="blocks", verify_each=feeds)
+    assert compiled.module.weights_bytes < 1.3 * sum(a.nbytes for a in constants.values()) + 2048

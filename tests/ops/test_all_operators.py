@@ -13,6 +13,7 @@ import edgecc.ops  # noqa: F401 - fills OPS
 from edgecc.ir.op import OPS, RegionOp
 from edgecc.ir.scalar import Arg, ScalarExpr, apply
 from edgecc.ir.types import Dim, DType, TensorType
+from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
@@ -50,7 +51,7 @@ CALLS = [
     (CumSum(1), [(2, 3)]), (CumProd(1), [(2, 3)]), (Determinant(), [(2, 3, 3)]), (TopK(2, 1), [(2, 3)]),
     (Transpose((1, 0)), [(2, 3)]), (Reshape((6,)), [(2, 3)]), (Expand((2, 3)), [(3,)]), (Concat(0), [(2, 3), (1, 3)]),
     (Slice((1, 2), (1, 2), (1, -2)), [(2, 3)]), (Pad((1, 0), (0, 1)), [(2, 3), ()]), (Pad((1, 0), (0, 1), "reflect"), [(2, 3)]),
-    (Pack(4), [np.arange(6, dtype=np.uint8)]), (Unpack(4, True, (3,)), [np.arange(2, dtype=np.uint8)]),
+    (MatMulNBits(2), [(2, 3), np.array([[1, 9, 15]], DType.U4.numpy), np.ones((1, 2), np.float32)]), (Pack(4), [np.arange(6, dtype=np.uint8)]), (Unpack(4, True, (3,)), [np.arange(2, dtype=np.uint8)]),
     (Gather(0), [(2, 3), ROWS]), (GatherElements(0), [(2, 3), ROWS]), (GatherND(), [(2, 3), ROWS]),
     (ScatterND("add"), [(2, 3), ROWS, (2, 3)]), (ScatterElements(0, "max"), [(2, 3), ROWS, (2, 1)]),
     (Resize("linear", (2, 5), (1.0, 5 / 3)), [(2, 3)]), (Resize("nearest", (2, 5), (1.0, 5 / 3)), [(2, 3)]),

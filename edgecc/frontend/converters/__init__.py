@@ -1,6 +1,7 @@
 """One converter a few lines long for each ONNX operator, one family a file; importing this package registers all."""
 
 from edgecc.frontend.converters import (
+    block_quantized,
     classical,
     constants,
     convolution,
@@ -32,6 +33,6 @@ from edgecc.frontend.converters import (
     trees,
 )
 
-__all__ = ["classical", "constants", "convolution", "einsum", "elementwise", "indexing", "integer", "loops", "matrix", "microsoft",
+__all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "indexing", "integer", "loops", "matrix", "microsoft",
            "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pooling", "qlinear", "quantization",
            "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "training", "trees"]
