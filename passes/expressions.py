@@ -61,8 +61,9 @@ def simplify(expr: ScalarExpr) -> ScalarExpr:
         case Convert(arg=arg, dtype=dtype):
             return _simplify_convert(simplify(arg), dtype)
         case Bitcast(arg=arg, dtype=dtype):
-            whole = bitcast(simplify(arg), dtype)
-            return _computed(whole) if isinstance(simplify(arg), Literal) else whole
+            inner = simplify(arg)
+            whole = bitcast(inner, dtype)
+            return _computed(whole) if isinstance(inner, Literal) else whole
     return expr
 
 
@@ -257,6 +258,8 @@ def compact(operands: Sequence[Value], expr: ScalarExpr, shape: Shape) -> tuple[
         if index not in used and value not in distinct and broadcast_shape(v.type.shape for v in distinct) != shape:
             distinct.append(value)
     ordered = [v for v in distinct if not is_constant(v)] + [v for v in distinct if is_constant(v)]
+    if len(ordered) == len(operands) and all(a is b for a, b in zip(ordered, operands, strict=True)):
+        return ordered, expr
     position = {id(v): i for i, v in enumerate(ordered)}
     args = [Arg(position.get(id(v), 0), v.type.dtype) for v in operands]
     return ordered, substitute(expr, args)
@@ -264,5 +267,6 @@ def compact(operands: Sequence[Value], expr: ScalarExpr, shape: Shape) -> tuple[
 
 def canonical(operands: Sequence[Value], expr: ScalarExpr, shape: Shape) -> tuple[list[Value], ScalarExpr]:
     """`compact` operands and the `simplify`-ed expression over them: equal computations become equal."""
-    kept, simple = compact(operands, simplify(expr), shape)
-    return kept, simplify(simple)
+    simple = simplify(expr)
+    kept, compacted = compact(operands, simple, shape)
+    return kept, simple if compacted is simple else simplify(compacted)

@@ -20,6 +20,10 @@ def sole_user(graph: Graph, value: Value) -> Node | None:
     return users[0] if len(users) == 1 and not graph.is_output(value) else None
 
 
+MAX_NAMES = 256
+"""Source names a node keeps. Thousands of nodes can become one, and each step on the way would hold all names again."""
+
+
 def replace(graph: Graph, node: Node, op: Op, *operands: Value | None, absorbed: Iterable[Node] = ()) -> Value:
     """Puts `op(operands)` in the place of `node`, which has one result, and erases what is dead then.
 
@@ -28,6 +32,8 @@ def replace(graph: Graph, node: Node, op: Op, *operands: Value | None, absorbed:
     Raises: EdgeccError E900 if the result has another type.
     """
     loc = [name for one in (*absorbed, node) for name in one.loc]
+    if len(loc) > MAX_NAMES:
+        loc = [*loc[:MAX_NAMES // 2], "...", *loc[-MAX_NAMES // 2:]]
     old = node.output
     new = graph.add(op, *operands, before=node, loc=loc, name=old.name)
     if new.type.rank == old.type.rank:

@@ -41,7 +41,7 @@ class Limits:
     """
 
     file_bytes: int = 2**31
-    nodes: int = 20_000
+    nodes: int = 12_000
     unrolled: int = 10_000
     operands: int = 5_000
     nesting: int = 32

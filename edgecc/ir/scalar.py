@@ -339,7 +339,12 @@ def arg_counts(expr: ScalarExpr) -> dict[int, int]:
 
 def size(expr: ScalarExpr) -> int:
     """Number of primitive applications and conversions in the tree."""
-    return sum(size(child) for child in children(expr)) + (0 if isinstance(expr, Arg | Literal) else 1)
+    count, pending = 0, [expr]
+    while pending:
+        operands = children(pending.pop())
+        count += bool(operands)
+        pending.extend(operands)
+    return count
 
 
 def convert_array(array: Array, dtype: DType) -> Array:

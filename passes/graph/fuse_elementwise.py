@@ -109,9 +109,13 @@ def _costly_to_repeat(graph: Graph, producer: Node, inner: Elementwise) -> str |
 
 
 def _composed_size(node: Node, op: Elementwise, value: Value, inner: Elementwise) -> int:
-    """Operations of the composed expression before it is simplified: one copy of the producer's for each time it is read."""
+    """Operations of the composed expression before it is simplified, with a copy of the producer's for each time it is read.
+
+    0 where it is read once: both expressions are within the bound, and so the composed one is within twice that.
+    """
     counts = arg_counts(op.expr)
-    return size(op.expr) + size(inner.expr) * sum(counts.get(i, 0) for i, operand in enumerate(node.inputs) if operand is value)
+    reads = sum(counts.get(i, 0) for i, operand in enumerate(node.inputs) if operand is value)
+    return 0 if reads <= 1 else size(op.expr) + reads * size(inner.expr)
 
 
 def composed(node: Node, op: Elementwise, producer: Node, inner: Elementwise) -> tuple[list[Value], ScalarExpr]:

@@ -128,6 +128,12 @@ def bombs() -> Iterator[tuple[str, str, onnx.ModelProto]]:
     yield "matmul_folding", ANY, model([*squares, node("ReduceSum", "m59", "s"), node("Add", "x s")], weights=[floats("w", (400, 400))])
     yield "rank_of_many", REFUSED, model([node("Reshape", "x s")], weights=[ints("s", 4, *[1] * 40)])
     yield "transposed_chain", ANY, model([*(node("Transpose", f"t{i}" if i else "x", f"t{i + 1}") for i in range(800)), node("Relu", "t800")])
+    kinds = ("Relu", "Exp", "Neg", "Abs")
+    yield "elementwise_chain", COMPILED, model([*(node(kinds[i % 4], f"t{i}" if i else "x", f"t{i + 1}") for i in range(1500)), node("Relu", "t1500")])
+    yield "too_many_nodes", REFUSED, model([*(node("Relu", f"t{i}" if i else "x", f"t{i + 1}") for i in range(15_000)), node("Relu", "t15000")])
+    yield "bit_casts", COMPILED, model([*(part for i in range(40) for part in (
+        node("BitCast", f"t{i}" if i else "x", f"b{i}", to=TensorProto.INT32), node("Neg", f"b{i}", f"n{i}"),
+        node("BitCast", f"n{i}", f"t{i + 1}", to=FLOAT))), node("Relu", "t40")], opset=26)
     yield "residual_doubling", ANY, model([*(node("Add", f"a{i} a{i}" if i else "x x", f"a{i + 1}") for i in range(300)), node("Relu", "a300")])
     yield "product_of_shared_terms", ANY, model([*(node("Mul", f"a{i} a{i}" if i else "x x", f"b{i}") if j else node("Exp", f"b{i}", f"a{i + 1}")
                                                     for i in range(150) for j in (1, 0)), node("Relu", "a150")])

@@ -33,12 +33,14 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended: its exit status (negative for a signal), what it printed, and its highest resident bytes."""
+    """How a command ended: its exit status (negative for a signal), what it printed, its highest resident bytes, its
+    seconds of processor time."""
 
     status: int
     stdout: str
     stderr: str
     peak_bytes: int
+    seconds: float = 0.0
 
     @property
     def killed(self) -> bool:
@@ -97,7 +99,7 @@ def _forked(order: dict[str, Any]) -> dict[str, Any]:
             file.seek(0)
             texts.append(file.read().decode("utf-8", "backslashreplace"))
     return {"status": os.waitstatus_to_exitcode(status), "stdout": texts[0], "stderr": texts[1],
-            "peak_bytes": usage.ru_maxrss * 1024}
+            "peak_bytes": usage.ru_maxrss * 1024, "seconds": usage.ru_utime + usage.ru_stime}
 
 
 def _become(order: dict[str, Any], out: int, err: int) -> None:
