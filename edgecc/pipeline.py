@@ -40,6 +40,7 @@ from edgecc.targets.schema import Target
 DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     # Clean up what exporters leave behind.
     "eliminate",
+    "simplify-regions",
     "simplify-movement",
     "fold-constants",
     "narrow-tables",
@@ -65,6 +66,7 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     "fold-expand",
     "simplify-movement",
     "eliminate",
+    "simplify-regions",
     # Decide how values lie in memory, last, since the other passes think of row-major values.
     "assign-layout",
 )
