@@ -31,8 +31,10 @@ from edgecc.frontend.converters import (
     signal,
     training,
     trees,
+    vectorizer,
 )
 
 __all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "indexing", "integer", "loops", "matrix", "microsoft",
            "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pooling", "qlinear", "quantization",
-           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "training", "trees"]
+           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "training", "trees",
+           "vectorizer"]

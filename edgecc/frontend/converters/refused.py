@@ -7,7 +7,7 @@ from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
 
 
-@converter("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer", accepted=False)
+@converter("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", accepted=False)
 def _text(call: Call) -> Item:
     raise Unsupported("it works on text", "do this step in the program around the model")
 

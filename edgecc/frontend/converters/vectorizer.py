@@ -1,0 +1,104 @@
+"""Counts of n-grams of numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgecc.errors import EdgeccError
+from edgecc.frontend.call import Call
+from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.graph import Value
+from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
+from edgecc.ir.types import Array, DType
+from edgecc.ops.indexing import Gather
+from edgecc.ops.movement import Concat
+from edgecc.ops.reduction import Reduce
+
+MAX_COMPARISONS = 1 << 24
+"""Comparisons of one row of the operand with the pool, above which the operator is refused."""
+
+
+def _pool(call: Call) -> dict[int, Array]:
+    """The n-grams [count, n] of each length n that has some, in the order of the attribute.
+
+    Raises: EdgeccError E110 where the pool does not fit its counts.
+    """
+    items, starts = call.ints("pool_int64s"), call.ints("ngram_counts")
+    if items is None or starts is None:
+        raise EdgeccError("E102", "attributes pool_int64s and ngram_counts are missing")
+    out: dict[int, Array] = {}
+    for length, (start, stop) in enumerate(zip(starts, (*starts[1:], len(items)), strict=True), start=1):
+        if not 0 <= start <= stop <= len(items) or (stop - start) % length:
+            raise EdgeccError("E110", f"ngram_counts is {list(starts)}; the pool has {len(items)} items")
+        if stop > start:
+            out[length] = np.array(items[start:stop], np.int64).reshape(-1, length)
+    return out
+
+
+def _counts(call: Call, x: Value, grams: Array, skips: range) -> Value:
+    """How often each n-gram occurs in each row of x [N,C], whose items may lie skips + 1 apart: i32 [N, count]."""
+    rows, columns = x.type.dims
+    count, length = grams.shape
+    total = call.expand(call.scalar(0, DType.I32), (rows, count))
+    for skip in skips:
+        positions = columns - (length - 1) * (skip + 1)
+        if positions < 1:
+            continue
+        windows = [call.reshape(call.slice(x, 1, j * (skip + 1), positions), (rows, 1, positions)) for j in range(length)]
+        items = [call.constant(grams[:, j].reshape(1, count, 1)) for j in range(length)]
+
+        def found(*args: ScalarExpr) -> ScalarExpr:
+            half = len(args) // 2
+            equal = [apply("eq", a, b) for a, b in zip(args[:half], args[half:], strict=True)]
+            whole = equal[0]
+            for one in equal[1:]:
+                whole = apply("and", whole, one)
+            return convert(whole, DType.I32)
+
+        occurrences = call.add(Reduce("sum", (2,), keepdims=False), call.map(found, *windows, *items))
+        total = call.map(lambda a, b: apply("add", a, b), total, occurrences)
+    return total
+
+
+@converter("TfIdfVectorizer", since=9)
+def _tf_idf(call: Call) -> Value:
+    """Each n-gram of the pool is looked for at every position and with every number of items skipped."""
+    if call.has("pool_strings"):
+        raise Unsupported("it works on text", "do this step in the program around the model")
+    x, mode, indexes = call.input(), call.text("mode"), call.ints("ngram_indexes")
+    least, most, skip = call.integer("min_gram_length"), call.integer("max_gram_length"), call.integer("max_skip_count")
+    if mode not in ("TF", "IDF", "TFIDF") or indexes is None:
+        raise EdgeccError("E102", f"mode is {mode!r} and ngram_indexes {'missing' if indexes is None else 'given'}")
+    pool = _pool(call)
+    grams = sum(len(g) for g in pool.values())
+    if x.type.rank not in (1, 2) or len(indexes) != grams or len(set(indexes)) != grams or min(indexes, default=0) < 0:
+        raise EdgeccError("E110", f"the operand is {x.type}, the pool has {grams} n-grams and ngram_indexes is {list(indexes)}")
+    rows, columns = (1, *x.type.dims)[-2:]
+    if grams * columns * (skip + 1) * max(pool, default=1) > MAX_COMPARISONS or max(indexes, default=0) >= MAX_COMPARISONS:
+        raise Unsupported(f"a pool of {grams} n-grams over {columns} items", "do this step in the program around the model")
+    items = call.cast(call.reshape(x, (rows, columns)), DType.I64)
+    counts = [_counts(call, items, own, range(skip + 1 if length > 1 else 1)) if least <= length <= most
+              else call.expand(call.scalar(0, DType.I32), (rows, len(own))) for length, own in pool.items()]
+    if rows == 0 or columns == 0 or not counts:
+        counts = [call.expand(call.scalar(0, DType.I32), (rows, grams))]
+    # One column more, of zeros, for places of the result that no n-gram has.
+    joined = call.add(Concat(1), *counts, call.expand(call.scalar(0, DType.I32), (rows, 1)))
+    places = np.full(max(indexes, default=-1) + 1, grams, np.int64)
+    places[list(indexes)] = np.arange(grams)
+    y = call.cast(call.add(Gather(1), joined, call.constant(places)), DType.F32)
+    if mode != "TF":
+        y = _weighted(call, y, mode, indexes, len(places))
+    return y if x.type.rank == 2 else call.reshape(y, (math.prod(y.type.dims),))
+
+
+def _weighted(call: Call, counts: Value, mode: str, indexes: tuple[int, ...], width: int) -> Value:
+    given = call.floats("weights") or (1.0,) * len(indexes)
+    if len(given) != len(indexes):
+        raise EdgeccError("E110", f"{len(given)} weights are given for {len(indexes)} n-grams")
+    table = np.zeros(width, np.float32)
+    table[list(indexes)] = given
+    if mode == "TFIDF":
+        return call.map(lambda c, w: apply("mul", c, w), counts, call.constant(table))
+    return call.map(lambda c, w: apply("select", apply("lt", literal(0.0, DType.F32), c), w, literal(0.0, DType.F32)), counts, call.constant(table))
