@@ -63,13 +63,15 @@ def narrowest_lanes(target: Target, dtype: DType = DType.F32) -> int:
     return max(1, min(target.vector.widths, default=bits) // bits)
 
 
-def fits(rows: int, vectors: int, target: Target) -> bool:
-    """Whether a tile and the operands it needs stay in the register file.
+def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> bool:
+    """Whether a tile with sums of type `dtype` and the operands it needs stay in the register file.
 
-    By-lane machines hold a vector of the reduction for each row and two of weights; the others a
-    vector of weights for each column and one broadcast.
+    By-lane machines hold a vector of the reduction for each row and two of weights; the others a vector of weights for
+    each column and one broadcast. Lanes of 16 bits can be taken of the lower half of the registers only (FMLA by
+    element), for which compilers find no assignment without moves where every register is in use.
     """
-    operands = rows + min(2, vectors) if target.vector.fma_by_lane else vectors + 1
+    by_lane = target.vector.fma_by_lane
+    operands = rows + min(2, vectors) + (dtype.size < 4) if by_lane else vectors + 1
     return rows * vectors + operands <= target.vector.registers
 
 
@@ -98,7 +100,7 @@ def tiles(rows: int, channels: int, target: Target, dtype: DType = DType.F32) ->
     lanes = vector_lanes(target, dtype)
     total_vectors = -(-channels // lanes)
     return tuple(RegisterTile(tile_rows, vectors, lanes) for vectors in range(1, min(8, total_vectors) + 1)
-                 for tile_rows in range(1, min(MAX_ROWS, max(1, rows)) + 1) if fits(tile_rows, vectors, target))
+                 for tile_rows in range(1, min(MAX_ROWS, max(1, rows)) + 1) if fits(tile_rows, vectors, target, dtype))
 
 
 def choose_tile(rows: int, channels: int, reduction: int, target: Target, dtype: DType = DType.F32) -> RegisterTile:

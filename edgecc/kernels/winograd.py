@@ -5,6 +5,10 @@ Algorithms for Convolutional Neural Networks", CVPR 2016; the transforms are in 
 winograd_nest.py). Weights are transformed at compile time in float64 and rounded once, so they take (m + 2)^2 / 9
 times the memory.
 
+Values of f16 are widened when they are loaded and everything is computed in f32, with f16 arithmetic allowed too:
+sums over tiles of f16 would lose what twice the lanes gain. So a layer that has fewer than half of the multiplications
+this way is as fast as in f32, and one that has more is left to direct sums in f16.
+
 Rounding errors are larger than those of a plain sum, and the elements of a tile share them. Relative to the largest
 magnitude of the summed terms (`Conv.magnitude`) they stay below 2e-6 (m = 2), 8e-6 (m = 4) and 6.2e-5 (m = 6); typical
 are a tenth of that (`ERROR_UNITS`, measured against float64 on random tiles of values of very different sizes). An
@@ -106,7 +110,7 @@ def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
         return False
     if max(op.pads) > LARGEST_PAD or 0 in x.dims or 0 in y.dims:
         return False
-    if x.dtype is not DType.F32 or compute_target(request, op.epilogue) is not request.target:
+    if not (x.dtype is DType.F32 or request.computes_in(x.dtype)) or compute_target(request, op.epilogue) is not request.target:
         return False
     return all(view.strides[1] == 1 or view.dims[1] == 1 for view in (x, y))
 
@@ -144,11 +148,11 @@ def _plan(request: Request, b: Blocking) -> _Plan:
     arithmetic += vectors_out * tiles * b.m * _line_cycles(ops_out + b.m * (1 + extras), b.size + b.m * extras, b.m, target)
     _, products = _product_tile(b, depth, outputs, blocks, target)
     scratch = 4 * b.points * b.tiles * (depth + outputs)
-    outside = 4 * (x.elements + y.elements * (1 + extras))
-    strip = 4 * b.size * b.width * lanes
+    outside = x.dtype.size * x.elements + y.dtype.size * y.elements * (1 + extras)
+    strip = x.dtype.size * b.size * b.width * lanes
     traffic = 3 * read_cycles(4 * b.points * tiles * (depth + outputs), scratch, target)  # fetched, written back, read
     traffic += read_cycles(outside, outside, target)
-    traffic += 2 * read_cycles(4 * b.size * columns * depth, 2 * strip, target)
+    traffic += 2 * read_cycles(x.dtype.size * b.size * columns * depth, 2 * strip, target)
     return _Plan(b, combine(arithmetic + products, traffic, target))
 
 
@@ -239,7 +243,7 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
                         _odd_lines(b.tiles * s_row, target), request.threads > 1, _ahead(b, blocks, depth, outputs, tile, target))
     w: tuple[Buffer, KernelArgument] = (Buffer("w", DType.F32, b.points * padded * depth, "input"),
                                         Packed((1,), partial(_pack, b.m, panels)))
-    weights = with_bias(request, w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
+    weights = with_bias(replace(request, precision=DType.F32), w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     whole = "+".join(("s", *(name for name in weights.padded if name == "b")))
     schedule = (*tile_schedule(tile, target, winograd.inner, ("w",)),

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from edgecc.ir.types import DType
 from edgecc.kernels.ahead import Ahead
 from edgecc.kernels.base import View
-from edgecc.kernels.contraction import INNER, PIXEL, Epilogue, Weights, panel_loops, tile_nest, zero
+from edgecc.kernels.contraction import INNER, PIXEL, Epilogue, Weights, convert, panel_loops, tile_nest, zero
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.spatial import Axis
@@ -218,7 +218,7 @@ class Winograd:
             if not band.first <= i < band.last:
                 return None
             place = [self._image, channel + lane, var("strip") * m + (i - vertical.pad), left + column]
-            return Load("x", x.at(place), x.dtype)
+            return convert(Load("x", x.at(place), x.dtype), DType.F32)
 
         def store(i: int, value: Expr) -> Stmt:
             return Store("t", self._t(channel, column + i * self.blocking.width) + lane, value)
