@@ -349,8 +349,11 @@ def _named(request: Request, name: str) -> Candidate:
     return next(candidate for candidate in candidates(request) if candidate.name == name)
 
 
-def candidates_for(op_class: type[Op]) -> Callable[[Enumeration], Enumeration]:
-    """Decorator that registers all ways to compute an operator class; the cheapest one becomes its kernel."""
+def candidates_for(op_class: type[Op], *, rows: bool = True, is_open: bool = False) -> Callable[[Enumeration], Enumeration]:
+    """Decorator that registers all ways to compute an operator class; the cheapest one becomes its kernel.
+
+    `rows`, `is_open`: see `kernel_for`.
+    """
 
     def register(enumeration: Enumeration) -> Enumeration:
         def cheapest(request: Request) -> Kernel:
@@ -360,7 +363,7 @@ def candidates_for(op_class: type[Op]) -> Callable[[Enumeration], Enumeration]:
             return _built(request, possible[0])
 
         cheapest.__qualname__, cheapest.__module__ = enumeration.__qualname__, enumeration.__module__
-        kernel_for(op_class, rows=True)(cheapest)
+        kernel_for(op_class, rows=rows, is_open=is_open)(cheapest)
         _ENUMERATIONS[op_class] = enumeration
         return enumeration
 

@@ -380,7 +380,7 @@ def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Arra
 
 
 def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...], weights: Weights, epilogue: Epilogue,
-             first_extra: int, *, doc: str, choice: str, workspace: Sequence[tuple[Buffer, KernelArgument]] = (), parallel: bool = True,
+             first_extra: int, *, doc: str, choice: str, workspace: Sequence[tuple[Buffer, KernelArgument]] = (),
              terms: Terms | None = None) -> Kernel:
     """Puts a contraction kernel together: x, w, b, extras, y.
 
@@ -388,7 +388,7 @@ def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...],
     """
     name += rows_suffix(request)
     x, (_, y) = request.operand(0).view if terms is None else terms.x, epilogue.result
-    if request.threads > 1 and parallel:
+    if request.threads > 1:
         schedule = (*schedule, f"parallelize{{threads={request.threads}}}")
     in_place = tuple((0, first_extra + i) for i, (_, view) in enumerate(epilogue.extras)
                      if view.shows_same(request.outputs[0]) and not request.operand(first_extra + i).is_constant)

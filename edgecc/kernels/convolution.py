@@ -14,6 +14,7 @@ from functools import partial
 
 from edgecc.kernels.ahead import waited_cycles
 from edgecc.kernels.base import ROW_AXIS, Candidate, Kernel, Request, View, candidates_for
+from edgecc.kernels.call_cost import call_cycles, view_bytes
 from edgecc.kernels.contraction import (
     assemble,
     compute_target,
@@ -24,11 +25,10 @@ from edgecc.kernels.contraction import (
     weights_of,
     zeros_of,
 )
-from edgecc.kernels.cost import combine, read_cycles, weight_cycles
 from edgecc.kernels.depthwise import Way, lower_depthwise, ways_of
 from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.direct import Direct
-from edgecc.kernels.gathered import gathered_candidate, gathered_cycles
+from edgecc.kernels.gathered import gathered_candidates
 from edgecc.kernels.grouped import Terms, terms_of
 from edgecc.kernels.product import (
     Product,
@@ -73,35 +73,18 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
                     bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op))
-    gathered = tuple(gathered_candidate(request, op, axes, tile, _cycles(request, arithmetic, moved))
-                     for tile, arithmetic, moved in gathered_cycles(request, op, axes))
-    return (*_direct(request, op, direct, terms), *gathered, *winograd_candidates(request, op, axes))
+    return (*_direct(request, op, direct, terms), *gathered_candidates(request, op, axes), *winograd_candidates(request, op, axes))
 
 
 def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Candidate, ...]:
     def candidate(way: Way, cycles: float) -> Candidate:
         name = "" if way is None else " rolling" if isinstance(way, Rolling) else f" {way.rows}x{way.columns}"
-        return Candidate(f"depthwise{name}", _cycles(request, cycles),
+        return Candidate(f"depthwise{name}", call_cycles(request, cycles),
                          partial(lower_depthwise, request, axes, op.epilogue, way, zeros_of(op)), rows=True)
 
     terms = float(request.outputs[0].elements * math.prod(a.kernel for a in axes))
     alone = ((None, terms / vector_lanes(request.target, sum_type(request))),)
     return tuple(candidate(way, cycles) for way, cycles in ways_of(request, axes, op.epilogue) or alone)
-
-
-def _cycles(request: Request, arithmetic: float, alone: float = 0.0) -> float:
-    """Modelled cycles of a call: arithmetic, operands and results through the level that holds them together, and weights.
-
-    `alone`: cycles of what does not overlap with the rest.
-    """
-    operands = [operand for operand in request.inputs if operand is not None]
-    moved = sum(_bytes(view) for view in (*(o.view for o in operands if not o.is_constant), *request.outputs))
-    weights = sum(_bytes(o.view) for o in operands if o.is_constant)
-    return alone + combine(arithmetic, read_cycles(moved, moved, request.target) + weight_cycles(weights, request.target), request.target)
-
-
-def _bytes(view: View) -> int:
-    return view.elements * view.dtype.size
 
 
 def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[Candidate, ...]:
@@ -117,8 +100,8 @@ def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[C
         return cost
 
     longest = max((run.extent for run in direct.runs), default=1)
-    waited = waited_cycles(_bytes(request.operand(1).view), target)
-    return tuple(Candidate(f"direct {tile.rows}x{tile.vectors}", _cycles(request, rows * cycles, waited),
+    waited = waited_cycles(view_bytes(request.operand(1).view), target)
+    return tuple(Candidate(f"direct {tile.rows}x{tile.vectors}", call_cycles(request, rows * cycles, waited),
                            partial(_lower_direct, request, op, direct, terms, tile), rows=True)
                  for tile, cycles in best_tiles(longest, direct.channels, target, sum_type(request), row_cycles))
 
@@ -131,7 +114,7 @@ def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:
     together = y.dims[-1] if request.rows else pixels
     judged = best_tiles(together, y.dims[1], target, sum_type(request),
                         lambda tile: cover_cycles(together, y.dims[1], steps, tile, target))
-    return tuple(Candidate(f"pointwise {tile.rows}x{tile.vectors}", _cycles(request, cycles * pixels / max(1, together)),
+    return tuple(Candidate(f"pointwise {tile.rows}x{tile.vectors}", call_cycles(request, cycles * pixels / max(1, together)),
                            partial(_lower_pointwise, request, op, tile), rows=True) for tile, cycles in judged)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Candidate, Kernel, Request, View, Workspace
+from edgecc.kernels.call_cost import call_cycles
 from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, tile_schedule, weights_of
 from edgecc.kernels.cost import read_cycles
 from edgecc.kernels.product import (
@@ -56,8 +57,8 @@ BEST = 3
 """How many tiles are candidates."""
 
 
-def gathered_cycles(request: Request, op: Conv, axes: Sequence[Axis]) -> tuple[tuple[RegisterTile, float, float], ...]:
-    """The best tiles with modelled cycles of arithmetic and of moving patches; () where patches are too large or of another kind."""
+def gathered_candidates(request: Request, op: Conv, axes: Sequence[Axis]) -> tuple[Candidate, ...]:
+    """The best tiles; none where patches are too large or the convolution is of another kind."""
     x, w, y = request.operand(0).view, request.operand(1), request.outputs[0]
     second = request.target.cache(2)
     if request.rows or op.group != 1 or not w.is_constant or second is None or all(a.stride == 1 for a in axes):
@@ -70,12 +71,8 @@ def gathered_cycles(request: Request, op: Conv, axes: Sequence[Axis]) -> tuple[t
         return ()
     moved = 2 * read_cycles(patches, patches, request.target)
     judged = best_tiles(pixels, y.dims[1], request.target, DType.F32, lambda tile: cover_cycles(pixels, y.dims[1], terms, tile, request.target))
-    return tuple((tile, MARGIN * cycles, moved) for tile, cycles in judged[:BEST])
-
-
-def gathered_candidate(request: Request, op: Conv, axes: Sequence[Axis], tile: RegisterTile, cycles: float) -> Candidate:
-    """The candidate with this tile."""
-    return Candidate(f"gathered {tile.rows}x{tile.vectors}", cycles, partial(lower_gathered, request, op, tuple(axes), tile))
+    return tuple(Candidate(f"gathered {tile.rows}x{tile.vectors}", call_cycles(request, MARGIN * cycles, moved),
+                           partial(lower_gathered, request, op, tuple(axes), tile)) for tile, cycles in judged[:BEST])
 
 
 def lower_gathered(request: Request, op: Conv, axes: tuple[Axis, ...], tile: RegisterTile) -> Kernel:

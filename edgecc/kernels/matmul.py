@@ -10,7 +10,7 @@ Three forms:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import FromInput, Kernel, KernelArgument, Request, View, Workspace, kernel_for
+from edgecc.kernels.base import Candidate, FromInput, Kernel, KernelArgument, Request, View, Workspace, candidates_for
+from edgecc.kernels.call_cost import call_cycles
 from edgecc.kernels.contraction import (
     PIXEL,
     Weights,
@@ -38,8 +39,26 @@ from edgecc.kernels.contraction import (
 )
 from edgecc.kernels.grouped import Terms, terms_of
 from edgecc.kernels.kernel_builder import storage_type
-from edgecc.kernels.product import Product, count, joined_axes, outer_loops, outer_position, product_nest, run_stride
-from edgecc.kernels.register_tile import Panel, RegisterTile, choose_tile, cut_panels, narrowest_lanes, vector_lanes
+from edgecc.kernels.product import (
+    Product,
+    count,
+    cut_depth,
+    cut_text,
+    joined_axes,
+    outer_loops,
+    outer_position,
+    product_nest,
+    run_stride,
+)
+from edgecc.kernels.register_tile import (
+    Panel,
+    RegisterTile,
+    best_tiles,
+    cover_cycles,
+    cut_panels,
+    narrowest_lanes,
+    vector_lanes,
+)
 from edgecc.loop.index import ZERO, Index, const, minimum, var
 from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, Expr, For, Horizontal, Load, Op, Ref, Stmt, Store
 from edgecc.ops.matrix import MatMul
@@ -49,24 +68,34 @@ FEW = 4
 """Up to so many rows, or columns, of the result a dot product each is cheaper than packing."""
 
 
-@kernel_for(MatMul, is_open=True)
-def lower_matmul(request: Request) -> Kernel:
-    """The kernel of a (batched) matrix product."""
+LANE_BY_LANE = 1.0
+"""Cycles to move one element of a factor that is packed at run time."""
+
+JOINED = 12.0
+"""Cycles to join the lanes of one dot product, start value and store."""
+
+
+@candidates_for(MatMul, rows=False, is_open=True)
+def matmul_candidates(request: Request) -> tuple[Candidate, ...]:
+    """The ways to compute a (batched) matrix product: one of the forms above, with its best tiles."""
     op = request.op
     if not isinstance(op, MatMul):
         raise TypeError(op)
     problem = _Problem.of(request, op)
     if request.is_open:
-        return problem.open_kernel()
+        tile, cycles = problem.tiles(problem.rows)[0]
+        return (Candidate("open", call_cycles(request, problem.batches * cycles), partial(problem.open_kernel, tile)),)
     w = problem.w
     if request.operand(1).is_constant and all(d == 1 for d in request.operand(1).view.dims[:-2]) and problem.channels >= problem.lanes // 2:
-        return problem.packed_constant()
+        return problem.tiled("packed", problem.packed_constant, problem.joined_rows)
     few = problem.rows <= FEW or problem.channels < max(2, problem.lanes // 2)
     if w.strides[-2] == 1 and problem.x.strides[-1] == 1 and problem.depth > 1 and few and problem.x.dtype is DType.F32:
-        return problem.dots()
+        results, steps = problem.y.elements, -(-problem.depth // problem.lanes)
+        cycles = results * (JOINED + 2.0 * steps / problem.target.core.loads_per_cycle)
+        return (Candidate("dots", call_cycles(request, cycles), problem.dots),)
     if problem.rows <= FEW or (w.strides[-1] == 1 and not problem.terms.dot):
-        return problem.in_place()
-    return problem.packed_scratch()
+        return problem.tiled("in-place", problem.in_place, problem.rows)
+    return problem.tiled("scratch", problem.packed_scratch, problem.rows, LANE_BY_LANE * problem.batches * problem.depth * problem.channels)
 
 
 def _matrix(view: View, swap: bool) -> View:
@@ -123,7 +152,7 @@ class _Problem:
         """The number of terms where the run decides."""
         return _open(self.x.size(len(self.x.dims) - 1))
 
-    def open_kernel(self) -> Kernel:
+    def open_kernel(self, tile: RegisterTile) -> Kernel:
         """The kernel where the run decides on some size.
 
         Vectors of channels may reach behind the last one: results and what the epilogue reads along them must have room.
@@ -134,14 +163,15 @@ class _Problem:
                               hint="give the dimension one size with --shape, or keep the node in fp32")
         if self.open_channels is None:
             constant = self.request.operand(1).is_constant and all(d == 1 for d in self.request.operand(1).view.dims[:-2])
-            return self.packed_constant() if constant and self.channels >= self.lanes // 2 and self.open_depth is None else self.in_place()
+            packs = constant and self.channels >= self.lanes // 2 and self.open_depth is None
+            return self.packed_constant(self.tiles(self.joined_rows)[0][0]) if packs else self.in_place(tile)
         if self.w.strides[-2] == 1 and self.x.strides[-1] == 1 and self.open_depth is None and few and self.x.dtype is DType.F32:
             return self.dots()
         along = [self.y, *(operand.view.broadcast_to(self.y.dims) for operand in self.request.inputs[2:] if operand is not None)]
         if self.open_depth is not None or any(v.strides[-1] != 0 and not (v.padded and v.strides[-1] == 1) for v in along):
             raise EdgeccError("E112", "matmul has no kernel for these sizes known only at run time",
                               hint="give the dimension one size with --shape")
-        return self.packed_scratch()
+        return self.packed_scratch(tile)
 
     @property
     def terms(self) -> Terms:
@@ -165,20 +195,56 @@ class _Problem:
         batch = "x".join(str(d) for d in self.y.dims[:-2])
         return f"matrix product {self.rows}x{self.depth} by {self.depth}x{self.channels}" + (f", batch {batch}" if batch else "")
 
-    def packed_constant(self) -> Kernel:
-        request, y, x, target, dtype = self.request, self.y, self.x, self.target, sum_type(self.request)
-        epilogue = epilogue_of(request, self.op.epilogue, 3)
-        b = request.optional(2)
-        views = [x, y, *(v for _, v in epilogue.extras)]
+    @property
+    def batches(self) -> int:
+        """How many products there are."""
+        return count(self.y.dims, self._batch_axes)
+
+    @property
+    def _batch(self) -> Index:
+        """The number of the present product."""
+        position = ZERO
+        for axis in self._batch_axes:
+            position = position * self.y.dims[axis] + outer_position(self.y.dims, self._batch_axes, axis, sizes=self.y.sizes)
+        return position
+
+    @property
+    def _joined(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The axes of the result but the last: outer ones, and those that make the rows of one product with a constant factor."""
+        epilogue, b = epilogue_of(self.request, self.op.epilogue, 3), self.request.optional(2)
+        views = [self.x, self.y, *(v for _, v in epilogue.extras)]
         if b is not None and any(d != 1 for d in b.view.dims[:-1]):
-            views.append(b.view.broadcast_to(y.dims))
-        outer, joined = joined_axes([_without_last(v) for v in views], range(len(y.dims) - 1))
+            views.append(b.view.broadcast_to(self.y.dims))
+        return joined_axes([_without_last(v) for v in views], range(len(self.y.dims) - 1))
+
+    @property
+    def joined_rows(self) -> int:
+        """Rows of one product with a constant factor."""
+        return count(self.y.dims, self._joined[1])
+
+    def tiles(self, rows: int) -> tuple[tuple[RegisterTile, float], ...]:
+        """The best tiles of a product of `rows` rows, with modelled cycles."""
+        steps = self.depth // self.terms.group
+        return best_tiles(rows, self.channels, self.target, sum_type(self.request),
+                          lambda tile: cover_cycles(rows, self.channels, steps, tile, self.target))
+
+    def tiled(self, name: str, build: Callable[[RegisterTile], Kernel], rows: int, alone: float = 0.0) -> tuple[Candidate, ...]:
+        """A candidate for each of the best tiles; products have `rows` rows, and `alone` is what else takes cycles."""
+        times = self.y.elements // max(1, rows * self.channels)
+        return tuple(Candidate(f"{name} {tile.rows}x{tile.vectors}", call_cycles(self.request, times * cycles, alone), partial(build, tile))
+                     for tile, cycles in self.tiles(rows))
+
+    def packed_constant(self, tile: RegisterTile) -> Kernel:
+        request, y, target, dtype = self.request, self.y, self.target, sum_type(self.request)
+        epilogue = epilogue_of(request, self.op.epilogue, 3)
+        outer, joined = self._joined
         rows, terms = count(y.dims, joined), self.terms
         open_rows = _open(y.size(joined[0]) * count(y.dims, joined[1:]))
         steps = self.depth // terms.group
-        tile = choose_tile(rows, self.channels, steps, target, dtype)
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
-        weights = weights_of(request, self.channels, steps, panels, partial(_columns, self.op.transpose_b), terms=terms)
+        cut = None if outer or request.is_open else cut_depth(rows, tile, steps, self.channels, request)
+        weights = weights_of(request, self.channels, steps, panels, partial(_columns, self.op.transpose_b), terms=terms,
+                             parts=1 if cut is None else cut.parts)
 
         def at(view: View, row: Index, column: Index) -> Index:
             coordinates = [outer_position(y.dims, outer, axis, sizes=y.sizes) for axis in range(len(y.dims) - 1)]
@@ -187,10 +253,12 @@ class _Problem:
         w = replace(self.w, dtype=terms.element(self.w.dtype))
         product = Product(rows, self.channels, steps, terms.x, w, partial(at, terms.x), lambda k, c: ZERO, at, terms.dot, open_rows,
                           zeros=zeros_of(self.op))
-        nest = product_nest(product, tile, panels, weights, epilogue, target)
+        nest = product_nest(product, tile, panels, weights, epilogue, target, cut=cut)
         return assemble(request, self.name, outer_loops(nest.body, y.dims, outer, sizes=y.sizes),
                         tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=open_rows is not None), weights, epilogue, 3, doc=self.doc, terms=terms,
-                        choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {nest.block} rows")
+                        choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {nest.block} rows"
+                               f"{cut_text(cut)}",
+                        workspace=() if cut is None else (cut.workspace(rows, panels),))
 
     def _at(self, view: View, row: Index, column: Index) -> Index:
         batch = [outer_position(self.y.dims, self._batch_axes, axis, sizes=self.y.sizes) for axis in self._batch_axes]
@@ -209,10 +277,9 @@ class _Problem:
         view = self.request.operand(1).view
         return Buffer("w", view.dtype, max(1, view.span), "input"), FromInput(1)
 
-    def in_place(self) -> Kernel:
+    def in_place(self, tile: RegisterTile) -> Kernel:
         request, target, dtype = self.request, self.target, sum_type(self.request)
         epilogue = epilogue_of(request, self.op.epilogue, 3)
-        tile = choose_tile(self.rows, self.channels, self.depth, target, dtype)
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
         weights = with_bias(request, self._w_buffer(), self.channels, panels, packed=False)
         nest = product_nest(self._product(), tile, panels, weights, epilogue, target)
@@ -220,30 +287,32 @@ class _Problem:
                         tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=self.open_rows is not None), weights, epilogue, 3, doc=self.doc,
                         choice=f"product in place: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
 
-    def packed_scratch(self) -> Kernel:
+    def packed_scratch(self, tile: RegisterTile) -> Kernel:
+        """Threads divide the batches, each of which then has scratch memory of its own."""
         request, target, dtype, terms = self.request, self.target, sum_type(self.request), self.terms
         epilogue = epilogue_of(request, self.op.epilogue, 3)
         steps, element = self.depth // terms.group, terms.element(self.w.dtype)
-        tile = choose_tile(self.rows, self.channels, steps, target, dtype)
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))
         elements = packed_channels(panels) * steps if self.open_channels is None else -(-self.channels // tile.lanes) * tile.lanes * steps
-        scratch = (Buffer("p", element, elements, "workspace"), Workspace(elements * element.size))
+        copies = self.batches if request.threads > 1 else 1
+        start = self._batch * elements if copies > 1 else ZERO
+        scratch = (Buffer("p", element, copies * elements, "workspace"), Workspace(copies * elements * element.size))
         weights = with_bias(request, scratch, self.channels, panels, packed=True)
         product = replace(self._product(), depth=steps, x=terms.x, w=replace(self.w, dtype=element), x_at=partial(self._at, terms.x),
-                          dot=terms.dot)
+                          dot=terms.dot, packed_start=start)
         nest = product_nest(product, tile, panels, weights, epilogue, target)
         source, argument = self._w_buffer()
         read = self.w.dtype if not terms.dot else storage_type(self.w.dtype)
         weights = Weights(((replace(source, dtype=read), argument), *weights.arguments[1:]), True, weights.padded, weights.bias)
         across = terms.dot and self.w.strides[-1] == 1  # two rows of the factor, interleaved in vectors
         schedule = (f"vectorize{{loop=lane,lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)}}}",) if across else ()
-        return assemble(request, self.name, outer_loops((*self._pack_nest(panels, tile, terms, read), *nest.body), self.y.dims, self._batch_axes, sizes=self.y.sizes),
+        return assemble(request, self.name, outer_loops((*self._pack_nest(panels, tile, terms, read, start), *nest.body), self.y.dims, self._batch_axes, sizes=self.y.sizes),
                         (*schedule, *tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=self.open_rows is not None)), weights, epilogue, 3, doc=self.doc,
                         choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}",
-                        workspace=(scratch,), parallel=False, terms=terms)
+                        workspace=(scratch,), terms=terms)
 
-    def _pack_nest(self, panels: Sequence[Panel], tile: RegisterTile, terms: Terms, read: DType) -> Body:
-        """Fills the panels; the terms of a group lie side by side in one element, the first in the lowest bits."""
+    def _pack_nest(self, panels: Sequence[Panel], tile: RegisterTile, terms: Terms, read: DType, begin: Index) -> Body:
+        """Fills the panels, from element `begin` on; the terms of a group lie side by side in one element, the first in the lowest bits."""
         element = terms.element(self.w.dtype)
 
         def group(step: Index, channel: Index) -> Expr:
@@ -258,12 +327,12 @@ class _Problem:
 
         def in_panel(panel: Panel, channel0: Index, start: Index, _: Index) -> Body:
             step, lane = var("step"), var("lane")
-            place = start + step * panel.padded + lane
+            place = begin + start + step * panel.padded + lane
             copy: list[Stmt] = [For("lane", ZERO, const(panel.size), (Store("p", place, group(step, channel0 + lane)),))]
             if panel.padded > panel.size:
                 zero = Const(0.0 if element.is_float else 0, element)
                 copy.append(For("unused", const(panel.size), const(panel.padded),
-                                (Store("p", start + step * panel.padded + var("unused"), zero),)))
+                                (Store("p", begin + start + step * panel.padded + var("unused"), zero),)))
             return (For("step", ZERO, const(self.depth // terms.group), tuple(copy)),)
 
         if self.open_channels is not None:

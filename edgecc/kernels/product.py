@@ -46,7 +46,8 @@ class Product:
     `address(view, row, channel)` places a result element in a view of the result's shape;
     `x_at(row, k)` and `w_at(k, channel)` (used unless packed) place the factors. With `dot` they are groups of terms, and
     `depth` counts groups. Where the run decides, `rows`, `channels` and `depth` are the largest numbers and `open_rows`,
-    `open_channels` and `open_depth` those of the run. `zeros` are the zero points of integer factors.
+    `open_channels` and `open_depth` those of the run. `zeros` are the zero points of integer factors. `packed_start`: where
+    the packed factor begins in its buffer.
     """
 
     rows: int
@@ -62,6 +63,7 @@ class Product:
     open_channels: Index | None = None
     open_depth: Index | None = None
     zeros: tuple[int, int] = (0, 0)
+    packed_start: Index = ZERO
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
         """The panels, for some rows and one part of the reduction; `begins`, `ends`: whether it is the first, the last part."""
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             row, k, channel = start + var(PIXEL), var(INNER), channel0 + var("channel")
-            w_start = w_start + part * (depth * packed_channels(panels))
+            w_start = product.packed_start + w_start + part * (depth * packed_channels(panels))
             reductions = [Reduction(INNER, ZERO, product.open_depth or const(inner))]
             ahead: Body = ()
             if prefetched is not None:

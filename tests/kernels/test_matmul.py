@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
+from edgecc.kernels.base import candidates, lower
+from edgecc.loop.ir import For
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
-from tests.support.kernel_check import Given, any_strides, check_kernel
+from edgecc.passes.loop import apply_schedule
+from tests.support.kernel_check import Given, any_strides, check_kernel, request_for, run_lowered
 
 TARGETS = ("cortex-a76", "cortex-a55", "x86-64-v4", "x86-64-v3", "generic-c")
 SIZES = (1, 2, 3, 5, 8, 13, 17, 33)
@@ -84,3 +87,44 @@ def test_rows_join_only_where_every_view_is_evenly_spaced(target, rows):
     check_kernel(MatMul(False, False), [a, Given(array(1, 1, 1, 4, 3), True)], target, None)
     check_kernel(Conv((1, 1), (0, 0, 0, 0), (1, 1), 1), [Given(a.array.transpose(0, 3, 1, 2).copy(), strides=(0, 1, 0, 4)),
                                                          Given(array(1, 3, 4, 1, 1), True)], target, [Layout.channels_last(4)])
+
+
+def agrees(op, operands, request, kernel):
+    arrays = [g.array for g in operands]
+    want, size = op.reference(arrays)[0], op.magnitude(arrays)[0]
+    got = run_lowered(request, kernel, operands)[0]
+    assert np.all(np.abs(got - want) <= 16 * 2.0**-24 * np.maximum(size, np.abs(want)) + 1e-30)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.sampled_from((5, 13, 17)), st.sampled_from((3, 16, 33)), st.sampled_from((13, 40, 100)), st.sampled_from([(), (3,), (2, 3)]),
+       st.sampled_from(["constant", "in place", "transposed"]), st.sampled_from(TARGETS), st.sampled_from([1, 3]), st.integers(0, 9))
+def test_every_candidate_computes_the_product(m, k, n, batch, form, machine, threads, seed):
+    op = MatMul(False, form == "transposed")
+    second = () if form == "constant" else batch
+    operands = [Given(array(seed, *batch, m, k)), Given(array(seed + 1, *second, *((n, k) if form == "transposed" else (k, n))), form == "constant")]
+    request = request_for(op, operands, machine, threads=threads)
+    found = candidates(request)
+    assert len({c.name for c in found}) == len(found) > 1
+    assert [c.cycles for c in found] == sorted(c.cycles for c in found) and found[0].cycles > 0
+    for candidate in (found[0], found[-1]):
+        agrees(op, operands, request, candidate.build())
+
+
+def test_threads_divide_the_products_of_attention_heads():
+    operands = [Given(array(0, 2, 3, 20, 8)), Given(array(1, 2, 3, 24, 8))]
+    request = request_for(MatMul(False, True), operands, "x86-64-v4", threads=2)
+    kernel = candidates(request)[0].build()
+    assert "packed at run time" in kernel.choice
+    scheduled = apply_schedule(kernel.function, kernel.schedule)
+    assert [(stmt.kind, stmt.extent) for stmt in scheduled.body if isinstance(stmt, For)] == [("parallel", 2)]
+    alone = candidates(request_for(MatMul(False, True), operands, "x86-64-v4"))[0].build()
+    assert kernel.function.buffer("p").elements == 6 * alone.function.buffer("p").elements
+    agrees(MatMul(False, True), operands, request, kernel)
+
+
+def test_products_too_small_to_divide_stay_on_one_thread():
+    operands = [Given(array(0, 2, 5, 8)), Given(array(1, 2, 8, 9))]
+    request = request_for(MatMul(False, False), operands, "x86-64-v4", threads=2)
+    assert "parallelize" in " ".join(candidates(request)[0].build().schedule)
+    assert "parallelize" not in " ".join(lower(request).schedule)
