@@ -91,6 +91,7 @@ class Importer:
         needed: inputs of the graph that keep nodes from being converted because they are not constants.
         emitter: adds to the graph that is being converted, the model's or a region of one of its nodes.
         sources: what inputs of regions stand for in the graphs around them.
+        iterations: inputs of regions that are numbers of iterations, 0 or more.
     """
 
     def __init__(self, graph: Graph, limits: Limits, ir_version: int) -> None:
@@ -103,6 +104,7 @@ class Importer:
         self.notes: list[str] = []
         self.needed: dict[Value, None] = {}
         self.sources: dict[Value, Value] = {}
+        self.iterations: set[Value] = set()
         self._depth = 0
         self._visited = 0
         self._unrolled = 0

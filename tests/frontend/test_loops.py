@@ -200,3 +200,17 @@ def test_iteration_numbers_may_be_vectors_of_one(make, op, info, check, random):
     model = make([op("Loop", ["n", "", "x"], ["y"], body=body)], [info("x", [2]), info("n", [1], TensorProto.INT64)])
     x = random(2)
     check(model, {"x": x, "n": np.array([3])}, by=[4 * x])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_parts_that_move_with_the_iteration(make, op, info, check, random, first):
+    """x[i + first : i + first + 2]; behind the end it is an index out of range."""
+    axis = np.array([0], np.int64)
+    body = body_of([op("Unsqueeze", "i axis", "at"), op("Add", "at first", "start"), op("Add", "two start", "end"),
+                    op("Slice", "x start end axis", "part"), op("Add", "sum part", "more"), op("Identity", "going", "on")],
+                   *SUMS, {"axis": axis, "first": np.int64(first), "two": np.array([2], np.int64)})
+    model = make([op("Loop", ["n", "", "z"], ["y"], body=body)],
+                 [info("x", [5, 3]), info("z", [2, 3]), info("n", [], TensorProto.INT64)])
+    x, z = random(5, 3), random(2, 3)
+    graph = check(model, {"x": x, "z": z, "n": np.array(3)}, by="ort")
+    assert "gather" in ops_of(graph.nodes[0].regions[0])

@@ -135,6 +135,7 @@ def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: V
     needs = [value for value in (trips, condition) if value is not None]
     states = _tensors(carried, needs)
     region = new_region(call, "body", [("iteration", _COUNT, trips), *((f"state_{i}", v.type, v) for i, v in enumerate(states))])
+    call.importer.iterations.add(region.inputs[0])
     with inside(call, region):
         rank = len(body.input[0].type.tensor_type.shape.dim)
         given: list[Item | None] = [call.reshape(region.inputs[0], (1,) * rank) if rank <= 1 else region.inputs[0],

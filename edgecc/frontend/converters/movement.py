@@ -9,6 +9,7 @@ from typing import cast
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.moving import moving_part
 from edgecc.frontend.registry import converter
 from edgecc.ir.dims import Dim, Shape, larger, lower_bound, smaller, upper_bound
 from edgecc.ir.graph import Value
@@ -192,6 +193,10 @@ def _slice_by_attributes(call: Call) -> Value:
 def _slice_by_operands(call: Call) -> Value:
     axes = None if call.optional(3) is None else call.known_ints(3, "axes")
     steps = None if call.optional(4) is None else call.known_ints(4, "steps")
+    if (axes is None or len(axes) == 1) and steps in (None, (1,)) and call.input().type.rank:
+        moving = moving_part(call, call.input(), call.input(1), call.input(2), call.axis(0 if axes is None else axes[0], call.input().type.rank))
+        if moving is not None:
+            return moving
     return _slice(call, call.known_dims(1, "starts"), call.known_dims(2, "ends"), axes, steps)
 
 
