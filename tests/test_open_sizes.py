@@ -109,6 +109,20 @@ def test_batches_of_images():
     agrees(model_of_names(nodes, {"x": ["n", 3, 11, 9]}, ("y", "z"), constants), {"n": (Range(1, 4),)})
 
 
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_images_of_any_size(target):
+    """Dense and depthwise convolutions with borders and strides, pools, a residual sum and a mean over the image."""
+    generator = np.random.default_rng(0)
+    nodes = [("Conv", "x k", "c", {"pads": [1, 1, 1, 1], "strides": [2, 2]}), ("Relu", "c", "r", {}),
+             ("Conv", "r d", "e", {"group": 20, "pads": [1, 2, 1, 0], "dilations": [1, 1]}), ("Conv", "e o", "f", {}), ("Add", "f r", "s1", {}),
+             ("MaxPool", "s1", "m", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+             ("AveragePool", "m", "y", {"kernel_shape": [2, 3], "pads": [1, 1, 0, 1]}), ("GlobalAveragePool", "y", "z", {})]
+    constants = {"k": generator.standard_normal((20, 3, 3, 3)).astype(np.float32), "d": generator.standard_normal((20, 1, 3, 3)).astype(np.float32),
+                 "o": generator.standard_normal((20, 20, 1, 1)).astype(np.float32)}
+    agrees(model(nodes, {"x": [1, 3, "h", "w"]}, ("y", "z"), constants=constants), {"h": (Range(5, 19),), "w": (Range(6, 40),)},
+           target=target)
+
+
 def test_batches_of_sequences():
     generator = np.random.default_rng(0)
     constants = {"w": generator.standard_normal((1, 16, 3)).astype(np.float32), "r": generator.standard_normal((1, 16, 4)).astype(np.float32)}

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from edgecc.ir.op import Op
-from edgecc.kernels.base import FromInput, FromOutput, Kernel, Operand, Request, View, lower, parametrized
+from edgecc.kernels.base import (
+    FromInput,
+    FromOutput,
+    Kernel,
+    Lowering,
+    Operand,
+    Request,
+    View,
+    lower,
+    parametrized,
+)
+from edgecc.kernels.open_windows import lower_open_convolution, lower_open_pool
 from edgecc.loop.index import ZERO, Index, var
 from edgecc.loop.ir import Body, Buffer, Expr, For, Load, Prefetch, Stmt, Store, map_children
 from edgecc.loop.rewrite import map_blocks, map_expressions
@@ -20,20 +32,25 @@ from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.reduction import ArgReduce, CumSum, TopK
 from edgecc.ops.resize import Resize
 
+OPEN_WINDOWS: Mapping[type[Op], Lowering] = MappingProxyType({Conv: lower_open_convolution, Pool: lower_open_pool})
+"""Kernels for images whose size the run decides."""
+
 ITEM = "item"
 """The loop over the members."""
 
 
 def lower_open(request: Request, choice: str | None = None) -> Kernel:
-    """`lower`, for a batch whose size the run decides by the kernel of a single member.
+    """`lower`; where the run decides on nothing but the size of a batch, by the kernel of a single member.
 
     Raises: EdgeccError E112 where no kernel covers the request.
     """
     one = single(request) if request.is_open else None
-    if one is None:
-        return lower(request, choice)
-    kernel = repeated(lower(one[0]), request, one[1])
-    return lower(request, choice) if kernel is None else parametrized(kernel, request)
+    if one is not None:
+        kernel = repeated(lower(one[0]), request, one[1])
+        if kernel is not None:
+            return parametrized(kernel, request)
+    windows = OPEN_WINDOWS.get(type(request.op)) if request.is_open else None
+    return lower(request, choice) if windows is None else parametrized(windows(request), request)
 
 
 def single(request: Request) -> tuple[Request, Index] | None:
