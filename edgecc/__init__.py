@@ -5,7 +5,7 @@
     outputs = edgecc.load("out/model").run({"input": array})
     assert edgecc.verify("model.onnx", target="cortex-a76").ok
 
-The functions are those of edgecc/api.py. They are imported when they are first used, so that
+The functions are those of edgecc/api.py. A `Range` as a size leaves a dimension open between bounds. They are imported when they are first used, so that
 `import edgecc` and the command line's help stay quick.
 """
 
@@ -19,13 +19,15 @@ from edgecc.version import VERSION as __version__
 if TYPE_CHECKING:
     from edgecc.api import Artifact, Model, Verification, compile, load, verify
     from edgecc.errors import EdgeccError
+    from edgecc.frontend.bind import Range
 
-__all__ = ["Artifact", "EdgeccError", "Model", "Verification", "__version__", "compile", "load", "verify"]
+__all__ = ["Artifact", "EdgeccError", "Model", "Range", "Verification", "__version__", "compile", "load", "verify"]
+_HOMES = {"EdgeccError": "edgecc.errors", "Range": "edgecc.frontend.bind"}
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module("edgecc.errors" if name == "EdgeccError" else "edgecc.api"), name)
+        return getattr(importlib.import_module(_HOMES.get(name, "edgecc.api")), name)
     raise AttributeError(f"module 'edgecc' has no attribute {name!r}")
 
 

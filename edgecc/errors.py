@@ -73,7 +73,8 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "and hold at least as many bytes as the tensor needs."),
     ErrorKind("E104", "unbound dimension", EXIT_MODEL,
               "The model has a dynamic dimension and no size was given for it. Bind it with "
-              "`--shape input=1x3x224x224`, or pass --inputs, whose arrays then decide."),
+              "`--shape input=1x3x224x224`, or pass --inputs, whose arrays then decide. Or the dimension was left open between "
+              "bounds, as in `--shape batch=1..8`, and something had to be decided that depends on its size: give it one size."),
     ErrorKind("E105", "unsupported operators", EXIT_MODEL,
               "The model uses operators, or attributes of operators, that edgecc does not compile. All of them are "
               "listed at once, each with its node, the reason, and what to change."),
