@@ -5,6 +5,9 @@ import pytest
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
+from edgecc.lowering import lower_graph
+from edgecc.pipeline import default_graph_passes, run_passes
+from edgecc.targets.schema import load_target
 
 
 @pytest.mark.parametrize("align", [0, 1])
@@ -101,3 +104,14 @@ def test_cum_prod(check_node, random, attributes):
 
 def test_determinants(check_node, random):
     check_node("Det", {"x": random(2, 3, 5, 5)}, by="onnx", tolerance=1e-5)
+
+
+def test_deform_conv_multiplies_samples_where_they_lie(make, op):
+    """Channels last, the samples of a position are one row of the product: nothing is copied between."""
+    model = make([op("DeformConv", "x w o", "y", pads=[1] * 4)], {"x": [1, 8, 6, 6], "o": [1, 18, 6, 6]}, constants={"w": np.ones((4, 8, 3, 3), np.float32)})
+    graph = import_model(model)
+    run_passes(graph, default_graph_passes())
+    lowered = lower_graph(graph, load_target("cortex-a76"), name="m")
+    assert [c.function.split("_")[0] for c in lowered.calls].count("matmul") == 1
+    between = [c.function for c in lowered.calls][2:-1]
+    assert [name.partition("_")[0] for name in between] == ["grid", "matmul"], between

@@ -15,6 +15,7 @@ from edgecc.ir.scalar import apply
 from edgecc.ir.types import DType
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Slice
+from edgecc.ops.reduction import Reduce
 from edgecc.ops.sampling import SAMPLE_PADDINGS, GridSample, RoiAlign
 
 _SAMPLE_MODES = {"nearest": "nearest", "bilinear": "linear", "linear": "linear", "bicubic": "cubic", "cubic": "cubic"}
@@ -68,13 +69,12 @@ def _deform_conv(call: Call) -> Value:
     call.importer.limits.check_dims((batch, channels, taps, positions), "the samples of DeformConv")
     at = _positions(call, window, out, call.reshape(offset, (batch * offset_groups, taps, rank, positions)))
     image = call.reshape(x, (batch * offset_groups, channels // offset_groups, *spatial))
-    samples = call.add(GridSample("linear", "zeros", "pixels"), image, at)  # [N*offset groups, channels of one, taps, positions]
+    samples = call.add(GridSample("linear", "zeros", "pixels"), image, at)  # [N*offset groups, channels of one, positions, taps]
     if mask is not None:
-        weight = call.reshape(mask, (batch * offset_groups, 1, taps, positions))
+        weight = call.transpose(call.reshape(mask, (batch * offset_groups, 1, taps, positions)), (0, 1, 3, 2))
         samples = call.map(lambda s, m: apply("mul", s, m), samples, weight)
-    columns = call.reshape(samples, (batch, group, group_channels * taps, positions))
-    weights = call.reshape(w, (1, group, out_channels // group, group_channels * taps))
-    y = call.reshape(call.add(MatMul(), weights, columns), (batch, out_channels, *out))
+    y = _multiplied(call, samples, w, batch, group, offset_groups)  # [N, out channels, positions]
+    y = call.reshape(y, (batch, out_channels, *out))
     if bias is None:
         return y
     if bias.type.dims != (out_channels,):
@@ -82,8 +82,26 @@ def _deform_conv(call: Call) -> Value:
     return call.map(lambda a, c: apply("add", a, c), y, call.reshape(bias, (out_channels, *[1] * rank)))
 
 
+def _multiplied(call: Call, samples: Value, w: Value, batch: int, group: int, offset_groups: int) -> Value:
+    """Samples [N*offset groups, channels, positions, taps] times the weights: [N, out channels, positions].
+
+    With one group, rows of the product are positions, and their samples lie side by side where channels lie last.
+    """
+    _, channels, positions, taps = samples.type.dims
+    out_channels = w.type.dims[0]
+    if group == 1:
+        rows = call.reshape(call.transpose(samples, (0, 2, 3, 1)), (batch, offset_groups, positions, taps * channels))
+        weights = call.transpose(call.reshape(w, (out_channels, offset_groups, channels, taps)), (1, 3, 2, 0))
+        y = call.add(MatMul(), rows, call.reshape(weights, (offset_groups, taps * channels, out_channels)))
+        total = call.reshape(y, (batch, positions, out_channels)) if offset_groups == 1 else call.add(Reduce("sum", (1,), keepdims=False), y)
+        return call.transpose(total, (0, 2, 1))
+    columns = call.reshape(call.transpose(samples, (0, 1, 3, 2)), (batch, group, w.type.dims[1] * taps, positions))
+    weights = call.reshape(w, (1, group, out_channels // group, w.type.dims[1] * taps))
+    return call.reshape(call.add(MatMul(), weights, columns), (batch, out_channels, positions))
+
+
 def _positions(call: Call, window: Window, out: list[int], offset: Value) -> Value:
-    """Coordinates [.., taps, positions, rank], last axis of the image first, from offsets [.., taps, rank, positions]."""
+    """Coordinates [.., positions, taps, rank], last axis of the image first, from offsets [.., taps, rank, positions]."""
     rank = len(out)
     tap = np.stack([g.reshape(-1) for g in np.meshgrid(*(np.arange(k) * d for k, d in zip(window.kernel, window.dilations, strict=True)),
                                                        indexing="ij")], axis=-1)
@@ -92,6 +110,6 @@ def _positions(call: Call, window: Window, out: list[int], offset: Value) -> Val
     base = tap[:, :, None] + place[None]  # [taps, rank, positions]
     kind = offset.type.dtype if offset.type.dtype is DType.F64 else DType.F32
     moved = call.map(lambda o, c: apply("add", o, c), call.cast(offset, kind), call.constant(base.astype(kind.numpy)))
-    turned = call.transpose(moved, (0, 1, 3, 2))
+    turned = call.transpose(moved, (0, 3, 1, 2))
     dims = turned.type.dims
     return turned if rank == 1 else call.add(Slice((0, 0, 0, rank - 1), dims, (1, 1, 1, -1)), turned)
