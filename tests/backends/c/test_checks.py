@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import edgecc
 from edgecc.artifact import runner
@@ -38,6 +38,19 @@ def network(op: str, dtype: int = TensorProto.INT64) -> onnx.ModelProto:
                          inputs=[info("i", (3, 4), dtype)], weights=[x, ints("a", 1), ints("b", 3)])
         case "pairs":  # rows of two entries for axes of different sizes
             return model([node("GatherND", "w i")], inputs=[info("i", (4, 2), dtype)], weights=[x])
+        case "branch":
+            then = helper.make_graph([node("Gather", "w i", "g")], "then", [], [helper.make_empty_tensor_value_info("g")])
+            other = helper.make_graph([node("Gather", "v i", "g")], "else", [], [helper.make_empty_tensor_value_info("g")])
+            return model([node("If", "c", then_branch=then, else_branch=other)], weights=[x, floats("v", (SIZE, 5))],
+                         inputs=[info("c", (), TensorProto.BOOL), info("i", (3,), dtype)])
+        case "loop":  # the index of each iteration is its own
+            body = helper.make_graph(
+                [node("Add", "n i", "at"), node("Gather", "w at", "g"), node("Identity", "go", "on")], "body",
+                [info("n", (), TensorProto.INT64), info("go", (), TensorProto.BOOL), info("s", (5,))],
+                [info("on", (), TensorProto.BOOL), info("g", (5,))])
+            return model([node("Loop", "trips go0 s0", body=body)],
+                         inputs=[info("trips", (), TensorProto.INT64), info("i", (), TensorProto.INT64)],
+                         weights=[x, floats("s0", (5,)), numpy_helper.from_array(np.array(True), "go0")])
     raise AssertionError(op)
 
 
@@ -54,7 +67,7 @@ def arrays(proto: onnx.ModelProto, fill: int) -> dict[str, np.ndarray]:
     return found
 
 
-OPS = ("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "turned", "pairs")
+OPS = ("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "turned", "pairs", "branch")
 WRONG = (SIZE, -SIZE - 1, 10**9, -10**9, 2**31 - 1, -2**31)
 
 
@@ -78,6 +91,21 @@ def test_trap_ends_the_run_and_clamp_moves_indices(op):
                 assert caught.value.code == "E403"
             given = arrays(proto, 3)  # a run that ended leaves nothing behind
             np.testing.assert_array_equal(compiled.run(given)["y"], execute(graph, given)["y"])
+
+
+def test_a_loop_ends_at_the_iteration_whose_index_is_wrong():
+    require(load_target("generic-c"))
+    proto = network("loop")
+    graph = import_model(proto)
+    with edgecc.load(edgecc.compile(proto, "generic-c"), cc="gcc") as compiled:
+        for trips, start, fits in ((3, 0, True), (2, 4, True), (3, 4, False), (2, -6, True), (1, -7, False), (3, 2**40, False)):
+            given = {"trips": np.array(trips), "i": np.array(start)}
+            if fits:
+                np.testing.assert_array_equal(compiled.run(given)["y"], execute(graph, given)["y"])
+            else:
+                with pytest.raises(EdgeccError) as caught:
+                    compiled.run(given)
+                assert caught.value.code == "E403"
 
 
 @pytest.mark.parametrize("target", ["generic-c", "cortex-a76"])
