@@ -17,13 +17,14 @@ from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.copying import copy, fill
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import computes_in_vectors
-from edgecc.kernels.iteration import Axis, Step, nest, simplified, split_for_threads, vector_lanes, vectors
+from edgecc.kernels.iteration import Axis, Step, axes_of, nest, simplified, split_for_threads, vector_lanes, vectors
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.kernels.taps import Tap, interpolate, product
 from edgecc.loop.builder import add, cast, div, fma, less, mul, number, operation, repeat, select, sub
 from edgecc.loop.index import ZERO, Index, from_expr
 from edgecc.loop.ir import Buffer, Expr, FromIndex
+from edgecc.loop.module import IndexRange
 from edgecc.ops.sampling import BEYOND, CUBIC_COEFFICIENT, GridSample, RoiAlign, grid_borders
 
 RESULT, SOURCE, GRID = 0, 1, 2
@@ -183,7 +184,9 @@ def lower_roi_align(request: Request) -> Kernel:
     dtype, channels = compute_type(x_view.dtype), x_view.dims[1]
     sums = b.workspace("sums", dtype, channels)
     with b.loop("r", y_view.dims[0]) as r:
-        image = operation("min", operation("max", cast(b.load(batch, r * batch_view.strides[0]), DType.I64), 0), x_view.dims[0] - 1)
+        index = b.let("index", cast(b.load(batch, r * batch_view.strides[0]), DType.I64))
+        counted = select(less(index, 0), add(index, x_view.dims[0]), index)
+        image = operation("min", operation("max", counted, 0), x_view.dims[0] - 1)
         plane = from_expr(b.let("plane", mul(image, x_view.strides[0])))
         corners = [b.let("corner", fma(cast(b.load(rois, r * rois_view.strides[0] + k * rois_view.strides[1]), dtype),
                                        op.spatial_scale, -0.5 if op.half_pixel else 0.0)) for k in range(4)]
@@ -202,7 +205,16 @@ def lower_roi_align(request: Request) -> Kernel:
                     _accumulate(b, op, sums, x, Axis(channels, (1, x_view.strides[1])), plane, taps)
             to = r * y_view.strides[0] + h * y_view.strides[2] + w * y_view.strides[3]
             _finish_bin(b, op, y, sums, Axis(channels, (y_view.strides[1], 1)), to, factor)
-    return b.kernel(choice=f"{channels} channels at each point")
+    return b.kernel(choice=f"{channels} channels at each point", checks=_batch_checks(request, x_view.dims[0]))
+
+
+def _batch_checks(request: Request, size: int) -> tuple[tuple[int, IndexRange], ...]:
+    """What the run has to look at before the kernel: that regions name images there are."""
+    batch = request.operand(2)
+    if batch.is_constant or request.checks != "trap":
+        return ()
+    axes = tuple((axis.extent, axis.strides[0]) for axis in simplified(axes_of([batch.view])))
+    return ((2, IndexRange(batch.view.dtype, axes, 0, size)),)
 
 
 def _bins(b: KernelBuilder, op: RoiAlign, first: Expr, last: Expr, size: int, bins: int) -> _Bins:

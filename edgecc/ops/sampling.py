@@ -17,6 +17,7 @@ import numpy as np
 from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.types import Array, TensorType, is_float_array
 from edgecc.ops import rules
+from edgecc.ops.indexing import resolved
 
 SAMPLE_MODES = ("nearest", "linear", "cubic")
 SAMPLE_PADDINGS = ("zeros", "border", "reflection")
@@ -183,7 +184,7 @@ class RoiAlign(Op):
     Attributes: kind "average" or "max"; height, width >= 1; sampling_ratio 0 to
         MAX_SAMPLING_RATIO; spatial_scale > 0; half_pixel.
     Raises: E110 for attributes out of range, shapes that do not fit, types other than floats, or an empty image.
-    Source: ONNX RoiAlign-22. Indices into the batch are clamped. In float64, rounded once.
+    Source: ONNX RoiAlign-22. Indices of images are those of `Gather`. In float64, rounded once.
     """
 
     name: ClassVar[str] = "roi_align"
@@ -231,12 +232,13 @@ class RoiAlign(Op):
 
     def _pooled(self, x: Array, rois: Array, batch: Array, absolute: bool) -> Array:
         image, sizes, bins = rules.wide(x), x.shape[2:], (self.height, self.width)
+        images = resolved(batch, len(x))
         out = np.zeros((len(rois), x.shape[1], *bins))
         offset = 0.5 if self.half_pixel else 0.0
         slope = 4.0 * sum(sizes) if absolute else 0.0
         with np.errstate(all="ignore"):
             for r, box in enumerate(rules.wide(rois) * self.spatial_scale - offset):
-                plane = image[int(np.clip(int(batch[r]), 0, len(x) - 1))]
+                plane = image[images[r]]
                 axes = [self._points(box[1 - axis], box[3 - axis], sizes[axis], bins[axis]) for axis in (0, 1)]
                 for h, w in np.ndindex(*bins):
                     (rows, row_weights), (columns, column_weights) = ((index[k], weight[k]) for (index, weight), k in

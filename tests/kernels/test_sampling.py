@@ -1,11 +1,14 @@
 """Sampling at computed positions against the operators' references, over modes, layouts and targets."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
+from edgecc.kernels.base import lower
 from edgecc.ops.sampling import SAMPLE_COORDINATES, SAMPLE_MODES, SAMPLE_PADDINGS, GridSample, RoiAlign
 from tests.support import kernels
 
@@ -86,6 +89,14 @@ def test_wild_regions_read_the_image_only_and_end():
         (got,) = kernels.run(kernels.request_for(RoiAlign(kind, 3, 2), arrays), arrays)
         with np.errstate(all="ignore"):
             np.testing.assert_allclose(got, RoiAlign(kind, 3, 2).reference(arrays)[0], rtol=1e-5)
+
+
+def test_images_that_regions_name_are_checked_before():
+    arrays = [kernels.numbers(0, (2, 3, 4, 5)), np.zeros((3, 4), np.float32), np.zeros(3, np.int64)]
+    request = kernels.request_for(RoiAlign("max", 2, 2), arrays)
+    assert lower(request).checks == ()
+    ((operand, looked_at),) = lower(dataclasses.replace(request, checks="trap")).checks
+    assert (operand, looked_at.size, looked_at.axes) == (2, 2, ((3, 1),))
 
 
 @pytest.mark.parametrize("machine", kernels.TARGETS)
