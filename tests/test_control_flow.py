@@ -168,3 +168,12 @@ def test_indices_inside_loops_are_checked_where_they_lie() -> None:
         for wrong in ([4, 0, 5], [-6, 0, 0]):
             with pytest.raises(EdgeccError, match="E403"):
                 model.run(inputs | {"at": np.array(wrong)})
+
+
+def test_reports_reach_into_regions() -> None:
+    compiled = compile_graph(parse(COUNTDOWN.replace("STATES", '%v "s", %t "t"')), load_target("host"), name="net")
+    assert [title for title, _ in compiled.lowered.regions] == ["body of y"]
+    calls = compiled.module.all_calls
+    assert [report.function for report in compiled.lowered.calls] == [call.function for call in calls]
+    source = emit_c(compiled, EmitOptions(profile=True)).files["net.c"].decode()
+    assert source.count("  note_call(") == len(calls)

@@ -13,7 +13,7 @@ from edgecc.choices import choices_of
 from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
-from edgecc.errors import EdgeccError
+from edgecc.errors import EdgeccError, printable
 from edgecc.lowering import NO_TUNING
 from edgecc.targets.precision import FP32
 from edgecc.tuning.record import read_for
@@ -83,6 +83,8 @@ def compile(
     console = results()
     if print_memory_plan:
         console.print(done.compiled.lowered.plan.to_text())
+        for title, plan in done.compiled.lowered.regions:
+            console.print(f"{printable(title)}, inside of the arena above\n{plan.to_text()}")
     gap = artifact.arena_bytes - manifest.arena_lower_bound
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("folder", str(folder))

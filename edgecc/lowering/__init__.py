@@ -13,7 +13,7 @@ around it; their addresses are then bound to those of the node (edgecc/lowering/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -58,11 +58,15 @@ NO_TUNING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class LoweredModel:
-    """A module with the memory plan it uses and a report for each of its calls."""
+    """A module with the memory plan it uses and a report for each of its calls.
+
+    `regions` are titles and plans of the graphs inside nodes; the arena of each is a piece of the one around it.
+    """
 
     module: Module
     plan: MemoryPlan
     calls: tuple[CallReport, ...]
+    regions: tuple[tuple[str, MemoryPlan], ...] = ()
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -99,7 +103,7 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         weights_bytes=lowering.weights.size_bytes, arena_bytes=lowered.plan.arena_bytes,
         arena_lower_bound=lowered.plan.lower_bound, arena_align=ALIGN, threads=threads, precision=precision,
         sources=sources([v.type for v in graph.inputs]) if symbols else ())
-    return LoweredModel(module, lowered.plan, lowered.reports)
+    return LoweredModel(module, lowered.plan, lowered.reports, lowered.inner)
 
 
 Work = Kernel | tuple[LoweredRegion, ...]
@@ -145,6 +149,7 @@ class _Lowering:
         blocks = {block.chain.numbers[0]: block for block in plan.blocks}
         reports: list[CallReport] = []
         items: list[Item] = []
+        plans: list[tuple[str, MemoryPlan]] = []
         inner = {number for block in plan.blocks for number in block.chain.numbers[1:]}
         for number in plan.live.order:
             block = blocks.get(number)
@@ -158,11 +163,12 @@ class _Lowering:
             elif isinstance(regions, tuple):
                 items.append(self._control(plan, number, regions, depth))
                 reports += [report for region in regions for report in region.reports]
+                plans += _titled(plan.placement.steps[number], regions)
             else:
                 call, report = self._call(plan, number, regions, number in overwriting)
                 items.append(call)
                 reports.append(report)
-        return LoweredRegion(graph, plan, tuple(items), tuple(reports), in_place)
+        return LoweredRegion(graph, plan, tuple(items), tuple(reports), in_place, tuple(plans))
 
     def _call(self, plan: MemoryPlan, number: int, kernel: Work, overwriting: bool, stripes: int = 1) -> tuple[Call, CallReport]:
         """The call for a step. `overwriting`: a result replaces an operand because they are one state of a loop."""
@@ -346,6 +352,14 @@ def _unsupported(problems: Sequence[tuple[Step, EdgeccError]]) -> EdgeccError:
 
 def _place_of(step: Step) -> str:
     return f"{', '.join(step.loc) or step.name} ({step.op.name})"
+
+
+def _titled(step: Step, regions: Sequence[LoweredRegion]) -> Iterator[tuple[str, MemoryPlan]]:
+    """The plans of a step's regions and of those inside them, with a title each."""
+    names = step.op.regions if isinstance(step.op, RegionOp) else ()
+    for name, region in zip(names, regions, strict=True):
+        yield f"{name} of {', '.join(step.loc) or step.name}", region.plan
+        yield from region.inner
 
 
 def _needs(placement: Placement, work: Sequence[Work]) -> list[Needs]:

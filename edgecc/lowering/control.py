@@ -28,6 +28,7 @@ class LoweredRegion:
         items: what runs; addresses are the graph's own inputs, outputs and arena, until a node binds them.
         reports: of each call, in order.
         in_place: numbers of the states of a loop that the items change in place.
+        inner: titles and plans of the regions of its nodes, and of theirs.
     """
 
     graph: Graph
@@ -35,6 +36,7 @@ class LoweredRegion:
     items: tuple[Item, ...]
     reports: tuple[CallReport, ...]
     in_place: Mapping[int, None]
+    inner: tuple[tuple[str, MemoryPlan], ...] = ()
 
     @property
     def cycles(self) -> float:
