@@ -160,3 +160,10 @@ def test_what_no_kernel_can_do_names_the_dimension():
 
 def test_sanitizers_find_nothing():
     agrees(*case("join and split"), isolated=True, flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
+
+
+def test_open_networks_take_several_threads():
+    proto, shapes = case("product, open rows and columns")
+    graph = import_model(proto, shapes=shapes)
+    lowered = lower_graph(compile_graph(graph, load_target("host"), name="net").graph, load_target("host"), name="net", threads=2, check=True)
+    assert lowered.module.is_open

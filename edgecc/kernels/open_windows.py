@@ -159,7 +159,7 @@ def lower_open_convolution(request: Request) -> Kernel:
     return assemble(request, f"{'depthwise' if depthwise else 'conv'}_{shape}_{x.dims[1]}_{channels}", body,
                     tile_schedule(tile, target, w.dims[-1] if depthwise else depth, weights.padded, dtype, open_rows=True),
                     weights, epilogue, 3, doc=f"{shape} convolution, {x.dims[1]} to {channels} channels, images of any size up to {shape_text(x)}",
-                    choice=f"direct {shape}, open sizes: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}", parallel=False)
+                    choice=f"direct {shape}, open sizes: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
 
 
 def _by_tap(weights: Array) -> Array:
