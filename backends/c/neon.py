@@ -72,6 +72,9 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
         yield from _casts(lanes)
         yield from _narrow_rows(lanes)
     yield from _half_rows()
+    for lanes, q in ((4, "q"), (2, "")):
+        groups = ", ".join(f"vreinterpret{q}_s8_u32({{{i}}})" for i in range(2))
+        yield Key("dot_s8", I32, lanes), Row(f"vdot{q}_s32({{2}}, {groups})", (*NEON, "dotprod"))
 
 
 def _q(dtype: DType, lanes: int) -> str:

@@ -327,7 +327,7 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
         terms: how terms are read; `reduction` counts steps.
         parts: of the reduction, which then lie one after the other, each with all panels.
     """
-    w = request.operand(1)
+    w, own_arrange = request.operand(1), arrange
     if w.is_constant:
         elements = groups * packed_channels(panels) * reduction
         dtype = w.view.dtype
@@ -337,6 +337,11 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
         buffer: tuple[Buffer, KernelArgument] = (Buffer("w", dtype, elements, "input"), Packed((1,), pack))
     else:
         buffer = (Buffer("w", w.view.dtype, max(1, w.view.span), "input"), FromInput(1))
+    if terms is not None and terms.offset:
+        known = (1,) if request.optional(2) is None else (1, 2)
+        offset_bias = Packed(known, partial(_pack_offset_bias, own_arrange, groups, groups * channels, tuple(panels), terms.offset))
+        place_of: tuple[Buffer, KernelArgument] = (Buffer("b", DType.I32, groups * packed_channels(panels), "input"), offset_bias)
+        return Weights((buffer, place_of), w.is_constant, (buffer[0].name, "b"), lambda place, address: Load("b", place, DType.I32))
     return with_bias(request, buffer, channels, panels, packed=w.is_constant, groups=groups, bias_axis=bias_axis)
 
 
@@ -377,6 +382,20 @@ def _pack_weights(arrange: Callable[[Array], Array], groups: int, panels: tuple[
 def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Array) -> Array:
     full = np.broadcast_to(bias.reshape(-1), (channels,))
     return np.concatenate([pack_panels(part.reshape(-1, 1), panels) for part in np.split(full, groups)])
+
+
+def folds_offset(request: Request) -> bool:
+    """Whether the weights are known, and so is the bias, if any, which has one element a channel."""
+    b = request.optional(2)
+    return request.operand(1).is_constant and (b is None or (b.is_constant and all(d == 1 for d in b.view.dims[:-1])))
+
+
+def _pack_offset_bias(arrange: Callable[[Array], Array], groups: int, channels: int, panels: tuple[Panel, ...], offset: int,
+                      weights: Array, bias: Array | None = None) -> Array:
+    """The bias less `offset` times the sum of each channel's weights, in i32, which wraps."""
+    sums = np.ascontiguousarray(arrange(weights)).reshape(channels, -1).astype(np.int64).sum(axis=1)
+    start = np.zeros((), np.int64) if bias is None else bias.reshape(-1).astype(np.int64)
+    return _pack_bias(groups, channels, panels, (start - offset * sums).astype(np.int32))
 
 
 def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...], weights: Weights, epilogue: Epilogue,

@@ -20,6 +20,7 @@ from edgecc.kernels.contraction import (
     compute_target,
     epilogue_of,
     flatten,
+    folds_offset,
     sum_type,
     tile_schedule,
     weights_of,
@@ -69,10 +70,10 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
         return _depthwise(request, op, axes)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
         return _pointwise(request, op)
-    terms = terms_of(request, x, 1) if w.dims[1] % 2 == 0 else Terms(x)
+    terms = terms_of(request, x, 1, zero=zeros_of(op)[0]) if w.dims[1] % 2 == 0 else Terms(x)
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
-                    bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op))
+                    bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op), flip=terms.flip)
     return (*_direct(request, op, direct, terms), *gathered_candidates(request, op, axes), *winograd_candidates(request, op, axes))
 
 
@@ -106,10 +107,14 @@ def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[C
                  for tile, cycles in best_tiles(longest, direct.channels, target, sum_type(request), row_cycles))
 
 
+def _pointwise_terms(request: Request, op: Conv) -> Terms:
+    return terms_of(request, request.operand(0).view, 1, zero=zeros_of(op)[0], folds=folds_offset(request))
+
+
 def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:
     target = compute_target(request, op.epilogue)
     y, w = request.outputs[0], request.operand(1).view
-    steps = w.dims[1] // terms_of(request, request.operand(0).view, 1).group
+    steps = w.dims[1] // _pointwise_terms(request, op).group
     pixels = y.elements // y.dims[1]
     together = y.dims[-1] if request.rows else pixels
     judged = best_tiles(together, y.dims[1], target, sum_type(request),
@@ -146,7 +151,7 @@ def _lower_pointwise(request: Request, op: Conv, tile: RegisterTile) -> Kernel:
     outer, joined = joined_axes([x, y, *(view for _, view in epilogue.extras)], [0, *range(2, len(x.dims))],
                                 None if bounds is None else ROW_AXIS)
     target, dtype = compute_target(request, op.epilogue), sum_type(request)
-    terms = terms_of(request, x, 1)
+    terms = _pointwise_terms(request, op)
     rows, depth, channels = count(y.dims, joined), w.dims[1], w.dims[0]
     steps = depth // terms.group
     panels = cut_panels(channels, tile, narrowest_lanes(target, dtype))
@@ -160,7 +165,7 @@ def _lower_pointwise(request: Request, op: Conv, tile: RegisterTile) -> Kernel:
 
     product = Product(rows, channels, steps, terms.x, replace(w, dtype=terms.element(w.dtype)), lambda row, k: at(terms.x, row, k),
                       lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at, terms.dot,
-                      zeros=zeros_of(op))
+                      zeros=zeros_of(op), factor=terms.factor)
     nest = product_nest(product, tile, panels, weights, epilogue, target, cut=cut)
     return assemble(request, f"conv_pointwise_{depth}_{channels}", outer_loops(nest.body, y.dims, outer, bounds),
                     tile_schedule(tile, target, nest.inner, weights.padded, dtype), weights, epilogue, 3,

@@ -20,6 +20,7 @@ from edgecc.kernels.contraction import (
     panel_loops,
     tile_nest,
 )
+from edgecc.kernels.grouped import Terms
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
@@ -42,7 +43,7 @@ class Direct:
             the result (transposed convolutions fill the result in interleaved phases).
         weights_start: where the packed weights of this nest begin.
         dot: the grouped product of a step, if terms are read in groups: then x, w and depth count groups.
-        zeros: the zero points of integer x and w.
+        zeros: the zero points of integer x and w. flip: see `Terms`.
         bounds: of the loop over the first axis, where a range of rows is wanted.
     """
 
@@ -57,6 +58,7 @@ class Direct:
     bounds: Bounds | None = None
     dot: str = ""
     zeros: tuple[int, int] = (0, 0)
+    flip: bool = False
 
     @property
     def reduction(self) -> int:
@@ -109,7 +111,8 @@ class Direct:
                 w_index = (group * (padded * self.reduction) + w_start + term * panel.padded + var("channel") + self.weights_start
                            if weights.packed else self._weight_address(channel, term))
                 bias = weights.bias(group * padded + b_start + var("channel"), address)
-                return tile_nest(run.extent, panel.size, reductions, Load("x", x_index, self.x.dtype),
+                x = Terms(self.x, flip=self.flip).factor(Load("x", x_index, self.x.dtype))
+                return tile_nest(run.extent, panel.size, reductions, x,
                                  Load("w", w_index, self.w.dtype), bias, lambda acc: epilogue.store(acc, address),
                                  row_loop=row_loop, dot=self.dot, zeros=self.zeros)
 

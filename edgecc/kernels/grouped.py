@@ -16,8 +16,9 @@ import numpy as np
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Request, View
 from edgecc.loop.dot import DOTS, Dot
+from edgecc.loop.ir import Const, Expr, Op
 
-FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512f", "avx512bf16")})
+FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512f", "avx512bf16"), "dot_s8": ("dotprod",)})
 """What a target needs for each grouped product to be an instruction."""
 
 
@@ -29,11 +30,19 @@ class Terms:
         x: the first factor; with a `dot` its elements are groups.
         group: terms in one step.
         dot: the operation of a step, or "" for a multiply-add.
+        flip: whether the bytes of x are unsigned and the operation's are signed: their highest bits are turned around.
+        offset: what is left of a zero point: this many times the sum of the weights belongs out of each sum.
     """
 
     x: View
     group: int = 1
     dot: str = ""
+    flip: bool = False
+    offset: int = 0
+
+    def factor(self, load: Expr) -> Expr:
+        """The first factor of a step as the operation takes it."""
+        return Op("bit_xor", (load, Const(0x80808080, DType.U32)), DType.U32) if self.flip else load
 
     @property
     def text(self) -> str:
@@ -45,8 +54,20 @@ class Terms:
         return DType.U32 if self.dot else own
 
 
-def terms_of(request: Request, x: View, axis: int) -> Terms:
-    """How to read `x`, a view of operand 0 whose terms lie along `axis`: in groups where the target and the layout allow it."""
+def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool = False) -> Terms:
+    """How to read `x`, a view of operand 0 whose terms lie along `axis`: in groups where the target and the layout allow it.
+
+    Args:
+        zero: the zero point of x.
+        folds: whether an `offset` can go into a bias: every sum has all of its terms, and weights and bias are known.
+    """
+    w = request.operand(1)
+    if x.dtype in (DType.I8, DType.U8) and w.view.dtype is DType.I8 and w.is_constant and request.target.has(*FEATURES["dot_s8"]):
+        flip = x.dtype is DType.U8
+        offset, groups = zero - (128 if flip else 0), _grouped(x, axis, DOTS["dot_s8"])
+        if groups is not None and (folds or offset == 0):
+            return Terms(groups, 4, "dot_s8", flip, offset)
+        return Terms(x)
     for dot in DOTS.values():
         if x.dtype is dot.element and request.operand(1).view.dtype is dot.element and request.target.has(*FEATURES[dot.name]):
             groups = _grouped(x, axis, dot)

@@ -27,6 +27,7 @@ from edgecc.kernels.contraction import (
     compute_target,
     convert,
     epilogue_of,
+    folds_offset,
     multiply_add,
     open_panel_loops,
     packed_channels,
@@ -62,6 +63,7 @@ from edgecc.kernels.register_tile import (
 from edgecc.loop.index import ZERO, Index, const, minimum, var
 from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, Expr, For, Horizontal, Load, Op, Ref, Stmt, Store
 from edgecc.ops.matrix import MatMul
+from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.targets.schema import Target
 
 FEW = 4
@@ -86,7 +88,7 @@ def matmul_candidates(request: Request) -> tuple[Candidate, ...]:
         tile, cycles = problem.tiles(problem.rows)[0]
         return (Candidate("open", call_cycles(request, problem.batches * cycles), partial(problem.open_kernel, tile)),)
     w = problem.w
-    if request.operand(1).is_constant and all(d == 1 for d in request.operand(1).view.dims[:-2]) and problem.channels >= problem.lanes // 2:
+    if problem.is_packed_constant:
         return problem.tiled("packed", problem.packed_constant, problem.joined_rows)
     few = problem.rows <= FEW or problem.channels < max(2, problem.lanes // 2)
     if w.strides[-2] == 1 and problem.x.strides[-1] == 1 and problem.depth > 1 and few and problem.x.dtype is DType.F32:
@@ -176,7 +178,15 @@ class _Problem:
     @property
     def terms(self) -> Terms:
         """How the first factor is read."""
-        return terms_of(self.request, self.x, len(self.x.dims) - 1)
+        if self.x.dtype in NARROW_INTEGERS and not (self.is_packed_constant and not self.op.b_zero and not self.request.is_open):
+            return Terms(self.x)
+        return terms_of(self.request, self.x, len(self.x.dims) - 1, zero=zeros_of(self.op)[0], folds=folds_offset(self.request))
+
+    @property
+    def is_packed_constant(self) -> bool:
+        """Whether the second factor is one constant matrix, and wide enough to be packed."""
+        w = self.request.operand(1)
+        return w.is_constant and all(d == 1 for d in w.view.dims[:-2]) and self.channels >= self.lanes // 2
 
     @property
     def target(self) -> Target:
@@ -252,7 +262,7 @@ class _Problem:
 
         w = replace(self.w, dtype=terms.element(self.w.dtype))
         product = Product(rows, self.channels, steps, terms.x, w, partial(at, terms.x), lambda k, c: ZERO, at, terms.dot, open_rows,
-                          zeros=zeros_of(self.op))
+                          zeros=zeros_of(self.op), factor=terms.factor)
         nest = product_nest(product, tile, panels, weights, epilogue, target, cut=cut)
         return assemble(request, self.name, outer_loops(nest.body, y.dims, outer, sizes=y.sizes),
                         tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=open_rows is not None), weights, epilogue, 3, doc=self.doc, terms=terms,

@@ -29,7 +29,7 @@ from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.loop.index import ZERO, Index, const, var
-from edgecc.loop.ir import Body, Buffer, For, Load, Stmt, Store
+from edgecc.loop.ir import Body, Buffer, Expr, For, Load, Stmt, Store
 from edgecc.targets.schema import Target
 
 PARTIAL = "s"
@@ -39,6 +39,10 @@ MOST_CUT_ROWS, LEAST_DEPTH = 256, 256
 """More rows than that come in blocks, and shorter parts would spend their time on loading and storing sums."""
 
 
+def _as_it_is(x: Expr) -> Expr:
+    return x
+
+
 @dataclass(frozen=True)
 class Product:
     """One product over `rows` x `channels` with `depth` terms.
@@ -46,8 +50,8 @@ class Product:
     `address(view, row, channel)` places a result element in a view of the result's shape;
     `x_at(row, k)` and `w_at(k, channel)` (used unless packed) place the factors. With `dot` they are groups of terms, and
     `depth` counts groups. Where the run decides, `rows`, `channels` and `depth` are the largest numbers and `open_rows`,
-    `open_channels` and `open_depth` those of the run. `zeros` are the zero points of integer factors. `packed_start`: where
-    the packed factor begins in its buffer.
+    `open_channels` and `open_depth` those of the run. `zeros` are the zero points of integer factors, `factor` what becomes
+    of an element of x once it is read. `packed_start`: where the packed factor begins in its buffer.
     """
 
     rows: int
@@ -64,6 +68,7 @@ class Product:
     open_depth: Index | None = None
     zeros: tuple[int, int] = (0, 0)
     packed_start: Index = ZERO
+    factor: Callable[[Expr], Expr] = _as_it_is
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
 
             partial_sum = row * packed_channels(panels) + b_start + var("channel")
             bias = weights.bias(b_start + var("channel"), address) if begins else Load(PARTIAL, partial_sum, DType.F32)
-            return (tile_nest(count, panel.size, reductions, Load(first, product.x_at(row, k), product.x.dtype), w, bias,
+            return (tile_nest(count, panel.size, reductions, product.factor(Load(first, product.x_at(row, k), product.x.dtype)), w, bias,
                               lambda acc: epilogue.store(acc, address) if ends else Store(PARTIAL, partial_sum, acc),
                               dot=product.dot, ahead=ahead, zeros=product.zeros),)
 

@@ -59,5 +59,15 @@ def _bf16(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
     return total
 
 
-DOTS: Mapping[str, Dot] = types.MappingProxyType({row.name: row for row in (Dot("dot_bf16", DType.BF16, DType.F32, _bf16),)})
+def _s8(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
+    """sum + a0*b0 + a1*b1 + a2*b2 + a3*b3 in 32 bits, which wrap.
+
+    Source: Arm Architecture Reference Manual for A-profile, SDOT (vector).
+    """
+    x, w = (np.ascontiguousarray(np.asarray(v, np.uint32)).reshape(-1, 1).view(np.int8).astype(np.int32) for v in (a, b))
+    return np.asarray(np.asarray(total, np.int32) + (x * w).sum(axis=1, dtype=np.int32).reshape(np.shape(a)))
+
+
+DOTS: Mapping[str, Dot] = types.MappingProxyType({row.name: row for row in (
+    Dot("dot_bf16", DType.BF16, DType.F32, _bf16), Dot("dot_s8", DType.I8, DType.I32, _s8))})
 """The kinds there are, by the name of the operation."""

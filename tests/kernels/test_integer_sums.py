@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg
 from edgecc.ir.types import DType, TensorType
+from edgecc.kernels.base import lower
+from edgecc.loop.dot import DOTS
+from edgecc.loop.ir import Op, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.requantize import requantized
@@ -83,6 +86,63 @@ def test_convolutions(case):
 @settings(max_examples=25, deadline=None)
 def test_products(case):
     kernels.check(*case)
+
+
+def grouped_case(dtype, zero, kernel, *, biased=True, target="cortex-a76"):
+    """A convolution channels-last, whose input channels come in groups of four."""
+    random = np.random.default_rng(7)
+    low, high = dtype.limits
+    x = random.integers(low, high + 1, (2, 16, 5, 7)).astype(dtype.numpy)
+    w = random.integers(-128, 128, (19, 16, kernel, kernel)).astype(np.int8)
+    bias = random.integers(-2**20, 2**20, 19).astype(np.int32) if biased else None
+    more = [np.full((1, 19, 1, 1), 2.0**-11, np.float32), np.array(7, np.uint8)]
+    op = Conv((1, 1), (kernel // 2,) * 4, (1, 1), 1, EPILOGUE, zero)
+    arrays = [x, w, bias, *more]
+    (result,) = op.infer([None if a is None else TensorType.of(a) for a in arrays])
+    order = (0, 2, 3, 1)
+    return kernels.request_for(op, arrays, target, inputs=[kernels.laid_out(TensorType.of(x), order)],
+                               outputs=[kernels.laid_out(result, order)], constants=[1, *([2] if biased else []), 3, 4]), arrays
+
+
+def dots(request):
+    function = lower(request).function
+    return {e.op for s in walk(function.body) for top in expressions(s) for e in subexpressions(top)
+            if isinstance(e, Op) and e.op in DOTS}
+
+
+@pytest.mark.parametrize(("dtype", "zero", "kernel", "used"), [
+    (DType.U8, None, 1, True), (DType.U8, 131, 1, True), (DType.I8, None, 1, True), (DType.I8, -5, 1, True),
+    (DType.U8, 128, 3, True), (DType.I8, None, 3, True),
+    (DType.U8, 131, 3, False),  # windows at the border lack terms: the zero point belongs to each of them
+    (DType.I16, None, 1, False)])
+def test_four_terms_a_step(dtype, zero, kernel, used):
+    for biased in (True, False):
+        request, arrays = grouped_case(dtype, zero, kernel, biased=biased)
+        assert dots(request) == ({"dot_s8"} if used else set())
+        kernels.check(request, arrays)
+    assert not dots(grouped_case(dtype, zero, kernel, target="cortex-a72")[0])
+
+
+@pytest.mark.parametrize("dtype", [DType.U8, DType.I8])
+def test_products_of_four_terms_a_step(dtype):
+    random = np.random.default_rng(3)
+    low, high = dtype.limits
+    x = random.integers(low, high + 1, (13, 100)).astype(dtype.numpy)
+    w, bias = random.integers(-128, 128, (100, 17)).astype(np.int8), random.integers(-9999, 9999, 17).astype(np.int32)
+    op = MatMul(a_zero=3)
+    request = kernels.request_for(op, [x, w, bias], "cortex-a76", constants=[1, 2])
+    assert dots(request) == {"dot_s8"}
+    kernels.check(request, [x, w, bias])
+    kernels.check(request, [x, w, bias], machine="cortex-a76")
+    computed = kernels.request_for(op, [x, w, bias], "cortex-a76", constants=[1])
+    assert not dots(computed)  # the zero point's share of the sums has no bias to go to
+    kernels.check(computed, [x, w, bias])
+
+
+def test_four_terms_a_step_as_c():
+    for dtype, zero, kernel in ((DType.U8, 131, 1), (DType.U8, 128, 3), (DType.I8, None, 3)):
+        request, arrays = grouped_case(dtype, zero, kernel)
+        kernels.check(request, arrays, machine="cortex-a76")
 
 
 @pytest.mark.parametrize("machine", ["x86-64-v3", "cortex-a76"])
