@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -156,7 +156,7 @@ def lower_open_convolution(request: Request) -> Kernel:
     image = var("image")
     body: Body = (For("image", ZERO, y.size(0), panel_loops(panels, taps * depth, in_panel)),)
     shape = "x".join(str(k) for k in w.dims[2:])
-    return assemble(request, f"{'depthwise' if depthwise else 'conv'}_{shape}_{x.dims[1]}_{channels}", body,
+    return assemble(replace(request, threads=1), f"{'depthwise' if depthwise else 'conv'}_{shape}_{x.dims[1]}_{channels}", body,
                     tile_schedule(tile, target, w.dims[-1] if depthwise else depth, weights.padded, dtype, open_rows=True),
                     weights, epilogue, 3, doc=f"{shape} convolution, {x.dims[1]} to {channels} channels, images of any size up to {shape_text(x)}",
                     choice=f"direct {shape}, open sizes: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
