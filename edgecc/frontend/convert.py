@@ -377,7 +377,9 @@ def _function_of(node: onnx.NodeProto, schema: Schema, version: int,
             data = schema.get_function_with_opset_version(version)
         else:
             types = [_type_proto(item).SerializeToString() for item in inputs]
-            data = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), types)
+            # Bodies are kept for the opsets in which they changed; the builder answers for these alone.
+            body = max((v for v in schema.context_dependent_function_opset_versions if v <= version), default=version)
+            data = schema.get_context_dependent_function_with_opset_version(body, node.SerializeToString(), types)
         function.ParseFromString(data)
     except Exception as error:  # the builders of function bodies raise whatever their C++ side throws
         raise EdgeccError("E102", f"ONNX cannot expand the operator: {printable(str(error))}") from error

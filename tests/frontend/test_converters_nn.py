@@ -243,3 +243,8 @@ def test_stft(check_node, random, onesided, window):
     check_node("STFT", {"x": x[..., None]}, constants, order=order, tolerance=1e-5, onesided=onesided,
                by=[spectrum((np.fft.rfft if onesided else np.fft.fft)(frames))])
     check_node("STFT", {"x": random(1, 20, 1)}, constants, order=order, tolerance=1e-5, onesided=onesided, by="ort", opset=17)
+
+
+@pytest.mark.parametrize("opset", [13, 17, 21])
+def test_functions_of_older_opsets_hold_in_later_ones(check_node, random, opset):
+    check_node("SoftmaxCrossEntropyLoss", {"x": random(3, 5), "labels": np.int32([0, 4, 2])}, outputs="loss log_prob", opset=opset, by="ort")
