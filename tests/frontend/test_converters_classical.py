@@ -39,6 +39,17 @@ def test_linear_regressor(run, random):
     run("LinearRegressor", {"x": random(5, 4)}, coefficients=random(8).tolist(), intercepts=[0.5, -1.0], targets=2)
 
 
+@pytest.mark.parametrize("one_class", [0, 1])
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+def test_support_vectors(run, random, kernel, one_class):
+    run("SVMRegressor", {"x": random(6, 4)}, coefficients=random(5).tolist(), support_vectors=random(20).tolist(), n_supports=5, rho=[0.3],
+        kernel_type=kernel, kernel_params=[0.4, 0.5, 3.0], one_class=one_class)
+
+
+def test_a_support_vector_machine_without_vectors_is_linear(run, random):
+    run("SVMRegressor", {"x": random(6, 4)}, coefficients=random(4).tolist(), rho=[0.3], n_supports=0, kernel_params=[0.0, 0.0, 0.0])
+
+
 @pytest.mark.parametrize("norm", ["MAX", "L1", "L2"])
 def test_normalizer(run, random, norm):
     run("Normalizer", {"x": np.abs(random(3, 5))}, norm=norm)

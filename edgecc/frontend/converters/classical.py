@@ -13,7 +13,7 @@ from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
-from edgecc.ir.types import DType
+from edgecc.ir.types import Array, DType
 from edgecc.ops.indexing import Gather
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.reduction import ArgReduce, Reduce, Softmax
@@ -134,6 +134,47 @@ def _linear_classifier(call: Call) -> list[Value]:
     if scores.type.dims[1] == 1 and len(labels) == 2:
         return with_second_class(call, scores, labels, post, threshold=0.0, complement=post == "NONE")
     return best_label(call, scores, labels, post)
+
+
+@converter("SVMRegressor", domain=DOMAIN)
+def _support_vectors(call: Call) -> Value:
+    """The sum of kernel(x, support vector) * coefficient, plus rho; one_class gives the sign of it."""
+    x = call.cast(call.input(), DType.F32)
+    x = call.reshape(x, (1, *x.type.dims)) if x.type.rank == 1 else x
+    count, weights = call.integer("n_supports", 0), call.floats("coefficients") or ()
+    vectors = call.floats("support_vectors") or ()
+    if x.type.rank != 2 or (len(weights) != count or len(vectors) != count * x.type.dims[1] if count else len(weights) != x.type.dims[1]):
+        raise EdgeccError("E110", f"{count} support vectors of {len(vectors)} numbers and {len(weights)} coefficients do not fit {x.type}")
+    column = call.constant(np.array(weights, np.float32).reshape(-1, 1))
+    if count:
+        x = _similarity(call, x, np.array(vectors, np.float32).reshape(count, -1))
+    rho = literal((call.floats("rho") or (0.0,))[0], DType.F32)
+    y = call.map(lambda a: apply("add", a, rho), call.add(MatMul(), x, column))
+    if call.flag("one_class"):
+        zero, one, other = (literal(value, DType.F32) for value in (0.0, 1.0, -1.0))
+        return call.map(lambda a: apply("select", apply("lt", zero, a), one, other), y)
+    return post_transformed(call, y, call.text("post_transform", "NONE"))
+
+
+def _similarity(call: Call, x: Value, vectors: Array) -> Value:
+    """The kernel of each row of x [rows, features] and each support vector [count, features]: [rows, count]."""
+    kind = call.text("kernel_type", "LINEAR")
+    gamma, constant, degree = (literal(value, DType.F32) for value in (call.floats("kernel_params") or (0.0, 0.0, 0.0))[:3])
+    if kind == "RBF":
+        rows, features = x.type.dims
+        call.importer.limits.check_dims((rows, *vectors.shape), "the differences to support vectors")
+        away = call.map(lambda a, v: apply("mul", apply("sub", a, v), apply("sub", a, v)),
+                        call.reshape(x, (rows, 1, features)), call.constant(vectors))
+        return call.map(lambda d: apply("exp", apply("neg", apply("mul", gamma, d))), call.add(Reduce("sum", (2,), keepdims=False), away))
+    product = call.add(MatMul(transpose_b=True), x, call.constant(vectors))
+    match kind:
+        case "LINEAR":
+            return product
+        case "POLY":
+            return call.map(lambda a: apply("pow", apply("add", apply("mul", a, gamma), constant), degree), product)
+        case "SIGMOID":
+            return call.map(lambda a: apply("tanh", apply("add", apply("mul", a, gamma), constant)), product)
+    raise EdgeccError("E102", f"kernel_type is '{printable(kind)}', wanted LINEAR, POLY, RBF or SIGMOID")
 
 
 # -- features -----------------------------------------------------------------------------------
