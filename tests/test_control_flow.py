@@ -177,3 +177,13 @@ def test_reports_reach_into_regions() -> None:
     assert [report.function for report in compiled.lowered.calls] == [call.function for call in calls]
     source = emit_c(compiled, EmitOptions(profile=True)).files["net.c"].decode()
     assert source.count("  note_call(") == len(calls)
+
+
+@pytest.mark.parametrize("choice", [True, False])
+def test_short_types_pass_through_regions(choice: bool) -> None:
+    text = BRANCH.replace("elementwise(%x) {expr=`neg($0:f32)`}", "slice(%x) {starts=(2), sizes=(3), steps=(-1)}").replace("f32", "f8e4m3fn")
+    graph = parse(text)
+    x = np.array([1, -2, 3]).astype(graph.inputs[1].type.dtype.numpy)
+    module = lower_graph(graph, load_target("generic-c"), name="net").module
+    inputs = {"c": np.array(choice), "x": x}
+    np.testing.assert_array_equal(run_module(module, inputs)["y"].astype(np.float32), execute(graph, inputs)["y"].astype(np.float32))

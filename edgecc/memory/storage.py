@@ -122,7 +122,7 @@ class _Rewriter:
     def node(self, node: Node) -> None:
         stored = [v.type.dtype.value for v in (*node.inputs, *node.outputs) if v is not None and v.type.dtype.is_stored_only]
         op, changed = _op_in_bytes(node.op)
-        if stored and not changed and not isinstance(op, MOVES):
+        if stored and not changed and not isinstance(op, (*MOVES, RegionOp)):
             raise EdgeccError("E112", f"{op.name} does not compute with {stored[0]}", where=", ".join(node.loc),
                               hint="convert it to a wider type first")
         regions = [_Rewriter(region, interface=False).run() for region in node.regions]
