@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.errors import EdgeccError
+from edgecc.loop.index import const, substitute
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import For, Load, walk
 from edgecc.loop.parser import parse
@@ -280,6 +281,45 @@ def test_parallel_products_compute_the_same(m, n, threads):
         run_function(function, {"x": x, "w": w, "y": y})
         results.append(y)
     assert np.array_equal(*results)
+
+
+TWO_LOOPS = """function f(x: f32[8] input, s: f32[8] workspace, y: f32[20] output) {{
+  for p in 0..8 {{ {first}[p] = x[p] }}
+  for q in 0..7 {{ y[8 + q] = {second}[q] }}
+  for r in 0..5 {{ y[15 + r] = {second}[r] }}
+}}
+"""
+
+
+@pytest.mark.parametrize("threads", (2, 3, 5))
+def test_independent_neighbours_are_handed_out_together(threads):
+    text = TWO_LOOPS.format(first="y", second="x")
+    assert parallel_loops(text, threads) == [f"parallel for part_of_thread in 0..{threads} {{"]
+    x, results = np.arange(8, dtype=np.float32), []
+    for function in (parse(text), apply_schedule(parse(text), [f"parallelize{{threads={threads}}}"])):
+        buffers = {"x": x, "s": np.zeros(8, np.float32), "y": np.full(20, -1, np.float32)}
+        run_function(function, buffers)
+        results.append(buffers["y"])
+    assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize(("extents", "threads"), [((7, 5), 2), ((9, 9, 9), 2), ((4, 10, 3), 3)])
+def test_what_is_left_over_goes_to_different_threads(extents, threads):
+    loops = "".join(f"for i{n} in 0..{extent} {{ y[{100 * n} + i{n}] = 1.0:f32 }}" for n, extent in enumerate(extents))
+    function = apply_schedule(parse(f"function f(y: f32[1000] output) {{ {loops} }}"), [f"parallelize{{threads={threads}}}"])
+    (together,) = function.body
+    counts = [0] * threads
+    for loop, extent in zip(together.body, extents, strict=True):
+        starts = [substitute(loop.start, {together.var: const(part)}).const for part in range(threads)]
+        stops = [substitute(loop.stop, {together.var: const(part)}).const for part in range(threads)]
+        assert starts == [0, *stops[:-1]] and stops[-1] == extent
+        counts = [c + stop - start for c, start, stop in zip(counts, starts, stops, strict=True)]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_loops_that_read_what_their_neighbour_writes_stay_apart():
+    assert parallel_loops(TWO_LOOPS.format(first="s", second="s"), 2) == [
+        "parallel for p in 0..8 {", "parallel for part_of_thread in 0..2 {"]
 
 
 def test_parallelize_leaves_sums():
