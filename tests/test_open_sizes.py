@@ -150,6 +150,20 @@ def test_sizes_that_do_not_fit_are_refused_by_the_code():
             assert raised.value.code == "E005"
 
 
+def test_indices_outside_of_an_open_axis_end_the_run():
+    nodes = [("Cast", "i", "k", {"to": TensorProto.INT64}), ("Gather", "x k", "y", {"axis": 1})]
+    proto = model(nodes, {"x": [2, "n"], "i": ["m", 3]})
+    graph = import_model(proto, shapes=BOUNDS)
+    with load(emit_c(compile_graph(graph, load_target("host"), name="net")), cc="gcc") as built:
+        x = np.arange(10, dtype=np.float32).reshape(2, 5)
+        fits = np.array([[0, 4, -5], [1, 2, 3]], np.float32)
+        np.testing.assert_array_equal(built.run({"x": x, "i": fits})["y"], x[:, fits.astype(int)])
+        for wrong in (5, -6):
+            with pytest.raises(EdgeccError) as raised:
+                built.run({"x": x, "i": np.where(fits == 3, np.float32(wrong), fits)})
+            assert raised.value.code == "E403"
+
+
 def test_what_no_kernel_can_do_names_the_dimension():
     graph = import_model(model([("CumSum", "x a", "y", {})], {"x": [2, "n"]}, constants={"a": np.int64(1)}),
                          shapes={"n": (Range(2, 9),)})

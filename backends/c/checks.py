@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from edgecc.backends.c.sizes import dim_text
 from edgecc.backends.c.table import STORAGE
+from edgecc.ir.dims import Dim, SymbolicDim
 from edgecc.loop.module import IndexRange
 
 INDEX_STATUS = 5
@@ -15,15 +19,29 @@ class IndexChecks:
     def __init__(self) -> None:
         self._names: dict[IndexRange, str] = {}
 
-    def statement(self, address: str, indices: IndexRange) -> str:
-        """The statement of the run that ends it where one of the indices at `address` is out of range."""
+    def statement(self, address: str, indices: IndexRange, names: Mapping[str, str]) -> str:
+        """The statement of the run that ends it where one of the indices at `address` is out of range.
+
+        `names` are the C locals of the sizes that the run decides.
+        """
         name = self._names.setdefault(indices, f"indices_fit_{len(self._names)}")
-        return f"  if (!{name}({address})) return {INDEX_STATUS};"
+        arguments = "".join(f", (ptrdiff_t){dim_text(dim, names)}" for dim in _open(indices))
+        return f"  if (!{name}({address}{arguments})) return {INDEX_STATUS};"
 
     @property
     def definitions(self) -> list[str]:
         """The functions."""
         return [_definition(name, indices) for indices, name in self._names.items()]
+
+
+def _open(indices: IndexRange) -> tuple[SymbolicDim, ...]:
+    """What of a range the run decides: the parameters of its function."""
+    dims = [extent for extent, _ in indices.axes] + [indices.size]
+    return tuple(dict.fromkeys(dim for dim in dims if isinstance(dim, SymbolicDim)))
+
+
+def _extent(dim: Dim, open_dims: Sequence[SymbolicDim]) -> str:
+    return str(dim) if isinstance(dim, int) else f"n{open_dims.index(dim)}"
 
 
 def _definition(name: str, indices: IndexRange) -> str:
@@ -32,12 +50,16 @@ def _definition(name: str, indices: IndexRange) -> str:
     wide = "int64_t" if is_signed else "uint64_t"
     terms = [f"i{axis}" if stride == 1 else f"{stride} * i{axis}" for axis, (_, stride) in enumerate(indices.axes) if stride]
     address = " + ".join([*([str(indices.offset)] if indices.offset else []), *terms]) or "0"
-    wrong = f"(index < -{indices.size}) | (index >= {indices.size})" if is_signed else f"index >= {indices.size}u"
-    lines = [f"/* Whether all of these are indices of an axis of {indices.size}. */",
-             f"static int {name}(const void *memory) {{", f"  const {storage} *const x = (const {storage} *)memory;", "  int wrong = 0;"]
+    open_dims = _open(indices)
+    size = _extent(indices.size, open_dims)
+    unsigned = f"{size}u" if isinstance(indices.size, int) else f"(uint64_t){size}"
+    wrong = f"(index < -{size}) | (index >= {size})" if is_signed else f"index >= {unsigned}"
+    parameters = "".join(f", ptrdiff_t n{number}" for number in range(len(open_dims)))
+    lines = [f"/* Whether all of these are indices of an axis of {size}. */",
+             f"static int {name}(const void *memory{parameters}) {{", f"  const {storage} *const x = (const {storage} *)memory;", "  int wrong = 0;"]
     indent = "  "
     for axis, (extent, _) in enumerate(indices.axes):
-        lines.append(f"{indent}for (ptrdiff_t i{axis} = 0; i{axis} < {extent}; ++i{axis}) {{")
+        lines.append(f"{indent}for (ptrdiff_t i{axis} = 0; i{axis} < {_extent(extent, open_dims)}; ++i{axis}) {{")
         indent += "  "
     lines += [f"{indent}const {wide} index = ({wide})x[{address}];", f"{indent}wrong |= {wrong};"]
     for _ in indices.axes:

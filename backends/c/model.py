@@ -213,7 +213,7 @@ class _Items:
 
     def _call(self, call: Call, column: int | None) -> list[str]:
         self.number += 1
-        checks = [self.checks.statement(argument_text(argument, self.symbols, writes=False), indices) for argument, indices in call.checks]
+        checks = [self.checks.statement(argument_text(argument, self.symbols, writes=False), indices, size_names(self.module)) for argument, indices in call.checks]
         return [*checks, *_call(self.module, self.symbols, call, self.number - 1, self.profile, column)]
 
 

@@ -229,6 +229,19 @@ def evaluate(dim: Dim, sizes: Mapping[str, int]) -> int:
     return dim if isinstance(dim, int) else dim.evaluate(sizes)
 
 
+def replaced(dim: Dim, sizes: Mapping[str, Dim]) -> Dim:
+    """A dimension with the sizes it depends on replaced by dimensions."""
+    if isinstance(dim, int):
+        return dim
+    total: Dim = 0
+    for product, coefficient in dim.terms:
+        part: Dim = coefficient
+        for atom in product:
+            part = part * (sizes[atom.name] if isinstance(atom, Symbol) else replaced(atom.dividend, sizes) // atom.divisor)
+        total = total + part
+    return total
+
+
 def symbols_of(dims: Iterable[Dim]) -> tuple[Symbol, ...]:
     """The sizes that some dimensions depend on, by name."""
     found = {s.name: s for dim in dims if not isinstance(dim, int) for s in dim.symbols}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import Dim, symbol
 from edgecc.ir.op import Op
 from edgecc.ir.text import format_op
 from edgecc.ir.types import Array, DType
@@ -429,6 +430,14 @@ def lower(request: Request, choice: str | None = None) -> Kernel:
             if choice in (candidate.name, candidate.name.partition(" ")[0]):
                 return parametrized(_built(request, candidate), request)
     return parametrized(lowering(request), request)
+
+
+def size_dim(request: Request, size: Index) -> Dim:
+    """An open size of a request as a dimension whose symbols are the function's parameters."""
+    total: Dim = size.const
+    for number, bounds in enumerate(request.bounds):
+        total = total + symbol(size_name(number), *bounds) * (size.coefficient(size_name(number)) or 0)
+    return total
 
 
 def size_name(number: int) -> str:

@@ -16,8 +16,9 @@ from functools import partial
 import numpy as np
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import lower_bound
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Kernel, Operand, Request, View, kernel_for
+from edgecc.kernels.base import Kernel, Operand, Request, View, kernel_for, size_dim
 from edgecc.kernels.copying import AffineRun, affine_runs, copy, copy_lanes
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import (
@@ -107,9 +108,10 @@ class _Rows:
         if self.operand.is_constant or request.checks != "trap":
             return ()
         dtype, limits = self.view.dtype, np.iinfo(self.view.dtype.numpy)
-        axes = tuple((axis.extent, axis.strides[0]) for axis in simplified(axes_of([self.view])))
-        return tuple((1, IndexRange(dtype, axes, entry * self.gap, size)) for entry, size in enumerate(self.sizes)
-                     if isinstance(size, int) and (int(limits.max) >= size or int(limits.min) < -size))
+        axes = tuple((size_dim(request, axis.stop), axis.strides[0]) for axis in simplified(axes_of([self.view])))
+        sizes = [size if isinstance(size, int) else size_dim(request, size) for size in self.sizes]
+        return tuple((1, IndexRange(dtype, axes, entry * self.gap, size)) for entry, size in enumerate(sizes)
+                     if int(limits.max) >= lower_bound(size) or int(limits.min) < -lower_bound(size))
 
     @property
     def choice(self) -> str:

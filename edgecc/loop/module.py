@@ -5,10 +5,10 @@ This is what CPU back ends receive. Every size and offset is final.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from edgecc.ir.dims import Dim
+from edgecc.ir.dims import Dim, replaced
 from edgecc.ir.instance import Source
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.ir import Function
@@ -80,12 +80,19 @@ class IndexRange:
         dtype: their type.
         axes: pairs (extent, stride in elements) of the loops that reach all of them; offset: elements before the first.
         size: of the axis. They must be less than it, and not less than its negative.
+
+    Extents and size may be known only at run time; in what a kernel says they are expressions over its parameters.
     """
 
     dtype: DType
-    axes: tuple[tuple[int, int], ...]
+    axes: tuple[tuple[Dim, int], ...]
     offset: int
-    size: int
+    size: Dim
+
+    def at(self, sizes: Mapping[str, Dim]) -> IndexRange:
+        """The same with the parameters of the kernel replaced."""
+        return replace(self, axes=tuple((replaced(extent, sizes), stride) for extent, stride in self.axes),
+                       size=replaced(self.size, sizes))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from edgecc.kernels.base import (
     Workspace,
     row_cycles,
     signature,
+    size_name,
 )
 from edgecc.kernels.items import lower_open
 from edgecc.loop.module import Argument, Call, IndexRange, Interface, Item, Module, Stripes, WeightBytes
@@ -189,7 +190,8 @@ class _Lowering:
     def _checks(self, plan: MemoryPlan, step: Step, kernel: Kernel) -> tuple[tuple[Argument, IndexRange], ...]:
         """The indices the run looks at before a call."""
         found = ((step.inputs[operand], indices) for operand, indices in kernel.checks)
-        return tuple((self._operand(plan, place), indices) for place, indices in found if place is not None)
+        sizes = {size_name(number): size for number, size in enumerate(open_sizes(step))}
+        return tuple((self._operand(plan, place), indices.at(sizes)) for place, indices in found if place is not None)
 
     def _control(self, plan: MemoryPlan, number: int, regions: Sequence[LoweredRegion], depth: int) -> Item:
         """The item for a step that runs regions."""

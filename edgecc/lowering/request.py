@@ -19,8 +19,7 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
     """The request of a step; `rows`: as a part of a block that runs stripe by stripe.
 
     Sizes that the run decides are numbered as `open_sizes` lists them, so that steps which differ in nothing but the
-    dimensions they depend on share a kernel. Indices of such steps are clamped where others would be trapped: how many there
-    are, and of what they are indices, is known to the kernel alone. Their kernels run on one thread.
+    dimensions they depend on share a kernel. Kernels of open sizes run on one thread.
     """
     numbers = {dim: number for number, dim in enumerate(open_sizes(step))}
 
@@ -49,7 +48,7 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
     op = operator_at(step.op, {s.name: s.upper for s in symbols_of(numbers)})
     elements = tuple(map(index, step.op.elements)) if isinstance(step.op, Sizes) else ()
     return Request(op, tuple(inputs), outputs, target, 1, precision, winograd=winograd and not rows, rows=rows,
-                   bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=elements, checks="off" if checks == "off" else "clamp")
+                   bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=elements, checks=checks)
 
 
 def open_sizes(step: Step) -> tuple[SymbolicDim, ...]:
