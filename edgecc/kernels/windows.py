@@ -46,9 +46,9 @@ def lower_max_position(request: Request) -> Kernel:
         found = b.declare("found", FromIndex(_dot(last, position_strides), DType.I64))
         with ExitStack() as taps:
             at = []
-            for number_, (axis, p) in enumerate(zip(axes, place, strict=True)):
+            for index, (axis, p) in enumerate(zip(axes, place, strict=True)):
                 start, stop = axis.bounds(p)
-                tap = taps.enter_context(b.loop(f"k{number_}", stop, start=start))
+                tap = taps.enter_context(b.loop(f"k{index}", stop, start=start))
                 at.append(axis.first(p) + tap * axis.dilation)
             element = b.let("e", cast(b.load(x, x_view.at([image, channel, *at])), dtype))
             better = b.let("better", operation("or", operation("not", taken), _exceeds(element, best)))
