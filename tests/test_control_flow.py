@@ -136,6 +136,17 @@ def test_states_are_changed_in_place_where_they_were_read_before(states: str, co
     check(run_module(module, inputs), execute(graph, inputs))
 
 
+def test_a_next_state_is_made_apart_where_that_saves_its_copy() -> None:
+    text = COUNTDOWN.replace('%v = elementwise(%u) {expr=`neg($0:f32)`}', '%v = elementwise(%u, %s) {expr=`max($0:f32, $1:f32)`}').replace(
+        "STATES", '%v "s", %t "t"')
+    graph = parse(text)
+    module = lower_graph(graph, load_target("generic-c"), name="net").module
+    (loop,) = (item for item in module.calls if isinstance(item, Repeat))
+    assert [copy.size_bytes for copy in loop.after] == [256]  # the other state, which is not changed at all
+    inputs = {"x": np.linspace(-1, 1, 64, dtype=np.float32), "n": np.array(3)}
+    check(run_module(module, inputs), execute(graph, inputs))
+
+
 def test_captured_values_are_not_copied() -> None:
     module = lower_graph(parse(BRANCH), load_target("generic-c"), name="net").module
     (branch,) = (item for item in module.calls if isinstance(item, Branch))

@@ -47,8 +47,8 @@ from edgecc.memory.lifetime import Needs
 from edgecc.memory.offsets import ALIGN
 from edgecc.memory.order import candidate_orders
 from edgecc.memory.placement import Place, Placement, Step, own_view, place_values
-from edgecc.memory.plan import MemoryPlan, plan_memory
-from edgecc.memory.regions import states_in_place
+from edgecc.memory.plan import MemoryPlan
+from edgecc.memory.regions import plan_states
 from edgecc.memory.storage import in_bytes
 from edgecc.memory.stripes import ringed
 from edgecc.ops.control import Loop
@@ -140,8 +140,8 @@ class _Lowering:
         if self.depth_first:
             placement, work, choice = self._in_stripes(placement, work)
         needs = _needs(placement, work)
-        plan = plan_memory(placement, needs, choice)
-        in_place, overwriting = states_in_place(plan, needs, 0 if loop is None else loop.states)
+        states = [] if loop is None else [v.type for v in graph.outputs[1:1 + loop.states]]
+        plan, in_place, overwriting = plan_states(placement, needs, choice, states)
         return self._calls(graph, plan, work, depth, in_place, overwriting)
 
     def _calls(self, graph: Graph, plan: MemoryPlan, work: Sequence[Work], depth: int, in_place: Mapping[int, None],

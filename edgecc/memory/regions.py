@@ -32,10 +32,11 @@ from edgecc.loop.module import (
     Stripes,
     WeightBytes,
 )
+from edgecc.memory.depth_first import DepthFirst
 from edgecc.memory.lifetime import Needs
 from edgecc.memory.offsets import ALIGN, aligned
-from edgecc.memory.placement import Place, Step
-from edgecc.memory.plan import MemoryPlan
+from edgecc.memory.placement import Place, Placement, Step
+from edgecc.memory.plan import MemoryPlan, plan_memory
 from edgecc.memory.strides import same_memory
 
 # -- addresses --------------------------------------------------------------------------------
@@ -144,6 +145,37 @@ def loop_scratch(arena_bytes: int, states: Sequence[TensorType], in_place: Itera
             offsets[number] = end
             end += aligned(state.size_bytes)
     return LoopScratch(counter, again, offsets, end)
+
+
+def plan_states(placement: Placement, needs: Sequence[Needs], choice: DepthFirst | None,
+                states: Sequence[TensorType]) -> tuple[MemoryPlan, dict[int, None], frozenset[int]]:
+    """Plans the memory of a loop's body, and says which states it changes in place; see `states_in_place`.
+
+    What leads to a next state may be computed in its memory. Where that comes before the old state is read for the last
+    time, it is also planned in memory of its own: fewer bytes copied are better, if they take no more memory.
+    """
+
+    def planned(own: Sequence[Needs]) -> tuple[MemoryPlan, dict[int, None], frozenset[int]]:
+        plan = plan_memory(placement, own, choice)
+        return plan, *states_in_place(plan, own, len(states))
+
+    def cost(found: tuple[MemoryPlan, dict[int, None], frozenset[int]]) -> tuple[int, int]:
+        copied = sum(state.size_bytes for number, state in enumerate(states) if number not in found[1])
+        return copied, loop_scratch(found[0].arena_bytes, states, found[1]).size_bytes
+
+    first = planned(needs)
+    if len(first[1]) == len(states) or (choice is not None and choice.blocks):
+        return first
+    apart = planned([replace(need, in_place=tuple(pair for pair in need.in_place if not _leads_to_state(placement, step, *pair)))
+                     for step, need in zip(placement.steps, needs, strict=True)])
+    return apart if cost(apart)[0] < cost(first)[0] and cost(apart)[1] <= cost(first)[1] else first
+
+
+def _leads_to_state(placement: Placement, step: Step, result: int, operand: int) -> bool:
+    """Whether a step would compute an output of the graph in the memory of a value that is no input."""
+    source = step.inputs[operand]
+    return (source is not None and placement.roots[source.root].kind == "arena"
+            and placement.roots[step.outputs[result].root].kind == "output")
 
 
 def states_in_place(plan: MemoryPlan, needs: Sequence[Needs], states: int) -> tuple[dict[int, None], frozenset[int]]:
