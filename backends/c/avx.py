@@ -28,6 +28,9 @@ from edgecc.ir.types import DType
 
 F32, F64, I32, U32, I64, U64, BOOL = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64, DType.BOOL)
 
+VNNI = "avx512vnni"
+"""Feature of products of four bytes."""
+
 _ROUNDINGS = {"floor": "0x09", "ceil": "0x0A", "round": "0x08"}
 """Immediate operand: rounding mode, and no inexact exception (bit 3)."""
 
@@ -62,6 +65,8 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     for lanes in (4, 8, 16):
         yield from _avx512_masks(lanes)
     yield from conversion_rows()
+    for lanes in (4, 8, 16):
+        yield Key("dot_u8s8", I32, lanes), Row(f"{prefix(lanes * 32)}_dpbusd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
 
 
 def _lane_mask(count: int, lanes: int) -> str:

@@ -18,7 +18,8 @@ from edgecc.kernels.base import Request, View
 from edgecc.loop.dot import DOTS, Dot
 from edgecc.loop.ir import Const, Expr, Op
 
-FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512f", "avx512bf16"), "dot_s8": ("dotprod",)})
+FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512f", "avx512bf16"), "dot_s8": ("dotprod",),
+                                                          "dot_u8s8": ("avx512f", "avx512vnni")})
 """What a target needs for each grouped product to be an instruction."""
 
 
@@ -30,7 +31,7 @@ class Terms:
         x: the first factor; with a `dot` its elements are groups.
         group: terms in one step.
         dot: the operation of a step, or "" for a multiply-add.
-        flip: whether the bytes of x are unsigned and the operation's are signed: their highest bits are turned around.
+        flip: whether the bytes of x are of the other sign than the operation's: their highest bits are turned around.
         offset: what is left of a zero point: this many times the sum of the weights belongs out of each sum.
     """
 
@@ -62,14 +63,16 @@ def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool
         folds: whether an `offset` can go into a bias: every sum has all of its terms, and weights and bias are known.
     """
     w = request.operand(1)
-    if x.dtype in (DType.I8, DType.U8) and w.view.dtype is DType.I8 and w.is_constant and request.target.has(*FEATURES["dot_s8"]):
-        flip = x.dtype is DType.U8
-        offset, groups = zero - (128 if flip else 0), _grouped(x, axis, DOTS["dot_s8"])
-        if groups is not None and (folds or offset == 0):
-            return Terms(groups, 4, "dot_s8", flip, offset)
+    if x.dtype in (DType.I8, DType.U8) and w.view.dtype is DType.I8 and w.is_constant:
+        dot = next((DOTS[name] for name in ("dot_s8", "dot_u8s8") if request.target.has(*FEATURES[name])), None)
+        groups = None if dot is None else _grouped(x, axis, dot)
+        if dot is not None and groups is not None:
+            moved = 0 if x.dtype is dot.element else 128 if x.dtype is DType.I8 else -128
+            if folds or zero + moved == 0:
+                return Terms(groups, dot.group, dot.name, moved != 0, zero + moved)
         return Terms(x)
     for dot in DOTS.values():
-        if x.dtype is dot.element and request.operand(1).view.dtype is dot.element and request.target.has(*FEATURES[dot.name]):
+        if dot.sum.is_float and x.dtype is dot.element and request.operand(1).view.dtype is dot.element and request.target.has(*FEATURES[dot.name]):
             groups = _grouped(x, axis, dot)
             if groups is not None:
                 return Terms(groups, dot.group, dot.name)

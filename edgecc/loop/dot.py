@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from edgecc.ir.types import Array, DType
 
@@ -31,7 +32,7 @@ class Dot:
     """One kind of grouped product: `meaning(fma, a, b, sum)`, given a multiply-add of f32 that rounds once."""
 
     name: str
-    element: DType
+    element: DType  # of operand 0; operand 1 is signed where these are integers
     sum: DType
     meaning: Callable[[MultiplyAdd, Array, Array, Array], Array]
 
@@ -59,15 +60,24 @@ def _bf16(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
     return total
 
 
-def _s8(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
-    """sum + a0*b0 + a1*b1 + a2*b2 + a3*b3 in 32 bits, which wrap.
+def _bytes(groups: Array, dtype: npt.DTypeLike) -> Array:
+    """The four elements of each group as i32 [groups, 4]."""
+    return np.ascontiguousarray(np.asarray(groups, np.uint32)).reshape(-1, 1).view(dtype).astype(np.int32)
 
-    Source: Arm Architecture Reference Manual for A-profile, SDOT (vector).
+
+def _integers(first: npt.DTypeLike) -> Callable[[MultiplyAdd, Array, Array, Array], Array]:
+    """sum + a0*b0 + a1*b1 + a2*b2 + a3*b3 in 32 bits, which wrap; b is signed, a as `first` says.
+
+    Sources: Arm Architecture Reference Manual for A-profile, SDOT (vector); Intel 64 and IA-32 Architectures Software
+    Developer's Manual, volume 2, VPDPBUSD.
     """
-    x, w = (np.ascontiguousarray(np.asarray(v, np.uint32)).reshape(-1, 1).view(np.int8).astype(np.int32) for v in (a, b))
-    return np.asarray(np.asarray(total, np.int32) + (x * w).sum(axis=1, dtype=np.int32).reshape(np.shape(a)))
+    def meaning(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
+        products = (_bytes(a, first) * _bytes(b, np.int8)).sum(axis=1, dtype=np.int32)
+        return np.asarray(np.asarray(total, np.int32) + products.reshape(np.shape(a)))
+
+    return meaning
 
 
 DOTS: Mapping[str, Dot] = types.MappingProxyType({row.name: row for row in (
-    Dot("dot_bf16", DType.BF16, DType.F32, _bf16), Dot("dot_s8", DType.I8, DType.I32, _s8))})
+    Dot("dot_bf16", DType.BF16, DType.F32, _bf16), Dot("dot_s8", DType.I8, DType.I32, _integers(np.int8)), Dot("dot_u8s8", DType.U8, DType.I32, _integers(np.uint8)))})
 """The kinds there are, by the name of the operation."""

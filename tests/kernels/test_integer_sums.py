@@ -120,6 +120,9 @@ def test_four_terms_a_step(dtype, zero, kernel, used):
         request, arrays = grouped_case(dtype, zero, kernel, biased=biased)
         assert dots(request) == ({"dot_s8"} if used else set())
         kernels.check(request, arrays)
+        request, arrays = grouped_case(dtype, zero, kernel, biased=biased, target="x86-64-v4-bf16")
+        assert dots(request) <= {"dot_u8s8"} and (dots(request) or kernel == 3 or not used)
+        kernels.check(request, arrays)
     assert not dots(grouped_case(dtype, zero, kernel, target="cortex-a72")[0])
 
 
@@ -139,10 +142,18 @@ def test_products_of_four_terms_a_step(dtype):
     kernels.check(computed, [x, w, bias])
 
 
-def test_four_terms_a_step_as_c():
-    for dtype, zero, kernel in ((DType.U8, 131, 1), (DType.U8, 128, 3), (DType.I8, None, 3)):
-        request, arrays = grouped_case(dtype, zero, kernel)
-        kernels.check(request, arrays, machine="cortex-a76")
+@pytest.mark.parametrize("machine", ["cortex-a76", "x86-64-v4-bf16"])
+def test_four_terms_a_step_as_c(machine):
+    for dtype, zero, kernel in ((DType.U8, 131, 1), (DType.I8, 3, 1), (DType.U8, 128, 3), (DType.I8, None, 3), (DType.U8, None, 3)):
+        request, arrays = grouped_case(dtype, zero, kernel, target=machine)
+        kernels.check(request, arrays, machine=machine)
+
+
+def test_weights_that_are_computed_are_read_one_by_one():
+    request, arrays = grouped_case(DType.I8, None, 3)
+    computed = kernels.request_for(request.op, arrays, "cortex-a76", inputs=[request.operand(0).view], outputs=request.outputs)
+    assert not dots(computed)
+    kernels.check(computed, arrays)
 
 
 @pytest.mark.parametrize("machine", ["x86-64-v3", "cortex-a76"])

@@ -93,24 +93,25 @@ def test_machines_give_the_interpreter_s_bits(machine: Machine):
 NEON_DOTPROD = Machine("neon-dotprod", "aarch64", ("neon", "dotprod"), 128, ("-march=armv8.2-a+dotprod",), zig_flags=("-mcpu=cortex_a76",))
 
 
-@pytest.mark.parametrize("machine", [PORTABLE, NEON, NEON_DOTPROD], ids=lambda m: m.name)
-def test_four_bytes_are_multiplied_and_summed_in_wrapping_integers(machine):
+@pytest.mark.parametrize(("name", "first"), [("dot_s8", np.int8), ("dot_u8s8", np.uint8)])
+@pytest.mark.parametrize("machine", [PORTABLE, NEON, NEON_DOTPROD, AVX512_BF16], ids=lambda m: m.name)
+def test_four_bytes_are_multiplied_and_summed_in_wrapping_integers(machine, name, first):
     def products(lanes: int) -> Function:
         b = Builder(f"bytes_{lanes}")
         x, w = b.buffer("x", DType.U32, N, "input"), b.buffer("w", DType.U32, N, "input")
         start, y = b.buffer("start", DType.I32, N, "input"), b.buffer("y", DType.I32, N, "output")
         with b.loop("i", N, step=lanes) as i:
-            b.store(y, i, Op("dot_s8", (b.load(x, i, lanes), b.load(w, i, lanes), b.load(start, i, lanes)), DType.I32, lanes))
+            b.store(y, i, Op(name, (b.load(x, i, lanes), b.load(w, i, lanes), b.load(start, i, lanes)), DType.I32, lanes))
         return b.function()
 
     rng = np.random.default_rng(3)
-    x, w = (rng.integers(-128, 128, (N, 4)).astype(np.int8) for _ in range(2))
-    x[0] = w[0] = -128
+    x, w = rng.integers(-128, 128, (N, 4)).astype(first), rng.integers(-128, 128, (N, 4)).astype(np.int8)
+    x[0], w[0] = np.iinfo(first).max, 127
     start = rng.integers(-2**31, 2**31, N).astype(np.int32)
     start[0] = 2**31 - 1
     wanted = (start.astype(np.int64) + (x.astype(np.int64) * w).sum(axis=1)).astype(np.int32)
     arrays = {"x": x.view(np.uint32).reshape(-1), "w": w.view(np.uint32).reshape(-1), "start": start}
-    for lanes in (1, 2, 4) if machine is not PORTABLE else (1,):
+    for lanes in {PORTABLE: (1,), AVX512_BF16: (1, 4, 8, 16)}.get(machine, (1, 2, 4)):
         y = np.empty(N, np.int32)
         run_function(products(lanes), {**arrays, "y": y})
         np.testing.assert_array_equal(y, wanted)

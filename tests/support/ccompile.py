@@ -55,8 +55,8 @@ AVX512 = Machine("avx512", "x86_64", ("avx2", "fma", "avx512f", "avx512vl", "avx
                  ("-march=x86-64-v4",), ("avx512f", "avx512vl", "avx512bw", "avx512dq"),
                  ("-mcpu=x86_64_v4",))
 NEON = Machine("neon", "aarch64", ("neon",), 128, ("-march=armv8-a",), zig_flags=("-mcpu=generic",))
-AVX512_BF16 = Machine("avx512-bf16", "x86_64", (*AVX512.features, "avx512bf16"), 512, (*AVX512.flags, "-mavx512bf16"),
-                      (*AVX512.needs, "avx512_bf16"), ("-mcpu=x86_64_v4+avx512bf16",))
+AVX512_BF16 = Machine("avx512-bf16", "x86_64", (*AVX512.features, "avx512bf16", "avx512vnni"), 512, (*AVX512.flags, "-mavx512bf16", "-mavx512vnni"),
+                      (*AVX512.needs, "avx512_bf16", "avx512_vnni"), ("-mcpu=x86_64_v4+avx512bf16+avx512vnni",))
 NEON_FP16 = Machine("neon-fp16", "aarch64", ("neon", "fp16"), 128, ("-march=armv8.2-a+fp16",), zig_flags=("-mcpu=cortex_a76",))
 MACHINES = (PORTABLE, AVX2, AVX512, NEON)
 
