@@ -214,3 +214,11 @@ def test_parts_that_move_with_the_iteration(make, op, info, check, random, first
     x, z = random(5, 3), random(2, 3)
     graph = check(model, {"x": x, "z": z, "n": np.array(3)}, by="ort")
     assert "gather" in ops_of(graph.nodes[0].regions[0])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_first_condition_of_the_run_is_heeded_where_the_body_ends_by_itself(make, op, info, check, random, first):
+    """Without a trip count the iterations could be counted while importing, were it not for the first condition."""
+    body = body_of([op("Less", "i three", "on"), op("Add", "sum x", "more")], *SUMS, {"three": np.int64(3)})
+    model = make([op("Loop", ["", "c", "x"], ["y"], body=body)], [info("x", [2]), info("c", [], TensorProto.BOOL)])
+    assert ops_of(check(model, {"x": random(2), "c": np.array(first)}, by="ort")) == ["loop"]

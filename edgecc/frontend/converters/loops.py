@@ -65,18 +65,15 @@ def _loop(call: Call) -> list[Item | None]:
     trips, condition = call.optional(0), call.optional(1)
     carried: list[Item | None] = list(call.inputs[2:])
     stacks = _checked_body(body, 2 + len(carried), 1 + len(carried))
-    is_known = all(value is None or value.constant is not None for value in (trips, condition))
-    count = _FOREVER if trips is None else call.known_int(0, "the trip count") if is_known else None
-    going = not is_known or condition is None or call.known_bool(1, "the condition")
-    rows = count if going else 0
+    count = _iterations(call)
 
     def written_out() -> list[Item | None] | None:
-        return _unrolled(call, body, carried, stacks, _FOREVER if count is None else count) if going else [*carried, *[None] * stacks]
+        return _unrolled(call, body, carried, stacks, 0 if count is None else count)
 
     def region() -> list[Item | None] | None:
         return _looped(call, body, trips, condition, carried, stacks)
 
-    if count is None or rows is None or (stacks and rows == 0):
+    if count is None or (stacks and count <= 0):
         ways: Sequence[Callable[[], list[Item | None] | None]] = (region,)
     elif count == _FOREVER:
         ways = (written_out, region)
@@ -87,6 +84,16 @@ def _loop(call: Call) -> list[Item | None]:
     else:
         ways = (written_out, region)
     return _first(call, ways)
+
+
+def _iterations(call: Call) -> int | None:
+    """The most iterations a Loop may run, without its body's conditions; None where that is known at run time only."""
+    trips, condition = call.optional(0), call.optional(1)
+    if any(value is not None and value.constant is None for value in (trips, condition)):
+        return None
+    if condition is not None and not call.known_bool(1, "the condition"):
+        return 0
+    return _FOREVER if trips is None else call.known_int(0, "the trip count")
 
 
 def _first(call: Call, ways: Sequence[Callable[[], list[Item | None] | None]]) -> list[Item | None]:
