@@ -129,6 +129,16 @@ def test_batches_of_sequences():
     agrees(model([("LSTM", "x w r", "y h", {"hidden_size": 4})], {"x": [5, "n", 3]}, ("y", "h"), constants=constants), {"n": (Range(1, 4),)})
 
 
+@pytest.mark.parametrize(("op", "gates", "direction"), [("LSTM", 4, "reverse"), ("GRU", 3, "bidirectional")])
+def test_sequences_of_any_length(op, gates, direction):
+    generator = np.random.default_rng(0)
+    both = 2 if direction == "bidirectional" else 1
+    constants = {"w": generator.standard_normal((both, gates * 5, 3)).astype(np.float32),
+                 "r": generator.standard_normal((both, gates * 5, 5)).astype(np.float32)}
+    agrees(model([(op, "x w r", "y h", {"hidden_size": 5, "direction": direction})], {"x": ["t", "n", 3]}, ("y", "h"), constants=constants),
+           {"n": (Range(1, 3),), "t": (Range(1, 9),)})
+
+
 @pytest.mark.parametrize("name", ["product, open rows and columns", "softmax along an open axis"])
 def test_vectors_of_other_machines(name):
     agrees(*case(name), target="cortex-a76")

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.iteration import PARALLEL_WORK, Axis, Step, vector_lanes, vectors
@@ -29,7 +30,7 @@ from edgecc.kernels.recurrent_weights import Panel, UnitRows, Units
 from edgecc.kernels.scalar_lowering import compute_type, lower_scalar
 from edgecc.loop.builder import add, cast, fma, mul, number, operation, repeat, sub
 from edgecc.loop.index import ZERO, Index, const, from_expr
-from edgecc.loop.ir import Broadcast, Buffer, Expr, Lane, Ref
+from edgecc.loop.ir import Broadcast, Buffer, Expr, FromIndex, Lane, Ref
 from edgecc.ops.recurrent import GATES, Recurrent
 
 CHAINS = 8
@@ -41,7 +42,7 @@ UNROLL = 4
 X, W, R, B, LENS, INITIAL_H, INITIAL_C, P = range(8)
 
 
-@kernel_for(Recurrent)
+@kernel_for(Recurrent, is_open=True)
 def lower_recurrent(request: Request) -> Kernel:
     """The kernel of a recurrent layer; see the module."""
     if not isinstance(request.op, Recurrent):
@@ -71,6 +72,9 @@ class _Layer:
     def __init__(self, request: Request, op: Recurrent) -> None:
         self.op = op
         self.x_view = request.operand(X).view
+        if not self.x_view.size(2).is_const:
+            raise EdgeccError("E112", f"{op.kind} has no kernel for inputs whose number is known only at run time",
+                              hint="give the dimension one size with --shape")
         self.dtype = compute_type(self.x_view.dtype)
         time_axis, batch_axis = (1, 0) if op.layout else (0, 1)
         self.steps, self.batch, self.inputs = (self.x_view.dims[a] for a in (time_axis, batch_axis, 2))
@@ -140,7 +144,7 @@ class _Layer:
         """Adds all statements."""
         if self.batch == 0:
             return
-        with self.b.loop("batch", self.batch, kind="parallel" if self.parallel else "serial") as member:
+        with self.b.loop("batch", self.x_view.size(self.batch_axis), kind="parallel" if self.parallel else "serial") as member:
             self._sequence(member)
 
     def _sequence(self, member: Index) -> None:
@@ -154,10 +158,11 @@ class _Layer:
         for direction in directions:
             for buffer, operand, _, _ in kept:
                 self._start_state(direction, member, states[direction], buffer, operand)
-        length = const(self.steps)
+        steps = length = self.x_view.size(self.time_axis)
         if self.lens is not None:
             given = cast(b.load(self.lens, member * b.request.operand(LENS).view.strides[0]), DType.I64)
-            length = from_expr(b.let("length", operation("max", operation("min", given, self.steps), 0)))
+            most = steps.const if steps.is_const else FromIndex(steps, DType.I64)
+            length = from_expr(b.let("length", operation("max", operation("min", given, most), 0)))
         y_view = b.request.outputs[0]
         x_start = member * self.x_view.strides[self.batch_axis]
         direction_axis, y_batch_axis, y_time_axis = (2, 0, 1) if self.op.layout else (1, 2, 0)
@@ -168,7 +173,7 @@ class _Layer:
                 self._step(direction, _Place(x_start + time * self.x_view.strides[self.time_axis],
                                              y_starts[direction] + time * y_view.strides[y_time_axis], states[direction]))
         if self.lens is not None:
-            with b.loop("step", self.steps, start=length) as step:
+            with b.loop("step", steps, start=length) as step:
                 for start in y_starts:
                     self._each_unit((y_view.strides[3],), (start + step * y_view.strides[y_time_axis],), lambda s: s.store(
                         b, 0, self.y, number(0, self.y.dtype, s.lanes)))
