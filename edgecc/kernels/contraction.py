@@ -224,9 +224,9 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     unroll = tile.lanes if by_lane else UNROLL
     tiled = inner_extent > max(2 * UNROLL, unroll + unroll // 2)
     fence = 0 if by_lane or tile.lanes == 1 else 1
-    if by_lane and inner_extent % (2 * unroll) == 0 and inner_extent >= LEAST_ITERATIONS * 2 * unroll:
+    if by_lane and not target.core.in_order and inner_extent % (2 * unroll) == 0 and inner_extent >= LEAST_ITERATIONS * 2 * unroll:
         # Twice the lanes an iteration, for half of the counting and moving of pointers; a fence between keeps the
-        # registers of the second group of rows those of the first.
+        # registers of the second group of rows those of the first. In order, loads are spread over an iteration as it is.
         steps += [f"tile{{loop={INNER},factor={2 * unroll}}}", f"tile{{loop={INNER}_inner,factor={unroll}}}",
                   f"unroll{{loop={INNER}_inner_inner}}", f"unroll{{loop={INNER}_inner_outer,fence=1}}"]
     else:

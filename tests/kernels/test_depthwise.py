@@ -108,6 +108,14 @@ def test_all_candidates_compute_the_convolution(channels, size, kernel, stride, 
         check_kernel(op, operands, target, [LAST], choice=name)
 
 
+@pytest.mark.parametrize("target", ["cortex-a53", "cortex-a55"])
+def test_cores_that_issue_in_order_have_no_rolling_sums(target):
+    op = Conv((1, 1), (1,) * 4, (1, 1), 96)
+    operands = [Given(array(0, 1, 96, 28, 28), layout=LAST), Given(array(1, 96, 1, 3, 3), True)]
+    assert "depthwise rolling" in [c.name for c in candidates(request_for(op, operands, "cortex-a76", [LAST]))]
+    assert "depthwise rolling" not in [c.name for c in candidates(request_for(op, operands, target, [LAST]))]
+
+
 def test_blocks_need_contiguous_channels_and_a_window_that_can_be_written_out():
     op = Conv((1, 1), (1,) * 4, (1, 1), 16)
     x, w = array(0, 1, 16, 9, 9), Given(array(1, 16, 1, 3, 3), True)
