@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model, import_model_with_report
 from edgecc.reference.executor import execute
 
@@ -98,3 +99,31 @@ def test_rows_of_a_cache_are_overwritten(check_node, random, mode, shape, axis):
     starts = np.array([2, 0, 4][:shape[0]]) + (2 if mode == "circular" else 0)
     check_node("TensorScatter", {"c": random(*shape), "u": random(*update), "w": starts}, mode=mode, axis=axis, opset=24)
     check_node("TensorScatter", {"c": random(*shape), "u": random(*update)}, mode=mode, axis=axis, opset=24)
+
+
+@pytest.mark.parametrize("nodes", [
+    [("Mul", "a b", "c"), ("Add", "c a", "y")], [("Sub", "a b", "c"), ("Div", "c b", "d"), ("Tanh", "d", "y")],
+    [("Exp", "a", "c"), ("Sigmoid", "b", "d"), ("Mul", "c d", "e"), ("Neg", "e", "f"), ("Sqrt", "c", "g"), ("Add", "f g", "y")],
+    [("Reshape", "a s", "c"), ("Sin", "c", "d"), ("Cos", "b", "e"), ("Mul", "d e", "y")]])
+def test_gradients_are_those_of_small_differences(make, op, nodes):
+    """Operands are broadcast, so that gradients are summed where they were."""
+    feeds = {"a": np.array([[0.5], [1.5]], np.float64), "b": np.array([0.75, 1.25, 2.0])}
+    made = [op(*names) for names in nodes] + [op("Gradient", "a b", "da db", domain=_PREVIEW, xs=["a", "b"], y="y")]
+    model = make(made, feeds, ["y", "da", "db"], {"s": np.array([2, 1])}, domains=[(_PREVIEW, 1)])
+    graph = import_model(model)
+    _, *gradients = execute(graph, feeds).values()
+    for name, gradient in zip(feeds, gradients, strict=True):
+        for place in np.ndindex(feeds[name].shape):
+            moved = []
+            for step in (1e-6, -1e-6):
+                other = feeds[name].copy()
+                other[place] += step
+                moved.append(execute(graph, feeds | {name: other})["y"].sum())
+            np.testing.assert_allclose(gradient[place], (moved[0] - moved[1]) / 2e-6, rtol=1e-6)
+
+
+def test_gradients_of_other_operators_are_refused(make, op):
+    nodes = [op("Softmax", "a", "y"), op("Gradient", "a", "da", domain=_PREVIEW, xs=["a"], y="y")]
+    with pytest.raises(EdgeccError) as caught:
+        import_model(make(nodes, {"a": [2, 3]}, ["y", "da"], domains=[(_PREVIEW, 1)]))
+    assert caught.value.code == "E105" and "softmax" in caught.value.details[0]

@@ -7,6 +7,7 @@ from edgecc.frontend.converters import (
     convolution,
     einsum,
     elementwise,
+    gradient,
     indexing,
     integer,
     loops,
@@ -34,7 +35,7 @@ from edgecc.frontend.converters import (
     vectorizer,
 )
 
-__all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "indexing", "integer", "loops", "matrix", "microsoft",
+__all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "gradient", "indexing", "integer", "loops", "matrix", "microsoft",
            "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pooling", "qlinear", "quantization",
            "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "training", "trees",
            "vectorizer"]
