@@ -153,6 +153,8 @@ def failure(graph_pass: Pass, error: Exception, node: str = "") -> EdgeccError:
         message = f"{error.where}: {error.message}" if error.where else error.message
         code = error.code if error.code >= "E900" or error.code == "E004" else "E903"
         return EdgeccError(code, message, where=where, hint=error.hint, details=[*details, *error.details])
+    if isinstance(error, MemoryError):  # that is the model's doing, or the machine's
+        return EdgeccError("E101", "the model needs more memory than there is", where=where, details=details)
     return EdgeccError("E903", f"{type(error).__name__}: {error}", where=where, details=details)
 
 

@@ -75,8 +75,8 @@ class Window:
 
     def interior(self) -> tuple[int, int]:
         """The rows of the result whose windows lie inside the input, from the first to the one after the last."""
-        rows = [r for r in range(self.high.out) if self.high.static_bounds(r) == (0, self.high.kernel)]
-        return (rows[0], rows[-1] + 1) if rows else (0, 0)
+        rows = self.high.full_run()
+        return (rows.start, rows.stop) if rows.extent else (0, 0)
 
 
 def choose_block(window: Window, rows: int, target: Target) -> Block:

@@ -57,7 +57,8 @@ def rolling_of(window: Window, channels: int, lanes: int, target: Target) -> Rol
     wide = window.wide
     if wide.dilation != 1 or wide.stride > wide.kernel or target.core.in_order:
         return None
-    if not all(start < stop for start, stop in (wide.static_bounds(o) for o in range(wide.out))):
+    # Windows further left begin further in the padding, and those further right end there: the outermost ones decide.
+    if not all(start < stop for start, stop in (wide.static_bounds(o) for o in (0, wide.out - 1)[:wide.out])):
         return None
     room = VECTORS * (window.taps + open_sums(window)) + SPARE_REGISTERS <= target.vector.registers
     return Rolling(VECTORS) if room and channels >= VECTORS * lanes else None

@@ -7,6 +7,7 @@ tap loops are computed from the position.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from edgecc.loop.index import Index, as_index, const, maximum, minimum
 
 MAX_STATIC_SEGMENTS = 9
 """Border segments along an axis that get code of their own; beyond, border positions share a loop with computed bounds."""
+
+MAX_RUNS = 4096
+"""Runs of positions that are listed one by one: windows are smaller than half of that."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,12 @@ class Axis:
         return minimum(start, self.kernel), minimum(stop, self.kernel)
 
     def static_bounds(self, position: int) -> tuple[int, int]:
-        """`bounds` of a known position."""
-        start, stop = self.bounds(const(position))
-        return start.const, max(start.const, stop.const)
+        """`bounds` of a known position. Neither increases with the position."""
+        if self.is_inside:
+            return 0, self.kernel
+        before, after = max(self.pad - position * self.stride, 0), max(self.size + self.pad - position * self.stride, 0)
+        start, stop = min(-(-before // self.dilation), self.kernel), min(-(-after // self.dilation), self.kernel)
+        return start, max(start, stop)
 
     def loop_bounds(self, segment: Segment, position: Index) -> tuple[Index, Index]:
         """Taps valid at a position of a segment."""
@@ -59,19 +66,32 @@ class Axis:
         return self.pad <= 0 and last < self.size
 
     def segments(self) -> tuple[Segment, ...]:
-        """Cuts the output positions into runs whose taps are the same."""
+        """Cuts the output positions into runs whose taps are the same; of very many only the longest full one is looked for."""
         runs: list[Segment] = []
-        for position in range(self.out):
-            start, stop = self.static_bounds(position)
-            if runs and (runs[-1].tap_start, runs[-1].tap_stop) == (start, stop):
-                runs[-1] = Segment(runs[-1].start, position + 1, start, stop)
-            else:
-                runs.append(Segment(position, position + 1, start, stop))
+        position = 0
+        while position < self.out and len(runs) < MAX_RUNS:
+            taps = self.static_bounds(position)
+            stop = self._end_of_run(position)
+            runs.append(Segment(position, stop, *taps))
+            position = stop
+        if position < self.out:
+            runs.append(self.full_run())
         if len(runs) <= MAX_STATIC_SEGMENTS:
             return tuple(runs)
         inside = max(runs, key=lambda run: ((run.tap_start, run.tap_stop) == (0, self.kernel), run.stop - run.start))
         edges = [Segment(0, inside.start, None, None), Segment(inside.stop, self.out, None, None)]
         return tuple(s for s in (edges[0], inside, edges[1]) if s.stop > s.start)
+
+    def _end_of_run(self, position: int) -> int:
+        """The first position behind this one that has other taps."""
+        taps = self.static_bounds(position)
+        return bisect.bisect_left(range(self.out), True, position + 1, key=lambda p: self.static_bounds(p) != taps)
+
+    def full_run(self) -> Segment:
+        """The positions at which no tap is in the padding; it may have none."""
+        start = bisect.bisect_left(range(self.out), True, key=lambda p: self.static_bounds(p)[0] == 0)
+        stop = bisect.bisect_left(range(self.out), True, start, key=lambda p: self.static_bounds(p)[1] < self.kernel)
+        return Segment(start, stop, 0, self.kernel)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,13 @@ def bombs() -> Iterator[tuple[str, str, onnx.ModelProto]]:
         yield f"input_{size}", REFUSED, model([node("Relu", "x")], inputs=[info("x", (max(size, 2**20), max(size, 2**20)))])
         yield f"hidden_size_{size}", REFUSED, model([node("GRU", "x w r", hidden_size=size)], inputs=[info("x", (2, 1, 4))],
                                                     weights=[floats("w", (1, 12, 4)), floats("r", (1, 12, 4))])
+    yield "pool_of_padding", ANY, model([node("AveragePool", "x", kernel_shape=[2], pads=[2**27] * 2)], inputs=[info("x", (1, 1, 32))])
+    yield "window_of_thousands", ANY, model([node("MaxPool", "x", kernel_shape=[20_000], pads=[9000] * 2)], inputs=[info("x", (1, 1, 50_000))])
+    yield "depthwise_of_padding", ANY, model([node("Conv", "x w", group=2, pads=[2**25, 1, 2**25, 1])], inputs=[info("x", (1, 2, 6, 6))],
+                                             weights=[floats("w", (2, 1, 3, 3))])
+    yield "phases", REFUSED, model([node("ConvTranspose", "x w", strides=[100, 100])], inputs=[info("x", (1, 2, 6, 6))],
+                                   weights=[floats("w", (2, 2, 3, 3))])
+    yield "mask_of_millions", ANY, model([node("Trilu", "x")], inputs=[info("x", (2**25, 4))])
     yield "slice_extremes", ANY, model([node("Slice", "x a b c d")], weights=[
         ints("a", -(2**63)), ints("b", 2**63 - 1), ints("c", 1), ints("d", 2**62)])
     yield "slice_step_of_least", COMPILED, model([node("Slice", "x a b c d")], weights=[
