@@ -1,0 +1,103 @@
+"""docs/coverage.md, made from the table of converters and the record of the onnx package's node tests."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import io
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+
+from edgecc.frontend import importing  # noqa: F401  (defines the converters)
+from edgecc.frontend.registry import CONVERTERS
+from tests.support.documents import ROOT
+
+PAGE = ROOT / "docs" / "coverage.md"
+RECORD = ROOT / "tests" / "frontend" / "conformance.txt"
+
+DOMAINS = {"": "ai.onnx", "ai.onnx.ml": "ai.onnx.ml", "ai.onnx.preview.training": "ai.onnx.preview.training"}
+INTRODUCTION = """# Coverage of ONNX
+
+Made by `pytest --bless tests/docs/test_coverage.py` from the table of converters and from
+`tests/frontend/conformance.txt`, the record of the node tests that come with the onnx package. [operators.md](operators.md) has the rules
+and the reasons; `edgecc check MODEL` says what they mean for a model.
+
+- *converted*: a converter makes core operators of it, for the versions of the domain that are listed.
+- *function*: compiled as the body of other operators by which ONNX defines it.
+- *refused*: known, and refused with a hint.
+- *cases*: node tests of the onnx package in which the operator is the only one; *not passing* are those in the record, which are
+  refused or, where the record says so, give another result.
+"""
+
+
+def recorded() -> dict[str, str]:
+    """What became of each case that does not pass, by name."""
+    _, *lines = RECORD.read_text(encoding="utf-8").splitlines()
+    return {name: outcome for name, _, outcome in (line.partition(" ") for line in lines)}
+
+
+def _cases() -> dict[tuple[str, str], list[str]]:
+    """Names of the node tests with one node, by domain and operator."""
+    with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
+        from onnx.backend.test.case.node import collect_testcases
+
+        cases = collect_testcases()
+    found: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+    for case in cases:
+        nodes = case.model.graph.node
+        if len(nodes) == 1:
+            found[nodes[0].domain, nodes[0].op_type].append(case.name)
+    return found
+
+
+def page() -> str:
+    """The whole page."""
+    failing, cases = recorded(), _cases()
+    newest: dict[tuple[str, str], onnx.defs.OpSchema] = {}
+    for schema in onnx.defs.get_all_schemas():
+        if schema.domain in DOMAINS and not schema.deprecated:
+            newest[schema.domain, schema.name] = schema
+    parts = [INTRODUCTION]
+    for domain, title in DOMAINS.items():
+        names = sorted(name for where, name in newest if where == domain)
+        rows, counts = [], collections.Counter[str]()
+        for name in names:
+            how, versions = _how(domain, name, newest[domain, name])
+            counts[how] += 1
+            own = cases.get((domain, name), [])
+            wrong = sum(case in failing for case in own)
+            rows.append(f"| {name} | {how} | {versions} | {len(own) or ''} | {wrong or ''} |")
+        summary = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
+        parts.append(f"## {title}\n\n{len(names)} operators in onnx {onnx.__version__}: {summary}.\n\n"
+                     "| operator | | versions | cases | not passing |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n")
+    ours = sorted(name for where, name in CONVERTERS if where == "com.microsoft" and _accepted("com.microsoft", name))
+    parts.append(f"## com.microsoft\n\n{len(ours)} operators that onnxruntime's optimizer writes: {', '.join(ours)}.\n")
+    parts.append(f"## Cases that do not pass\n\n{len(failing)} of all node tests, those of several nodes included:\n\n" + _grouped(failing))
+    return "\n".join(parts)
+
+
+def _accepted(domain: str, name: str) -> bool:
+    return any(entry.accepted for entry in CONVERTERS.get((domain, name), ()))
+
+
+def _how(domain: str, name: str, schema: onnx.defs.OpSchema) -> tuple[str, str]:
+    entries = CONVERTERS.get((domain, name), ())
+    if _accepted(domain, name):
+        spans = (f"{e.since}.." + (str(e.until) if e.until else "") for e in entries if e.accepted)
+        return "converted", ", ".join(spans)
+    if schema.has_function or schema.has_context_dependent_function:
+        return "function", f"{schema.since_version}.."
+    return ("refused" if entries else "not compiled"), ""
+
+
+def _grouped(failing: dict[str, str]) -> str:
+    by_outcome: dict[str, list[str]] = collections.defaultdict(list)
+    for name, outcome in failing.items():
+        by_outcome[outcome].append(name)
+    return "\n".join(f"- {outcome}: {_listed(names)}" for outcome, names in sorted(by_outcome.items())) + "\n"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
