@@ -35,9 +35,9 @@ def test_gcc_keeps_neon_accumulators_in_their_registers(name):
     main = loop_of(name, "cortex-a76", "gcc")
     assert main.multiply_adds >= 48
     assert main.stack_accesses == 0
-    # A tile of a depthwise kernel stands in its loop as a whole: 20 sums start there as copies of the bias, a few move once.
-    starts = 20 if name.startswith("depthwise") else 0
-    assert sum(line.startswith("mov") for line in main.lines) <= 2 + 1.5 * starts, "accumulators are copied around"
+    # In an iteration of a depthwise kernel three sums of two vectors start as copies of zero, and may move once.
+    starts = 6 if name.startswith("depthwise") else 0
+    assert sum(bool(re.match(r"mov v", line)) for line in main.lines) <= 2 * starts + 0.03 * main.multiply_adds, "accumulators are copied around"
 
 
 @pytest.mark.parametrize("name", CASES)
