@@ -1,4 +1,4 @@
-"""The coverage page says what the table of converters and the record of the node tests say."""
+"""The coverage page says what the table of converters and the record of the onnx package's tests say."""
 
 import onnx
 import pytest
