@@ -31,7 +31,10 @@ class ErrorKind:
 
 
 def _catalogue(*kinds: ErrorKind) -> dict[str, ErrorKind]:
-    return {kind.code: kind for kind in kinds}
+    found = {kind.code: kind for kind in kinds}
+    if len(found) != len(kinds):
+        raise ValueError("two kinds of error have one code")
+    return found
 
 
 CATALOGUE: dict[str, ErrorKind] = _catalogue(
@@ -88,12 +91,12 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "A textual graph or loop program could not be parsed. The message gives line, column and what was expected."),
     ErrorKind("E112", "no kernel for an operator", EXIT_MODEL,
               "The operator is understood, but no kernel covers it with these types, shapes or attributes on this target."),
-    ErrorKind("E113", "no form in a file format", EXIT_MODEL,
-              "A back end that writes a format of other tools has no way to express an operator, or one of its attributes or "
-              "types, in that format. All such nodes are listed."),
     ErrorKind("E113", "does not fit the target's memory", EXIT_MODEL,
               "A run needs more memory, or the weights take more, than the target's file says there is (`limit` of [[memory]]). "
               "`edgecc check` says how much; smaller inputs, `--precision fp16` or a quantized model need less."),
+    ErrorKind("E114", "no form in a file format", EXIT_MODEL,
+              "A back end that writes a format of other tools has no way to express an operator, or one of its attributes or "
+              "types, in that format. All such nodes are listed."),
     # 3xx: results
     ErrorKind("E300", "results disagree", EXIT_MISMATCH,
               "The compiled code and the reference differ by more than the tolerance. `edgecc opt --verify-each` "

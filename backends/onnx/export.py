@@ -31,14 +31,14 @@ def export_onnx(graph: Graph, *, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     Args:
         graph: a valid graph with static shapes.
         opset: version of the default domain.
-    Raises: EdgeccError E001 for an opset that cannot be written, E113 listing every node that ONNX has no form for, or
+    Raises: EdgeccError E001 for an opset that cannot be written, E114 listing every node that ONNX has no form for, or
         quoting the checker of the onnx package where an operator of this opset does not take a type or an attribute.
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise EdgeccError("E001", f"opset {opset} cannot be written", hint=f"{OLDEST_OPSET} to {NEWEST_OPSET} can")
     problems = obstacles(graph)
     if problems:
-        raise EdgeccError("E113", f"{len(problems)} node{'s have' if len(problems) > 1 else ' has'} no form in ONNX", details=problems)
+        raise EdgeccError("E114", f"{len(problems)} node{'s have' if len(problems) > 1 else ' has'} no form in ONNX", details=problems)
     writer = Writer(opset, [*graph.input_names, *graph.output_names])
     names: dict[Value, str] = dict(zip(graph.inputs, graph.input_names, strict=True))
 
@@ -63,7 +63,7 @@ def export_onnx(graph: Graph, *, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise EdgeccError("E113", f"the graph does not fit opset {opset} of ONNX", details=[printable(str(error).strip(), 400)],
+        raise EdgeccError("E114", f"the graph does not fit opset {opset} of ONNX", details=[printable(str(error).strip(), 400)],
                           hint=f"opset {NEWEST_OPSET} takes more types" if opset < NEWEST_OPSET else "") from None
     return model
 

@@ -27,7 +27,7 @@ def prepared(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str
              inputs: Mapping[str, Array] | None = None, limits: Limits | None = None, opset: int = OPSET) -> tuple[Network, tuple[str, ...]]:
     """The network to quantize, and the importer's notes.
 
-    Raises: EdgeccError for what cannot be imported, and E113 for what cannot be written as ONNX.
+    Raises: EdgeccError for what cannot be imported, and E114 for what cannot be written as ONNX.
     """
     graph, report = import_model_with_report(model, shapes=shapes, inputs=inputs, limits=limits or Limits())
     run_passes(graph, parse_passes(PASSES))

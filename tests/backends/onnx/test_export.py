@@ -60,7 +60,7 @@ def test_node_tests_survive_the_round_trip():
         try:
             model = export_onnx(graph, opset=23)
         except EdgeccError as error:
-            assert error.code == "E113" and error.details, case.name
+            assert error.code == "E114" and error.details, case.name
             continue
         again = execute(import_model(model), feeds)
         for name, want in execute(graph, feeds).items():
@@ -165,7 +165,7 @@ def test_what_onnx_cannot_say_is_named():
     assert obstacles(graph) == ("the layer: a recurrent layer whose input is multiplied already has no form in ONNX",)
     with pytest.raises(EdgeccError, match="1 node has no form in ONNX") as caught:
         export_onnx(graph)
-    assert caught.value.code == "E113"
+    assert caught.value.code == "E114"
 
 
 def test_types_that_an_older_opset_does_not_take():
@@ -176,7 +176,7 @@ def test_types_that_an_older_opset_does_not_take():
     graph.set_outputs([graph.add(conv, x, w)], ["y"])
     with pytest.raises(EdgeccError) as caught:
         export_onnx(graph, opset=17)
-    assert caught.value.code == "E113" and caught.value.hint
+    assert caught.value.code == "E114" and caught.value.hint
     export_onnx(graph, opset=23)
     with pytest.raises(EdgeccError, match="opset 3 cannot be written"):
         export_onnx(graph, opset=3)
