@@ -70,6 +70,8 @@ def _literals(data: Array) -> Iterator[str]:
         return
     if STORAGE[dtype] == "uint16_t":
         data = data.view(np.uint16)
+    elif dtype.is_stored_only:
+        data = data.view(np.uint8)
     suffix = {"i8": "LL", "u8": "ULL", "u4": "U"}.get(f"{data.dtype.kind}{data.dtype.itemsize}", "")
     limit = _LIMITS.get(data.dtype)
     for value in data.astype(np.uint8) if dtype is DType.BOOL else data:

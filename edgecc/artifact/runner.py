@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,7 +57,7 @@ class Executor(Protocol):
 
 
 def failed_status(status: int) -> EdgeccError:
-    """The error for a nonzero result of `run` or `init`."""
+    """The error for a nonzero result of `run`."""
     if status == LOOP_STATUS:
         return EdgeccError("E402", "a loop of the model ran longer than its limit, or not as often as the shapes of its results say",
                            hint="compile with a larger --limits trip_count=NUMBER, or check the inputs that decide when it ends")
@@ -67,6 +67,12 @@ def failed_status(status: int) -> EdgeccError:
     if status == SHAPE_STATUS:
         return EdgeccError("E005", "the shapes of the inputs do not fit together, or are not within the bounds of the model")
     return EdgeccError("E401", f"the compiled model reported failure (status {status})")
+
+
+def refused_weights(status: int) -> EdgeccError:
+    """The error for a nonzero result of `init`."""
+    return EdgeccError("E401", f"the compiled model refused its weights (status {status})",
+                       hint="weights.bin belongs to the code it was written with")
 
 
 # -- in this process --------------------------------------------------------------------------------
@@ -106,7 +112,7 @@ class LibraryExecutor:
         weights[:] = np.frombuffer(blob, np.uint8)
         status = self.model.init(weights.ctypes.data, len(blob))
         if status:
-            raise failed_status(status)
+            raise refused_weights(status)
         self._weights = weights  # the model keeps the pointer
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -204,7 +210,7 @@ class ProcessExecutor:
         with self._process.watch("loading the weights"):
             self._process.write(b"W" + struct.pack("=Q", len(blob)))
             self._process.write(blob)
-            self._check_status()
+            self._check_status(refused_weights)
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """See `Executor`."""
@@ -243,10 +249,10 @@ class ProcessExecutor:
         """See `Executor`."""
         self._process.close()
 
-    def _check_status(self) -> None:
+    def _check_status(self, error: Callable[[int], EdgeccError] = failed_status) -> None:
         (status,) = struct.unpack("=i", self._process.read(4))
         if status:
-            raise failed_status(status)
+            raise error(status)
 
 
 def _bytes_of(array: Array) -> Array:

@@ -48,7 +48,7 @@ def shift_lanes(original):
     return run
 
 
-def wrong_multiply_add(x, w, accumulator, dot=""):
+def wrong_multiply_add(x, w, accumulator, dot="", zeros=(0, 0)):
     kind, lanes = accumulator.dtype, accumulator.lanes
     return Op("add", (accumulator, Op("sub", (x, w), kind, lanes)), kind, lanes)
 

@@ -145,16 +145,16 @@ def test_is_offered_only_where_it_applies():
     plain = {"batch": 1, "channels": 8, "outputs": 8, "size": (9, 9), "pads": (1, 1, 1, 1)}
     op, operands = convolution(0, **plain)
     assert names(op, operands).count("winograd") == len(ERROR_UNITS)
-    assert set(names(op, operands, winograd=False)) == {"direct"}
-    assert set(names(op, operands, rows=True)) == {"direct"}
-    assert set(names(op, [replace(operands[0], layout=None), *operands[1:]])) == {"direct"}
-    assert set(names(op, [operands[0], replace(operands[1], constant=False)])) == {"direct"}
-    assert set(names(Conv((2, 2), (1, 1, 1, 1), (1, 1)), operands)) == {"direct"}
-    assert set(names(Conv((1, 1), (2, 2, 2, 2), (2, 2)), operands)) == {"direct"}
-    assert set(names(Conv((1, 1), (3, 1, 1, 1), (1, 1)), operands)) == {"direct"}
-    assert set(names(Conv((1, 1), (2, 2, 2, 2), (1, 1)), [operands[0], Given(array(1, 8, 8, 5, 5), True)])) == {"direct"}
+    assert "winograd" not in names(op, operands, winograd=False)
+    assert "winograd" not in names(op, operands, rows=True)
+    assert "winograd" not in names(op, [replace(operands[0], layout=None), *operands[1:]])
+    assert "winograd" not in names(op, [operands[0], replace(operands[1], constant=False)])
+    assert "winograd" not in names(Conv((2, 2), (1, 1, 1, 1), (1, 1)), operands)
+    assert "winograd" not in names(Conv((1, 1), (2, 2, 2, 2), (2, 2)), operands)
+    assert "winograd" not in names(Conv((1, 1), (3, 1, 1, 1), (1, 1)), operands)
+    assert "winograd" not in names(Conv((1, 1), (2, 2, 2, 2), (1, 1)), [operands[0], Given(array(1, 8, 8, 5, 5), True)])
     half = [Given(g.array.astype(np.float16), g.constant, g.layout) for g in operands]
-    assert set(names(op, half)) == {"direct"}
+    assert "winograd" not in names(op, half)
 
 
 @pytest.mark.parametrize("target", ["x86-64-v4", "x86-64-v3", "cortex-a76"])

@@ -2,6 +2,7 @@
 
 import re
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -30,7 +31,7 @@ def special_values(dtype: DType) -> np.ndarray:
     if dtype.is_float:
         special = [0.0, -0.0, 1.0, -1.5, 0.1, np.inf, -np.inf, np.float64(2.0) ** -149, 3.0e38 if dtype is not DType.F16 else 6.5e4]
         return np.concatenate([np.array(special).astype(numpy_type), np.random.default_rng(0).standard_normal(50).astype(numpy_type)])
-    limits = np.iinfo(numpy_type)
+    limits = ml_dtypes.iinfo(numpy_type)
     return np.array([0, 1, limits.min, limits.max, limits.min + 1], numpy_type)
 
 
