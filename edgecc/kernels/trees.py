@@ -38,8 +38,8 @@ def lower_tree_ensemble(request: Request) -> Kernel:
         return b.packed(name, DType.I32, size, (index,), _checked(limit))
 
     x = b.input(0, "x")
-    feature, yes, no, missing = (table(i, name, nodes, limit) for i, name, limit in
-                                 ((1, "feature", x_view.dims[1]), (3, "yes", nodes), (4, "no", nodes), (5, "missing", 2)))
+    feature, yes, no = (table(i, name, nodes, limit) for i, name, limit in ((1, "feature", x_view.dims[1]), (3, "yes", nodes), (4, "no", nodes)))
+    missing = b.packed("missing", DType.I32, nodes, (5,), _flags)
     first, target, roots = table(6, "first", nodes + 1, entries + 1), table(7, "target", entries, op.targets), table(9, "roots", trees, nodes)
     split, weight, y = b.input(2, "split"), b.input(8, "weight"), b.output(0, "y")
     wide = compute_type(x_view.dtype)
@@ -81,4 +81,12 @@ def lower_tree_ensemble(request: Request) -> Kernel:
 
 def _checked(limit: int) -> Callable[[Array], Array]:
     """Packs a table of indices below `limit`."""
-    return lambda array: np.ascontiguousarray(clamped(array, limit).astype(np.int32))
+    def pack(array: Array) -> Array:
+        # Buffers have an element at least, also where all leaves are empty.
+        return np.ascontiguousarray(clamped(array, limit).astype(np.int32)) if array.size else np.zeros(1, np.int32)
+    return pack
+
+
+def _flags(array: Array) -> Array:
+    """Packs a table of flags, which anything but 0 sets."""
+    return np.asarray(array != 0).astype(np.int32)

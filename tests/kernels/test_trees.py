@@ -51,6 +51,26 @@ def test_agrees_with_the_reference(case):
     kernels.check(*case, units=8.0)
 
 
+def tables(feature, split, yes, no, missing, first, target, weight, roots):
+    integers = (np.array(t, np.int32) for t in (feature, yes, no, missing, first, target, roots))
+    feature, yes, no, missing, first, target, roots = integers
+    return [feature, np.array(split, np.float32), yes, no, missing, first, target, np.array(weight, np.float32), roots]
+
+
+@pytest.mark.parametrize("flag", [-7, 0, 1, 2**31 - 1])
+def test_any_flag_but_0_means_that_missing_values_go_to_yes(flag):
+    arrays = [np.array([[np.nan]], np.float32),
+              *tables([0, 0, 0], [0.0] * 3, [1, 1, 2], [2, 1, 2], [flag, 0, 0], [0, 0, 1, 2], [0, 0], [1.0, 2.0], [0])]
+    op = TreeEnsemble(1, 1)
+    assert op.reference(arrays)[0][0, 0] == (1.0 if flag else 2.0)
+    kernels.check(kernels.request_for(op, arrays, constants=TABLES), arrays, units=8.0)
+
+
+def test_trees_without_entries():
+    arrays = [np.zeros((2, 1), np.float32), *tables([0], [0.0], [0], [0], [1], [0, 0], [], [], [0])]
+    kernels.check(kernels.request_for(TreeEnsemble(1, 0), arrays, constants=TABLES), arrays, units=8.0)
+
+
 def test_trees_must_be_constants():
     arrays = ensemble(0, 2, 3, 2, 1, 1, np.float32)
     with pytest.raises(EdgeccError) as caught:
