@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from edgecc.ir.types import Array
-from edgecc.quantization.network import Network, attribute
+from edgecc.quantization.network import Network, group_of
 from edgecc.quantization.weights import QuantizedWeights
 
 CORRECTED = frozenset({"Conv", "Gemm"})
@@ -28,7 +28,7 @@ def mean_error(network: Network, node: onnx.NodeProto, weights: QuantizedWeights
     difference = weights.real - wanted
     if node.op_type == "Gemm":
         return np.asarray(means @ difference) if weights.axis == 1 else np.asarray(difference @ means)
-    groups = int(str(attribute(node, "group", 1)))
+    groups = group_of(node)
     taps = difference.reshape(difference.shape[0], difference.shape[1], -1).sum(axis=2)
     per_group = means.reshape(groups, -1)
     rows = taps.reshape(groups, -1, taps.shape[1])

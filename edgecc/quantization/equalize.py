@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgecc.ir.types import Array
-from edgecc.quantization.network import Network, attribute
+from edgecc.quantization.network import Network, group_of
 
 ROUNDS = 8
 """Pairs overlap, so they are equalized in turn, several times."""
@@ -45,7 +45,7 @@ def _pairs(network: Network) -> list[tuple[onnx.NodeProto, onnx.NodeProto]]:
             second = network.only_reader(second.output[0])
         if second is None or not _is_convolution(network, second) or second.input[0] not in (first.output[0], *_behind(network, first)):
             continue
-        groups = int(str(attribute(second, "group", 1)))
+        groups = group_of(second)
         if groups == 1 or network.constants[second.input[1]].shape[1] == 1:
             found.append((first, second))
     return found

@@ -86,3 +86,9 @@ def integers(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple
     """An attribute that is a list of integers."""
     value = attribute(node, name, default)
     return tuple(int(v) for v in value) if isinstance(value, list | tuple) else default
+
+
+def group_of(node: onnx.NodeProto) -> int:
+    """The number of groups of a convolution; 1 for other nodes."""
+    value = attribute(node, "group", 1)
+    return value if isinstance(value, int) else 1

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from edgecc.ir.types import Array
-from edgecc.quantization.network import Network, attribute, integers
+from edgecc.quantization.network import Network, attribute, group_of, integers
 from edgecc.quantization.scheme import WEIGHT_LIMIT
 from edgecc.quantization.weights import QuantizedWeights, along
 
@@ -33,7 +33,7 @@ class Moments:
     def __init__(self, network: Network, node: onnx.NodeProto) -> None:
         self.node = node
         self.weights = network.constants[node.input[1]]
-        self.groups = int(str(attribute(node, "group", 1))) if node.op_type == "Conv" else 1
+        self.groups = group_of(node)
         self.terms = int(np.prod(self.weights.shape[1:])) if node.op_type == "Conv" else self.weights.shape[inner_axis(node)]
         self.matrices = np.zeros((self.groups, self.terms, self.terms))
         self.count = 0
