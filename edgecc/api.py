@@ -11,18 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgecc.artifact.build import add_library, add_program
 from edgecc.artifact.folder import Artifact
-from edgecc.artifact.load import Model, Port, load, random_inputs
-from edgecc.artifact.toolchain import find_compiler
-from edgecc.backends.base import EmitOptions, SelfTest
+from edgecc.artifact.load import Model, Port, check_inputs, load, ports_of, random_inputs
+from edgecc.backends.base import EmitOptions, GraphBackend, LoopBackend, SelfTest
 from edgecc.backends.c import selftest
+from edgecc.backends.c.names import model_identifier
+from edgecc.backends.discovery import select_backend
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.importing import ImportReport, import_model_with_report
@@ -35,7 +35,7 @@ from edgecc.ir.types import Array
 from edgecc.kernels.base import CHECKS
 from edgecc.lowering import NO_TUNING
 from edgecc.passes.base import parse_passes
-from edgecc.pipeline import CompiledModel, compile_graph, emit_c
+from edgecc.pipeline import C, CompiledModel, PreparedGraph, check_accepts, compile_graph, prepare_graph
 from edgecc.reference.compare import RELATIVE_TOLERANCE, OutputComparison, compare_outputs
 from edgecc.reference.executor import execute
 from edgecc.targets.precision import FP32
@@ -49,8 +49,8 @@ ModelSource = str | Path | bytes | onnx.ModelProto
 DEFAULT_LIMITS = Limits()
 DEPTH_FIRST = ("auto", "off")
 """Whether chains of layers run stripe by stripe."""
-EMITS = ("c", "lib", "exe")
-"""What a compilation leaves in the folder: C sources; a shared library as well; a program as well."""
+FOR_LOOPS = ("threads", "depth_first", "precision", "keep_fp32", "tuning", "self_test", "winograd", "checks")
+"""Options of a compilation that are about loop programs; back ends that take graphs have no use for them."""
 WINOGRAD = ("auto", "off")
 """Whether Winograd's algorithm is used for convolutions: where it is modelled to be faster; never."""
 
@@ -99,14 +99,29 @@ class Options:
     limits: Limits = DEFAULT_LIMITS
 
 
+DEFAULT_OPTIONS = Options()
+
+
 @dataclass(frozen=True)
 class Compilation:
-    """A compilation with all its stages: the graph as imported, the network compiled, the files."""
+    """A compilation with all its stages: the graph as imported, the network compiled, the files, and who wrote them."""
 
     graph: Graph
     report: ImportReport
     compiled: CompiledModel
     artifact: Artifact
+    backend: LoopBackend = C
+
+
+@dataclass(frozen=True)
+class Export:
+    """A compilation by a back end that takes graphs: the graph as imported, after the passes, the files, and who wrote them."""
+
+    graph: Graph
+    report: ImportReport
+    prepared: PreparedGraph
+    artifact: Artifact
+    backend: GraphBackend
 
 
 @dataclass(frozen=True)
@@ -128,25 +143,25 @@ class Verification:
 
 
 def compile(model: ModelSource, target: str | Path | Target = "host", output: str | Path | None = None, *,
-            emit: str = "c", verify: bool = False, cc: str | None = None, **options: Any) -> Artifact:
-    """Compiles an ONNX model to C.
+            emit: str | None = None, backend: str | None = None, verify: bool = False, cc: str | None = None,
+            **options: Any) -> Artifact:
+    """Compiles an ONNX model, to C if nothing else is said.
 
     Args:
         model: path, bytes or ModelProto.
         target: name of a target, path of a TOML file, or a Target.
         output: the folder to write, whole or not at all; without it nothing is written.
-        emit: "c" for sources, "lib" or "exe" to build a shared library or a program into the folder as well.
+        emit: a form of some back end: "c" for sources, "lib" or "exe" to build a shared library or a program into the
+            folder as well, "onnx" for an ONNX model. `edgecc doctor` lists them.
+        backend: a back end by name, with options in braces; by default the one that has the form.
         verify: compare with the reference on random inputs before anything is written.
         cc: the C compiler for `emit` and `verify`.
         options: the fields of `Options`.
     Returns: the artifact: the manifest and the content of every file.
     Raises: EdgeccError; E300 where `verify` finds a difference. See the catalogue in edgecc/errors.py.
     """
-    if emit not in EMITS:
-        raise EdgeccError("E001", f"emit {printable(str(emit))!r} is not one of {', '.join(EMITS)}")
-    chosen = resolve_target(target)
-    done = compile_model(model, chosen, Options(**options))
-    artifact = finish(done.artifact, emit, cc)
+    done = compile_for(model, resolve_target(target), Options(**options), backend, emit)
+    artifact = finish(done, select_backend(backend, emit)[1], cc)
     if verify:
         require_ok(verify_compilation(done, cc=cc, inputs=None, expected=None))
     if output is not None:
@@ -156,19 +171,20 @@ def compile(model: ModelSource, target: str | Path | Target = "host", output: st
 
 def verify(model: ModelSource, target: str | Path | Target = "host", *, inputs: Mapping[str, npt.ArrayLike] | None = None,
            expected: Mapping[str, npt.ArrayLike] | None = None, cc: str | None = None, seed: int = 0,
-           **options: Any) -> Verification:
-    """Compiles a model, runs it (under an emulator for other machines) and compares the outputs.
+           emit: str | None = None, backend: str | None = None, **options: Any) -> Verification:
+    """Compiles a model, runs it (under an emulator or in a simulator for other machines) and compares the outputs.
 
     Args:
         model, target: as for `compile`.
         inputs: arrays by input name, which bind dynamic dimensions too; random ones of `seed` by default.
         expected: arrays by output name; by default the reference execution of the imported graph.
         cc: the C compiler.
+        emit, backend: as for `compile`.
         options: the fields of `Options`.
     Raises: EdgeccError, but not where outputs differ: then the result's `ok` is false.
     """
     arrays = None if inputs is None else {name: np.asarray(array) for name, array in inputs.items()}
-    done = compile_model(model, resolve_target(target), Options(**{**options, "inputs": arrays}))
+    done = compile_for(model, resolve_target(target), Options(**{**options, "inputs": arrays}), backend, emit)
     wanted = None if expected is None else {name: np.asarray(array) for name, array in expected.items()}
     return verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)
 
@@ -178,8 +194,35 @@ def resolve_target(target: str | Path | Target) -> Target:
     return target if isinstance(target, Target) else load_target(target)
 
 
-def compile_model(model: ModelSource, target: Target, options: Options = Options()) -> Compilation:
-    """Compiles a model and returns every stage. Nothing is written and no tool is called."""
+def compile_for(model: ModelSource, target: Target, options: Options = DEFAULT_OPTIONS, backend: str | None = None,
+                form: str | None = None) -> Compilation | Export:
+    """Compiles a model by a back end and returns every stage; see `compile`. Nothing is written."""
+    chosen, wanted = select_backend(backend, form)
+    if chosen.takes == "loops":
+        return compile_model(model, target, options, chosen, wanted)
+    return export_model(model, target, options, chosen, wanted)
+
+
+def export_model(model: ModelSource, target: Target, options: Options, backend: GraphBackend, form: str) -> Export:
+    """Compiles a model by a back end that takes graphs and returns every stage. Nothing is written."""
+    check_accepts(backend, target)
+    given = [name for name in FOR_LOOPS if getattr(options, name) != getattr(DEFAULT_OPTIONS, name)]
+    if given:
+        raise EdgeccError("E001", f"back end {backend.name} takes the graph; {', '.join(name.replace('_', ' ') for name in given)} "
+                          f"{'are' if len(given) > 1 else 'is'} for back ends that take loop programs")
+    passes = None if options.passes is None else parse_passes(options.passes)
+    graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
+                                            bind_values=options.bind_values)
+    inputs = _inputs_of(graph, None if options.inputs is None else flattened(options.inputs)) if options.verify_each else None
+    prepared = prepare_graph(graph, target, backend, passes=passes, verify_each=inputs)
+    name = model_identifier(options.name or _name_of(model, graph))
+    return Export(graph, report, prepared, backend.emit(prepared.graph, name, target, form), backend)
+
+
+def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT_OPTIONS, backend: LoopBackend = C,
+                  form: str = "") -> Compilation:
+    """Compiles a model by a back end that takes loop programs and returns every stage. Nothing is written."""
+    check_accepts(backend, target)
     if options.threads < 1:
         raise EdgeccError("E001", f"a model runs on one or more threads, not on {options.threads}")
     if options.depth_first not in DEPTH_FIRST:
@@ -195,40 +238,38 @@ def compile_model(model: ModelSource, target: Target, options: Options = Options
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,
                              winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,
-                             checks=options.checks, tuning=options.tuning or NO_TUNING)
+                             checks=options.checks, tuning=options.tuning or NO_TUNING, backend=backend)
     limits, arena = options.limits, compiled.module.arena_bytes
     if arena > limits.arena_bytes:
         raise EdgeccError("E101", f"a run needs {arena} bytes of memory; the limit is {limits.arena_bytes}", where=source_name(model),
                           hint=raised("arena_bytes"))
     self_test = SelfTest(execute(graph, selftest.inputs(compiled.module))) if options.self_test else None
-    artifact = emit_c(compiled, EmitOptions(self_test=self_test))
+    artifact = backend.emit(compiled.module, target, EmitOptions(self_test=self_test, form=form))
     text = sum(len(data) for name, data in artifact.files.items() if name.endswith((".c", ".h")))
     if text > limits.generated_bytes:
         raise EdgeccError("E101", f"the generated code has {text} bytes; the limit is {limits.generated_bytes}",
                           where=source_name(model), hint=raised("generated_bytes"))
-    return Compilation(graph, report, compiled, artifact)
+    return Compilation(graph, report, compiled, artifact, backend)
 
 
-def finish(artifact: Artifact, emit: str, cc: str | None = None) -> Artifact:
-    """Adds what `emit` asks for. Raises: EdgeccError E400, E401."""
-    if emit == "c":
-        return artifact
-    compiler = find_compiler(artifact.manifest.target, cc)
-    return add_library(artifact, compiler) if emit == "lib" else add_program(artifact, compiler)
+def finish(done: Compilation | Export, form: str, cc: str | None = None) -> Artifact:
+    """The artifact with what only tools can add, such as a library. Raises: EdgeccError E400, E401."""
+    return done.backend.finish(done.artifact, form, cc) if isinstance(done, Compilation) else done.artifact
 
 
-def verify_compilation(done: Compilation, *, inputs: Mapping[str, Array] | None, expected: Mapping[str, Array] | None,
+def verify_compilation(done: Compilation | Export, *, inputs: Mapping[str, Array] | None, expected: Mapping[str, Array] | None,
                        cc: str | None = None, seed: int = 0) -> Verification:
     """Runs a compilation in a process of its own and compares; see `verify`.
 
     Where dimensions are open and no inputs are given, at several sizes (`corners`); the worst comparison of each output counts.
     """
-    relative = max(_relative_tolerance(done.graph), 16.0 * done.compiled.module.precision.unit_roundoff)
+    narrowest = done.compiled.module.precision.unit_roundoff if isinstance(done, Compilation) else 0.0
+    relative = max(_relative_tolerance(done.graph), 16.0 * narrowest)
     symbols = graph_symbols(done.graph)
     cases = [inputs] if inputs is not None or not symbols else [
         _random_inputs(done.graph, seed, sizes) for sizes in corners(symbols)]
     found: list[tuple[OutputComparison, ...]] = []
-    with load(done.artifact, cc=cc, isolated=True) as model:
+    with done.backend.load(done.artifact, cc) if isinstance(done, Compilation) else _Runs(done) as model:
         for case in cases:
             arrays = _inputs_of(done.graph, case, seed)
             wanted = execute(done.graph, arrays) if expected is None else expected
@@ -238,6 +279,28 @@ def verify_compilation(done: Compilation, *, inputs: Mapping[str, Array] | None,
     manifest = done.artifact.manifest
     return Verification(all(o.ok for o in outputs), manifest.target.name, outputs, done.artifact.arena_bytes,
                         done.artifact.weights_bytes, model.code_bytes, manifest.precision, relative)
+
+
+class _Runs:
+    """An export as something that can be run."""
+
+    code_bytes = None
+
+    def __init__(self, done: Export) -> None:
+        self._done = done
+
+    def run(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+        """The outputs by name. Raises: EdgeccError E005, and what the back end raises."""
+        manifest = self._done.artifact.manifest
+        arrays = check_inputs(ports_of(manifest.inputs), inputs)
+        named = {port.name: array for port, array in zip(manifest.inputs, arrays, strict=True)}
+        return self._done.backend.run(self._done.artifact, named)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
 
 
 def require_ok(verification: Verification) -> None:

@@ -62,6 +62,9 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
     ErrorKind("E008", "tuning of another target", EXIT_USAGE,
               "The tuning file was measured for another target, or for other instruction sets, than the model is compiled for. "
               "`edgecc tune` measures for a target."),
+    ErrorKind("E009", "unknown back end or bad option of one", EXIT_USAGE,
+              "A name or option in --backend does not exist. `edgecc doctor` lists the back ends; the syntax is "
+              "`name{option=value,option=value}`."),
     # 1xx: the model
     ErrorKind("E100", "not an ONNX model", EXIT_MODEL,
               "The file cannot be parsed as an ONNX ModelProto: it is truncated, empty, or another format."),
@@ -97,6 +100,9 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
     ErrorKind("E114", "no form in a file format", EXIT_MODEL,
               "A back end that writes a format of other tools has no way to express an operator, or one of its attributes or "
               "types, in that format. All such nodes are listed."),
+    ErrorKind("E115", "not supported by the back end", EXIT_MODEL,
+              "The back end that was asked for cannot write some nodes of the model, or does not write for the target. All "
+              "of them are listed with the reason. `edgecc ops --backend NAME` shows what it supports."),
     # 3xx: results
     ErrorKind("E300", "results disagree", EXIT_MISMATCH,
               "The compiled code and the reference differ by more than the tolerance. `edgecc opt --verify-each` "
@@ -115,6 +121,13 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "An index that is computed at run time, such as the position a Gather reads, lies outside of its axis. The run "
               "ended with status 5 and its outputs are not to be used. With `--checks clamp` such indices are moved to the "
               "nearest end of the axis instead."),
+    ErrorKind("E404", "a broken plug-in", EXIT_TOOL,
+              "An installed package announces a back end, passes or targets for edgecc, and they cannot be used: the import "
+              "fails, they were written for another version, or their name is taken. Everything else works as before; "
+              "`edgecc doctor` lists what the packages bring."),
+    ErrorKind("E405", "nothing runs the artifact", EXIT_TOOL,
+              "The files were written for a machine or a tool that is not here, and the back end comes with no simulator. "
+              "They can be compiled, but neither run nor verified on this machine."),
     # 9xx: us
     ErrorKind("E900", "verifier", EXIT_INTERNAL,
               "An IR invariant does not hold. A pass produced an invalid graph: this is a bug in edgecc or in a plug-in "

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgecc.artifact.folder import Artifact
-from edgecc.backends.base import EmitOptions
+from edgecc.backends.base import AnyBackend, EmitOptions, GraphBackend, LoopBackend
 from edgecc.backends.c.backend import CBackend
 from edgecc.backends.c.names import model_identifier
-from edgecc.errors import EdgeccError
+from edgecc.backends.requirements import check_requirements as check_tools
+from edgecc.errors import EdgeccError, Problem
 from edgecc.ir.equal import OpTexts, structural_hash
 from edgecc.ir.graph import Graph
+from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
 from edgecc.ir.verify import verify, verify_structure, verify_types
 from edgecc.loop.module import Module
@@ -32,10 +34,13 @@ from edgecc.passes.base import (
     create_pass,
     failure,
     load_passes,
+    parse_passes,
 )
 from edgecc.reference.compare import Observation, compare_observations, observe_graph, with_magnitudes
 from edgecc.targets.precision import FP32, precision_type
 from edgecc.targets.schema import Target
+
+C = CBackend()
 
 DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     # Clean up what exporters leave behind.
@@ -71,6 +76,9 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     "assign-layout",
 )
 """The graph passes of a compilation, by name and in order. A pass that is not in the list states its own place."""
+
+FIRST_OF_KERNELS = "fuse-elementwise"
+"""The pass that begins to make pieces of work for CPU kernels. What stands before it is for everybody."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,18 @@ def default_graph_passes(precision: str = FP32, keep_fp32: Sequence[str] = ()) -
         passes.insert(order.index("assign-layout"), create_pass(
             "convert-precision", {"precision": precision, "keep": "+".join(keep_fp32)}))
     return tuple(passes)
+
+
+def backend_passes(backend: AnyBackend, target: Target, precision: str = FP32, keep_fp32: Sequence[str] = ()) -> tuple[GraphPass, ...]:
+    """The graph passes that a back end wants. Raises: EdgeccError E004 for names that do not exist."""
+    general = default_graph_passes(precision, keep_fp32)
+    if backend.takes == "graph":
+        general = general[:next(index for index, one in enumerate(general) if one.name == FIRST_OF_KERNELS)]
+    known = {str(one): one for one in general}
+    found: list[GraphPass] = []
+    for name in backend.passes(tuple(map(str, general)), target):
+        found += (known[name],) if name in known else parse_passes(name)
+    return tuple(found)
 
 
 def run_passes(graph: Graph, passes: Sequence[GraphPass], *, verify_each: Mapping[str, Array] | None = None,
@@ -187,7 +207,7 @@ class CompiledModel:
 def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[GraphPass] | None = None, threads: int = 1,
                   depth_first: bool = True, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None,
                   winograd: bool = True, precision: str = FP32, keep_fp32: Sequence[str] = (), checks: str = "trap",
-                  tuning: Mapping[str, str] = NO_TUNING) -> CompiledModel:
+                  tuning: Mapping[str, str] = NO_TUNING, backend: LoopBackend = C) -> CompiledModel:
     """Runs graph passes on a copy of `graph` and lowers the result for `target`.
 
     Args:
@@ -199,20 +219,62 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
         winograd, tuning, checks: see `lower_graph`.
         precision: one of `PRECISIONS` (targets/precision.py); the default pipeline converts the network to it,
             but for the nodes called `keep_fp32`.
+        backend: whose passes are run.
     Raises: EdgeccError E001 where the target lacks the precision; what `run_passes` and `lower_graph` raise.
     """
     dtype = precision_type(precision, target)
     own = graph.copy()
-    reports = run_passes(own, default_graph_passes(precision, keep_fp32) if passes is None else passes, verify_each=verify_each,
-                         observer=observer)
+    reports = run_passes(own, backend_passes(backend, target, precision, keep_fp32) if passes is None else passes,
+                         verify_each=verify_each, observer=observer)
     lowered = lower_graph(own, target, name=model_identifier(name), threads=threads, check=verify_each is not None,
                           depth_first=depth_first, winograd=winograd, precision=dtype, tuning=tuning, checks=checks)
     return CompiledModel(own, target, lowered, reports)
 
 
+@dataclass(frozen=True)
+class PreparedGraph:
+    """A network as a back end that takes graphs receives it, and what each pass did."""
+
+    graph: Graph
+    passes: tuple[PassReport, ...]
+
+
+def prepare_graph(graph: Graph, target: Target, backend: GraphBackend, *, passes: Sequence[GraphPass] | None = None,
+                  verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None) -> PreparedGraph:
+    """Runs the passes of a back end that takes graphs on a copy of `graph`, and asks whether it supports every node.
+
+    Args: see `compile_graph`.
+    Raises: EdgeccError E115 listing every node it does not support, or where it does not write for the target; E104 where
+        a dimension is open; what `run_passes` raises.
+    """
+    check_accepts(backend, target)
+    open_dims = graph_symbols(graph)
+    if open_dims:
+        raise EdgeccError("E104", f"back end {backend.name} wants numbers, {', '.join(str(dim) for dim in open_dims)} "
+                          f"{'are' if len(open_dims) > 1 else 'is'} open", hint="give the dimension one size with --shape")
+    own = graph.copy()
+    reports = run_passes(own, backend_passes(backend, target) if passes is None else passes, verify_each=verify_each, observer=observer)
+    reasons = {node: backend.supports(node, target) for node in own.nodes}
+    problems = [Problem("E115", f"{', '.join(node.loc) or node.outputs[0].name} ({node.op.name})", reason)
+                for node, reason in reasons.items() if reason is not None]
+    if problems:
+        raise EdgeccError("E115", f"back end {backend.name} does not support {len(problems)} node{'s' if len(problems) > 1 else ''} of {len(own)}",
+                          details=[f"{problem.where}: {problem.why}" for problem in problems], problems=problems,
+                          hint=f"`edgecc ops --backend {backend.name}` shows what it supports")
+    return PreparedGraph(own, reports)
+
+
+def check_accepts(backend: AnyBackend, target: Target) -> None:
+    """Raises E115 where the back end does not write for the target, E400 where it lacks packages or programs."""
+    reason = backend.accepts(target)
+    if reason is not None:
+        raise EdgeccError("E115", f"back end {backend.name} does not write for {target.name}: {reason}")
+    check_tools(backend.requirements(), f"back end {backend.name}")
+
+
 def emit_c(compiled: CompiledModel, options: EmitOptions | None = None) -> Artifact:
     """The C artifact of a compiled network."""
-    return CBackend().emit(compiled.module, compiled.target, options or EmitOptions())
+    return C.emit(compiled.module, compiled.target, options or EmitOptions())
 
 
 def _run(graph: Graph, graph_pass: GraphPass) -> PassReport:

@@ -7,12 +7,8 @@ that folder, so a new pass touches no other file. docs/writing-a-pass.md walks t
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import importlib
-import importlib.metadata
 import types
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +19,8 @@ from typing import Any, ClassVar, Literal
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.text import format_node
+from edgecc.options import construct, nearest, spelled, split_names
+from edgecc.plugins import plugins
 
 MAX_ROUNDS = 10  # sweeps of a NodePass over the graph before it is taken not to terminate
 ENTRY_POINTS = "edgecc.passes"  # group of installed packages that bring passes
@@ -68,9 +66,7 @@ class Pass(ABC):  # noqa: B024 - what a pass runs on differs by kind; each kind 
 
     def __str__(self) -> str:
         """The pass as `parse_passes` reads it; options that have their default value are left out."""
-        shown = [f"{f.name}={_option_text(getattr(self, f.name))}" for f in dataclasses.fields(self)
-                 if getattr(self, f.name) != f.default]
-        return self.name + (f"{{{','.join(shown)}}}" if shown else "")
+        return spelled(self.name, self)
 
 
 @dataclass(frozen=True)
@@ -197,15 +193,11 @@ def load_passes() -> Mapping[str, type[Pass]]:
     """Imports the built-in graph passes and those of installed packages; returns all passes by name.
 
     A package brings passes with an entry point of the group "edgecc.passes" whose value is a module.
-    Raises: EdgeccError E004 naming the entry point that cannot be imported.
+    Raises: EdgeccError E404 naming the entry point that cannot be imported: without its passes results would differ.
     """
     importlib.import_module("edgecc.passes.graph")
-    for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda e: (e.name, e.value)):
-        try:
-            entry.load()
-        except Exception as error:
-            raise EdgeccError("E004", f"the passes of the installed package {entry.name} ({entry.value}) cannot be "
-                                      f"loaded: {type(error).__name__}: {error}") from error
+    for plugin in plugins(ENTRY_POINTS):
+        plugin.load()
     return PASSES
 
 
@@ -217,20 +209,8 @@ def create_pass(name: str, options: Mapping[str, str] | None = None) -> GraphPas
     cls = PASSES.get(name) or load_passes().get(name)
     if cls is None or not issubclass(cls, GraphPass):
         known = [n for n, c in PASSES.items() if issubclass(c, GraphPass)]
-        raise EdgeccError("E004", f"there is no graph pass {name!r}", hint=_nearest(name, known) or "see `edgecc passes`")
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    hints = typing.get_type_hints(cls) if options else {}
-    values: dict[str, object] = {}
-    for key, text in (options or {}).items():
-        option = key.replace("-", "_")
-        if option not in fields:
-            raise EdgeccError("E004", f"pass {name} has no option {key!r}",
-                              hint=_nearest(option, list(fields)) or f"its options: {', '.join(fields) or 'none'}")
-        try:
-            values[option] = _option_value(text, hints[option])
-        except ValueError as error:
-            raise EdgeccError("E004", f"option {key} of pass {name}: {error}") from None
-    return cls(**values)
+        raise EdgeccError("E004", f"there is no graph pass {name!r}", hint=nearest(name, known) or "see `edgecc passes`")
+    return construct(cls, options or {}, f"pass {name}", "E004")
 
 
 def parse_passes(spec: str) -> tuple[GraphPass, ...]:
@@ -239,27 +219,7 @@ def parse_passes(spec: str) -> tuple[GraphPass, ...]:
     Names are separated by commas or spaces; options stand in braces, `name=value` separated by commas.
     Raises: EdgeccError E004.
     """
-    passes: list[GraphPass] = []
-    rest = spec.strip()
-    while rest:
-        end = next((i for i, c in enumerate(rest) if c in ",{} \t\n"), len(rest))
-        name, rest = rest[:end], rest[end:].lstrip()
-        if not name:
-            raise EdgeccError("E004", f"a pass name was expected before {rest[:20]!r}",
-                              hint="the syntax is name{option=value,option=value},name")
-        options: dict[str, str] = {}
-        if rest.startswith("{"):
-            body, closed, rest = rest[1:].partition("}")
-            if not closed:
-                raise EdgeccError("E004", f"the options of pass {name} are not closed by '}}'")
-            for item in filter(None, (part.strip() for part in body.split(","))):
-                key, equals, value = item.partition("=")
-                if not equals:
-                    raise EdgeccError("E004", f"option {item!r} of pass {name} has no value; write {item}=VALUE")
-                options[key.strip()] = value.strip()
-        passes.append(create_pass(name, options))
-        rest = rest.lstrip().removeprefix(",").lstrip()
-    return tuple(passes)
+    return tuple(create_pass(name, options) for name, options in split_names(spec, "pass", "E004"))
 
 
 def check_requirements(passes: Sequence[Pass]) -> None:
@@ -271,49 +231,3 @@ def check_requirements(passes: Sequence[Pass]) -> None:
             raise EdgeccError("E004", f"pass {one.name} needs {', '.join(missing)} before it in the pipeline")
         seen.add(one.name)
 
-
-def options_of(cls: type[Pass]) -> tuple[tuple[str, str, str], ...]:
-    """The options of a pass as (name, type, default), for listings."""
-    hints = typing.get_type_hints(cls)
-    return tuple((f.name, _type_name(hints[f.name]), "" if f.default is dataclasses.MISSING else _option_text(f.default))
-                 for f in dataclasses.fields(cls) if f.init)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else ""
-
-
-def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
-
-
-def _option_text(value: object) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return "x".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
-
-
-def _option_value(text: str, hint: Any) -> object:
-    """`text` as a value of the type `hint`. Raises ValueError with a sentence."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if text == "none" and type(None) in args:
-            return None
-        return _option_value(text, next(a for a in args if a is not type(None)))
-    if origin is Literal:
-        if text not in args:
-            raise ValueError(f"{text!r} is not one of {', '.join(args)}")
-        return text
-    if origin is tuple:
-        return tuple(_option_value(part, args[0]) for part in text.split("x"))
-    if hint is bool:
-        if text not in ("true", "false"):
-            raise ValueError(f"{text!r} is neither true nor false")
-        return text == "true"
-    if hint in (int, float):
-        try:
-            return hint(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is not {'an integer' if hint is int else 'a number'}") from None
-    return text

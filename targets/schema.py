@@ -8,6 +8,9 @@ from another one:
 
 in which case its tables are laid over the inherited ones key by key; arrays of tables ([[cache]],
 [[memory]]) and lists replace the inherited ones whole.
+
+An installed package brings targets with an entry point of the group "edgecc.targets" whose value is a module: the TOML files
+beside it are targets of their own names.
 """
 
 from __future__ import annotations
@@ -24,10 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.plugins import plugins
 from edgecc.targets import detect
 
 SCHEMA_VERSION = 1
 HOST = "host"
+PLUGINS = "edgecc.targets"
+"""Group of entry points by which installed packages bring targets."""
 ARCHITECTURES = ("aarch64", "x86_64", "generic")
 FEATURES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
     "aarch64": ("neon", "fp16", "dotprod", "i8mm"),
@@ -188,12 +194,44 @@ class Target:
 
 
 def list_targets() -> tuple[str, ...]:
-    """Names of the built-in targets: "host", then the files beside this module, sorted."""
-    return (HOST, *sorted(path.stem for path in _FOLDER.glob("*.toml")))
+    """Names of the targets: "host", then the files beside this module, sorted, then those of installed packages."""
+    return (HOST, *_built_in(), *sorted(_from_packages()[0]))
+
+
+def target_problems() -> tuple[EdgeccError, ...]:
+    """What is wrong with targets that installed packages bring; the others can be used all the same."""
+    return _from_packages()[1]
+
+
+def _built_in() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.toml"), key=lambda path: path.stem)}
+
+
+def _from_packages() -> tuple[dict[str, Path], tuple[EdgeccError, ...]]:
+    """The files of targets that packages bring, by name, and what is wrong with others."""
+    found: dict[str, Path] = {}
+    problems = []
+    taken = {HOST, *_built_in()}
+    for plugin in plugins(PLUGINS):
+        try:
+            file = getattr(plugin.load(), "__file__", None)
+        except EdgeccError as error:
+            problems.append(error)
+            continue
+        paths = sorted(Path(file).parent.glob("*.toml")) if isinstance(file, str) else []
+        if not paths:
+            problems.append(plugin.problem("is no module with TOML files beside it"))
+        for path in paths:
+            if path.stem in taken:
+                problems.append(plugin.problem(f"brings a target {printable(path.stem)}, a name that is taken"))
+            else:
+                found[path.stem] = path
+                taken.add(path.stem)
+    return found, tuple(problems)
 
 
 def load_target(name_or_path: str | Path) -> Target:
-    """The built-in target of this name, or the one described by a TOML file.
+    """The target of this name, built in or of an installed package, or the one described by a TOML file.
 
     Anything that ends in ".toml" or holds a path separator is a path.
     Raises: EdgeccError E002 where there is no such target; E003 where the file is wrong.
@@ -209,11 +247,17 @@ def _load_builtin(name: str) -> Target:
     if name == HOST:
         table = detect.host_table(detect.read_host_facts())
         return dataclasses.replace(parse_target(_inherit(table, _FOLDER, HOST, ()), HOST), emulator=None)
-    path = _FOLDER / f"{name}.toml"
-    if name not in list_targets():
+    path = _path_of(name)
+    if path is None:
         raise EdgeccError("E002", f"unknown target {printable(name)!r}", hint=_did_you_mean(name, list_targets())
-                          or "`edgecc targets` lists the built-in ones; a path to a TOML file works as well")
+                          or "`edgecc targets` lists those there are; a path to a TOML file works as well",
+                          details=[str(problem) for problem in target_problems()])
     return parse_target(_read_merged(path, ()), path.name)
+
+
+def _path_of(name: str) -> Path | None:
+    """The file of a target by name; packages are asked only where the name is not built in."""
+    return _built_in().get(name) or _from_packages()[0].get(name)
 
 
 def parse_target(table: Mapping[str, Any], file: str) -> Target:
@@ -257,7 +301,7 @@ def _read_merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise EdgeccError("E002", f"cannot read the target file: {error.strerror or error}", where=printable(str(path)),
-                          hint="`edgecc targets` lists the built-in targets") from None
+                          hint="`edgecc targets` lists those there are") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EdgeccError("E003", f"not a TOML file: {error}", where=printable(str(path))) from None
     resolved = path.resolve()
@@ -274,8 +318,8 @@ def _inherit(table: dict[str, Any], folder: Path, file: str, seen: tuple[Path, .
         raise _bad(file, "", f"'inherits' wants a string, got {_kind(parent)}")
     if parent.endswith(".toml"):
         base = _read_merged(folder / parent, seen)
-    elif parent in list_targets() and parent != HOST:
-        base = _read_merged(_FOLDER / f"{parent}.toml", seen)
+    elif (path := _path_of(parent)) is not None:
+        base = _read_merged(path, seen)
     else:
         raise _bad(file, "", f"inherits from unknown target {printable(parent)!r}", _did_you_mean(parent, list_targets()))
     return _overlay(base, table)

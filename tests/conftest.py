@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import json
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from edgecc.cli import main
+from edgecc.passes import base
+from tests.support.packages import install
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,3 +41,53 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
         assert text == wanted, f"{path.name} differs; if that is right, run pytest with --bless\n{difference}"
 
     return compare
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit status and both streams of one command."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on standard output; anything else there is a failure."""
+        value = json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+        assert isinstance(value, dict) and self.out.count("\n") == 1 and self.out.endswith("}\n")
+        return value
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs `edgecc ARGUMENTS...` in this process and keeps what it printed."""
+
+    def run(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        status = main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return Outcome(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Installs packages made of text, with entry points, for the time of a test; see tests/support/packages.py."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    modules, passes = set(sys.modules), dict(base.PASSES)
+
+    def add(name: str, entry_points: Mapping[str, Mapping[str, str]], files: Mapping[str, str]) -> None:
+        install(folder, name, entry_points, files)
+        importlib.invalidate_caches()
+
+    yield add
+    for module in set(sys.modules) - modules:
+        if str(getattr(sys.modules[module], "__file__", "")).startswith(str(folder)):
+            del sys.modules[module]
+    for pass_name in set(base.PASSES) - set(passes):
+        if not base.PASSES[pass_name].__module__.startswith("edgecc."):
+            del base._TABLE[pass_name]

@@ -6,9 +6,13 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
+from edgecc.artifact.build import add_library, add_program
 from edgecc.artifact.folder import Artifact, make_artifact, weights_blob
-from edgecc.backends.base import WEIGHTS_TEXT_LIMIT, EmitOptions
+from edgecc.artifact.toolchain import find_compiler
+from edgecc.backends.base import API, WEIGHTS_TEXT_LIMIT, EmitOptions, LoopBackend
 from edgecc.backends.c.build import cmake_text
 from edgecc.backends.c.isa import Isa, isa_of
 from edgecc.backends.c.model import banner, header, source, symbols_of
@@ -30,14 +34,14 @@ _RUNTIME = {name: (Path(__file__).parent / name).read_bytes() for name in ("runt
 
 
 @dataclass(frozen=True)
-class CBackend:
+class CBackend(LoopBackend):
     """Prints C11 for any target: NEON, AVX2 or AVX-512 where the target has them, else portable C."""
 
-    name: str = "c"
-
-    def supports(self, target: Target) -> str | None:
-        """None: portable C runs everywhere."""
-        return None
+    api: ClassVar[int] = API
+    name: ClassVar[str] = "c"
+    summary: ClassVar[str] = "C11 for CPUs"
+    forms: ClassVar[Mapping[str, str]] = MappingProxyType({
+        "c": "C sources", "lib": "C sources and a shared library", "exe": "C sources and a program"})
 
     def emit(self, module: Module, target: Target, options: EmitOptions = DEFAULT_OPTIONS) -> Artifact:
         """The artifact of a module: NAME.h, NAME.c, kernels, weights, CMakeLists.txt, selftest.c.
@@ -85,6 +89,13 @@ class CBackend:
             content |= _RUNTIME
         return make_artifact(module, target, content, sources, weights_file=weights_file,
                              weights_linked=not weights_from_file)
+
+    def finish(self, artifact: Artifact, form: str, cc: str | None) -> Artifact:
+        """Builds the library or the program that the form has. Raises: EdgeccError E400, E401."""
+        if form not in ("lib", "exe"):
+            return artifact
+        compiler = find_compiler(artifact.manifest.target, cc)
+        return add_library(artifact, compiler) if form == "lib" else add_program(artifact, compiler)
 
 
 def target_isa(target: Target) -> Isa:

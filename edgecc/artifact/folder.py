@@ -17,8 +17,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import numpy as np
 
 from edgecc.artifact.abi import ABI_VERSION, HEADER, HEADER_NAME, OPEN_HEADER, OPEN_HEADER_NAME
 from edgecc.errors import EdgeccError, printable
+from edgecc.ir.graph import Graph
 from edgecc.ir.parser import parse_dim
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.module import Interface, Module, Stripes
@@ -97,6 +98,9 @@ class Manifest:
         kernels: which kernel computes which nodes.
         depth_first: for each block of kernels that run stripe by stripe how many kernels and how many stripes it has.
         files: every file but manifest.json.
+        backend: the back end that wrote it, with its options.
+        main: the file that other tools take, where the back end writes for some; "" for C.
+        report: figures that the back end gives, as JSON values by name.
         version: of edgecc. abi: of the C interface.
     """
 
@@ -116,6 +120,9 @@ class Manifest:
     library: str = ""
     program: str = ""
     depth_first: tuple[tuple[int, int], ...] = ()
+    backend: str = "c"
+    main: str = ""
+    report: Mapping[str, Any] = field(default_factory=dict)
     version: str = VERSION
     abi: int = ABI_VERSION
 
@@ -127,7 +134,7 @@ class Manifest:
         """The manifest as plain JSON values."""
         return {
             "format": MANIFEST_FORMAT, "schema": MANIFEST_SCHEMA, "edgecc": self.version, "abi": self.abi,
-            "name": self.name, "threads": self.threads, "precision": self.precision,
+            "name": self.name, "backend": self.backend, "main": self.main, "report": dict(self.report), "threads": self.threads, "precision": self.precision,
             "inputs": [_port_table(port) for port in self.inputs],
             "outputs": [_port_table(port) for port in self.outputs],
             "arena": {"bytes": self.arena_bytes, "align": self.arena_align, "lower_bound": self.arena_lower_bound},
@@ -234,9 +241,7 @@ def make_artifact(module: Module, target: Target, files: Mapping[str, bytes], so
         weights_linked: whether the code links the weights in; otherwise they are passed to `init`.
     """
     everything = {**files, HEADER_NAME: HEADER, **({OPEN_HEADER_NAME: OPEN_HEADER} if module.is_open else {})}
-    for name in everything:
-        if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
-            raise EdgeccError("E900", f"{name!r} cannot be the name of a file of an artifact")
+    _check_names(everything)
     uses: dict[str, list[tuple[str, ...]]] = {function.name: [] for function in module.functions}
     for call in module.all_calls:
         uses.setdefault(call.function, []).append(call.loc)
@@ -249,6 +254,41 @@ def make_artifact(module: Module, target: Target, files: Mapping[str, bytes], so
         depth_first=tuple((len(item.calls), len(item.ends)) for item in module.all_items if isinstance(item, Stripes)),
         files=_entries(everything))
     return Artifact(manifest, everything)
+
+
+def make_export(backend: str, graph: Graph, name: str, target: Target, files: Mapping[str, bytes], main: str, *,
+                report: Mapping[str, Any] | None = None, arena_bytes: int = 0, weights_bytes: int = 0) -> Artifact:
+    """The artifact of a back end that takes graphs: its files and the manifest.
+
+    Args:
+        backend: its name with options (`edgecc.options.spelled`).
+        graph: the network; its interface enters the manifest.
+        name: a C identifier. target: what it was compiled for.
+        files: by name, which is of letters, digits, "_", "-" and "." and starts with none of the last two.
+        main: the one of them that other tools take.
+        report: figures for people and tools, as JSON values.
+        arena_bytes, weights_bytes: memory for intermediate values and for weights, where the back end knows.
+    Raises: EdgeccError E900 for a bad name of a file, or values in the report that JSON has not.
+    """
+    _check_names(files)
+    if main not in files:
+        raise EdgeccError("E900", f"{printable(main)!r} is none of the files {', '.join(files)}")
+    try:
+        figures = json.loads(json.dumps(dict(report or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise EdgeccError("E900", f"the report of back end {backend} is no JSON: {error}") from None
+    ports = [tuple(Interface(n, v.type) for n, v in zip(names, values, strict=True))
+             for names, values in ((graph.input_names, graph.inputs), (graph.output_names, graph.outputs))]
+    return Artifact(Manifest(
+        name=name, target=target, threads=1, inputs=ports[0], outputs=ports[1], arena_bytes=arena_bytes, arena_align=1,
+        arena_lower_bound=0, weights=Weights(weights_bytes, "", "", True), sources=(), kernels=(), files=_entries(files),
+        backend=backend, main=main, report=figures), dict(files))
+
+
+def _check_names(files: Iterable[str]) -> None:
+    for name in files:
+        if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
+            raise EdgeccError("E900", f"{name!r} cannot be the name of a file of an artifact")
 
 
 def weights_blob(module: Module) -> bytes:
@@ -303,7 +343,8 @@ def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:
     files = tuple(FileEntry(str(e["name"]), int(e["bytes"]), str(e["sha256"])) for e in table["files"])
     weights, arena = table["weights"], table["arena"]
     sources, library, program = tuple(str(s) for s in table["sources"]), str(table["library"]), str(table["program"])
-    for name in (*(e.name for e in files), *sources, *filter(None, (library, program, str(weights["file"])))):
+    main = str(table.get("main", ""))
+    for name in (*(e.name for e in files), *sources, *filter(None, (library, program, main, str(weights["file"])))):
         if not _FILE_NAME.fullmatch(name):
             raise ValueError(f"bad file name {name!r}")
     return Manifest(
@@ -313,7 +354,8 @@ def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:
         arena_bytes=int(arena["bytes"]), arena_align=int(arena["align"]), arena_lower_bound=int(arena["lower_bound"]),
         weights=Weights(int(weights["bytes"]), str(weights["sha256"]), str(weights["file"]), bool(weights["linked"]),
                         int(weights["format"])),
-        sources=sources, library=library, program=program, files=files, version=str(table["edgecc"]), abi=int(table["abi"]),
+        sources=sources, library=library, program=program, backend=str(table.get("backend", "c")), main=main,
+        report=dict(table.get("report", {})), files=files, version=str(table["edgecc"]), abi=int(table["abi"]),
         kernels=tuple(KernelUse(str(k["function"]), tuple(tuple(str(n) for n in call) for call in k["calls"]))
                       for k in table["kernels"]),
         depth_first=tuple((int(block["kernels"]), int(block["stripes"])) for block in table["depth_first"]))

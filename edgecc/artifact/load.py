@@ -166,7 +166,7 @@ def load(source: str | Path | Artifact, *, cc: str | None = None, isolated: bool
         cc: the C compiler to build with (see `find_compiler`).
         isolated: run in a process of its own even on this machine, so that a crash is an error message.
         flags: further flags for the compiler, such as "-fsanitize=address".
-    Raises: EdgeccError E007 (not an artifact), E400 (no compiler or emulator), E401 (it failed).
+    Raises: EdgeccError E007 (not an artifact), E400 (no compiler or emulator), E401 (it failed), E405 (for other tools).
     """
     if isinstance(source, Artifact):
         with tempfile.TemporaryDirectory(prefix="edgecc-load-") as scratch:
@@ -175,6 +175,9 @@ def load(source: str | Path | Artifact, *, cc: str | None = None, isolated: bool
     if path.is_file():
         return _load_library(path)
     manifest = read_manifest(path)
+    if not manifest.sources and not manifest.library:
+        raise EdgeccError("E405", f"an artifact of back end {printable(manifest.backend)}, which is for other tools", where=printable(str(path)),
+                          hint="`edgecc verify MODEL --backend NAME` runs a model where the back end has a simulator")
     inputs, outputs = ports_of(manifest.inputs), ports_of(manifest.outputs)
     native = runs_natively(manifest.target)
     ready = path / manifest.library if manifest.library and native and not isolated and not flags else None

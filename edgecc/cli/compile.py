@@ -9,11 +9,13 @@ import typer
 from rich.table import Table
 
 from edgecc import api
+from edgecc.artifact.folder import Artifact
+from edgecc.backends.discovery import select_backend
 from edgecc.choices import choices_of
 from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
-from edgecc.errors import EdgeccError, printable
+from edgecc.errors import printable
 from edgecc.lowering import NO_TUNING
 from edgecc.targets.precision import FP32
 from edgecc.tuning.record import read_for
@@ -27,7 +29,8 @@ def compile(
     model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
     target: Annotated[str, typer.Option(help="A target of `edgecc targets`, or a path to a TOML file.")] = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The folder to write; by default the model's name.", show_default=False)] = None,
-    emit: Annotated[str, typer.Option(help="c: sources; lib: and a shared library; exe: and a program.")] = "c",
+    emit: Annotated[str | None, typer.Option(help="c: sources; lib: and a shared library; exe: and a program; onnx: an ONNX model; or what another back end of `edgecc doctor` writes. c by default.", show_default=False)] = None,
+    backend: Annotated[str | None, typer.Option(help="A back end of `edgecc doctor`, with options: onnx{opset=17}. By default the one that emits what is asked for.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
     limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
@@ -48,28 +51,29 @@ def compile(
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler, for --verify and --emit.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compile a model for a target into a folder of C."""
-    if emit not in api.EMITS:
-        raise EdgeccError("E001", f"--emit {emit!r} is not one of {', '.join(api.EMITS)}", where="edgecc compile")
+    """Compile a model for a target into a folder, of C if nothing else is asked for."""
+    form = select_backend(backend, emit)[1]
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     tuned = read_for(tuning, chosen) if tuning is not None else None
     with progress(f"compiling {model.name} for {chosen.name}"):
-        done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
+        done = api.compile_for(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each,
                                                             self_test=self_test, winograd=winograd, checks=checks, name=name,
-                                                            tuning=None if tuned is None else tuned.choices))
+                                                            tuning=None if tuned is None else tuned.choices), backend, emit)
     if verify:
         with progress("comparing with the reference"):
             api.require_ok(api.verify_compilation(done, inputs=arrays, expected=None, cc=cc))
-    if emit != "c":
-        with progress("calling the C compiler"):
-            artifact = api.finish(done.artifact, emit, cc)
-    else:
-        artifact = done.artifact
+    with progress("calling the C compiler"):
+        artifact = api.finish(done, form, cc)
     folder = artifact.write(output if output is not None else Path(artifact.name))
-    for text in (*done.report.notes, *(() if tuned is None else gaps(tuned, done.compiled.lowered.requests))):
+    for text in done.report.notes:
+        note(text)
+    if isinstance(done, api.Export):
+        show_export(artifact, folder, form, as_json=as_json)
+        return
+    for text in () if tuned is None else gaps(tuned, done.compiled.lowered.requests):
         note(text)
     manifest = artifact.manifest
     choices = choices_of(done.compiled.lowered, NO_TUNING if tuned is None else tuned.choices) if explain else ()
@@ -98,3 +102,24 @@ def compile(
     if explain:
         console.print()
         show(choices_table(choices))
+
+
+def show_export(artifact: Artifact, folder: Path, form: str, *, as_json: bool) -> None:
+    """Prints what a back end that takes graphs wrote, with the figures it reports."""
+    manifest = artifact.manifest
+    if as_json:
+        print_json({"ok": True, "folder": str(folder), "target": manifest.target.name, "backend": manifest.backend, "emit": form,
+                    "name": artifact.name, "main": manifest.main, "arena_bytes": artifact.arena_bytes,
+                    "weights_bytes": artifact.weights_bytes, "files": [e.name for e in manifest.files], "report": dict(manifest.report)})
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("folder", str(folder))
+    table.add_row("target", manifest.target.name)
+    table.add_row("back end", manifest.backend)
+    table.add_row("file", manifest.main)
+    if artifact.arena_bytes:
+        table.add_row("arena", human_bytes(artifact.arena_bytes))
+    table.add_row("weights", human_bytes(artifact.weights_bytes))
+    for name, value in manifest.report.items():
+        table.add_row(printable(name), printable(", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)))
+    show(table)

@@ -15,9 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecc.artifact.toolchain import CC_VARIABLE, find_compiler, find_emulator, runs_natively, zig_command
-from edgecc.cli.output import print_json, results, show
+from edgecc.backends.discovery import Found, list_backends
+from edgecc.backends.requirements import Requirement
+from edgecc.cli.output import note, print_json, results, show
 from edgecc.errors import EXIT_OK, EXIT_TOOL, EdgeccError, printable
-from edgecc.targets.schema import list_targets, load_target
+from edgecc.passes.base import ENTRY_POINTS as PASS_PLUGINS
+from edgecc.plugins import plugins
+from edgecc.targets.schema import list_targets, load_target, target_problems
 from edgecc.version import VERSION
 
 app = typer.Typer(add_completion=False)
@@ -38,14 +42,19 @@ class Tool:
 
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> int:
-    """List the tools that were found, and how to get the missing ones. Exit status 4 if no C compiler for this machine works."""
-    tools, usable = _tools(), _targets()
+    """List the tools and back ends that were found, and how to get what is missing. Exit status 4 if no C compiler for this machine works."""
+    tools, usable, backends = _tools(), _targets(), [_report(found) for found in list_backends()]
+    broken = _broken_packages()
     ready = usable["host"] == ""
     if as_json:
         print_json({"ok": ready, "edgecc": VERSION, "python": sys.version.split()[0],
                     "packages": {name: _package_version(name) for name in PACKAGES},
                     "tools": [{"name": t.name, "purpose": t.purpose, "found": bool(t.path), "path": t.path,
                                "version": t.version, "hint": "" if t.path else t.hint} for t in tools],
+                    "backends": [{"name": b.name, "package": b.package, "summary": b.summary, "forms": b.forms,
+                                  "missing": [{"name": r.name, "purpose": r.purpose, "hint": r.install} for r in b.missing],
+                                  "problem": b.problem} for b in backends],
+                    "plugin_problems": broken,
                     "targets": [{"name": name, "usable": problem == "", "problem": problem}
                                 for name, problem in usable.items()]})
         return EXIT_OK if ready else EXIT_TOOL
@@ -58,11 +67,59 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         table.add_row(tool.name, tool.purpose, found)
     show(table)
     console.print()
+    table = Table("back end", "writes", "--emit", "usable", box=None, pad_edge=False)
+    for backend in backends:
+        table.add_row(printable(backend.name), printable(backend.summary), ", ".join(map(printable, backend.forms)), backend.usable)
+    show(table)
+    console.print()
     table = Table("target", "can be built and run here", box=None, pad_edge=False)
     for name, problem in usable.items():
         table.add_row(name, Text(f"no: {problem}", style="yellow") if problem else Text("yes", style="green"))
     show(table)
+    for problem in broken:
+        note(problem)
     return EXIT_OK if ready else EXIT_TOOL
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    """A back end: who brings it, what it writes, what it lacks; `problem` says why it cannot be loaded, or is ""."""
+
+    name: str
+    package: str
+    summary: str = ""
+    forms: tuple[str, ...] = ()
+    missing: tuple[Requirement, ...] = ()
+    problem: str = ""
+
+    @property
+    def usable(self) -> Text:
+        """A word, or what is missing."""
+        if self.problem:
+            return Text(f"no: {self.problem}", style="yellow")
+        if self.missing:
+            return Text("; ".join(f"missing {r.name}: {r.install}" for r in self.missing), style="yellow")
+        return Text("yes", style="green")
+
+
+def _report(found: Found) -> BackendReport:
+    try:
+        backend = found.load()()
+    except EdgeccError as error:
+        return BackendReport(found.name, found.package, problem=error.message)
+    missing = tuple(r for r in backend.requirements() if not r.found())
+    return BackendReport(found.name, found.package, backend.summary, tuple(backend.forms), missing)
+
+
+def _broken_packages() -> list[str]:
+    """What is wrong with passes and targets that packages bring."""
+    problems = list(target_problems())
+    for plugin in plugins(PASS_PLUGINS):
+        try:
+            plugin.load()
+        except EdgeccError as error:
+            problems.append(error)
+    return [f"{problem.where}: {problem.message}" for problem in problems]
 
 
 def _tools() -> list[Tool]:

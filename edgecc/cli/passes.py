@@ -12,7 +12,8 @@ from rich.text import Text
 
 from edgecc.cli.output import print_json, results, show
 from edgecc.errors import EdgeccError, printable
-from edgecc.passes.base import GraphPass, Pass, load_passes, options_of
+from edgecc.options import options_of
+from edgecc.passes.base import GraphPass, Pass, load_passes
 
 app = typer.Typer(add_completion=False)
 

@@ -37,6 +37,8 @@ def verify(
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
     checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass as well.")] = False,
+    emit: Annotated[str | None, typer.Option(help="Verify what another back end writes, as `edgecc compile --emit` names it.", show_default=False)] = None,
+    backend: Annotated[str | None, typer.Option(help="A back end of `edgecc doctor`, with options: onnx{opset=17}.", show_default=False)] = None,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
@@ -47,9 +49,9 @@ def verify(
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     wanted = read_arrays(expected, "--expected") if expected is not None else None
     with progress(f"compiling {model.name} for {chosen.name}"):
-        done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
+        done = api.compile_for(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
-                                                            passes=passes, verify_each=verify_each, winograd=winograd, checks=checks))
+                                                            passes=passes, verify_each=verify_each, winograd=winograd, checks=checks), backend, emit)
     with progress(f"running on {chosen.name}"):
         outcome = api.verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)
     for text in done.report.notes:

@@ -82,7 +82,9 @@ def test_the_memory_plan(cli, small_model):
 
 
 @pytest.mark.parametrize(("arguments", "status", "code", "words"), [
-    (["--emit", "obj"], 2, "E001", "not one of c, lib, exe"),
+    (["--emit", "bj"], 2, "E001", "no back end emits 'bj'"),
+    (["--backend", "cc"], 2, "E009", "did you mean c?"),
+    (["--backend", "c", "--emit", "onnx"], 2, "E001", "no form 'onnx'"),
     (["--shape", "height=4", "-o", "taken"], 2, "E006", "not an edgecc artifact"),
     (["--shape", "height=4", "-o", "file/below"], 2, "E006", "cannot"),
     (["--shape", "height=4", "--emit", "lib", "--cc", "no-such-cc"], 4, "E400", "no-such-cc"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import types
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import edgecc.ops  # noqa: F401 - the parser looks operators up
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.parser import parse
+from edgecc.options import options_of
 from edgecc.passes import base
 from edgecc.passes.base import (
     PASSES,
@@ -25,7 +25,6 @@ from edgecc.passes.base import (
     collect_declines,
     create_pass,
     load_passes,
-    options_of,
     parse_passes,
 )
 
@@ -246,22 +245,19 @@ def test_declines_are_recorded_once_where_somebody_listens():
                                           "shy: elementwise %b: not today"]
 
 
-def test_plug_ins_are_loaded_by_entry_point(monkeypatch):
-    loaded = []
-
-    class Entry:
-        name, value = "acme", "acme.passes"
-
-        def load(self):
-            loaded.append(self.value)
-
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Entry()] if group == "edgecc.passes" else [])
-    load_passes()
-    assert loaded == ["acme.passes"]
+def test_plug_ins_are_loaded_by_entry_point(package):
+    package("acme", {"edgecc.passes": {"acme": "acme_passes"}}, {"acme_passes.py": """
+from edgecc.passes.base import GraphPass
+class P(GraphPass):
+    name = "acme.nothing"
+    def run(self, graph):
+        return False
+"""})
+    assert "acme.nothing" in load_passes() and create_pass("acme.nothing").name == "acme.nothing"
 
 
-def test_a_broken_plug_in_is_named(monkeypatch):
-    entry = importlib.metadata.EntryPoint("acme", "acme_does_not_exist", "edgecc.passes")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
-    with pytest.raises(EdgeccError, match=r"installed package acme \(acme_does_not_exist\) cannot be loaded: ModuleNotFoundError"):
+def test_a_broken_plug_in_is_named(package):
+    package("acme", {"edgecc.passes": {"acme": "acme_does_not_exist"}}, {})
+    with pytest.raises(EdgeccError, match=r"acme \(acme_does_not_exist\) of the package acme cannot be imported: ModuleNotFoundError") as caught:
         load_passes()
+    assert caught.value.code == "E404"
