@@ -45,6 +45,10 @@ C = CBackend()
 DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     # Clean up what exporters leave behind.
     "eliminate",
+    # Compute on the integers of quantized values, while what quantizes them still stands by itself.
+    "integer-contraction",
+    "integer-elementwise",
+    "fold-dequantized",
     "simplify-regions",
     "simplify-movement",
     "fold-constants",

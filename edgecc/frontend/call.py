@@ -202,9 +202,9 @@ class Call:
 
     # -- building -----------------------------------------------------------------------------
 
-    def add(self, op: Op, *inputs: Value | None) -> Value:
-        """The one result of an operator on these operands."""
-        (result,) = self.importer.emitter.emit(op, inputs, self.loc)
+    def add(self, op: Op, *inputs: Value | None, fold: bool = True) -> Value:
+        """The one result of an operator on these operands; unless `fold`, a node even where all of them are constants."""
+        (result,) = self.importer.emitter.emit(op, inputs, self.loc, fold=fold)
         return result
 
     def add_all(self, op: Op, *inputs: Value | None) -> tuple[Value, ...]:
@@ -230,12 +230,12 @@ class Call:
         """A constant of rank 0."""
         return self.constant(np.asarray(value).astype(dtype.numpy))
 
-    def map(self, build: Callable[..., ScalarExpr], *operands: Value) -> Value:
-        """Elementwise: `build` gets one scalar expression per operand and returns that of the result."""
+    def map(self, build: Callable[..., ScalarExpr], *operands: Value, fold: bool = True) -> Value:
+        """Elementwise: `build` gets one scalar expression per operand and returns that of the result. `fold` as in `add`."""
         expr = build(*(Arg(index, value.type.dtype) for index, value in enumerate(operands)))
         if expr == Arg(0, operands[0].type.dtype) and len(operands) == 1:
             return operands[0]
-        return self.add(Elementwise(expr), *operands)
+        return self.add(Elementwise(expr), *operands, fold=fold)
 
     def cast(self, x: Value, dtype: DType) -> Value:
         """`x` with another element type; `x` itself where it has that one."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.known import followed, sizes_operator
+from edgecc.frontend.known import followed, is_computable, sizes_operator
 from edgecc.frontend.limits import Limits, raised
 from edgecc.ir.dims import SymbolicDim
 from edgecc.ir.graph import Graph, Value
@@ -69,6 +69,8 @@ class Emitter:
                 self._twins[value] = self.graph.own_constant(value)
                 self._own.add(self._twins[value])
             return self._twins[value]
+        if value.producer is not None and is_computable(value.producer):
+            return self.emit(value.producer.op, value.producer.inputs, value.producer.loc)[value.producer.outputs.index(value)]
         outer = self.parent.local(value)
         if outer not in self.captures:
             self.captures[outer] = self.input(outer.type, f"capture_{len(self.captures)}")
@@ -89,8 +91,10 @@ class Emitter:
             self._own.add(value)
         return value
 
-    def emit(self, op: Op, inputs: Sequence[Value | None], loc: Sequence[str]) -> tuple[Value, ...]:
+    def emit(self, op: Op, inputs: Sequence[Value | None], loc: Sequence[str], *, fold: bool = True) -> tuple[Value, ...]:
         """The results of an operator: constants where all operands are, else those of a new node.
+
+        Without `fold` the model's own graph gets a node in any case; in regions constants are wanted at once.
 
         Raises: EdgeccError E110 where operands do not fit, E101 where a result or the graph is too large.
         """
@@ -103,7 +107,8 @@ class Emitter:
         present = [v for v in operands if v is not None]
         is_static = all(t.is_static for t in types)
         self._count()
-        if present and is_static and all(v.constant is not None for v in present) and self._affordable(op, present, types):
+        folds = fold or self.parent is not None
+        if folds and present and is_static and all(v.constant is not None for v in present) and self._affordable(op, present, types):
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # numpy on empty axes and on NaN
                 arrays = op.reference([None if v is None else v.constant for v in operands])

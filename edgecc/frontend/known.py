@@ -15,13 +15,14 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import Dim, SymbolicDim, larger, lower_bound, smaller, upper_bound
-from edgecc.ir.graph import Value
+from edgecc.ir.graph import Node, Value
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
 from edgecc.ir.types import Array, DType
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather
 from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
+from edgecc.ops.requantize import as_dequantized
 from edgecc.ops.sizes import Sizes
 
 FOLLOWED_ELEMENTS = 1024
@@ -29,13 +30,21 @@ FOLLOWED_ELEMENTS = 1024
 
 
 def known_data(value: Value) -> Array | None:
-    """The data of a constant, or the elements of a `Sizes` operator as an array of objects; None where neither is known."""
+    """The data of a constant, dequantized or not, or the elements of `Sizes` as an array of objects; else None."""
     if value.constant is not None:
         return value.constant
-    if value.producer is not None and isinstance(value.producer.op, Sizes):
-        op = value.producer.op
-        return _objects(op.elements).reshape(op.shape)
+    producer = value.producer
+    if producer is not None and isinstance(producer.op, Sizes):
+        return _objects(producer.op.elements).reshape(producer.op.shape)
+    if producer is not None and is_computable(producer):
+        return producer.op.reference([None if v is None else v.constant for v in producer.inputs])[0]
     return None
+
+
+def is_computable(node: Node) -> bool:
+    """Whether a node dequantizes a constant, which importing has left for a pass to look at."""
+    return isinstance(node.op, Elementwise) and as_dequantized(node.op.expr) is not None and all(
+        v is not None and v.constant is not None for v in node.inputs)
 
 
 def is_symbolic(data: Array) -> bool:

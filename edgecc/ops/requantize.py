@@ -1,24 +1,130 @@
-"""What turns a sum of integer products into a quantized integer again, as a scalar expression.
+"""The scalar expressions that quantize, dequantize and requantize: where they are built, and where they are recognised.
 
-    y = saturate(round half to even(f32(sum) * scale) + zero point)
+    quantize      q = saturate(round half to even(x / scale) + zero point)
+    dequantize    x = (q - zero point) * scale
+    requantize    q = saturate(round half to even(f32(sum) * scale) + zero point)
 
-Each step is one IEEE operation on 32-bit floats: every machine gives the same bytes. Nothing may contract the product with
-the addition, and the rounding between them sees to that. It differs from the exact real value only where that lies within
+Each step is one IEEE operation on 32-bit floats: every machine gives the same bytes. Nothing may contract a product with
+an addition, and compilers are told so. A requantized sum differs from the exact real value only where that lies within
 float32 rounding of a tie.
+
+Source: ONNX QuantizeLinear-21, DequantizeLinear-21.
 """
 
 from __future__ import annotations
 
-from edgecc.ir.scalar import ScalarExpr, apply, convert
+import math
+from dataclasses import dataclass
+
+from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, apply, convert, literal
 from edgecc.ir.types import DType
 
-
-def requantized(total: ScalarExpr, scale: ScalarExpr, zero: ScalarExpr | None, dtype: DType) -> ScalarExpr:
-    """`total` (i32) times `scale` (f32) as a quantized integer of type `dtype` with this zero point."""
-    return rounded(apply("mul", convert(total, DType.F32), scale), zero, dtype)
+# -- building -----------------------------------------------------------------------------------
 
 
-def rounded(value: ScalarExpr, zero: ScalarExpr | None, dtype: DType) -> ScalarExpr:
-    """`value`, an f32 expression in units of the result's scale, as a quantized integer of type `dtype`."""
-    nearest = apply("round", value)
-    return convert(nearest if zero is None else apply("add", nearest, convert(zero, nearest.dtype)), dtype)
+def quantized(x: ScalarExpr, scale: ScalarExpr, zero: ScalarExpr | None, dtype: DType, kind: DType = DType.F32) -> ScalarExpr:
+    """`x` as a quantized integer of type `dtype`; the quotient is rounded to the float type `kind`."""
+    return rounded(quotient(x, scale, kind), zero, dtype)
+
+
+def quotient(x: ScalarExpr, scale: ScalarExpr, kind: DType) -> ScalarExpr:
+    """`x` over `scale`, both taken as `kind`, rounded to it and stated in f32 (f64, where `kind` is that)."""
+    wide = DType.F64 if kind is DType.F64 else DType.F32
+    ratio = apply("div", convert(convert(x, kind), wide), convert(convert(scale, kind), wide))
+    return convert(convert(ratio, kind), wide)
+
+
+def dequantized(q: ScalarExpr, scale: ScalarExpr, zero: ScalarExpr | None, kind: DType = DType.F32) -> ScalarExpr:
+    """The number of type `kind` that `q`, an integer or a float of few bits, stands for; integers are subtracted in 32 bits."""
+    between = DType.F32 if q.dtype.is_float else DType.I64 if q.dtype is DType.U32 else DType.I32
+    difference = q if zero is None else apply("sub", convert(q, between), convert(zero, between))
+    wide = DType.F64 if kind is DType.F64 else DType.F32
+    return convert(apply("mul", convert(difference, wide), convert(scale, wide)), kind)
+
+
+def requantized(total: ScalarExpr, scale: ScalarExpr, zero: ScalarExpr | None, dtype: DType, *, low: int | None = None,
+                high: int | None = None) -> ScalarExpr:
+    """`total` (i32) times `scale` (f32) as a quantized integer of type `dtype` with this zero point, from low to high."""
+    return rounded(apply("mul", convert(total, DType.F32), scale), zero, dtype, low=low, high=high)
+
+
+def rounded(value: ScalarExpr, zero: ScalarExpr | None, dtype: DType, *, low: int | None = None, high: int | None = None) -> ScalarExpr:
+    """`value`, an f32 expression in units of the result's scale, as a quantized integer of type `dtype`.
+
+    The result is at least `low` and at most `high`; limits that the type has anyway cost nothing.
+    """
+    least, most = (int(limit) for limit in dtype.limits)
+    nearest: ScalarExpr = apply("round", value)
+    moved: ScalarExpr = nearest if zero is None else apply("add", nearest, convert(zero, nearest.dtype))
+    if low is not None and low > least:
+        moved = apply("max", moved, literal(low, moved.dtype))
+    if high is not None and high < most:
+        moved = apply("min", moved, literal(high, moved.dtype))
+    return convert(moved, dtype)
+
+
+def code_of(value: float, scale: float, zero: int, dtype: DType) -> int:
+    """The quantized integer for one real value, which may be infinite."""
+    least, most = (int(limit) for limit in dtype.limits)
+    steps = value / scale
+    if not math.isfinite(steps):
+        return most if steps > 0 else least
+    return min(max(round(steps) + zero, least), most)
+
+
+# -- recognising --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An expression that quantizes to f32's precision, taken apart. `zero` is None for 0."""
+
+    x: ScalarExpr
+    scale: Arg | Literal
+    zero: Arg | Literal | None
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Dequantized:
+    """An expression that dequantizes an integer operand to f32, taken apart. `zero` is None for 0."""
+
+    q: Arg
+    scale: Arg | Literal
+    zero: Arg | Literal | None
+
+
+def as_quantized(expr: ScalarExpr) -> Quantized | None:
+    """The parts of what `quantized` builds with kind f32, or None for any other expression."""
+    match expr:
+        case Convert(Apply("add", (Apply("round", (Apply("div", (x, Arg() | Literal() as scale)),)), offset)), dtype):
+            zero = _parameter(offset)
+            if zero is None:
+                return None
+        case Convert(Apply("round", (Apply("div", (x, Arg() | Literal() as scale)),)), dtype):
+            zero = None
+        case _:
+            return None
+    return Quantized(x, scale, zero, dtype) if dtype.is_integer and scale.dtype is DType.F32 else None
+
+
+def as_dequantized(expr: ScalarExpr) -> Dequantized | None:
+    """The parts of what `dequantized` builds of an integer with kind f32, or None for any other expression."""
+    match expr:
+        case Apply("mul", (Convert(Apply("sub", (wide, offset)), DType.F32), Arg() | Literal() as scale)):
+            q, zero = _parameter(wide), _parameter(offset)
+            if zero is None:
+                return None
+        case Apply("mul", (Convert(wide, DType.F32), Arg() | Literal() as scale)):
+            q, zero = _parameter(wide), None
+        case _:
+            return None
+    if not isinstance(q, Arg) or not q.dtype.is_integer or scale.dtype is not DType.F32:
+        return None
+    return Dequantized(q, scale, zero)
+
+
+def _parameter(expr: ScalarExpr) -> Arg | Literal | None:
+    """An operand or a number, itself or converted once; else None."""
+    inner = expr.arg if isinstance(expr, Convert) else expr
+    return inner if isinstance(inner, Arg | Literal) else None

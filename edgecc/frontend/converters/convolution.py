@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.windows import auto_pad, distribute, per_axis, window
+from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ops.convolution import Conv, ConvTranspose
@@ -58,7 +59,7 @@ def _conv_transpose(call: Call) -> Value:
             totals.append(max(natural - wanted[axis], 0))
         pads = distribute(totals, extra_at_end=mode == "SAME_UPPER")
     op = ConvTranspose(strides, pads, dilations, call.integer("group", 1), tuple(output_padding))
-    return call.add(op, x, w, b) if w.constant is not None else _as_convolution(call, op, x, w, b)
+    return call.add(op, x, w, b) if known_data(w) is not None else _as_convolution(call, op, x, w, b)
 
 
 def _as_convolution(call: Call, op: ConvTranspose, x: Value, w: Value, b: Value | None) -> Value:

@@ -16,6 +16,7 @@ from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
 from edgecc.ir.types import DType
 from edgecc.ops.casts import cast_expression
 from edgecc.ops.reduction import Reduce
+from edgecc.ops.requantize import dequantized, quantized, quotient
 
 _STORED = frozenset({
     DType.I8, DType.U8, DType.I16, DType.U16, DType.I4, DType.U4, DType.I2, DType.U2, DType.F4E2M1, DType.F8E4M3FN,
@@ -58,25 +59,24 @@ def _quantize(call: Call) -> Value:
     if zero is not None and zero.constant is not None and not zero.constant.astype(np.float64).any():
         zero = None
 
-    def quotient(a: ScalarExpr, s: ScalarExpr) -> ScalarExpr:
-        wide = DType.F64 if kind is DType.F64 else DType.F32
-        ratio = apply("div", convert(convert(a, kind), wide), convert(convert(s, kind), wide))
-        return convert(convert(ratio, kind), wide)
-
-    def quantized(a: ScalarExpr, s: ScalarExpr, *z: ScalarExpr) -> ScalarExpr:
-        ratio = quotient(a, s)
-        steps = ratio if dtype.is_float else apply("round", ratio)
-        moved = apply("add", steps, convert(z[0], steps.dtype)) if z else steps
-        return cast_expression(moved, dtype, saturate=saturate) if dtype.is_float else convert(moved, dtype)
+    def quantize(a: ScalarExpr, s: ScalarExpr, *z: ScalarExpr) -> ScalarExpr:
+        point = z[0] if z else None
+        if not dtype.is_float:
+            return quantized(a, s, point, dtype, kind)
+        steps = quotient(a, s, kind)
+        return cast_expression(steps if point is None else apply("add", steps, convert(point, steps.dtype)), dtype, saturate=saturate)
 
     parameters = [_spread(call, v, x) for v in (scale, zero) if v is not None]
-    return call.map(quantized, x, *parameters)
+    return call.map(quantize, x, *parameters)
 
 
 @converter("DequantizeLinear", since=10)
 @converter("DequantizeLinear", domain="com.microsoft")
 def _dequantize(call: Call) -> Value:
-    """(x - zero point) * scale, the difference of integers in 32 bits."""
+    """(x - zero point) * scale, the difference of integers in 32 bits.
+
+    That of constants is not computed here: passes that make integer operators look for the integers.
+    """
     x, scale, zero = call.input(0), call.input(1), call.optional(2)
     source = x.type.dtype
     if source not in _STORED and source not in (DType.I32, DType.U32):
@@ -86,13 +86,11 @@ def _dequantize(call: Call) -> Value:
     if zero is not None and zero.constant is not None and not zero.constant.astype(np.float64).any():
         zero = None
 
-    def dequantized(a: ScalarExpr, s: ScalarExpr, *z: ScalarExpr) -> ScalarExpr:
-        between = DType.F32 if source.is_float else DType.I64 if source is DType.U32 else DType.I32
-        difference = apply("sub", convert(a, between), convert(z[0], between)) if z else a
-        wide = DType.F64 if kind is DType.F64 else DType.F32
-        return convert(apply("mul", convert(difference, wide), convert(s, wide)), kind)
+    def dequantize(a: ScalarExpr, s: ScalarExpr, *z: ScalarExpr) -> ScalarExpr:
+        return dequantized(a, s, z[0] if z else None, kind)
 
-    return call.map(dequantized, x, *(_spread(call, v, x) for v in (scale, zero) if v is not None))
+    return call.map(dequantize, x, *(_spread(call, v, x) for v in (scale, zero) if v is not None),
+                    fold=source.is_float or kind is not DType.F32)
 
 
 def dynamically_quantized(call: Call, x: Value) -> tuple[Value, Value, Value]:
