@@ -64,6 +64,18 @@ def waited_cycles(weights_bytes: int, target: Target) -> float:
     return WAITED_SHARE * weight_cycles(weights_bytes, target) if _come_from_far(weights_bytes, target) else 0.0
 
 
-def _come_from_far(weights_bytes: int, target: Target) -> bool:
+STREAM_AHEAD = 8192
+"""Bytes by which weights that are read once, in one stream, are prefetched (on Zen 5: an eighth off a product of one row with 2 MB)."""
+
+
+def stream_ahead(buffer: str, place: Index, elements: int, element_bytes: int, weights_bytes: float, target: Target) -> Body:
+    """Prefetches in front of reading `elements` elements from `place` on, for what will be read `STREAM_AHEAD` bytes later."""
+    if not _come_from_far(weights_bytes, target):
+        return ()
+    line = LINE_BYTES // element_bytes
+    return tuple(Prefetch(buffer, place + (STREAM_AHEAD // element_bytes + first)) for first in range(0, elements, line))
+
+
+def _come_from_far(weights_bytes: float, target: Target) -> bool:
     second = target.cache(2)
     return second is not None and weights_bytes > second.size // 2 and not target.vector.fma_by_lane

@@ -1,164 +1,217 @@
-"""Products with weights of 4 or 8 bits and a scale for each block of terms.
+"""Products with weights of 4 or 8 bits and a scale for each block of terms, computed in float.
 
-    for panel: for row: for channel: for block: part = sum over the block of x * (w - zero); acc += part * scale
+    for panel: for row: for block: part = sum over the block of x * (w - zero); acc += part * scale
 
-Lanes are channels. Constant weights are packed [panel][terms][channels of the panel]; of 4-bit weights a byte holds two
-neighbouring terms of one channel. So weights are read in one stream, in the size they have.
+Lanes are channels. A word of 32 bits holds several terms of a channel (edgecc/kernels/block_packing.py), and a code becomes a
+float without a conversion: its bits are put into the mantissa of a power of two so large that the lowest of them counts 1,
+and that power is subtracted, which is exact. With many rows weights are scaled when they are unpacked, and what unpacking
+costs is shared by all rows of a tile.
+
+In both forms the order of the sum depends on the shape only, so that every target computes the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-
-import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Kernel, Operand, Request, kernel_for
+from edgecc.kernels.ahead import stream_ahead
+from edgecc.kernels.base import Kernel, Request, kernel_for
+from edgecc.kernels.block_integer import QuantizedRows, Rows, lower_integer
+from edgecc.kernels.block_packing import PanelWidths, in_panels, panel_widths, scale_table, words_of_terms
+from edgecc.kernels.cost import combine, weight_cycles, worthwhile_threads
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.register_tile import vector_lanes
-from edgecc.loop.builder import cast, fma, number, operation, sub
+from edgecc.loop.builder import add, cast, fma, mul, number, operation, repeat, sub
 from edgecc.loop.index import Index, const
-from edgecc.loop.ir import Buffer, Expr, Ref
+from edgecc.loop.ir import Bitcast, Buffer, Expr, Lane, Ref
+from edgecc.loop.split import balanced_parts
 from edgecc.ops.block_quantized import MatMulNBits
+from edgecc.targets.schema import Target
 
-MOST_ROWS = 4
-"""Rows that share the weights they read."""
+MANTISSA, EXPONENT_BIAS = 23, 127
+TOGETHER = {4: 3, 8: 2}
+"""Codes of a word that are read where they lie; the others are shifted there. A mantissa holds more of 4 bits, but each place needs
+constants of its own, which take registers."""
+
+CHAINS = 2
+"""Sums of a block that are added at its end: they hide some of the latency of the multiply-adds."""
+
+SCALED_LATE = 4
+"""Up to so many rows each block is summed before it is scaled; with more, weights are scaled as they are unpacked."""
 
 
 @kernel_for(MatMulNBits)
 def lower_matmul_nbits(request: Request) -> Kernel:
-    """Rows in groups that unpack weights together; a vector of channels for each."""
+    """In integers where the operator asks for it and the target multiplies groups of bytes; else in float."""
     op = request.op
     if not isinstance(op, MatMulNBits):
         raise TypeError(op)
-    return _Builder(request, op).kernel()
+    if not all(operand is None or operand.is_constant for operand in request.inputs[1:]):
+        raise EdgeccError("E112", "weights in blocks must be constants")
+    if op.quantized:
+        kernel = lower_integer(request, op)
+        if kernel is not None:
+            return kernel
+    return _Floats(request, op).kernel()
 
 
-class _Builder:
+def tile_of(target: Target, rows: int, late: bool) -> tuple[int, int]:
+    """(most rows, vectors of channels) of a register tile."""
+    many = target.vector.registers >= 32
+    if late:
+        most = min(rows, 4 if many else 2)
+        return most, max(1, (4 if many else 2) // most)
+    if not many:
+        return 4, 2
+    return (8 if target.vector.fma_by_lane else 12), 2
+
+
+class _Floats:
     def __init__(self, request: Request, op: MatMulNBits) -> None:
         self.request, self.op = request, op
-        w = request.operand(1)
-        if not all(operand is None or operand.is_constant for operand in request.inputs[1:]):
-            raise EdgeccError("E112", "weights in blocks must be constants")
-        self.bits = op.bits
-        self.channels, self.depth = w.view.dims
-        self.blocks = -(-self.depth // op.block)
+        x, y = request.operand(0).view, request.outputs[0]
+        self.channels, self.depth = request.operand(1).view.dims
+        self.rows = Rows(x, y)
+        self.late = op.quantized or self.rows.count <= SCALED_LATE
         self.lanes = vector_lanes(request.target)
-        self.panels = -(-self.channels // self.lanes)
-        self.steps = -(-self.depth // 2) if self.bits == 4 else self.depth
-        self.b = KernelBuilder(request, f"matmul_{self.bits}bit_{self.depth}_{self.channels}",
-                               f"product with {self.bits}-bit weights, {self.depth} to {self.channels} channels, blocks of {op.block}")
-        zero = request.optional(3)
+        most, vectors = tile_of(request.target, self.rows.count, self.late)
+        self.group = max((size for size, _ in balanced_parts(self.rows.count, most)), default=0)
+        self.widths = panel_widths(self.channels, vectors, self.lanes)
+        self.per_word = 32 // op.bits
+        self.blocks = -(-self.depth // op.block)
+        self.block_words = -(-op.block // self.per_word)
+        self.whole = self.depth // op.block
+        self.words = self.whole * self.block_words + -(-(self.depth - self.whole * op.block) // self.per_word)
+        self.b = KernelBuilder(request, f"matmul_{op.bits}bit_{self.depth}_{self.channels}",
+                               f"product with {op.bits}-bit weights, {self.depth} to {self.channels} channels, blocks of {op.block}")
+        scale, zero = request.operand(2).view.dtype, request.optional(3)
         self.x = self.b.input(0, "x")
-        self.w = self._packed("w", DType.U8, self.steps, (1,), partial(_byte_terms, self.bits))
-        self.scale = self._packed("scale", DType.F32, self.blocks, (2,), np.transpose)
-        self.zero = None if zero is None else self._packed("zero", self._zero_type(zero), self.blocks, (3,), _transposed_bytes)
+        self.w = self.b.packed("w", DType.U32, self.widths.padded * self.words, (1,), partial(_packed_terms, op.bits, op.block, self.widths))
+        self.scale = self._table("scale", scale, 2)
+        self.zero = None if zero is None else self._table("zero", DType.F32 if zero.view.dtype is DType.F32 else DType.U8, 3)
         self.y = self.b.output(0, "y")
+        self.steps = QuantizedRows(self.b, self.x, self.rows, self.depth, op.block, self.lanes, grouped=False) if op.quantized else None
 
-    @staticmethod
-    def _zero_type(zero: Operand) -> DType:
-        return DType.F32 if zero.view.dtype is DType.F32 else DType.U8
-
-    def _packed(self, name: str, dtype: DType, terms: int, inputs: tuple[int, ...], arrange: Callable[[Array], Array]) -> Buffer:
-        return self.b.packed(name, dtype, self.panels * terms * self.lanes, inputs, partial(_in_panels, arrange, self.lanes, dtype))
+    def _table(self, name: str, dtype: DType, operand: int) -> Buffer:
+        return self.b.packed(name, dtype, self.widths.padded * self.blocks, (operand,), partial(scale_table, dtype, self.widths))
 
     def kernel(self) -> Kernel:
-        b, x_view, y_view = self.b, self.request.operand(0).view, self.request.outputs[0]
-        rows = y_view.dims[-2]
-        batch = y_view.dims[:-2]
-        if any(d != 1 for d in batch) and not (x_view.is_row_major and y_view.is_row_major):
-            raise EdgeccError("E112", "batches of rows lie one after the other")
-        row_strides = (x_view.strides[-2], y_view.strides[-2])
-        if any(d != 1 for d in batch):
-            rows, row_strides = y_view.elements // self.channels, (self.depth, self.channels)
-        group = min(MOST_ROWS, rows)
-        whole = rows // group
-        kind = "parallel" if self.request.threads > 1 and self.panels > 1 else "serial"
-        with b.loop("panel", self.panels - 1, kind=kind) as panel:
-            self._rows(panel, whole, group, rows, row_strides, 0)
-        last = self.channels - (self.panels - 1) * self.lanes
-        self._rows(const(self.panels - 1), whole, group, rows, row_strides, last % self.lanes)
-        return b.kernel(choice=f"{self.bits}-bit weights: tile {group} x 1 vectors of {self.lanes}")
+        op, target, widths = self.op, self.request.target, self.widths
+        weights_bytes = self.channels * self.depth * op.bits / 8
+        arithmetic = self.rows.count * self.channels * self.depth / max(1, self.lanes) / target.core.fma_per_cycle * (2 if self.late else 1.2)
+        cycles = combine(arithmetic, weight_cycles(weights_bytes, target), target)
+        threads = worthwhile_threads(cycles, self.request.threads)
+        if self.steps is not None:
+            self.steps.emit()
+        with self.b.loop("panel", widths.whole, kind="parallel" if threads > 1 and widths.whole > 1 else "serial") as panel:
+            self._panel(panel, widths.vectors, 0)
+        if widths.rest:
+            self._panel(const(widths.whole), widths.rest, widths.last % self.lanes)
+        return self.b.kernel(choice=f"{op.bits}-bit weights: tile {self.group} x {widths.vectors} vectors of {self.lanes}"
+                                    f"{', blocks scaled when summed' if self.late else ''}")
 
-    def _rows(self, panel: Index, whole: int, group: int, rows: int, strides: tuple[int, int], valid: int) -> None:
+    def _panel(self, panel: Index, vectors: int, valid: int) -> None:
+        whole = self.rows.count // self.group if self.group else 0
         with self.b.loop("row", whole) as row:
-            self._tile(panel, row * group, group, strides, valid)
-        if rows > whole * group:
-            self._tile(panel, const(whole * group), rows - whole * group, strides, valid)
+            self._tile(panel, vectors, valid, row * self.group, self.group)
+        if self.rows.count > whole * self.group:
+            self._tile(panel, vectors, valid, const(whole * self.group), self.rows.count - whole * self.group)
 
-    def _tile(self, panel: Index, row: Index, count: int, strides: tuple[int, int], valid: int) -> None:
-        b, y = self.b, self.request.outputs[0]
-        sums = [b.declare("acc", number(0.0, DType.F32, self.lanes)) for _ in range(count)]
-        whole = self.depth // self.op.block
-        with b.loop("block", whole) as block:
-            self._block(panel, block, self.op.block, row, strides[0], sums)
-        if whole < self.blocks:
-            self._block(panel, const(whole), self.depth - whole * self.op.block, row, strides[0], sums)
-        for i, total in enumerate(sums):
-            place = (row + i) * strides[1] + panel * (self.lanes * y.strides[-1])
-            b.store(self.y, place, cast(total, y.dtype), stride=y.strides[-1], valid=valid)
+    def _tile(self, panel: Index, vectors: int, valid: int, row: Index, count: int) -> None:
+        b, rows = self.b, self.rows
+        sums = [[b.declare("acc", number(0.0, DType.F32, self.lanes)) for _ in range(vectors)] for _ in range(count)]
+        with b.loop("block", self.whole) as block:
+            self._block(panel, vectors, row, block, self.op.block, sums)
+        if self.whole < self.blocks:
+            self._block(panel, vectors, row, const(self.whole), self.depth - self.whole * self.op.block, sums)
+        first = panel * (self.widths.vectors * self.lanes)
+        for r, line in enumerate(sums):
+            for v, total in enumerate(line):
+                place = (row + r) * rows.y_stride + (first + v * self.lanes) * rows.y_step
+                b.store(self.y, place, cast(total, self.y.dtype), stride=rows.y_step, valid=valid if v == vectors - 1 else 0)
 
-    def _block(self, panel: Index, block: Index, terms: int, row: Index, stride: int, sums: list[Ref]) -> None:
-        """Adds the terms of one block to the sums of some rows."""
+    def _block(self, panel: Index, vectors: int, row: Index, block: Index, terms: int, sums: list[list[Ref]]) -> None:
+        """Adds the terms of one block to the sums."""
         b, lanes = self.b, self.lanes
-        parts = [b.declare("part", number(0.0, DType.F32, lanes)) for _ in sums]
-        place = (panel * self.blocks + block) * lanes
-        zero = self._zero(place)
-        per_byte = 8 // self.bits
-        first = block * self.op.block
+        table = panel * (self.widths.vectors * lanes * self.blocks) + block * (vectors * lanes)
+        scales = [b.let("scale", cast(b.load(self.scale, table + v * lanes, lanes), DType.F32)) for v in range(vectors)]
+        centres: list[Expr] = [self._zero(table + v * lanes) for v in range(vectors)]
+        parts = [[[b.declare("part", number(0.0, DType.F32, lanes)) for _ in range(CHAINS)] for _ in line] for line in sums] if self.late else []
+        first_word = panel * (self.widths.vectors * lanes * self.words) + block * (self.block_words * vectors * lanes)
 
-        def step(offset: Index, count: int) -> None:
-            byte = b.let("byte", cast(b.load(self.w, (panel * self.steps + (first + offset).floordiv(per_byte)) * lanes, lanes), DType.I32))
-            for j in range(count):
-                code: Expr = byte
-                if self.bits == 4:
-                    code = operation("shift_right", byte, 4) if j else operation("bit_and", byte, 15)
-                weight = b.let("weight", self._centred(code, zero))
-                for i, part in enumerate(parts):
-                    x = b.load(self.x, (row + i) * stride + (first + offset + j) * self.request.operand(0).view.strides[-1])
-                    b.assign(part, fma(cast(x, DType.F32), weight, part))
+        def word(index: Index, codes: int) -> None:
+            if self.rows.count == self.group:
+                for ahead in stream_ahead(self.w.name, first_word + index * (vectors * lanes), vectors * lanes, 4, 4.0 * self.w.elements, self.request.target):
+                    b.append(ahead)
+            packed = [self._shifted(first_word + index * (vectors * lanes) + v * lanes, codes) for v in range(vectors)]
+            factors = self._factors(row, block * self.op.block + index * self.per_word, codes, len(sums))
+            for code in range(codes):
+                for v in range(vectors):
+                    weight: Expr = self._weight(packed[v], code, centres[v])
+                    if not self.late:
+                        weight = mul(weight, scales[v])
+                    weight = b.let("weight", weight)
+                    for r, line in enumerate(sums):
+                        total = parts[r][v][code % CHAINS] if self.late else line[v]
+                        b.assign(total, fma(repeat(factors[r][code], lanes), weight, total))
 
-        with b.loop("k", terms - terms % per_byte, step=per_byte) as k:
-            step(k, per_byte)
-        if terms % per_byte:
-            step(const(terms - 1), 1)
-        scale = b.let("scale", b.load(self.scale, place, lanes))
-        for part, total in zip(parts, sums, strict=True):
-            b.assign(total, fma(part, scale, total))
+        whole, left = divmod(terms, self.per_word)
+        with b.loop("word", whole) as index:
+            word(index, self.per_word)
+        if left:
+            word(const(whole), left)
+        if not self.late:
+            return
+        for r, line in enumerate(sums):
+            for v, total in enumerate(line):
+                scale: Expr = scales[v]
+                if self.steps is not None:
+                    scale = mul(scale, repeat(self.steps.scale(row + r, block), lanes))
+                b.assign(total, fma(add(*parts[r][v]), scale, total))
+
+    def _factors(self, row: Index, first: Index, codes: int, rows: int) -> list[list[Expr]]:
+        """Elements of x for each row and code: scalars, or lanes of vectors where the target multiplies by lane."""
+        b, found = self.b, []
+        buffer, stride, step = (self.x, self.rows.x_stride, self.rows.x_step) if self.steps is None else (self.steps.values, self.depth, 1)
+        width = 4 if self.request.target.vector.fma_by_lane and step == 1 and self.lanes == 4 else 1
+        for r in range(rows):
+            line: list[Expr] = []
+            place = (row + r) * stride + first * step
+            for start in range(0, codes, width):
+                count = min(width, codes - start)
+                if width == 1:
+                    line.append(b.let("x", cast(b.load(buffer, place + start * step), DType.F32)))
+                    continue
+                vector = b.let("x", cast(b.load(buffer, place + start, width, valid=count), DType.F32))
+                line.extend(Lane(vector, lane) for lane in range(count))
+            found.append(line)
+        return found
+
+    def _shifted(self, place: Index, codes: int) -> list[Ref]:
+        """A vector of words, and the same shifted so that further codes come to lie within a mantissa."""
+        b, together = self.b, TOGETHER[self.op.bits]
+        word = b.let("word", b.load(self.w, place, self.lanes))
+        return [word, *(b.let("word", operation("shift_right", word, self.op.bits * first)) for first in range(together, codes, together))]
+
+    def _weight(self, packed: list[Ref], code: int, centre: Expr) -> Expr:
+        """One code of a word, less what stands for zero, as floats. `packed`: the word, shifted by whole mantissas of codes."""
+        bits = self.op.bits
+        shift, place = divmod(code, TOGETHER[bits])
+        power = MANTISSA - bits * place
+        code_bits = operation("bit_and", packed[shift], ((1 << bits) - 1) << (bits * place))
+        moved = Bitcast(operation("bit_or", code_bits, (EXPONENT_BIAS + power) << MANTISSA), DType.F32)
+        if self.zero is None:
+            return sub(moved, float((1 << power) + (1 << (bits - 1))))
+        return sub(sub(moved, float(1 << power)), centre)
 
     def _zero(self, place: Index) -> Expr:
         if self.zero is None:
-            return number(1 << (self.bits - 1), DType.I32, self.lanes)
+            return number(0.0, DType.F32, self.lanes)
         loaded = self.b.load(self.zero, place, self.lanes)
-        return self.b.let("offset", loaded if loaded.dtype is DType.F32 else cast(loaded, DType.I32))
-
-    @staticmethod
-    def _centred(code: Expr, zero: Expr) -> Expr:
-        if zero.dtype is DType.F32:
-            return sub(cast(code, DType.F32), zero)
-        return cast(sub(code, zero), DType.F32)
+        return self.b.let("zero", loaded if loaded.dtype is DType.F32 else cast(cast(loaded, DType.I32), DType.F32))
 
 
-def _byte_terms(bits: int, weights: Array) -> Array:
-    """Weights [channels, terms] as bytes [terms or pairs of them, channels]; the first term of a pair in the low bits."""
-    codes = weights.astype(np.uint8).T
-    if bits == 8:
-        return codes
-    even = np.zeros((-(-codes.shape[0] // 2) * 2, codes.shape[1]), np.uint8)
-    even[:codes.shape[0]] = codes
-    return np.asarray(even[0::2] | (even[1::2] << 4))
-
-
-def _transposed_bytes(zero: Array) -> Array:
-    return np.asarray(zero.T if zero.dtype == np.float32 else zero.astype(np.uint8).T)
-
-
-def _in_panels(arrange: Callable[[Array], Array], lanes: int, dtype: DType, array: Array) -> Array:
-    """[terms, channels] as [panel][term][lane], zeros beyond the channels."""
-    table = np.asarray(arrange(array))
-    panels = -(-table.shape[1] // lanes)
-    padded = np.zeros((table.shape[0], panels * lanes), dtype.numpy)
-    padded[:, :table.shape[1]] = table
-    return np.ascontiguousarray(padded.reshape(table.shape[0], panels, lanes).transpose(1, 0, 2)).reshape(-1)
+def _packed_terms(bits: int, block: int, widths: PanelWidths, weights: Array) -> Array:
+    return in_panels(widths, words_of_terms(bits, block, weights))

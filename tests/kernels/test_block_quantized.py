@@ -12,12 +12,12 @@ from edgecc.ops.block_quantized import MatMulNBits
 from tests.support import kernels
 
 
-def operands(rows, depth, channels, block, bits, zero, seed=0, dtype=np.float32):
+def operands(rows, depth, channels, block, bits, zero, seed=0, dtype=np.float32, scale=np.float32):
     random = np.random.default_rng(seed)
     kind = DType.U8.numpy  # what a 4-bit constant is when it comes to kernels
     blocks = -(-depth // block)
     arrays = [random.standard_normal((*rows, depth)).astype(dtype), random.integers(0, 1 << bits, (channels, depth)).astype(kind),
-              (random.random((channels, blocks)) / 10 + 0.01).astype(np.float32)]
+              (random.random((channels, blocks)) / 10 + 0.01).astype(scale)]
     if zero == "integer":
         arrays.append(random.integers(0, 1 << bits, (channels, blocks)).astype(kind))
     elif zero == "float":
@@ -25,31 +25,83 @@ def operands(rows, depth, channels, block, bits, zero, seed=0, dtype=np.float32)
     return arrays
 
 
-@given(st.data())
-@settings(max_examples=20, deadline=None)
-def test_products(data):
-    draw = data.draw
-    bits, block = draw(st.sampled_from([4, 8])), draw(st.sampled_from([2, 16, 32]))
-    rows = draw(st.sampled_from([(1,), (3,), (4,), (6,), (2, 3)]))
-    depth, channels = draw(st.sampled_from([1, 13, 32, 49, 64])), draw(st.sampled_from([1, 4, 17, 33]))
-    arrays = operands(rows, depth, channels, block, bits, draw(st.sampled_from(["", "integer", "float"])), draw(st.integers(0, 9)),
-                      draw(st.sampled_from([np.float32, np.float16])))
-    request = kernels.request_for(MatMulNBits(block, bits), arrays, draw(st.sampled_from(kernels.TARGETS)), constants=[1, 2, 3][:len(arrays) - 1])
-    kernels.check(request, arrays, units=16.0)
+@st.composite
+def products(draw):
+    """An operator and its operands."""
+    bits, block, quantized = draw(st.sampled_from([4, 8])), draw(st.sampled_from([2, 16, 32, 64])), draw(st.booleans())
+    rows = draw(st.sampled_from([(1,), (2,), (3,), (4,), (6,), (13,), (2, 3)]))
+    depth, channels = draw(st.sampled_from([1, 13, 32, 49, 64, 100])), draw(st.sampled_from([1, 4, 17, 33, 70]))
+    zero = draw(st.sampled_from(["", "integer"] if quantized else ["", "integer", "float"]))
+    half, half_scale = draw(st.booleans()), draw(st.booleans())
+    arrays = operands(rows, depth, channels, block, bits, zero, draw(st.integers(0, 9)), np.float16 if half else np.float32,
+                      np.float16 if half_scale else np.float32)
+    return MatMulNBits(block, bits, quantized), arrays
 
 
-@pytest.mark.parametrize("machine", ["x86-64-v3", "cortex-a76"])
+def request_of(op, arrays, target):
+    return kernels.request_for(op, arrays, target, constants=[1, 2, 3][:len(arrays) - 1])
+
+
+@given(products(), st.sampled_from(["x86-64-v3", "x86-64-v4-bf16", "cortex-a76", "cortex-a53", "generic-c"]))
+@settings(max_examples=30, deadline=None)
+def test_products(product, target):
+    op, arrays = product
+    kernels.check(request_of(op, arrays, target), arrays, units=16.0)
+
+
+@given(products())
+@settings(max_examples=8, deadline=None)
+def test_every_target_computes_the_same_bits(product):
+    op, arrays = product
+    results = [kernels.run(request_of(op, arrays, target), arrays)[0].tobytes()
+               for target in ("generic-c", "x86-64-v3", "x86-64-v4-bf16", "cortex-a76", "cortex-a53")]
+    assert len(set(results)) == 1
+
+
+CASES = [(MatMulNBits(32, 4), (1,), ""), (MatMulNBits(16, 4), (5,), "integer"), (MatMulNBits(16, 8), (2,), "float"),
+         (MatMulNBits(32, 4, True), (1,), ""), (MatMulNBits(64, 8, True), (3,), "integer")]
+
+
+@pytest.mark.parametrize("machine", ["x86-64-v3", "cortex-a76", "generic-c"])
 def test_products_as_c(machine):
-    for bits, zero in ((4, ""), (4, "integer"), (8, "float")):
-        arrays = operands((5,), 49, 19, 16, bits, zero)
-        request = kernels.request_for(MatMulNBits(16, bits), arrays, machine, constants=[1, 2, 3][:len(arrays) - 1])
-        kernels.check(request, arrays, units=16.0, machine=machine)
+    for op, rows, zero in CASES:
+        arrays = operands(rows, 100, 35, op.block, op.bits, zero)
+        kernels.check(request_of(op, arrays, machine), arrays, units=16.0, machine=machine)
 
 
-def test_two_weights_share_a_byte():
+def test_products_as_c_for_this_machine():
+    for op, rows, zero in CASES:
+        arrays = operands(rows, 100, 35, op.block, op.bits, zero)
+        here = kernels.run(request_of(op, arrays, "host"), arrays, machine="host")[0]
+        assert here.tobytes() == kernels.run(request_of(op, arrays, "generic-c"), arrays)[0].tobytes()
+
+
+def test_quantized_operands_are_integers():
+    """Ties, a block of zeros, one of subnormal numbers, and the largest magnitude on either side."""
+    x = np.zeros((1, 64), np.float32)
+    x[0, :16] = np.arange(16) + 0.5
+    x[0, 15] = -127
+    x[0, 32:48] = 1e-40
+    x[0, 48:] = 3.4e38
+    weights = np.eye(64, dtype=np.uint8) + 8
+    arrays = [x, weights, np.ones((64, 4), np.float32)]
+    wanted = np.concatenate([np.rint(x[0, :15]), [-127], np.zeros(32), x[0, 48:]])
+    for target in ("x86-64-v4", "generic-c", "cortex-a76"):
+        (y,) = kernels.run(request_of(MatMulNBits(16, 4, True), arrays, target), arrays)
+        np.testing.assert_allclose(y[0], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_eight_weights_share_a_word(quantized):
     arrays = operands((1,), 64, 32, 32, 4, "")
-    kernel = lower(kernels.request_for(MatMulNBits(32), arrays, "x86-64-v3", constants=[1, 2]))
-    assert kernel.function.buffer("w").elements == 64 * 32 // 2
+    kernel = lower(request_of(MatMulNBits(32, 4, quantized), arrays, "x86-64-v4"))
+    assert kernel.function.buffer("w").elements == 64 * 32 // 8
+
+
+def test_groups_of_bytes_are_multiplied_where_the_target_can():
+    arrays = operands((1,), 64, 32, 32, 4, "")
+    for target, dot in (("x86-64-v4-bf16", "dot_u8s8"), ("cortex-a76", "dot_s8"), ("cortex-a53", "scaled")):
+        assert dot in lower(request_of(MatMulNBits(32, 4, True), arrays, target)).choice
 
 
 def test_weights_must_be_known():
@@ -64,7 +116,16 @@ def test_weights_must_be_known():
     ([(DType.F32, (2, 8)), (DType.I8, (4, 8)), (DType.F32, (4, 1))], "wanted u4"),
     ([(DType.F32, (2, 9)), (DType.U4, (4, 8)), (DType.F32, (4, 1))], "inner sizes"),
     ([(DType.F32, (2, 8)), (DType.U4, (4, 8)), (DType.F32, (4, 2))], "scale has shape"),
+    ([(DType.F32, (2, 8)), (DType.U4, (4, 8)), (DType.F64, (4, 1))], "wanted f32 or f16"),
 ])
 def test_what_does_not_fit(types, message):
     with pytest.raises(EdgeccError, match=message):
         MatMulNBits(8).infer([TensorType(*t) for t in types])
+
+
+def test_what_does_not_fit_quantized():
+    types = [TensorType(DType.F32, (2, 512)), TensorType(DType.U4, (4, 512)), TensorType(DType.F32, (4, 1))]
+    with pytest.raises(EdgeccError, match="at most 256"):
+        MatMulNBits(512, 4, True).infer(types)
+    with pytest.raises(EdgeccError, match="zero has type f32, wanted u4"):
+        MatMulNBits(256, 4, True).infer([*types[:2], TensorType(DType.F32, (4, 2)), TensorType(DType.F32, (4, 2))])

@@ -11,7 +11,7 @@ from edgecc.ir.graph import Value
 from edgecc.ir.packing import unpack
 from edgecc.ir.scalar import apply, convert, literal
 from edgecc.ir.types import Array, DType
-from edgecc.ops.block_quantized import MatMulNBits
+from edgecc.ops.block_quantized import MOST_QUANTIZED_BLOCK, MatMulNBits
 from edgecc.ops.indexing import Gather
 
 _DOMAIN = "com.microsoft"
@@ -32,7 +32,7 @@ def _rows_of_codes(packed: Array, rows: int, columns: int, bits: int) -> Array:
 
 @converter("MatMulNBits", domain=_DOMAIN)
 def _matmul_nbits(call: Call) -> Value:
-    """x times weights [N, blocks, bytes of a block] of 4 or 8 bits."""
+    """x times weights [N, blocks, bytes of a block] of 4 or 8 bits. Only accuracy_level 4 lets x be quantized, and so it is where that can be."""
     x, channels, depth = call.input(0), call.integer("N"), call.integer("K")
     bits, block = call.integer("bits", 4), call.integer("block_size")
     if bits not in (4, 8):
@@ -46,7 +46,8 @@ def _matmul_nbits(call: Call) -> Value:
     scale = call.known(2, "the scales")
     if scale.size != channels * blocks:
         raise EdgeccError("E110", f"{scale.size} scales are given, wanted {channels * blocks}")
-    operands = [x, call.constant(codes), call.constant(scale.astype(np.float32).reshape(channels, blocks))]
+    scale = scale if scale.dtype == np.float16 else scale.astype(np.float32)
+    operands = [x, call.constant(codes), call.constant(scale.reshape(channels, blocks))]
     zero = call.known_optional(3, "the zero points")
     if zero is not None and zero.dtype == np.uint8:
         operands.append(call.constant(_rows_of_codes(zero, channels, blocks, bits)))
@@ -54,7 +55,8 @@ def _matmul_nbits(call: Call) -> Value:
         operands.append(call.constant(zero.astype(np.float32).reshape(channels, blocks)))
     if x.type.rank < 2:
         operands[0] = call.reshape(x, (1, *x.type.dims))
-    y = call.add(MatMulNBits(block, bits), *operands)
+    quantized = call.integer("accuracy_level", 0) == 4 and block <= MOST_QUANTIZED_BLOCK and (zero is None or zero.dtype == np.uint8)
+    y = call.add(MatMulNBits(block, bits, quantized), *operands)
     y = y if x.type.rank >= 2 else call.reshape(y, (channels,))
     bias = call.optional(5)
     return y if bias is None else call.map(lambda a, b: apply("add", a, b), y, bias)
