@@ -158,6 +158,9 @@ def _casts(lanes: int) -> Iterator[tuple[Key, Row]]:
     vector = integer_type(bits)
     yield Key("cast:f32", I32, lanes), Row(f"{p}_cvtepi32_ps({{0}})", needs)
     yield Key("cast:f32", U32, lanes), Row(f"{p}_cvtepu32_ps({{0}})", AVX512)
+    nearest = ("_mm512_cvt_roundps_epi32({0}, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)" if bits == 512
+               else f"{p}_cvtps_epi32({{0}})")
+    yield Key("nearest", F32, lanes), Row(nearest, needs)
     # The instruction gives 0x80000000 for everything out of range and for NaN.
     if bits < 512:
         yield Key("cast:i32", F32, lanes), Row(
@@ -168,6 +171,20 @@ def _casts(lanes: int) -> Iterator[tuple[Key, Row]]:
         f"{vector} inside = {p}_maskz_cvttps_epi32({p}_cmp_ps_mask(a, a, _CMP_ORD_Q), a);\n"
         f"return {p}_mask_blend_epi32({p}_cmp_ps_mask(a, {p}_set1_ps(0x1p31f), _CMP_GE_OQ), inside, "
         f"{p}_set1_epi32(INT32_MAX));", AVX512, body=True)
+    # Limits first: a maximum takes its second operand where the first is NaN, which has to become 0.
+    for dtype in (DType.I8, DType.U8, DType.I16, DType.U16):
+        low, high = (f"{p}_set1_ps({float(limit)}f)" for limit in dtype.limits)
+        inside = f"{p}_min_ps({p}_max_ps({{0}}, {low}), {high})"
+        if not dtype.is_signed:
+            yield Key(f"cast:{dtype.value}", F32, lanes), Row(f"{p}_cvttps_epi32({inside})", needs)
+            continue
+        inside = inside.format("a")
+        if bits < 512:
+            yield Key(f"cast:{dtype.value}", F32, lanes), Row(
+                f"{vector} number = {p}_castps_si{bits}({p}_cmp_ps(a, a, _CMP_ORD_Q));\n"
+                f"return {p}_and_si{bits}({p}_cvttps_epi32({inside}), number);", AVX2, body=True)
+        yield Key(f"cast:{dtype.value}", F32, lanes), Row(
+            f"return {p}_maskz_cvttps_epi32({p}_cmp_ps_mask(a, a, _CMP_ORD_Q), {inside});", AVX512, body=True)
     yield Key("cast:u32", F32, lanes), Row(f"{p}_cvttps_epu32({p}_max_ps({{0}}, {p}_setzero_ps()))", AVX512)
     if lanes > 8:
         return

@@ -35,6 +35,7 @@ def scalar_rows(*, has_fma: bool) -> Iterator[tuple[Key, Row]]:
     for dtype in HALF_TYPES:
         yield from _half_rows(dtype)
     yield from _dot_rows(has_fma=has_fma)
+    yield Key("nearest", DType.F32, 1), Row("(int32_t)rintf({0})")
     yield from _cast_rows()
     yield from _bitcast_rows()
 

@@ -197,6 +197,10 @@ class Prelude:
             case dot if dot in DOTS:
                 groups = self.isa.type_name(DType.U32, lanes)
                 return value, [f"{groups} ", f"{groups} ", f"{value} "]
+            case "nearest":
+                return self.isa.type_name(DType.I32, lanes), [f"{value} "]
+            case "store_saturated":
+                return "void", [f"{memory} *", *[f"{self.isa.type_name(DType.I32, lanes)} "] * int(op.split(":")[1])]
             case "to_bits":
                 return "uint16_t", [f"{value} "]
             case "round_odd":
@@ -209,7 +213,7 @@ class Prelude:
 
     def _function(self, name: str, key: Key, body: str) -> str:
         result, parameters = self._signature(key)
-        listed = ", ".join(f"{ctype}{letter}" for ctype, letter in zip(parameters, "abcd", strict=False))
+        listed = ", ".join(f"{ctype}{letter}" for ctype, letter in zip(parameters, "abcde", strict=False))
         return f"static inline {result} {name}({listed}) {{\n{textwrap.indent(body, '  ')}\n}}\n"
 
     def _lane_by_lane(self, key: Key) -> str:
@@ -254,6 +258,8 @@ class Prelude:
             result = DType.BOOL
         elif op == "select":
             operands[0] = DType.BOOL
+        elif op == "nearest":
+            result = DType.I32
         elif op in DOTS:
             operands[:2] = [DType.U32, DType.U32]
         if kind == "broadcast":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, stri
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.prelude import Prelude
+from edgecc.backends.c.saturating import runs_of
 from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
@@ -76,8 +78,24 @@ class BodyPrinter:
 
     def body(self, body: Body, scope: Scope, depth: int) -> None:
         """Prints statements into a block whose scope is `scope`; it is extended by what they bind."""
-        for stmt in body:
-            self._statement(stmt, scope, depth)
+        for is_store, stmts in itertools.groupby(body, lambda stmt: isinstance(stmt, Store)):
+            if is_store:
+                self._stores([stmt for stmt in stmts if isinstance(stmt, Store)], scope, depth)
+                continue
+            for stmt in stmts:
+                self._statement(stmt, scope, depth)
+
+    def _stores(self, stores: list[Store], scope: Scope, depth: int) -> None:
+        """Neighbouring stores; those that saturate are joined where there are instructions for it."""
+        printer = ExpressionPrinter(self.prelude, scope)
+        for run in runs_of(stores, self.prelude.has_row):
+            if isinstance(run, Store):
+                self._statement(run, scope, depth)
+                continue
+            first = run.first
+            self._emit(depth, self.prelude.call(
+                f"store_saturated:{len(run.values)}", first.value.dtype, first.value.lanes, printer.pointer(first.buffer, first.index),
+                *(strip_parentheses(printer.expr(value)) for value in run.values)) + ";")
 
     def _emit(self, depth: int, text: str) -> None:
         self.lines.append(INDENT * depth + text)

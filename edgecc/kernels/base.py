@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
+
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import Dim, symbol
 from edgecc.ir.op import Op
@@ -23,6 +25,7 @@ from edgecc.kernels.cost import worthwhile_threads
 from edgecc.loop.index import ZERO, Index, as_index, const
 from edgecc.loop.ir import Function, Parameter, variables, walk
 from edgecc.loop.module import IndexRange
+from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.targets.schema import Target
 
 ROW_ELEMENTS = 16
@@ -166,11 +169,21 @@ class Operand:
         view: how it lies in memory; constants are row-major.
         is_constant: whether its data is known, so that it may be packed.
         values: the data of a constant of at most `SMALL_CONSTANT_ELEMENTS` elements, flattened.
+        is_fraction: whether it is a constant of floats whose magnitudes are at most 1/2, as scales of requantization are;
+            only said where results are integers of 8 and 16 bits.
     """
 
     view: View
     is_constant: bool = False
     values: tuple[float | int | bool, ...] | None = None
+    is_fraction: bool = False
+
+    @staticmethod
+    def of_constant(view: View, data: Array, result: DType) -> Operand:
+        """The operand for a constant of an operator with results of type `result`."""
+        values = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS else None
+        is_scale = view.dtype is DType.F32 and result in NARROW_INTEGERS
+        return Operand(view, True, values, is_scale and bool(np.all(np.abs(data) <= 0.5)))
 
 
 @dataclass(frozen=True)
@@ -401,7 +414,7 @@ def signature(request: Request) -> str:
             parts.append("-")
         else:
             values = "" if operand.values is None else f"={list(operand.values)}"
-            parts.append(f"{'const ' if operand.is_constant else ''}{view_text(operand.view)}{values}")
+            parts.append(f"{'const ' if operand.is_constant else ''}{'fractions ' if operand.is_fraction else ''}{view_text(operand.view)}{values}")
     results = ", ".join(view_text(view) for view in request.outputs)
     precision = "" if request.precision is DType.F32 else f" in {request.precision.value}"
     if request.is_open:

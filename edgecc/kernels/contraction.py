@@ -22,6 +22,7 @@ from edgecc.kernels import half_sums
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
 from edgecc.kernels.grouped import Terms, group_terms
 from edgecc.kernels.half_sums import Reduction
+from edgecc.kernels.nearest import in_integers
 from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
 from edgecc.kernels.rows import row_parameters, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
@@ -75,12 +76,14 @@ class Epilogue:
         extras: (buffer name, view broadcast to the result's shape) of each extra operand.
         result: (buffer name, view) of the result.
         native: whether f16 is computed in f16.
+        fractions: the extra operands that are constants of magnitudes up to 1/2.
     """
 
     expr: ScalarExpr | None
     extras: tuple[tuple[str, View], ...]
     result: tuple[str, View]
     native: bool = False
+    fractions: frozenset[str] = frozenset()
 
     def store(self, accumulator: Expr, address: Callable[[View], Index]) -> Stmt:
         """The store of one result element; `address` gives its place in a view of the result's shape."""
@@ -90,7 +93,7 @@ class Epilogue:
             loads = [Load(buffer, address(extra), extra.dtype) for buffer, extra in self.extras]
             value = lower_scalar(self.expr, [convert(accumulator, first_type(self.expr, view.dtype)), *loads], 1,
                                  native=self.native)
-        return Store(name, address(view), value)
+        return Store(name, address(view), in_integers(value, self.fractions))
 
 
 def first_type(expr: ScalarExpr, default: DType) -> DType:
@@ -428,7 +431,8 @@ def epilogue_of(request: Request, expr: ScalarExpr | None, first_extra: int) -> 
     y = request.outputs[0]
     extras = tuple((f"r{i}", operand.view.broadcast_to(y.dims))
                    for i, operand in enumerate(request.inputs[first_extra:]) if operand is not None)
-    return Epilogue(expr, extras, ("y", y), request.computes_in(DType.F16) and computes_in_half(expr))
+    fractions = frozenset(f"r{i}" for i, operand in enumerate(request.inputs[first_extra:]) if operand is not None and operand.is_fraction)
+    return Epilogue(expr, extras, ("y", y), request.computes_in(DType.F16) and computes_in_half(expr), fractions)
 
 
 def cache_block(rows: int, tile: RegisterTile, row_bytes: int, weights_bytes: int, target: Target) -> int:

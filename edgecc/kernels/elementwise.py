@@ -18,6 +18,7 @@ from edgecc.kernels.iteration import (
     vectors,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.nearest import in_integers
 from edgecc.kernels.rows import each_row, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.loop.builder import number, repeat
@@ -91,8 +92,8 @@ def lower_elementwise(request: Request) -> Kernel:
                     for view, index in enumerate(loaded, start=1):
                         if inner.strides[view] != 0:
                             values[index] = step.load(b, view, loaded[index])
-                    step.store(b, 0, y, lower_scalar(op.expr, values, step.lanes, b,
-                                                     native=native and computes_in_half(op.expr)))
+                    value = lower_scalar(op.expr, values, step.lanes, b, native=native and computes_in_half(op.expr))
+                    step.store(b, 0, y, in_integers(value))
 
                 unroll = 2 if size(op.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
                 vectors(b, inner, offsets, lanes, body, unroll=unroll)

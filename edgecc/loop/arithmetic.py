@@ -17,6 +17,8 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import PRIMITIVES, convert_array
 from edgecc.ir.types import DType
 from edgecc.loop.dot import DOTS
+from edgecc.loop.narrow import NARROW
+from edgecc.loop.narrow import meaning as narrow_meaning
 
 
 def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
@@ -26,6 +28,8 @@ def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
     if op in DOTS:
         meaning_of_dot, fused = DOTS[op].meaning, _fused(DType.F32)
         return lambda a, b, total: meaning_of_dot(fused, a, b, total)[()]
+    if op in NARROW:
+        return lambda *args: narrow_meaning(op, args)[()]
     row = PRIMITIVES.get(op)
     if row is None:
         raise EdgeccError("E904", f"no primitive {op!r}")

@@ -74,7 +74,8 @@ class Load(_ExprBase):
 
 @dataclass(frozen=True, slots=True)
 class Op(_ExprBase):
-    """A primitive of edgecc.ir.scalar.PRIMITIVES, lane by lane, "fma" (a*b+c rounded once), or one of edgecc.loop.dot.DOTS.
+    """A primitive of edgecc.ir.scalar.PRIMITIVES, lane by lane, "fma" (a*b+c rounded once), or one of
+    edgecc.loop.dot.DOTS or edgecc.loop.narrow.NARROW.
 
     `dtype` is the type of the result; comparisons give bool. The operands have equal lanes.
     """

@@ -40,6 +40,7 @@ from edgecc.loop.ir import (
     Stmt,
     Store,
 )
+from edgecc.loop.narrow import NARROW
 from edgecc.loop.quoting import unescape
 
 _ROLES = ("input", "output", "workspace")
@@ -322,13 +323,15 @@ class _Parser:
                 return FromIndex(index, dtype)
         start = self.position - 2
         row = PRIMITIVES.get(name)
-        arity = 3 if name == "fma" or name in DOTS else 0 if row is None else row.arity
+        narrow = NARROW.get(name)
+        arity = 3 if name == "fma" or name in DOTS else narrow.arity if narrow is not None else 0 if row is None else row.arity
         args = self.listed(self.expr, ")")
         if arity == 0 or len(args) != arity:
             self.position = start
             self.fail(f"{arity} operands of {name}" if arity else f"a primitive, {name!r} is none")
         boolean = row is not None and row.result == "bool"
-        return Op(name, args, DType.BOOL if boolean else args[-1].dtype, args[-1].lanes)
+        result = narrow.result if narrow is not None else DType.BOOL if boolean else args[-1].dtype
+        return Op(name, args, result, args[-1].lanes)
 
     # indices
 

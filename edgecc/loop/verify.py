@@ -61,6 +61,7 @@ from edgecc.loop.ir import (
     Stmt,
     Store,
 )
+from edgecc.loop.narrow import NARROW
 from edgecc.loop.text import expr_text, index_text, statement_text
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -328,8 +329,8 @@ class _Verifier:
 
     def operation(self, expr: Op) -> None:
         row = PRIMITIVES.get(expr.op)
-        dot = DOTS.get(expr.op)
-        arity = 3 if expr.op == "fma" or dot is not None else 0 if row is None else row.arity
+        dot, narrow = DOTS.get(expr.op), NARROW.get(expr.op)
+        arity = 3 if expr.op == "fma" or dot is not None else narrow.arity if narrow is not None else 0 if row is None else row.arity
         if arity == 0 or len(expr.args) != arity:
             self.fail(5, f"no primitive {expr.op} of {len(expr.args)} operands")
         kinds = ", ".join(_type_text(a) for a in expr.args)
@@ -337,6 +338,10 @@ class _Verifier:
             self.fail(5, f"{expr.op} with {expr.lanes} lanes of {kinds}")
         if dot is not None:
             if [a.dtype for a in (*expr.args, expr)] != [DType.U32, DType.U32, dot.sum, dot.sum]:
+                self.fail(5, f"{expr.op} of {kinds} gives {expr.dtype.value}")
+            return
+        if narrow is not None:
+            if expr.args[0].dtype not in narrow.operands or len({a.dtype for a in expr.args}) > 1 or expr.dtype is not narrow.result:
                 self.fail(5, f"{expr.op} of {kinds} gives {expr.dtype.value}")
             return
         selects = row is not None and row.result == "select"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgecc.ir.dims import Dim, SymbolicDim, symbols_of
 from edgecc.ir.instance import operator_at
 from edgecc.ir.types import DType
-from edgecc.kernels.base import SMALL_CONSTANT_ELEMENTS, Operand, Request, View, size_name
+from edgecc.kernels.base import Operand, Request, View, size_name
 from edgecc.loop.index import Index, const, var
 from edgecc.memory.placement import Place, Step
 from edgecc.ops.sizes import Sizes
@@ -38,9 +38,7 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
         elif constant is None or constant.constant is None:
             inputs.append(Operand(view(place)))
         else:
-            data = constant.constant
-            values = tuple(data.reshape(-1).tolist()) if data.size <= SMALL_CONSTANT_ELEMENTS else None
-            inputs.append(Operand(view(place), True, values))
+            inputs.append(Operand.of_constant(view(place), constant.constant, step.outputs[0].view.dtype))
     outputs = tuple(view(place) for place in step.outputs)
     if not numbers:
         return Request(step.op, tuple(inputs), outputs, target, threads, precision, winograd=winograd and not rows, rows=rows,

@@ -10,7 +10,6 @@ import numpy as np
 from edgecc.ir.op import Op
 from edgecc.ir.types import Array, Layout, TensorType
 from edgecc.kernels.base import (
-    SMALL_CONSTANT_ELEMENTS,
     FromInput,
     FromOutput,
     Kernel,
@@ -81,12 +80,10 @@ def request_for(op: Op, given: Sequence[Given | None], target: str, out_layouts:
         if g is None:
             operands.append(None)
             continue
-        small = g.constant and g.array.size <= SMALL_CONSTANT_ELEMENTS
         view = _view(g.array, None if g.constant else g.layout)
         if g.strides is not None and not g.constant:
             view = View(view.dtype, view.dims, g.strides)
-        operands.append(Operand(view, g.constant,
-                                tuple(g.array.reshape(-1).tolist()) if small else None))
+        operands.append(Operand.of_constant(view, g.array, types[0].dtype) if g.constant else Operand(view))
     outputs = tuple(View(t.dtype, t.dims, (lay or Layout.row_major(t.rank)).strides(t.dims))
                     for t, lay in zip(types, layouts, strict=True))
     return Request(op, tuple(operands), outputs, load_target(target), threads)

@@ -21,7 +21,6 @@ import edgecc.kernels  # noqa: F401  (registers the kernels)
 from edgecc.ir.op import Op
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.base import (
-    SMALL_CONSTANT_ELEMENTS,
     FromInput,
     FromOutput,
     Kernel,
@@ -122,6 +121,7 @@ def request_for(op: Op, arrays: Sequence[Array | None], target: str = "x86-64-v3
                 threads: int = 1) -> Request:
     """A request for operands of these types; views are row-major unless given. `constants` lists constant operands."""
     types = [None if a is None else TensorType.of(a) for a in arrays]
+    results = [row_major(t) for t in op.infer(types)]
     operands: list[Operand | None] = []
     for index, (array, array_type) in enumerate(zip(arrays, types, strict=True)):
         if array is None or array_type is None:
@@ -129,9 +129,8 @@ def request_for(op: Op, arrays: Sequence[Array | None], target: str = "x86-64-v3
             continue
         given = inputs[index] if index < len(inputs) else None
         is_constant = index in constants
-        values = tuple(array.reshape(-1).tolist()) if is_constant and array.size <= SMALL_CONSTANT_ELEMENTS else None
         view = row_major(array_type) if given is None or is_constant else given
-        operands.append(Operand(view, is_constant, values))
+        operands.append(Operand.of_constant(view, array, results[0].dtype) if is_constant else Operand(view))
     results = [row_major(t) for t in op.infer(types)]
     for index, view in enumerate(outputs):
         results[index] = view

@@ -1,0 +1,117 @@
+"""Stores that saturate: vectors of i32, clamped to a narrow type, leave as bytes by instructions that saturate as they narrow.
+
+A statement `y[i : i+n] = cast(min(max(v, low), high), i8)` is printed without its limits, and up to four of them whose
+places are neighbours as one store. Rows: Key("store_saturated:N", T, lanes) stores N vectors of `lanes` i32.
+
+Sources: as in avx.py and neon.py; VPACKSSDW, VPACKUSWB and VPMOVSDB of volume 2, SQXTN and SQXTUN of DDI 0487.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from edgecc.backends.c.avx_convert import AVX2, AVX512
+from edgecc.backends.c.table import Key, Row
+from edgecc.ir.types import DType
+from edgecc.loop.ir import Cast, Const, Expr, Op, Store
+
+GROUPS = (4, 2, 1)
+"""Numbers of vectors a row may store."""
+
+I8, U8 = DType.I8, DType.U8
+
+
+@dataclass(frozen=True)
+class Run:
+    """`values` (i32, before their limits), stored side by side from the place of `first` on."""
+
+    first: Store
+    values: tuple[Expr, ...]
+
+
+def runs_of(stores: Sequence[Store], has_row: Callable[[str, DType, int], bool]) -> Iterator[Run | Store]:
+    """Neighbouring statements that store, as runs; those that saturate nothing stay as they are, in front.
+
+    The order changes. That is allowed where each element of memory that a value reads is written by its own store alone, as
+    in every kernel (`Kernel.in_place`).
+    """
+    saturating: list[tuple[Store, Expr]] = []
+    for store in stores:
+        value = _unlimited(store)
+        if value is None or not has_row("store_saturated:1", store.value.dtype, store.value.lanes):
+            yield store
+        else:
+            saturating.append((store, value))
+    keyed: dict[tuple[object, ...], list[tuple[Store, Expr]]] = {}
+    for store, value in saturating:
+        keyed.setdefault((store.buffer, store.index.terms, store.value.dtype, store.value.lanes), []).append((store, value))
+    for same in keyed.values():
+        same.sort(key=lambda item: item[0].index.const)
+        position = 0
+        while position < len(same):
+            first = same[position][0]
+            lanes, start = first.value.lanes, first.index.const
+            count = next(n for n in GROUPS if n <= len(same) - position
+                         and has_row(f"store_saturated:{n}", first.value.dtype, lanes)
+                         and all(same[position + i][0].index.const == start + i * lanes for i in range(n)))
+            yield Run(first, tuple(value for _, value in same[position:position + count]))
+            position += count
+
+
+def _unlimited(store: Store) -> Expr | None:
+    """The i32 vector that a store of neighbouring lanes saturates to i8 or u8."""
+    match store.value:
+        case Cast(arg=Op("min", (Op("max", (value, Const(low))), Const(high))), dtype=dtype) if (
+                dtype in (I8, U8) and value.dtype is DType.I32 and (int(low), int(high)) == tuple(map(int, dtype.limits))
+                and store.stride == 1 and store.valid in (0, value.lanes) and value.lanes > 1):
+            return value
+    return None
+
+
+def avx_rows() -> Iterator[tuple[Key, Row]]:
+    """Those of AVX-512 follow, and so replace, those of AVX2."""
+    for dtype in (I8, U8):
+        pack = "packus" if dtype is U8 else "packs"
+        yield Key("store_saturated:1", dtype, 4), Row(
+            f"__m128i words = _mm_packs_epi32(b, b);\nint bytes = _mm_cvtsi128_si32(_mm_{pack}_epi16(words, words));\n"
+            "memcpy(a, &bytes, 4);", AVX2, body=True)
+        yield Key("store_saturated:1", dtype, 8), Row(
+            "__m128i words = _mm_packs_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));\n"
+            f"_mm_storel_epi64((__m128i *)a, _mm_{pack}_epi16(words, words));", AVX2, body=True)
+        yield Key("store_saturated:2", dtype, 8), Row(
+            "__m256i words = _mm256_packs_epi32(b, c);\n"
+            f"__m128i mixed = _mm_{pack}_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));\n"
+            "_mm_storeu_si128((__m128i *)a, _mm_shuffle_epi32(mixed, 0xD8));", AVX2, body=True)
+        yield Key("store_saturated:4", dtype, 8), Row(
+            f"__m256i mixed = _mm256_{pack}_epi16(_mm256_packs_epi32(b, c), _mm256_packs_epi32(d, e));\n"
+            "_mm256_storeu_si256((__m256i *)a, _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));",
+            AVX2, body=True)
+        narrow = "_mm512_cvtusepi32_epi8(_mm512_max_epi32({1}, _mm512_setzero_si512()))" if dtype is U8 else "_mm512_cvtsepi32_epi8({1})"
+        yield Key("store_saturated:1", dtype, 16), Row(f"_mm_storeu_si128((__m128i *)({{0}}), {narrow})", AVX512)
+        words = "_mm512_packs_epi32(b, c)"
+        bytes_ = (f"_mm512_cvtusepi16_epi8(_mm512_max_epi16({words}, _mm512_setzero_si512()))" if dtype is U8
+                  else f"_mm512_cvtsepi16_epi8({words})")
+        yield Key("store_saturated:2", dtype, 16), Row(
+            f"__m256i mixed = {bytes_};\n"
+            "_mm256_storeu_si256((__m256i *)a, _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7)));",
+            AVX512, body=True)
+        places = ", ".join(str(4 * (i % 4) + i // 4) for i in range(16))
+        yield Key("store_saturated:4", dtype, 16), Row(
+            f"__m512i mixed = _mm512_{pack}_epi16(_mm512_packs_epi32(b, c), _mm512_packs_epi32(d, e));\n"
+            f"_mm512_storeu_si512(a, _mm512_permutexvar_epi32(_mm512_setr_epi32({places}), mixed));", AVX512, body=True)
+
+
+def neon_rows() -> Iterator[tuple[Key, Row]]:
+    """One, two and four vectors of four lanes."""
+    for dtype in (I8, U8):
+        narrow, s = ("vqmovun_s16", "u8") if dtype is U8 else ("vqmovn_s16", "s8")
+        high = f"{narrow.removesuffix('_s16')}_high_s16"
+        yield Key("store_saturated:1", dtype, 4), Row(
+            "int16x4_t words = vqmovn_s32(b);\n"
+            f"uint32_t bytes = vget_lane_u32(vreinterpret_u32_{s}({narrow}(vcombine_s16(words, words))), 0);\nmemcpy(a, &bytes, 4);",
+            ("neon",), body=True)
+        yield Key("store_saturated:2", dtype, 4), Row(f"vst1_{s}(a, {narrow}(vqmovn_high_s32(vqmovn_s32(b), c)));", ("neon",), body=True)
+        yield Key("store_saturated:4", dtype, 4), Row(
+            f"int16x8_t low = vqmovn_high_s32(vqmovn_s32(b), c), high = vqmovn_high_s32(vqmovn_s32(d), e);\n"
+            f"vst1q_{s}(a, {high}({narrow}(low), high));", ("neon",), body=True)

@@ -1,0 +1,98 @@
+"""Rounding to quantized integers in integers: what a saturating conversion of a rounded float is where nothing overflows.
+
+    saturate(round(v) + z)  ->  saturate(nearest(v) + z)      with nearest: f32 -> i32, and + in i32
+
+Conversions that round are one instruction, and saturation is part of the instructions that narrow (edgecc/backends/c);
+in floats they are a rounding, an addition, a comparison with both ends, and a conversion that heeds NaN and overflow. Both
+are the same where v is a number of magnitude below 2**31. That is known of sums in i32 times constants up to 1/2, and of a few
+more forms that are found here by interval arithmetic; everything else stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from edgecc.ir.types import DType
+from edgecc.loop.ir import Broadcast, Cast, Const, Expr, Load, Op
+
+LIMIT = 2.0**31
+MOST_OFFSET = 2**24
+"""Zero points are smaller; sums with them stay exact in f32 wherever they do not saturate."""
+
+SATURATED = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
+
+
+def in_integers(value: Expr, fractions: Collection[str] = ()) -> Expr:
+    """`value`, with the rounding to a quantized integer at its end done in integers where that is the same.
+
+    Args:
+        fractions: buffers all of whose elements have magnitudes of at most 1/2.
+    """
+    if not isinstance(value, Cast) or value.dtype not in SATURATED or value.arg.dtype is not DType.F32:
+        return value
+    inner = _integer(value.arg, fractions)
+    if inner is None:
+        return value
+    low, high = (Const(int(limit), DType.I32, value.lanes) for limit in value.dtype.limits)
+    clamped = Op("min", (Op("max", (inner, low), DType.I32, value.lanes), high), DType.I32, value.lanes)
+    return Cast(clamped, value.dtype)
+
+
+def _integer(expr: Expr, fractions: Collection[str]) -> Expr | None:
+    """The integer in i32 that the f32 expression stands for, up to saturation; None where it may be none."""
+    match expr:
+        case Op("round", (inner,)):
+            bound = magnitude(inner, fractions)
+            return Op("nearest", (inner,), DType.I32, expr.lanes) if bound < LIMIT else None
+        case Op("add", (left, right)):
+            total, offset = _integer(left, fractions), _offset(right)
+            # The rounded number fills i32: a sum beyond it would wrap where floats go on.
+            if total is None or offset is None or magnitude(left, fractions) + MOST_OFFSET >= LIMIT:
+                return None
+            none = isinstance(offset, Const) and offset.value == 0
+            return total if none else Op("add", (total, offset), DType.I32, expr.lanes)
+        case Op("max" | "min" as op, (left, Const() as limit)) if math.isfinite(float(limit.value)) and float(limit.value).is_integer() \
+                and abs(float(limit.value)) < MOST_OFFSET:
+            inner_total = _integer(left, fractions)
+            return None if inner_total is None else Op(op, (inner_total, Const(int(limit.value), DType.I32, limit.lanes)), DType.I32, expr.lanes)
+    return None
+
+
+def _offset(expr: Expr) -> Expr | None:
+    """A zero point in i32; None where it is not certainly a small integer."""
+    match expr:
+        case Const(value=value, lanes=lanes) if math.isfinite(float(value)) and float(value).is_integer() and abs(float(value)) < MOST_OFFSET:
+            return Const(int(value), DType.I32, lanes)
+        case Cast(arg=inner) if inner.dtype in SATURATED:
+            return Cast(inner, DType.I32)
+        case Broadcast(arg=inner, lanes=lanes):
+            offset = _offset(inner)
+            return None if offset is None else Broadcast(offset, lanes)
+    return None
+
+
+def magnitude(expr: Expr, fractions: Collection[str]) -> float:
+    """A bound on the magnitude of an expression, rounding included; infinite where none is known."""
+    slack = 1.0 + 2.0**-20
+    match expr:
+        case Const(value=value):
+            return abs(float(value)) if math.isfinite(float(value)) else math.inf
+        case Cast(arg=inner) if inner.dtype in SATURATED:
+            return float(max(abs(limit) for limit in inner.dtype.limits))
+        case Cast(arg=inner) if inner.dtype is DType.I32:
+            return min(2.0**31, magnitude(inner, fractions))
+        case Load(buffer=buffer) if buffer in fractions:
+            return 0.5
+        case Broadcast(arg=inner):
+            return magnitude(inner, fractions)
+        case Op("round" | "nearest", (inner,)):
+            return magnitude(inner, fractions) + 0.5
+        case Op("mul", (left, right)):
+            product = magnitude(left, fractions) * magnitude(right, fractions) * slack
+            return math.inf if math.isnan(product) else product
+        case Op("add" | "sub", (left, right)):
+            return (magnitude(left, fractions) + magnitude(right, fractions)) * slack
+        case Op("max" | "min", (left, right)):
+            return max(magnitude(left, fractions), magnitude(right, fractions))
+    return math.inf

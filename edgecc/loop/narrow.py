@@ -1,0 +1,48 @@
+"""Operations around integers of 8 bits that machines have instructions for, and that are no lane-by-lane primitive.
+
+    Op("interleave", (a, b, c, d), u32)   bytes a, b, c, d as one group of four, the first in the lowest bits (edgecc/loop/dot.py)
+    Op("nearest", (x,), i32)              x, an f32 of magnitude below 2**31, rounded to the nearest integer, ties to even
+
+Operands of "interleave" are i8 or u8, all of one type; each lane of the result is a group of its own. Whoever writes
+"nearest" knows that the operand is in range: nothing is said of others, which machines convert in different ways.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgecc.ir.types import Array, DType
+
+BYTES = (DType.I8, DType.U8)
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """One operation: the types its operands may have (all the same one), how many there are, and the type of the result."""
+
+    operands: tuple[DType, ...]
+    arity: int
+    result: DType
+
+
+NARROW: Mapping[str, Narrow] = types.MappingProxyType({
+    "interleave": Narrow(BYTES, 4, DType.U32), "nearest": Narrow((DType.F32,), 1, DType.I32)})
+"""The operations there are."""
+
+
+def meaning(op: str, args: tuple[Any, ...]) -> Array:
+    """What an operation of `NARROW` computes, on arrays or scalars."""
+    if op == "nearest":
+        rounded = np.rint(np.asarray(args[0], np.float32))
+        if not (np.abs(rounded) <= 2.0**31).all():
+            raise ValueError(f"nearest: {rounded} is out of range")
+        return np.asarray(rounded.astype(np.int64).astype(np.int32))
+    total = np.zeros(np.shape(args[0]), np.uint32)
+    for number, arg in enumerate(args):
+        total = total | (np.asarray(arg).astype(np.uint8).astype(np.uint32) << np.uint32(8 * number))
+    return np.asarray(total)
