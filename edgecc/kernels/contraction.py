@@ -20,6 +20,7 @@ from edgecc.ir.scalar import Arg, Convert, Literal, ScalarExpr, children
 from edgecc.ir.types import Array, DType
 from edgecc.kernels import half_sums
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
+from edgecc.kernels.borders import Borders
 from edgecc.kernels.grouped import Terms, group_terms
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.nearest import in_integers
@@ -321,7 +322,7 @@ def zero(dtype: DType) -> Const:
 
 def weights_of(request: Request, channels: int, reduction: int, panels: Sequence[Panel],
                arrange: Callable[[Array], Array], *, groups: int = 1, bias_axis: int = -1,
-               terms: Terms | None = None, parts: int = 1) -> Weights:
+               terms: Terms | None = None, parts: int = 1, borders: Borders | None = None) -> Weights:
     """The weights (operand 1) and the bias (operand 2, [groups * channels] or broadcast to it) of a contraction.
 
     Args:
@@ -329,6 +330,7 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
         bias_axis: see `with_bias`.
         terms: how terms are read; `reduction` counts steps.
         parts: of the reduction, which then lie one after the other, each with all panels.
+        borders: where some sums lack terms, the classes of those that do; the bias then has a part for each class.
     """
     w, own_arrange = request.operand(1), arrange
     if w.is_constant:
@@ -342,8 +344,10 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
         buffer = (Buffer("w", w.view.dtype, max(1, w.view.span), "input"), FromInput(1))
     if terms is not None and terms.offset:
         known = (1,) if request.optional(2) is None else (1, 2)
-        offset_bias = Packed(known, partial(_pack_offset_bias, own_arrange, groups, groups * channels, tuple(panels), terms.offset))
-        place_of: tuple[Buffer, KernelArgument] = (Buffer("b", DType.I32, groups * packed_channels(panels), "input"), offset_bias)
+        sums = partial(_sums_of_terms, own_arrange) if borders is None else borders.sums
+        offset_bias = Packed(known, partial(_pack_offset_bias, sums, groups, tuple(panels), terms.offset))
+        elements = groups * packed_channels(panels) * (1 if borders is None else borders.count)
+        place_of: tuple[Buffer, KernelArgument] = (Buffer("b", DType.I32, elements, "input"), offset_bias)
         return Weights((buffer, place_of), w.is_constant, (buffer[0].name, "b"), lambda place, address: Load("b", place, DType.I32))
     return with_bias(request, buffer, channels, panels, packed=w.is_constant, groups=groups, bias_axis=bias_axis)
 
@@ -393,12 +397,16 @@ def folds_offset(request: Request) -> bool:
     return request.operand(1).is_constant and (b is None or (b.is_constant and all(d == 1 for d in b.view.dims[:-1])))
 
 
-def _pack_offset_bias(arrange: Callable[[Array], Array], groups: int, channels: int, panels: tuple[Panel, ...], offset: int,
+def _sums_of_terms(arrange: Callable[[Array], Array], weights: Array) -> Array:
+    """The sum of each channel's weights: i64 [1, channels]."""
+    return np.asarray(np.ascontiguousarray(arrange(weights)).astype(np.int64).sum(axis=1)[None])
+
+
+def _pack_offset_bias(sums: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], offset: int,
                       weights: Array, bias: Array | None = None) -> Array:
-    """The bias less `offset` times the sum of each channel's weights, in i32, which wraps."""
-    sums = np.ascontiguousarray(arrange(weights)).reshape(channels, -1).astype(np.int64).sum(axis=1)
+    """The bias less `offset` times the sums of each channel's weights [classes, channels], in i32, which wraps."""
     start = np.zeros((), np.int64) if bias is None else bias.reshape(-1).astype(np.int64)
-    return _pack_bias(groups, channels, panels, (start - offset * sums).astype(np.int32))
+    return np.concatenate([_pack_bias(groups, own.size, panels, (start - offset * own).astype(np.int32)) for own in sums(weights)])
 
 
 def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...], weights: Weights, epilogue: Epilogue,

@@ -14,6 +14,7 @@ from functools import partial
 
 from edgecc.kernels.ahead import waited_cycles
 from edgecc.kernels.base import ROW_AXIS, Candidate, Kernel, Request, View, candidates_for
+from edgecc.kernels.borders import Borders
 from edgecc.kernels.call_cost import call_cycles, view_bytes
 from edgecc.kernels.contraction import (
     assemble,
@@ -70,10 +71,13 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
         return _depthwise(request, op, axes)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
         return _pointwise(request, op)
-    terms = terms_of(request, x, 1, zero=zeros_of(op)[0]) if w.dims[1] % 2 == 0 else Terms(x)
+    borders = Borders.of(axes)
+    folds = folds_offset(request) and borders.fits(w.dims[0])
+    terms = terms_of(request, x, 1, zero=zeros_of(op)[0], folds=folds) if w.dims[1] % 2 == 0 else Terms(x)
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
-                    bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op), flip=terms.flip)
+                    bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op), flip=terms.flip,
+                    borders=borders if terms.offset else None)
     return (*_direct(request, op, direct, terms), *gathered_candidates(request, op, axes), *winograd_candidates(request, op, axes))
 
 
@@ -127,7 +131,7 @@ def _lower_direct(request: Request, op: Conv, direct: Direct, terms: Terms, tile
     target, dtype = compute_target(request, op.epilogue), sum_type(request)
     panels = cut_panels(direct.channels, tile, narrowest_lanes(target, dtype))
     weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1,
-                         terms=terms)
+                         terms=terms, borders=direct.borders)
     epilogue = epilogue_of(request, op.epilogue, 3)
     window = "x".join(str(a.kernel) for a in direct.axes)
     return assemble(request, f"conv_{window}_{direct.x.dims[1] * terms.group}_{direct.w.dims[0]}", direct.nest(panels, weights, epilogue, ahead=_reads_ahead(direct, target)),

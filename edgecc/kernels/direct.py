@@ -10,6 +10,7 @@ import numpy as np
 
 from edgecc.ir.types import Array
 from edgecc.kernels.base import View
+from edgecc.kernels.borders import Borders
 from edgecc.kernels.contraction import (
     INNER,
     LINE_BYTES,
@@ -44,6 +45,7 @@ class Direct:
         weights_start: where the packed weights of this nest begin.
         dot: the grouped product of a step, if terms are read in groups: then x, w and depth count groups.
         zeros: the zero points of integer x and w. flip: see `Terms`.
+        borders: the classes of positions that have biases of their own, where zero points are folded into those.
         bounds: of the loop over the first axis, where a range of rows is wanted.
     """
 
@@ -59,6 +61,7 @@ class Direct:
     dot: str = ""
     zeros: tuple[int, int] = (0, 0)
     flip: bool = False
+    borders: Borders | None = None
 
     @property
     def reduction(self) -> int:
@@ -110,7 +113,12 @@ class Direct:
                 reductions, x_index, term = self._reduction(run, image, group * self.depth, rows, var(row_loop))
                 w_index = (group * (padded * self.reduction) + w_start + term * panel.padded + var("channel") + self.weights_start
                            if weights.packed else self._weight_address(channel, term))
-                bias = weights.bias(group * padded + b_start + var("channel"), address)
+                place_of_bias = group * padded + b_start + var("channel")
+                if self.borders is not None:
+                    classes = [own.at(p) for own, p in zip(self.borders.axes, rows, strict=False)]
+                    classes.append(self.borders.axes[-1].in_run(run, var(row_loop)))
+                    place_of_bias = place_of_bias + self.borders.number(classes) * (self.group * padded)
+                bias = weights.bias(place_of_bias, address)
                 x = Terms(self.x, flip=self.flip).factor(Load("x", x_index, self.x.dtype))
                 return tile_nest(run.extent, panel.size, reductions, x,
                                  Load("w", w_index, self.w.dtype), bias, lambda acc: epilogue.store(acc, address),
