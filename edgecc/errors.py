@@ -128,6 +128,10 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
     ErrorKind("E405", "nothing runs the artifact", EXIT_TOOL,
               "The files were written for a machine or a tool that is not here, and the back end comes with no simulator. "
               "They can be compiled, but neither run nor verified on this machine."),
+    ErrorKind("E406", "a size out of bounds", EXIT_TOOL,
+              "A size that is computed at run time, such as the length of a Range or the k of a TopK, is larger than the memory "
+              "that was planned for it, or negative. The run ended with status 7 and its outputs are not to be used. "
+              "`--limits computed_size=NUMBER` bounds sizes that no shape of the model bounds."),
     # 9xx: us
     ErrorKind("E900", "verifier", EXIT_INTERNAL,
               "An IR invariant does not hold. A pass produced an invalid graph: this is a bug in edgecc or in a plug-in "

@@ -17,7 +17,16 @@ from edgecc.backends.c.profile import (
     profile_end,
     profile_interface,
 )
-from edgecc.backends.c.sizes import SHAPE_STATUS, dim_text, is_open, size_lines, size_names
+from edgecc.backends.c.sizes import (
+    COMPUTED_SIZE_STATUS,
+    SHAPE_STATUS,
+    dim_text,
+    is_open,
+    set_size_lines,
+    shape_lines,
+    size_lines,
+    size_names,
+)
 from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound
@@ -31,6 +40,7 @@ from edgecc.loop.module import (
     Module,
     Repeat,
     RowBytes,
+    SetSize,
     Stripes,
     WeightBytes,
 )
@@ -179,6 +189,7 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
         lines += profile_begin()
     body = _Items(module, symbols, profile)
     lines += body.lines(module.calls)
+    lines += shape_lines(module, symbols.outputs, computed=True)
     if profile:
         lines += profile_end()
     return "\n".join([*body.checks.definitions, *body.tables, *lines, "  return 0;", "}", ""])
@@ -207,6 +218,8 @@ class _Items:
                 case Branch():
                     then, otherwise = self.lines(item.then), self.lines(item.otherwise)
                     out += branch_lines(item, then, otherwise, self.symbols)
+                case SetSize():
+                    out += set_size_lines(item, self.module, self.symbols)
                 case Repeat():
                     out += repeat_lines(item, self.lines(item.body), self.symbols)
         return out
@@ -303,7 +316,10 @@ _OPEN_GETTER = """const edgecc_open_model *edgecc_get_open_model(void) {
 
 
 def _open_statuses(module: Module) -> str:
-    return f", {SHAPE_STATUS} = the shapes of the inputs do not fit" if module.is_open else ""
+    text = f", {SHAPE_STATUS} = the shapes of the inputs do not fit" if module.sources else ""
+    if any(isinstance(item, SetSize) and not item.clamped for item in module.all_items):
+        text += f", {COMPUTED_SIZE_STATUS} = a size that is computed in the run is not within its bounds"
+    return text
 
 
 def _open_declaration(module: Module) -> str:

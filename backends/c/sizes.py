@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgecc.backends.c.address import Symbols, argument_text
 from edgecc.backends.c.names import comment_text, unique
-from edgecc.ir.dims import Dim, Symbol
-from edgecc.loop.module import Interface, Module
+from edgecc.ir.dims import Dim, Symbol, symbols_of
+from edgecc.loop.module import Interface, Module, SetSize
 
 SHAPE_STATUS = 6
 """What run() returns where the shapes of the inputs are not among those the network was compiled for."""
 
+COMPUTED_SIZE_STATUS = 7
+"""What run() returns where a size that it computes is not within the bounds that memory was planned for."""
+
 
 def size_names(module: Module) -> Mapping[str, str]:
     """The C local of each size, by the size's name."""
-    names = [source.symbol.name for source in module.sources]
+    names = [*(source.symbol.name for source in module.sources), *(symbol.name for symbol in module.computed_sizes)]
     return dict(zip(names, unique([f"size_{name}" for name in names]), strict=True))
 
 
@@ -63,9 +67,27 @@ def size_lines(module: Module, inputs: tuple[str, ...], outputs: tuple[str, ...]
         if is_open(port):
             differ = [f"in->{member}_dims[{axis}] != {dim_text(size, names)}" for axis, size in enumerate(port.type.shape)]
             lines.append(f"  if ({' || '.join(differ)}) return {SHAPE_STATUS};")
+    return lines + shape_lines(module, outputs, computed=False)
+
+
+def shape_lines(module: Module, outputs: tuple[str, ...], *, computed: bool) -> list[str]:
+    """Statements that tell the shapes of outputs: those that depend on sizes that are computed in the run, or all others."""
+    names, late, lines = size_names(module), set(module.computed_sizes), list[str]()
     for member, port in zip(outputs, module.outputs, strict=True):
-        if is_open(port):
+        if is_open(port) and computed != late.isdisjoint(symbols_of(port.type.shape)):
             lines.append(f"  if (out->{member}_dims != NULL) {{")
             lines += [f"    out->{member}_dims[{axis}] = {dim_text(size, names)};" for axis, size in enumerate(port.type.shape)]
             lines.append("  }")
     return lines
+
+
+def set_size_lines(item: SetSize, module: Module, symbols: Symbols) -> list[str]:
+    """A local for a size that the run computes; what is declared inside a branch or a loop is used there only."""
+    name, symbol = size_names(module)[item.symbol.name], item.symbol
+    value = f"*(const int64_t *){argument_text(item.source, symbols, writes=False)}"
+    comment = f"  /* {comment_text(', '.join((*item.loc, str(symbol))))} */"
+    if not item.clamped:
+        return [comment, f"  const int64_t {name} = {value};",
+                f"  if ({name} < {symbol.lower} || {name} > {symbol.upper}) return {COMPUTED_SIZE_STATUS};"]
+    return [comment, f"  int64_t {name} = {value};", f"  if ({name} < {symbol.lower}) {name} = {symbol.lower};",
+            f"  if ({name} > {symbol.upper}) {name} = {symbol.upper};"]

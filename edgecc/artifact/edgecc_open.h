@@ -16,8 +16,9 @@ typedef struct {
   const edgecc_model *model;
   const int64_t *const *least; /* the smallest dims of each input; NULL where the rank is 0 */
   /* dims[i] is the shape of input i in this run. The shape of output i is written to out_dims[i] unless that is
-   * NULL; outputs[i] must hold the largest shape, or the one that belongs to these inputs. 0 = ok, 6 = the shapes are
-   * not among those the network was compiled for; others as for run(). */
+   * NULL; outputs[i] must hold the largest shape, or the one that belongs to these inputs. Where it depends on what the
+   * inputs hold, that is known when the run has ended. 0 = ok, 6 = the shapes are not among those the network was compiled
+   * for; others as for run(). */
   int (*run)(const void *const *inputs, const int64_t *const *dims, void *const *outputs, int64_t *const *out_dims,
              void *arena);
 } edgecc_open_model;

@@ -117,7 +117,7 @@ class Model:
         Raises: EdgeccError E005 where an array is missing, unknown, or of another type or shape.
         """
         arrays, results = check_inputs(self.inputs, inputs), self._results()
-        if any(port.is_open for port in self.inputs):
+        if any(port.is_open for port in (*self.inputs, *self.outputs)):
             found = self._executor.run_open(arrays, [a.shape for a in arrays], [len(port.shape) for port in self.outputs],
                                             [a.nbytes for a in results])
             return {port.name: memory[:math.prod(shape) * port.dtype.itemsize].view(port.dtype).reshape(shape).copy()
@@ -189,7 +189,7 @@ def load(source: str | Path | Artifact, *, cc: str | None = None, isolated: bool
             # An emulator that is missing is reported before minutes are spent on compiling.
             emulator = find_emulator(manifest.target)
             compiler = find_compiler(manifest.target, cc)
-            is_open = ("-DEDGECC_OPEN",) if any(port.is_open for port in inputs) else ()
+            is_open = ("-DEDGECC_OPEN",) if any(port.is_open for port in (*inputs, *outputs)) else ()
             options = BuildOptions(flags=(*is_open, *flags), threads=manifest.threads > 1)
             if native and not isolated:
                 built = build_shared_library(compiler, path, manifest.sources, Path(scratch) / "model.so", options)

@@ -28,8 +28,13 @@ SHAPE_STATUS = 6
 """What `run` gives where the shapes of its inputs do not fit together, or the bounds of the model."""
 
 LOOP_STATUS = 4
-INDEX_STATUS = 5
 """What `run` gives where a loop left its bounds."""
+
+INDEX_STATUS = 5
+"""What `run` gives where an index is out of range."""
+
+COMPUTED_SIZE_STATUS = 7
+"""What `run` gives where a size that it computes is not within its bounds."""
 
 
 class Executor(Protocol):
@@ -64,6 +69,9 @@ def failed_status(status: int) -> EdgeccError:
     if status == INDEX_STATUS:
         return EdgeccError("E403", "an index that is computed at run time lies outside of its axis",
                            hint="look at the inputs that indices come from; --checks clamp moves indices into their axis")
+    if status == COMPUTED_SIZE_STATUS:
+        return EdgeccError("E404", "a size that is computed at run time is not within its bounds",
+                           hint="look at the inputs that sizes come from, or raise the limit that bounds them")
     if status == SHAPE_STATUS:
         return EdgeccError("E005", "the shapes of the inputs do not fit together, or are not within the bounds of the model")
     return EdgeccError("E401", f"the compiled model reported failure (status {status})")

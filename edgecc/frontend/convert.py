@@ -22,7 +22,9 @@ from edgecc.frontend.registry import CONVERTERS, Undecided, Unsupported, find
 from edgecc.frontend.shapes import infer_node
 from edgecc.frontend.structure import Schema, check_node, live_nodes, node_label, schema_of
 from edgecc.frontend.tensors import sparse_array, tensor_array
+from edgecc.ir.dims import Dim
 from edgecc.ir.graph import Graph, Value
+from edgecc.ir.instance import graph_symbols
 
 _LENIENT_DOMAINS = {"com.microsoft": 1}
 """Domains whose operators are understood without an opset import, as onnxruntime does."""
@@ -78,6 +80,7 @@ class Mark:
     failures: tuple[EdgeccError, ...]
     needed: dict[Value, None]
     notes: int
+    computed_sizes: dict[tuple[Emitter, Value], Dim]
 
 
 class Importer:
@@ -92,6 +95,7 @@ class Importer:
         emitter: adds to the graph that is being converted, the model's or a region of one of its nodes.
         sources: what inputs of regions stand for in the graphs around them.
         iterations: inputs of regions that are numbers of iterations, 0 or more.
+        computed_sizes: sizes that nodes of a graph bind, by the emitter of the graph and the number they are.
     """
 
     def __init__(self, graph: Graph, limits: Limits, ir_version: int) -> None:
@@ -105,6 +109,8 @@ class Importer:
         self.needed: dict[Value, None] = {}
         self.sources: dict[Value, Value] = {}
         self.iterations: set[Value] = set()
+        self.computed_sizes: dict[tuple[Emitter, Value], Dim] = {}
+        self._size_names: set[str] = set()
         self._depth = 0
         self._visited = 0
         self._unrolled = 0
@@ -168,14 +174,25 @@ class Importer:
 
     def mark(self) -> Mark:
         """Where the conversion stands, for `restore`."""
-        return Mark(self.emitter, len(self.emitter.graph), dict(self.unsupported), self.failures, dict(self.needed), len(self.notes))
+        return Mark(self.emitter, len(self.emitter.graph), dict(self.unsupported), self.failures, dict(self.needed), len(self.notes),
+                    dict(self.computed_sizes))
 
     def restore(self, mark: Mark) -> None:
         """Forgets the nodes and the problems met since `mark`, when the same emitter was at work."""
         graph = mark.emitter.graph
         graph.erase_dead(reversed(graph.nodes[mark.nodes:]))
         self.unsupported, self.failures, self.needed = dict(mark.unsupported), mark.failures, dict(mark.needed)
+        self.computed_sizes = dict(mark.computed_sizes)
         del self.notes[mark.notes:]
+
+    def fresh_size(self, name: str) -> str:
+        """A name for a size that is computed at run time, like `name` and that of no other size."""
+        self._size_names.update(symbol.name for symbol in graph_symbols(self.graph))
+        chosen, number = name, 2
+        while chosen in self._size_names:
+            chosen, number = f"{name}_{number}", number + 1
+        self._size_names.add(chosen)
+        return chosen
 
     def _lookup(self, name: str, scope: Scope, reader: str) -> Item | None:
         found: Scope | None = scope

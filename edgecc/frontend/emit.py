@@ -8,7 +8,7 @@ against the limits before anything is computed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -76,6 +76,13 @@ class Emitter:
             self.captures[outer] = self.input(outer.type, f"capture_{len(self.captures)}")
             self.captures[outer].name = outer.name
         return self.captures[outer]
+
+    def around(self) -> Iterator[Emitter]:
+        """This one, then those of the graphs around it."""
+        emitter: Emitter | None = self
+        while emitter is not None:
+            yield emitter
+            emitter = emitter.parent
 
     def constant(self, array: Array, name: str = "c") -> Value:
         """A constant of the graph.

@@ -35,6 +35,8 @@ class Limits:
             is used up, operators on large constants stay in the graph (this is no error).
         trip_count: iterations of a loop whose end is known only at run time; the run counts them.
         collected_rows: rows of what such a loop collects, where the model does not say how many there are; 0: it is refused.
+        computed_size: the largest size that is computed at run time, where neither an operator nor the model bounds it; 0: it
+            is refused.
         open_size: the largest size of a dimension that is left open without bounds ("?").
         arena_bytes: scratch memory of a run of the compiled model.
         generated_bytes: text of the generated sources.
@@ -54,6 +56,7 @@ class Limits:
     generated_bytes: int = 2**26
     trip_count: int = 2**24
     collected_rows: int = 0
+    computed_size: int = 0
 
     def check_dims(self, dims: Iterable[Dim], what: str, where: str = "") -> int:
         """Checks rank and element count of a shape and returns the count.

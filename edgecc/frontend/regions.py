@@ -13,6 +13,7 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.emit import Emitter
 from edgecc.frontend.items import Item, Unknown
 from edgecc.frontend.registry import Unsupported
+from edgecc.ir.dims import symbols_within
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.types import TensorType
 
@@ -75,6 +76,11 @@ def converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence
             raise Unsupported(f"result '{printable(output.name)}' of the graph '{printable(body.name)}' is no tensor, "
                               "which it would have to be at run time")
         values.append(region.emitter.local(item))
+        inner = symbols_within(item.type.shape) & symbols_within(tuple(
+            size for (emitter, _), size in call.importer.computed_sizes.items() if emitter is region.emitter))
+        if inner:
+            raise Unsupported(f"result '{printable(output.name)}' of the graph '{printable(body.name)}' is {item.type}, whose size "
+                              "is computed in the graph", "compute it outside of the graph")
     return values
 
 

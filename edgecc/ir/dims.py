@@ -248,6 +248,16 @@ def symbols_of(dims: Iterable[Dim]) -> tuple[Symbol, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+def symbols_within(attribute: object) -> frozenset[Symbol]:
+    """The sizes that an attribute of an operator depends on: a dimension, or tuples of anything."""
+    match attribute:
+        case SymbolicDim():
+            return frozenset(attribute.symbols)
+        case tuple():
+            return frozenset(s for item in attribute for s in symbols_within(item))
+    return frozenset()
+
+
 Axes = tuple[int, ...]
 
 

@@ -7,6 +7,7 @@ All changes go through methods that keep the use lists true.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import networkx as nx
 import numpy as np
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import Symbol, symbols_within
 from edgecc.ir.op import Op, RegionOp, Signature
 from edgecc.ir.types import Array, Layout, TensorType
 
@@ -131,6 +133,13 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<Node {self.op.name} -> {', '.join('%' + v.name for v in self.outputs)}>"
+
+
+def symbols_of_node(node: Node) -> frozenset[Symbol]:
+    """The sizes that a node's attributes and the types of its results depend on, but for the one it binds."""
+    shapes = tuple(value.type.shape for value in node.outputs)
+    attributes = () if node.op.binds is not None else tuple(getattr(node.op, field.name) for field in dataclasses.fields(node.op))
+    return symbols_within((*shapes, *attributes))
 
 
 class Graph:
@@ -357,14 +366,38 @@ class Graph:
         self._unlink(node)
 
     def erase_dead(self, roots: Iterable[Node]) -> None:
-        """Erases each of `roots` that has no use left, and then what only it kept alive."""
+        """Erases each of `roots` that has no use left, and then what only it kept alive.
+
+        A node that binds a size is used as long as another node or its regions depend on the size.
+        """
         pending = list(roots)
         while pending:
-            node = pending.pop()
-            if node in self and not any(v.uses or self.is_output(v) for v in node.outputs):
-                operands = [v.producer for v in node.inputs if v is not None and v.producer is not None]
-                self.erase(node)
-                pending.extend(operands)
+            binding: list[Node] = []
+            while pending:
+                node = pending.pop()
+                if node in self and not any(v.uses or self.is_output(v) for v in node.outputs):
+                    if node.op.binds is not None:
+                        binding.append(node)
+                        continue
+                    operands = [v.producer for v in node.inputs if v is not None and v.producer is not None]
+                    self.erase(node)
+                    pending.extend(operands)
+            if binding:
+                used = self.symbols_used()
+                for node in dict.fromkeys(binding):
+                    if node.op.binds not in used:
+                        pending += [v.producer for v in node.inputs if v is not None and v.producer is not None]
+                        self.erase(node)
+
+    def symbols_used(self) -> frozenset[Symbol]:
+        """The sizes that attributes and types in this graph and in the regions of its nodes depend on."""
+        found: set[Symbol] = set()
+        for graph in self.all_graphs():
+            for value in graph.inputs:
+                found |= symbols_within(value.type.shape)
+            for node in graph._walk():
+                found |= symbols_of_node(node)
+        return frozenset(found)
 
     def reorder(self, order: Sequence[Node]) -> None:
         """Sets the order of the nodes; `order` must be a permutation of them (the verifier checks that it is topological)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from edgecc.errors import EdgeccError
-from edgecc.ir.dims import Dim, Symbol, SymbolicDim, symbols_of
+from edgecc.ir.dims import Dim, Symbol, SymbolicDim, symbols_of, symbols_within
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op
 from edgecc.ir.types import TensorType
@@ -33,6 +33,11 @@ class Source:
 def graph_symbols(graph: Graph) -> tuple[Symbol, ...]:
     """The sizes that the types of a graph's inputs leave open, by name."""
     return symbols_of(dim for value in graph.inputs for dim in value.type.shape)
+
+
+def bound_symbols(graph: Graph) -> tuple[Symbol, ...]:
+    """The sizes that nodes of a graph, and of the regions inside, compute, in order."""
+    return tuple(dict.fromkeys(node.op.binds for inner in graph.all_graphs() for node in inner.nodes if node.op.binds is not None))
 
 
 def sources(types: Sequence[TensorType]) -> tuple[Source, ...]:
@@ -92,14 +97,7 @@ def operator_at(op: Operator, sizes: Mapping[str, int]) -> Operator:
 
 def is_open(op: Op) -> bool:
     """Whether an attribute of an operator depends on sizes known only at run time."""
-    pending: list[object] = [getattr(op, f.name) for f in dataclasses.fields(op)]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, SymbolicDim):
-            return True
-        if isinstance(value, tuple):
-            pending.extend(value)
-    return False
+    return any(symbols_within(getattr(op, f.name)) for f in dataclasses.fields(op))
 
 
 def _value_at(value: object, sizes: Mapping[str, int]) -> object:

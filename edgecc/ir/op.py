@@ -16,6 +16,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import Symbol
 from edgecc.ir.types import Array, TensorType
 
 
@@ -51,6 +52,11 @@ class Op:
         """
         absolute = [np.abs(x) if x is not None and x.dtype.kind not in "bu" else x for x in inputs]
         return tuple(np.abs(y) if y.dtype.kind not in "bu" else y for y in self.reference(absolute))
+
+    @property
+    def binds(self) -> Symbol | None:
+        """The size that the operator's result is in this run, for the types of later values; None for nearly all operators."""
+        return None
 
     def fail(self, message: str, inputs: Sequence[TensorType | None] = (), hint: str = "") -> EdgeccError:
         """Builds (does not raise) the E110 error of this operator for operands of these types."""

@@ -13,12 +13,15 @@ Invariants, each checked by `verify`:
  9. A layout is a permutation of the value's axes; graph inputs, outputs, constants and results of nodes with regions
     are row-major.
 10. All of this holds in the regions of nodes too; a region belongs to one node, and shares no value with another graph.
+11. A size that a node depends on is one of the inputs' shapes, or an earlier node binds it; no size is bound twice. In a region
+    it may also be one of the graph around it.
 """
 
 from __future__ import annotations
 
 from edgecc.errors import EdgeccError
-from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.dims import Symbol, symbols_within
+from edgecc.ir.graph import Graph, Node, Value, symbols_of_node
 
 
 def verify(graph: Graph) -> None:
@@ -54,6 +57,7 @@ def verify_structure(graph: Graph) -> None:
     Raises: EdgeccError E900 naming the invariant and the node.
     """
     _verify_structure(graph, set())
+    _verify_sizes(graph, frozenset())
 
 
 def _verify_structure(graph: Graph, elsewhere: set[int]) -> None:
@@ -93,6 +97,23 @@ def _verify_structure(graph: Graph, elsewhere: set[int]) -> None:
     for node in graph.nodes:
         for region in node.regions:
             _verify_structure(region, elsewhere)
+
+
+def _verify_sizes(graph: Graph, known: frozenset[Symbol]) -> None:
+    """Checks that sizes are known where they are needed; `known` are those of the graph around this one."""
+    sizes = set(known)
+    for value in graph.inputs:
+        sizes |= symbols_within(value.type.shape)
+    for node in graph.nodes:
+        missing = symbols_of_node(node) - sizes
+        if missing:
+            raise _broken(11, f"nothing says what {min(s.name for s in missing)} is", node)
+        for region in node.regions:
+            _verify_sizes(region, frozenset(sizes))
+        if node.op.binds is not None:
+            if node.op.binds in sizes:
+                raise _broken(11, f"{node.op.binds.name} is bound twice", node)
+            sizes.add(node.op.binds)
 
 
 def _verify_operands(node: Node, known: dict[int, Value], uses: dict[int, set[tuple[int, int]]]) -> None:

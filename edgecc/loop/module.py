@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from edgecc.ir.dims import Dim, replaced
+from edgecc.ir.dims import Dim, Symbol, replaced
 from edgecc.ir.instance import Source
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.ir import Function
@@ -203,7 +203,20 @@ class Repeat:
         return (*self.before, *self.after)
 
 
-Item = Call | Stripes | Branch | Repeat
+@dataclass(frozen=True)
+class SetSize:
+    """From here on a size of the run is the i64 at `source`; out of its bounds it ends the run with a status.
+
+    With `clamped` it is moved into its bounds instead. `loc` names the nodes of the user's model that compute it.
+    """
+
+    symbol: Symbol
+    source: Argument
+    clamped: bool
+    loc: tuple[str, ...]
+
+
+Item = Call | Stripes | Branch | Repeat | SetSize
 
 
 def all_items(items: Iterable[Item]) -> Iterator[Item]:
@@ -261,7 +274,12 @@ class Module:
     @property
     def is_open(self) -> bool:
         """Whether shapes differ from run to run."""
-        return bool(self.sources)
+        return bool(self.sources or self.computed_sizes)
+
+    @property
+    def computed_sizes(self) -> tuple[Symbol, ...]:
+        """The sizes that are known while running only, in the order in which they are computed."""
+        return tuple(dict.fromkeys(item.symbol for item in self.all_items if isinstance(item, SetSize)))
 
     @property
     def all_calls(self) -> tuple[Call, ...]:
@@ -283,6 +301,8 @@ class Module:
         for item in self.all_items:
             if isinstance(item, Branch):
                 yield item.condition
+            if isinstance(item, SetSize):
+                yield item.source
             if isinstance(item, Repeat):
                 known = (item.trips, item.condition, item.counter, item.again)
                 yield from (argument for argument in known if argument is not None and not isinstance(argument, int))

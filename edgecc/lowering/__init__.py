@@ -37,7 +37,7 @@ from edgecc.kernels.base import (
     size_name,
 )
 from edgecc.kernels.items import lower_open
-from edgecc.loop.module import Argument, Call, IndexRange, Interface, Item, Module, Stripes, WeightBytes
+from edgecc.loop.module import Argument, Call, IndexRange, Interface, Item, Module, SetSize, Stripes, WeightBytes
 from edgecc.lowering.control import LoweredRegion, control_item, control_needs
 from edgecc.lowering.functions import Functions, Weights
 from edgecc.lowering.report import CallReport, report_call
@@ -52,6 +52,7 @@ from edgecc.memory.regions import plan_states
 from edgecc.memory.storage import in_bytes
 from edgecc.memory.stripes import ringed
 from edgecc.ops.control import Loop
+from edgecc.ops.sizes import BindSize
 from edgecc.targets.schema import Target
 
 NO_TUNING: Mapping[str, str] = MappingProxyType({})
@@ -161,6 +162,8 @@ class _Lowering:
                 reports += [report for _, report in calls]
             elif number in inner:
                 continue
+            elif isinstance(plan.placement.steps[number].op, BindSize):
+                items.append(self._set_size(plan, plan.placement.steps[number]))
             elif isinstance(regions, tuple):
                 items.append(self._control(plan, number, regions, depth))
                 reports += [report for region in regions for report in region.reports]
@@ -193,6 +196,13 @@ class _Lowering:
         sizes = {size_name(number): size for number, size in enumerate(open_sizes(step))}
         return tuple((self._operand(plan, place), indices.at(sizes)) for place, indices in found if place is not None)
 
+    def _set_size(self, plan: MemoryPlan, step: Step) -> SetSize:
+        """The item for a step that binds a size."""
+        place, symbol = step.inputs[0], step.op.binds
+        if place is None or symbol is None:
+            raise EdgeccError("E900", f"step {step.name} binds no size")
+        return SetSize(symbol, self._operand(plan, place), self.checks == "clamp", step.loc)
+
     def _control(self, plan: MemoryPlan, number: int, regions: Sequence[LoweredRegion], depth: int) -> Item:
         """The item for a step that runs regions."""
         step = plan.placement.steps[number]
@@ -224,7 +234,9 @@ class _Lowering:
                     if isinstance(step.op, RegionOp) and open_sizes(step):
                         raise EdgeccError("E112", f"{step.op.name} has no form for sizes known only at run time",
                                           hint="give the dimension one size with --shape")
-                    if isinstance(step.op, RegionOp):
+                    if isinstance(step.op, BindSize):
+                        work.append(())
+                    elif isinstance(step.op, RegionOp):
                         if step.node not in regions:
                             regions[step.node] = self._regions(graph.nodes[step.node], depth)
                         work.append(regions[step.node])

@@ -45,7 +45,9 @@ class LoweredRegion:
 
 
 def control_needs(op: Op, regions: Sequence[LoweredRegion]) -> Needs:
-    """What a node with regions adds to its operands and results: scratch memory; states may overwrite initial ones."""
+    """What a node adds to its operands and results: scratch memory for its regions; states may overwrite initial ones."""
+    if not regions:
+        return Needs()
     if isinstance(op, Loop):
         return Needs(tuple((state, 2 + state) for state in range(op.states)), (_scratch(op, regions).size_bytes,))
     return Needs((), (max(region.plan.arena_bytes for region in regions),))

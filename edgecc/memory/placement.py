@@ -5,6 +5,7 @@ the arena. Every value gets a `Place`: a root, an offset in it, and strides. Mov
 resolved here as far as strides can express them:
 
     y = transpose/reshape/slice/expand(x)   y is a view of x, nothing runs
+    y = bind_size(x)                        y is x; a step that only names the number
     y = concat(a, b)                        a and b are written into y's memory by their own kernels
     region operands and results         lie row-major without gaps, so that they are what the region's inputs are
     a, b = slices of x; y = concat(a, b, c) x is written into y's memory if it lies there as a whole
@@ -24,8 +25,8 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from edgecc.errors import EdgeccError
-from edgecc.ir.dims import Dim, Shape, matching_runs, numbers
-from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.dims import Dim, Shape, matching_runs, numbers, symbols_within
+from edgecc.ir.graph import Graph, Node, Value, symbols_of_node
 from edgecc.ir.op import Op
 from edgecc.kernels.base import ROW_ELEMENTS, View
 from edgecc.memory import strides
@@ -33,6 +34,7 @@ from edgecc.ops.convolution import Conv, ConvTranspose
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
 from edgecc.ops.recurrent import Recurrent
+from edgecc.ops.sizes import BindSize
 
 HEAVY: tuple[type[Op], ...] = (Conv, ConvTranspose, MatMul, Recurrent)
 """Operators whose kernels write whole vectors of the innermost axis: it must stay contiguous."""
@@ -141,7 +143,7 @@ def place_values(graph: Graph, *, dense: Iterable[Value] = (), unwritten: Iterab
     placer = _Placer(graph, frozenset(dense), refuses, frozenset(unwritten))
     placer.backward()
     placer.forward()
-    return Placement(tuple(placer.roots), placer.places, tuple(placer.steps), tuple(placer.constants))
+    return Placement(tuple(placer.roots), placer.places, _after_sizes(graph, placer.steps), tuple(placer.constants))
 
 
 @dataclass
@@ -243,6 +245,8 @@ class _Placer:
         for position, node in enumerate(self.graph.nodes):
             if isinstance(node.op, MOVEMENT):
                 self.movement(node, position)
+            elif isinstance(node.op, BindSize):
+                self.bind_size(node, node.op, position)
             elif isinstance(node.op, Concat):
                 self.concat(node, node.op.axis, position)
             else:
@@ -263,6 +267,14 @@ class _Placer:
             self.constants.append(value)
             self.writers[value] = ()
         return self.places[value]
+
+    def bind_size(self, node: Node, op: BindSize, position: int) -> None:
+        """A step without results, after which all steps run that depend on the size."""
+        operand = node.operand(0)
+        place = self.place(operand)
+        self.places[node.output], self.writers[node.output] = place, self.writers[operand]
+        self.steps.append(Step(op, (place,), (operand if operand.constant is not None else None,), (), self.writers[operand],
+                               node.loc, node.output.name, position))
 
     def compute(self, node: Node, position: int) -> None:
         inputs = tuple(None if v is None else self.place(v) for v in node.inputs)
@@ -354,6 +366,25 @@ class _Placer:
             return ()
         self.steps.append(Step(Reshape(target.view.dims), (source,), (None,), (target,), tuple(after), loc, value.name, position))
         return (len(self.steps) - 1,)
+
+
+def _after_sizes(graph: Graph, steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps, each after those that bind the sizes it depends on."""
+    binding = {step.op.binds: number for number, step in enumerate(steps) if step.op.binds is not None}
+    if not binding:
+        return tuple(steps)
+    nodes = graph.nodes
+    out = []
+    for number, step in enumerate(steps):
+        places = [place for place in (*step.inputs, *step.outputs) if place is not None]
+        used = symbols_within(tuple(dim for place in places for dim in (*place.shape, place.start)))
+        if step.node < len(nodes):
+            used |= symbols_of_node(nodes[step.node])
+            for region in nodes[step.node].regions:
+                used |= region.symbols_used()
+        after = dict.fromkeys((*step.after, *(binding[s] for s in sorted(used, key=str) if s in binding and binding[s] != number)))
+        out.append(replace(step, after=tuple(after)))
+    return tuple(out)
 
 
 def concat_places(result: Place, node: Node, axis: int) -> list[Place]:

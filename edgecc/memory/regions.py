@@ -29,6 +29,7 @@ from edgecc.loop.module import (
     OutputBytes,
     Repeat,
     RowBytes,
+    SetSize,
     Stripes,
     WeightBytes,
 )
@@ -75,6 +76,8 @@ class Binding:
                 return self._call(item)
             case Stripes(calls=calls):
                 return replace(item, calls=tuple(self._call(call) for call in calls))
+            case SetSize():
+                return replace(item, source=self(item.source))
             case Branch():
                 return replace(item, condition=self(item.condition), then=self.items(item.then),
                                otherwise=self.items(item.otherwise))

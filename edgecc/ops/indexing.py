@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.types import Array, Dim, DType, TensorType, is_float_array
 from edgecc.ops import rules
@@ -262,7 +263,7 @@ def _check_indices(op: Op, indices: TensorType, inputs: Sequence[TensorType | No
 
 
 def _check_readable(op: Op, dims: Sequence[Dim], count: Dim, inputs: Sequence[TensorType | None]) -> None:
-    if count and 0 in dims:
+    if upper_bound(count) and 0 in dims:
         raise op.fail("indices address an axis of x that is empty", inputs)
 
 

@@ -47,9 +47,13 @@ def execute(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False, ob
 
 
 def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[Value], *, wide: bool = False,
-                   observe: Observer | None = None, perturb: Perturbation | None = None) -> tuple[Array, ...]:
-    """Runs `graph` and returns the arrays of `values`, any values of the graph. See `execute`."""
-    sizes = check_inputs(graph, inputs, wide=wide)
+                   observe: Observer | None = None, perturb: Perturbation | None = None,
+                   outer: Mapping[str, int] | None = None) -> tuple[Array, ...]:
+    """Runs `graph` and returns the arrays of `values`, any values of the graph. See `execute`.
+
+    `outer` are the sizes by name of a run of the graph around a region.
+    """
+    sizes = check_inputs(graph, inputs, wide=wide) if outer is None else dict(outer)
 
     def perturbed(value: Value, array: Array) -> Array:
         return perturb(array) if perturb is not None and value.type.dtype.is_float else array
@@ -72,9 +76,11 @@ def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[V
 
     for node in graph.nodes:
         operands = tuple(None if v is None else read(v) for v in node.inputs)
+        if node.op.binds is not None and operands[0] is not None:
+            sizes[node.op.binds.name] = _bound(node, operands[0])
         results = run_node(operator_at(node.op, sizes), operands, tuple(v.type.at(sizes) for v in node.outputs), wide=wide,
                            where=", ".join(map(printable, node.loc)),
-                           regions=[_runner(region, wide, perturb) for region in node.regions])
+                           regions=[_runner(region, wide, perturb, sizes) for region in node.regions])
         results = tuple(perturbed(v, r) for v, r in zip(node.outputs, results, strict=True))
         if observe is not None:
             observe(node, results)
@@ -168,12 +174,18 @@ def run_node(op: Op, operands: tuple[Array | None, ...], types: tuple[TensorType
     return tuple(out)
 
 
-def _runner(region: Graph, wide: bool, perturb: Perturbation | None) -> RunRegion:
-    """The region as a function of the arrays of its inputs."""
+def _bound(node: Node, operand: Array) -> int:
+    """The size that a node binds. Raises: EdgeccError E404 where it is out of its bounds."""
+    node.op.reference((operand,))
+    return int(operand)
+
+
+def _runner(region: Graph, wide: bool, perturb: Perturbation | None, sizes: Mapping[str, int]) -> RunRegion:
+    """The region as a function of the arrays of its inputs; `sizes` are those known where its node stands."""
 
     def run(arrays: Sequence[Array]) -> tuple[Array, ...]:
         inputs = dict(zip(region.input_names, arrays, strict=True))
-        return execute_values(region, inputs, region.outputs, wide=wide, perturb=perturb)
+        return execute_values(region, inputs, region.outputs, wide=wide, perturb=perturb, outer=sizes)
 
     return run
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import edgecc.ops  # noqa: F401 - fills OPS
+from edgecc.ir.dims import symbol
 from edgecc.ir.op import OPS, RegionOp
 from edgecc.ir.scalar import Arg, ScalarExpr, apply
 from edgecc.ir.types import Dim, DType, TensorType
@@ -25,7 +26,7 @@ from edgecc.ops.reduction import ArgReduce, BatchNorm, CumProd, CumSum, Normaliz
 from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
-from edgecc.ops.sizes import Sizes
+from edgecc.ops.sizes import BindSize, Sizes
 from edgecc.ops.trees import TreeEnsemble
 from edgecc.ops.windows import Col2Im, MaxPosition
 from edgecc.reference.executor import run_node
@@ -55,7 +56,7 @@ CALLS = [
     (Gather(0), [(2, 3), ROWS]), (GatherElements(0), [(2, 3), ROWS]), (GatherND(), [(2, 3), ROWS]),
     (ScatterND("add"), [(2, 3), ROWS, (2, 3)]), (ScatterElements(0, "max"), [(2, 3), ROWS, (2, 1)]),
     (Resize("linear", (2, 5), (1.0, 5 / 3)), [(2, 3)]), (Resize("nearest", (2, 5), (1.0, 5 / 3)), [(2, 3)]),
-    (Sizes((2, 3), (2, 1)), []),
+    (Sizes((2, 3), (2, 1)), []), (BindSize(symbol("n", 0, 9)), [np.array(3)]),
     (NonZero(), [(2, 3)]), (Unique(1), [(2, 3)]), (NonMaxSuppression(3), [(1, 4, 4), (1, 2, 4), np.array(3), ()]),
     (TreeEnsemble(1, 1), [(2, 1), ints([0, 0, 0]), (3,), ints([1, 1, 2]), ints([2, 1, 2]), ints([0, 0, 0]), ints([0, 0, 1, 2]), ints([0, 0]), (2,),
                           ints([0])]),
@@ -114,7 +115,7 @@ def test_operators_document_themselves(op):
 
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_fields_are_of_kinds_that_the_textual_form_has(op):
-    plain = {int, int | None, float, bool, str, DType, ScalarExpr, ScalarExpr | None}
+    plain = {int, Dim, int | None, float, bool, str, DType, ScalarExpr, ScalarExpr | None}
     plain |= {tuple[t, ...] for t in (int, float, bool, str, Dim)}
     hints = typing.get_type_hints(op)
     for field in dataclasses.fields(op):

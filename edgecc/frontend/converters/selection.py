@@ -1,69 +1,58 @@
 """Operators whose results have as many elements as the data says.
 
-Where all operands are known the number is, too. Core operators compute them at run time as well, padded to the
-most elements there can be, but the graph has no dimension yet that a tensor gives.
+Core operators compute them padded to the most elements there can be, with their count. The count becomes a size of the
+run; where all operands are known, so is the count.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
-from edgecc.frontend.registry import Unsupported, converter
+from edgecc.frontend.computed_sizes import first_of
+from edgecc.frontend.intervals import interval_of
+from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
-from edgecc.ir.op import Op
-from edgecc.ir.types import Array, DType
+from edgecc.ir.types import DType
 from edgecc.ops.indexing import Gather
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 
 
-def _known(call: Call, op: Op, operands: Sequence[Value | None]) -> list[Array]:
-    """The results of an operator on constants.
-
-    Raises: Unsupported where an operand is computed at run time.
-    """
-    run_time = tuple(v for v in operands if v is not None and v.constant is None)
-    if run_time:
-        raise Unsupported("the shape of the result depends on data",
-                          "end the model before it, and do this step in the program around the model", needs=run_time)
-    results = call.add_all(op, *operands)
-    arrays = [value.constant for value in results]
-    if any(array is None for array in arrays):
-        raise Unsupported("the operands are too large to evaluate while compiling", "raise Limits.folding_work if the model is trusted")
-    return [array for array in arrays if array is not None]
-
-
 @converter("NonZero")
 def _non_zero(call: Call) -> Value:
-    x = call.input()
-    positions, count = _known(call, NonZero(), (x,))
-    return call.constant(positions[:, :int(count)])
+    positions, count = call.add_all(NonZero(), call.input())
+    return first_of(call, positions, 1, count, "the number of elements that are not 0")
 
 
 @converter("Compress")
 def _compress(call: Call) -> Value:
-    x = call.input()
-    chosen = np.nonzero(call.known(1, "the condition").reshape(-1))[0].astype(np.int64)
+    """The slices at the positions where the condition holds; a condition that is longer than the axis is cut off."""
+    x, condition = call.input(), call.input(1)
     if call.has("axis"):
         axis = call.axis(call.integer("axis"), x.type.rank)
     else:
-        x, axis = call.reshape(x, (x.type.elements,)), 0
-    if chosen.size and chosen[-1] >= x.type.dims[axis]:
-        raise EdgeccError("E110", f"the condition is longer than axis {axis} of {x.type}")
-    return call.add(Gather(axis), x, call.constant(chosen))
+        x, axis = call.reshape(x, (x.type.count,)), 0
+    if condition.constant is not None:
+        chosen = np.nonzero(condition.constant.reshape(-1))[0].astype(np.int64)
+        if chosen.size and chosen[-1] >= x.type.shape[axis]:
+            raise EdgeccError("E110", f"the condition is longer than axis {axis} of {x.type}")
+        return call.add(Gather(axis), x, call.constant(chosen))
+    flat = call.reshape(condition, (condition.type.count,))
+    positions, count = call.add_all(NonZero(), flat)
+    taken = first_of(call, positions, 1, count, "the number of slices that are taken")
+    return call.add(Gather(axis), x, call.reshape(taken, (taken.type.shape[1],)))
 
 
 @converter("Unique", since=11)
 def _unique(call: Call) -> list[Value]:
     x = call.input()
     axis = call.axis(call.integer("axis"), x.type.rank) if call.has("axis") else 0
-    flat = x if call.has("axis") else call.reshape(x, (x.type.elements,))
-    y, first, inverse, counts, count = _known(call, Unique(axis, call.flag("sorted", True)), (flat,))
-    kept = np.take(y, np.arange(int(count)), axis=axis)
-    return [call.constant(array) for array in (kept, first[:int(count)], inverse, counts[:int(count)])]
+    flat = x if call.has("axis") else call.reshape(x, (x.type.count,))
+    y, first, inverse, counts, count = call.add_all(Unique(axis, call.flag("sorted", True)), flat)
+    what = "the number of different elements"
+    return [first_of(call, y, axis, count, what), first_of(call, first, 0, count, what), inverse,
+            first_of(call, counts, 0, count, what)]
 
 
 @converter("NonMaxSuppression", since=10)
@@ -73,12 +62,12 @@ def _non_max_suppression(call: Call) -> Value:
     if boxes.type.rank != 3:
         raise EdgeccError("E110", f"the boxes are {boxes.type}, wanted [N,B,4]")
     most = _scalar(call, 2, DType.I64)
-    known = most.constant
-    bound = boxes.type.dims[1] if known is None else max(0, min(int(known), boxes.type.dims[1]))
+    total = boxes.type.max_dims[1]
+    bound = max(0, min(interval_of(most).high, total))
     threshold = None if call.optional(4) is None else _scalar(call, 4, boxes.type.dtype)
     op = NonMaxSuppression(bound, call.flag("center_point_box"))
-    selected, count = _known(call, op, (boxes, scores, most, _scalar(call, 3, boxes.type.dtype), threshold))
-    return call.constant(selected[:int(count)])
+    selected, count = call.add_all(op, boxes, scores, most, _scalar(call, 3, boxes.type.dtype), threshold)
+    return first_of(call, selected, 0, count, "the number of boxes that are kept")
 
 
 def _scalar(call: Call, index: int, dtype: DType) -> Value:

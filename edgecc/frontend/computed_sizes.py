@@ -1,0 +1,99 @@
+"""Sizes that the run computes: a tensor's number becomes a dimension that later shapes may depend on.
+
+Memory is planned for the largest number there can be. That is what the operator allows (a TopK takes no more than there
+is), what the model itself says (edgecc/frontend/intervals.py), or else `Limits.computed_size`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.call import Call
+from edgecc.frontend.intervals import interval_of
+from edgecc.frontend.known import is_symbolic, known_data
+from edgecc.frontend.registry import Unsupported
+from edgecc.ir.dims import symbol
+from edgecc.ir.graph import Value
+from edgecc.ir.types import Dim, DType, Shape
+from edgecc.ops.movement import Slice
+from edgecc.ops.sizes import BindSize
+
+
+def size_of(call: Call, number: Value, what: str, largest: int | None = None, *, least: int = 0) -> Dim:
+    """The number in an integer tensor of one element as a dimension, at least `least`.
+
+    Args:
+        call: the node that needs the size.
+        number: the tensor.
+        what: it is, for messages.
+        largest: no larger number makes sense; None where the operator does not say.
+        least: no smaller number makes sense.
+    Raises: Unsupported where the number is computed at run time and nothing bounds it; EdgeccError E110 where it is no single
+        integer.
+    """
+    if number.type.elements != 1 or not number.type.dtype.is_integer:
+        raise EdgeccError("E110", f"{what} is {number.type}, wanted one integer")
+    data = known_data(number)
+    if data is not None:
+        known: Dim = data.reshape(-1)[0]
+        return known if is_symbolic(data) else int(known)
+    importer = call.importer
+    sizes = importer.computed_sizes
+    for emitter in importer.emitter.around():
+        if (emitter, number) in sizes:
+            return sizes[emitter, number]
+    bounds = interval_of(number)
+    low, high = max(least, bounds.low), bounds.high if largest is None else min(bounds.high, largest)
+    limit = importer.limits.computed_size or (importer.limits.elements if largest is not None else 0)
+    if high > max(limit, low):
+        if not importer.limits.computed_size:
+            raise Unsupported(f"{what} is computed at run time, and nothing says how large it may be",
+                              "bound it in the model (Min with a constant), make it a constant, or give "
+                              "--limits computed_size=NUMBER", needs=(number,))
+        high = limit
+    if high < low:
+        raise EdgeccError("E110", f"{what} is computed at run time and never within {low}..{high}")
+    name = importer.fresh_size(printable(next(filter(None, call.node.output), call.node.op_type), 40))
+    size = symbol(name, low, high)
+    if not isinstance(size, int):
+        call.add(BindSize(size), call.cast(call.reshape(number, ()), DType.I64))
+    sizes[importer.emitter, number] = size
+    return size
+
+
+def sizes_of(call: Call, index: int, what: str, largest: Sequence[int | None] | int | None = None, *, least: int = 0) -> Shape:
+    """The numbers in operand `index`, of rank 0 or 1, as dimensions; see `size_of`.
+
+    `largest` is one bound for all or one for each.
+    """
+    value = call.input(index)
+    if not value.type.dtype.is_integer or value.type.rank > 1 or not value.type.is_static:
+        raise EdgeccError("E110", f"{what} (operand {index}) must be a list of integers, it is {value.type}")
+    if known_data(value) is not None:
+        return call.known_dims(index, what)
+    bounds = largest if isinstance(largest, Sequence) else [largest] * value.type.elements
+    return tuple(size_of(call, element, f"{what} (operand {index})", bound, least=least)
+                 for element, bound in zip(elements_of(call, value), bounds, strict=True))
+
+
+def elements_of(call: Call, value: Value) -> list[Value]:
+    """Every element of a tensor of rank 0 or 1 as a tensor of rank 0; of a concatenation those of its parts."""
+    if value.type.rank == 0:
+        return [value]
+    flat: list[Value] = []
+    producer = value.producer
+    if producer is not None and producer.op.name == "concat" and all(v is not None and v.type.is_static for v in producer.inputs):
+        for part in producer.inputs:
+            if part is not None:
+                flat += elements_of(call, part)
+        return flat
+    if value.type.elements == 1:
+        return [call.reshape(value, ())]
+    return [call.reshape(call.add(Slice((position,), (1,), (1,)), value), ()) for position in range(value.type.elements)]
+
+
+def first_of(call: Call, x: Value, axis: int, count: Value, what: str) -> Value:
+    """The first `count` slices of `x` along an axis, where all of them are room for the most there can be."""
+    most = x.type.max_dims[axis]
+    return call.slice(x, axis, 0, size_of(call, count, what, most))

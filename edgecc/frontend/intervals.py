@@ -1,0 +1,240 @@
+"""Between which numbers the elements of an integer tensor lie, whatever the run computes.
+
+A size that is computed at run time needs a bound, for which memory is planned. Exported models often bound it
+themselves: k = Min(count of boxes, 100), the position of a maximum, the count of a NonZero. Short tensors are followed
+element by element, backwards from the size, as long as the operators are among those listed here; of others it is known
+what their type can hold.
+
+Source: R. E. Moore, "Interval Analysis", 1966, for sums, differences, products, minima and maxima.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from edgecc.frontend.known import FOLLOWED_ELEMENTS, is_symbolic, known_data
+from edgecc.ir.dims import lower_bound, upper_bound
+from edgecc.ir.graph import Value
+from edgecc.ir.op import Op
+from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
+from edgecc.ir.types import Array, DType
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.indexing import Gather
+from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
+from edgecc.ops.reduction import ArgReduce, Reduce, TopK
+from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
+from edgecc.ops.sizes import BindSize
+
+FOLLOWED_NODES = 256
+"""Operators that are followed for one tensor; what lies further back is only known by its type."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The whole numbers from `low` to `high`, both inclusive."""
+
+    low: int
+    high: int
+
+    def __add__(self, other: Interval) -> Interval:
+        return Interval(self.low + other.low, self.high + other.high)
+
+    def __neg__(self) -> Interval:
+        return Interval(-self.high, -self.low)
+
+    def __mul__(self, other: Interval) -> Interval:
+        ends = [a * b for a in (self.low, self.high) for b in (other.low, other.high)]
+        return Interval(min(ends), max(ends))
+
+    def within(self, other: Interval) -> bool:
+        """Whether all of its numbers are in `other`."""
+        return other.low <= self.low and self.high <= other.high
+
+    def around(self, other: Interval) -> Interval:
+        """The smallest interval that contains both."""
+        return Interval(min(self.low, other.low), max(self.high, other.high))
+
+
+_TRUTH = Interval(0, 1)
+
+
+def interval_of(value: Value) -> Interval:
+    """The smallest interval found around all elements of an integer tensor."""
+    found = _Follower().elements(value)
+    out = found.reshape(-1)[0] if found.size else Interval(0, 0)
+    for interval in found.reshape(-1)[1:]:
+        out = out.around(interval)
+    return cast("Interval", out)
+
+
+class _Follower:
+    def __init__(self) -> None:
+        self.left = FOLLOWED_NODES
+        self.known: dict[Value, Array] = {}
+
+    def elements(self, value: Value) -> Array:
+        """An array of intervals: of the shape of the tensor, or of rank 0 with one for all elements."""
+        if value not in self.known:
+            self.known[value] = self._found(value)
+        return self.known[value]
+
+    def _found(self, value: Value) -> Array:
+        own = _full((), of_type(value.type.dtype))
+        data = known_data(value)
+        if data is not None and data.size <= FOLLOWED_ELEMENTS and not value.type.dtype.is_float:
+            return _mapped(lambda d: Interval(lower_bound(d), upper_bound(d)) if is_symbolic(data) else Interval(int(d), int(d)), data)
+        self.left -= 1
+        if value.producer is None or value.type.dtype.is_float or self.left < 0:
+            return own
+        found = self._result(value.producer.op, value.producer.inputs, value)
+        if found is None:
+            return own
+        bounds = of_type(value.type.dtype)
+        return _mapped(lambda i: i if i.within(bounds) else bounds, found)
+
+    def _result(self, op: Op, operands: Sequence[Value | None], value: Value) -> Array | None:
+        shape = value.type.max_dims
+        short = value.type.is_static and value.type.capacity <= FOLLOWED_ELEMENTS
+        match op:
+            case BindSize(size=size):
+                return _full((), Interval(lower_bound(size), upper_bound(size)))
+            case ArgReduce(axis=axis) | TopK(axis=axis) if operands[0] is not None:
+                return _full((), Interval(0, max(0, operands[0].type.max_dims[axis] - 1)))
+            case NonZero() | Unique() | NonMaxSuppression() if value.type.rank == 0 and value.producer is not None:
+                return _full((), Interval(0, _most(op, value.producer.outputs[0])))
+        parts = [None if operand is None else self.elements(operand) for operand in operands]
+        if isinstance(op, Reduce):
+            return None if parts[0] is None or operands[0] is None else _reduced(op, parts[0], operands[0], value)
+        if isinstance(op, Elementwise):
+            arrays = [part for part in parts if part is not None]
+            if all(part.ndim == 0 for part in arrays):
+                return _full((), _interval(op.expr, [_joined([part]) for part in arrays]))
+            if not short:
+                return None
+            spread = [np.broadcast_to(part, shape) for part in arrays]
+            return _listed(shape, [_interval(op.expr, list(items)) for items in zip(*(s.reshape(-1) for s in spread), strict=True)])
+        first = parts[0] if parts else None
+        if first is None or not isinstance(op, Concat | Reshape | Expand | Slice | Transpose | Gather):
+            return None
+        present = [part for part in parts if part is not None]
+        if isinstance(op, Gather):
+            index = None if operands[1] is None else operands[1].constant
+            if first.ndim and index is not None:
+                (result,) = op.reference([first, index])
+                return np.asarray(result, dtype=object)
+            return _full((), _joined([first]))
+        if all(part.ndim == 0 for part in present) or not short or any(o is None or not o.type.is_static for o in operands):
+            return _full((), _joined(present))
+        wide = [np.array(np.broadcast_to(part, operand.type.dims)) for part, operand in zip(present, operands, strict=True) if operand is not None]
+        (result,) = op.reference(wide)
+        return np.asarray(result, dtype=object)
+
+
+def of_type(dtype: DType) -> Interval:
+    """The numbers that an integer type or bool can hold; for others those of i64."""
+    if dtype is DType.BOOL:
+        return _TRUTH
+    if dtype.is_integer and dtype.bits >= 8:
+        info = np.iinfo(dtype.numpy)
+        return Interval(int(info.min), int(info.max))
+    return Interval(-2**63, 2**63 - 1)
+
+
+def _most(op: Op, selected: Value) -> int:
+    """The largest count of an operator that selects."""
+    match op:
+        case NonZero():
+            return selected.type.max_dims[1]
+        case Unique(axis=axis):
+            return selected.type.max_dims[axis]
+    return selected.type.max_dims[0]
+
+
+def _reduced(op: Reduce, part: Array, operand: Value, value: Value) -> Array | None:
+    if op.kind not in ("min", "max", "sum") or not operand.type.is_static or operand.type.capacity == 0:
+        return None
+    joined = _joined([part])
+    if operand.type.capacity > FOLLOWED_ELEMENTS or value.type.capacity != 1:
+        count = operand.type.capacity // max(1, value.type.capacity)
+        return _full((), joined * Interval(count, count) if op.kind == "sum" else joined)
+    items = np.broadcast_to(part, operand.type.dims).reshape(-1)
+    lows, highs = [i.low for i in items], [i.high for i in items]
+    match op.kind:
+        case "min":
+            return _full((), Interval(min(lows), min(highs)))
+        case "max":
+            return _full((), Interval(max(lows), max(highs)))
+    return _full((), Interval(sum(lows), sum(highs)))
+
+
+def _interval(expr: ScalarExpr, args: Sequence[Interval]) -> Interval:
+    """A scalar expression over intervals; what is not followed is bounded by its type."""
+    match expr:
+        case Arg(index=index):
+            return args[index]
+        case Literal(value=value) if not expr.dtype.is_float:
+            return Interval(int(value), int(value))
+        case Convert(arg=arg, dtype=dtype) if not arg.dtype.is_float:
+            return _held(_interval(arg, args), dtype)
+        case Apply(op=op, args=operands) if not any(a.dtype.is_float for a in operands):
+            found = _applied(op, [_interval(a, args) for a in operands])
+            return of_type(expr.dtype) if found is None else _held(found, expr.dtype)
+    return of_type(expr.dtype)
+
+
+def _applied(op: str, args: Sequence[Interval]) -> Interval | None:
+    match op, args:
+        case "add", (a, b):
+            return a + b
+        case "sub", (a, b):
+            return a + -b
+        case "mul", (a, b):
+            return a * b
+        case "neg", (a,):
+            return -a
+        case "abs", (a,):
+            return Interval(max(a.low, -a.high, 0), max(-a.low, a.high))
+        case "min", (a, b):
+            return Interval(min(a.low, b.low), min(a.high, b.high))
+        case "max", (a, b):
+            return Interval(max(a.low, b.low), max(a.high, b.high))
+        case "select", (_, a, b):
+            return a.around(b)
+        case "div", (a, b) if a.low >= 0 and b.low > 0:
+            return Interval(a.low // b.high, a.high // b.low)
+        case "mod", (a, b) if a.low >= 0 and b.low > 0:
+            return Interval(0, min(a.high, b.high - 1))
+    return None
+
+
+def _held(interval: Interval, dtype: DType) -> Interval:
+    """An interval in a type that may not hold all of it."""
+    bounds = of_type(dtype)
+    return interval if interval.within(bounds) else bounds
+
+
+def _joined(parts: Sequence[Array]) -> Interval:
+    intervals = [i for part in parts for i in part.reshape(-1)]
+    out = intervals[0] if intervals else Interval(0, 0)
+    for interval in intervals[1:]:
+        out = out.around(interval)
+    return cast("Interval", out)
+
+
+def _full(shape: tuple[int, ...], interval: Interval) -> Array:
+    return _listed(shape, [interval] * int(np.prod(shape, dtype=np.int64)))
+
+
+def _listed(shape: tuple[int, ...], intervals: Sequence[Interval]) -> Array:
+    out = np.empty(len(intervals), dtype=object)
+    for index, interval in enumerate(intervals):
+        out[index] = interval
+    return out.reshape(shape)
+
+
+def _mapped(function: Callable[[Any], Interval], data: Array) -> Array:
+    return _listed(data.shape, [function(item) for item in data.reshape(-1).tolist()])

@@ -1,0 +1,137 @@
+"""Networks whose sizes follow from data: one artifact gives results of other shapes in each run, none and the most included."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgecc.artifact.load import load
+from edgecc.frontend import import_model
+from edgecc.lowering import lower_graph
+from edgecc.pipeline import compile_graph, emit_c
+from edgecc.reference.executor import execute
+from edgecc.targets.schema import load_target
+
+F = np.float32
+
+
+def model(nodes, inputs, outputs, constants=None, subgraphs=()):
+    """A model; nodes are (operator, operands, results, attributes), with names in one text, two spaces for an absent one."""
+    made = [helper.make_node(op, ins.split(" ") if ins else [], outs.split(" "), **attributes) for op, ins, outs, attributes in nodes]
+    declared = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), dims or a.shape)
+                for n, (a, dims) in ((n, given if isinstance(given, tuple) else (given, None)) for n, given in inputs.items())]
+    graph = helper.make_graph([*made, *subgraphs], "g", declared, [helper.make_empty_tensor_value_info(n) for n in outputs],
+                              [onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in (constants or {}).items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def run_onnx(proto, inputs):
+    """What onnxruntime computes without rewriting the model, or the onnx package's own evaluator where that is not installed."""
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        return [np.asarray(r) for r in onnx.reference.ReferenceEvaluator(proto).run(None, inputs)]
+    options = ort.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, inputs)
+
+
+def agrees(proto, cases, *, target="host", shapes=None, limits=None, isolated=False, flags=(), **options):
+    """Compiles once and compares every case with the reference and with onnxruntime; returns the results of all cases."""
+    graph = import_model(proto, shapes=shapes, **({} if limits is None else {"limits": limits}))
+    compiled = compile_graph(graph, load_target(target), name="net", **options)
+    lower_graph(compiled.graph, load_target(target), name="net", check=True)
+    found = []
+    with load(emit_c(compiled), cc="gcc" if target == "host" else None, isolated=isolated, flags=flags) as built:
+        for inputs in cases:
+            results = built.run(inputs)
+            for (name, got), wanted in zip(results.items(), run_onnx(proto, inputs), strict=True):
+                assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype), name
+                np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5, err_msg=name)
+            for name, wanted in execute(graph, inputs).items():
+                assert results[name].shape == wanted.shape
+                np.testing.assert_allclose(results[name], wanted, rtol=1e-5, atol=1e-5, err_msg=name)
+            found.append(results)
+    return found
+
+
+def sparse(shape, seed):
+    """Arrays with no, few, most and only elements that are not 0."""
+    generator = np.random.default_rng(seed)
+    whole = generator.standard_normal(shape).astype(F)
+    return [np.where(generator.random(shape) < share, whole, F(0)) for share in (-1.0, 0.1, 0.7, 2.0)]
+
+
+MASKED = [("NonZero", "x", "nz", {}), ("Transpose", "nz", "at", {}), ("GatherND", "x at", "v", {}), ("Relu", "v", "r", {}),
+          ("ReduceSum", "v", "total", {"keepdims": 0}), ("Shape", "v", "shape", {})]
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_masking(target):
+    cases = [{"x": x} for x in sparse((5, 7), 0)]
+    found = agrees(model(MASKED, {"x": cases[0]["x"]}, ["at", "r", "total", "shape"]), cases, target=target)
+    assert [len(results["r"]) for results in found][::3] == [0, 35]
+
+
+def test_unique():
+    generator = np.random.default_rng(0)
+    cases = [{"x": generator.integers(0, most, (13,)).astype(np.int64)} for most in (1, 2, 5, 1000)]
+    nodes = [("Unique", "x", "y first inverse counts", {"sorted": 1}), ("Mul", "counts y", "weighted", {}), ("Gather", "y inverse", "again", {})]
+    found = agrees(model(nodes, cases[0], ["y", "first", "inverse", "counts", "weighted", "again"]), cases)
+    assert len(found[0]["y"]) == 1
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_chosen_rows(target):
+    x, w = np.random.default_rng(0).standard_normal((11, 12)).astype(F), np.linspace(-1, 1, 12 * 9, dtype=F).reshape(12, 9)
+    cases = [{"x": x, "c": np.random.default_rng(seed).random(11) < seed / 3} for seed in range(4)]
+    nodes = [("Compress", "x c", "rows", {"axis": 0}), ("MatMul", "rows w", "p", {}), ("Softmax", "p", "s", {}), ("Concat", "s s", "y", {"axis": 0})]
+    agrees(model(nodes, cases[0], ["rows", "y"], {"w": w}), cases, target=target)
+
+
+def detector(classes=3, most=4):
+    """A convolution gives boxes and scores of a grid, NonMaxSuppression chooses, and what was chosen is gathered.
+
+    All numbers are whole or halves, so that every way to compute them gives the same.
+    """
+    generator = np.random.default_rng(7)
+    cells, channels = 16, 4 + classes
+    grid = np.stack(np.meshgrid(np.arange(4), np.arange(4), indexing="ij"), -1).reshape(1, cells, 2).astype(F) * 4
+    nodes = [
+        ("Conv", "image w", "map", {"strides": [4, 4]}), ("Reshape", "map flat", "rows", {}), ("Transpose", "rows", "head", {"perm": [0, 2, 1]}),
+        ("Split", "head parts", "offsets scores", {"axis": 2}), ("Split", "offsets halves", "corner spread", {"axis": 2}),
+        ("Abs", "spread", "extent", {}), ("Add", "corner grid", "low", {}), ("Add", "low extent", "high", {}),
+        ("Concat", "low high", "boxes", {"axis": 2}), ("Transpose", "scores", "by_class", {"perm": [0, 2, 1]}),
+        ("NonMaxSuppression", "boxes by_class most iou least", "chosen", {}),
+        ("Slice", "chosen one two last", "class", {}), ("Gather", "chosen column", "box", {"axis": 1}), ("Squeeze", "box last", "index", {}),
+        ("Gather", "boxes index", "picked", {"axis": 1}), ("Squeeze", "picked front", "kept_boxes", {}),
+        ("GatherND", "by_class chosen", "kept_scores", {}), ("Cast", "class", "kept_classes", {"to": TensorProto.INT32}),
+        ("Shape", "kept_scores", "count", {}),
+    ]
+    constants = {
+        "w": generator.integers(-1, 2, (channels, 3, 4, 4)).astype(F) / 2, "flat": np.array([1, channels, cells]), "grid": grid,
+        "parts": np.array([4, classes]), "halves": np.array([2, 2]), "most": np.array([most]), "iou": np.array([0.5], F),
+        "least": np.array([2.0], F), "one": np.array([1]), "two": np.array([2]), "last": np.array([1]), "column": np.array([2]),
+        "front": np.array([0]),
+    }
+    return model(nodes, {"image": np.zeros((1, 3, 16, 16), F)}, ["kept_boxes", "kept_scores", "kept_classes", "count"], constants)
+
+
+def pictures(count):
+    generator = np.random.default_rng(3)
+    return [{"image": generator.integers(-brightness, brightness + 1, (1, 3, 16, 16)).astype(F)} for brightness in range(count)]
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_detector(target):
+    found = agrees(detector(), pictures(6), target=target)
+    counts = [int(results["count"][0]) for results in found]
+    assert counts[0] == 0 and max(counts) > 3
+
+
+def test_sanitizers_find_nothing():
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    agrees(detector(most=100), pictures(4), isolated=True, flags=flags)
+    agrees(model(MASKED, {"x": np.zeros((3, 5), F)}, ["at", "r", "total"]), [{"x": x} for x in sparse((3, 5), 1)], isolated=True, flags=flags)
