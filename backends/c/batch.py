@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgecc.artifact.abi import HEADER, HEADER_NAME
+from edgecc.artifact.abi import HEADER, HEADER_NAME, OPEN_HEADER, OPEN_HEADER_NAME
 from edgecc.artifact.folder import weights_blob
 from edgecc.backends.c.backend import target_isa
 from edgecc.backends.c.model import header, source, symbols_of
@@ -34,7 +34,9 @@ class Batch:
 
 
 def emit_batch(modules: Sequence[Module], target: Target) -> Batch:
-    """The sources of networks with different names, each for one thread, as an array `edgecc_models` in this order.
+    """The sources of networks with different names, each for one thread, as arrays in this order.
+
+    `edgecc_models` has all of them, `edgecc_open_models` those whose shapes differ from run to run.
 
     Raises: EdgeccError E900 where two have one name or one runs on threads.
     """
@@ -44,7 +46,7 @@ def emit_batch(modules: Sequence[Module], target: Target) -> Batch:
     isa = target_isa(target)
     prelude = new_prelude(isa)
     printed: list[PrintedFunction] = []
-    files: dict[str, str | bytes] = {HEADER_NAME: HEADER}
+    files: dict[str, str | bytes] = {HEADER_NAME: HEADER, OPEN_HEADER_NAME: OPEN_HEADER}
     assembly: list[str] = []
     sources = ["kernels.c", "models.c"]
     for module in modules:
@@ -59,18 +61,20 @@ def emit_batch(modules: Sequence[Module], target: Target) -> Batch:
     prototypes = "".join(f"{function.prototype};\n" for function in printed)
     files["kernels.h"] = f"#include <stddef.h>\n#include <stdint.h>\n\n{prototypes}"
     files["kernels.c"] = "\n".join(['#include "kernels.h"\n' + includes(isa), prelude.text, *(f.definition for f in printed)])
-    files["models.c"] = _models(names)
+    files["models.c"] = _models(modules)
     if assembly:
         files["weights.S"] = "#undef SYMBOL\n".join(assembly)
         sources.append("weights.S")
     return Batch({name: text.encode("ascii") if isinstance(text, str) else text for name, text in files.items()}, tuple(sources))
 
 
-def _models(names: Sequence[str]) -> str:
+def _models(modules: Sequence[Module]) -> str:
     """models.c: functions that give the networks, by number."""
-    headers = "".join(f'#include "{name}.h"\n' for name in names)
-    entries = "".join(f"  {name}_get_model,\n" for name in names)
-    return (f"#include \"edgecc_abi.h\"\n{headers}\nextern const unsigned edgecc_model_count;\n"
-            "extern const edgecc_model *(*const edgecc_models[])(void);\n\n"
-            f"const unsigned edgecc_model_count = {len(names)};\n"
-            f"const edgecc_model *(*const edgecc_models[])(void) = {{\n{entries}}};\n")
+    headers = "".join(f'#include "{module.name}.h"\n' for module in modules)
+    models, open_models = "const edgecc_model *(*const edgecc_models[])(void)", "const edgecc_open_model *(*const edgecc_open_models[])(void)"
+    entries = "".join(f"  {module.name}_get_model,\n" for module in modules)
+    open_entries = "".join(f"  {f'{module.name}_get_open_model' if module.is_open else 'NULL'},\n" for module in modules)
+    return (f"#include \"{OPEN_HEADER_NAME}\"\n{headers}\nextern const unsigned edgecc_model_count;\n"
+            f"extern {models};\nextern {open_models};\n\n"
+            f"const unsigned edgecc_model_count = {len(modules)};\n"
+            f"{models} = {{\n{entries}}};\n{open_models} = {{\n{open_entries}}};\n")

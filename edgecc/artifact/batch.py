@@ -43,9 +43,12 @@ class BatchExecutor:
         self._command = tuple(command)
         self._process: DrivenProcess | None = None
 
-    def run(self, number: int, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+    def run(self, number: int, inputs: Sequence[Array], outputs: Sequence[Array],
+            open_ranks: Sequence[int] = ()) -> list[tuple[int, ...]]:
         """One inference of network `number`: reads `inputs` and fills `outputs`, all dense.
 
+        `open_ranks` are the ranks of the outputs of a network whose shapes differ from run to run. Inputs and outputs then are
+        as large as they can be, and what is returned are the shapes of the outputs; else that is empty.
         Raises: EdgeccError E401 where the run crashes, hangs, fails, or writes outside of its memory.
         """
         if self._process is None:
@@ -55,14 +58,19 @@ class BatchExecutor:
             with process.watch("running"):
                 process.write(b"".join([struct.pack("=I", number), *(array.tobytes() for array in inputs)]))
                 (status,) = struct.unpack("=i", process.read(4))
+                shapes: list[tuple[int, ...]] = []
                 if status == 0:
-                    for array in outputs:
+                    for position, array in enumerate(outputs):
+                        if open_ranks:
+                            rank = open_ranks[position]
+                            shapes.append(struct.unpack(f"={rank}q", process.read(8 * rank)))
                         array.reshape(-1).view(np.uint8)[:] = np.frombuffer(process.read(array.nbytes), np.uint8)
         except EdgeccError:
             self.close()
             raise
         if status:
             raise failed_status(status)
+        return shapes
 
     def close(self) -> None:
         """Ends the process."""

@@ -220,13 +220,16 @@ def _run_batch(runs: Sequence[Run], modules: Sequence[Module], target: Target, c
     try:
         with _built([modules[number] for number in numbers], target, cc) as executor:
             for run in runs:
-                memory = [np.zeros(value.type.packed_bytes, np.uint8) for value in run.graph.outputs]
+                largest = [value.type.largest for value in run.graph.outputs]
+                memory = [np.zeros(kind.packed_bytes, np.uint8) for kind in largest]
+                ranks = [kind.rank for kind in largest] if modules[run.number].is_open else []
                 try:
-                    executor.run(position[run.number], [pack(array) for array in run.arrays], memory)
+                    shapes = executor.run(position[run.number], [pack(array) for array in run.arrays], memory, ranks)
                 except EdgeccError as error:
                     outcomes.setdefault(run.case.name, f"{error.code} {_reason(error)}")
                     continue
-                results = [unpack(data, value.type.dtype, value.type.dims) for data, value in zip(memory, run.graph.outputs, strict=True)]
+                results = [unpack(data[:kind.with_shape(shape).packed_bytes], kind.dtype, shape)
+                           for data, kind, shape in zip(memory, largest, shapes or [kind.dims for kind in largest], strict=True)]
                 named = dict(zip(run.graph.output_names, results, strict=True))
                 problem = compare(run.case, run.expected, [port.gather(named) for port in run.outputs])
                 if problem:
