@@ -70,7 +70,7 @@ def failed_status(status: int) -> EdgeccError:
         return EdgeccError("E403", "an index that is computed at run time lies outside of its axis",
                            hint="look at the inputs that indices come from; --checks clamp moves indices into their axis")
     if status == COMPUTED_SIZE_STATUS:
-        return EdgeccError("E404", "a size that is computed at run time is not within its bounds",
+        return EdgeccError("E406", "a size that is computed at run time is not within its bounds",
                            hint="look at the inputs that sizes come from, or raise the limit that bounds them")
     if status == SHAPE_STATUS:
         return EdgeccError("E005", "the shapes of the inputs do not fit together, or are not within the bounds of the model")

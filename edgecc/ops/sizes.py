@@ -56,7 +56,7 @@ class BindSize(Op):
 
     Shapes: x i64 [] -> y i64 [].
     Attributes: size, a dimension that is one named size and no other; a number where the sizes of a run are known.
-    Raises: E110 where x is no single i64 or size is something else; while running E404 where x is not within its bounds.
+    Raises: E110 where x is no single i64 or size is something else; while running E406 where x is not within its bounds.
     Source: none; ONNX leaves sizes that depend on data to the run time.
     """
 
@@ -84,7 +84,7 @@ class BindSize(Op):
         """The operand, if the bounds allow it."""
         (x,) = present(inputs)
         if not lower_bound(self.size) <= int(x) <= upper_bound(self.size):
-            raise EdgeccError("E404", f"a size is {int(x)}, not within {self.size}")
+            raise EdgeccError("E406", f"a size is {int(x)}, not within {self.size}")
         return (x,)
 
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:

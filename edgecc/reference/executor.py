@@ -175,7 +175,7 @@ def run_node(op: Op, operands: tuple[Array | None, ...], types: tuple[TensorType
 
 
 def _bound(node: Node, operand: Array) -> int:
-    """The size that a node binds. Raises: EdgeccError E404 where it is out of its bounds."""
+    """The size that a node binds. Raises: EdgeccError E406 where it is out of its bounds."""
     node.op.reference((operand,))
     return int(operand)
 
