@@ -60,6 +60,7 @@ class OnnxBackend(GraphBackend):
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         names = [port.name for port in artifact.manifest.outputs]
         try:

@@ -18,6 +18,7 @@ from edgecc.backends.onnx.writer import Writer
 from edgecc.ir.graph import Node
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import ScalarExpr, used_args
+from edgecc.ir.types import DType
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
@@ -26,6 +27,7 @@ from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
 from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.reduction import ArgReduce, BatchNorm, CumSum, Normalize, Reduce, Softmax, TopK
 from edgecc.ops.resize import Resize
+from edgecc.ops.rules import NARROW_INTEGERS
 
 Operands = Sequence[str | None]
 Rule = Callable[[Writer, Any, Operands, Node], list[str]]
@@ -50,6 +52,8 @@ def obstacle(node: Node) -> str | None:
     missing = () if expr is None else missing_primitives(expr)
     if missing:
         return f"{op.name} computes {', '.join(missing)}, which ONNX has no operator for"
+    if isinstance(op, Conv | MatMul) and _sums_integers(node) and any(node.operand(i).type.dtype not in (DType.I8, DType.U8) for i in (0, 1)):
+        return f"{op.name} sums products of {node.operand(0).type.dtype.value} and {node.operand(1).type.dtype.value}; ONNX does of 8 bits only"
     if isinstance(op, Recurrent) and node.inputs[1] is None:
         return "a recurrent layer whose input is multiplied already has no form in ONNX"
     return None
@@ -76,9 +80,25 @@ def _elementwise(writer: Writer, op: Elementwise, operands: Operands, node: Node
 
 @_writes(Conv)
 def _conv(writer: Writer, op: Conv, operands: Operands, node: Node) -> list[str]:
-    result = writer.one("Conv", *operands[:3], strides=op.strides, pads=op.pads, dilations=op.dilations, group=op.group,
-                        kernel_shape=node.operand(1).type.dims[2:])
-    return [_epilogue(writer, op.epilogue, result, operands[3:])]
+    window: dict[str, Any] = {"strides": op.strides, "pads": op.pads, "dilations": op.dilations, "group": op.group,
+                              "kernel_shape": node.operand(1).type.dims[2:]}
+    if _sums_integers(node):
+        total = writer.one("ConvInteger", *operands[:2], _zero_point(writer, op.x_zero, node, 0), **window)
+        bias = operands[2] if len(operands) > 2 else None
+        if bias is not None:
+            channels = writer.integers([1, node.operand(1).type.dims[0], *[1] * (node.output.type.rank - 2)], "shape")
+            total = writer.one("Add", total, writer.one("Reshape", bias, channels))
+        return [_epilogue(writer, op.epilogue, total, operands[3:])]
+    return [_epilogue(writer, op.epilogue, writer.one("Conv", *operands[:3], **window), operands[3:])]
+
+
+def _sums_integers(node: Node) -> bool:
+    """Whether a product is of short integers, with sums of 32 bits."""
+    return node.operand(0).type.dtype in NARROW_INTEGERS
+
+
+def _zero_point(writer: Writer, zero: int | None, node: Node, operand: int) -> str | None:
+    return None if not zero else writer.scalar(zero, node.operand(operand).type.dtype)
 
 
 @_writes(ConvTranspose)
@@ -99,7 +119,10 @@ def _matmul(writer: Writer, op: MatMul, operands: Operands, node: Node) -> list[
     else:
         a = _last_axes_swapped(writer, a, ranks[0]) if op.transpose_a else a
         b = _last_axes_swapped(writer, b, ranks[1]) if op.transpose_b else b
-        result = writer.one("MatMul", a, b)
+        if _sums_integers(node):
+            result = writer.one("MatMulInteger", a, b, _zero_point(writer, op.a_zero, node, 0), _zero_point(writer, op.b_zero, node, 1))
+        else:
+            result = writer.one("MatMul", a, b)
         result = result if bias is None else writer.one("Add", result, bias)
     return [_epilogue(writer, op.epilogue, result, operands[3:])]
 

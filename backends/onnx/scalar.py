@@ -39,6 +39,10 @@ def missing_primitives(expr: ScalarExpr) -> tuple[str, ...]:
         if isinstance(node, Apply):
             if node.op not in PRIMITIVE_NODES:
                 found[node.op] = None
+            elif node.op.startswith("shift_") and node.dtype.is_signed:
+                found[f"{node.op} of signed integers"] = None
+            elif node.op == "mod" and node.dtype.is_float:
+                found["mod of floats"] = None
             pending.extend(node.args)
         elif isinstance(node, Convert | Bitcast):
             pending.append(node.arg)
@@ -60,7 +64,11 @@ def write_expression(writer: Writer, expr: ScalarExpr, operands: Sequence[str]) 
         name = known.get(node)
         if name is None:
             op, args, attributes = _as_node(node, writer.opset)
-            name = writer.one(op, *[written(arg) for arg in args], **attributes)
+            inputs = [written(arg) for arg in args]
+            if isinstance(node, Convert) and node.arg.dtype.is_float and node.dtype.is_integer and node.dtype.bits <= 16:
+                # Conversions saturate; what Cast makes of numbers out of range is left open by ONNX.
+                inputs[0] = writer.one("Clip", inputs[0], *(writer.scalar(limit, node.arg.dtype) for limit in node.dtype.limits))
+            name = writer.one(op, *inputs, **attributes)
             known[node] = name
         return name
 

@@ -56,12 +56,22 @@ def test_onnx_ops(cli):
     assert outcome.status == 2 and "did you mean Conv?" in outcome.err
 
 
+def test_ops_of_a_back_end(cli):
+    table = cli("ops", "--backend", "onnx", "--target", "generic-c", "--json").json()
+    reasons = {op["name"]: {case["reason"] for case in op["cases"] if not case["supported"]} for op in table["ops"]}
+    assert reasons["conv"] == set() and reasons["loop"] == {"loop has no form in ONNX"}
+    assert "loop has no form in ONNX" in cli("ops", "loop", "--backend", "onnx").out
+    outcome = cli("ops", "convv", "--backend", "onnx")
+    assert outcome.status == 2 and "did you mean conv?" in outcome.err
+
+
 def test_doctor(cli, monkeypatch, tmp_path):
     outcome = cli("doctor")
     assert outcome.status == 0 and "host" in outcome.out
     table = cli("doctor", "--json").json()
     assert table["ok"] and {t["name"] for t in table["tools"]} >= {"gcc", "zig", "qemu-aarch64"}
     assert [t["name"] for t in table["targets"]] == list(list_targets())
+    assert [b["name"] for b in table["backends"]][:2] == ["c", "onnx"] and table["backends"][0]["forms"] == ["c", "lib", "exe"]
 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(doctor, "zig_command", lambda: None)

@@ -1,4 +1,4 @@
-"""docs/coverage.md, made from the table of converters and the record of the onnx package's tests."""
+"""docs/coverage.md, made from the table of converters, the record of the onnx package's tests, and what back ends support."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from collections.abc import Iterable
 import numpy as np
 import onnx
 
+from edgecc.backends.discovery import BUILT_IN, create_backend
 from edgecc.frontend import importing  # noqa: F401  (defines the converters)
 from edgecc.frontend.registry import CONVERTERS
+from edgecc.support import support_table
+from edgecc.targets.schema import load_target
 from tests.support.documents import ROOT
 
 PAGE = ROOT / "docs" / "coverage.md"
@@ -53,6 +56,28 @@ def _cases() -> dict[tuple[str, str], list[str]]:
     return found
 
 
+def backends() -> str:
+    """What each back end of edgecc supports, operator by operator, of the examples that are put to it."""
+    loaded = {name: create_backend(name) for name in BUILT_IN}
+    tables = {name: {row.op: row for row in support_table(backend, load_target("generic-aarch64"))} for name, backend in loaded.items()}
+    ops = next(iter(tables.values()))
+    rows, reasons = [], []
+    for op, first in ops.items():
+        counts = [f"{table[op].supported} of {len(first.cases)}" if table[op].supported < len(first.cases) else "all" for table in tables.values()]
+        if op.startswith("elementwise ") and set(counts) == {"all"}:
+            continue
+        rows.append(f"| {op} | {len(first.cases)} | " + " | ".join(counts) + " |")
+    for name, table in tables.items():
+        refused = [f"{op} ({'; '.join(row.reasons)})" for op, row in table.items() if row.reasons]
+        if refused:
+            reasons.append(f"- {name} does not take: {', '.join(refused)}.")
+    elementwise = sum(op.startswith("elementwise ") for op in ops)
+    return (f"## Back ends\n\nHow many examples of each core operator (edgecc/backends/op_table.py) a back end takes; "
+            f"`edgecc ops --backend NAME` prints the same for any back end and says why not. Of {elementwise} kinds of elementwise "
+            f"arithmetic those that all back ends take are left out.\n\n| operator | examples | {' | '.join(tables)} |\n"
+            f"|---|---|{'---|' * len(tables)}\n" + "\n".join(rows) + "\n\n" + "\n".join(reasons) + "\n")
+
+
 def page() -> str:
     """The whole page."""
     outcomes, cases = recorded(), _cases()
@@ -77,6 +102,7 @@ def page() -> str:
                      "| operator | | versions | cases | not passing |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n")
     ours = sorted(name for where, name in CONVERTERS if where == "com.microsoft" and _accepted("com.microsoft", name))
     parts.append(f"## com.microsoft\n\n{len(ours)} operators that onnxruntime's optimizer writes: {', '.join(ours)}.\n")
+    parts.append(backends())
     parts.append(f"## All cases\n\nOf {len(outcomes)} cases (single operators, functions, models converted from PyTorch and others) {counts_of['ok']} pass, "
                  f"and {counts_of['ok-folded']} more that the compiler computes whole, since their inputs have to be known to it. The other "
                  f"{len(failing)}:\n\n" + _grouped(failing))
