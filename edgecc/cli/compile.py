@@ -12,11 +12,13 @@ from edgecc import api
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.discovery import select_backend
 from edgecc.choices import choices_of
+from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
-from edgecc.errors import printable
+from edgecc.errors import EdgeccError, printable
 from edgecc.lowering import NO_TUNING
+from edgecc.quantization.scheme import Scheme
 from edgecc.targets.precision import FP32
 from edgecc.tuning.record import read_for
 from edgecc.tuning.requests import gaps
@@ -48,6 +50,25 @@ def compile(
     self_test: Annotated[bool, typer.Option("--self-test", help="Put reference results into selftest.c.")] = False,
     print_memory_plan: Annotated[bool, typer.Option("--print-memory-plan", help="Print where each buffer lies and when it lives.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print for each kernel call what was chosen, why, and instead of what.")] = False,
+    quantize: Annotated[str | None, typer.Option(help="int8 or int16: quantize the model first, by the options from --calibration on, which are those of edgecc quantize.", show_default=False)] = None,
+    calibration: q.Calibration = None,
+    method: q.Method = "mse",
+    percentile: q.Percentile = 99.99,
+    symmetric: q.Symmetric = False,
+    per_tensor: q.PerTensor = False,
+    equalize: q.Equalize = False,
+    bias_correction: q.BiasCorrection = True,
+    adaptive_rounding: q.AdaptiveRounding = False,
+    exclude: q.Exclude = None,
+    wide: q.Wide = None,
+    min_sqnr: q.MinSqnr = None,
+    max_accuracy_drop: q.MaxAccuracyDrop = None,
+    labels: q.Labels = None,
+    label_offset: q.LabelOffset = 0,
+    metric: q.MetricName = None,
+    validation: q.Validation = None,
+    pictures: q.Pictures = "fit=crop",
+    samples: q.Samples = None,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler, for --verify and --emit.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -56,11 +77,20 @@ def compile(
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     tuned = read_for(tuning, chosen) if tuning is not None else None
+    quantized: q.Done | None = None
+    if quantize is not None or calibration is not None:
+        if quantize not in q.COMPILED or calibration is None:
+            raise EdgeccError("E001", f"--quantize takes one of {', '.join(q.COMPILED)}, and --calibration the data", where="edgecc compile")
+        scheme = Scheme(activations=quantize, symmetric=symmetric, per_channel=not per_tensor, method=method, percentile=percentile, equalize=equalize,
+                        correct_bias=bias_correction, round_adaptively=adaptive_rounding, exclude=frozenset(exclude or ()), wide=frozenset(wide or ()))
+        quantized = q.quantized(model, q.Settings(calibration, scheme, pictures, samples, min_sqnr, max_accuracy_drop, labels, label_offset, metric,
+                                                  validation), shape or [], target=target, rank=explain)
+    source, sizes = (model, parse_shapes(shape or [])) if quantized is None else (quantized.quantized.model, {})
     with progress(f"compiling {model.name} for {chosen.name}"):
-        done = api.compile_for(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
+        done = api.compile_for(source, chosen, api.Options(shapes=sizes, limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each,
-                                                            self_test=self_test, winograd=winograd, checks=checks, name=name,
+                                                            self_test=self_test, winograd=winograd, checks=checks, name=name or model.stem,
                                                             tuning=None if tuned is None else tuned.choices), backend, emit)
     if verify:
         with progress("comparing with the reference"):
@@ -68,7 +98,7 @@ def compile(
     with progress("calling the C compiler"):
         artifact = api.finish(done, form, cc)
     folder = artifact.write(output if output is not None else Path(artifact.name))
-    for text in done.report.notes:
+    for text in (*done.report.notes, *(() if quantized is None else (*quantized.notes, *quantized.quantized.notes))):
         note(text)
     if isinstance(done, api.Export):
         show_export(artifact, folder, form, as_json=as_json)
@@ -82,7 +112,8 @@ def compile(
                     "arena_bytes": artifact.arena_bytes, "arena_lower_bound": manifest.arena_lower_bound,
                     "weights_bytes": artifact.weights_bytes, "kernels": len(manifest.kernels),
                     "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]}
-                   | ({"choices": choices_json(choices)} if explain else {}))
+                   | ({"choices": choices_json(choices)} if explain else {})
+                   | ({} if quantized is None else {"quantization": q.report_json(quantized.quantized)}))
         return
     console = results()
     if print_memory_plan:
@@ -99,8 +130,13 @@ def compile(
     table.add_row("weights", human_bytes(artifact.weights_bytes))
     table.add_row("kernels", f"{len(manifest.kernels)} in {sum(len(use.calls) for use in manifest.kernels)} calls")
     show(table)
+    if quantized is not None:
+        q.show_summary(quantized.quantized)
     if explain:
         console.print()
+        if quantized is not None:
+            show(q.precisions_table(quantized.quantized))
+            console.print()
         show(choices_table(choices))
 
 

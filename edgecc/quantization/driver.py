@@ -5,25 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx
 
+from edgecc.api import resolve_target
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array
+from edgecc.quantization.accuracy import NO_GOAL, Goal, top_class
 from edgecc.quantization.correct import CORRECTED, corrected
+from edgecc.quantization.costs import Costs, modelled_cycles
 from edgecc.quantization.equalize import equalized
 from edgecc.quantization.insert import Decisions, insert
+from edgecc.quantization.mixed import LayerChoice, Repair, chosen_repairs, layer_choices, repaired, repairs
 from edgecc.quantization.network import Network
-from edgecc.quantization.observe import Observer, Samples, observe
+from edgecc.quantization.observe import Observer, Sample, Samples, observe, runner
 from edgecc.quantization.points import WEIGHTED, Group, Points, Weights, find_points
 from edgecc.quantization.ranges import choose
 from edgecc.quantization.report import ValueReport, measure, rows
 from edgecc.quantization.rounding import Moments, can_round, round_adaptively
 from edgecc.quantization.scheme import TYPES, Parameters, Scheme, parameters_of
+from edgecc.quantization.sensitivity import Source, sensitivities
 from edgecc.quantization.statistics import ChannelMean, Extent, Histogram
 from edgecc.quantization.weights import QuantizedWeights, least_scales, round_weights, weight_scales
+from edgecc.targets.schema import Target
 
 REPORT_SAMPLES = 16
 """Samples that the error of the quantized model is measured on."""
+
+SENSITIVITY_SAMPLES = 4
+"""Samples that each layer's noise is followed to the outputs on."""
+
+STEP = 0.6
+"""What noise is allowed in the next attempt, times that in the last one."""
 
 Progress = Callable[[str, int], Callable[[], None]]
 """Called with what begins and how many steps it has; returns what to call after each step."""
@@ -37,6 +50,8 @@ class Quantized:
         model: with QuantizeLinear and DequantizeLinear. network: the float model it was made of.
         values: the error of each quantized value. outputs: decibels of signal to noise of each output.
         notes: what the user should know.
+        sources: what each layer's own quantization does to the outputs, the worst first; () if nobody asked.
+        layers: the precision of each layer, and why. scores: mean scores of the float model and of this one, where they were asked for.
     """
 
     model: onnx.ModelProto
@@ -44,6 +59,9 @@ class Quantized:
     values: tuple[ValueReport, ...]
     outputs: Mapping[str, float]
     notes: tuple[str, ...]
+    sources: tuple[Source, ...] = ()
+    layers: tuple[LayerChoice, ...] = ()
+    scores: tuple[float, float] | None = None
 
 
 def no_progress(what: str, steps: int) -> Callable[[], None]:
@@ -51,50 +69,110 @@ def no_progress(what: str, steps: int) -> Callable[[], None]:
     return lambda: None
 
 
-def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress = no_progress, *,
-             least_ratio: float | None = None) -> Quantized:
+def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress = no_progress, *, goal: Goal = NO_GOAL,
+             validation: Samples | None = None, target: Target | None = None, rank: bool = False) -> Quantized:
     """Quantizes a prepared network (see prepare.py).
 
     Args:
-        least_ratio: decibels of signal to noise that every output shall have: as long as one has less, the values with
-            the coarsest scales are widened to 16 bits, and where all are wide, the layers with the coarsest weights
-            are left in float.
-    Raises: EdgeccError E001 where a node to exclude is not there, or nothing can be quantized.
+        goal: what the model must reach. As long as it does not, values are widened to 16 bits and layers left in float, the
+            cheapest for what it gains first (edgecc/quantization/mixed.py).
+        validation: samples that scores are measured on, if not the calibration data.
+        target: whose cost model says what a repair costs; by default this machine.
+        rank: whether to find out what each layer does to the outputs even if nothing needs repair.
+    Raises: EdgeccError E001 where a node to exclude is not there, nothing can be quantized, or nothing that is quantized is good enough.
     """
     _check_names(network, scheme)
     notes = []
     if scheme.equalize:
         network, pairs = equalized(network)
         notes.append(f"{pairs} pair{'s' if pairs != 1 else ''} of layers equalized")
-    points = find_points(network, scheme.exclude, scheme.wide)
-    calibration = _Calibration(network, points, scheme, data, progress)
+    calibration = _Calibration(network, find_points(network, scheme.exclude, scheme.wide), scheme, data, progress)
     samples = [sample for sample, _ in zip(data, range(REPORT_SAMPLES), strict=False)]
-    while True:
-        if not points.groups:
-            raise EdgeccError("E001", "the model has no operator that is quantized" if least_ratio is None else
-                              "nothing is left to quantize", hint="Conv, Gemm, MatMul, Add and the like on float32 are")
-        decisions = calibration.decisions(points, scheme)
-        model = insert(network, points, decisions)
-        noises = measure(network, Network(model), points.activations, samples, progress("comparing", len(samples)))
-        values = rows(network, points, decisions, calibration.histograms, noises)
-        worst = min(noises[name].ratio for name in network.outputs)
-        if least_ratio is None or worst >= least_ratio:
-            break
-        scheme = _finer(scheme, values)
-        points = find_points(network, scheme.exclude, scheme.wide)
-    if least_ratio is not None:
-        notes.append(f"{len(scheme.wide)} results in 16 bits and {len(scheme.exclude)} layers in float, for {least_ratio:g} dB at every output")
-    return Quantized(model, network, values, {name: noises[name].ratio for name in network.outputs}, tuple(notes))
+    judge = _Judge(network, goal, samples, data if validation is None else validation, progress)
+    first = found = _Attempt(network, calibration, scheme, judge)
+    sources: tuple[Source, ...] = ()
+    if rank or not found.good:
+        sources = sensitivities(network, first.points, first.decisions, samples[:SENSITIVITY_SAMPLES],
+                                progress("ranking layers", min(len(samples), SENSITIVITY_SAMPLES)))
+    possible: tuple[Repair, ...] = ()
+    if not found.good:
+        costs = calibration.costs(first, scheme, resolve_target("host") if target is None else target)
+        possible = repairs(network, sources, costs, scheme)
+        total = sum(source.noise for source in sources)
+        # A score gives no number to aim at: from half of the noise on, a little less each time.
+        wanted = total / 2 if goal.least_ratio is None or found.worst >= goal.least_ratio else 10 ** (-goal.least_ratio / 10)
+        chosen: tuple[Repair, ...] = ()
+        while not found.good:
+            if len(chosen) == len(possible):
+                raise EdgeccError("E001", "not even with 16 bits and float wherever that helps does the model reach what is asked of it",
+                                  hint="ask for less, or leave it in float")
+            previous, chosen = chosen, chosen_repairs(possible, total, wanted)
+            wanted *= STEP
+            if chosen != previous:
+                found = _Attempt(network, calibration, repaired(network, first.points, scheme, chosen), judge)
+        notes.append(f"{sum(r.precision == 'int16' for r in chosen)} results in 16 bits and {sum(r.precision == 'float' for r in chosen)} layers in float "
+                     "to reach what was asked for")
+        possible = chosen
+    layers = layer_choices(network, found.points, found.scheme, sources, possible)
+    return Quantized(found.model, network, found.values, found.ratios, tuple(notes), sources, layers, judge.scores(found.score))
 
 
-def _finer(scheme: Scheme, values: Sequence[ValueReport]) -> Scheme:
-    """The scheme with the coarsest sixth of what is still 8 bits widened, or, where all is, left in float."""
-    narrow = sorted((v for v in values if v.computed_by not in scheme.wide), key=lambda v: v.own)
-    if narrow:
-        return replace(scheme, wide=scheme.wide | {v.computed_by for v in narrow[:max(1, len(values) // 6)]})
-    coarse = sorted((v for v in values if v.computed_by not in scheme.exclude), key=lambda v: v.own if v.weights is None else v.weights)
-    chosen = coarse[:max(1, len(values) // 6)]
-    return replace(scheme, exclude=scheme.exclude | {name for v in chosen for name in (v.computed_by, v.layer)})
+class _Judge:
+    """Measures a quantized model against what it must reach."""
+
+    def __init__(self, network: Network, goal: Goal, samples: Sequence[Sample], validation: Samples, progress: Progress) -> None:
+        self.network, self.goal, self.samples, self.validation, self.progress = network, goal, samples, validation, progress
+        self.metric = goal.metric or top_class
+        self.float_score: float | None = None
+
+    def score(self, model: onnx.ModelProto) -> float | None:
+        """The mean score, or None where nobody asked."""
+        goal = self.goal
+        if goal.most_drop is None:
+            return None
+        advance, own, wanted, count = self.progress("measuring accuracy", len(self.validation)), 0.0, 0.0, 0
+        with runner(self.network.model) as run, runner(model) as run_quantized:
+            for position, sample in enumerate(self.validation):
+                label = None if goal.labels is None else goal.labels[position]
+                reference = {name: np.array(array) for name, array in run(sample).items()}
+                own += self.metric(run_quantized(sample), reference, label)
+                if self.float_score is None:
+                    wanted += self.metric(reference, reference, label)
+                count += 1
+                advance()
+        if self.float_score is None:
+            self.float_score = wanted / max(1, count)
+        return own / max(1, count)
+
+    def scores(self, score: float | None) -> tuple[float, float] | None:
+        """The scores of the float model and of a quantized one."""
+        return None if score is None or self.float_score is None else (self.float_score, score)
+
+    def accepts(self, worst: float, score: float | None) -> bool:
+        """Whether decibels at the worst output and a score are good enough."""
+        goal = self.goal
+        if goal.least_ratio is not None and worst < goal.least_ratio:
+            return False
+        return goal.most_drop is None or score is None or self.float_score is None or self.float_score - score <= goal.most_drop + 1e-12
+
+
+class _Attempt:
+    """The network quantized by a scheme, and how good that is."""
+
+    def __init__(self, network: Network, calibration: _Calibration, scheme: Scheme, judge: _Judge) -> None:
+        self.scheme = scheme
+        self.points = find_points(network, scheme.exclude, scheme.wide)
+        if not self.points.groups:
+            raise EdgeccError("E001", "the model has no operator that is quantized" if not judge.goal.is_set else "nothing is left to quantize",
+                              hint="Conv, Gemm, MatMul, Add and the like on float32 are")
+        self.decisions = calibration.decisions(self.points, scheme)
+        self.model = insert(network, self.points, self.decisions)
+        noises = measure(network, Network(self.model), self.points.activations, judge.samples, judge.progress("comparing", len(judge.samples)))
+        self.values = rows(network, self.points, self.decisions, calibration.histograms, noises)
+        self.ratios = {name: noises[name].ratio for name in network.outputs}
+        self.worst = min(self.ratios.values())
+        self.score = judge.score(self.model)
+        self.good = judge.accepts(self.worst, self.score)
 
 
 def _check_names(network: Network, scheme: Scheme) -> None:
@@ -128,6 +206,11 @@ class _Calibration:
         observe(network, data, first, progress("finding ranges", len(data)))
         self.histograms = _empty_histograms(points, extents)
         observe(network, data, {name: [histogram] for name, histogram in self.histograms.items()}, progress("counting", len(data)))
+
+    def costs(self, narrow: _Attempt, scheme: Scheme, target: Target) -> Costs:
+        """Modelled cycles of each layer in 8 bits, in 16 and in float."""
+        wide = insert(self.network, narrow.points, self.decisions(narrow.points, replace(scheme, activations="int16")))
+        return Costs(*(modelled_cycles(model, target) for model in (narrow.model, wide, self.network.model)))
 
     def decisions(self, points: Points, scheme: Scheme) -> Decisions:
         """Parameters of all values, weights and biases. `points` may leave out what was calibrated, not add to it."""

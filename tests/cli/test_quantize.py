@@ -41,6 +41,32 @@ def test_keeps_the_accuracy_of_the_example(cli, tmp_path, images):
     assert accuracy(out, *rest) >= accuracy(MODEL, *rest) - 0.01
 
 
+def test_reports_the_ranking_and_the_accuracy(cli, tmp_path, images):
+    pixels, labels = images
+    np.savez(tmp_path / "calibration.npz", image=pixels[:4])
+    (tmp_path / "labels.txt").write_text("\n".join(str(label) for label in labels[:4]), encoding="utf-8")
+    common = ["--calibration", tmp_path / "calibration.npz", "--shape", "batch=1", "--max-accuracy-drop", "5", "--labels", tmp_path / "labels.txt"]
+    outcome = cli("quantize", MODEL, *common, "-o", tmp_path / "q.onnx", "--report", "--json")
+    assert outcome.status == 0
+    report = outcome.json()
+    assert report["score"]["float"] - report["score"]["quantized"] <= 0.05
+    ratios = [row["output_db"] for row in report["sensitivity"]]
+    assert ratios == sorted(ratios) and {row["source"] for row in report["sensitivity"]} == {"rounding", "weights"}
+    assert {row["precision"] for row in report["layers"]} == {"int8"}
+    compiled = cli("compile", MODEL, *common[:4], "--samples", "2", "--quantize", "int8", "--target", "generic-c", "-o", tmp_path / "out", "--json")
+    assert compiled.status == 0 and compiled.json()["quantization"]["outputs"][0]["snr_db"] > 15
+    assert compiled.json()["name"] == "digits" and (tmp_path / "out").is_dir()
+
+
+def test_options_that_belong_together(cli, tmp_path, images):
+    np.savez(tmp_path / "calibration.npz", image=images[0][:2])
+    data = ["--calibration", tmp_path / "calibration.npz"]
+    for arguments in (["quantize", MODEL], ["quantize", MODEL, *data, "--labels", "x.txt"], ["compile", MODEL, *data],
+                      ["compile", MODEL, "--quantize", "int8"], ["compile", MODEL, "--quantize", "int3", *data]):
+        outcome = cli(*arguments, "--shape", "batch=1", "-o", tmp_path / "out")
+        assert outcome.status == 2 and "E001" in outcome.err and not (tmp_path / "out").exists()
+
+
 def test_errors_leave_nothing_behind(cli, tmp_path):
     np.savez(tmp_path / "wrong.npz", image=np.zeros((4, 1, 9, 9), np.float32))
     out = tmp_path / "out.onnx"

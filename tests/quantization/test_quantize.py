@@ -10,6 +10,7 @@ from onnx import helper
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
 from edgecc.quantization import observe
+from edgecc.quantization.accuracy import Goal
 from edgecc.quantization.driver import quantize
 from edgecc.quantization.network import Network
 from edgecc.quantization.report import decibels
@@ -112,14 +113,42 @@ def test_excluded_and_wide_nodes():
 
 def test_a_wanted_ratio_is_reached_by_more_bits(plain):
     wanted = plain.outputs["y"] + 6
-    done = quantize(convolutions(), samples(8), Scheme(), least_ratio=wanted)
+    done = quantize(convolutions(), samples(8), Scheme(), goal=Goal(least_ratio=wanted))
     assert done.outputs["y"] >= wanted
     types = {array.dtype for array in Network(done.model).constants.values()}
     assert np.dtype(np.int16) in types and np.dtype(np.int8) in types, "what needs no more bits keeps 8"
-    far = quantize(convolutions(), samples(2), Scheme(), least_ratio=45.0)
+    chosen = {choice.layer: choice.precision for choice in done.layers}
+    assert chosen["first"] == "float" or "int16" in chosen.values()
+    assert all(choice.reason for choice in done.layers if choice.precision != "int8")
+    far = quantize(convolutions(), samples(2), Scheme(), goal=Goal(least_ratio=45.0))
     assert far.outputs["y"] >= 45 and "layers in float" in far.notes[0]
-    with pytest.raises(EdgeccError, match="nothing is left to quantize"):
-        quantize(convolutions(), samples(2), Scheme(), least_ratio=500.0)
+    with pytest.raises(EdgeccError, match="not even with 16 bits and float"):
+        quantize(convolutions(), samples(2), Scheme(), goal=Goal(least_ratio=500.0))
+
+
+def test_noise_of_single_layers_adds_up(plain):
+    ranked = quantize(convolutions(), samples(8), Scheme(), rank=True)
+    assert [s.noise for s in ranked.sources] == sorted((s.noise for s in ranked.sources), reverse=True)
+    assert {(s.kind, s.node) for s in ranked.sources} == {
+        ("rounding", "x"), ("rounding", "act1"), ("rounding", "act2"), ("rounding", "third"), ("rounding", "sum"),
+        ("weights", "first"), ("weights", "second"), ("weights", "third")}
+    assert abs(decibels(1.0, sum(s.noise for s in ranked.sources)) - plain.outputs["y"]) < 2
+    assert ranked.model.SerializeToString(deterministic=True) == plain.model.SerializeToString(deterministic=True), "asking changes nothing"
+
+
+def test_scores_decide_where_they_are_asked_for():
+    net, data = convolutions(), samples(4)
+
+    def closeness(outputs, reference, label):
+        assert label in (3, 4, 5, 6)
+        return -float(np.abs(outputs["y"] - reference["y"]).max())
+
+    labels = (3, 4, 5, 6)
+    easy = quantize(net, data, Scheme(), goal=Goal(most_drop=1e9, labels=labels, metric=closeness))
+    drop = easy.scores[0] - easy.scores[1]
+    assert easy.scores[0] == 0 and drop > 0 and not easy.notes
+    hard = quantize(net, data, Scheme(), goal=Goal(most_drop=drop / 2, labels=labels, metric=closeness))
+    assert hard.scores[0] - hard.scores[1] <= drop / 2 and "to reach what was asked for" in hard.notes[0]
 
 
 def test_names_that_are_not_there():

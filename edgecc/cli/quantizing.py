@@ -1,0 +1,170 @@
+"""What `edgecc quantize` and `edgecc compile --quantize` share: their options, and the work behind them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from edgecc import api
+from edgecc.cli.arguments import parse_shapes, read_arrays
+from edgecc.cli.output import messages, results, show
+from edgecc.errors import EdgeccError, printable
+from edgecc.quantization.accuracy import Goal, metric_named, read_labels
+from edgecc.quantization.data import CalibrationData, open_data, parse_preprocessing
+from edgecc.quantization.driver import Quantized, no_progress, quantize
+from edgecc.quantization.prepare import OPSET, prepared
+from edgecc.quantization.scheme import METHODS, TYPES, Scheme
+
+Calibration = Annotated[Path | None, typer.Option(help="An .npz file, a folder of them, or a folder of pictures.", show_default=False)]
+Method = Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)}.")]
+Percentile = Annotated[float, typer.Option(help="With --method percentile: the share of values within the range, in percent.")]
+Activations = Annotated[str, typer.Option(help=f"Type of activations: {', '.join(TYPES)}.")]
+Symmetric = Annotated[bool, typer.Option("--symmetric", help="Zero points of activations are 0.")]
+PerTensor = Annotated[bool, typer.Option("--per-tensor", help="One scale for all output channels of a layer's weights.")]
+Equalize = Annotated[bool, typer.Option("--equalize", help="Equalize the ranges of channels between layers first.")]
+BiasCorrection = Annotated[bool, typer.Option("--bias-correction/--no-bias-correction", help="Take the mean error of rounded weights out of the biases.")]
+AdaptiveRounding = Annotated[bool, typer.Option("--adaptive-rounding", help="Round weights so that results change least; takes longer.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="A node that stays in float. Repeatable.", show_default=False)]
+Wide = Annotated[list[str] | None, typer.Option(help="A node whose result is int16, or an input of the model that is. Repeatable.", show_default=False)]
+MinSqnr = Annotated[float | None, typer.Option(help="Decibels of signal to noise that every output shall have: values become int16 and layers float, the cheapest for what it gains first, until it has.", show_default=False)]
+MaxAccuracyDrop = Annotated[float | None, typer.Option(help="Points that the share of right classes (in percent), or 100 times the metric, may fall below the float model's; repaired like --min-sqnr. Without --labels the float model's classes are right.", show_default=False)]
+Labels = Annotated[Path | None, typer.Option(help="The class of each sample: a .csv file with file names and classes, or one class a line.", show_default=False)]
+LabelOffset = Annotated[int, typer.Option(help="Added to every class of --labels.")]
+MetricName = Annotated[str | None, typer.Option("--metric", help="package.module:function(outputs, float_outputs, label) -> score, instead of the share of right classes.", show_default=False)]
+Validation = Annotated[Path | None, typer.Option(help="Data that accuracy is measured on, if not --calibration.", show_default=False)]
+Pictures = Annotated[str, typer.Option(help="How pictures become inputs: fit=crop|stretch|pad,resize=256,channels=rgb|bgr|gray,mean=0,std=255,layout=nchw|nhwc.")]
+Samples = Annotated[int | None, typer.Option(help="Use no more than so many samples.", show_default=False)]
+
+COMPILED = ("int8", "int16")
+"""Types of activations that a model can be quantized to on its way to code."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of a quantization, as the command line gives them; see the aliases of this module."""
+
+    calibration: Path
+    scheme: Scheme
+    pictures: str
+    samples: int | None
+    min_sqnr: float | None
+    max_accuracy_drop: float | None
+    labels: Path | None
+    label_offset: int
+    metric: str | None
+    validation: Path | None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A quantized model, the number of samples it was calibrated on, and what the importer noted."""
+
+    quantized: Quantized
+    samples: int
+    notes: tuple[str, ...]
+
+
+def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: str, opset: int = OPSET, rank: bool = False) -> Done:
+    """Quantizes a model file.
+
+    Raises: EdgeccError E001 for options that do not fit, E007 for data that does not, and what the parts raise.
+    """
+    if settings.samples is not None and settings.samples < 1:
+        raise EdgeccError("E001", f"--samples is {settings.samples}, wanted at least 1", where="--samples")
+    if settings.max_accuracy_drop is None and (settings.labels or settings.metric or settings.validation):
+        raise EdgeccError("E001", "--labels, --metric and --validation say what --max-accuracy-drop means, which is not given", where="--max-accuracy-drop")
+    how = parse_preprocessing(settings.pictures)
+    chosen = api.resolve_target(target)
+    network, notes = prepared(model, shapes=parse_shapes(list(shape)), opset=opset)
+
+    def opened(path: Path, option: str, limit: int | None) -> CalibrationData:
+        return open_data(path, network, how, lambda file: read_arrays(file, option), limit=limit)
+
+    data = opened(settings.calibration, "--calibration", settings.samples)
+    judged = data if settings.validation is None else opened(settings.validation, "--validation", None)
+    labels = None
+    if settings.labels is not None:
+        names = [file.name for file in judged.files] if set(judged.counts) == {1} else None
+        labels = read_labels(settings.labels, names, len(judged), settings.label_offset)
+    drop = settings.max_accuracy_drop
+    goal = Goal(settings.min_sqnr, None if drop is None else drop / 100, labels, None if settings.metric is None else metric_named(settings.metric))
+    with _bars() as progress:
+        done = quantize(network, data, settings.scheme, progress, goal=goal, validation=judged, target=chosen, rank=rank)
+    return Done(done, len(data), tuple(notes))
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """A progress bar for each part of the work, on a terminal only."""
+    console = messages()
+    if not console.is_terminal:
+        yield no_progress
+        return
+    with Progress(console=console, transient=True) as bars:
+        def begin(what: str, steps: int) -> Callable[[], None]:
+            task = bars.add_task(what, total=steps)
+            return lambda: bars.advance(task)
+        yield begin
+
+
+def report_json(done: Quantized) -> dict[str, object]:
+    """Errors, causes, the ranking and what was decided for each layer, as JSON has them."""
+    found: dict[str, object] = {
+        "outputs": [{"name": name, "snr_db": finite(ratio)} for name, ratio in done.outputs.items()],
+        "values": [{"name": v.name, "layer": v.layer, "operator": v.operator, "own_db": finite(v.own), "clipping_share": v.clipping,
+                    "weights_db": None if v.weights is None else finite(v.weights), "total_db": finite(v.total),
+                    "cause": v.cause} for v in done.values],
+        "sensitivity": [{"node": s.node, "value": s.value, "source": s.kind, "output_db": finite(s.ratio)} for s in done.sources],
+        "layers": [{"layer": c.layer, "operator": c.operator, "precision": c.precision, "reason": c.reason} for c in done.layers]}
+    if done.scores is not None:
+        found["score"] = {"float": done.scores[0], "quantized": done.scores[1]}
+    return found
+
+
+def finite(ratio: float) -> float:
+    """Decibels as JSON has numbers: no infinity."""
+    return max(-1000.0, min(1000.0, ratio))
+
+
+def show_report(done: Quantized) -> None:
+    """The errors of all values as a table, the worst first, then the ranking and the precisions where they were found out."""
+    console = results()
+    table = Table("layer", "operator", "own scale dB", "clipping", "weights dB", "found dB", "cause", box=None, pad_edge=False)
+    for column in (2, 3, 4, 5):
+        table.columns[column].justify = "right"
+    for v in sorted(done.values, key=lambda v: v.total):
+        table.add_row(printable(v.layer, 60), v.operator, f"{v.own:.1f}", f"{100 * v.clipping:.0f} %", "-" if v.weights is None else f"{v.weights:.1f}",
+                      f"{v.total:.1f}", v.cause)
+    show(table)
+    if done.sources:
+        console.print("\nnoise at the outputs if only this were quantized, the worst first")
+        ranking = Table("node", "source", "output dB", box=None, pad_edge=False)
+        for source in done.sources:
+            ranking.add_row(printable(source.node, 60), source.kind, f"{finite(source.ratio):.1f}")
+        show(ranking)
+        console.print()
+        show(precisions_table(done))
+
+
+def precisions_table(done: Quantized) -> Table:
+    """The precision of each layer, and why."""
+    table = Table("layer", "operator", "precision", "why", box=None, pad_edge=False)
+    for choice in done.layers:
+        table.add_row(printable(choice.layer, 60), choice.operator, choice.precision, printable(choice.reason, 160))
+    return table
+
+
+def show_summary(done: Quantized) -> None:
+    """The signal to noise of each output, and scores."""
+    console = results()
+    for name, ratio in done.outputs.items():
+        console.print(f"output {printable(name)}: {ratio:.1f} dB signal to noise")
+    if done.scores is not None:
+        console.print(f"score: {100 * done.scores[1]:.2f}, of the float model {100 * done.scores[0]:.2f}")

@@ -1,0 +1,112 @@
+"""How good the results of a model are: a score for each sample, and its mean.
+
+    agreement   1 where the class with the highest number is the label, else 0; without labels, the float model's own class counts
+    metric      a function of the user: metric(outputs, float outputs, label) -> a number, more is better
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.types import Array
+
+Outputs = Mapping[str, Array]
+Metric = Callable[[Outputs, Outputs, int | None], float]
+"""The score of one sample from the outputs, those of the float model, and the sample's label where there are labels."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a quantized model must reach.
+
+    Attributes:
+        least_ratio: decibels of signal to noise at every output, or None.
+        most_drop: how much the mean score may fall below the float model's, or None. Scores of `top_class` are shares of 1.
+        labels: the class of each sample in order, or None. metric: see the module.
+    """
+
+    least_ratio: float | None = None
+    most_drop: float | None = None
+    labels: Sequence[int] | None = None
+    metric: Metric | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is asked for."""
+        return self.least_ratio is not None or self.most_drop is not None
+
+
+NO_GOAL = Goal()
+
+
+def top_class(outputs: Outputs, reference: Outputs, label: int | None) -> float:
+    """1 where the largest element of the first output is the label's (without one: the float model's), else 0."""
+    name = next(iter(reference))
+    wanted = int(np.argmax(reference[name])) if label is None else label
+    return float(int(np.argmax(outputs[name])) == wanted)
+
+
+def metric_named(text: str) -> Metric:
+    """The function that "package.module:name" means.
+
+    Raises: EdgeccError E001 where there is none.
+    """
+    module, _, name = text.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise EdgeccError("E001", f"cannot import {printable(text)!r}: {printable(str(error), 120)}", where="--metric",
+                          hint="write package.module:function; the module must be on PYTHONPATH") from None
+    if not callable(found):
+        raise EdgeccError("E001", f"{printable(text)!r} is no function", where="--metric")
+
+    def metric(outputs: Outputs, reference: Outputs, label: int | None) -> float:
+        return float(found(outputs, reference, label))
+
+    return metric
+
+
+def read_labels(path: Path, names: Sequence[str] | None, count: int, offset: int = 0) -> tuple[int, ...]:
+    """The class of each sample.
+
+    Args:
+        path: a .csv file with a header, whose first column has file names and whose column "class", "label" or "class_index" (else
+            the second one) has numbers; or a text file with one number a line, in the order of the samples.
+        names: file names of the samples, where they are files; only then a .csv file is understood.
+        offset: added to every number (models with a class for the background begin at 1).
+    Raises: EdgeccError E007 where the file does not fit.
+    """
+    where = printable(str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EdgeccError("E007", f"cannot be read: {printable(str(error), 80)}", where=where) from None
+    try:
+        found = _by_name(text, names, where) if path.suffix.lower() == ".csv" else [int(line) for line in text.split()]
+    except ValueError as error:
+        raise EdgeccError("E007", f"a class is no number: {printable(str(error), 80)}", where=where) from None
+    if len(found) < count:
+        raise EdgeccError("E007", f"has {len(found)} classes for {count} samples", where=where)
+    return tuple(number + offset for number in found[:count])
+
+
+def _by_name(text: str, names: Sequence[str] | None, where: str) -> list[int]:
+    if names is None:
+        raise EdgeccError("E007", "names files, and the samples are no files of their own", where=where,
+                          hint="give a text file with one class a line")
+    rows = list(csv.reader(io.StringIO(text)))
+    header = rows[0] if rows else []
+    column = next((header.index(name) for name in ("class", "label", "class_index") if name in header), 1)
+    table = {row[0]: int(row[column]) for row in rows[1:] if len(row) > column}
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise EdgeccError("E007", f"has no line for {printable(missing[0])!r}", where=where)
+    return [table[name] for name in names]
