@@ -1,9 +1,9 @@
-"""Winograd convolution: windows of 3 x 3 with 2.25, 4 or 5.06 times fewer multiplications.
+"""Winograd convolution: windows of 3 x 3 with up to 5.06 times fewer multiplications, with stride 2 up to 1.78 times fewer.
 
 F(m x m, 3 x 3) computes tiles of m x m results from (m + 2)^2 products instead of 9 m^2 (A. Lavin, S. Gray, "Fast
-Algorithms for Convolutional Neural Networks", CVPR 2016; the transforms are in winograd_transform.py, the loops in
-winograd_nest.py). Weights are transformed at compile time in float64 and rounded once, so they take (m + 2)^2 / 9
-times the memory.
+Algorithms for Convolutional Neural Networks", CVPR 2016; the transforms are in winograd_transform.py, tiles and strides in
+winograd_tiles.py, the loops in winograd_nest.py). With stride 2 there are (2 m + 1)^2 products. Weights are transformed at
+compile time in float64 and rounded once, so they take (m + 2)^2 / 9 times the memory.
 
 Values of f16 are widened when they are loaded and everything is computed in f32, with f16 arithmetic allowed too:
 sums over tiles of f16 would lose what twice the lanes gain. So a layer that has fewer than half of the multiplications
@@ -42,14 +42,17 @@ from edgecc.kernels.register_tile import (
     vector_lanes,
 )
 from edgecc.kernels.spatial import Axis
-from edgecc.kernels.winograd_nest import LANE, Blocking, Winograd
-from edgecc.kernels.winograd_transform import PAIRS, TAPS, transform_input, transform_output, weight_matrix
+from edgecc.kernels.winograd_nest import LANE, Winograd
+from edgecc.kernels.winograd_tiles import Blocking, Group, Pair, Scratch, Tiling, pairs_of
 from edgecc.loop.ir import Buffer, Expr, Op, Ref, subexpressions
 from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import Target
 
 ERROR_UNITS: Mapping[int, float] = MappingProxyType({2: 32.0, 4: 128.0, 6: 1024.0})
 """For each m, a bound on the error in units of roundoff times the largest magnitude of the result's elements."""
+
+TAPS = 3
+"""Taps of the windows along each axis."""
 
 LARGEST_PAD = TAPS - 1
 """With wider padding there would be tiles that no input lies under."""
@@ -79,6 +82,10 @@ ACCURACY_MARGIN: Mapping[int, float] = MappingProxyType({2: 1.0, 4: 1.0, 6: 1.1}
 """How much faster a tile size must be to be chosen, because its errors are much larger than those of the next smaller one."""
 
 
+SIZES: Mapping[int, tuple[int, ...]] = MappingProxyType({1: (2, 4, 6), 2: (2, 4)})
+"""The results of a tile along each axis, for each stride."""
+
+
 @dataclass(frozen=True)
 class _Plan:
     """A blocking and its modelled cycles."""
@@ -93,8 +100,8 @@ def winograd_candidates(request: Request, op: Conv, axes: Sequence[Axis]) -> tup
         return ()
     vertical, horizontal = axes
     out = []
-    for m in PAIRS:
-        plan = _best_plan(request, op, (vertical, horizontal), m)
+    for m in SIZES[vertical.stride]:
+        plan = _best_plan(request, (vertical, horizontal), m)
         cycles = ACCURACY_MARGIN[m] * plan.cycles
         out.append(Candidate(f"winograd {m}x{m}", cycles, partial(lower_winograd, request, op, (vertical, horizontal), plan.blocking)))
     return tuple(out)
@@ -106,7 +113,9 @@ def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
         return False
     if len(axes) != 2 or op.group != 1 or not w.is_constant:
         return False
-    if any((a.kernel, a.stride, a.dilation) != (TAPS, 1, 1) or a.pad > LARGEST_PAD for a in axes):
+    if any((a.kernel, a.dilation) != (TAPS, 1) or a.pad > LARGEST_PAD for a in axes):
+        return False
+    if axes[0].stride != axes[1].stride or axes[0].stride not in tuple(SIZES)[:None if request.threads == 1 else 1]:
         return False
     if max(op.pads) > LARGEST_PAD or 0 in x.dims or 0 in y.dims:
         return False
@@ -118,45 +127,67 @@ def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
 # -- cost -------------------------------------------------------------------------------------
 
 
-def _best_plan(request: Request, op: Conv, axes: tuple[Axis, Axis], m: int) -> _Plan:
+def _best_plan(request: Request, axes: tuple[Axis, Axis], m: int) -> _Plan:
     choices = itertools.islice(_blockings(axes, m), 1 if request.threads > 1 else None)
-    plans = [_plan(request, blocking) for blocking in choices]
-    return min(plans, key=lambda plan: (plan.cycles, plan.blocking.tiles))
+    plans = [_plan(request, axes, blocking) for blocking in choices]
+    return min(plans, key=lambda plan: (plan.cycles, plan.blocking.exact, plan.blocking.tiles))
 
 
 def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
-    """All tiles at once, fewer whole rows of tiles, parts of one row."""
+    """All tiles at once, fewer whole rows of tiles, parts of one row; then the same with last tiles of their own size."""
     rows, columns = (-(-axis.out // m) for axis in axes)
-    for size in dict.fromkeys(-(-rows // parts) for parts in range(1, rows + 1)):
-        yield Blocking(m, rows, columns, size, columns)
-    for size in dict.fromkeys(-(-columns // parts) for parts in range(2, columns + 1)):
-        yield Blocking(m, rows, columns, 1, size)
+    for exact in (False, True)[:1 + any(axis.out % m for axis in axes)]:
+        for size in dict.fromkeys(-(-rows // parts) for parts in range(1, rows + 1)):
+            yield Blocking(m, rows, columns, size, columns, exact)
+        for size in dict.fromkeys(-(-columns // parts) for parts in range(2, columns + 1)):
+            yield Blocking(m, rows, columns, 1, size, exact)
 
 
-def _plan(request: Request, b: Blocking) -> _Plan:
+def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
     lanes, images, depth, outputs = vector_lanes(target), x.dims[0], x.dims[1], y.dims[1]
-    row_blocks, column_blocks = -(-b.rows // b.block_rows), -(-b.columns // b.block_columns)
-    blocks, tiles = images * row_blocks * column_blocks, images * b.rows * b.columns
-    ops_in, ops_out = _operations(b.m)
-    columns = images * b.rows * (b.columns * b.m + column_blocks * (TAPS - 1))
+    high, wide = b.tilings(axes)
+    column_blocks = -(-b.columns // b.block_columns)
     vectors_in, vectors_out = -(-depth // lanes), -(-outputs // lanes)
     extras = sum(operand is not None for operand in request.inputs[3:])
-    arithmetic = vectors_in * columns * _line_cycles(ops_in, b.size, b.size, target)
-    arithmetic += vectors_in * tiles * b.size * _line_cycles(ops_in, b.size, b.size, target)
-    arithmetic += vectors_out * tiles * b.size * _line_cycles(ops_out, b.size, b.m, target)
-    arithmetic += vectors_out * tiles * b.m * _line_cycles(ops_out + b.m * (1 + extras), b.size + b.m * extras, b.m, target)
-    _, products = _product_tile(b, depth, outputs, blocks, target)
-    scratch = 4 * b.points * b.tiles * (depth + outputs)
+    stride, products = axes[0].stride, sum(pair.points * pair.rows for pair in pairs_of((high, wide), b))
+    columns = images * (b.columns * b.m * stride + column_blocks * (TAPS - stride))
+    arithmetic = 0.0
+    for down, strips in _sizes(high):
+        ops_in, ops_down = _operations(high, down)
+        arithmetic += strips * vectors_in * columns * _line_cycles(ops_in, high.inputs(down), high.lines(down), target)
+        for across, tiles in _sizes(wide):
+            number = images * strips * tiles
+            ops_in, ops_out = _operations(wide, across)
+            arithmetic += vectors_in * number * high.lines(down) * _line_cycles(ops_in, wide.inputs(across), wide.lines(across), target)
+            arithmetic += vectors_out * number * wide.lines(across) * _line_cycles(ops_down, high.lines(down), down, target)
+            arithmetic += vectors_out * number * down * _line_cycles(
+                ops_out + across * (1 + extras), wide.lines(across) + across * extras, across, target)
+    blocks = images * -(-b.rows // b.block_rows) * column_blocks
+    multiply = _product_tile(b, axes, depth, outputs, blocks, target)[1]
+    scratch = 4 * products * (depth + outputs)
     outside = x.dtype.size * x.elements + y.dtype.size * y.elements * (1 + extras)
-    strip = x.dtype.size * b.size * b.width * lanes
-    traffic = 3 * read_cycles(4 * b.points * tiles * (depth + outputs), scratch, target)  # fetched, written back, read
+    strip = x.dtype.size * high.inputs(b.m) * wide.inputs(b.block_columns * b.m) * lanes
+    used = images * _products_of(high, b.rows) * _products_of(wide, b.columns)
+    traffic = 3 * read_cycles(4 * used * (depth + outputs), scratch, target)  # fetched, written back, read
     traffic += read_cycles(outside, outside, target)
-    traffic += 2 * read_cycles(x.dtype.size * b.size * columns * depth, 2 * strip, target)
-    return _Plan(b, combine(arithmetic + products, traffic, target))
+    traffic += 2 * read_cycles(x.dtype.size * high.inputs(b.m) * b.rows * columns * depth, 2 * strip, target)
+    return _Plan(b, combine(arithmetic + multiply, traffic, target))
 
 
-def _product_tile(b: Blocking, depth: int, outputs: int, blocks: int, target: Target) -> tuple[RegisterTile, float]:
+def _products_of(tiling: Tiling, tiles: int) -> int:
+    """Products along an axis of so many tiles, the last one short if there is one."""
+    return sum(group.points * tiling.rows(group, tiles, tiling.rest < tiling.m) for group in tiling.groups)
+
+
+def _sizes(tiling: Tiling) -> list[tuple[int, int]]:
+    """The sizes of tiles along an axis, and how many tiles have them."""
+    short = int(tiling.rest < tiling.m)
+    return [(m, count) for m, count in ((tiling.m, tiling.count - short), (tiling.rest, short)) if count]
+
+
+def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int, blocks: int,
+                  target: Target) -> tuple[RegisterTile, float]:
     """The best register tile of the products, and modelled cycles of all of them.
 
     Panels of weights come from far away for the first rows of a block, unless they are prefetched: the more rows are read
@@ -166,18 +197,24 @@ def _product_tile(b: Blocking, depth: int, outputs: int, blocks: int, target: Ta
     # Compilers keep factors of the transforms in registers all the time.
     reserved = 0 if vector.fma_by_lane or b.m < 6 else RESERVED_REGISTERS
     narrower = replace(target, vector=replace(vector, registers=vector.registers - reserved))
-    weights = 4 * b.points * depth * outputs
+    pairs = pairs_of(b.tilings(axes), b)
+    most = max(pair.rows for pair in pairs)
+    weights = 4 * sum(pair.points for pair in pairs) * depth * outputs
     stream = weight_cycles(weights, target)
-    again = read_cycles(weights, (weights + 4 * b.points * b.tiles * (depth + outputs)) / 2, target)
+    sums = 4 * sum(pair.points * pair.rows for pair in pairs) * (depth + outputs)
+    again = read_cycles(weights, (weights + sums) / 2, target)
     best: tuple[float, int, RegisterTile] | None = None
     for vectors in range(1, min(MAX_VECTORS, -(-outputs // lanes)) + 1):
-        for rows in range(1, min(MAX_ROWS, b.tiles) + 1):
+        for rows in range(1, min(MAX_ROWS, most) + 1):
             if not fits(rows, vectors, narrower):
                 break
             tile = RegisterTile(rows, vectors, lanes)
-            arithmetic = b.points * cover_cycles(b.tiles, outputs, depth, tile, target)
-            reloads = blocks * (-(-b.tiles // rows) - 1) * read_cycles(weights, 4 * depth * tile.channels, target)
-            prefetched = _ahead(b, blocks, depth, outputs, tile, target) is not None
+            arithmetic = reloads = 0.0
+            for pair in pairs:
+                arithmetic += pair.points * cover_cycles(pair.rows, outputs, depth, tile, target)
+                panels = 4 * pair.points * depth * outputs
+                reloads += blocks * (-(-pair.rows // rows) - 1) * read_cycles(panels, 4 * depth * tile.channels, target)
+            prefetched = _ahead(pairs, blocks, depth, outputs, tile, target) is not None
             if prefetched and rows > MOST_ROWS_AHEAD:
                 break
             if not prefetched:
@@ -192,12 +229,12 @@ def _product_tile(b: Blocking, depth: int, outputs: int, blocks: int, target: Ta
     return best[2], best[0]
 
 
-def _ahead(b: Blocking, blocks: int, depth: int, outputs: int, tile: RegisterTile, target: Target) -> Ahead | None:
+def _ahead(pairs: Sequence[Pair], blocks: int, depth: int, outputs: int, tile: RegisterTile, target: Target) -> Ahead | None:
     """How the products prefetch weights. Those that stay in the second-level cache from one block to the next need not be."""
-    weights, second = 4 * b.points * depth * outputs, target.cache(2)
+    weights, second = 4 * sum(pair.points for pair in pairs) * depth * outputs, target.cache(2)
     if blocks > 1 and second is not None and weights <= second.size:
         return None
-    return panels_ahead(b.tiles, tile.rows, depth, 4 * tile.channels, weights, target)
+    return panels_ahead(max(pair.rows for pair in pairs), tile.rows, depth, 4 * tile.channels, weights, target)
 
 
 def _line_cycles(operations: int, loads: int, stores: int, target: Target) -> float:
@@ -208,8 +245,8 @@ def _line_cycles(operations: int, loads: int, stores: int, target: Target) -> fl
 
 
 @cache
-def _operations(m: int) -> tuple[int, int]:
-    """Arithmetic operations of one transform of m + 2 inputs, and of m + 2 products."""
+def _operations(tiling: Tiling, m: int) -> tuple[int, int]:
+    """Arithmetic operations of one transform of the inputs of a tile of `m` results, and of its products."""
     bound: list[Expr] = []
 
     def bind(value: Expr) -> Expr:
@@ -217,10 +254,9 @@ def _operations(m: int) -> tuple[int, int]:
         return Ref(f"d{len(bound)}", DType.F32)
 
     counts = []
-    for transform in (transform_input, partial(transform_output, bias=None)):
+    for transform, count in ((tiling.transform_input, tiling.inputs(m)), (partial(tiling.transform_output, bias=None), tiling.lines(m))):
         bound.clear()
-        values: list[Expr] = [Ref(f"x{i}", DType.F32) for i in range(m + TAPS - 1)]
-        results = transform(m, values, bind=bind)
+        results = transform(m, [Ref(f"x{i}", DType.F32) for i in range(count)], bind=bind)
         counts.append(sum(isinstance(part, Op) for value in (*bound, *results) if value is not None
                           for part in subexpressions(value)))
     return counts[0], counts[1]
@@ -234,29 +270,38 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
     lanes, depth, outputs = vector_lanes(target), x.dims[1], y.dims[1]
     blocks = x.dims[0] * -(-b.rows // b.block_rows) * -(-b.columns // b.block_columns)
-    tile, _ = _product_tile(b, depth, outputs, blocks, target)
+    tile, _ = _product_tile(b, axes, depth, outputs, blocks, target)
     panels = cut_panels(outputs, tile, narrowest_lanes(target))
     padded = sum(panel.padded * panel.count for panel in panels)
-    v_row = _spread(depth, target)
-    s_row = _spread(-(-max(padded, outputs) // lanes) * lanes, target)
-    winograd = Winograd(x, outputs, axes, b, lanes, v_row, _odd_lines(b.tiles * v_row, target), s_row,
-                        _odd_lines(b.tiles * s_row, target), request.threads > 1, _ahead(b, blocks, depth, outputs, tile, target))
-    w: tuple[Buffer, KernelArgument] = (Buffer("w", DType.F32, b.points * padded * depth, "input"),
-                                        Packed((1,), partial(_pack, b.m, panels)))
+    tilings = b.tilings(axes)
+    pairs = pairs_of(tilings, b)
+    winograd = Winograd(x, outputs, tilings, b, pairs, lanes, _scratch(pairs, _spread(depth, target), target),
+                        _scratch(pairs, _spread(-(-max(padded, outputs) // lanes) * lanes, target), target),
+                        request.threads > 1, _ahead(pairs, blocks, depth, outputs, tile, target))
+    points = sum(pair.points for pair in pairs)
+    w: tuple[Buffer, KernelArgument] = (Buffer("w", DType.F32, points * padded * depth, "input"), Packed((1,), partial(_pack, tilings, panels)))
     weights = with_bias(replace(request, precision=DType.F32), w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     whole = "+".join(("s", *(name for name in weights.padded if name == "b")))
     schedule = (*tile_schedule(tile, target, winograd.inner, ("w",)),
                 f"vectorize{{loop={LANE},lanes={lanes},narrowest={narrowest_lanes(target)},padded={whole}}}")
     workspace = [(Buffer(name, DType.F32, count, "workspace"), Workspace(4 * count)) for name, count in winograd.scratch]
+    strided = "" if axes[0].stride == 1 else f" with stride {axes[0].stride}"
+    rest = " and ".join(f"{t.rest}" for t in tilings if t.rest < b.m)
     name = f"conv_winograd{b.m}_{depth}_{outputs}"
     kernel = assemble(request, name, winograd.nest(panels, weights, epilogue), schedule, weights, epilogue, 3,
                       doc=f"3x3 convolution, {depth} to {outputs} channels, {axes[0].out}x{axes[1].out} pixels, "
-                          f"by Winograd's F({b.m}x{b.m}, 3x3)",
+                          f"by Winograd's F({b.m}x{b.m}, 3x3){strided}",
                       choice=f"winograd {b.m}x{b.m}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, "
-                             f"blocks of {b.block_rows} x {b.block_columns} tiles",
+                             f"blocks of {b.block_rows} x {b.block_columns} tiles{', the last ones of ' + rest if rest else ''}",
                       workspace=workspace)
     return replace(kernel, error_units=ERROR_UNITS[b.m])
+
+
+def _scratch(pairs: Sequence[Pair], row: int, target: Target) -> Scratch:
+    points = tuple(_odd_lines(pair.rows * row, target) for pair in pairs)
+    sizes = [pair.points * distance for pair, distance in zip(pairs, points, strict=True)]
+    return Scratch(row, tuple(sum(sizes[:i]) for i in range(len(sizes))), points, sum(sizes))
 
 
 def _spread(elements: int, target: Target) -> int:
@@ -275,9 +320,16 @@ def _line_elements(target: Target) -> int:
     return next((cache.line for cache in target.caches), 64) // DType.F32.size
 
 
-def _pack(m: int, panels: Sequence[Panel], weights: Array) -> Array:
-    """Weights [out, in, 3, 3] as [point][panel][in][lanes of the panel], transformed in float64."""
-    g = np.array([[float(value) for value in row] for row in weight_matrix(m)])
-    transformed = np.einsum("iu,ocuv,jv->ijoc", g, weights.astype(np.float64), g)
-    parts = [pack_panels(transformed[i, j].astype(np.float32), panels) for i, j in itertools.product(range(m + 2), repeat=2)]
+def _pack(tilings: tuple[Tiling, Tiling], panels: Sequence[Panel], weights: Array) -> Array:
+    """Weights [out, in, 3, 3] as [pair of groups][point][panel][in][lanes of the panel], transformed in float64."""
+    high, wide = (np.array([[float(value) for value in row] for row in t.weight_matrix()]) for t in tilings)
+    transformed = np.einsum("iu,ocuv,jv->ijoc", high, weights.astype(np.float64), wide)
+    parts = []
+    for rows, columns in itertools.product(*(_ranges(t.groups) for t in tilings)):
+        parts += [pack_panels(transformed[i, j].astype(np.float32), panels) for i, j in itertools.product(rows, columns)]
     return np.concatenate(parts)
+
+
+def _ranges(groups: Sequence[Group]) -> list[range]:
+    starts = [sum(group.points for group in groups[:i]) for i in range(len(groups) + 1)]
+    return [range(a, b) for a, b in itertools.pairwise(starts)]

@@ -1,7 +1,7 @@
-"""The loops of a Winograd convolution F(m x m, 3 x 3).
+"""The loops of a Winograd convolution with tiles of m x m results.
 
     for block of tiles:
-        v[point][tile][channel] = B^T d B                 # d: (m + 2) x (m + 2) inputs of a tile
+        v[point][tile][channel] = B^T d B                 # d: the inputs under a tile, (m + 2) x (m + 2) of them for stride 1
         s[point][tile][out] = sum over channel of v * w   # one matrix product a point
         y = epilogue(A^T s A + bias)                      # m x m results of a tile
 
@@ -24,8 +24,8 @@ from edgecc.kernels.base import View
 from edgecc.kernels.contraction import INNER, PIXEL, Epilogue, Weights, convert, panel_loops, tile_nest, zero
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel
-from edgecc.kernels.spatial import Axis
-from edgecc.kernels.winograd_transform import TAPS, Bind, transform_input, transform_output
+from edgecc.kernels.winograd_tiles import Band, Block, Blocking, Cut, Group, Pair, Scratch, Tiling
+from edgecc.kernels.winograd_transform import Bind
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import Body, Comment, Const, Expr, For, Let, Load, Ref, Stmt, Store
 
@@ -34,106 +34,29 @@ LANE = "lane"
 
 
 @dataclass(frozen=True)
-class Blocking:
-    """How many tiles are worked on at a time.
-
-    Attributes:
-        m: results of a tile along each axis.
-        rows, columns: tiles along each axis in all.
-        block_rows, block_columns: tiles of a block along each axis; one of a kind at the border may have fewer.
-    """
-
-    m: int
-    rows: int
-    columns: int
-    block_rows: int
-    block_columns: int
-
-    @property
-    def size(self) -> int:
-        """Inputs of a tile along each axis."""
-        return self.m + TAPS - 1
-
-    @property
-    def points(self) -> int:
-        """Products of a tile for each pair of channels."""
-        return self.size * self.size
-
-    @property
-    def tiles(self) -> int:
-        """Tiles of a block."""
-        return self.block_rows * self.block_columns
-
-    @property
-    def width(self) -> int:
-        """Input columns under a block."""
-        return self.block_columns * self.m + TAPS - 1
-
-
-@dataclass(frozen=True)
-class Band:
-    """Tiles [start, stop) along an axis whose positions [first, last) are valid: inside the input, or results there are."""
-
-    start: int
-    stop: int
-    first: int
-    last: int
-
-
-def input_bands(axis: Axis, m: int, tiles: int) -> tuple[Band, ...]:
-    """Tiles along an axis by which of their m + 2 inputs lie inside the input."""
-    return _bands([(max(0, axis.pad - t * m), min(m + TAPS - 1, axis.size + axis.pad - t * m)) for t in range(tiles)])
-
-
-def output_bands(axis: Axis, m: int, tiles: int) -> tuple[Band, ...]:
-    """Tiles along an axis by which of their m results there are."""
-    return _bands([(0, min(m, axis.out - t * m)) for t in range(tiles)])
-
-
-def _bands(valid: Sequence[tuple[int, int]]) -> tuple[Band, ...]:
-    out: list[Band] = []
-    for tile, (first, last) in enumerate(valid):
-        if out and (out[-1].first, out[-1].last) == (first, last):
-            out[-1] = Band(out[-1].start, tile + 1, first, last)
-        else:
-            out.append(Band(tile, tile + 1, first, last))
-    return tuple(out)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of tiles: where it starts, and how many tiles it has along each axis."""
-
-    row: Index
-    column: Index
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
 class Winograd:
-    """A convolution with windows of 3 x 3 as loops over tiles.
+    """A convolution as loops over tiles.
 
     Attributes:
         x: view of the input [N, C, H, W].
         outputs: result channels.
-        axes: the spatial axes.
-        blocking: the tiles.
+        tilings: the tiles along each spatial axis.
+        blocking: the blocks of tiles.
+        pairs: the pairs of groups of products.
         lanes: channels of a vector.
-        v_row, v_point, s_row, s_point: distances in elements, between tiles and between points, in the scratch arrays.
-        parallel: whether the iterations of each outermost loop are independent; there must be one image and one block.
+        v, s: where the factors of the products and their sums lie.
+        parallel: whether the iterations of each outermost loop are independent; there must be one image, one block and one pair.
         ahead: how the products prefetch weights, if they do.
     """
 
     x: View
     outputs: int
-    axes: tuple[Axis, Axis]
+    tilings: tuple[Tiling, Tiling]
     blocking: Blocking
+    pairs: tuple[Pair, ...]
     lanes: int
-    v_row: int
-    v_point: int
-    s_row: int
-    s_point: int
+    v: Scratch
+    s: Scratch
     parallel: bool = False
     ahead: Ahead | None = None
 
@@ -150,12 +73,18 @@ class Winograd:
     @property
     def scratch(self) -> tuple[tuple[str, int], ...]:
         """The scratch arrays: name and number of elements."""
-        b = self.blocking
-        return (("v", b.points * self.v_point), ("s", b.points * self.s_point), ("t", self._t_size * self._own_parts))
+        return (("v", self.v.elements), ("s", self.s.elements), ("t", self._t_size * self._own_parts))
+
+    @property
+    def _width(self) -> int:
+        """Input columns under a block."""
+        wide = self.tilings[1]
+        return wide.inputs(self.blocking.block_columns * wide.m)
 
     @property
     def _t_size(self) -> int:
-        return self.blocking.size * self.blocking.width * self.lanes
+        high, wide = self.tilings
+        return max(high.lines(high.m) * self._width, high.m * wide.lines(wide.m)) * self.lanes
 
     @property
     def _own_parts(self) -> int:
@@ -168,13 +97,14 @@ class Winograd:
 
     def nest(self, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue) -> Body:
         """The plain nest."""
-        b = self.blocking
+        b, (high, wide) = self.blocking, self.tilings
         body: list[Stmt] = []
-        for rows in _cuts("block_row", b.rows, b.block_rows):
-            for columns in _cuts("block_column", b.columns, b.block_columns):
-                block = Block(rows.position, columns.position, rows.size, columns.size)
-                inner = (*self._inputs(block), self._products(block, panels, weights), *self._outputs(block, weights, epilogue))
-                body.extend(rows.around(columns.around(inner)))
+        for rows in high.cuts(b.block_rows):
+            for columns in wide.cuts(b.block_columns):
+                block = Block(_position("block_row", rows), _position("block_column", columns), rows.size, columns.size,
+                              (rows.short, columns.short))
+                inner = (*self._inputs(block), *self._products(block, panels, weights), *self._outputs(block, weights, epilogue))
+                body.extend(_around("block_row", rows, _around("block_column", columns, inner)))
         if self.x.dims[0] > 1:
             return (For("image", ZERO, const(self.x.dims[0]), tuple(body)),)
         return tuple(body)
@@ -183,13 +113,25 @@ class Winograd:
     def _image(self) -> Index:
         return var("image") if self.x.dims[0] > 1 else ZERO
 
+    def _place(self, scratch: Scratch, pair: Pair, block: Block, vertical: _Line, horizontal: _Line) -> Index:
+        """The address of the first channel of a product in `v` or `s`."""
+        wide = self.tilings[1]
+        group = wide.groups[pair.horizontal]
+        point = vertical.point * group.points + horizontal.point
+        row = vertical.row * wide.rows(group, block.columns, block.short[1]) + horizontal.row
+        number = self.pairs.index(pair)
+        return point * scratch.points[number] + row * scratch.row + scratch.starts[number]
+
+    def _pair(self, vertical: int, horizontal: int) -> Pair:
+        return self.pairs[vertical * len(self.tilings[1].groups) + horizontal]
+
     # -- inputs -----------------------------------------------------------------------------------
 
     def _inputs(self, block: Block) -> Body:
         def tile(band: Band, channel: Index, count: int) -> Body:
-            return *self._input_columns(block, band, channel, count), self._input_rows(block, channel, count)
+            return *self._input_columns(block, band, channel, count), *self._input_rows(block, band, channel, count)
 
-        return self._by_bands(block, input_bands(self.axes[0], self.blocking.m, self.blocking.rows), self.depth, tile)
+        return self._by_bands(block, self.tilings[0].input_bands(), self.depth, tile)
 
     def _by_bands(self, block: Block, bands: Sequence[Band], channels: int, body: Callable[[Band, Index, int], Body]) -> Body:
         """`body(band, first channel, count)` for every row of tiles and every vector of channels."""
@@ -207,115 +149,161 @@ class Winograd:
 
     def _input_columns(self, block: Block, band: Band, channel: Index, count: int) -> Body:
         """B^T applied to the columns of a strip of inputs; zeros for columns outside."""
-        m, size, x = self.blocking.m, self.blocking.size, self.x
-        vertical, horizontal = self.axes
-        width = block.columns * m + TAPS - 1
-        left = block.column * m - horizontal.pad
-        first, last = maximum(0, left * -1), minimum(width, const(horizontal.size) - left)
+        (high, wide), x = self.tilings, self.x
+        down, across, size = high.m * high.axis.stride, wide.m * wide.axis.stride, high.inputs(band.m)
+        width = wide.inputs(wide.results(block.columns, block.short[1]))
+        left = block.column * across - wide.axis.pad
+        first, last = maximum(0, left * -1), minimum(width, const(wide.axis.size) - left)
         column, lane = var("column"), var(LANE)
 
         def load(i: int) -> Expr | None:
             if not band.first <= i < band.last:
                 return None
-            place = [self._image, channel + lane, var("strip") * m + (i - vertical.pad), left + column]
+            place = [self._image, channel + lane, var("strip") * down + (i - high.axis.pad), left + column]
             return convert(Load("x", x.at(place), x.dtype), DType.F32)
 
         def store(i: int, value: Expr) -> Stmt:
-            return Store("t", self._t(channel, column + i * self.blocking.width) + lane, value)
+            return Store("t", self._t(channel, column + i * self._width) + lane, value)
 
         nothing: Expr = Const(0.0, DType.F32)
-        zeros = (For(LANE, ZERO, const(count), tuple(store(i, nothing) for i in range(size))),)
-        moved = _line(count, [load(i) for i in range(size)], lambda d, bind: transform_input(m, d, bind), store)
+        zeros = (For(LANE, ZERO, const(count), tuple(store(i, nothing) for i in range(high.lines(band.m)))),)
+        moved = _line(count, [load(i) for i in range(size)], lambda d, bind: high.transform_input(band.m, d, bind), store)
         return tuple(For("column", start, stop, body) for start, stop, body in
                      ((ZERO, first, zeros), (first, last, (moved,)), (last, const(width), zeros)) if start != stop)
 
-    def _input_rows(self, block: Block, channel: Index, count: int) -> Stmt:
+    def _input_rows(self, block: Block, band: Band, channel: Index, count: int) -> Body:
         """B^T applied to the rows of each tile of a strip: what the products read."""
-        m, size = self.blocking.m, self.blocking.size
-        tile, line, lane = var("tile"), var("line"), var(LANE)
-        row = (var("strip") - block.row) * block.columns + tile
+        wide, whole = self.tilings[1], block.columns - block.short[1]
+        tiles = [(var("tile"), wide.m)] * (whole > 0) + [(const(whole), wide.rest)] * block.short[1]
+        body: list[Stmt] = []
+        for tile, m in tiles:
+            lines = tuple(stmt for number in range(len(self.tilings[0].groups))
+                          for stmt in self._input_group(block, band, number, tile, m, channel, count))
+            body += lines if tile.is_const else (For("tile", ZERO, const(whole), lines),)
+        return tuple(body)
+
+    def _input_group(self, block: Block, band: Band, number: int, tile: Index, m: int, channel: Index, count: int) -> Body:
+        """The lines of a tile that belong to one group of the first axis."""
+        (high, wide), lane = self.tilings, var(LANE)
+        group = high.groups[number]
+        lines = high.group_lines(group, band.m)
+        line = var("line") if lines > 1 else ZERO
+        vertical = _line_of(group, line, var("strip") - block.row, high.m)
+        first = (line + high.first_line(number, band.m)) * self._width + tile * (wide.m * wide.axis.stride)
 
         def load(j: int) -> Expr:
-            return Load("t", self._t(channel, line * self.blocking.width + tile * m + j) + lane, DType.F32)
+            return Load("t", self._t(channel, first + j) + lane, DType.F32)
 
         def store(j: int, value: Expr) -> Stmt:
-            return Store("v", (line * size + j) * self.v_point + row * self.v_row + channel + lane, value)
+            horizontal, across = self._line_at(j, m, tile)
+            return Store("v", self._place(self.v, self._pair(number, across), block, vertical, horizontal) + channel + lane, value)
 
-        body = _line(count, [load(j) for j in range(size)], lambda d, bind: transform_input(m, d, bind), store)
-        return For("tile", ZERO, const(block.columns), (For("line", ZERO, const(size), (body,)),))
+        moved = _line(count, [load(j) for j in range(wide.inputs(m))], lambda d, bind: wide.transform_input(m, d, bind), store)
+        return _lines(lines, moved)
+
+    def _line_at(self, j: int, m: int, tile: Index) -> tuple[_Line, int]:
+        """Product `j` of a row of a tile of `m` results, and its group."""
+        wide = self.tilings[1]
+        number = wide.group_of(j, m)
+        return _line_of(wide.groups[number], const(j - wide.first_line(number, m)), tile, wide.m), number
 
     # -- products ---------------------------------------------------------------------------------
 
-    def _products(self, block: Block, panels: Sequence[Panel], weights: Weights) -> Stmt:
-        point, row, channel = var("point"), var(PIXEL), var("channel")
+    def _products(self, block: Block, panels: Sequence[Panel], weights: Weights) -> Body:
+        high, wide = self.tilings
+        body: list[Stmt] = []
+        for number, pair in enumerate(self.pairs):
+            rows = high.rows(high.groups[pair.vertical], block.rows, block.short[0])
+            rows *= wide.rows(wide.groups[pair.horizontal], block.columns, block.short[1])
+            body += self._pair_products(number, rows, panels, weights) if rows else ()
+        return tuple(body)
+
+    def _pair_products(self, number: int, rows: int, panels: Sequence[Panel], weights: Weights) -> Body:
+        """The products of a pair of groups, a matrix product of `rows` rows for each point."""
+        pair, row, channel = self.pairs[number], var(PIXEL), var("channel")
+        point = var("point") if pair.points > 1 else ZERO
         width = sum(panel.padded * panel.count for panel in panels)
         name = weights.arguments[0][0].name
 
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             k, reductions = var(INNER), [Reduction(INNER, ZERO, const(self.inner))]
             ahead: Body = ()
-            start = point * (width * self.depth) + w_start
+            start = (point + pair.first_point) * (width * self.depth) + w_start
             if self.ahead is not None:
                 chunk = var("steps")
                 reductions.insert(0, Reduction("steps", ZERO, const(self.depth // self.inner)))
                 ahead = self.ahead.prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, DType.F32.size)
                 k = k + chunk * self.inner
-            x = Load("v", point * self.v_point + row * self.v_row + k, DType.F32)
+            x = Load("v", point * self.v.points[number] + row * self.v.row + k + self.v.starts[number], DType.F32)
             w = Load(name, start + k * panel.padded + channel, DType.F32)
-            place = point * self.s_point + row * self.s_row + channel0 + channel
-            return (tile_nest(block.rows * block.columns, panel.padded, reductions, x, w, zero(DType.F32),
+            place = point * self.s.points[number] + row * self.s.row + channel0 + channel + self.s.starts[number]
+            return (tile_nest(rows, panel.padded, reductions, x, w, zero(DType.F32),
                               lambda acc: Store("s", place, acc), ahead=ahead),)
 
-        return For("point", ZERO, const(self.blocking.points), panel_loops(panels, self.depth, in_panel))
+        body = panel_loops(panels, self.depth, in_panel)
+        return (For("point", ZERO, const(pair.points), body),) if pair.points > 1 else body
 
     # -- outputs ----------------------------------------------------------------------------------
 
     def _outputs(self, block: Block, weights: Weights, epilogue: Epilogue) -> Body:
-        m = self.blocking.m
+        high, wide = self.tilings
 
         def tiles(band: Band, channel: Index, count: int) -> Body:
             body: list[Stmt] = []
-            for across in output_bands(self.axes[1], m, self.blocking.columns):
-                tile = (self._output_columns(block, channel, count),
+            for across in wide.output_bands():
+                tile = (*self._output_columns(block, band, across, channel, count),
                         self._output_rows(band, across, channel, count, weights, epilogue))
                 body.extend(_clipped("tile", block.column, block.columns, across, tile))
             return tuple(body)
 
-        return self._by_bands(block, output_bands(self.axes[0], m, self.blocking.rows), self.outputs, tiles)
+        return self._by_bands(block, high.output_bands(), self.outputs, tiles)
 
-    def _output_columns(self, block: Block, channel: Index, count: int) -> Stmt:
+    def _output_columns(self, block: Block, band: Band, across: Band, channel: Index, count: int) -> Body:
         """A^T applied to the columns of a tile of products."""
-        m, size = self.blocking.m, self.blocking.size
-        line, lane = var("line"), var(LANE)
-        row = (var("strip") - block.row) * block.columns + (var("tile") - block.column)
+        return tuple(stmt for number in range(len(self.tilings[1].groups))
+                     for stmt in self._output_group(block, band, across, number, channel, count))
+
+    def _output_group(self, block: Block, band: Band, across: Band, number: int, channel: Index, count: int) -> Body:
+        """The lines of a tile that belong to one group of the second axis."""
+        (high, wide), lane = self.tilings, var(LANE)
+        group, width = wide.groups[number], wide.lines(across.m)
+        lines = wide.group_lines(group, across.m)
+        line = var("line") if lines > 1 else ZERO
+        first = line + wide.first_line(number, across.m)
+        horizontal = _line_of(group, line, var("tile") - block.column, wide.m)
 
         def load(i: int) -> Expr:
-            return Load("s", (line + i * size) * self.s_point + row * self.s_row + channel + lane, DType.F32)
+            down = high.group_of(i, band.m)
+            place = const(i - high.first_line(down, band.m))
+            vertical = _line_of(high.groups[down], place, var("strip") - block.row, high.m)
+            return Load("s", self._place(self.s, self._pair(down, number), block, vertical, horizontal) + channel + lane, DType.F32)
 
         def store(i: int, value: Expr) -> Stmt:
-            return Store("t", self._t(channel, line + i * size) + lane, value)
+            return Store("t", self._t(channel, first + i * width) + lane, value)
 
-        body = _line(count, [load(i) for i in range(size)], lambda d, bind: transform_output(m, _all(d), None, bind), store)
-        return For("line", ZERO, const(size), (body,))
+        moved = _line(count, [load(i) for i in range(high.lines(band.m))],
+                      lambda d, bind: high.transform_output(band.m, _all(d), None, bind), store)
+        return _lines(lines, moved)
 
     def _output_rows(self, band: Band, across: Band, channel: Index, count: int, weights: Weights, epilogue: Epilogue) -> Stmt:
         """A^T applied to the rows of a tile, bias and epilogue."""
-        m, size = self.blocking.m, self.blocking.size
+        high, wide = self.tilings
+        width = wide.lines(across.m)
         row, lane = var("row"), var(LANE)
 
         def address(j: int) -> Callable[[View], Index]:
-            place = [self._image, channel + lane, var("strip") * m + row, var("tile") * m + j]
+            place = [self._image, channel + lane, var("strip") * high.m + row, var("tile") * wide.m + j]
             return lambda view: view.at(place)
 
         def load(j: int) -> Expr:
-            return Load("t", self._t(channel, row * size + j) + lane, DType.F32)
+            return Load("t", self._t(channel, row * width + j) + lane, DType.F32)
 
         def transform(d: Sequence[Expr | None], bind: Bind) -> Sequence[Expr]:
             bias = weights.bias(channel + lane, address(0)) if len(weights.arguments) > 1 else None
-            values = transform_output(m, _all(d), None if bias is None else bind(bias), bind)
+            values = wide.transform_output(across.m, _all(d), None if bias is None else bind(bias), bind)
             return values[:across.last]
 
-        body = _line(count, [load(j) for j in range(size)], transform, lambda j, value: epilogue.store(value, address(j)))
+        body = _line(count, [load(j) for j in range(width)], transform, lambda j, value: epilogue.store(value, address(j)))
         return For("row", ZERO, const(band.last), (body,))
 
     def _vectors(self, channels: int, body: Callable[[Index, int], Body]) -> Body:
@@ -332,23 +320,30 @@ class Winograd:
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """Equal blocks along an axis, in a loop where there are several."""
+class _Line:
+    """A product along one axis: which weight of its group it has, and which of that weight's products in a block it is."""
 
-    loop: str
-    position: Index
-    size: int
-    count: int
-
-    def around(self, body: Body) -> Body:
-        return (For(self.loop, ZERO, const(self.count), body),) if self.count > 1 else body
+    point: Index
+    row: Index
 
 
-def _cuts(loop: str, extent: int, size: int) -> tuple[_Cut, ...]:
-    """Blocks of `size`, and what remains."""
-    count, rest = divmod(extent, size)
-    whole = [_Cut(loop, var(loop) * size if count > 1 else ZERO, size, count)] if count else []
-    return (*whole, *([_Cut(loop, const(count * size), rest, 1)] if rest else []))
+def _line_of(group: Group, line: Index, tile: Index, m: int) -> _Line:
+    """Product `line` of a group in the `tile`-th tile of a block."""
+    return _Line(ZERO, tile * m + line) if group.per_result else _Line(line, tile)
+
+
+def _lines(count: int, body: Stmt) -> Body:
+    """`body` for each of `count` lines; there may be none."""
+    return () if count == 0 else (For("line", ZERO, const(count), (body,)),) if count > 1 else (body,)
+
+
+def _position(loop: str, cut: Cut) -> Index:
+    """The first tile of a block."""
+    return var(loop) * cut.size if cut.count > 1 else const(cut.first)
+
+
+def _around(loop: str, cut: Cut, body: Body) -> Body:
+    return (For(loop, ZERO, const(cut.count), body),) if cut.count > 1 else body
 
 
 def _clipped(loop: str, start: Index, extent: int, band: Band, body: Body) -> Body:

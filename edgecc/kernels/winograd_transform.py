@@ -1,6 +1,6 @@
-"""The transforms of Winograd's minimal filtering F(m, 3): m outputs of a filter of three taps with m + 2 products.
+"""The transforms of Winograd's minimal filtering F(m, r): m outputs of a filter of r taps with m + r - 1 products.
 
-    y = A^T ((G g) * (B^T d)),   d: m + 2 inputs, g: 3 taps, y_k = sum_t d_(k+t) g_t
+    y = A^T ((G g) * (B^T d)),   d: m + r - 1 inputs, g: r taps, y_k = sum_t d_(k+t) g_t
 
 The matrices follow from Toom and Cook's scheme: a product of polynomials is interpolated from its values at the points
 0, +-p, +-q, ... and infinity (A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016; S.
@@ -8,90 +8,150 @@ Winograd, "Arithmetic Complexity of Computations", 1980). They are exact here. F
 and the columns of A^T agree in the even powers and differ in the sign of the odd ones, so even and odd parts are
 computed once for both.
 
+A filter with fewer outputs can use the first points of a larger one. Then it multiplies by the same transformed weights:
+the rows of G agree up to factors, which go into B^T.
+
 Rounding errors depend on the points alone (B. Barabasz et al., "Error analysis and improving the accuracy of Winograd
-convolution for deep neural networks", ACM TOMS 46, 2020). Those of F(4, 3) were found by search over multiples of 1/8:
-their errors are a quarter of those of 0, +-1, +-2.
+convolution for deep neural networks", ACM TOMS 46, 2020). Those of F(4, 3), F(2, 2), F(4, 2) and F(4, 4) were found by
+search over multiples of 1/8 and 1/4: the errors of F(4, 3) are a quarter of those of 0, +-1, +-2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 
 from edgecc.loop.builder import add, fma, mul, sub
 from edgecc.loop.ir import Expr
 
-TAPS = 3
-"""Taps of the filter along one axis."""
-
-PAIRS: Mapping[int, tuple[Fraction, ...]] = MappingProxyType({
-    2: (Fraction(1),),
-    4: (Fraction(3, 4), Fraction(3, 2)),
-    6: (Fraction(1, 2), Fraction(1), Fraction(2)),
-})
-"""For each m the positive points; the others are their negatives, 0 and infinity. Their powers are exact in float32."""
-
 Matrix = tuple[tuple[Fraction, ...], ...]
 Bind = Callable[[Expr], Expr]
 """Binds the value of an expression that is used more than once."""
 
-
-def points(m: int) -> tuple[Fraction, ...]:
-    """The finite points in the order of the rows of B^T: 0, p, -p, q, -q, ...; infinity comes last."""
-    return (Fraction(0), *(sign * p for p in PAIRS[m] for sign in (1, -1)))
+Term = tuple[Fraction, Expr | None]
 
 
-def input_matrix(m: int) -> Matrix:
-    """B^T, [m + 2, m + 2]: row i holds the coefficients of the polynomial that is zero at all finite points but point i."""
-    finite = points(m)
-    rows = [(*_with_roots([q for q in finite if q != p]), Fraction(0)) for p in finite]
-    return (*rows, _with_roots(finite))
+def _pairs(*positive: Fraction, last: tuple[Fraction, ...] = ()) -> tuple[Fraction, ...]:
+    return (Fraction(0), *(sign * p for p in positive for sign in (1, -1)), *last)
 
 
-def weight_matrix(m: int) -> Matrix:
-    """G, [m + 2, 3]: values of the filter's polynomial at the points, over what row i of B^T is worth at point i."""
-    finite = points(m)
+POINTS: Mapping[tuple[int, int], tuple[Fraction, ...]] = MappingProxyType({
+    (2, 3): _pairs(Fraction(1)),
+    (4, 3): _pairs(Fraction(3, 4), Fraction(3, 2)),
+    (6, 3): _pairs(Fraction(1, 2), Fraction(1), Fraction(2)),
+    (2, 2): (Fraction(0), Fraction(-1)),
+    (4, 2): _pairs(Fraction(1), last=(Fraction(1, 2),)),
+    (4, 4): _pairs(Fraction(1, 2), Fraction(1), last=(Fraction(2),)),
+})
+"""The finite points of F(m, r), for each (m, r). Their powers are exact in float32."""
+
+
+@dataclass(frozen=True)
+class MinimalFilter:
+    """F(m, taps) on the first of `points`; the weights are transformed for all of `points` and infinity."""
+
+    m: int
+    taps: int
+    points: tuple[Fraction, ...]
+
+    @property
+    def used(self) -> tuple[Fraction, ...]:
+        """The finite points of this filter; infinity comes after them."""
+        return self.points[:self.m + self.taps - 2]
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs, and of products."""
+        return self.m + self.taps - 1
+
+    def scale(self, point: Fraction) -> Fraction:
+        """The factor of the row of B^T of a point, because weights were divided by its distance from points not used too."""
+        out = Fraction(1)
+        for other in self.points[len(self.used):]:
+            out *= point - other
+        return out
+
+
+def input_matrix(f: MinimalFilter) -> Matrix:
+    """B^T, [inputs, inputs]: row i holds the coefficients of the polynomial that is zero at all finite points but point i."""
     rows = []
-    for p in finite:
+    for p in f.used:
+        roots = _with_roots([q for q in f.used if q != p])
+        rows.append((*(f.scale(p) * c for c in roots), Fraction(0)))
+    return (*rows, _with_roots(f.used))
+
+
+def weight_matrix(f: MinimalFilter) -> Matrix:
+    """G, [points + 1, taps]: values of the filter's polynomial at the points, over what row i of B^T is worth at point i."""
+    rows = []
+    for p in f.points:
         norm = Fraction(1)
-        for q in finite:
+        for q in f.points:
             norm *= p - q if q != p else 1
-        rows.append(tuple(p**k / norm for k in range(TAPS)))
-    return (*rows, (Fraction(0), Fraction(0), Fraction(1)))
+        rows.append(tuple(p**k / norm for k in range(f.taps)))
+    return (*rows, tuple(Fraction(int(k == f.taps - 1)) for k in range(f.taps)))
 
 
-def output_matrix(m: int) -> Matrix:
-    """A^T, [m, m + 2]: the powers of the points, and the leading coefficient for infinity."""
-    return tuple((*(p**k for p in points(m)), Fraction(int(k == m - 1))) for k in range(m))
+def output_matrix(f: MinimalFilter) -> Matrix:
+    """A^T, [m, inputs]: the powers of the points, and the leading coefficient for infinity."""
+    return tuple((*(p**k for p in f.used), Fraction(int(k == f.m - 1))) for k in range(f.m))
 
 
-def transform_input(m: int, d: Sequence[Expr | None], bind: Bind) -> list[Expr | None]:
-    """B^T d for m + 2 values; None stands for zero."""
-    squares = [p * p for p in PAIRS[m]]
-    product = _with_roots(squares)
-    out = [_combination(zip(product, d[0::2], strict=True))]
-    for p in PAIRS[m]:
-        others = _with_roots([s for s in squares if s != p * p])
-        even = _bound(_combination(zip(others, d[2::2], strict=True)), bind)
-        odd = _bound(_combination(zip(others, d[1:-1:2], strict=True)), bind)
-        out += [_combination(((Fraction(1), even), (p, odd))), _combination(((Fraction(1), even), (-p, odd)))]
-    return [*out, _combination(zip(product, d[1::2], strict=True))]
+def transform_input(f: MinimalFilter, d: Sequence[Expr | None], bind: Bind) -> list[Expr | None]:
+    """B^T d; None stands for zero."""
+    out: list[Expr | None] = []
+    for p, paired in _by_pairs(f.used):
+        rest = _with_roots([q for q in f.used if abs(q) != abs(p) or (not paired and q != p)])
+        if not paired:
+            out.append(combination([(f.scale(p) * c, x) for c, x in zip(rest, d, strict=False)]))
+            continue
+        even = _bound(combination(zip((Fraction(0), *rest), d, strict=False)), bind)
+        odd = _bound(combination(zip(rest, d, strict=False)), bind)
+        out += [combination(((scale, even), (scale * q, odd))) for q, scale in ((p, f.scale(p)), (-p, f.scale(-p)))]
+    return [*out, combination(zip(_with_roots(f.used), d, strict=True))]
 
 
-def transform_output(m: int, products: Sequence[Expr], bias: Expr | None, bind: Bind) -> list[Expr]:
-    """A^T products + bias for m + 2 values."""
-    one = Fraction(1)
-    sums = [_bound(add(a, b), bind) for a, b in zip(products[1:-1:2], products[2:-1:2], strict=True)]
-    differences = [_bound(sub(a, b), bind) for a, b in zip(products[1:-1:2], products[2:-1:2], strict=True)]
-    out = []
-    for k in range(m):
-        ends = [(one, products[0])] * (k == 0) + [(one, products[-1])] * (k == m - 1)
-        middle = zip((p**k for p in PAIRS[m]), differences if k % 2 else sums, strict=True)
-        total = _combination([*ends, *middle, (one, bias)])
+def output_terms(f: MinimalFilter, products: Sequence[Expr], bind: Bind) -> list[list[Term]]:
+    """A^T products: the terms of each of the m sums."""
+    one, pairs = Fraction(1), _by_pairs(f.used)
+    out: list[list[Term]] = []
+    places = [sum(2 if paired else 1 for _, paired in pairs[:i]) for i in range(len(pairs))]
+    both = {i: (products[i], products[i + 1]) for i, (_, paired) in zip(places, pairs, strict=True) if paired}
+    even = {i: bind(add(a, b)) for i, (a, b) in both.items()}
+    odd = {i: bind(sub(a, b)) for i, (a, b) in both.items()} if f.m > 1 else {}
+    for k in range(f.m):
+        terms: list[Term] = [*([(one, products[0])] * (k == 0)), *([(one, products[-1])] * (k == f.m - 1))]
+        for i, (p, paired) in zip(places, pairs, strict=True):
+            if p:
+                terms.append((p**k, (odd if k % 2 else even)[i] if paired else products[i]))
+        out.append(terms)
+    return out
+
+
+def combination(terms: Iterable[Term]) -> Expr | None:
+    """The sum of factor * value, with as few operations as fused multiply-adds allow; None where nothing is left."""
+    present = [(factor, value) for factor, value in terms if factor and value is not None]
+    present.sort(key=lambda term: term[0] != 1)
+    total: Expr | None = None
+    for factor, value in present:
         if total is None:
-            raise ValueError(f"F({m}, {TAPS}) has no products")
-        out.append(total)
+            total = value if factor == 1 else mul(value, float(factor))
+        elif abs(factor) == 1:
+            total = add(total, value) if factor == 1 else sub(total, value)
+        else:
+            total = fma(value, float(factor), total)
+    return total
+
+
+def _by_pairs(points: Sequence[Fraction]) -> list[tuple[Fraction, bool]]:
+    """The points in order, each with its negative where that comes next (then True) or alone."""
+    out: list[tuple[Fraction, bool]] = []
+    for i, p in enumerate(points):
+        if out and out[-1] == (-p, True):
+            continue
+        out.append((p, p != 0 and i + 1 < len(points) and points[i + 1] == -p))
     return out
 
 
@@ -106,18 +166,3 @@ def _with_roots(roots: Sequence[Fraction]) -> tuple[Fraction, ...]:
 
 def _bound(value: Expr | None, bind: Bind) -> Expr | None:
     return None if value is None else bind(value)
-
-
-def _combination(terms: Sequence[tuple[Fraction, Expr | None]] | zip[tuple[Fraction, Expr | None]]) -> Expr | None:
-    """The sum of factor * value, with as few operations as fused multiply-adds allow; None where nothing is left."""
-    present = [(factor, value) for factor, value in terms if factor and value is not None]
-    present.sort(key=lambda term: term[0] != 1)
-    total: Expr | None = None
-    for factor, value in present:
-        if total is None:
-            total = value if factor == 1 else mul(value, float(factor))
-        elif abs(factor) == 1:
-            total = add(total, value) if factor == 1 else sub(total, value)
-        else:
-            total = fma(value, float(factor), total)
-    return total

@@ -19,13 +19,16 @@ from edgecc.ir.types import DType, Layout
 from edgecc.kernels.base import candidates, lower
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.winograd import ERROR_UNITS, lower_winograd
-from edgecc.kernels.winograd_nest import Blocking
+from edgecc.kernels.winograd_tiles import Blocking
 from edgecc.loop.ir import For
 from edgecc.ops.convolution import Conv
 from edgecc.passes.loop import apply_schedule
 from edgecc.reference.compare import error_units
 from tests.support.ccompile import run_functions
 from tests.support.kernel_check import Given, buffers_for, check_kernel, read_as, request_for, run_lowered
+
+KINDS = ((2, 1), (4, 1), (6, 1), (2, 2), (4, 2))
+"""Results of a tile along each axis, and the stride."""
 
 TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
 LAST = Layout.channels_last(4)
@@ -51,11 +54,11 @@ def strides_with_gaps(dims, rng):
     return tuple(out)
 
 
-def convolution(seed, *, batch, channels, outputs, size, pads, kind="", bias=True, gaps=False):
+def convolution(seed, *, batch, channels, outputs, size, pads, kind="", bias=True, gaps=False, stride=1):
     """The operator and its operands."""
-    op, rng = Conv((1, 1), pads, (1, 1), 1, epilogue(kind)), np.random.default_rng(seed)
+    op, rng = Conv((stride, stride), pads, (1, 1), 1, epilogue(kind)), np.random.default_rng(seed)
     x = array(seed, batch, channels, *size)
-    y_dims = (batch, outputs, *(size[i] + pads[i] + pads[2 + i] - 2 for i in range(2)))
+    y_dims = (batch, outputs, *((size[i] + pads[i] + pads[2 + i] - 3) // stride + 1 for i in range(2)))
     operands = [Given(x, layout=LAST, strides=strides_with_gaps(x.shape, rng) if gaps else None),
                 Given(array(seed + 1, outputs, channels, 3, 3), True)]
     operands.append(Given(array(seed + 2, outputs), True) if bias else None)
@@ -75,12 +78,12 @@ def cases(draw):
         "kind": draw(st.sampled_from(["", "relu6", "residual", "silu"])), "bias": draw(st.booleans()), "gaps": draw(st.booleans())}
 
 
-@pytest.mark.parametrize("m", ERROR_UNITS)
-@settings(max_examples=8, deadline=None, derandomize=True)
+@pytest.mark.parametrize(("m", "stride"), KINDS)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(case=cases(), target=st.sampled_from(TARGETS))
-def test_agrees_with_the_reference(m, case, target):
+def test_agrees_with_the_reference(m, stride, case, target):
     seed, options = case
-    op, operands = convolution(seed, **options)
+    op, operands = convolution(seed, **options, stride=stride)
     assert f"winograd {m}x{m}" in [c.name for c in candidates(request_for(op, operands, target, [LAST]))]
     check_kernel(op, operands, target, [LAST], choice=f"winograd {m}x{m}")
 
@@ -99,7 +102,8 @@ def shared_error(got, op, operands):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_compiled_code_agrees_with_the_reference(target):
-    cases = [(f"winograd {m}x{m}", *convolution(number, **shape)) for m in ERROR_UNITS for number, shape in enumerate(SHAPES)]
+    cases = [(f"winograd {m}x{m}", *convolution(number, **shape, stride=stride)) for m, stride in KINDS
+             for number, shape in enumerate(SHAPES)]
     requests = [request_for(op, operands, target, [LAST]) for _, op, operands in cases]
     kernels = [lower(request, choice) for request, (choice, _, _) in zip(requests, cases, strict=True)]
     functions = [replace(apply_schedule(k.function, k.schedule), name=f"kernel_{i}") for i, k in enumerate(kernels)]
@@ -113,11 +117,14 @@ def test_compiled_code_agrees_with_the_reference(target):
         assert error <= kernel.error_units, f"{choice}, {op}: {error} units"
 
 
-@pytest.mark.parametrize("blocking", [Blocking(2, 11, 7, 4, 7), Blocking(4, 6, 4, 1, 3), Blocking(6, 4, 3, 1, 2)])
-def test_tiles_in_blocks_that_do_not_divide_them(blocking):
-    op, operands = convolution(5, batch=2, channels=20, outputs=9, size=(22, 13), pads=(1, 1, 1, 1))
+@pytest.mark.parametrize(("stride", "blocking"), [
+    (1, Blocking(2, 11, 7, 4, 7)), (1, Blocking(4, 6, 4, 1, 3)), (1, Blocking(6, 4, 3, 1, 2)),
+    (1, Blocking(4, 6, 4, 1, 3, True)), (1, Blocking(6, 4, 3, 3, 3, True)), (1, Blocking(2, 11, 7, 11, 7, True)),
+    (2, Blocking(2, 6, 4, 4, 4)), (2, Blocking(4, 3, 2, 1, 1, True)), (2, Blocking(4, 3, 2, 3, 2, True))])
+def test_tiles_in_blocks_that_do_not_divide_them(stride, blocking):
+    op, operands = convolution(5, batch=2, channels=20, outputs=9, size=(22, 13), pads=(1, 1, 1, 1), stride=stride)
     request = request_for(op, operands, "cortex-a76", [LAST])
-    axes = tuple(Axis(size, size, 3, 1, 1, 1) for size in (22, 13))
+    axes = tuple(Axis(size, (size - 1) // stride + 1, 3, stride, 1, 1) for size in (22, 13))
     kernel = lower_winograd(request, op, axes, blocking)
     result = run_lowered(request, kernel, operands)[0]
     wide = [g.array.astype(np.float64) for g in operands]
@@ -149,7 +156,11 @@ def test_is_offered_only_where_it_applies():
     assert "winograd" not in names(op, operands, rows=True)
     assert "winograd" not in names(op, [replace(operands[0], layout=None), *operands[1:]])
     assert "winograd" not in names(op, [operands[0], replace(operands[1], constant=False)])
-    assert "winograd" not in names(Conv((2, 2), (1, 1, 1, 1), (1, 1)), operands)
+    strided = Conv((2, 2), (1, 1, 1, 1), (1, 1))
+    assert names(strided, operands).count("winograd") == 2
+    assert "winograd" not in names(strided, operands, threads=2)
+    assert "winograd" not in names(Conv((2, 1), (1, 1, 1, 1), (1, 1)), operands)
+    assert "winograd" not in names(Conv((3, 3), (1, 1, 1, 1), (1, 1)), operands)
     assert "winograd" not in names(Conv((1, 1), (2, 2, 2, 2), (2, 2)), operands)
     assert "winograd" not in names(Conv((1, 1), (3, 1, 1, 1), (1, 1)), operands)
     assert "winograd" not in names(Conv((1, 1), (2, 2, 2, 2), (1, 1)), [operands[0], Given(array(1, 8, 8, 5, 5), True)])
