@@ -13,7 +13,7 @@ from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.loop.dot import DOTS
-from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
+from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar, const
 from edgecc.loop.ir import (
     Bitcast,
     Broadcast,
@@ -314,6 +314,8 @@ class ExpressionPrinter:
 
     def _op(self, op: Op) -> str:
         args = op.args
+        if op.op == "interleave":
+            return self._interleave(op)
         operand = args[1] if op.op == "select" else args[0]
         dtype, lanes = op.dtype if op.op in DOTS else operand.dtype, op.lanes
         if op.op in ("min", "max") and dtype.is_float:
@@ -334,6 +336,46 @@ class ExpressionPrinter:
             if by_lane is not None:
                 return by_lane
         return self.prelude.call(op.op, dtype, lanes, *(self.expr(a) for a in args))
+
+    def _interleave(self, op: Op) -> str:
+        """Groups of four bytes: by shuffles where whole vectors are loaded, else by shifts."""
+        dtype, lanes = op.args[0].dtype, op.lanes
+        if self.prelude.has_row("interleave", dtype, lanes):
+            parts = [self._bytes(arg) for arg in op.args]
+            if all(parts):
+                return self.prelude.call("interleave", dtype, lanes, *parts)
+        total: Expr | None = None
+        for number, arg in enumerate(op.args):
+            byte: Expr = Cast(arg, DType.U32)
+            if dtype.is_signed:
+                byte = Op("bit_and", (byte, Const(0xFF, DType.U32, lanes)), DType.U32, lanes)
+            if number:
+                byte = Op("shift_left", (byte, Const(8 * number, DType.U32, lanes)), DType.U32, lanes)
+            total = byte if total is None else Op("bit_or", (total, byte), DType.U32, lanes)
+        return "" if total is None else self.expr(total)
+
+    def joined_bytes(self, low: Op, high: Op) -> list[str] | None:
+        """The operands of two interleavings of neighbouring bytes as vectors twice as long; None where they are no neighbours."""
+        out = []
+        for first, second in zip(low.args, high.args, strict=True):
+            match first, second:
+                case Load(buffer=buffer, lanes=lanes, valid=0, stride=1), Load(valid=0, stride=1) if (
+                        second.buffer == buffer and second.index - first.index == const(lanes)):
+                    out.append(self.prelude.call("bytes", first.dtype, 2 * lanes, self.pointer(buffer, first.index)))
+                case Const(value=value), Const() if second.value == value:
+                    out.append(self.prelude.call("bytes_of", first.dtype, 2 * first.lanes, str(int(value))))
+                case _:
+                    return None
+        return out
+
+    def _bytes(self, arg: Expr) -> str:
+        """Bytes as a vector of bytes rather than of 32-bit lanes; "" where they are not just loaded or constant."""
+        match arg:
+            case Load(buffer=buffer, index=index, dtype=dtype, lanes=lanes, stride=1, valid=valid) if valid in (0, lanes):
+                return self.prelude.call("bytes", dtype, lanes, self.pointer(buffer, index))
+            case Const(value=value, dtype=dtype, lanes=lanes):
+                return self.prelude.call("bytes_of", dtype, lanes, str(int(value)))
+        return ""
 
     def _min_max_const(self, op: str, dtype: DType, lanes: int, value: Expr, constant: Expr) -> str:
         held = self.prelude.isa.carrier(dtype, lanes)

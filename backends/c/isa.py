@@ -59,6 +59,12 @@ class Isa:
         return STORAGE[held] if lanes == 1 else self._vector_type(held, lanes)
 
 
+    def bytes_type(self, dtype: DType, lanes: int) -> str:
+        """C type of a vector of bytes that is to be interleaved."""
+        if self.name == "neon":
+            return f"{'' if dtype.is_signed else 'u'}int8x8_t"
+        return "__m128i"
+
     def supports_lanes(self, op: str, dtype: DType, lanes: int) -> bool:
         """Whether vectors of `dtype` have `op` as instructions; other operations go lane by lane through memory.
 

@@ -197,6 +197,12 @@ class Prelude:
             case dot if dot in DOTS:
                 groups = self.isa.type_name(DType.U32, lanes)
                 return value, [f"{groups} ", f"{groups} ", f"{value} "]
+            case "bytes":
+                return self.isa.bytes_type(dtype, lanes), [f"const {memory} *"]
+            case "interleave_pair":
+                return "uint32x4x2_t", [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
+            case "interleave":
+                return self.isa.type_name(DType.U32, lanes), [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
             case "nearest":
                 return self.isa.type_name(DType.I32, lanes), [f"{value} "]
             case "store_saturated":

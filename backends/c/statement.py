@@ -35,6 +35,7 @@ from edgecc.loop.ir import (
     Prefetch,
     Ref,
     Reload,
+    Stmt,
     Store,
     bodies,
     expressions,
@@ -82,8 +83,32 @@ class BodyPrinter:
             if is_store:
                 self._stores([stmt for stmt in stmts if isinstance(stmt, Store)], scope, depth)
                 continue
-            for stmt in stmts:
-                self._statement(stmt, scope, depth)
+            waiting = list(stmts)
+            while waiting:
+                count = self._pair(waiting, scope, depth)
+                if not count:
+                    self._statement(waiting[0], scope, depth)
+                del waiting[:count or 1]
+
+    def _pair(self, stmts: list[Stmt], scope: Scope, depth: int) -> int:
+        """Prints two neighbouring vectors of groups, which some machines interleave together; returns how many statements it printed."""
+        if len(stmts) < 2:
+            return 0
+        match stmts[0], stmts[1]:
+            case Let(name=first, value=Op(op="interleave") as low), Let(name=second, value=Op(op="interleave") as high):
+                dtype, lanes = low.args[0].dtype, low.lanes
+                if not self.prelude.has_row("interleave_pair", dtype, lanes) or (dtype, lanes) != (high.args[0].dtype, high.lanes):
+                    return 0
+                parts = ExpressionPrinter(self.prelude, scope).joined_bytes(low, high)
+                if parts is None:
+                    return 0
+                both = scope.bind(f"{first}_both").c_name
+                text = self.prelude.call("interleave_pair", dtype, lanes, *parts)
+                self._emit(depth, f"const uint32x4x2_t {both} = {text};")
+                for number, name in enumerate((first, second)):
+                    self.define(name, DType.U32, lanes, f"{both}.val[{number}]", scope, depth, is_const=True)
+                return 2
+        return 0
 
     def _stores(self, stores: list[Store], scope: Scope, depth: int) -> None:
         """Neighbouring stores; those that saturate are joined where there are instructions for it."""

@@ -28,6 +28,7 @@ from edgecc.kernels.contraction import (
     zeros_of,
 )
 from edgecc.kernels.depthwise import Way, lower_depthwise, ways_of
+from edgecc.kernels.depthwise_block import Block
 from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.gathered import gathered_candidates
@@ -83,13 +84,13 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
 
 def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Candidate, ...]:
     def candidate(way: Way, cycles: float) -> Candidate:
-        name = "" if way is None else " rolling" if isinstance(way, Rolling) else f" {way.rows}x{way.columns}"
+        name = "" if way is None else f" {way.rows}x{way.columns}" if isinstance(way, Block) else " rolling" if isinstance(way, Rolling) else " grouped"
         return Candidate(f"depthwise{name}", call_cycles(request, cycles),
                          partial(lower_depthwise, request, axes, op.epilogue, way, zeros_of(op)), rows=True)
 
     terms = float(request.outputs[0].elements * math.prod(a.kernel for a in axes))
     alone = ((None, terms / vector_lanes(request.target, sum_type(request))),)
-    return tuple(candidate(way, cycles) for way, cycles in ways_of(request, axes, op.epilogue) or alone)
+    return tuple(candidate(way, cycles) for way, cycles in ways_of(request, axes, op.epilogue, zeros_of(op)) or alone)
 
 
 def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[Candidate, ...]:

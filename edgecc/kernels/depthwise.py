@@ -14,6 +14,7 @@ from functools import partial
 
 from edgecc.ir.scalar import ScalarExpr
 from edgecc.kernels.base import Kernel, Request, View
+from edgecc.kernels.borders import Borders
 from edgecc.kernels.contraction import (
     PIXEL,
     Epilogue,
@@ -22,14 +23,18 @@ from edgecc.kernels.contraction import (
     compute_target,
     epilogue_of,
     flatten,
+    folds_offset,
     multiply_add,
+    packed_channels,
     panel_loops,
     start_schedule,
     sum_type,
     weights_of,
 )
 from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
+from edgecc.kernels.depthwise_grouped import GROUP, Grouped, GroupedNest, arrange, grouped_cycles, grouped_of, shifts_of
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
+from edgecc.kernels.grouped import ByteDot, Terms, byte_dot
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
@@ -44,15 +49,19 @@ SINGLE_ROWS = 1.1
 ROWS_OF_A_RANGE = 2
 """Most rows of a block where a call computes a range of rows: what fills no block goes row by row."""
 
+INTEGER_STEP = 2.0
+"""What multiplying and adding widened integers costs over a multiply-add of floats: two instructions, and one on fewer units."""
+
 MAX_UNROLLED_TAPS = 16
 """Longest window along a row whose taps are unrolled; longer ones keep a loop."""
 
 
-Way = Block | Rolling | None
-"""How a depthwise convolution is computed: by blocks of rows and columns, with rolling sums, or row by row."""
+Way = Block | Rolling | Grouped | None
+"""How a depthwise convolution is computed: by blocks of rows and columns, with rolling sums, with rolling sums of products of
+four bytes, or row by row."""
 
 
-def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -> tuple[tuple[Way, float], ...]:
+def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, zeros: tuple[int, int] = (0, 0)) -> tuple[tuple[Way, float], ...]:
     """The ways to compute a depthwise convolution beside row by row, which always will do, and modelled cycles of each."""
     x, y, target = request.operand(0).view, request.outputs[0], compute_target(request, expr)
     lanes = vector_lanes(target, sum_type(request))
@@ -63,13 +72,21 @@ def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None) -> 
         return ()
     block = choose_block(window, ROWS_OF_A_RANGE if request.rows else axes[0].out, target)
     single = Block(1, _tile(axes[1], x.dims[1], lanes, target)[0])
-    vectors = -(-x.dims[1] // lanes) * x.dims[0]
+    vectors = -(-x.dims[1] // lanes) * x.dims[0] * (1.0 if sum_type(request).is_float else INTEGER_STEP)
     out: list[tuple[Way, float]] = [(block, vectors * block_cycles(window, block, target)),
                                     (None, vectors * SINGLE_ROWS * block_cycles(window, single, target))]
     rolling = rolling_of(window, x.dims[1], lanes, target)
     if rolling is not None:
         out.append((rolling, vectors * rolling_cycles(window, rolling, target)))
+    grouped = grouped_of(window, x.dims[1], lanes)
+    if grouped is not None and _byte_dot(request, axes, zeros) is not None:
+        out.append((grouped, vectors / INTEGER_STEP * grouped_cycles(window, grouped, target)))
     return tuple(out)
+
+
+def _byte_dot(request: Request, axes: Sequence[Axis], zeros: tuple[int, int]) -> ByteDot | None:
+    x = request.operand(0).view
+    return byte_dot(request, x.dtype, zero=zeros[0], folds=folds_offset(request) and Borders.of(axes).fits(x.dims[1]))
 
 
 def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, way: Way = None,
@@ -84,9 +101,17 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     lanes = vector_lanes(target, dtype)
     rows, vectors = _tile(last, channels, lanes, target)
     if way is not None:
-        rows, vectors = (1, way.vectors) if isinstance(way, Rolling) else (way.columns, 1)
+        rows, vectors = (way.columns, 1) if isinstance(way, Block) else (1, way.vectors)
     panels = _channel_panels(channels, vectors * lanes, lanes, narrowest_lanes(target, dtype))
-    weights = weights_of(request, channels, math.prod(w.dims[2:]), panels, flatten, bias_axis=1)
+    dot = _byte_dot(request, axes, zeros) if isinstance(way, Grouped) else None
+    if isinstance(way, Grouped) and dot is not None:
+        window, borders = Window(*axes), Borders.of(axes)
+        depth = len(shifts_of(window, way)) * window.wide.kernel
+        weights = weights_of(request, channels, depth, panels, partial(arrange, window, way), bias_axis=1,
+                             terms=Terms(x, GROUP, dot.name, dot.flip, dot.offset), borders=borders if dot.offset else None)
+    else:
+        depth = math.prod(w.dims[2:])
+        weights = weights_of(request, channels, depth, panels, flatten, bias_axis=1)
     epilogue = epilogue_of(request, expr, 3)
     image = var("image") if x.dims[0] > 1 else ZERO
     bounds = row_bounds(request)
@@ -96,11 +121,14 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
         return panel_loops(panels, math.prod(w.dims[2:]), lambda *panel: tuple(nest(s, *panel) for s in last.segments()))
 
     starts = start_schedule(target, weights.padded)
-    if isinstance(way, Rolling):
+    if isinstance(way, Grouped) and dot is not None:
+        four = GroupedNest(x, window, way, dot, weights, epilogue, image, borders if dot.offset else None, packed_channels(panels))
+        body = four.rows(bounds, lambda nest: panel_loops(panels, depth, nest))
+    elif isinstance(way, Rolling):
         window = Window(*axes)
         rolling = RollingNest(x, w.dtype, window, weights, epilogue, image, bool(starts), zeros[0])
         body = rolling.rows(bounds, lambda nest: panel_loops(panels, window.taps, nest))
-    elif way is None:
+    elif not isinstance(way, Block):
         each = [bounds if i == 0 else None for i in range(len(axes) - 1)]
         body = row_nest([axis_position(f"row{i}", a.out, b) for i, (a, b) in enumerate(zip(axes[:-1], each, strict=True))])
         for i, axis in reversed(list(enumerate(axes[:-1]))):
@@ -122,6 +150,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     tile = f"tile {rows} pixels x {vectors} vectors of {lanes}"
     if way is not None:
         tile = (f"rolling sums, {vectors} x {lanes} channels" if isinstance(way, Rolling)
+                else f"rolling sums of {way.rows} rows, {vectors} x {lanes} channels, 4 terms a step" if isinstance(way, Grouped)
                 else f"tile {way.rows} x {way.columns} pixels of {lanes} channels")
     return assemble(request, f"depthwise_{shape}_{channels}", body, schedule, weights, epilogue, 3,
                     doc=f"{shape} depthwise convolution, {channels} channels, {'x'.join(str(a.out) for a in axes)} pixels",

@@ -55,6 +55,35 @@ class Terms:
         return DType.U32 if self.dot else own
 
 
+@dataclass(frozen=True)
+class ByteDot:
+    """A product of four bytes of the first factor.
+
+    Attributes:
+        name: the operation.
+        flip, offset: see `Terms`.
+    """
+
+    name: str
+    flip: bool
+    offset: int
+
+
+def byte_dot(request: Request, x: DType, *, zero: int, folds: bool) -> ByteDot | None:
+    """The target's product of four bytes for a first factor of type `x` and constant weights; None where there is none.
+
+    `zero`, `folds`: see `terms_of`.
+    """
+    w = request.operand(1)
+    if x not in (DType.I8, DType.U8) or w.view.dtype is not DType.I8 or not w.is_constant:
+        return None
+    dot = next((DOTS[name] for name in ("dot_s8", "dot_u8s8") if request.target.has(*FEATURES[name])), None)
+    if dot is None:
+        return None
+    moved = 0 if x is dot.element else 128 if x is DType.I8 else -128
+    return ByteDot(dot.name, moved != 0, zero + moved) if folds or zero + moved == 0 else None
+
+
 def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool = False) -> Terms:
     """How to read `x`, a view of operand 0 whose terms lie along `axis`: in groups where the target and the layout allow it.
 
@@ -62,15 +91,10 @@ def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool
         zero: the zero point of x.
         folds: whether an `offset` can go into a bias: every sum has all of its terms, and weights and bias are known.
     """
-    w = request.operand(1)
-    if x.dtype in (DType.I8, DType.U8) and w.view.dtype is DType.I8 and w.is_constant:
-        dot = next((DOTS[name] for name in ("dot_s8", "dot_u8s8") if request.target.has(*FEATURES[name])), None)
-        groups = None if dot is None else _grouped(x, axis, dot)
-        if dot is not None and groups is not None:
-            moved = 0 if x.dtype is dot.element else 128 if x.dtype is DType.I8 else -128
-            if folds or zero + moved == 0:
-                return Terms(groups, dot.group, dot.name, moved != 0, zero + moved)
-        return Terms(x)
+    if x.dtype in (DType.I8, DType.U8):
+        byte = byte_dot(request, x.dtype, zero=zero, folds=folds)
+        groups = None if byte is None else _grouped(x, axis, DOTS[byte.name])
+        return Terms(x) if byte is None or groups is None else Terms(groups, DOTS[byte.name].group, byte.name, byte.flip, byte.offset)
     for dot in DOTS.values():
         if dot.sum.is_float and x.dtype is dot.element and request.operand(1).view.dtype is dot.element and request.target.has(*FEATURES[dot.name]):
             groups = _grouped(x, axis, dot)
