@@ -238,7 +238,8 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,
                              winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,
-                             checks=options.checks, tuning=options.tuning or NO_TUNING, backend=backend)
+                             checks=options.checks, tuning=options.tuning or NO_TUNING, backend=backend,
+                             string_bytes=options.limits.string_bytes)
     limits, arena = options.limits, compiled.module.arena_bytes
     if arena > limits.arena_bytes:
         raise EdgeccError("E101", f"a run needs {arena} bytes of memory; the limit is {limits.arena_bytes}", where=source_name(model),

@@ -132,6 +132,9 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "A size that is computed at run time, such as the length of a Range or the k of a TopK, is larger than the memory "
               "that was planned for it, or negative. The run ended with status 7 and its outputs are not to be used. "
               "`--limits computed_size=NUMBER` bounds sizes that no shape of the model bounds."),
+    ErrorKind("E407", "too many strings", EXIT_TOOL,
+              "Strings that a model makes while it runs, by joining others or changing their case, lie in a part of the arena whose "
+              "size is fixed when compiling. The run ended with status 8, as it needed more. Compile with a larger --limits string_bytes=NUMBER."),
     # 9xx: us
     ErrorKind("E900", "verifier", EXIT_INTERNAL,
               "An IR invariant does not hold. A pass produced an invalid graph: this is a bug in edgecc or in a plug-in "

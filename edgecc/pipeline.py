@@ -24,7 +24,7 @@ from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
 from edgecc.ir.verify import verify, verify_structure, verify_types
 from edgecc.loop.module import Module
-from edgecc.lowering import NO_TUNING, LoweredModel, lower_graph
+from edgecc.lowering import NO_TUNING, STRING_BYTES, LoweredModel, lower_graph
 from edgecc.passes.base import (
     PASSES,
     Decline,
@@ -211,7 +211,8 @@ class CompiledModel:
 def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[GraphPass] | None = None, threads: int = 1,
                   depth_first: bool = True, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None,
                   winograd: bool = True, precision: str = FP32, keep_fp32: Sequence[str] = (), checks: str = "trap",
-                  tuning: Mapping[str, str] = NO_TUNING, backend: LoopBackend = C) -> CompiledModel:
+                  tuning: Mapping[str, str] = NO_TUNING, backend: LoopBackend = C,
+                  string_bytes: int = STRING_BYTES) -> CompiledModel:
     """Runs graph passes on a copy of `graph` and lowers the result for `target`.
 
     Args:
@@ -220,7 +221,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
         threads: how many threads share the work of a run.
         depth_first: whether chains of layers may run stripe by stripe.
         verify_each, observer: see `run_passes`.
-        winograd, tuning, checks: see `lower_graph`.
+        winograd, tuning, checks, string_bytes: see `lower_graph`.
         precision: one of `PRECISIONS` (targets/precision.py); the default pipeline converts the network to it,
             but for the nodes called `keep_fp32`.
         backend: whose passes are run.
@@ -231,7 +232,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
     reports = run_passes(own, backend_passes(backend, target, precision, keep_fp32) if passes is None else passes,
                          verify_each=verify_each, observer=observer)
     lowered = lower_graph(own, target, name=model_identifier(name), threads=threads, check=verify_each is not None,
-                          depth_first=depth_first, winograd=winograd, precision=dtype, tuning=tuning, checks=checks)
+                          depth_first=depth_first, winograd=winograd, precision=dtype, tuning=tuning, checks=checks, string_bytes=string_bytes)
     return CompiledModel(own, target, lowered, reports)
 
 

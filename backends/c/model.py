@@ -27,6 +27,13 @@ from edgecc.backends.c.sizes import (
     size_lines,
     size_names,
 )
+from edgecc.backends.c.strings import (
+    STRINGS_NOTE,
+    STRINGS_STATUS,
+    begin_lines,
+    string_call_lines,
+    string_definitions,
+)
 from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound
@@ -41,6 +48,7 @@ from edgecc.loop.module import (
     Repeat,
     RowBytes,
     SetSize,
+    StringCall,
     Stripes,
     WeightBytes,
 )
@@ -76,6 +84,8 @@ EDGECC_EXPORT int {name}_init(const void *weights, size_t bytes);
 """
     note = ",\n * 4 = a loop left its bounds: it ran longer than its limit, or not as often as the shapes of its results say" if any(
         isinstance(item, Repeat) and can_stop(item) for item in module.all_items) else ""
+    if module.strings is not None:
+        note += STRINGS_NOTE.format(bytes=module.strings.made_bytes, status=STRINGS_STATUS)
     if any(call.checks for call in module.all_calls):
         note += f",\n * {INDEX_STATUS} = an index that is computed at run time lies outside of its axis: the outputs are not to be used"
     promise = "Allocates nothing; measures itself, so that one run may go on\n * at a time." if profile else (
@@ -120,6 +130,10 @@ def _members(ports: Sequence[Interface], names: Sequence[str], *, const: bool) -
     for port, name in zip(ports, names, strict=True):
         dtype = port.type.dtype
         shape = ", ".join(comment_text(str(d)) for d in port.type.shape)
+        if dtype is DType.STRING:
+            lines += [f"  /* {comment_text(port.name)}: strings [{shape}], UTF-8, each ended by a NUL */",
+                      f"  const char *{'const ' if const else ''}*{name};"]
+            continue
         kind = _DTYPE_TEXT.get(dtype, STORAGE[dtype])
         size = f"{'' if port.type.is_static else 'at most '}{port.type.largest.packed_bytes} bytes"
         lines.append(f"  /* {comment_text(port.name)}: {kind} [{shape}], {size} */")
@@ -134,9 +148,9 @@ def source(module: Module, target: Target, symbols: Symbols, *, weights_from_fil
            profile: bool = False) -> str:
     """NAME.c."""
     name = module.name
-    loops = any(isinstance(item, Repeat) for item in module.all_items)
+    copies = any(isinstance(item, Repeat) for item in module.all_items) or module.is_open or module.strings is not None
     parts = [banner(module, target, "The run"), FEATURE_MACROS if profile else "",
-             f'#include "{name}.h"\n\n' + ("#include <string.h>\n\n" if loops or module.is_open else "") + '#include "kernels.h"\n', profile_counters(name, len(module.all_calls)) if profile else ""]
+             f'#include "{name}.h"\n\n' + ("#include <string.h>\n\n" if copies else "") + '#include "kernels.h"\n', profile_counters(name, len(module.all_calls)) if profile else ""]
     has_weights = module.weights_bytes > 0
     if has_weights and weights_from_file:
         parts.append(f"""static const unsigned char *weights;
@@ -156,6 +170,7 @@ int {name}_init(const void *blob, size_t bytes) {{
     elif has_weights:
         declared = f"*const {name}_weights" if weights_in_text else f"{name}_weights[{module.weights_bytes}]"
         parts.append(f"extern const unsigned char {declared};\n")
+    parts.append(string_definitions(module))
     parts.append(_run(module, symbols, weights_from_file=weights_from_file, profile=profile))
     parts.append(_generic(module, target, symbols, weights_from_file=weights_from_file))
     return "\n".join(part for part in parts if part)
@@ -178,13 +193,15 @@ def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: 
     if WeightBytes in used:
         blob = "weights" if weights_from_file else f"{name}_weights"
         lines.append(f"  const unsigned char *const w = {blob};")
-    if ArenaBytes in used:
+    if ArenaBytes in used or module.strings is not None:
         lines.append("  unsigned char *const a = (unsigned char *)arena;")
     else:
         lines.append("  (void)arena;")
     # Arrays without elements are not checked and may not be read, so that nothing may mention the parameter.
     lines += [f"  (void){kind};" for kind, ports in (("in", module.inputs), ("out", module.outputs))
               if not any(port.type.largest.packed_bytes for port in ports)]
+    if module.strings is not None:
+        lines += begin_lines(module.strings)
     if profile:
         lines += profile_begin()
     body = _Items(module, symbols, profile)
@@ -220,6 +237,8 @@ class _Items:
                     out += branch_lines(item, then, otherwise, self.symbols)
                 case SetSize():
                     out += set_size_lines(item, self.module, self.symbols)
+                case StringCall():
+                    out += string_call_lines(item, self.symbols)
                 case Repeat():
                     out += repeat_lines(item, self.lines(item.body), self.symbols)
         return out
@@ -273,8 +292,11 @@ def _generic(module: Module, target: Target, symbols: Symbols, *, weights_from_f
             dims = port.type.largest.dims
             if dims:
                 text.append(f"static const int64_t {kind}_dims_{index}[] = {{{', '.join(map(str, dims))}}};\n")
+            size = str(port.type.largest.packed_bytes)
+            if port.type.dtype is DType.STRING:
+                size = f"{port.type.elements} * sizeof(const char *)"
             entries.append(f"  {{{string_literal(port.name)}, {port.type.dtype.code}, {len(dims)}, "
-                           f"{f'{kind}_dims_{index}' if dims else 'NULL'}, {port.type.largest.packed_bytes}}},\n")
+                           f"{f'{kind}_dims_{index}' if dims else 'NULL'}, {size}}},\n")
         if entries:
             text.append(f"static const edgecc_tensor {kind}s[] = {{\n{''.join(entries)}}};\n")
     casts = [f"in[{i}]" + (f", input_dims_{i}" if is_open(p) else "") for i, p in enumerate(module.inputs)]

@@ -4,7 +4,8 @@ The inputs come from the linear congruential generator s -> 1664525 s + 10139042
 et al., Numerical Recipes, "quick and dirty" generators), which starts at 1 and steps once for each
 element, through all inputs in order. An element is (s >> 8) 2^-23 - 1 for floats, a number in [-1, 1),
 and s >> 31 for integers and bool, so that numbers used as indices stay small. Arrays of types that are only stored
-(floats of 8 bits and less, integers of less than 8 bits) step once for each byte, which is s >> 26.
+(floats of 8 bits and less, integers of less than 8 bits) step once for each byte, which is s >> 26. Strings are those of a short list,
+by s >> 16.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgecc.backends.base import SelfTest
+from edgecc.backends.c import selftest_strings as strings
 from edgecc.backends.c.address import Symbols
 from edgecc.backends.c.expression import constant_text
 from edgecc.backends.c.model import banner
@@ -21,6 +23,8 @@ from edgecc.backends.c.names import string_literal
 from edgecc.backends.c.sizes import is_open
 from edgecc.backends.c.table import STORAGE
 from edgecc.ir.packing import unpack
+from edgecc.ir.strings import SAMPLES as SAMPLE_STRINGS
+from edgecc.ir.strings import string_array
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.module import Module
 from edgecc.targets.schema import Target
@@ -36,6 +40,13 @@ def inputs(module: Module) -> dict[str, Array]:
     state = _SEED
     arrays: dict[str, Array] = {}
     for port in module.inputs:
+        if port.type.dtype is DType.STRING:
+            picked = []
+            for _ in range(port.type.elements):
+                state = (_MULTIPLIER * state + _INCREMENT) & 0xFFFFFFFF
+                picked.append(SAMPLE_STRINGS[(state >> 16) % len(SAMPLE_STRINGS)])
+            arrays[port.name] = string_array(picked, port.type.dims)
+            continue
         stored = port.type.dtype.is_stored_only
         states = np.empty(port.type.largest.packed_bytes if stored else port.type.largest.elements, np.uint64)
         for position in range(states.size):
@@ -58,6 +69,10 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
     expected = {} if test is None else test.expected
     fills, arrays = [], []
     for c_name, port in zip(symbols.inputs, module.inputs, strict=True):
+        if port.type.dtype is DType.STRING:
+            arrays.append(strings.input_array(c_name, port.type.elements))
+            fills += strings.fill(c_name, port.type.elements)
+            continue
         ctype, dtype, elements = STORAGE[port.type.dtype], port.type.dtype, _array_length(port.type.largest)
         arrays.append(f"static {ctype} in_{c_name}[{max(1, elements)}];\n")
         value = "(uint8_t)(next() >> 26)" if dtype.is_stored_only else {DType.F32: "real()", DType.F64: "real()", DType.F16: "half_bits(real())",
@@ -66,6 +81,12 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
             fills.append(f"  for (size_t i = 0; i < {elements}; ++i) in_{c_name}[i] = {value};\n")
     checks = []
     for c_name, port in zip(symbols.outputs, module.outputs, strict=True):
+        if port.type.dtype is DType.STRING:
+            arrays.append(strings.output_arrays(c_name, port.type.elements))
+            table, check = strings.checks(c_name, port, expected.get(port.name))
+            arrays.append(table)
+            checks.append(check)
+            continue
         size = port.type.largest.packed_bytes
         for copy in ("first", "second"):
             arrays.append(f"static {STORAGE[port.type.dtype]} {copy}_{c_name}[{max(1, _array_length(port.type.largest))}];\n")
@@ -76,10 +97,12 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
             arrays.append(table)
             checks.append(check)
     read, compared = ({p.type.dtype for p in module.inputs if p.type.largest.elements},
-                      {p.type.dtype for p in module.outputs if p.name in expected and p.type.largest.elements})
+                      {p.type.dtype for p in module.outputs if p.name in expected and p.type.largest.elements and p.type.dtype is not DType.STRING})
+    writes_strings = any(p.type.dtype is DType.STRING for p in module.outputs)
+    second_arena = "second_arena" if writes_strings else "arena"
     helpers = [_real(module), _HALF_BITS if DType.F16 in read else "", _BFLOAT_BITS if DType.BF16 in read else "",
                _HALF_VALUE if DType.F16 in compared else "", _BFLOAT_VALUE if DType.BF16 in compared else "",
-               *(_value_table(dtype) for dtype in DType if dtype in compared and dtype.is_stored_only), _FAR if compared else ""]
+               *(_value_table(dtype) for dtype in DType if dtype in compared and dtype.is_stored_only), _FAR if compared else "", strings.helpers(DType.STRING in read, writes_strings)]
     arrays += [f"static const int64_t in_{n}_dims[] = {{{', '.join(map(str, p.type.max_dims))}}};\n"
                for n, p in zip(symbols.inputs, module.inputs, strict=True) if is_open(p)]
     arguments = [", ".join(f"{prefix}_{n}" + ("" if not is_open(p) else f", in_{n}_dims" if prefix == "in" else ", NULL")
@@ -99,7 +122,7 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
 #include "{name}.h"
 
 static _Alignas({module.arena_align}) unsigned char arena[{name.upper()}_ARENA_BYTES];
-{"".join(arrays)}
+{strings.second_arena(module) if writes_strings else ""}{"".join(arrays)}
 static uint32_t state = 1;
 
 static uint32_t next(void) {{
@@ -122,8 +145,8 @@ int main(void) {{
   const {name}_outputs first = {{{arguments[1]}}}, second = {{{arguments[2]}}};
   memset(arena, 0, sizeof arena);
   if ({name}_run(&in, &first, arena) != 0) return 3;
-  memset(arena, 0xFF, sizeof arena);
-  if ({name}_run(&in, &second, arena) != 0) return 3;
+  memset({second_arena}, 0xFF, sizeof {second_arena});
+  if ({name}_run(&in, &second, {second_arena}) != 0) return 3;
 {"".join(checks)}  printf("%s\\n", failures ? "FAILED" : "ok");
   return failures != 0;
 }}

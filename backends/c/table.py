@@ -67,9 +67,9 @@ STORAGE: Mapping[DType, str] = {
     DType.I64: "int64_t", DType.I32: "int32_t", DType.I16: "int16_t", DType.I8: "int8_t",
     DType.U64: "uint64_t", DType.U32: "uint32_t", DType.U16: "uint16_t", DType.U8: "uint8_t",
     DType.BOOL: "uint8_t",
-    **{dtype: "uint8_t" for dtype in DType if dtype.is_stored_only},
+    **{dtype: "uint8_t" for dtype in DType if dtype.is_stored_only and dtype is not DType.STRING},
 }
-"""C type of one element in memory; of elements of less than 8 bits, of the bytes they are packed in."""
+"""C type of one element in memory; of elements of less than 8 bits, of the bytes they are packed in. Kernels see no strings."""
 
 HALF_TYPES = (DType.F16, DType.BF16)
 NARROW_INTEGERS = (DType.I8, DType.I16, DType.U8, DType.U16)

@@ -6,10 +6,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from edgecc.artifact.process import DrivenProcess
 from edgecc.artifact.runner import failed_status
+from edgecc.artifact.strings import piped, read_piped
 from edgecc.artifact.toolchain import BuildOptions, Compiler, build_executable
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array
@@ -56,7 +55,7 @@ class BatchExecutor:
         process = self._process
         try:
             with process.watch("running"):
-                process.write(b"".join([struct.pack("=I", number), *(array.tobytes() for array in inputs)]))
+                process.write(b"".join([struct.pack("=I", number), *(piped(array) for array in inputs)]))
                 (status,) = struct.unpack("=i", process.read(4))
                 shapes: list[tuple[int, ...]] = []
                 if status == 0:
@@ -64,7 +63,7 @@ class BatchExecutor:
                         if open_ranks:
                             rank = open_ranks[position]
                             shapes.append(struct.unpack(f"={rank}q", process.read(8 * rank)))
-                        array.reshape(-1).view(np.uint8)[:] = np.frombuffer(process.read(array.nbytes), np.uint8)
+                        read_piped(array, process.read)
         except EdgeccError:
             self.close()
             raise

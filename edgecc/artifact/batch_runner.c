@@ -3,7 +3,7 @@
  * Reads requests from standard input, in the byte order of the machine:
  *     u32 number of the network, bytes of all its inputs   -> i32 status, and if that is 0 of each output
  *                                                             the dims, if shapes differ from run to run, and the bytes
- * until its input ends. Inputs have their largest shapes. Arena and outputs are filled with 0xFF (NaN as a float) before each run, so that reading or
+ * until its input ends. Inputs have their largest shapes. Tensors of strings are text (runner_strings.h). Arena and outputs are filled with 0xFF (NaN as a float) before each run, so that reading or
  * returning what was never written shows, and bytes behind each array are checked afterwards: status -1 means that
  * a run wrote there.
  */
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "edgecc_open.h"
+#include "runner_strings.h"
 
 enum { GUARD_BYTES = 64, GUARD = 0xA5 };
 
@@ -76,8 +77,12 @@ static void release_shapes(int64_t **list, int32_t count) {
 static int serve(const edgecc_model *m, const edgecc_open_model *open) {
   unsigned char **in = arrays(m->inputs, m->n_inputs), **out = arrays(m->outputs, m->n_outputs);
   unsigned char *arena = guarded(m->arena_bytes, m->arena_align);
-  int ok = 1;
-  for (int32_t i = 0; i < m->n_inputs; i++) ok = ok && get(in[i], m->inputs[i].bytes);
+  char **texts = calloc((size_t)m->n_inputs + 1, sizeof *texts);
+  int ok = texts != NULL;
+  for (int32_t i = 0; ok && i < m->n_inputs; i++) {
+    const edgecc_tensor *t = &m->inputs[i];
+    ok = t->dtype == STRING_TYPE ? get_strings(t, (const char **)(void *)in[i], &texts[i]) : get(in[i], t->bytes);
+  }
   if (ok) {
     int64_t **in_dims = shapes(m->inputs, m->n_inputs), **out_dims = shapes(m->outputs, m->n_outputs);
     int32_t status = open == NULL ? m->run((const void *const *)in, (void *const *)out, arena)
@@ -88,12 +93,15 @@ static int serve(const edgecc_model *m, const edgecc_open_model *open) {
       status = -1;
     ok = put(&status, sizeof status);
     for (int32_t i = 0; ok && status == 0 && i < m->n_outputs; i++) {
-      if (open != NULL) ok = put(out_dims[i], (size_t)m->outputs[i].rank * sizeof **out_dims);
-      ok = ok && put(out[i], m->outputs[i].bytes);
+      const edgecc_tensor *t = &m->outputs[i];
+      if (open != NULL) ok = put(out_dims[i], (size_t)t->rank * sizeof **out_dims);
+      ok = ok && (t->dtype == STRING_TYPE ? put_strings(t, (const char *const *)(void *)out[i]) : put(out[i], t->bytes));
     }
     release_shapes(in_dims, m->n_inputs);
     release_shapes(out_dims, m->n_outputs);
   }
+  for (int32_t i = 0; texts != NULL && i < m->n_inputs; i++) free(texts[i]);
+  free(texts);
   release(in, m->n_inputs);
   release(out, m->n_outputs);
   free(arena);

@@ -21,10 +21,11 @@ extern "C" {
 #define EDGECC_EXPORT __attribute__((visibility("default")))
 #endif
 
-/* One input or output: a dense array, last axis contiguous. */
+/* One input or output: a dense array, last axis contiguous. Strings are an array of const char *, each pointing to UTF-8
+ * that a NUL ends. Those of outputs may lie in the arena or be those of inputs: they last as long as these do. */
 typedef struct {
   const char *name;    /* as in the ONNX model, UTF-8 */
-  int32_t dtype;       /* ONNX TensorProto.DataType: 1 float, 6 int32, 7 int64, 9 bool, ... */
+  int32_t dtype;       /* ONNX TensorProto.DataType: 1 float, 6 int32, 7 int64, 8 string, 9 bool, ... */
   int32_t rank;
   const int64_t *dims; /* rank numbers; NULL if rank is 0 */
   size_t bytes;        /* size of the array */

@@ -24,6 +24,7 @@ from edgecc.artifact import elf
 from edgecc.artifact.abi import ModelStruct, TensorStruct
 from edgecc.artifact.folder import Artifact, Manifest, read_manifest
 from edgecc.artifact.runner import RUNNER_SOURCE, Executor, LibraryExecutor, ProcessExecutor
+from edgecc.artifact.strings import result_array, result_memory
 from edgecc.artifact.toolchain import (
     BuildOptions,
     build_executable,
@@ -34,7 +35,8 @@ from edgecc.artifact.toolchain import (
 )
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.dims import lower_bound
-from edgecc.ir.packing import pack, unpack
+from edgecc.ir.packing import pack
+from edgecc.ir.strings import check_strings, is_string_array, sample_strings
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.module import Interface
 
@@ -64,9 +66,14 @@ class Port:
         return len(shape) == len(self.shape) and all(a <= b <= c for a, b, c in zip(self.least, shape, self.shape, strict=True))
 
     @property
+    def type(self) -> TensorType:
+        """Element type and (largest) shape."""
+        return TensorType(DType.from_numpy(self.dtype), self.shape)
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the array as the model reads or writes it."""
-        return TensorType(DType.from_numpy(self.dtype), self.shape).packed_bytes
+        return self.type.packed_bytes
 
     def __str__(self) -> str:
         dims = [str(b) if a == b else f"{a}..{b}" for a, b in zip(self.least or self.shape, self.shape, strict=True)]
@@ -123,8 +130,7 @@ class Model:
             return {port.name: memory[:math.prod(shape) * port.dtype.itemsize].view(port.dtype).reshape(shape).copy()
                     for port, (shape, memory) in zip(self.outputs, found, strict=True)}
         self._executor.run([pack(array) for array in arrays], results)
-        return {port.name: unpack(array, DType.from_numpy(port.dtype), port.shape)
-                for port, array in zip(self.outputs, results, strict=True)}
+        return {port.name: result_array(array, port.type) for port, array in zip(self.outputs, results, strict=True)}
 
     def benchmark(self, count: int = 10, inputs: Mapping[str, npt.ArrayLike] | None = None) -> Timing:
         """Times `count` inferences on the same inputs (random ones if none are given), after one that is not counted.
@@ -147,8 +153,7 @@ class Model:
 
     def _results(self) -> list[Array]:
         """Arrays as the model writes them: packed ones are rows of bytes."""
-        return [np.empty(port.shape, port.dtype) if DType.from_numpy(port.dtype).bits >= 8 else np.empty(port.size_bytes, np.uint8)
-                for port in self.outputs]
+        return [result_memory(port.type) for port in self.outputs]
 
     def __enter__(self) -> Self:
         return self
@@ -230,12 +235,16 @@ def check_inputs(ports: Sequence[Port], inputs: Mapping[str, npt.ArrayLike]) -> 
             problems.append(f"{printable(port.name)}: missing, the model wants {port}")
             continue
         array = np.asarray(inputs[port.name])
+        if array.dtype.kind == "U":
+            array = array.astype(object)
         if array.dtype.type is np.void and array.dtype.itemsize == port.dtype.itemsize:
             array = array.view(port.dtype)  # .npz files store bfloat16 as raw bytes
         if array.dtype != port.dtype or not port.takes(array.shape):
             got = f"{array.dtype}[{','.join(map(str, array.shape))}]"
             problems.append(f"{printable(port.name)}: got {got}, the model wants {port}")
             continue
+        if is_string_array(array):
+            check_strings(array, printable(port.name), "E005")
         # reshape: ascontiguousarray turns a scalar into an array of one element.
         arrays.append(np.ascontiguousarray(array).reshape(array.shape))
     if problems:
@@ -244,11 +253,13 @@ def check_inputs(ports: Sequence[Port], inputs: Mapping[str, npt.ArrayLike]) -> 
 
 
 def random_inputs(ports: Iterable[Port], seed: int = 0) -> dict[str, Array]:
-    """Reproducible inputs: standard normal floats; zeros and ones for integers, which are often indices, and booleans."""
+    """Reproducible inputs: standard normal floats; zeros and ones for integers, which are often indices, and booleans; short strings."""
     generator = np.random.default_rng(seed)
     values: dict[str, Array] = {}
     for port in ports:
-        if DType.from_numpy(port.dtype).is_float:
+        if port.type.dtype is DType.STRING:
+            values[port.name] = sample_strings(port.shape, generator)
+        elif DType.from_numpy(port.dtype).is_float:
             drawn = generator.standard_normal(port.shape)  # f8e8m0 has positive numbers only
             values[port.name] = np.asarray(np.abs(drawn) if DType.from_numpy(port.dtype) is DType.F8E8M0 else drawn).astype(port.dtype)
         else:

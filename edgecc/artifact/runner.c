@@ -13,6 +13,7 @@
  *                              bytes of the largest shape of each output
  *     'B' u32 count            run count times on the last inputs    -> i32 status, u64 nanoseconds each
  *     'Q' or end of input      leave
+ * Tensors of strings are text (runner_strings.h), and count 8 bytes an element in the greeting.
  * The arena is filled with 0xFF (NaN as a float) before the first run, so that reading what was never
  * written shows.
  */
@@ -27,9 +28,11 @@
 #else
 #include "edgecc_abi.h"
 #endif
+#include "runner_strings.h"
 
 /* Allocated once and kept until the process ends. */
 static void **in, **out, *weights;
+static char **texts; /* the strings of the inputs */
 static unsigned char *arena;
 
 static int get(void *to, size_t bytes) { return bytes == 0 || fread(to, 1, bytes, stdin) == bytes; }
@@ -56,7 +59,8 @@ static int greet(const edgecc_model *m) {
   const uint32_t counts[2] = {(uint32_t)m->n_inputs, (uint32_t)m->n_outputs};
   if (!put("EDGECC1\n", 8) || !put(counts, sizeof counts)) return 0;
   for (int32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
-    const uint64_t bytes = i < m->n_inputs ? m->inputs[i].bytes : m->outputs[i - m->n_inputs].bytes;
+    const edgecc_tensor *t = i < m->n_inputs ? &m->inputs[i] : &m->outputs[i - m->n_inputs];
+    const uint64_t bytes = t->dtype == STRING_TYPE ? 8 * (uint64_t)string_count(t) : t->bytes;
     if (!put(&bytes, sizeof bytes)) return 0;
   }
   return fflush(stdout) == 0;
@@ -72,12 +76,16 @@ static int load_weights(const edgecc_model *m) {
 }
 
 static int run_once(const edgecc_model *m) {
-  for (int32_t i = 0; i < m->n_inputs; i++)
-    if (!get(in[i], m->inputs[i].bytes)) return 0;
+  for (int32_t i = 0; i < m->n_inputs; i++) {
+    const edgecc_tensor *t = &m->inputs[i];
+    if (t->dtype == STRING_TYPE ? !get_strings(t, in[i], &texts[i]) : !get(in[i], t->bytes)) return 0;
+  }
   const int32_t status = m->run((const void *const *)in, out, arena);
   if (!put(&status, sizeof status)) return 0;
-  for (int32_t i = 0; i < m->n_outputs; i++)
-    if (!put(out[i], m->outputs[i].bytes)) return 0;
+  for (int32_t i = 0; status == 0 && i < m->n_outputs; i++) {
+    const edgecc_tensor *t = &m->outputs[i];
+    if (t->dtype == STRING_TYPE ? !put_strings(t, out[i]) : !put(out[i], t->bytes)) return 0;
+  }
   return 1;
 }
 
@@ -164,6 +172,11 @@ static int run_files(const edgecc_model *m, int count, char **args) {
     runs = strtol(args[2], NULL, 10);
     next = 3;
   }
+  for (int32_t i = 0; i < m->n_inputs + m->n_outputs; i++)
+    if ((i < m->n_inputs ? m->inputs[i] : m->outputs[i - m->n_inputs]).dtype == STRING_TYPE) {
+      fprintf(stderr, "strings are not read from files\n");
+      return 2;
+    }
   if (runs < 1 || count - next != m->n_inputs + m->n_outputs) return usage(m, args[0]);
   for (int32_t i = 0; i < m->n_inputs; i++, next++)
     if (!read_file(args[next], in[i], m->inputs[i].bytes)) {
@@ -198,7 +211,8 @@ int main(int count, char **args) {
   in = arrays(m->inputs, m->n_inputs);
   out = arrays(m->outputs, m->n_outputs);
   arena = aligned(m->arena_bytes, m->arena_align);
-  if (in == NULL || out == NULL || arena == NULL) {
+  texts = calloc((size_t)m->n_inputs + 1, sizeof *texts);
+  if (in == NULL || out == NULL || arena == NULL || texts == NULL) {
     fprintf(stderr, "not enough memory\n");
     return 4;
   }

@@ -18,7 +18,9 @@ import numpy as np
 
 from edgecc.artifact.abi import ABI_VERSION, Dims, ModelStruct, OpenModelStruct
 from edgecc.artifact.process import DrivenProcess
+from edgecc.artifact.strings import Memories, piped, read_piped
 from edgecc.errors import EdgeccError, printable
+from edgecc.ir.strings import is_string_array
 from edgecc.ir.types import Array
 
 RUNNER_SOURCE = Path(__file__).parent / "runner.c"
@@ -35,6 +37,9 @@ INDEX_STATUS = 5
 
 COMPUTED_SIZE_STATUS = 7
 """What `run` gives where a size that it computes is not within its bounds."""
+
+STRINGS_STATUS = 8
+"""What `run` gives where the strings that it makes need more memory than there is."""
 
 
 class Executor(Protocol):
@@ -72,6 +77,9 @@ def failed_status(status: int) -> EdgeccError:
     if status == COMPUTED_SIZE_STATUS:
         return EdgeccError("E406", "a size that is computed at run time is not within its bounds",
                            hint="look at the inputs that sizes come from, or raise the limit that bounds them")
+    if status == STRINGS_STATUS:
+        return EdgeccError("E407", "the strings that the model makes need more memory than it has for them",
+                           hint="compile with a larger --limits string_bytes=NUMBER, or give shorter strings")
     if status == SHAPE_STATUS:
         return EdgeccError("E005", "the shapes of the inputs do not fit together, or are not within the bounds of the model")
     return EdgeccError("E401", f"the compiled model reported failure (status {status})")
@@ -129,7 +137,8 @@ class LibraryExecutor:
 
     def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
         """See `Executor`. Includes the call from Python, about a microsecond."""
-        sources, sinks, arena = _pointers(inputs), _pointers(outputs), self.arena.ctypes.data
+        memories = Memories(inputs, outputs)
+        sources, sinks, arena = _pointers(memories.inputs), _pointers(memories.outputs), self.arena.ctypes.data
         run, times = self.model.run, []
         for _ in range(count):
             start = time.perf_counter_ns()
@@ -137,6 +146,7 @@ class LibraryExecutor:
             times.append(time.perf_counter_ns() - start)
             if status:
                 raise failed_status(status)
+        memories.finish()
         return times
 
     def least_shapes(self, ranks: Sequence[int]) -> list[tuple[int, ...]]:
@@ -225,10 +235,10 @@ class ProcessExecutor:
         with self._process.watch("running"):
             self._process.write(b"R")
             for array in inputs:
-                self._process.write(_bytes_of(array).data)
+                self._process.write(piped(array) if is_string_array(array) else _bytes_of(array).data)
             self._check_status()
             for array in outputs:
-                _bytes_of(array)[:] = np.frombuffer(self._process.read(array.nbytes), np.uint8)
+                read_piped(array, self._process.read)
 
     def run_open(self, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]], ranks: Sequence[int],
                  sizes: Sequence[int]) -> list[tuple[tuple[int, ...], Array]]:

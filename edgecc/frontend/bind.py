@@ -21,6 +21,7 @@ from edgecc.frontend.limits import Limits
 from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.tensors import element_type
 from edgecc.ir.dims import Dim, SymbolicDim, lower_bound, symbol
+from edgecc.ir.strings import check_strings
 from edgecc.ir.types import Array, DType, TensorType
 
 _BATCH = re.compile(r"n|b|bs|\?|none|unk__\d+|dynamic_axes_\d+|(.*[_\W])?batch([_\W]?size|[_\W]?dim)?(_?\d+)?", re.IGNORECASE)
@@ -220,6 +221,8 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
         if array.dtype != spec.dtype.numpy:
             raise EdgeccError("E005", f"the array for '{printable(name)}' has elements of type {array.dtype}; "
                                       f"the model wants {spec.dtype.value}")
+        if spec.dtype is DType.STRING:
+            check_strings(array, f"the array for '{printable(name)}'", "E005")
         if not opened:  # with open dimensions the arrays are one case of many, and are checked when they are run
             binder.give(spec, array.shape, f"the array for '{printable(name)}'", "E005")
     binder.resolve()

@@ -12,11 +12,12 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.items import Item, Missing, TensorSequence
 from edgecc.frontend.known import is_symbolic, known_data
 from edgecc.frontend.registry import Unsupported
-from edgecc.frontend.tensors import tensor_array
+from edgecc.frontend.tensors import strings_of, tensor_array
 from edgecc.ir.dims import symbols_of, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Arg, ScalarExpr, convert
+from edgecc.ir.strings import zeros
 from edgecc.ir.types import Array, Dim, DType, Shape
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.movement import Expand, Reshape, Slice, Transpose
@@ -188,6 +189,19 @@ class Call:
         attribute = self._attribute(name, _KINDS.STRINGS)
         return None if attribute is None else tuple(bytes(s).decode("utf-8", "backslashreplace") for s in attribute.strings)
 
+    def string_data(self, name: str) -> Array | None:
+        """A list-of-texts attribute as an array of strings, or None where it is not given.
+
+        Raises: EdgeccError E102 where one is not UTF-8 or has a NUL in it.
+        """
+        attribute = self._attribute(name, _KINDS.STRINGS)
+        return None if attribute is None else strings_of(attribute.strings, f"attribute {name}")
+
+    def string_value(self, name: str, default: str) -> str:
+        """A text attribute that is data: `string_data` of one."""
+        attribute = self._attribute(name, _KINDS.STRING)
+        return default if attribute is None else str(strings_of([attribute.s], f"attribute {name}")[0])
+
     def tensor(self, name: str) -> Array | None:
         """A tensor attribute, or None where it is not given."""
         attribute = self._attribute(name, _KINDS.TENSOR)
@@ -227,7 +241,9 @@ class Call:
         return self.slice(self.constant(np.arange(upper_bound(count), dtype=np.int64)), 0, 0, count)
 
     def scalar(self, value: float | int | bool, dtype: DType) -> Value:
-        """A constant of rank 0."""
+        """A constant of rank 0; of strings, which have no numbers, the empty one."""
+        if dtype is DType.STRING:
+            return self.constant(zeros((), dtype))
         return self.constant(np.asarray(value).astype(dtype.numpy))
 
     def map(self, build: Callable[..., ScalarExpr], *operands: Value, fold: bool = True) -> Value:

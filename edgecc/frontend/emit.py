@@ -18,7 +18,9 @@ from edgecc.frontend.limits import Limits, raised
 from edgecc.ir.dims import SymbolicDim
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op, RegionOp
+from edgecc.ir.strings import data_bytes
 from edgecc.ir.types import Array, DType, TensorType
+from edgecc.ops.strings import takes_strings
 from edgecc.ops.work import reference_work
 
 ALWAYS_FOLDED_WORK = 2**16
@@ -89,7 +91,7 @@ class Emitter:
 
         Raises: EdgeccError E101 where the constants become too large together.
         """
-        self._budget.constant_bytes += array.nbytes
+        self._budget.constant_bytes += data_bytes(array)
         if self._budget.constant_bytes > self.limits.constant_bytes:
             raise EdgeccError("E101", f"the constants of the model take more than {self.limits.constant_bytes} bytes",
                               hint=raised("constant_bytes"))
@@ -108,6 +110,9 @@ class Emitter:
         operands = [None if v is None else self.local(v) for v in inputs]
         while operands and operands[-1] is None:
             operands.pop()
+        strings = any(v is not None and v.type.dtype is DType.STRING for v in operands)
+        if strings and not takes_strings(op):
+            raise op.fail("does not take strings", [None if v is None else v.type for v in operands])
         types = op.infer([None if v is None else v.type for v in operands])
         for tensor_type in types:
             self.limits.check_type(tensor_type, f"the result of {op.name}")
@@ -120,7 +125,7 @@ class Emitter:
                 warnings.simplefilter("ignore", RuntimeWarning)  # numpy on empty axes and on NaN
                 arrays = op.reference([None if v is None else v.constant for v in operands])
             return tuple(self.constant(_as_type(a, t)) for a, t in zip(arrays, types, strict=True))
-        data = followed(op, operands) if is_static and len(types) == 1 and not types[0].dtype.is_float else None
+        data = followed(op, operands) if is_static and not strings and len(types) == 1 and not types[0].dtype.is_float else None
         if data is not None:
             return (self.integers(data, types[0].dtype, loc),)
         return self.graph.add_node(op, operands, loc=loc).outputs

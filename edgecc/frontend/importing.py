@@ -30,6 +30,7 @@ from edgecc.frontend.structure import inline_functions, without_weights
 from edgecc.frontend.tensors import tensor_array
 from edgecc.ir.dims import Dim
 from edgecc.ir.graph import Graph, Value
+from edgecc.ir.strings import array_bytes
 from edgecc.ir.types import Array
 from edgecc.ir.verify import verify
 
@@ -196,7 +197,7 @@ def _check_overridden(constants: Mapping[str, onnx.TensorProto], arrays: Mapping
             stored = tensor_array(constants[name])
         except Unsupported:
             continue
-        if stored.shape != array.shape or stored.dtype != array.dtype or stored.tobytes() != array.tobytes():
+        if stored.shape != array.shape or stored.dtype != array.dtype or array_bytes(stored) != array_bytes(array):
             raise EdgeccError("E005", f"'{printable(name)}' has a value in the model; another one is given",
                               hint="leave it out: weights are compiled in")
 

@@ -48,8 +48,8 @@ def is_computable(node: Node) -> bool:
 
 
 def is_symbolic(data: Array) -> bool:
-    """Whether data of `known_data` depends on the run."""
-    return data.dtype == object
+    """Whether data of `known_data` depends on the run: whether it has dimensions in it, rather than strings or numbers."""
+    return data.dtype == object and any(isinstance(element, SymbolicDim) for element in data.reshape(-1))
 
 
 def sizes_operator(data: Array, dtype: DType) -> Sizes:

@@ -40,6 +40,7 @@ class Limits:
         open_size: the largest size of a dimension that is left open without bounds ("?").
         arena_bytes: scratch memory of a run of the compiled model.
         generated_bytes: text of the generated sources.
+        string_bytes: text of the strings that a run of the compiled model makes; the run ends with a status where it needs more.
     """
 
     file_bytes: int = 2**31
@@ -57,6 +58,7 @@ class Limits:
     trip_count: int = 2**24
     collected_rows: int = 0
     computed_size: int = 0
+    string_bytes: int = 2**16
 
     def check_dims(self, dims: Iterable[Dim], what: str, where: str = "") -> int:
         """Checks rank and element count of a shape and returns the count.

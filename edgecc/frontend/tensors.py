@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -9,6 +12,7 @@ from onnx import numpy_helper
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.limits import stored_bytes
 from edgecc.frontend.registry import Unsupported
+from edgecc.ir.strings import check_strings, string_array, zeros
 from edgecc.ir.types import Array, DType
 
 
@@ -45,6 +49,8 @@ def tensor_array(tensor: onnx.TensorProto) -> Array:
     if tensor.HasField("raw_data") and len(tensor.raw_data) != stored_bytes(tensor):
         raise EdgeccError("E102", f"{what} has {len(tensor.raw_data)} bytes of data; its shape {list(tensor.dims)} needs "
                                   f"{stored_bytes(tensor)}")
+    if dtype is DType.STRING:
+        return _strings(tensor, what)
     try:
         array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, OverflowError) as error:
@@ -57,6 +63,24 @@ def tensor_array(tensor: onnx.TensorProto) -> Array:
     return array
 
 
+def _strings(tensor: onnx.TensorProto, what: str) -> Array:
+    """A tensor of strings; `numpy_helper.to_array` gives each the room of the longest, and drops NULs at the end."""
+    if len(tensor.string_data) != math.prod(tensor.dims):
+        raise EdgeccError("E102", f"{what} has {len(tensor.string_data)} strings; its shape is {list(tensor.dims)}")
+    return strings_of(tensor.string_data, what).reshape(tuple(tensor.dims))
+
+
+def strings_of(data: Iterable[bytes], what: str) -> Array:
+    """An array of the strings that a model stores as UTF-8.
+
+    Raises: EdgeccError E102 where one is not UTF-8 or has a NUL in it.
+    """
+    try:
+        return check_strings(string_array(bytes(text).decode("utf-8") for text in data), what)
+    except UnicodeDecodeError as error:
+        raise EdgeccError("E102", f"{what} has a string that is not UTF-8") from error
+
+
 def sparse_array(sparse: onnx.SparseTensorProto, dims: tuple[int, ...]) -> Array:
     """A sparse tensor as a dense array of shape `dims` (checked against the limits by the caller).
 
@@ -64,7 +88,7 @@ def sparse_array(sparse: onnx.SparseTensorProto, dims: tuple[int, ...]) -> Array
     """
     values = tensor_array(sparse.values)
     indices = tensor_array(sparse.indices)
-    dense = np.zeros(dims, values.dtype)
+    dense = zeros(dims, DType.from_numpy(values.dtype))
     try:
         if indices.dtype != np.int64 or values.ndim != 1:
             raise ValueError("wrong type of indices or values")

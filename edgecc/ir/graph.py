@@ -18,6 +18,7 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import Symbol, symbols_within
 from edgecc.ir.op import Op, RegionOp, Signature
+from edgecc.ir.strings import array_bytes, is_string_array
 from edgecc.ir.types import Array, Layout, TensorType
 
 
@@ -60,7 +61,8 @@ class Value:
             return b""
         if self._digest is None:
             state = hashlib.blake2b(str(self.type).encode(), digest_size=16)
-            state.update(np.ascontiguousarray(self.constant).reshape(-1).view(np.uint8).data)
+            state.update(array_bytes(self.constant) if is_string_array(self.constant)
+                         else np.ascontiguousarray(self.constant).reshape(-1).view(np.uint8).data)
             self._digest = state.digest()
         return self._digest
 

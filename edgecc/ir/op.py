@@ -50,8 +50,8 @@ class Op:
         Rounding errors are measured in units of it (edgecc/reference/compare.py). The default runs
         the operator on absolute values, which is right for sums of products.
         """
-        absolute = [np.abs(x) if x is not None and x.dtype.kind not in "bu" else x for x in inputs]
-        return tuple(np.abs(y) if y.dtype.kind not in "bu" else y for y in self.reference(absolute))
+        absolute = [np.abs(x) if x is not None and x.dtype.kind not in "buO" else x for x in inputs]
+        return tuple(np.abs(y) if y.dtype.kind not in "buO" else y for y in self.reference(absolute))
 
     @property
     def binds(self) -> Symbol | None:

@@ -188,10 +188,12 @@ def _data(scanner: Scanner, tensor_type: TensorType) -> Array:
         values = _list(scanner, lambda: _element(scanner, tensor_type.dtype), "]")
         if len(values) != count:
             scanner.fail(f"{tensor_type} has {count} elements, the list has {len(values)}", start)
-        return np.array(values, dtype=numpy_type).reshape(dims)
+        out = np.empty(count, dtype=numpy_type)
+        out[:] = values
+        return out.reshape(dims)
     if scanner.accept("splat"):
         return np.full(dims, np.array(_element(scanner, tensor_type.dtype), dtype=numpy_type))
-    if scanner.accept("base64"):
+    if tensor_type.dtype is not DType.STRING and scanner.accept("base64"):
         start = scanner.token.start
         try:
             raw = base64.b64decode(scanner.string(), validate=True)
@@ -204,8 +206,10 @@ def _data(scanner: Scanner, tensor_type: TensorType) -> Array:
     scanner.expected("the data of the constant: a list, splat or base64")
 
 
-def _element(scanner: Scanner, dtype: DType) -> np.generic:
+def _element(scanner: Scanner, dtype: DType) -> np.generic | str:
     start = scanner.token.start
+    if dtype is DType.STRING:
+        return scanner.string()
     if dtype is DType.BOOL:
         if scanner.accept("true"):
             return np.True_

@@ -206,7 +206,7 @@ PRIMITIVES: Mapping[str, Primitive] = {
 def accepts(takes: str, dtype: DType) -> bool:
     """Whether a primitive that takes `takes` (see `Primitive`) takes operands of this type.
 
-    Types that are only stored can be compared and selected, nothing else.
+    Types that are only stored can be compared and selected, nothing else; strings can only be compared for equality.
     """
     if dtype.is_stored_only:
         return takes == "any"
@@ -235,13 +235,18 @@ def apply(op: str, *args: ScalarExpr) -> Apply:
     dtype = operands[0].dtype
     if any(a.dtype is not dtype for a in operands) or (row.result == "select" and args[0].dtype is not DType.BOOL):
         raise EdgeccError("E110", f"operands of {op} have types {', '.join(a.dtype.value for a in args)}")
-    if not accepts(row.takes, dtype):
+    if not accepts(row.takes, dtype) or (dtype is DType.STRING and op not in ("eq", "select")):
         raise EdgeccError("E110", f"{op} does not take {dtype.value}")
     return Apply(op, args, DType.BOOL if row.result == "bool" else dtype)
 
 
 def literal(value: float | int | bool, dtype: DType) -> Literal:
-    """A constant of type `dtype`; the value is rounded to what that type can hold."""
+    """A constant of type `dtype`; the value is rounded to what that type can hold.
+
+    Raises: EdgeccError E110 for strings.
+    """
+    if dtype is DType.STRING:
+        raise EdgeccError("E110", "scalar expressions have no constant strings")
     with np.errstate(over="ignore"):
         held = np.asarray(value).astype(dtype.numpy)
     if dtype.is_float:
@@ -250,7 +255,12 @@ def literal(value: float | int | bool, dtype: DType) -> Literal:
 
 
 def convert(arg: ScalarExpr, dtype: DType) -> ScalarExpr:
-    """`arg` as `dtype`; nothing is added where it has that type already."""
+    """`arg` as `dtype`; nothing is added where it has that type already.
+
+    Raises: EdgeccError E110 for strings, which are made and read by operators of their own.
+    """
+    if DType.STRING in (arg.dtype, dtype) and arg.dtype is not dtype:
+        raise EdgeccError("E110", f"elements of type {arg.dtype.value} are not converted to {dtype.value}")
     return arg if arg.dtype is dtype else Convert(arg, dtype)
 
 

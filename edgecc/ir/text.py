@@ -10,7 +10,7 @@
 gives the same text. Value names are hints made unique and plain while printing; the names of the
 interface are JSON strings and exact. Constants stand before their first use, as a list of values,
 as `splat VALUE` where all elements are the same bits, or as `base64 "..."` of their little-endian
-bytes: the first of the three that gives back every bit, lists only up to 16 elements.
+bytes: the first of the three that gives back every bit, lists only up to 16 elements. Strings are always a list.
 
 The regions of a node follow it, indented. Names of values inside them are their own: what a region
 reads from outside is bound to its inputs by the operands of the node.
@@ -24,7 +24,7 @@ Grammar (`//` starts a comment; `?` may be absent, `*` any number, `,*` separate
                                                                  one for each region of the operator, of its name
     type       = name "[" dim,* "]" ("{" integer,* "}")?        the axis order in memory, absent if row-major
     dim        = integer | (name | string) ":" integer ".." integer
-    data       = "[" number,* "]" | "splat" number | "base64" string
+    data       = "[" (number | string),* "]" | "splat" number | "base64" string
     attribute  = integer | float | "true" | "false" | "none" | string | dtype | "(" attribute,* ")" | "`" scalar "`"
     scalar     = "$" integer ":" dtype | number ":" dtype | "true" | "false"
                | dtype "(" scalar ")"                            conversion
@@ -111,6 +111,8 @@ def format_type(tensor_type: TensorType, layout: Layout | None = None) -> str:
 def format_constant(array: Array) -> str:
     """The data of a constant in the first of the three forms that gives back every bit."""
     dtype = DType.from_numpy(array.dtype)
+    if dtype is DType.STRING:
+        return "[" + ", ".join(json.dumps(text) for text in array.reshape(-1)) + "]"
     raw = _little_endian(array)
     candidates = []
     if array.size <= _LIST_LIMIT:

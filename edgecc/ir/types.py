@@ -32,7 +32,8 @@ class DType(Enum):
 
     `code` is the number ONNX gives the type (TensorProto.DataType), which is also what the C ABI
     stores; `numpy` is the type its arrays have in memory. Types of 8 bits and less but i8, u8 and bool are
-    only stored: they are moved and converted, never computed with (`is_stored_only`).
+    only stored: they are moved and converted, never computed with (`is_stored_only`). So are strings, texts of Unicode
+    without the character NUL, whose arrays are numpy object arrays of `str` (edgecc/ir/strings.py).
     """
 
     F64 = "f64"
@@ -58,6 +59,7 @@ class DType(Enum):
     U4 = "u4"
     I2 = "i2"
     U2 = "u2"
+    STRING = "string"
 
     @property
     def code(self) -> int:
@@ -71,7 +73,7 @@ class DType(Enum):
 
     @property
     def size(self) -> int:
-        """Bytes of one element; types of less than 8 bits take one, unless they are packed."""
+        """Bytes of one element; types of less than 8 bits take one, unless they are packed; strings those of a pointer."""
         return self.numpy.itemsize
 
     @property
@@ -92,7 +94,7 @@ class DType(Enum):
     @property
     def is_integer(self) -> bool:
         """Whether this is an integer type; bool is not one."""
-        return self not in _FLOATS and self is not DType.BOOL
+        return self not in _FLOATS and self is not DType.BOOL and self is not DType.STRING
 
     @property
     def is_signed(self) -> bool:
@@ -134,7 +136,7 @@ class DType(Enum):
 _SHORT_FLOATS = frozenset({DType.F8E4M3FN, DType.F8E4M3FNUZ, DType.F8E5M2, DType.F8E5M2FNUZ, DType.F8E8M0, DType.F4E2M1})
 _FLOATS = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16}) | _SHORT_FLOATS
 _SUB_BYTE_BITS = {DType.F4E2M1: 4, DType.I4: 4, DType.U4: 4, DType.I2: 2, DType.U2: 2}
-_STORED_ONLY = _SHORT_FLOATS | frozenset(_SUB_BYTE_BITS)
+_STORED_ONLY = _SHORT_FLOATS | frozenset(_SUB_BYTE_BITS) | {DType.STRING}
 _UNIT_ROUNDOFFS = {
     DType.F64: 2.0**-53, DType.F32: 2.0**-24, DType.F16: 2.0**-11, DType.BF16: 2.0**-8, DType.F8E4M3FN: 2.0**-4,
     DType.F8E4M3FNUZ: 2.0**-4, DType.F8E5M2: 2.0**-3, DType.F8E5M2FNUZ: 2.0**-3, DType.F8E8M0: 0.5, DType.F4E2M1: 2.0**-2,
@@ -147,7 +149,7 @@ _CODES: dict[DType, int] = {
     DType.BOOL: onnx.TensorProto.BOOL, DType.F8E4M3FN: onnx.TensorProto.FLOAT8E4M3FN,
     DType.F8E4M3FNUZ: onnx.TensorProto.FLOAT8E4M3FNUZ, DType.F8E5M2: onnx.TensorProto.FLOAT8E5M2,
     DType.F8E5M2FNUZ: onnx.TensorProto.FLOAT8E5M2FNUZ, DType.I4: onnx.TensorProto.INT4, DType.U4: onnx.TensorProto.UINT4,
-    DType.F4E2M1: 23, DType.F8E8M0: 24, DType.U2: 25, DType.I2: 26,  # by number: older versions of onnx lack the names
+    DType.STRING: onnx.TensorProto.STRING, DType.F4E2M1: 23, DType.F8E8M0: 24, DType.U2: 25, DType.I2: 26,  # by number: older versions of onnx lack the names
 }
 _NUMPY: dict[DType, np.dtype[Any]] = {
     DType.F64: np.dtype(np.float64), DType.F32: np.dtype(np.float32), DType.F16: np.dtype(np.float16),
@@ -159,6 +161,7 @@ _NUMPY: dict[DType, np.dtype[Any]] = {
     DType.F8E5M2FNUZ: np.dtype(ml_dtypes.float8_e5m2fnuz), DType.F8E8M0: np.dtype(ml_dtypes.float8_e8m0fnu),
     DType.F4E2M1: np.dtype(ml_dtypes.float4_e2m1fn), DType.I4: np.dtype(ml_dtypes.int4), DType.U4: np.dtype(ml_dtypes.uint4),
     DType.I2: np.dtype(ml_dtypes.int2), DType.U2: np.dtype(ml_dtypes.uint2),
+    DType.STRING: np.dtype(object),
 }
 _FROM_CODE = {code: dtype for dtype, code in _CODES.items()}
 _FROM_NUMPY = {numpy_type: dtype for dtype, numpy_type in _NUMPY.items()}

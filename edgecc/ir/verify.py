@@ -22,6 +22,7 @@ from __future__ import annotations
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import Symbol, symbols_within
 from edgecc.ir.graph import Graph, Node, Value, symbols_of_node
+from edgecc.ir.types import DType
 
 
 def verify(graph: Graph) -> None:
@@ -149,6 +150,8 @@ def _verify_constant(value: Value) -> None:
         raise _broken(6, f"the array of %{value.name} is writable or not contiguous")
     if data.dtype != value.type.dtype.numpy or data.shape != value.type.shape:
         raise _broken(6, f"%{value.name} is {value.type}, its array is {data.dtype}{list(data.shape)}")
+    if value.type.dtype is DType.STRING and not all(isinstance(text, str) and "\0" not in text for text in data.reshape(-1)):
+        raise _broken(6, f"the array of %{value.name} has elements that are no strings without NUL")
 
 
 def _verify_interface(graph: Graph) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.packing import pack, unpack
+from edgecc.ir.strings import zeros
 from edgecc.ir.types import Array, DType
 from edgecc.loop.access import Race, loader, storer
 from edgecc.loop.arithmetic import caster, from_int, horizontal, operation
@@ -60,10 +61,13 @@ from edgecc.loop.module import (
     OutputBytes,
     Repeat,
     RowBytes,
+    StringCall,
     Stripes,
     WeightBytes,
 )
+from edgecc.loop.string_interpreter import RunStrings
 from edgecc.loop.text import statement_text
+from edgecc.ops.string_handles import ReadStrings, WriteStrings
 
 _GARBAGE = 0xA5  # memory that nothing has written; far from zero in every type
 _LEAST = 16  # bytes of a memory that holds nothing: kernels declare at least one element of each buffer
@@ -118,6 +122,8 @@ def run_module(module: Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
                         run(call, start, stop)
                 case Branch():
                     run_items(item.then if memory.scalar(item.condition, DType.BOOL) else item.otherwise)
+                case StringCall():
+                    memory.run_strings(item)
                 case Repeat():
                     repeat(item)
 
@@ -157,6 +163,8 @@ class _Memory:
 
     def __init__(self, module: Module, inputs: Mapping[str, Array]) -> None:
         self.module = module
+        self.strings = None if module.strings is None else RunStrings(module.strings)
+        self.given, self.written = inputs, dict[int, Array]()
         self.input_bytes = [self._input(i.name, i.type.dtype, i.type.dims, inputs) for i in module.inputs]
         self.output_bytes = [np.full(max(_LEAST, o.type.packed_bytes), _GARBAGE, np.uint8) for o in module.outputs]
         self.arena = np.full(max(_LEAST, module.arena_bytes), _GARBAGE, np.uint8)
@@ -176,6 +184,8 @@ class _Memory:
         if array is None or array.dtype != dtype.numpy or array.shape != dims:
             got = "is missing" if array is None else f"is {array.dtype}{list(array.shape)}"
             raise EdgeccError("E005", f"input {name} {got}, the network wants {dtype.value}{list(dims)}")
+        if dtype is DType.STRING:
+            return np.zeros(max(_LEAST, dtype.size * array.size), np.uint8)
         return np.frombuffer(pack(np.ascontiguousarray(array)).tobytes() or bytes(_LEAST), np.uint8)
 
     def _memory(self, argument: Argument) -> tuple[Array, Array | None, int]:
@@ -223,6 +233,27 @@ class _Memory:
             if mask is not None:
                 mask[:] = True if known is None else known
 
+    def run_strings(self, call: StringCall) -> None:
+        """Runs a step on strings: reads an input of the network, writes an output, or works on handles."""
+        if self.strings is None:
+            raise EdgeccError("E904", f"{call.op.name} in a module without strings")
+        first, last = call.arguments[0], call.arguments[-1]
+        if isinstance(call.op, WriteStrings) and isinstance(last, OutputBytes):
+            handles, mask = self.bytes_at(first, 4 * call.count)
+            if mask is not None and not mask[::4].all():  # the flag of an element is that of its first byte
+                raise EdgeccError("E904", f"handles of output {last.index} were never written")
+            self.written[last.index] = self.strings.strings_of(handles.view(np.uint32))
+            self.output_masks[last.index][:] = True
+            return
+        if isinstance(call.op, ReadStrings) and isinstance(first, InputBytes):
+            result = self.strings.handles_of(self.given[self.module.inputs[first.index].name]).view(np.uint8)
+        else:
+            result = self.strings.run(call, lambda operand, size: self.bytes_at(call.arguments[operand], size)[0])
+        data, mask = self.bytes_at(last, result.size)
+        data[:] = result
+        if mask is not None:
+            mask[:] = True
+
     def view(self, buffer: Buffer, argument: Argument, where: str) -> tuple[Array, Array | None]:
         """The elements of one argument and their flags (None: everything is written)."""
         data, mask, offset = self._memory(argument)
@@ -240,11 +271,14 @@ class _Memory:
     def outputs(self) -> dict[str, Array]:
         """The network's outputs; an element that was never written is an error."""
         out: dict[str, Array] = {}
-        for item, data, mask in zip(self.module.outputs, self.output_bytes, self.output_masks, strict=True):
+        for index, (item, data, mask) in enumerate(zip(self.module.outputs, self.output_bytes, self.output_masks, strict=True)):
             size = item.type.packed_bytes
             missing = np.flatnonzero(~mask[:size:item.type.dtype.size])
             if missing.size:
                 raise EdgeccError("E904", f"element {int(missing[0])} of output {item.name} was never written")
+            if item.type.dtype is DType.STRING:
+                out[item.name] = self.written.get(index, zeros((0,), DType.STRING)).reshape(item.type.dims)
+                continue
             out[item.name] = unpack(data[:size], item.type.dtype, item.type.dims)
         return out
 

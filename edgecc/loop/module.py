@@ -12,6 +12,7 @@ from edgecc.ir.dims import Dim, Symbol, replaced
 from edgecc.ir.instance import Source
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.ir import Function
+from edgecc.ops.string_handles import StringStep
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,44 @@ class SetSize:
     loc: tuple[str, ...]
 
 
-Item = Call | Stripes | Branch | Repeat | SetSize
+@dataclass(frozen=True)
+class StringCall:
+    """A step on strings, whose handles lie where its arguments say.
+
+    Attributes:
+        op: what it does.
+        count: elements of each operand and result; they lie row-major without gaps.
+        arguments: of the operands, then of the result.
+        loc: names of the nodes of the user's model that this step stands for.
+    """
+
+    op: StringStep
+    count: int
+    arguments: tuple[Argument, ...]
+    loc: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StringPool:
+    """The strings of a run, and memory in the arena for them.
+
+    Attributes:
+        constants: strings of the model in the order of their handles; the first one is empty.
+        capacity: the most different strings of a run.
+        slots: of the hash table, a power of two.
+        made_bytes: room for the text of strings that the run makes; 0 where it makes none.
+        offset: where the memory lies in the arena; size_bytes: how large it is.
+    """
+
+    constants: tuple[str, ...]
+    capacity: int
+    slots: int
+    made_bytes: int
+    offset: int
+    size_bytes: int
+
+
+Item = Call | Stripes | Branch | Repeat | SetSize | StringCall
 
 
 def all_items(items: Iterable[Item]) -> Iterator[Item]:
@@ -255,6 +293,7 @@ class Module:
         precision: the shortest float type that arithmetic is done in.
         sources: where the sizes that a run decides are read from, in order; () where all shapes are fixed. Memory
             and weights suffice for the largest sizes.
+        strings: of the run; None where it has none.
     """
 
     name: str
@@ -270,6 +309,7 @@ class Module:
     threads: int = 1
     precision: DType = DType.F32
     sources: tuple[Source, ...] = ()
+    strings: StringPool | None = None
 
     @property
     def is_open(self) -> bool:
@@ -299,6 +339,8 @@ class Module:
             yield from call.arguments
             yield from (argument for argument, _ in call.checks)
         for item in self.all_items:
+            if isinstance(item, StringCall):
+                yield from item.arguments
             if isinstance(item, Branch):
                 yield item.condition
             if isinstance(item, SetSize):

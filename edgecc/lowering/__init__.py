@@ -37,7 +37,18 @@ from edgecc.kernels.base import (
     size_name,
 )
 from edgecc.kernels.items import lower_open
-from edgecc.loop.module import Argument, Call, IndexRange, Interface, Item, Module, SetSize, Stripes, WeightBytes
+from edgecc.loop.module import (
+    Argument,
+    Call,
+    IndexRange,
+    Interface,
+    Item,
+    Module,
+    SetSize,
+    StringCall,
+    Stripes,
+    WeightBytes,
+)
 from edgecc.lowering.control import LoweredRegion, control_item, control_needs
 from edgecc.lowering.functions import Functions, Weights
 from edgecc.lowering.report import CallReport, report_call
@@ -50,12 +61,17 @@ from edgecc.memory.placement import Place, Placement, Step, own_view, place_valu
 from edgecc.memory.plan import MemoryPlan
 from edgecc.memory.regions import plan_states
 from edgecc.memory.storage import in_bytes
+from edgecc.memory.strings import ConstantStrings, string_pool
 from edgecc.memory.stripes import ringed
 from edgecc.ops.control import Loop
 from edgecc.ops.sizes import BindSize
+from edgecc.ops.string_handles import StringStep
 from edgecc.targets.schema import Target
 
 NO_TUNING: Mapping[str, str] = MappingProxyType({})
+STRING_BYTES = 2**16
+"""Room for the text of strings that a run makes, unless the caller wants another."""
+MOST_STRING_BYTES = 2**31
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,8 @@ class LoweredModel:
 
 def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
                 tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None,
-                winograd: bool = True, precision: DType = DType.F32, checks: str = "trap") -> LoweredModel:
+                winograd: bool = True, precision: DType = DType.F32, checks: str = "trap",
+                string_bytes: int = STRING_BYTES) -> LoweredModel:
     """Lowers a graph; where dimensions are open, for all sizes within their bounds.
 
     Args:
@@ -91,25 +108,30 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         winograd: whether convolutions may be computed by Winograd's algorithm, with larger rounding errors.
         precision: the shortest float type arithmetic may be done in.
         checks: what becomes of indices computed at run time that are out of range: "off", "trap" or "clamp".
+        string_bytes: room for the text of strings that a run makes.
     Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
     """
     symbols = graph_symbols(graph)
     lowering = _Lowering(target, threads, tuning, depth_first and threads == 1 and not symbols, limits, winograd, precision,
                          checks, Functions(check))
-    lowered = lowering.graph(in_bytes(graph), 0)
+    constants = ConstantStrings()
+    bytewise = in_bytes(graph, constants)
+    lowered = lowering.graph(bytewise, 0)
+    strings = string_pool(bytewise, constants, lowered.plan.arena_bytes, min(string_bytes, MOST_STRING_BYTES))
+    arena_bytes = lowered.plan.arena_bytes if strings is None else strings.offset + strings.size_bytes
     module = Module(
         name=name,
         inputs=tuple(Interface(n, v.type) for n, v in zip(graph.input_names, graph.inputs, strict=True)),
         outputs=tuple(Interface(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)),
         functions=lowering.functions.finished(), calls=lowered.items, constants=tuple(lowering.weights.constants),
-        weights_bytes=lowering.weights.size_bytes, arena_bytes=lowered.plan.arena_bytes,
-        arena_lower_bound=lowered.plan.lower_bound, arena_align=ALIGN, threads=threads, precision=precision,
-        sources=sources([v.type for v in graph.inputs]) if symbols else ())
+        weights_bytes=lowering.weights.size_bytes, arena_bytes=arena_bytes,
+        arena_lower_bound=lowered.plan.lower_bound + (strings.size_bytes if strings else 0), arena_align=ALIGN, threads=threads, precision=precision,
+        sources=sources([v.type for v in graph.inputs]) if symbols else (), strings=strings)
     return LoweredModel(module, lowered.plan, lowered.reports, lowered.inner)
 
 
-Work = Kernel | tuple[LoweredRegion, ...]
-"""What runs at a step: a kernel, or the regions of an operator that has some."""
+Work = Kernel | tuple[LoweredRegion, ...] | StringStep
+"""What runs at a step: a kernel, the regions of an operator that has some, or an operator on strings."""
 
 
 @dataclass
@@ -168,6 +190,8 @@ class _Lowering:
                 items.append(self._control(plan, number, regions, depth))
                 reports += [report for region in regions for report in region.reports]
                 plans += _titled(plan.placement.steps[number], regions)
+            elif isinstance(regions, StringStep):
+                items.append(self._string_call(plan, number, regions))
             else:
                 call, report = self._call(plan, number, regions, number in overwriting)
                 items.append(call)
@@ -176,8 +200,8 @@ class _Lowering:
 
     def _call(self, plan: MemoryPlan, number: int, kernel: Work, overwriting: bool, stripes: int = 1) -> tuple[Call, CallReport]:
         """The call for a step. `overwriting`: a result replaces an operand because they are one state of a loop."""
-        if isinstance(kernel, tuple):
-            raise EdgeccError("E900", f"step {plan.placement.steps[number].name} has regions and no kernel")
+        if not isinstance(kernel, Kernel):
+            raise EdgeccError("E900", f"step {plan.placement.steps[number].name} has regions, or works on strings, and no kernel")
         step = plan.placement.steps[number]
         arguments = self._arguments(plan, number, kernel)
         function = self.functions.add(kernel)
@@ -189,6 +213,12 @@ class _Lowering:
         sizes = open_sizes(step)
         return Call(function, arguments, step.loc, self._checks(plan, step, kernel),
                     tuple(sizes[n] for n in kernel.sizes)), report_call(step, kernel, function, stripes)
+
+    def _string_call(self, plan: MemoryPlan, number: int, op: StringStep) -> StringCall:
+        """The item for a step on strings."""
+        step = plan.placement.steps[number]
+        operands = tuple(self._operand(plan, place) for place in step.inputs if place is not None)
+        return StringCall(op, step.outputs[0].view.elements, (*operands, *map(plan.argument, step.outputs)), step.loc)
 
     def _checks(self, plan: MemoryPlan, step: Step, kernel: Kernel) -> tuple[tuple[Argument, IndexRange], ...]:
         """The indices the run looks at before a call."""
@@ -231,7 +261,7 @@ class _Lowering:
             problems: list[tuple[Step, EdgeccError]] = []
             for step in placement.steps:
                 try:
-                    if isinstance(step.op, RegionOp) and open_sizes(step):
+                    if isinstance(step.op, RegionOp | StringStep) and open_sizes(step):
                         raise EdgeccError("E112", f"{step.op.name} has no form for sizes known only at run time",
                                           hint="give the dimension one size with --shape")
                     if isinstance(step.op, BindSize):
@@ -240,6 +270,8 @@ class _Lowering:
                         if step.node not in regions:
                             regions[step.node] = self._regions(graph.nodes[step.node], depth)
                         work.append(regions[step.node])
+                    elif isinstance(step.op, StringStep):
+                        work.append(step.op)
                     else:
                         work.append(self._kernel(self._request(step)))
                 except EdgeccError as error:
@@ -279,8 +311,8 @@ class _Lowering:
         known: dict[Request, float | None] = {}
         costs = []
         for step, kernel in zip(placement.steps, work, strict=True):
-            if isinstance(kernel, tuple):
-                costs.append(StepCost(sum(region.cycles for region in kernel), None))
+            if not isinstance(kernel, Kernel):
+                costs.append(StepCost(sum(region.cycles for region in kernel) if isinstance(kernel, tuple) else 0.0, None))
                 continue
             request = replace(self._request(step, rows=True), rows=False)
             if request not in known:
@@ -377,6 +409,6 @@ def _titled(step: Step, regions: Sequence[LoweredRegion]) -> Iterator[tuple[str,
 
 
 def _needs(placement: Placement, work: Sequence[Work]) -> list[Needs]:
-    return [control_needs(step.op, regions) if isinstance(regions, tuple) else
+    return [control_needs(step.op, regions) if isinstance(regions, tuple) else Needs() if isinstance(regions, StringStep) else
             Needs(regions.in_place, tuple(a.size_bytes for a in regions.arguments if isinstance(a, Workspace)))
             for step, regions in zip(placement.steps, work, strict=True)]

@@ -35,6 +35,7 @@ from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
 from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.sizes import BindSize
+from edgecc.ops.string_handles import StringStep
 
 HEAVY: tuple[type[Op], ...] = (Conv, ConvTranspose, MatMul, Recurrent)
 """Operators whose kernels write whole vectors of the innermost axis: it must stay contiguous."""
@@ -223,7 +224,7 @@ class _Placer:
         """Decides that `value` lies at `place`, if it may and its kernel can write there well."""
         if value is None or value.producer is None or value in self.places or value in self.dense or not place.is_plain:
             return
-        if value.producer.regions and not strides.is_row_major(place.view):
+        if (value.producer.regions or isinstance(value.producer.op, StringStep)) and not strides.is_row_major(place.view):
             return
         if isinstance(value.producer.op, HEAVY):
             axis = strides.innermost_axis(value.layout.order, value.type.max_dims)
@@ -279,7 +280,7 @@ class _Placer:
     def compute(self, node: Node, position: int) -> None:
         inputs = tuple(None if v is None else self.place(v) for v in node.inputs)
         writers = [() if v is None else self.writers[v] for v in node.inputs]
-        if node.regions:
+        if node.regions or isinstance(node.op, StringStep):
             inputs, writers = self.gapless(node, inputs, writers, position)
         after = dict.fromkeys(s for steps in writers for s in steps)
         for value in node.outputs:
@@ -294,7 +295,7 @@ class _Placer:
 
     def gapless(self, node: Node, inputs: tuple[Place | None, ...], writers: list[tuple[int, ...]],
                 position: int) -> tuple[tuple[Place | None, ...], list[tuple[int, ...]]]:
-        """The operands of a node with regions: those that are not row-major without gaps are copied, each once."""
+        """The operands of a node with regions, or on strings: those that are not row-major without gaps are copied, each once."""
         copied: dict[Value, tuple[Place, tuple[int, ...]]] = {}
         places, steps = list(inputs), list(writers)
         for index, (value, place) in enumerate(zip(node.inputs, inputs, strict=True)):

@@ -30,6 +30,7 @@ from edgecc.loop.module import (
     Repeat,
     RowBytes,
     SetSize,
+    StringCall,
     Stripes,
     WeightBytes,
 )
@@ -74,6 +75,8 @@ class Binding:
         match item:
             case Call():
                 return self._call(item)
+            case StringCall(arguments=arguments):
+                return replace(item, arguments=tuple(self(argument) for argument in arguments))
             case Stripes(calls=calls):
                 return replace(item, calls=tuple(self._call(call) for call in calls))
             case SetSize():

@@ -7,6 +7,9 @@ Inside a network an element of less than 8 bits takes a byte: integers as i8 or 
 - Inputs and outputs of the network, and constants of more than a few elements, hold elements of less than 8 bits packed
   as ONNX packs them; `Unpack` and `Pack` stand between them and the rest.
 - What only moves elements moves bytes.
+
+Strings are handles (edgecc/ops/string_handles.py), but for inputs and outputs of the network, which point to them:
+`ReadStrings` and `WriteStrings` stand between those and the rest.
 """
 
 from __future__ import annotations
@@ -34,10 +37,13 @@ from edgecc.ir.scalar import (
 from edgecc.ir.short_floats import decoded, encoded
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.base import SMALL_CONSTANT_ELEMENTS
+from edgecc.memory.strings import ConstantStrings
 from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
 from edgecc.ops.packing import Pack, Unpack
+from edgecc.ops.string_handles import HANDLE, OnHandles, ReadStrings, WriteStrings
+from edgecc.ops.strings import StringOp
 
 MOVES: tuple[type[Op], ...] = (Transpose, Reshape, Expand, Concat, Slice, Pad, Gather, GatherElements, GatherND,
                                ScatterElements, ScatterND, RegionOp, MatMulNBits)
@@ -48,25 +54,28 @@ def byte_type(dtype: DType) -> DType:
     """The type that holds elements of `dtype` in memory, one in a byte where they are shorter; most types hold themselves."""
     if not dtype.is_stored_only:
         return dtype
+    if dtype is DType.STRING:
+        return HANDLE
     return DType.I8 if dtype in (DType.I4, DType.I2) else DType.U8
 
 
-def in_bytes(graph: Graph) -> Graph:
+def in_bytes(graph: Graph, strings: ConstantStrings | None = None) -> Graph:
     """`graph` over bytes as this module's docstring says; itself where it has no type that is only stored.
 
-    Packed inputs and outputs are rows of u8; all others keep their shapes.
+    Packed inputs and outputs are rows of u8; all others keep their shapes. `strings` collects the constant strings.
     Raises: EdgeccError E112 for an operator that would compute with such a type.
     """
     if not any(value.type.dtype.is_stored_only for each in graph.all_graphs() for value in each.values()):
         return graph
-    return _Rewriter(graph, interface=True).run()
+    return _Rewriter(graph, ConstantStrings() if strings is None else strings, interface=True).run()
 
 
 class _Rewriter:
     """Rewrites one graph. Regions exchange bytes with what is around them; only the network's interface is packed."""
 
-    def __init__(self, graph: Graph, *, interface: bool) -> None:
+    def __init__(self, graph: Graph, strings: ConstantStrings, *, interface: bool) -> None:
         self.graph = graph
+        self.strings = strings
         self.interface = interface
         self.out = Graph(graph.name)
         self.values: dict[Value, Value] = {}
@@ -87,6 +96,10 @@ class _Rewriter:
             row = self.out.add_input(TensorType(DType.U8, (value.type.packed_bytes,)), name)
             row.name = value.name
             return self.unpacked(row, value)
+        if self.interface and dtype is DType.STRING:
+            pointers = self.out.add_input(value.type, name)
+            pointers.name = value.name
+            return self.out.add(ReadStrings(), pointers, name=value.name)
         new = self.out.add_input(value.type.with_dtype(byte_type(dtype)), name)
         new.name, new.layout = value.name, value.layout
         return new
@@ -97,6 +110,8 @@ class _Rewriter:
         return self.out.add(Reshape(like.type.dims), flat, name=like.name)
 
     def returned(self, value: Value, dtype: DType) -> Value:
+        if self.interface and dtype is DType.STRING:
+            return self.out.add(WriteStrings(), value, name=value.name)
         if not self.interface or dtype.bits >= 8:
             return value
         flat = self.out.add(Reshape((value.type.elements,)), value, name=value.name)
@@ -111,7 +126,9 @@ class _Rewriter:
             data = value.constant
             if data is None:
                 raise EdgeccError("E900", f"%{value.name} is read before it is computed")
-            if value.type.dtype.bits < 8 and data.size > SMALL_CONSTANT_ELEMENTS and not packs:
+            if value.type.dtype is DType.STRING:
+                self.values[value] = self.out.constant(self.strings.of(data), value.name)
+            elif value.type.dtype.bits < 8 and data.size > SMALL_CONSTANT_ELEMENTS and not packs:
                 self.values[value] = self.unpacked(self.out.constant(pack(data), value.name), value)
             elif value.type.dtype.is_stored_only:
                 self.values[value] = self.out.constant(as_bytes(data), value.name)
@@ -122,14 +139,16 @@ class _Rewriter:
     def node(self, node: Node) -> None:
         stored = [v.type.dtype.value for v in (*node.inputs, *node.outputs) if v is not None and v.type.dtype.is_stored_only]
         op, changed = _op_in_bytes(node.op)
-        if stored and not changed and not isinstance(op, (*MOVES, RegionOp)):
+        if isinstance(op, StringOp):
+            op = OnHandles(op)
+        elif stored and not changed and not isinstance(op, (*MOVES, RegionOp)):
             raise EdgeccError("E112", f"{op.name} does not compute with {stored[0]}", where=", ".join(node.loc),
                               hint="convert it to a wider type first")
-        regions = [_Rewriter(region, interface=False).run() for region in node.regions]
+        regions = [_Rewriter(region, self.strings, interface=False).run() for region in node.regions]
         new = self.out.add_node(op, [None if v is None else self.read(v, packs=isinstance(op, MatMulNBits)) for v in node.inputs], loc=node.loc,
                                 names=[v.name for v in node.outputs], regions=regions)
         for old, result in zip(node.outputs, new.outputs, strict=True):
-            result.layout = old.layout
+            result.layout = result.layout if isinstance(op, OnHandles) else old.layout
             self.values[old] = result
 
 

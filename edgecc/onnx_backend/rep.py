@@ -15,6 +15,7 @@ from edgecc.api import Compilation, Options, compile_model, resolve_target
 from edgecc.artifact.load import Model, load
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.interface import Given, Port, flattened, port_of_input
+from edgecc.ir.strings import array_bytes
 from edgecc.ir.types import Array
 from edgecc.targets.schema import Target
 
@@ -160,7 +161,7 @@ class EdgeccRep(BackendRep):
 
 def same_value(a: Array, b: Array) -> bool:
     """Whether two arrays have one type, shape and content, bit by bit."""
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return a.dtype == b.dtype and a.shape == b.shape and array_bytes(a) == array_bytes(b)
 
 
 def _has_fixed_shape(value: onnx.ValueInfoProto) -> bool:

@@ -15,11 +15,12 @@ from edgecc.ops import (
     sampling,
     selection,
     sizes,
+    strings,
     trees,
     windows,
 )
 
 __all__ = [
     "block_quantized", "control", "convolution", "elementwise", "indexing", "matrix", "movement", "packing", "recurrent",
-    "reduction", "resize", "sampling", "selection", "sizes", "trees", "windows",
+    "reduction", "resize", "sampling", "selection", "sizes", "strings", "trees", "windows",
 ]

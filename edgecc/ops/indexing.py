@@ -284,5 +284,5 @@ def _check_scatter(op: Op, reduction: str, x: TensorType, indices: TensorType, u
     rules.check_dtype(op, "updates", updates, x.dtype, inputs)
     if reduction not in SCATTER_REDUCTIONS:
         raise op.fail(f"reduction is {reduction!r}, wanted one of {', '.join(SCATTER_REDUCTIONS)}", inputs)
-    if reduction != "none" and x.dtype is DType.BOOL:
-        raise op.fail(f"reduction {reduction!r} does not take bool", inputs)
+    if reduction != "none" and x.dtype in (DType.BOOL, DType.STRING):
+        raise op.fail(f"reduction {reduction!r} does not take {x.dtype.value}", inputs)

@@ -10,7 +10,8 @@ import numpy as np
 
 from edgecc.ir.dims import numbers
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, Dim, Shape, TensorType
+from edgecc.ir.strings import zeros
+from edgecc.ir.types import Array, Dim, DType, Shape, TensorType
 from edgecc.ops import rules
 
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
@@ -235,7 +236,7 @@ class Pad(Op):
         if self.mode == "constant":
             value = inputs[1] if len(inputs) > 1 else None
             out = np.full([b + d + a for b, d, a in zip(self.before, x.shape, self.after, strict=True)],
-                          np.zeros((), x.dtype) if value is None else value, dtype=x.dtype)
+                          zeros((), DType.from_numpy(x.dtype)) if value is None else value, dtype=x.dtype)
             source = tuple(slice(max(-b, 0), d - max(-a, 0)) for b, d, a in zip(self.before, x.shape, self.after, strict=True))
             kept = x[source]
             out[tuple(slice(max(b, 0), max(b, 0) + d) for b, d in zip(self.before, kept.shape, strict=True))] = kept

@@ -36,6 +36,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph
+from edgecc.ir.strings import is_string_array
 from edgecc.ir.types import Array, DType, is_float_array
 from edgecc.reference.executor import execute
 
@@ -301,7 +302,7 @@ def compare_outputs(results: Mapping[str, Array], expected: Mapping[str, Array],
                     absolute: float = ABSOLUTE_TOLERANCE) -> tuple[OutputComparison, ...]:
     """Compares the outputs of a network with expected ones that another implementation computed.
 
-    Integers and bools must be equal. For floats the tolerance of an output is
+    Integers, bools and strings must be equal. For floats the tolerance of an output is
 
         relative * max|expected| + absolute        (relative at least 16 roundoffs of a narrower type)
 
@@ -342,10 +343,15 @@ def compare_outputs(results: Mapping[str, Array], expected: Mapping[str, Array],
 
 
 def _kind(array: Array) -> str:
+    if is_string_array(array):
+        return "string"
     return "float" if is_float_array(array) else "bool" if array.dtype.kind == "b" else "integer"
 
 
 def _compare_output(name: str, result: Array, expected: Array, relative: float, absolute: float) -> OutputComparison:
+    if _kind(result) == "string":
+        error = float(np.any(result != expected))
+        return OutputComparison(name, error, error, 0.0, error == 0.0)
     if _kind(result) != "float":
         differences = np.abs(result.astype(np.float64) - expected.astype(np.float64))
         # Integers beyond 2^53 may be unequal and yet equal as float64; they then differ by at least 1.

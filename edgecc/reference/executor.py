@@ -19,6 +19,7 @@ from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.instance import graph_symbols, operator_at, sizes_of, within_bounds
 from edgecc.ir.op import Op, RegionOp, RunRegion
 from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, widen
+from edgecc.ir.strings import sample_strings, zeros
 from edgecc.ir.types import Array, DType, TensorType
 
 Observer = Callable[[Node, tuple[Array, ...]], None]
@@ -96,7 +97,8 @@ def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[V
 
 
 def sample_inputs(graph: Graph, seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
-    """Arrays that fit the graph's inputs, the same for the same seed: floats from N(0, 1), integers 0..3, random bools.
+    """Arrays that fit the graph's inputs, the same for the same seed: floats from N(0, 1), integers 0..3, random bools, short
+    words for strings.
 
     Symbolic dimensions have the given sizes; without them the largest.
     """
@@ -105,6 +107,9 @@ def sample_inputs(graph: Graph, seed: int = 0, sizes: Mapping[str, int] | None =
     out = {}
     for name, value in zip(graph.input_names, graph.inputs, strict=True):
         dims, dtype = value.type.at(chosen).dims, value.type.dtype
+        if dtype is DType.STRING:
+            out[name] = sample_strings(dims, generator)
+            continue
         drawn = generator.standard_normal(dims) if dtype.is_float else generator.integers(
             0, 2 if dtype is DType.BOOL else 4, dims)
         out[name] = np.asarray(np.abs(drawn) if dtype is DType.F8E8M0 else drawn).astype(dtype.numpy)  # which has no sign
@@ -159,7 +164,7 @@ def run_node(op: Op, operands: tuple[Array | None, ...], types: tuple[TensorType
     """
     if isinstance(op, RegionOp):
         results = op.reference_regions(operands, regions, [
-            np.zeros(t.dims, np.float64 if wide and t.dtype.is_float else t.dtype.numpy) for t in types])
+            zeros(t.dims, DType.F64 if wide and t.dtype.is_float else t.dtype) for t in types])
     else:
         results = (widened(op) if wide else op).reference(operands)
     if len(results) != len(types):

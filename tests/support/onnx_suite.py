@@ -23,13 +23,14 @@ import onnx.backend.test
 from onnx import numpy_helper
 
 from edgecc.artifact.batch import BatchExecutor, build_batch
+from edgecc.artifact.strings import result_array, result_memory
 from edgecc.artifact.toolchain import find_compiler, find_emulator
 from edgecc.backends.c.batch import emit_batch
 from edgecc.errors import EdgeccError
 from edgecc.frontend.importing import import_model_with_report
 from edgecc.frontend.interface import Port, flattened
 from edgecc.ir.graph import Graph
-from edgecc.ir.packing import pack, unpack
+from edgecc.ir.packing import pack
 from edgecc.loop.module import Module
 from edgecc.pipeline import compile_graph
 from edgecc.reference.executor import execute
@@ -221,14 +222,14 @@ def _run_batch(runs: Sequence[Run], modules: Sequence[Module], target: Target, c
         with _built([modules[number] for number in numbers], target, cc) as executor:
             for run in runs:
                 largest = [value.type.largest for value in run.graph.outputs]
-                memory = [np.zeros(kind.packed_bytes, np.uint8) for kind in largest]
+                memory = [result_memory(kind) for kind in largest]
                 ranks = [kind.rank for kind in largest] if modules[run.number].is_open else []
                 try:
                     shapes = executor.run(position[run.number], [pack(array) for array in run.arrays], memory, ranks)
                 except EdgeccError as error:
                     outcomes.setdefault(run.case.name, f"{error.code} {_reason(error)}")
                     continue
-                results = [unpack(data[:kind.with_shape(shape).packed_bytes], kind.dtype, shape)
+                results = [result_array(data, kind.with_shape(shape))
                            for data, kind, shape in zip(memory, largest, shapes or [kind.dims for kind in largest], strict=True)]
                 named = dict(zip(run.graph.output_names, results, strict=True))
                 problem = compare(run.case, run.expected, [port.gather(named) for port in run.outputs])

@@ -10,6 +10,7 @@ from edgecc.frontend.converters import (
     gradient,
     indexing,
     integer,
+    labels,
     loops,
     matrix,
     microsoft,
@@ -30,12 +31,13 @@ from edgecc.frontend.converters import (
     selection,
     sequences,
     signal,
+    strings,
     training,
     trees,
     vectorizer,
 )
 
-__all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "gradient", "indexing", "integer", "loops", "matrix", "microsoft",
+__all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "gradient", "indexing", "integer", "labels", "loops", "matrix", "microsoft",
            "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pooling", "qlinear", "quantization",
-           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "training", "trees",
+           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "strings", "training", "trees",
            "vectorizer"]

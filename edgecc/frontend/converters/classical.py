@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.movement import concat
-from edgecc.frontend.registry import Unsupported, converter
+from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
 from edgecc.ir.types import Array, DType
@@ -19,9 +18,6 @@ from edgecc.ops.matrix import MatMul
 from edgecc.ops.reduction import ArgReduce, Reduce, Softmax
 
 DOMAIN = "ai.onnx.ml"
-_MOST_KEYS = 1024
-"""More keys of a LabelEncoder would make its comparisons larger than tables are worth."""
-
 POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 
@@ -72,25 +68,25 @@ def _probit(x: ScalarExpr) -> ScalarExpr:
     return apply("select", apply("eq", product, number(0.0)), number(0.0), signed)
 
 
-def labels_of(call: Call, integers: str, texts: str) -> tuple[int, ...]:
-    """The labels of classes, which must be integers."""
-    labels = call.ints(integers)
-    if call.strings(texts):
-        raise Unsupported("the labels of classes are texts", "export the model with integer labels")
+def labels_of(call: Call, integers: str, texts: str) -> Array:
+    """The labels of classes: integers or strings."""
+    labels, strings = call.ints(integers), call.string_data(texts)
+    if strings is not None and strings.size:
+        return strings
     if not labels:
         raise EdgeccError("E102", f"attribute {integers} is missing")
-    return labels
+    return np.array(labels, np.int64)
 
 
-def best_label(call: Call, scores: Value, labels: Sequence[int], post: str) -> list[Value]:
+def best_label(call: Call, scores: Value, labels: Array, post: str) -> list[Value]:
     """The label of the largest score of each row, and the scores after post_transform."""
     if scores.type.dims[1] != len(labels):
         raise EdgeccError("E110", f"{scores.type.dims[1]} scores for {len(labels)} classes")
     best = call.add(ArgReduce("max", 1, keepdims=False), scores)
-    return [call.add(Gather(0), call.constant(np.array(labels, np.int64)), best), post_transformed(call, scores, post)]
+    return [call.add(Gather(0), call.constant(labels), best), post_transformed(call, scores, post)]
 
 
-def with_second_class(call: Call, score: Value, labels: Sequence[int], post: str, *, threshold: float, complement: bool) -> list[Value]:
+def with_second_class(call: Call, score: Value, labels: Array, post: str, *, threshold: float, complement: bool) -> list[Value]:
     """Two classes by the score [rows, 1] of the second one, which wins above a threshold.
 
     The score of the first one is 1 - score with `complement`, else -score, both before post_transform.
@@ -100,7 +96,7 @@ def with_second_class(call: Call, score: Value, labels: Sequence[int], post: str
     wins = call.map(lambda s: convert(apply("lt", literal(threshold, dtype), s), DType.I64), call.reshape(score, score.type.dims[:1]))
     other = call.map(lambda s: apply("sub", literal(1.0, dtype), s) if complement else apply("neg", s), score)
     both = concat(call, [other, score], 1)
-    return [call.add(Gather(0), call.constant(np.array(labels, np.int64)), wins), post_transformed(call, both, post)]
+    return [call.add(Gather(0), call.constant(labels), wins), post_transformed(call, both, post)]
 
 
 # -- linear models ------------------------------------------------------------------------------
@@ -244,36 +240,3 @@ def _imputer(call: Call) -> Value:
         return apply("select", hit, v, a)
 
     return call.map(imputed, x, call.constant(np.array(values, x.type.dtype.numpy)))
-
-
-@converter("LabelEncoder", domain=DOMAIN, since=2)
-def _label_encoder(call: Call) -> Value:
-    """The value of each key; where keys and values are numbers. Keys are compared one after the other."""
-    x = call.input()
-    keys, values = (next((np.asarray(found) for found in (call.tensor(f"{kind}_tensor"), call.ints(f"{kind}_int64s"), call.floats(f"{kind}_floats"))
-                          if found is not None), None) for kind in ("keys", "values"))
-    if keys is None or values is None:
-        raise Unsupported("keys or values are texts", "export the model with numbers as keys and values")
-    values = values.astype(np.float32) if values.dtype == np.float64 and call.tensor("values_tensor") is None else values
-    keys, values = keys.reshape(-1), values.reshape(-1)
-    if len(keys) != len(values) or len(keys) > _MOST_KEYS:
-        raise Unsupported(f"{len(keys)} keys for {len(values)} values; the most keys are {_MOST_KEYS}")
-    other = call.tensor("default_tensor")
-    if other is None:
-        default: float = call.number("default_float", -0.0) if values.dtype.kind == "f" else call.integer("default_int64", -1)
-    else:
-        default = other.reshape(-1)[0].item()
-    dtype = DType.from_numpy(values.dtype)
-    position = call.constant(np.arange(len(keys), dtype=np.int64))
-    table = call.constant(np.append(values, np.asarray(default).astype(values.dtype)))
-
-    def hit(a: ScalarExpr, key: ScalarExpr, at: ScalarExpr) -> ScalarExpr:
-        same = apply("eq", a, key)
-        if a.dtype.is_float:
-            same = apply("or", same, apply("and", apply("isnan", a), apply("isnan", key)))
-        return apply("select", same, at, literal(len(keys), DType.I64))
-
-    call.importer.limits.check_dims((*x.type.dims, len(keys)), "the comparisons of LabelEncoder")
-    found = call.map(hit, call.reshape(x, (*x.type.dims, 1)), call.constant(keys.astype(x.type.dtype.numpy)), position)
-    index = call.add(Reduce("min", (x.type.rank,), keepdims=False), found)
-    return call.cast(call.add(Gather(0), table, index), dtype)

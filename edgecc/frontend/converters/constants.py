@@ -15,6 +15,7 @@ from edgecc.frontend.tensors import element_type, sparse_array, tensor_array
 from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import Arg, apply, convert
+from edgecc.ir.strings import string_array
 from edgecc.ir.types import DType
 from edgecc.ops.elementwise import Elementwise
 
@@ -39,8 +40,10 @@ def _constant(call: Call) -> Item:
                 return call.scalar(call.number("value_float"), DType.F32)
             case "value_floats":
                 return call.constant(np.array(call.floats("value_floats"), dtype=np.float32))
-            case "value_string" | "value_strings":
-                raise Unsupported("it has elements of type string")
+            case "value_string":
+                return call.constant(string_array([call.string_value("value_string", "")], ()))
+            case "value_strings":
+                return call.constant(np.asarray(call.string_data("value_strings")))
     except Unsupported as problem:
         return Refused(call.loc, "Constant", problem.reason, problem.hint)
     raise EdgeccError("E102", "Constant has no value")

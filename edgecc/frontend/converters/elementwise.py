@@ -9,6 +9,7 @@ import onnx
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.strings import cast_of_strings
 from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import type_name
@@ -91,6 +92,8 @@ def _cast_like(call: Call) -> Value:
 
 
 def _cast_to(call: Call, x: Value, dtype: DType) -> Value:
+    if DType.STRING in (x.type.dtype, dtype):
+        return x if x.type.dtype is dtype else cast_of_strings(call, x, dtype)
     saturate, round_mode = call.flag("saturate", True), call.text("round_mode", "up")
     return call.map(lambda a: cast_expression(a, dtype, saturate=saturate, round_mode=round_mode), x)
 

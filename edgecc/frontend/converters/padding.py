@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.registry import converter
@@ -31,7 +29,7 @@ def _pad_by_operands(call: Call) -> Value:
         if value.type.elements != 1:
             raise EdgeccError("E110", f"the value to pad with is {value.type}, wanted one element")
         value = call.cast(call.reshape(value, ()), call.input().type.dtype)
-        if value.constant is not None and not np.any(value.constant):
+        if value.constant is not None and not value.constant.any():
             value = None
     return pad(call, call.input(), call.known_ints(1, "pads"), axes, value)
 

@@ -7,11 +7,6 @@ from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
 
 
-@converter("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", accepted=False)
-def _text(call: Call) -> Item:
-    raise Unsupported("it works on text", "do this step in the program around the model")
-
-
 @converter("ImageDecoder", accepted=False)
 def _picture(call: Call) -> Item:
     raise Unsupported("it decodes picture files", "do this step in the program around the model")

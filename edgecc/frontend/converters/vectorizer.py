@@ -1,4 +1,4 @@
-"""Counts of n-grams of numbers."""
+"""Counts of n-grams of numbers or strings."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ def _pool(call: Call) -> dict[int, Array]:
 
     Raises: EdgeccError E110 where the pool does not fit its counts.
     """
-    items, starts = call.ints("pool_int64s"), call.ints("ngram_counts")
+    numbers, strings, starts = call.ints("pool_int64s"), call.string_data("pool_strings"), call.ints("ngram_counts")
+    items = np.array(numbers, np.int64) if strings is None and numbers is not None else strings
     if items is None or starts is None:
-        raise EdgeccError("E102", "attributes pool_int64s and ngram_counts are missing")
+        raise EdgeccError("E102", "attributes pool_int64s, or pool_strings, and ngram_counts are missing")
     out: dict[int, Array] = {}
     for length, (start, stop) in enumerate(zip(starts, (*starts[1:], len(items)), strict=True), start=1):
         if not 0 <= start <= stop <= len(items) or (stop - start) % length:
             raise EdgeccError("E110", f"ngram_counts is {list(starts)}; the pool has {len(items)} items")
         if stop > start:
-            out[length] = np.array(items[start:stop], np.int64).reshape(-1, length)
+            out[length] = items[start:stop].reshape(-1, length)
     return out
 
 
@@ -65,8 +66,6 @@ def _counts(call: Call, x: Value, grams: Array, skips: range) -> Value:
 @converter("TfIdfVectorizer", since=9)
 def _tf_idf(call: Call) -> Value:
     """Each n-gram of the pool is looked for at every position and with every number of items skipped."""
-    if call.has("pool_strings"):
-        raise Unsupported("it works on text", "do this step in the program around the model")
     x, mode, indexes = call.input(), call.text("mode"), call.ints("ngram_indexes")
     least, most, skip = call.integer("min_gram_length"), call.integer("max_gram_length"), call.integer("max_skip_count")
     if mode not in ("TF", "IDF", "TFIDF") or indexes is None:
@@ -78,7 +77,10 @@ def _tf_idf(call: Call) -> Value:
     rows, columns = (1, *x.type.dims)[-2:]
     if grams * columns * (skip + 1) * max(pool, default=1) > MAX_COMPARISONS or max(indexes, default=0) >= MAX_COMPARISONS:
         raise Unsupported(f"a pool of {grams} n-grams over {columns} items", "do this step in the program around the model")
-    items = call.cast(call.reshape(x, (rows, columns)), DType.I64)
+    if call.has("pool_strings") != (x.type.dtype is DType.STRING):
+        raise EdgeccError("E110", f"the pool does not have the type of the input, {x.type}")
+    items = call.reshape(x, (rows, columns))
+    items = items if x.type.dtype is DType.STRING else call.cast(items, DType.I64)
     counts = [_counts(call, items, own, range(skip + 1 if length > 1 else 1)) if least <= length <= most
               else call.expand(call.scalar(0, DType.I32), (rows, len(own))) for length, own in pool.items()]
     if rows == 0 or columns == 0 or not counts:

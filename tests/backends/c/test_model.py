@@ -170,10 +170,11 @@ int main(void) { return puts(edgecc_get_model()->inputs[0].name) < 0; }
 
 
 def test_the_self_test_makes_and_reads_every_type(tmp_path):
-    """Copies of inputs of all types; the references are what Python makes of the documented generator."""
-    ports = [Interface(f"{dtype.value} in", TensorType(dtype, (7, 3))) for dtype in DType]
+    """Copies of inputs of all types but strings; the references are what Python makes of the documented generator."""
+    types = [dtype for dtype in DType if dtype is not DType.STRING]
+    ports = [Interface(f"{dtype.value} in", TensorType(dtype, (7, 3))) for dtype in types]
     functions, calls = [], []
-    for position, dtype in enumerate(DType):
+    for position, dtype in enumerate(types):
         b = Builder(f"copy_{dtype.value}")
         held, count = (DType.U8, ports[position].type.packed_bytes) if dtype.is_stored_only else (dtype, 21)
         x, y = b.buffer("x", held, count, "input"), b.buffer("y", held, count, "output")

@@ -1,0 +1,107 @@
+"""Operators on strings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.call import Call
+from edgecc.frontend.registry import converter
+from edgecc.ir.graph import Value
+from edgecc.ir.strings import string_array
+from edgecc.ir.types import DType, TensorType
+from edgecc.ops import rules
+from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
+
+
+def _strings(call: Call, index: int = 0) -> Value:
+    x = call.input(index)
+    if x.type.dtype is not DType.STRING:
+        raise EdgeccError("E110", f"operand {index} is {x.type}, wanted strings")
+    return x
+
+
+@converter("StringConcat", since=20)
+def _string_concat(call: Call) -> Value:
+    x, y = _strings(call, 0), _strings(call, 1)
+    dims = rules.broadcast_dims(StringConcat(), [x.type.shape, y.type.shape], [x.type, y.type])
+    call.importer.limits.check_type(TensorType(DType.STRING, dims), "the result of StringConcat")
+    return call.add(StringConcat(), call.expand(x, dims), call.expand(y, dims))
+
+
+@converter("RegexFullMatch", since=20)
+def _regex_full_match(call: Call) -> Value:
+    return call.add(RegexFullMatch(call.string_value("pattern", "")), _strings(call))
+
+
+@converter("StringNormalizer", since=10)
+def _string_normalizer(call: Call) -> Value:
+    """Without the stop words, in upper or lower case; the locale says nothing. How many strings are left must be known."""
+    x, action = _strings(call), call.text("case_change_action", "NONE")
+    if action not in ("NONE", "LOWER", "UPPER"):
+        raise EdgeccError("E102", f"case_change_action is '{printable(action)}', wanted LOWER, UPPER or NONE")
+    if not (x.type.rank == 1 or (x.type.rank == 2 and x.type.shape[0] == 1)):
+        raise EdgeccError("E110", f"the input is {x.type}, wanted [C] or [1,C]")
+    stop_words = call.string_data("stopwords")
+    if (stop_words is not None and stop_words.size) or not x.type.dims[-1]:
+        x = _without(call, x, [] if stop_words is None else list(stop_words), action)
+    return x if action == "NONE" else call.add(StringCase(action == "UPPER"), x)
+
+
+def _without(call: Call, x: Value, stop_words: list[str], action: str) -> Value:
+    """The strings that are no stop words; one empty string where none is left."""
+    strings = call.known(0, "the input, which decides how many strings are left,")
+    upper = action == "UPPER"
+
+    def key(text: str) -> str:
+        return text if call.flag("is_case_sensitive") else str(StringCase(upper).reference([string_array([text])])[0][0])
+
+    stops = {key(word) for word in stop_words}
+    left = [text for text in strings.reshape(-1) if key(text) not in stops] or [""]
+    return call.constant(string_array(left, (*x.type.dims[:-1], len(left))))
+
+
+@converter("StringSplit", since=20)
+def _string_split(call: Call) -> list[Value]:
+    """The parts of each string between delimiters, or between runs of blanks, and their number. The most there are must be known."""
+    x, delimiter, most = _strings(call), call.string_value("delimiter", ""), call.integer("maxsplit", -1) if call.has("maxsplit") else -1
+    strings = call.known(0, "the input, which decides how many parts there are,")
+    parts = [text.split(delimiter or None, max(most, -1)) for text in strings.reshape(-1)]
+    width = max(map(len, parts), default=0)
+    call.importer.limits.check_dims((*x.type.dims, width), "the result of StringSplit")
+    padded = [part for row in parts for part in (*row, *[""] * (width - len(row)))]
+    return [call.constant(string_array(padded, (*x.type.dims, width))),
+            call.constant(np.array([len(row) for row in parts], np.int64).reshape(x.type.dims))]
+
+
+def cast_of_strings(call: Call, x: Value, dtype: DType) -> Value:
+    """Numbers as text, or text as numbers, which must be known.
+
+    Floats are written with as few digits as tell them from all others of their type, integers in decimal.
+
+    Raises: EdgeccError E110 where a string is no number.
+    """
+    data = call.known(0, "the operand, whose numbers are read or written as text,")
+    if dtype is DType.STRING:
+        return call.constant(string_array([_written(element) for element in data.reshape(-1)], data.shape))
+    return call.constant(np.array([_number(text, dtype) for text in data.reshape(-1)], dtype=np.float64 if dtype.is_float else None)
+                         .reshape(data.shape).astype(dtype.numpy))
+
+
+def _written(element: np.generic) -> str:
+    value = element.item() if element.dtype.kind in "biu" else element
+    if element.dtype.kind in "biu":
+        return str(int(value)) if element.dtype.kind != "b" else str(bool(value))
+    number = float(element)
+    if not np.isfinite(number):
+        return "NaN" if np.isnan(number) else "INF" if number > 0 else "-INF"
+    return str(element) if element.dtype.kind == "f" else repr(number)
+
+
+def _number(text: str, dtype: DType) -> float | int:
+    try:
+        if dtype.is_float:
+            return float(text)
+        return int(text) if dtype is not DType.BOOL else float(text) != 0.0
+    except ValueError:
+        raise EdgeccError("E110", f"'{printable(text, 40)}' is no number of type {dtype.value}") from None
