@@ -1,0 +1,56 @@
+"""The walk-through in docs/adding-a-backend.md: its package installs, what it shows happens, its excerpts are the files'."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "adding-a-backend.md").read_text(encoding="utf-8")
+EXCERPTS: list[tuple[str, str]] = re.findall(r"^```\w+ file=(\S+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+COMMANDS = [command for block in re.findall(r"^```shell\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+            for command in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)]
+
+
+@pytest.mark.parametrize(("name", "excerpt"), EXCERPTS)
+def test_excerpts_are_what_stands_in_the_files(name: str, excerpt: str):
+    assert excerpt in (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of the package, and what pip installs of it in `site`."""
+    folder = tmp_path_factory.mktemp("toy")
+    shutil.copytree(ROOT / "examples" / "toy-npu", folder / "toy-npu", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(folder / "site")]
+    done = subprocess.run([*pip, str(folder / "toy-npu")], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    tools = folder / "tools"
+    tools.mkdir()
+    for name, module in (("edgecc", "-m edgecc"), ("python", "")):
+        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n', encoding="utf-8")
+        (tools / name).chmod(0o755)
+    return folder
+
+
+def run(folder: Path, command: str) -> str:
+    """What a command prints, with edgecc and the package installed."""
+    environment = {**os.environ, "PATH": f"{folder / 'tools'}:{os.environ['PATH']}",
+                   "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder / "site")])}
+    done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, text=True, check=False, timeout=300,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return re.sub(r"[ \t]+$", "", done.stdout, flags=re.MULTILINE).rstrip("\n") + "\n"
+
+
+def test_what_is_shown_happens(installed: Path):
+    assert COMMANDS
+    for command, wanted in COMMANDS:
+        printed = run(installed, command)
+        assert doctest.OutputChecker().check_output(wanted, printed, doctest.ELLIPSIS), f"$ {command}\n{printed}"
