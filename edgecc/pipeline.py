@@ -46,7 +46,10 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     # Clean up what exporters leave behind.
     "eliminate",
     # Compute on the integers of quantized values, while what quantizes them still stands by itself.
+    "move-quantization",
     "integer-contraction",
+    "integer-reduction",
+    "integer-softmax",
     "integer-elementwise",
     "fold-dequantized",
     "simplify-regions",

@@ -13,9 +13,10 @@ from edgecc.ir.op import Op
 from edgecc.ir.scalar import Apply, Arg, Literal, ScalarExpr, apply, children, convert, literal, substitute
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.ops.elementwise import Elementwise
-from edgecc.ops.requantize import code_of, dequantized, quantized, requantized, rounded
+from edgecc.ops.indexing import Gather
+from edgecc.ops.requantize import Steps, dequantized, requantized, rounded, table_of
 from edgecc.passes.quantized_region import Region
-from edgecc.passes.scaled import Rounding, Scaled
+from edgecc.passes.scaled import Scaled
 
 EXACTLY_ROUNDED = frozenset({
     "add", "sub", "mul", "div", "min", "max", "neg", "abs", "sign", "floor", "ceil", "round", "sqrt", "lt", "le", "eq", "and", "or",
@@ -28,22 +29,24 @@ Form = tuple[Op | None, tuple[Value, ...]]
 """An operator and its operands; None for the operand itself."""
 
 
-def integer_form(graph: Graph, region: Region, result: Rounding, wanted: TensorType) -> Form | str:
+def integer_form(graph: Graph, region: Region, steps: Steps, wanted: TensorType) -> Form | str:
     """What computes the quantized result of a region from the integers, or why nothing does."""
-    scale, zero = float(result.scale.item()), int(result.zero.item())
-    inner, low, high = _limits(region.expr, scale, zero, result.dtype)
+    inner, low, high = _limits(region.expr, steps)
     own = region.operands[inner.index] if isinstance(inner, Arg) else None
-    if isinstance(own, Scaled) and own.integers.type == wanted and own.same_steps(result) and _free(low, high, result.dtype):
+    if isinstance(own, Scaled) and own.integers.type == wanted and own.steps == steps and _free(low, high, steps.dtype):
         return None, (own.integers,)
-    build = _Builder(graph, region, scale)
-    point = literal(zero, DType.F32) if zero else None
-    expr = build.multiples(inner, point, result.dtype, low, high) or build.product(inner, point, result.dtype, low, high)
-    if expr is None and all(node.op in EXACTLY_ROUNDED for node in _applied(region.expr)):
-        real = [build.real(i) for i in range(len(region.operands))]
-        expr = quantized(substitute(region.expr, real), literal(scale, DType.F32), point, result.dtype)
+    build = _Builder(graph, region, steps, low, high)
+    expr = build.multiples(inner) or build.product(inner)
+    if expr is None:
+        looked_up = _table(graph, region, steps, wanted)
+        if looked_up is not None:
+            return looked_up
+        if all(node.op in EXACTLY_ROUNDED for node in _applied(region.expr)):
+            real = [build.real(i) for i in range(len(region.operands))]
+            expr = steps.quantized(substitute(region.expr, real))
     if expr is None:
         names = sorted({node.op for node in _applied(region.expr)} - EXACTLY_ROUNDED)
-        return f"machines approximate {', '.join(names)} of several operands differently"
+        return f"machines approximate {', '.join(names)} differently, and it is no function of one operand of 8 bits"
     op = Elementwise(expr)
     try:
         (got,) = op.infer([value.type for value in build.operands])
@@ -60,7 +63,7 @@ def _applied(expr: ScalarExpr) -> list[Apply]:
 # -- limits -------------------------------------------------------------------------------------
 
 
-def _limits(expr: ScalarExpr, scale: float, zero: int, dtype: DType) -> tuple[ScalarExpr, int | None, int | None]:
+def _limits(expr: ScalarExpr, steps: Steps) -> tuple[ScalarExpr, int | None, int | None]:
     """What stands inside the limits around an expression, and these as integers of the result.
 
     Rounding keeps the order of numbers, so that limiting before or after it is the same.
@@ -72,7 +75,7 @@ def _limits(expr: ScalarExpr, scale: float, zero: int, dtype: DType) -> tuple[Sc
     low: int | None = None
     high: int | None = None
     for op, limit in reversed(inside):
-        code = code_of(limit, scale, zero, dtype)
+        code = steps.code_of(limit)
         if op == "max":
             low = code if low is None else max(low, code)
             high = high if high is None else max(high, code)
@@ -85,6 +88,20 @@ def _limits(expr: ScalarExpr, scale: float, zero: int, dtype: DType) -> tuple[Sc
 def _free(low: int | None, high: int | None, dtype: DType) -> bool:
     least, most = (int(limit) for limit in dtype.limits)
     return (low is None or low <= least) and (high is None or high >= most)
+
+
+# -- tables -------------------------------------------------------------------------------------
+
+
+def _table(graph: Graph, region: Region, steps: Steps, wanted: TensorType) -> Form | None:
+    """A function of one operand of 8 bits, looked up."""
+    (own, *others) = region.operands
+    if others or not isinstance(own, Scaled) or own.integers.type != wanted.with_dtype(own.integers.type.dtype):
+        return None
+    if own.steps is None or own.integers.type.dtype not in EIGHT_BITS:
+        return None
+    entries = table_of(region.expr, own.steps, steps)
+    return Gather(0), (graph.constant(entries, "table"), own.integers)
 
 
 # -- expressions --------------------------------------------------------------------------------
@@ -101,10 +118,11 @@ class _Sum:
 class _Builder:
     """Collects the operands of the integer expression of a region while it is built."""
 
-    def __init__(self, graph: Graph, region: Region, scale: float) -> None:
+    def __init__(self, graph: Graph, region: Region, steps: Steps, low: int | None, high: int | None) -> None:
         self.graph = graph
         self.region = region
-        self.scale = scale
+        self.steps = steps
+        self.low, self.high = low, high
         self.operands: list[Value] = []
 
     def read(self, value: Value) -> Arg:
@@ -134,29 +152,29 @@ class _Builder:
             return self.read(operand)
         return dequantized(self.difference(operand), self.number(operand.scale), None)
 
-    def multiples(self, expr: ScalarExpr, zero: ScalarExpr | None, dtype: DType, low: int | None, high: int | None) -> ScalarExpr | None:
+    def multiples(self, expr: ScalarExpr) -> ScalarExpr | None:
         """A sum of multiples of operands."""
-        total = _sum_of(expr, self.region.operands)
-        if total is None or not total.factors:
+        found = _sum_of(expr, self.region.operands)
+        if found is None or not found.factors:
             return None
-        steps: ScalarExpr | None = None
-        for index, factor in total.factors.items():
+        total: ScalarExpr | None = None
+        for index, factor in found.factors.items():
             operand = self.region.operands[index]
             if not isinstance(operand, Scaled):
                 return None
-            ratio = factor * operand.scale / self.scale
+            ratio = factor * operand.scale / self.steps.scale
             if not (np.isfinite(ratio) & (np.abs(ratio) < 2.0**100)).all():
                 return None
             term = apply("mul", convert(self.difference(operand), DType.F32), self.number(ratio))
-            steps = term if steps is None else apply("add", steps, term)
-        offset = total.constant / self.scale
-        if steps is None or not np.isfinite(offset).all():
+            total = term if total is None else apply("add", total, term)
+        offset = found.constant / self.steps.scale
+        if total is None or not np.isfinite(offset).all():
             return None
         if offset.any():
-            steps = apply("add", steps, self.number(offset))
-        return rounded(steps, zero, dtype, low=low, high=high)
+            total = apply("add", total, self.number(offset))
+        return rounded(total, self.steps.offset, self.steps.dtype, low=self.low, high=self.high)
 
-    def product(self, expr: ScalarExpr, zero: ScalarExpr | None, dtype: DType, low: int | None, high: int | None) -> ScalarExpr | None:
+    def product(self, expr: ScalarExpr) -> ScalarExpr | None:
         """A product of two operands of 8 bits."""
         match expr:
             case Apply("mul", (Arg(a), Arg(b))):
@@ -167,11 +185,11 @@ class _Builder:
             return None
         if left.integers.type.dtype not in EIGHT_BITS or right.integers.type.dtype not in EIGHT_BITS:
             return None
-        scale = left.scale * right.scale / self.scale
+        scale = left.scale * right.scale / self.steps.scale
         if not np.isfinite(scale).all():
             return None
         total = apply("mul", self.difference(left), self.difference(right))
-        return requantized(total, self.number(scale), zero, dtype, low=low, high=high)
+        return requantized(total, self.number(scale), self.steps.offset, self.steps.dtype, low=self.low, high=self.high)
 
 
 def _sum_of(expr: ScalarExpr, operands: Sequence[Scaled | Value]) -> _Sum | None:

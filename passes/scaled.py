@@ -14,7 +14,7 @@ from edgecc.ir.graph import Node, Value
 from edgecc.ir.scalar import Arg, Literal
 from edgecc.ir.types import Array, DType
 from edgecc.ops.elementwise import Elementwise
-from edgecc.ops.requantize import as_dequantized, as_quantized
+from edgecc.ops.requantize import Steps, as_dequantized, as_quantized
 from edgecc.ops.rules import NARROW_INTEGERS
 
 SHORT = frozenset({*NARROW_INTEGERS, DType.I4, DType.U4, DType.I2, DType.U2})
@@ -36,20 +36,15 @@ class Scaled:
     zero: Array
 
     @property
-    def is_uniform(self) -> bool:
-        """Whether one scale and one zero point belong to all elements."""
-        return self.scale.size == 1 and self.zero.size == 1
+    def steps(self) -> Steps | None:
+        """The scale and the zero point of all elements, or None where they differ."""
+        return _steps(self.scale, self.zero, self.integers.type.dtype)
 
     @property
     def single_zero(self) -> int | None:
         """The zero point, if all elements have the same."""
         flat = self.zero.reshape(-1)
         return int(flat[0]) if flat.size and (flat == flat[0]).all() else None
-
-    def same_steps(self, other: Rounding | Scaled) -> bool:
-        """Whether integers of both mean the same numbers."""
-        return self.is_uniform and other.is_uniform and float(self.scale.item()) == float(other.scale.item()) and (
-            int(self.zero.item()) == int(other.zero.item()))
 
 
 @dataclass(frozen=True)
@@ -62,9 +57,13 @@ class Rounding:
     dtype: DType
 
     @property
-    def is_uniform(self) -> bool:
-        """Whether one scale and one zero point belong to all elements."""
-        return self.scale.size == 1 and self.zero.size == 1
+    def steps(self) -> Steps | None:
+        """The scale and the zero point of all elements, or None where they differ."""
+        return _steps(self.scale, self.zero, self.dtype)
+
+
+def _steps(scale: Array, zero: Array, dtype: DType) -> Steps | None:
+    return Steps(float(scale.item()), int(zero.item()), dtype) if scale.size == 1 and zero.size == 1 else None
 
 
 def scaled(value: Value | None) -> Scaled | None:

@@ -173,6 +173,9 @@ _REDUCTIONS = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax", "mi
 @_writes(Reduce)
 def _reduce(writer: Writer, op: Reduce, operands: Operands, node: Node) -> list[str]:
     rank = node.operand(0).type.rank
+    if op.kind == "wide_sum":
+        wide = writer.one("Cast", operands[0], to=node.output.type.dtype.code)
+        return [_reduced(writer, "ReduceSum", wide, op.axes, op.keepdims) if op.axes else wide]
     if op.kind == "mean" and rank >= 3 and op.keepdims and op.axes == tuple(range(2, rank)):
         return [writer.one("GlobalAveragePool", operands[0])]
     if not op.axes:

@@ -121,6 +121,7 @@ class Plan:
         lanes: positions in a vector; 1 for scalar code.
         along: whether lanes are positions along the reduced axes, else results.
         rows: along: how many neighbouring results are worked on side by side.
+        sums: independent partial results of each result, at most.
     """
 
     kept: tuple[Axis, ...]
@@ -128,6 +129,7 @@ class Plan:
     lanes: int
     along: bool
     rows: int = 1
+    sums: int = ACCUMULATORS
 
     @property
     def description(self) -> str:
@@ -211,7 +213,7 @@ class AlongGroup(Group):
         """See `Group`. Lanes past the end of the row are replaced by the neutral element."""
         lanes, inner = self.plan.lanes, self.plan.reduced[-1]
         repeats = rule.is_idempotent and inner.extent >= lanes and inner.size is None
-        copies = max(1, min(ACCUMULATORS // min(2, len(self.rows)), inner.extent // lanes))
+        copies = max(1, min(self.plan.sums // min(2, len(self.rows)), inner.extent // lanes))
         totals = [[self.b.declare("total", number(rule.neutral, rule.dtype, lanes)) for _ in range(copies)] for _ in self.rows]
 
         def take(step: Step, row: int, copy: int) -> None:
@@ -277,7 +279,7 @@ class AcrossGroup(Group):
     def fold(self, rule: Rule, element: Element, *, zero_padded: bool = False) -> list[Expr]:
         """See `Group`."""
         reduced = self.plan.reduced
-        copies = max(1, min(ACCUMULATORS // len(self.steps), reduced[-1].extent if reduced else 1))
+        copies = max(1, min(self.plan.sums // len(self.steps), reduced[-1].extent if reduced else 1))
         neutral = number(rule.neutral, rule.dtype, self.plan.lanes)
         totals = [[self.b.declare("total", neutral) for _ in self.steps] for _ in range(copies)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
@@ -61,19 +62,23 @@ def lower_reduce(request: Request) -> Kernel:
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
     if not isinstance(op, Reduce):
         raise TypeError(op)
-    rule = Rule({"mean": "sum", "l2": "sum_square"}.get(op.kind, op.kind), compute_type(x_view.dtype))
+    rule = Rule({"mean": "sum", "wide_sum": "sum", "l2": "sum_square"}.get(op.kind, op.kind), compute_type(y_view.dtype))
     b = KernelBuilder(request, f"reduce_{op.kind}",
                       f"{op.kind} of {shape_text(x_view)} over axes {','.join(map(str, op.axes)) or 'none'}")
     x, y = b.input(0, "x"), b.output(0, "y")
     kept, reduced = split_axes(x_view, y_view, op.axes, op.keepdims)
-    plan = make_plan(request.target, kept, reduced, in_vectors=computes_in_vectors(x_view.dtype))
+    plan = make_plan(request.target, kept, reduced, in_vectors=computes_in_vectors(y_view.dtype))
+    if op.kind == "wide_sum" and plan.lanes == 1:
+        # GCC 12 mixes up the terms of scalar sums side by side if they are wider than the terms; additions of integers
+        # follow each other without waiting, so one sum after the other is as fast.
+        plan = replace(plan, rows=1, sums=1)
 
     def reduce(group: Group) -> None:
         totals = group.fold(rule, lambda step, _: cast(step.load(b, SOURCE, x), rule.dtype), zero_padded=True)
         for step, total in zip(group.results, totals, strict=True):
             step.store(b, RESULT, y, cast(_finish(op.kind, total, reduced), y.dtype))
 
-    for_each_group(b, plan, 2, reduce)
+    for_each_group(b, plan, 2, reduce, most=plan.sums)
     return b.kernel(choice=plan.description)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +14,11 @@ from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.types import Array, DType, Shape, TensorType, is_float_array
 from edgecc.ops import rules
 
-REDUCE_KINDS = ("sum", "mean", "max", "min", "prod", "sum_square", "l1", "l2")
+REDUCE_KINDS = ("sum", "mean", "max", "min", "prod", "sum_square", "l1", "l2", "wide_sum")
+
+WIDE_SUMS: Mapping[DType, DType] = MappingProxyType(
+    {**dict.fromkeys((DType.I8, DType.U8, DType.I16, DType.U16), DType.I32), DType.I32: DType.I64})
+"""The type of sums of integers that are wider than what is summed."""
 
 
 @register
@@ -22,13 +27,14 @@ class Reduce(Op):
     """y = combination of the elements of x along `axes`.
 
     kind "sum": sum x; "mean": sum x / count; "max", "min", "prod"; "sum_square": sum x^2; "l1": sum |x|;
-    "l2": sqrt(sum x^2). Over no elements: 0 for sums, 1 for prod, NaN for a mean of floats, the lowest (highest)
-    value of the type for max (min). max and min of floats give NaN where an element is NaN.
+    "l2": sqrt(sum x^2); "wide_sum": sum x of integers of 8 and 16 bits as i32, of those of 32 bits as i64. Over no
+    elements: 0 for sums, 1 for prod, NaN for a mean of floats, the lowest (highest) value of the type for max (min). max and
+    min of floats give NaN where an element is NaN.
 
     Shapes: x of any shape -> y without `axes`, or with size 1 there if keepdims. Without axes nothing is combined
         (kinds that square or take absolute values still do so).
     Attributes: kind; axes, ascending, from 0 to rank-1; keepdims.
-    Raises: E110 for an unknown kind, bad axes, or bool elements (max and min take them).
+    Raises: E110 for an unknown kind, bad axes, or bool elements (max and min take them), a wide sum of other types.
     Source: ONNX ReduceSum-13 and its family (log kinds are decomposed by the frontend). Floats in float64, rounded
         once; integers wrap, their mean and l2 truncate towards zero.
     """
@@ -48,11 +54,16 @@ class Reduce(Op):
         if x.dtype is DType.BOOL and self.kind not in ("max", "min"):
             raise self.fail(f"{self.kind} does not take bool", inputs)
         rules.check_axes(self, self.axes, x.rank, inputs)
-        return (rules.result_type(self, x.dtype, reduced_dims(x.shape, self.axes, self.keepdims), inputs),)
+        if self.kind == "wide_sum" and x.dtype not in WIDE_SUMS:
+            raise self.fail(f"a wide sum of {x.dtype.value} is not defined", inputs)
+        dtype = WIDE_SUMS[x.dtype] if self.kind == "wide_sum" else x.dtype
+        return (rules.result_type(self, dtype, reduced_dims(x.shape, self.axes, self.keepdims), inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy's reductions over float64."""
         (x,) = present(inputs)
+        if self.kind == "wide_sum":
+            x = x.astype(WIDE_SUMS[DType.from_numpy(x.dtype)].numpy)
         return (self._combine(rules.wide(x)).astype(x.dtype),)
 
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -65,7 +76,7 @@ class Reduce(Op):
         axes, keep = self.axes, self.keepdims
         with np.errstate(all="ignore"):
             match self.kind:
-                case "sum":
+                case "sum" | "wide_sum":
                     return np.asarray(x.sum(axis=axes, keepdims=keep, dtype=x.dtype))
                 case "mean":
                     count = math.prod(x.shape[a] for a in axes)

@@ -16,8 +16,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr, apply, convert, literal
-from edgecc.ir.types import DType
+import numpy as np
+
+from edgecc.ir.scalar import (
+    Apply,
+    Arg,
+    Convert,
+    Literal,
+    ScalarExpr,
+    apply,
+    convert,
+    evaluate,
+    literal,
+    substitute,
+    widen,
+)
+from edgecc.ir.types import Array, DType
 
 # -- building -----------------------------------------------------------------------------------
 
@@ -63,13 +77,52 @@ def rounded(value: ScalarExpr, zero: ScalarExpr | None, dtype: DType, *, low: in
     return convert(moved, dtype)
 
 
-def code_of(value: float, scale: float, zero: int, dtype: DType) -> int:
-    """The quantized integer for one real value, which may be infinite."""
-    least, most = (int(limit) for limit in dtype.limits)
-    steps = value / scale
-    if not math.isfinite(steps):
-        return most if steps > 0 else least
-    return min(max(round(steps) + zero, least), most)
+@dataclass(frozen=True)
+class Steps:
+    """One scale and one zero point for all integers of a tensor, and the type of these."""
+
+    scale: float
+    zero: int
+    dtype: DType
+
+    def quantized(self, x: ScalarExpr) -> ScalarExpr:
+        """`x` (f32) as one of these integers."""
+        return quantized(x, literal(self.scale, DType.F32), self.offset, self.dtype)
+
+    def dequantized(self, q: ScalarExpr) -> ScalarExpr:
+        """The f32 number that `q` stands for."""
+        return dequantized(q, literal(self.scale, DType.F32), literal(self.zero, DType.I32) if self.zero else None)
+
+    @property
+    def offset(self) -> Literal | None:
+        """The zero point as `rounded` adds it."""
+        return literal(self.zero, DType.F32) if self.zero else None
+
+    def code_of(self, value: float) -> int:
+        """The integer for one real value, which may be infinite."""
+        least, most = (int(limit) for limit in self.dtype.limits)
+        steps = value / self.scale
+        if not math.isfinite(steps):
+            return most if steps > 0 else least
+        return min(max(round(steps) + self.zero, least), most)
+
+    def holds(self, value: float) -> bool:
+        """Whether one of these integers stands for exactly this value."""
+        return (self.code_of(value) - self.zero) * self.scale == value
+
+
+def table_of(function: ScalarExpr, source: Steps, result: Steps) -> Array:
+    """The quantized values of a function of one quantized operand of 8 bits, Arg(0), for each integer that it can be.
+
+    They are computed in f64 and in the order of indices that count from the end where they are negative: 0 to 127 and -128 to
+    -1, or 0 to 255.
+    """
+    codes = np.arange(256).astype(np.uint8).view(source.dtype.numpy)
+    real = apply("mul", convert(apply("sub", convert(Arg(0, source.dtype), DType.I32), literal(source.zero, DType.I32)), DType.F64),
+                 literal(source.scale, DType.F64))
+    steps = apply("div", convert(substitute(widen(function), [real]), DType.F64), literal(result.scale, DType.F64))
+    zero = literal(result.zero, DType.F64) if result.zero else None
+    return evaluate(rounded(steps, zero, result.dtype), [codes])
 
 
 # -- recognising --------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgecc.ir.dims import numbers
 from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.types import Array, DType, TensorType, is_float_array
 from edgecc.ops import rules
-from edgecc.ops.convolution import Pool, window_extents
+from edgecc.ops.convolution import Conv, Pool, window_extents
 
 
 @register
@@ -146,3 +147,28 @@ class Col2Im(Op):
             image[(slice(None), slice(None), *region)] += taps[:, :, number]
         crop = tuple(slice(begin, begin + size) for begin, size in zip(self.pads, self.sizes, strict=False))
         return (image[(slice(None), slice(None), *crop)].astype(x.dtype),)
+
+
+# -- averages as sums ---------------------------------------------------------------------------
+
+
+def sums_of_windows(pool: Pool, dims: Sequence[int], x_zero: int = 0) -> tuple[Conv, Array, Array]:
+    """An average pool of integers [N,C,D1..Dr] as sums: a convolution of each channel, its weights of ones, and the counts
+    [1,1,P1..Pr] that sums are to be divided by. Elements count less `x_zero`.
+    """
+    rank, spatial, pads = len(pool.kernel), dims[2:], list(pool.pads)
+    positions = numbers(pool.infer([TensorType(DType.F32, tuple(dims))])[0].shape[2:])
+    for axis, extent in enumerate(window_extents(pool.kernel, pool.dilations)):
+        pads[rank + axis] = (positions[axis] - 1) * pool.strides[axis] + extent - spatial[axis] - pads[axis]
+    # A last window may end before the operand does: what it does not reach is cut off by the shape rule of a convolution.
+    pads[rank:] = [max(pad, 0) for pad in pads[rank:]]
+    conv = Conv(pool.strides, tuple(pads), pool.dilations, dims[1], x_zero=x_zero or None)
+    total = np.ones(())
+    for axis in range(rank):  # along each axis by itself: the count of a window is a product
+        held = np.arange(spatial[axis] + pads[axis] + pads[rank + axis]) - pads[axis]
+        begin, end = (pool.pads[axis], pool.pads[rank + axis]) if pool.count_include_pad else (0, 0)
+        counted = ((held >= -begin) & (held < spatial[axis] + end)).astype(np.float64)
+        taps = np.arange(pool.kernel[axis]) * pool.dilations[axis]
+        along = np.array([counted[position * pool.strides[axis] + taps].sum() for position in range(positions[axis])])
+        total = np.multiply.outer(total, along)
+    return conv, np.ones((dims[1], 1, *pool.kernel), np.int8), np.maximum(total, 1.0).reshape(1, 1, *total.shape)

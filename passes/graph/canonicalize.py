@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from edgecc.ir.dims import Shape
 from edgecc.ir.graph import Graph, Node, Value
-from edgecc.ir.scalar import Arg, ScalarExpr, apply, literal, substitute
+from edgecc.ir.scalar import Arg, ScalarExpr, apply, convert, literal, substitute
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.movement import Expand, Reshape
 from edgecc.ops.reduction import BatchNorm, Reduce
@@ -124,8 +124,10 @@ def _reduce(graph: Graph, node: Node, op: Reduce) -> bool:
         return False  # the squares of integers may wrap, so their l2 is not the absolute value
     value = Arg(0, dtype)
     match op.kind:
+        case "wide_sum":
+            expr: ScalarExpr = convert(value, node.output.type.dtype)
         case "sum_square":
-            expr: ScalarExpr = apply("mul", value, value)
+            expr = apply("mul", value, value)
         case "l1" | "l2":
             expr = apply("abs", value)
         case _:

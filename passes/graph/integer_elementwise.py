@@ -44,12 +44,13 @@ class IntegerElementwise(NodePass):
         result = rounding(node)
         if result is None or result.operand.constant is not None:
             return False
-        if not result.is_uniform:
+        steps = result.steps
+        if steps is None:
             return self.decline(node, "elements of the result have scales of their own")
         region = region_behind(graph, result.operand)
         if not isinstance(region, Region):
             return self.decline(node, region)
-        form = integer_form(graph, region, result, node.output.type)
+        form = integer_form(graph, region, steps, node.output.type)
         if isinstance(form, str):
             return self.decline(node, form)
         op, operands = form

@@ -39,6 +39,13 @@ def test_reduce_over_no_elements(kind, expected):
 
 def test_reduce_of_small_types():
     assert Reduce("sum", (0,), False).reference([np.full(300, 1, np.uint8)])[0] == 44
+
+
+@pytest.mark.parametrize(("narrow", "wide"), [("i1", "i4"), ("u1", "i4"), ("i2", "i4"), ("u2", "i4"), ("i4", "i8")])
+def test_wide_sums_do_not_wrap(narrow, wide):
+    x = np.full((3, 300), np.iinfo(narrow).max, narrow)
+    (y,) = Reduce("wide_sum", (1,)).reference([x])
+    assert y.dtype == np.dtype(wide) and y.tolist() == [[300 * np.iinfo(narrow).max]] * 3
     assert Reduce("max", (0,), False).reference([np.array([False, True])])[0]
     assert Reduce("sum", (0,), False).reference([np.full(4096, 1.0, "f2")])[0] == 4096
     assert np.isnan(Reduce("max", (0,), False).reference([np.array([np.nan, 1], "f4")])[0])

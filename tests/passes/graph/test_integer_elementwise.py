@@ -45,6 +45,9 @@ FIRES = {
       %y = elementwise(%a, %c, %d) {expr=`add(mul($0:f32, $1:f32), $2:f32)`} : f32[2,3,4]"""),
     "product": network(of_both("mul($0:f32, $1:f32)")),
     "quotient": network(of_both("div($0:f32, max($1:f32, 0.5:f32))")),
+    "a table": network(of_a("mul($0:f32, sigmoid($0:f32))")),
+    "a table of unsigned numbers": network("%y = elementwise(%b) {expr=`mul(tanh($0:f32), 2.0:f32)`} : f32[2,3,4]").replace(
+        "[3,1]", "[2,3,4]"),
     "16 bits": network(of_both("add($0:f32, $1:f32)"), dtype="i16", zero=0, scale=0.00031),
 }
 

@@ -1,0 +1,92 @@
+"""Adds up the integers behind dequantized operands of means, sums and average pools.
+
+    %x = (%p - z) * s; %y = mean(%x)                 ->  %t = wide_sum(%p) : i32; %y = (%t - n z) * (s / n)
+    %x = (%p - z) * s; %y = pool(%x) {average}       ->  %t = conv(%p, ones) {x_zero=z} : i32; %y = %t * (s / counts)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edgecc.ir.graph import Graph, Node
+from edgecc.ir.op import Op
+from edgecc.ir.scalar import Arg, literal
+from edgecc.ir.types import Array, DType
+from edgecc.ops.convolution import Pool
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.reduction import Reduce
+from edgecc.ops.requantize import Steps, dequantized
+from edgecc.ops.rules import NARROW_INTEGERS
+from edgecc.ops.windows import sums_of_windows
+from edgecc.passes.base import NodePass
+from edgecc.passes.rewrite import replace
+from edgecc.passes.scaled import Scaled, scaled
+
+LARGEST_SUM = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class IntegerReduction(NodePass):
+    """Makes means, sums and average pools of dequantized operands sums of integers, which are exact, and dequantizes these.
+
+    Average pools are convolutions of each channel with ones; the padding counts nothing. Where windows at the border have
+    fewer elements, each position has its own scale.
+
+    Declines when:
+    1. Elements have scales of their own, or there are so many that a sum may exceed 32 bits.
+    2. The number of elements is known only at run time.
+    """
+
+    name: ClassVar[str] = "integer-reduction"
+    tolerance: ClassVar[float] = 4.0  # a scale is divided by a count and rounded
+
+    def rewrite(self, graph: Graph, node: Node) -> bool:
+        """Rewrites one reduction."""
+        match node.op:
+            case Pool(kind="average") | Reduce(kind="mean" | "sum"):
+                operand = scaled(node.operand(0))
+            case _:
+                return False
+        if operand is None or operand.integers.type.dtype not in NARROW_INTEGERS:
+            return False
+        if operand.steps is None:
+            return self.decline(node, "elements have scales of their own")
+        if not operand.integers.type.is_static:
+            return self.decline(node, "the number of elements is known only at run time")
+        if isinstance(node.op, Pool):
+            return self._pool(graph, node, node.op, operand, operand.steps)
+        return self._reduce(graph, node, node.op, operand, operand.steps)
+
+    def _pool(self, graph: Graph, node: Node, op: Pool, operand: Scaled, steps: Steps) -> bool:
+        if _exceeds(math.prod(op.kernel), steps):
+            return self.decline(node, "sums may exceed 32 bits")
+        conv, weights, counts = sums_of_windows(op, operand.integers.type.dims, steps.zero)
+        _replace(graph, node, conv, (operand, weights), np.asarray(steps.scale / counts), 0)
+        return True
+
+    def _reduce(self, graph: Graph, node: Node, op: Reduce, operand: Scaled, steps: Steps) -> bool:
+        count = math.prod(operand.integers.type.dims[axis] for axis in op.axes)
+        if count == 0 or _exceeds(count, steps):
+            return self.decline(node, "sums may exceed 32 bits" if count else "there are no elements")
+        scale = steps.scale / count if op.kind == "mean" else steps.scale
+        _replace(graph, node, Reduce("wide_sum", op.axes, op.keepdims), (operand, None), np.asarray(scale), count * steps.zero)
+        return True
+
+
+def _exceeds(count: int, steps: Steps) -> bool:
+    least, most = (int(limit) for limit in steps.dtype.limits)
+    return count * (most - least) > LARGEST_SUM
+
+
+def _replace(graph: Graph, node: Node, op: Op, operands: tuple[Scaled, Array | None], scale: Array, zero: int) -> None:
+    own, weights = operands
+    more = [] if weights is None else [graph.constant(weights, "ones")]
+    sums = graph.add(op, own.integers, *more, before=node, loc=node.loc, name=node.output.name)
+    uniform = scale.size == 1 or bool((scale == scale.reshape(-1)[0]).all())
+    factor = literal(float(scale.reshape(-1)[0]), DType.F32) if uniform else Arg(1, DType.F32)
+    form = dequantized(Arg(0, DType.I32), factor, literal(zero, DType.I32) if zero else None)
+    replace(graph, node, Elementwise(form), sums, *([] if uniform else [graph.constant(scale.astype(np.float32), "scale")]))
