@@ -21,7 +21,7 @@ def cast_expression(x: ScalarExpr, dtype: DType, *, saturate: bool = True, round
     """
     if round_mode not in ROUND_MODES:
         raise EdgeccError("E102", f"attribute round_mode is {round_mode!r}, wanted one of {', '.join(ROUND_MODES)}")
-    if x.dtype is dtype or not dtype.is_stored_only:
+    if x.dtype is dtype or not dtype.is_stored_only or dtype is DType.STRING:
         return convert(x, dtype)
     if dtype.is_integer:
         return convert(convert(x, DType.I32) if x.dtype.is_float else x, dtype)

@@ -159,7 +159,8 @@ def raw(dims, data, data_type=TensorProto.FLOAT):
     (TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], float_data=[1.0]), "E102"),
     (raw([2**40], b""), "E101"), (raw([2**32, 2**32], b""), "E101"), (raw([0, 2**62], b""), "E101"),
     (raw([1] * 17, bytes(4)), "E101"), (raw([2], bytes(8), 0), "E102"), (raw([2], bytes(8), 77), "E102"),
-    (TensorProto(name="w", data_type=TensorProto.STRING, dims=[2], string_data=[b"a", b"b"]), "E105"),
+    *((TensorProto(name="w", data_type=TensorProto.STRING, dims=[2], string_data=strings), code) for strings, code in (
+        ([b"a", b"b"], "E110"), ([b"a"], "E102"), ([b"a", b"b\xff"], "E102"), ([b"a", b"b\0"], "E102"))),
     (raw([2], bytes(16), TensorProto.COMPLEX64), "E105")])
 def test_bad_tensors(make, op, tensor, code):
     refused(code, make([op("Add", "x w", "y")], {"x": [2]}, constants={"w": tensor}))

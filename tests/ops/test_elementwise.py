@@ -154,7 +154,7 @@ def test_power_of_mixed_types_keeps_the_base_type():
     ("Gelu", [Arg(0, F32)], {"approximate": "sigmoid"}, "E102", "wanted one of none, tanh"),
     ("BitShift", [Arg(0, DType.U8), Arg(1, DType.U8)], {}, "E102", "wanted one of LEFT, RIGHT"),
     ("LeakyRelu", [Arg(0, F32)], {"alpha": "x"}, "E102", "alpha is 'x', wanted a number"),
-    ("Cast", [Arg(0, F32)], {"to": TensorProto.STRING}, "E105", "not supported"),
+    ("Cast", [Arg(0, F32)], {"to": TensorProto.STRING}, "E110", "not converted to string"),
 ])
 def test_builders_say_what_is_wrong(name, operands, attributes, code, message):
     with pytest.raises(EdgeccError) as caught:

@@ -245,7 +245,9 @@ def structure() -> Iterator[tuple[str, str, onnx.ModelProto]]:
     yield "dim_negative", ANY, model(relu, inputs=[info("x", (-4, 4))])
     yield "dim_overflow", REFUSED, model(relu, inputs=[info("x", (2**62, 2**62))])
     yield "dim_zero_and_huge", REFUSED, model(relu, inputs=[info("x", (0, 2**62))])
-    yield "input_of_strings", REFUSED, model([node("Identity", "x")], inputs=[info("x", (4,), TensorProto.STRING)])
+    yield "input_of_strings", REFUSED, model([node("Abs", "x")], inputs=[info("x", (4,), TensorProto.STRING)])
+    for what, pattern in ("nested", "(" * 5000), ("exploding", "(a|b)*a(a|b){30}"), ("long", "(?i)" + "é*" * 20_000), ("endless", "(((((a{90}){90}){90}"):
+        yield f"pattern_{what}", REFUSED, model([node("RegexFullMatch", "x", pattern=pattern)], inputs=[info("x", (4,), TensorProto.STRING)])
     yield "input_without_type", REFUSED, model(relu, inputs=[onnx.ValueInfoProto(name="x")])
     yield "input_of_type_99", REFUSED, model(relu, inputs=[info("x", (4,), 99)])
     sequence = onnx.ValueInfoProto(name="x", type=helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, (4,))))
