@@ -331,7 +331,7 @@ class ExpressionPrinter:
                     return self.expr(args[0])
                 if self.prelude.has_row(f"{op.op}_const", dtype, lanes):
                     return self.prelude.call(f"{op.op}_const", dtype, lanes, self.expr(args[0]), str(count))
-        if op.op in ("fma", "mul") and lanes > 1:
+        if (op.op in ("fma", "mul") or op.op in DOTS) and lanes > 1:
             by_lane = self._by_lane(op)
             if by_lane is not None:
                 return by_lane
@@ -385,13 +385,13 @@ class ExpressionPrinter:
 
     def _by_lane(self, op: Op) -> str | None:
         """fma or mul with one factor `Broadcast(Lane(register))`, where one instruction does that."""
-        for vector, scalar in ((op.args[1], op.args[0]), (op.args[0], op.args[1])):
+        for vector, scalar in ((op.args[1], op.args[0]), (op.args[0], op.args[1]))[:1 if op.op in DOTS else 2]:
             match scalar:
                 case Broadcast(arg=Lane(arg=Ref() as register, position=position)):
                     name = f"{op.op}_lane:{register.lanes}"
-                    if op.dtype is not register.dtype or not self.prelude.has_row(name, op.dtype, op.lanes):
+                    if (op.dtype is not register.dtype and op.op not in DOTS) or not self.prelude.has_row(name, op.dtype, op.lanes):
                         continue
-                    addend = self.expr(op.args[2]) if op.op == "fma" else ""
+                    addend = "" if op.op == "mul" else self.expr(op.args[2])
                     return self.prelude.call(name, op.dtype, op.lanes, self.expr(vector), self.expr(register), addend,
                                              str(position))
         return None

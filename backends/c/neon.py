@@ -79,6 +79,12 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
         groups = ", ".join(f"vreinterpret{q}_s8_u32({{{i}}})" for i in range(2))
         yield Key("nearest", F32, lanes), Row(f"vcvtn{q}_s32_f32({{0}})", NEON)
         yield Key("dot_s8", I32, lanes), Row(f"vdot{q}_s32({{2}}, {groups})", (*NEON, "dotprod"))
+        yield Key("dot_s8_lane:4", I32, lanes), Row(
+            f"vdot{q}_laneq_s32({{2}}, vreinterpret{q}_s8_u32({{0}}), vreinterpretq_s8_u32({{1}}), {{3}})", (*NEON, "dotprod"))
+        yield Key("dot_s8_lane:2", I32, lanes), Row(
+            f"vdot{q}_lane_s32({{2}}, vreinterpret{q}_s8_u32({{0}}), vreinterpret_s8_u32({{1}}), {{3}})", (*NEON, "dotprod"))
+        for keep in ("keep", "keep_lane"):
+            yield Key(keep, I32, lanes), Row("EDGECC_KEEP({0})", NEON)
 
 
 def _q(dtype: DType, lanes: int) -> str:

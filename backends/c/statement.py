@@ -14,6 +14,7 @@ from edgecc.backends.c.saturating import runs_of
 from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
+from edgecc.loop.dot import DOTS
 from edgecc.loop.index import ZERO, Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import (
     Assign,
@@ -198,7 +199,7 @@ class BodyPrinter:
 def _keep(name: str, value: Expr) -> str | None:
     """The row that keeps the register of `name = value` where that is a multiply-add onto the register itself."""
     match value:
-        case Op(op="fma", args=(first, second, Ref(name=addend))) if addend == name:
+        case Op(op=op, args=(first, second, Ref(name=addend))) if addend == name and (op == "fma" or op in DOTS):
             by_lane = any(isinstance(factor, Broadcast) and isinstance(factor.arg, Lane) for factor in (first, second))
             return "keep_lane" if by_lane else "keep"
     return None

@@ -32,7 +32,7 @@ from edgecc.kernels.depthwise_block import Block
 from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.gathered import gathered_candidates
-from edgecc.kernels.grouped import Terms, terms_of
+from edgecc.kernels.grouped import Terms, product_target, terms_of
 from edgecc.kernels.product import (
     Product,
     count,
@@ -94,7 +94,7 @@ def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Cand
 
 
 def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[Candidate, ...]:
-    target = compute_target(request, op.epilogue)
+    target = product_target(request, compute_target(request, op.epilogue), terms)
     rows = direct.group * request.outputs[0].dims[0] * math.prod(a.out for a in direct.axes[:-1])
 
     def row_cycles(tile: RegisterTile) -> float:
@@ -117,9 +117,10 @@ def _pointwise_terms(request: Request, op: Conv) -> Terms:
 
 
 def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:
-    target = compute_target(request, op.epilogue)
+    terms = _pointwise_terms(request, op)
+    target = product_target(request, compute_target(request, op.epilogue), terms)
     y, w = request.outputs[0], request.operand(1).view
-    steps = w.dims[1] // _pointwise_terms(request, op).group
+    steps = w.dims[1] // terms.group
     pixels = y.elements // y.dims[1]
     together = y.dims[-1] if request.rows else pixels
     judged = best_tiles(together, y.dims[1], target, sum_type(request),
@@ -129,7 +130,7 @@ def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:
 
 
 def _lower_direct(request: Request, op: Conv, direct: Direct, terms: Terms, tile: RegisterTile) -> Kernel:
-    target, dtype = compute_target(request, op.epilogue), sum_type(request)
+    target, dtype = product_target(request, compute_target(request, op.epilogue), terms), sum_type(request)
     panels = cut_panels(direct.channels, tile, narrowest_lanes(target, dtype))
     weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1,
                          terms=terms, borders=direct.borders)
@@ -155,8 +156,8 @@ def _lower_pointwise(request: Request, op: Conv, tile: RegisterTile) -> Kernel:
     bounds = row_bounds(request)
     outer, joined = joined_axes([x, y, *(view for _, view in epilogue.extras)], [0, *range(2, len(x.dims))],
                                 None if bounds is None else ROW_AXIS)
-    target, dtype = compute_target(request, op.epilogue), sum_type(request)
     terms = _pointwise_terms(request, op)
+    target, dtype = product_target(request, compute_target(request, op.epilogue), terms), sum_type(request)
     rows, depth, channels = count(y.dims, joined), w.dims[1], w.dims[0]
     steps = depth // terms.group
     panels = cut_panels(channels, tile, narrowest_lanes(target, dtype))

@@ -17,10 +17,14 @@ from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Request, View
 from edgecc.loop.dot import DOTS, Dot
 from edgecc.loop.ir import Const, Expr, Op
+from edgecc.targets.schema import Target
 
 FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512f", "avx512bf16"), "dot_s8": ("dotprod",),
                                                           "dot_u8s8": ("avx512f", "avx512vnni")})
 """What a target needs for each grouped product to be an instruction."""
+
+BY_LANE = frozenset({"dot_s8"})
+"""Products whose instruction takes a group of the first factor out of a vector of groups, where multiply-adds do."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ def byte_dot(request: Request, x: DType, *, zero: int, folds: bool) -> ByteDot |
         return None
     moved = 0 if x is dot.element else 128 if x is DType.I8 else -128
     return ByteDot(dot.name, moved != 0, zero + moved) if folds or zero + moved == 0 else None
+
+
+def product_target(request: Request, widening: Target, terms: Terms) -> Target:
+    """The target for a contraction: `widening`, made for factors that are converted on the way, unless groups are multiplied by lane."""
+    return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 
 
 def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool = False) -> Terms:

@@ -38,7 +38,7 @@ from edgecc.kernels.contraction import (
     with_bias,
     zeros_of,
 )
-from edgecc.kernels.grouped import Terms, terms_of
+from edgecc.kernels.grouped import Terms, product_target, terms_of
 from edgecc.kernels.kernel_builder import storage_type
 from edgecc.kernels.product import (
     Product,
@@ -235,8 +235,9 @@ class _Problem:
     def tiles(self, rows: int) -> tuple[tuple[RegisterTile, float], ...]:
         """The best tiles of a product of `rows` rows, with modelled cycles."""
         steps = self.depth // self.terms.group
-        return best_tiles(rows, self.channels, self.target, sum_type(self.request),
-                          lambda tile: cover_cycles(rows, self.channels, steps, tile, self.target))
+        target = product_target(self.request, self.target, self.terms)
+        return best_tiles(rows, self.channels, target, sum_type(self.request),
+                          lambda tile: cover_cycles(rows, self.channels, steps, tile, target))
 
     def tiled(self, name: str, build: Callable[[RegisterTile], Kernel], rows: int, alone: float = 0.0) -> tuple[Candidate, ...]:
         """A candidate for each of the best tiles; products have `rows` rows, and `alone` is what else takes cycles."""
@@ -245,10 +246,11 @@ class _Problem:
                      for tile, cycles in self.tiles(rows))
 
     def packed_constant(self, tile: RegisterTile) -> Kernel:
-        request, y, target, dtype = self.request, self.y, self.target, sum_type(self.request)
+        request, y, dtype = self.request, self.y, sum_type(self.request)
         epilogue = epilogue_of(request, self.op.epilogue, 3)
         outer, joined = self._joined
         rows, terms = count(y.dims, joined), self.terms
+        target = product_target(request, self.target, terms)
         open_rows = _open(y.size(joined[0]) * count(y.dims, joined[1:]))
         steps = self.depth // terms.group
         panels = cut_panels(self.channels, tile, narrowest_lanes(target, dtype))

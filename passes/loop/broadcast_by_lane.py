@@ -10,6 +10,7 @@ from edgecc.loop.index import Atom, Index
 from edgecc.loop.ir import (
     Body,
     Broadcast,
+    Const,
     Expr,
     For,
     Function,
@@ -17,6 +18,7 @@ from edgecc.loop.ir import (
     Lane,
     Let,
     Load,
+    Op,
     Ref,
     Stmt,
     expressions,
@@ -25,8 +27,8 @@ from edgecc.loop.ir import (
 from edgecc.loop.rewrite import map_blocks, map_expressions, stored_buffers
 from edgecc.passes.loop.base import LoopPass
 
-Run = tuple[str, tuple[tuple[Atom, int], ...], DType]
-"""Addresses of one buffer that differ by a constant: (buffer, variable part, element type)."""
+Run = tuple[str, tuple[tuple[Atom, int], ...], DType, float | int | bool | None]
+"""Addresses of one buffer that differ by a constant: (buffer, variable part, element type, bits turned around in each element)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class BroadcastByLane(LoopPass):
     A machine that multiplies by an element of a vector (NEON's fmla by element) then needs one load
     for `lanes` broadcasts. Only addresses between two that were read anyway are read, so nothing is
     read beyond the buffer. Within a block of statements; loads of a buffer that the block also writes
-    are left alone. Broadcasts with no neighbour stay as they are. Each vector is loaded where it is used first.
+    are left alone. Elements whose bits are turned around (x[k] ^ constant) are so as a vector, too. Broadcasts with no neighbour stay as they are. Each vector is loaded where it is used first.
     """
 
     name = "broadcast-by-lane"
@@ -52,9 +54,9 @@ class BroadcastByLane(LoopPass):
         found: dict[Run, dict[int, int]] = defaultdict(dict)  # offsets, and where each is read first
         for position, stmt in enumerate(block):
             for expr in expressions(stmt):
-                for load in _broadcast_loads(expr):
+                for load, turned in _broadcast_loads(expr):
                     if load.buffer not in written:
-                        run = (load.buffer, load.index.terms, load.dtype)
+                        run = (load.buffer, load.index.terms, load.dtype, turned)
                         found[run].setdefault(load.index.const, position)
         windows: dict[Run, dict[int, tuple[str, int]]] = {}
         inserted: dict[int, list[Let]] = defaultdict(list)
@@ -62,16 +64,19 @@ class BroadcastByLane(LoopPass):
             lanes_of: dict[int, tuple[str, int]] = {}
             for start in _cover(sorted(offsets), self.lanes):
                 name = f"{run[0]}_lanes_{number}_{start - min(offsets)}"
-                load = Load(run[0], Index(run[1], start), run[2], self.lanes)
+                value: Expr = Load(run[0], Index(run[1], start), run[2], self.lanes)
+                if run[3] is not None:
+                    value = Op("bit_xor", (value, Const(run[3], run[2], self.lanes)), run[2], self.lanes)
                 served = [offset for offset in range(start, start + self.lanes) if offset not in lanes_of]
                 lanes_of.update({offset: (name, offset - start) for offset in served})
-                inserted[min(offsets[offset] for offset in served if offset in offsets)].append(Let(name, load))
+                inserted[min(offsets[offset] for offset in served if offset in offsets)].append(Let(name, value))
             windows[run] = lanes_of
 
         def rewrite(expr: Expr) -> Expr:
-            if isinstance(expr, Broadcast) and isinstance(expr.arg, Load):
-                load = expr.arg
-                place = windows.get((load.buffer, load.index.terms, load.dtype), {}).get(load.index.const)
+            broadcast = _broadcast(expr)
+            if broadcast is not None and isinstance(expr, Broadcast):
+                load, turned = broadcast
+                place = windows.get((load.buffer, load.index.terms, load.dtype, turned), {}).get(load.index.const)
                 if place is not None:
                     return Broadcast(Lane(Ref(place[0], load.dtype, self.lanes), place[1]), expr.lanes)
             return map_children(expr, rewrite)
@@ -83,9 +88,20 @@ class BroadcastByLane(LoopPass):
         return tuple(out)
 
 
-def _broadcast_loads(expr: Expr) -> list[Load]:
-    if isinstance(expr, Broadcast) and isinstance(expr.arg, Load):
-        return [expr.arg]
+def _broadcast(expr: Expr) -> tuple[Load, float | int | bool | None] | None:
+    """The scalar that is loaded and broadcast, and the bits that are turned around in between, if any."""
+    match expr:
+        case Broadcast(arg=Load() as load):
+            return load, None
+        case Broadcast(arg=Op(op="bit_xor", args=(Load() as load, Const(value=turned)))):
+            return load, turned
+    return None
+
+
+def _broadcast_loads(expr: Expr) -> list[tuple[Load, float | int | bool | None]]:
+    own = _broadcast(expr)
+    if own is not None:
+        return [own]
     return [load for child in expr.children() for load in _broadcast_loads(child)]
 
 
