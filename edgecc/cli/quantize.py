@@ -1,4 +1,4 @@
-"""`edgecc quantize MODEL --calibration FOLDER|FILE.npz -o Q.onnx`."""
+"""`edgecc quantize MODEL --calibration FOLDER|FILE.npz -o Q.onnx`, or with --weights only the weights of matrix products."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import write_bytes
-from edgecc.cli.output import human_bytes, note, print_json, results
+from edgecc.cli.output import human_bytes, note, print_json, results, show
 from edgecc.errors import EdgeccError, printable
+from edgecc.quantization.blocks import BlockForm
 from edgecc.quantization.prepare import OPSET
-from edgecc.quantization.scheme import Scheme
+from edgecc.quantization.scheme import METHODS, Scheme
+from edgecc.quantization.weight_only import BLOCKS, FORMATS, WEIGHT_METHODS, WeightQuantized, WeightScheme
 
 app = typer.Typer(add_completion=False)
+
+WEIGHT_BITS = {"int4": 4, "int8": 8}
 
 
 @app.command(name="quantize")
@@ -22,7 +27,11 @@ def command(
     model: Annotated[Path, typer.Argument(help="A float ONNX model.", show_default=False)],
     calibration: q.Calibration = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The quantized model; by default MODEL_int8.onnx in this folder.", show_default=False)] = None,
-    method: q.Method = "mse",
+    method: Annotated[str | None, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)} (mse if not given). With --weights how weights are rounded: {', '.join(WEIGHT_METHODS)} (gptq, or rtn without --calibration).", show_default=False)] = None,
+    weights: Annotated[str | None, typer.Option(help="int4 or int8: only the weights of matrix products, with a scale for each block of terms; activations stay float.", show_default=False)] = None,
+    block_size: Annotated[int, typer.Option(help=f"With --weights: terms that share a scale, one of {', '.join(map(str, BLOCKS))}.")] = 32,
+    output_format: Annotated[str, typer.Option("--format", help=f"With --weights: {' or '.join(FORMATS)} (DequantizeLinear in front of MatMul).")] = "matmulnbits",
+    quantize_operands: Annotated[bool, typer.Option("--quantize-operands", help="With --weights: products may quantize their operand to 8 bits as they run (accuracy_level 4).")] = False,
     percentile: q.Percentile = 99.99,
     activations: q.Activations = "int8",
     symmetric: q.Symmetric = False,
@@ -47,13 +56,20 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Quantize a float model after training."""
+    path = output if output is not None else Path(f"{model.stem}_{weights or activations}.onnx")
+    if weights is not None:
+        if weights not in WEIGHT_BITS:
+            raise EdgeccError("E001", f"--weights {printable(weights)!r} is not one of {', '.join(WEIGHT_BITS)}", where="edgecc quantize")
+        chosen = WeightScheme(BlockForm(WEIGHT_BITS[weights], block_size, symmetric), method or ("rtn" if calibration is None else "gptq"),
+                              output_format, quantize_operands, frozenset(exclude or ()))
+        report_weights(q.weights_quantized(model, chosen, calibration, pictures, samples, shape or [], opset=opset), path, as_json=as_json)
+        return
     if calibration is None:
         raise EdgeccError("E001", "--calibration is missing", where="edgecc quantize", hint="give data that is like what the model will see")
-    scheme = Scheme(activations=activations, symmetric=symmetric, per_channel=not per_tensor, method=method, percentile=percentile,
+    scheme = Scheme(activations=activations, symmetric=symmetric, per_channel=not per_tensor, method=method or "mse", percentile=percentile,
                     equalize=equalize, correct_bias=bias_correction, round_adaptively=adaptive_rounding,
                     exclude=frozenset(exclude or ()), wide=frozenset(wide or ()))
     settings = q.Settings(calibration, scheme, pictures, samples, min_sqnr, max_accuracy_drop, labels, label_offset, metric, validation)
-    path = output if output is not None else Path(f"{model.stem}_{activations}.onnx")
     done = q.quantized(model, settings, shape or [], target=target, opset=opset, rank=report)
     content = done.quantized.model.SerializeToString(deterministic=True)
     write_bytes(path, content)
@@ -65,3 +81,19 @@ def command(
     results().print(f"{printable(str(path))}: {human_bytes(len(content))}, calibrated on {done.samples} sample{'s' if done.samples != 1 else ''}")
     q.show_report(done.quantized)
     q.show_summary(done.quantized)
+
+
+def report_weights(done: WeightQuantized, path: Path, *, as_json: bool) -> None:
+    """Writes a model with quantized weights, and prints what each product lost where there was data to tell."""
+    content = done.model.SerializeToString(deterministic=True)
+    write_bytes(path, content)
+    if as_json:
+        print_json({"model": str(path), "bytes": len(content), "layers": [
+            {"layer": w.layer, "terms": w.terms, "channels": w.channels, "product_db": None if w.ratio is None else q.finite(w.ratio),
+             "nearest_db": None if w.nearest is None else q.finite(w.nearest)} for w in done.layers]})
+        return
+    results().print(f"{printable(str(path))}: {human_bytes(len(content))}, weights of {len(done.layers)} products")
+    table = Table("layer", "terms", "channels", "product dB", "rounded to nearest dB", box=None, pad_edge=False)
+    for w in done.layers:
+        table.add_row(printable(w.layer, 60), str(w.terms), str(w.channels), *("-" if ratio is None else f"{q.finite(ratio):.1f}" for ratio in (w.ratio, w.nearest)))
+    show(table)

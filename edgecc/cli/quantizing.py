@@ -21,6 +21,7 @@ from edgecc.quantization.data import CalibrationData, open_data, parse_preproces
 from edgecc.quantization.driver import Quantized, no_progress, quantize
 from edgecc.quantization.prepare import OPSET, prepared
 from edgecc.quantization.scheme import METHODS, TYPES, Scheme
+from edgecc.quantization.weight_only import WeightQuantized, WeightScheme, quantize_weights
 
 Calibration = Annotated[Path | None, typer.Option(help="An .npz file, a folder of them, or a folder of pictures.", show_default=False)]
 Method = Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)}.")]
@@ -98,6 +99,20 @@ def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: 
     with _bars() as progress:
         done = quantize(network, data, settings.scheme, progress, goal=goal, validation=judged, target=chosen, rank=rank)
     return Done(done, len(data), tuple(notes))
+
+
+def weights_quantized(model: Path, scheme: WeightScheme, calibration: Path | None, pictures: str, samples: int | None, shape: Sequence[str], *,
+                      opset: int = OPSET) -> WeightQuantized:
+    """Quantizes the weights of a model file's matrix products.
+
+    Raises: EdgeccError as `quantized`.
+    """
+    network, _ = prepared(model, shapes=parse_shapes(list(shape)), opset=opset)
+    data = None
+    if calibration is not None:
+        data = open_data(calibration, network, parse_preprocessing(pictures), lambda file: read_arrays(file, "--calibration"), limit=samples)
+    with _bars() as progress:
+        return quantize_weights(network, scheme, data, progress)
 
 
 @contextlib.contextmanager

@@ -8,5 +8,8 @@
     equalize, correct, rounding   what makes 8 bits of weights go further
     insert       the QuantizeLinear and DequantizeLinear nodes
     report       the error of every value, and where it comes from
+    sensitivity  what each layer's own quantization does to the outputs
+    accuracy, costs, mixed   scores, modelled cycles, and which layers leave 8 bits so that scores hold
     driver       all of it in order
+    weight_only  4- and 8-bit weights of matrix products with a scale for each block; gram, blocks, gptq, awq are its parts
 """

@@ -58,6 +58,17 @@ def test_reports_the_ranking_and_the_accuracy(cli, tmp_path, images):
     assert compiled.json()["name"] == "digits" and (tmp_path / "out").is_dir()
 
 
+def test_only_weights(cli, tmp_path, images):
+    np.savez(tmp_path / "calibration.npz", image=images[0][:2])
+    out = tmp_path / "w.onnx"
+    outcome = cli("quantize", MODEL, "--weights", "int4", "--block-size", "16", "--method", "rtn", "--shape", "batch=1", "-o", out, "--json")
+    assert outcome.status == 0 and outcome.json()["bytes"] == out.stat().st_size and outcome.json()["layers"]
+    assert any(node.op_type == "MatMulNBits" for node in onnx.load(out).graph.node)
+    assert "products" in cli("quantize", MODEL, "--weights", "int8", "--block-size", "16", "--shape", "batch=1", "-o", out).out
+    for arguments in (["--weights", "int3"], ["--weights", "int4", "--method", "gptq"], ["--weights", "int4", "--block-size", "5"]):
+        assert cli("quantize", MODEL, *arguments, "--shape", "batch=1", "-o", tmp_path / "none.onnx").status == 2
+
+
 def test_options_that_belong_together(cli, tmp_path, images):
     np.savez(tmp_path / "calibration.npz", image=images[0][:2])
     data = ["--calibration", tmp_path / "calibration.npz"]
