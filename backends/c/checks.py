@@ -25,7 +25,7 @@ class IndexChecks:
         `names` are the C locals of the sizes that the run decides.
         """
         name = self._names.setdefault(indices, f"indices_fit_{len(self._names)}")
-        arguments = "".join(f", (ptrdiff_t){dim_text(dim, names)}" for dim in _open(indices))
+        arguments = "".join(f", (ptrdiff_t){dim_text(dim, names)}" for dim in open_dims(indices))
         return f"  if (!{name}({address}{arguments})) return {INDEX_STATUS};"
 
     @property
@@ -34,7 +34,7 @@ class IndexChecks:
         return [_definition(name, indices) for indices, name in self._names.items()]
 
 
-def _open(indices: IndexRange) -> tuple[SymbolicDim, ...]:
+def open_dims(indices: IndexRange) -> tuple[SymbolicDim, ...]:
     """What of a range the run decides: the parameters of its function."""
     dims = [extent for extent, _ in indices.axes] + [indices.size]
     return tuple(dict.fromkeys(dim for dim in dims if isinstance(dim, SymbolicDim)))
@@ -50,16 +50,16 @@ def _definition(name: str, indices: IndexRange) -> str:
     wide = "int64_t" if is_signed else "uint64_t"
     terms = [f"i{axis}" if stride == 1 else f"{stride} * i{axis}" for axis, (_, stride) in enumerate(indices.axes) if stride]
     address = " + ".join([*([str(indices.offset)] if indices.offset else []), *terms]) or "0"
-    open_dims = _open(indices)
-    size = _extent(indices.size, open_dims)
+    dims = open_dims(indices)
+    size = _extent(indices.size, dims)
     unsigned = f"{size}u" if isinstance(indices.size, int) else f"(uint64_t){size}"
     wrong = f"(index < -{size}) | (index >= {size})" if is_signed else f"index >= {unsigned}"
-    parameters = "".join(f", ptrdiff_t n{number}" for number in range(len(open_dims)))
+    parameters = "".join(f", ptrdiff_t n{number}" for number in range(len(dims)))
     lines = [f"/* Whether all of these are indices of an axis of {size}. */",
              f"static int {name}(const void *memory{parameters}) {{", f"  const {storage} *const x = (const {storage} *)memory;", "  int wrong = 0;"]
     indent = "  "
     for axis, (extent, _) in enumerate(indices.axes):
-        lines.append(f"{indent}for (ptrdiff_t i{axis} = 0; i{axis} < {_extent(extent, open_dims)}; ++i{axis}) {{")
+        lines.append(f"{indent}for (ptrdiff_t i{axis} = 0; i{axis} < {_extent(extent, dims)}; ++i{axis}) {{")
         indent += "  "
     lines += [f"{indent}const {wide} index = ({wide})x[{address}];", f"{indent}wrong |= {wrong};"]
     for _ in indices.axes:

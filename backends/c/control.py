@@ -36,7 +36,7 @@ def repeat_lines(item: Repeat, body: Sequence[str], symbols: Symbols) -> list[st
         tests.append(f"go_on_{number}")
     lines += _copies(item.before, symbols)
     lines += [f"    ptrdiff_t {count} = 0;", f"    for (; {' && '.join(tests)}; ++{count}) {{"]
-    if _can_exceed(item):
+    if can_exceed(item):
         lines.append(f"      if ({count} == {item.limit}) return {LOOP_STATUS};")
     if item.counter is not None:
         lines.append(f"      *(int64_t *){argument_text(item.counter, symbols, writes=True)} = {count};")
@@ -47,7 +47,7 @@ def repeat_lines(item: Repeat, body: Sequence[str], symbols: Symbols) -> list[st
         lines.append(f"      go_on_{number} = {int(item.again)};")
     lines += [f"  {line}" for line in _copies(item.after, symbols)]
     lines.append("    }")
-    if _can_miss(item):
+    if can_miss(item):
         lines.append(f"    if ({count} != {item.rows}) return {LOOP_STATUS};")
     for argument, row_bytes in item.zeros:
         if row_bytes:
@@ -58,14 +58,16 @@ def repeat_lines(item: Repeat, body: Sequence[str], symbols: Symbols) -> list[st
 
 def can_stop(item: Repeat) -> bool:
     """Whether the run may return `LOOP_STATUS` because of this loop."""
-    return _can_exceed(item) or _can_miss(item)
+    return can_exceed(item) or can_miss(item)
 
 
-def _can_exceed(item: Repeat) -> bool:
+def can_exceed(item: Repeat) -> bool:
+    """Whether another iteration may be due beyond the limit."""
     return not (isinstance(item.trips, int) and item.trips <= item.limit)
 
 
-def _can_miss(item: Repeat) -> bool:
+def can_miss(item: Repeat) -> bool:
+    """Whether there may be another number of iterations than results have rows."""
     return item.rows is not None and not item.padded and item.iterations != item.rows
 
 

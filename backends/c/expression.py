@@ -12,6 +12,7 @@ from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
+from edgecc.loop.bounds import least
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar, const
 from edgecc.loop.ir import (
@@ -196,30 +197,7 @@ class ExpressionPrinter:
 
     def least(self, index: Index) -> int | None:
         """A number the index certainly is not below; None where there is none."""
-        low = index.const
-        for atom, coefficient in index.terms:
-            least = self._least_of(atom) if coefficient > 0 else None
-            if least is None:
-                return None
-            low += coefficient * least
-        return low
-
-    def _least_of(self, atom: LoopVar | IndexOp | IndexOf) -> int | None:
-        match atom:
-            case LoopVar(name=name):
-                return self.scope.names[name].low if name in self.scope.names else None
-            case IndexOp(op="mod"):
-                return 0
-            case IndexOp(op=op, args=args):
-                lows = [self.least(arg) for arg in args]
-                known = [low for low in lows if low is not None]
-                if op == "max":
-                    return max(known, default=None)
-                if len(known) < len(lows):
-                    return None
-                return min(known) if op == "min" else known[0] // known[1]
-            case IndexOf():
-                return None
+        return least(index, lambda name: self.scope.names[name].low if name in self.scope.names else None)
 
     def element(self, buffer: str, index: Index) -> str:
         """The element of a buffer as an lvalue."""

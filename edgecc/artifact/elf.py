@@ -1,8 +1,10 @@
-"""Reading sizes from ELF files. Source: System V Application Binary Interface, chapter 4 (object files)."""
+"""Reading sizes from ELF files, and filling a section of one. Source: System V Application Binary Interface, chapter 4 (object files)."""
 
 from __future__ import annotations
 
 import struct
+
+from edgecc.errors import EdgeccError
 
 SHF_ALLOC = 0x2
 SHF_EXECINSTR = 0x4
@@ -34,3 +36,23 @@ def code_bytes(data: bytes) -> int | None:
     except struct.error:
         return None
     return total
+
+
+def with_section(data: bytes, name: str, content: bytes) -> bytes:
+    """A 64-bit little-endian ELF file in which the section called `name` holds `content`, which is as long as it was.
+
+    Raises: EdgeccError E900 where there is no such section of this length.
+    """
+    (table,) = struct.unpack_from("<Q", data, 40)
+    entry_size, count, names = struct.unpack_from("<HHH", data, 58)
+
+    def header(index: int) -> tuple[int, ...]:
+        return struct.unpack_from("<IIQQQQ", data, table + index * entry_size)
+
+    first = header(names)[4]
+    for index in range(count):
+        own_name, _, _, _, offset, size = header(index)
+        start = first + own_name
+        if data[start:data.index(b"\0", start)] == name.encode("ascii") and size == len(content):
+            return b"".join((data[:offset], content, data[offset + size:]))
+    raise EdgeccError("E900", f"the object file has no section {name} of {len(content)} bytes")

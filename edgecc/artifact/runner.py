@@ -94,30 +94,22 @@ def refused_weights(status: int) -> EdgeccError:
 # -- in this process --------------------------------------------------------------------------------
 
 
-class LibraryExecutor:
-    """A shared library with ABI 1, called in this process.
+class CodeExecutor:
+    """Code with ABI 1 in the memory of this process.
 
+    Args:
+        model: what its edgecc_get_model says.
+        open_model: what its edgecc_get_open_model says, where shapes differ from run to run.
+        code: what keeps the code in memory.
     Attributes:
-        library, model: the loaded library, and what its edgecc_get_model says.
+        model: as given.
         arena: the memory its runs use.
-    Raises: EdgeccError E007 where the file is no such library.
     """
 
-    def __init__(self, path: Path) -> None:
-        where = printable(str(path))
-        try:
-            self.library = ctypes.CDLL(str(path.resolve()))
-            get_model = self.library.edgecc_get_model
-        except OSError as error:
-            raise EdgeccError("E007", f"not a loadable shared library: {printable(str(error))}", where=where) from None
-        except AttributeError:
-            raise EdgeccError("E007", "the library does not export edgecc_get_model", where=where) from None
-        get_model.restype = ctypes.POINTER(ModelStruct)
-        self.model: ModelStruct = get_model().contents
-        if self.model.abi != ABI_VERSION:
-            raise EdgeccError("E007", f"the library has ABI {self.model.abi}, this version calls ABI {ABI_VERSION}",
-                              where=where, hint="compile the model again")
-        self.arena = aligned_bytes(self.model.arena_bytes, self.model.arena_align)
+    def __init__(self, model: ModelStruct, open_model: OpenModelStruct | None, code: object) -> None:
+        self.model = model
+        self.arena = aligned_bytes(model.arena_bytes, model.arena_align)
+        self._open_model, self._code = open_model, code
         self._weights: Array | None = None
 
     def load_weights(self, blob: bytes) -> None:
@@ -151,29 +143,55 @@ class LibraryExecutor:
 
     def least_shapes(self, ranks: Sequence[int]) -> list[tuple[int, ...]]:
         """The smallest shape of each input, given their ranks; () where the shapes are the same in all runs."""
-        get = getattr(self.library, "edgecc_get_open_model", None)
-        if get is None:
+        if self._open_model is None:
             return []
-        get.restype = ctypes.POINTER(OpenModelStruct)
-        least = get().contents.least
+        least = self._open_model.least
         return [tuple(least[i][axis] for axis in range(rank)) for i, rank in enumerate(ranks)]
 
     def run_open(self, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]], ranks: Sequence[int],
                  sizes: Sequence[int]) -> list[tuple[tuple[int, ...], Array]]:
         """See `Executor`."""
-        get = self.library.edgecc_get_open_model
-        get.restype = ctypes.POINTER(OpenModelStruct)
+        if self._open_model is None:
+            raise EdgeccError("E900", "the shapes of this model are the same in all runs")
         given = [(ctypes.c_int64 * max(1, len(shape)))(*shape) for shape in shapes]
         found = [(ctypes.c_int64 * max(1, rank))() for rank in ranks]
         outputs = [np.empty(max(1, size), np.uint8) for size in sizes]
-        status = get().contents.run(_pointers(inputs), _dims_pointers(given), _pointers(outputs), _dims_pointers(found),
+        status = self._open_model.run(_pointers(inputs), _dims_pointers(given), _pointers(outputs), _dims_pointers(found),
                                     self.arena.ctypes.data)
         if status:
             raise failed_status(status)
         return [(tuple(dims)[:rank], memory) for dims, rank, memory in zip(found, ranks, outputs, strict=True)]
 
     def close(self) -> None:
-        """See `Executor`. The library itself stays mapped, as ctypes has no safe way to unload it."""
+        """See `Executor`. The code stays in memory: ctypes has no safe way to unload a library."""
+
+
+class LibraryExecutor(CodeExecutor):
+    """A shared library with ABI 1, called in this process.
+
+    Attributes:
+        library: the loaded library.
+    Raises: EdgeccError E007 where the file is no such library.
+    """
+
+    def __init__(self, path: Path) -> None:
+        where = printable(str(path))
+        try:
+            self.library = ctypes.CDLL(str(path.resolve()))
+            get_model = self.library.edgecc_get_model
+        except OSError as error:
+            raise EdgeccError("E007", f"not a loadable shared library: {printable(str(error))}", where=where) from None
+        except AttributeError:
+            raise EdgeccError("E007", "the library does not export edgecc_get_model", where=where) from None
+        get_model.restype = ctypes.POINTER(ModelStruct)
+        model: ModelStruct = get_model().contents
+        if model.abi != ABI_VERSION:
+            raise EdgeccError("E007", f"the library has ABI {model.abi}, this version calls ABI {ABI_VERSION}",
+                              where=where, hint="compile the model again")
+        get_open = getattr(self.library, "edgecc_get_open_model", None)
+        if get_open is not None:
+            get_open.restype = ctypes.POINTER(OpenModelStruct)
+        super().__init__(model, None if get_open is None else get_open().contents, self.library)
 
 
 def aligned_bytes(size: int, align: int) -> Array:

@@ -1,0 +1,94 @@
+"""Grouped products (edgecc/loop/dot.py): one instruction where the machine has it, else arithmetic on the elements.
+
+Sources of the instructions: those that backends/c/avx.py, avx_bf16.py and neon.py name.
+"""
+
+from __future__ import annotations
+
+from edgecc.backends.c.avx import VNNI
+from edgecc.backends.c.table import Key
+from edgecc.backends.llvm.types import float_text, vector_of
+from edgecc.backends.llvm.writer import Writer
+from edgecc.ir.types import DType
+from edgecc.loop.dot import DOTS
+
+F32 = DType.F32
+
+
+def dot(w: Writer, name: str, lanes: int, args: list[str]) -> str:
+    """sum (operand 2) plus the products of the groups of operands 0 and 1."""
+    row = DOTS[name]
+    first, second, total = args
+    groups = vector_of("i32", lanes)
+    if lanes > 1 and Key(name, row.sum, lanes) in w.machine.isa.rows:
+        found = _instruction(w, name, lanes, first, second, total)
+        if found is not None:
+            return found
+    if row.sum is F32:
+        return _floats(w, lanes, first, second, total)
+    for position in range(row.group):
+        bits = 8 * row.element.size
+        a = _element(w, groups, lanes, first, position, bits, signed=row.element.is_signed)
+        b = _element(w, groups, lanes, second, position, bits, signed=True)
+        total = w.op("add", groups, total, w.op("mul", groups, a, b))
+    return total
+
+
+def _instruction(w: Writer, name: str, lanes: int, first: str, second: str, total: str) -> str | None:
+    groups, bits = vector_of("i32", lanes), 32 * lanes
+    match name:
+        case "dot_s8" if w.machine.architecture == "aarch64":
+            quads = vector_of("i8", 4 * lanes)
+            a, b = (w.convert("bitcast", groups, value, quads) for value in (first, second))
+            return w.call(f"llvm.aarch64.neon.sdot.v{lanes}i32.v{4 * lanes}i8", groups, (groups, total), (quads, a), (quads, b))
+        case "dot_u8s8" if w.machine.architecture == "x86_64":
+            quads = vector_of("i8", 4 * lanes)
+            a, b = (w.convert("bitcast", groups, value, quads) for value in (first, second))
+            return w.call(f"llvm.x86.{VNNI.removesuffix('vnni')}.vpdpbusd.{bits}", groups, (groups, total), (quads, a), (quads, b))
+        case "dot_bf16" if w.machine.architecture == "x86_64":
+            pairs, sums = vector_of("bfloat", 2 * lanes), vector_of("float", lanes)
+            a, b = (w.convert("bitcast", groups, value, pairs) for value in (first, second))
+            return w.call(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", sums, (sums, total), (pairs, a), (pairs, b))
+    return None
+
+
+def _element(w: Writer, groups: str, lanes: int, value: str, position: int, bits: int, *, signed: bool) -> str:
+    """One element of each group, widened to 32 bits."""
+    def number(count: int) -> str:
+        return str(count) if lanes == 1 else f"splat (i32 {count})"
+
+    high = 32 - bits * (position + 1)
+    if high:
+        value = w.op("shl", groups, value, number(high))
+    return w.op("ashr" if signed else "lshr", groups, value, number(32 - bits))
+
+
+def _floats(w: Writer, lanes: int, first: str, second: str, total: str) -> str:
+    """Pairs of bf16: the upper product first, each rounded once; subnormal numbers are zeros of their sign."""
+    groups, floats = vector_of("i32", lanes), vector_of("float", lanes)
+
+    def number(count: int) -> str:
+        return str(count) if lanes == 1 else f"splat (i32 {count})"
+
+    for half in (1, 0):
+        factors = []
+        for value in (first, second):
+            moved = w.op("and", groups, value, number(-65536)) if half else w.op("shl", groups, value, number(16))
+            factors.append(_flushed(w, lanes, w.convert("bitcast", groups, moved, floats)))
+        total = _flushed(w, lanes, total)
+        if w.machine.has_fma:
+            total = w.intrinsic("fma", floats, *factors, total)
+        else:  # the product is exact in double, and the sum rounds twice at worst
+            doubles = vector_of("double", lanes)
+            a, b, c = (w.convert("fpext", floats, value, doubles) for value in (*factors, total))
+            total = w.convert("fptrunc", doubles, w.op("fadd", doubles, w.op("fmul", doubles, a, b), c), floats)
+        total = _flushed(w, lanes, total)
+    return total
+
+
+def _flushed(w: Writer, lanes: int, value: str) -> str:
+    floats, mask = vector_of("float", lanes), vector_of("i1", lanes)
+    least = float_text(2.0**-126, F32)
+    bound, zero = (least, float_text(0.0, F32)) if lanes == 1 else (f"splat (float {least})", "zeroinitializer")
+    small = w.op("fcmp olt", floats, w.intrinsic("fabs", floats, value), bound)
+    return w.select(mask, small, floats, w.intrinsic("copysign", floats, zero, value), value)

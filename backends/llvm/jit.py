@@ -1,0 +1,48 @@
+"""Compiled networks in the memory of this process, without any compiler or linker."""
+
+from __future__ import annotations
+
+import ctypes
+
+from edgecc.artifact import elf
+from edgecc.artifact.abi import ModelStruct, OpenModelStruct
+from edgecc.artifact.folder import weights_blob
+from edgecc.artifact.load import Model, ports_of
+from edgecc.artifact.runner import CodeExecutor
+from edgecc.artifact.toolchain import runs_natively
+from edgecc.backends.llvm.engine import Code
+from edgecc.backends.llvm.machine import Machine, machine_of
+from edgecc.backends.llvm.model import Weights, module_text
+from edgecc.errors import EdgeccError
+from edgecc.loop.module import Module
+from edgecc.targets.schema import Target
+
+
+def load_here(module: Module, target: Target) -> Model:
+    """A network as a Python callable, compiled into this process.
+
+    Raises: EdgeccError E400 where this machine cannot run code of the target.
+    """
+    machine = native_machine(target)
+    code = Code(module_text(module, target, machine, Weights.GIVEN), machine.triple, machine.cpu, machine.features, in_process=True)
+    process = code.run_here()
+    get_model = ctypes.CFUNCTYPE(ctypes.POINTER(ModelStruct))(process.address("edgecc_get_model"))
+    open_model = None
+    if module.is_open:
+        open_model = ctypes.CFUNCTYPE(ctypes.POINTER(OpenModelStruct))(process.address("edgecc_get_open_model"))().contents
+    executor = CodeExecutor(get_model().contents, open_model, process)
+    executor.load_weights(weights_blob(module))
+    return Model(executor, ports_of(module.inputs), ports_of(module.outputs), arena_bytes=module.arena_bytes,
+                 weights_bytes=module.weights_bytes, code_bytes=elf.code_bytes(process.object), manifest=None)
+
+
+def native_machine(target: Target) -> Machine:
+    """The machine of a target that is the one at hand.
+
+    Raises: EdgeccError E400 where it is not.
+    """
+    machine = machine_of(target)
+    if machine is None or not runs_natively(target):
+        raise EdgeccError("E400", "code in this process has to be code of this machine", where=target.name,
+                          hint="choose --target host, or --backend c with a C compiler and an emulator")
+    return machine
