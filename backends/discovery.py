@@ -21,6 +21,7 @@ GROUP = "edgecc.backends"
 
 BUILT_IN: Mapping[str, str] = MappingProxyType({
     "c": "edgecc.backends.c.backend:CBackend",
+    "llvm": "edgecc.backends.llvm.backend:LlvmBackend",
     "onnx": "edgecc.backends.onnx.backend:OnnxBackend",
 })
 """The back ends of edgecc and their classes. A table, because metadata of packages may be stale; in this order forms are looked up."""

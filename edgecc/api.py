@@ -9,20 +9,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgecc.artifact.folder import Artifact
+from edgecc.artifact.folder import Artifact, Manifest, read_manifest
 from edgecc.artifact.load import Model, Port, check_inputs, load, ports_of, random_inputs
-from edgecc.backends.base import EmitOptions, GraphBackend, LoopBackend, SelfTest
+from edgecc.artifact.toolchain import lacks_compiler, runs_natively
+from edgecc.backends.base import EmitOptions, GraphBackend, Loaded, LoopBackend, SelfTest
 from edgecc.backends.c import selftest
 from edgecc.backends.c.names import model_identifier
-from edgecc.backends.discovery import select_backend
+from edgecc.backends.discovery import create_backend, select_backend
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.importing import ImportReport, import_model_with_report
@@ -270,7 +271,7 @@ def verify_compilation(done: Compilation | Export, *, inputs: Mapping[str, Array
     cases = [inputs] if inputs is not None or not symbols else [
         _random_inputs(done.graph, seed, sizes) for sizes in corners(symbols)]
     found: list[tuple[OutputComparison, ...]] = []
-    with done.backend.load(done.artifact, cc) if isinstance(done, Compilation) else _Runs(done) as model:
+    with load_compilation(done, cc) if isinstance(done, Compilation) else _Runs(done) as model:
         for case in cases:
             arrays = _inputs_of(done.graph, case, seed)
             wanted = execute(done.graph, arrays) if expected is None else expected
@@ -312,14 +313,49 @@ def require_ok(verification: Verification) -> None:
             for o in verification.outputs if not o.ok])
 
 
-def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, isolated: bool = False,
+def load_compilation(done: Compilation, cc: str | None = None) -> Loaded:
+    """A compilation as something that can be run, in a process of its own.
+
+    C for a machine that has no C compiler is not built: LLVM compiles the same loop programs into this process.
+    Raises: EdgeccError E400, E401.
+    """
+    target = done.compiled.target
+    if done.backend.name != "c" or cc is not None or not lacks_compiler(target):
+        return done.backend.load(done.artifact, cc)
+    return _through_llvm().load(_through_llvm().emit(replace(done.compiled.module, threads=1), target, EmitOptions()))
+
+
+def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, isolated: bool = False, backend: str | None = None,
                     **options: Any) -> Model:
-    """A runnable model from an artifact folder, a shared library, or an ONNX model (compiled on the way)."""
+    """A runnable model from an artifact folder, a shared library, or an ONNX model (compiled on the way, by `backend`).
+
+    Raises: EdgeccError E001 for a back end whose artifacts do not run as a model does.
+    """
     if source.is_dir() or source.suffix in (".so", ".dylib"):
-        if target is not None:
-            raise EdgeccError("E001", f"--target is for models; {printable(str(source))} is compiled already")
+        if target is not None or backend is not None:
+            raise EdgeccError("E001", f"--target and --backend are for models; {printable(str(source))} is compiled already")
+        if source.is_dir() and cc is None and _is_object(read_manifest(source)):
+            return _as_model(_through_llvm().load(Artifact.read(source)))
         return load(source, cc=cc, isolated=isolated)
-    return load(compile_model(source, resolve_target(target or "host"), Options(**options)).artifact, cc=cc, isolated=isolated)
+    done = compile_for(source, resolve_target(target or "host"), Options(**options), backend)
+    if not isinstance(done, Compilation):
+        raise EdgeccError("E001", f"back end {done.backend.name} writes for other tools; `edgecc verify` runs what it writes")
+    return _as_model(load_compilation(done, cc))
+
+
+def _through_llvm() -> LoopBackend:
+    return cast(LoopBackend, create_backend("llvm"))
+
+
+def _is_object(manifest: Manifest) -> bool:
+    """Whether an artifact is an object file for this machine."""
+    return manifest.sources[:1] != () and manifest.sources[0].endswith(".o") and runs_natively(manifest.target)
+
+
+def _as_model(loaded: Loaded) -> Model:
+    if not isinstance(loaded, Model):
+        raise EdgeccError("E001", "the back end's artifacts can be verified, but not run by themselves")
+    return loaded
 
 
 def _relative_tolerance(graph: Graph) -> float:

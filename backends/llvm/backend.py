@@ -3,81 +3,104 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
 
 from edgecc.artifact import elf
 from edgecc.artifact.folder import Artifact, make_artifact, weights_blob
-from edgecc.backends.base import EmitOptions
+from edgecc.artifact.load import load
+from edgecc.artifact.toolchain import runs_natively
+from edgecc.backends.base import API, EmitOptions, Loaded, LoopBackend
 from edgecc.backends.c.model import header, symbols_of
 from edgecc.backends.llvm.engine import Code
+from edgecc.backends.llvm.jit import load_object
 from edgecc.backends.llvm.machine import Machine, machine_of
 from edgecc.backends.llvm.model import WEIGHTS_FILE, WEIGHTS_SECTION, Weights, module_text, weights_symbol
-from edgecc.errors import EdgeccError
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.graph import Node
+from edgecc.ir.types import DType
 from edgecc.loop.module import Module
 from edgecc.targets.schema import Target
 
 DEFAULT_OPTIONS = EmitOptions()
-FORMS = {"obj": ".o", "asm": ".s", "llvm-ir": ".ll"}
-"""What the back end leaves, and the ends of the names of those files."""
+SUFFIXES = {"obj": ".o", "asm": ".s", "llvm-ir": ".ll"}
+"""Ends of the names of what each form leaves."""
 
 
 @dataclass(frozen=True)
-class LlvmBackend:
-    """Translates for x86-64 and AArch64, vectors included. Code runs on one thread.
+class LlvmBackend(LoopBackend):
+    """Translates for x86-64 and AArch64, vectors included, without a C compiler. Code runs on one thread."""
 
-    Attributes:
-        form: "obj" for an object file with everything in it, "asm" for assembly, "llvm-ir" for the module before it is
-            optimised; the latter two have the weights beside them.
-    """
+    api: ClassVar[int] = API
+    name: ClassVar[str] = "llvm"
+    summary: ClassVar[str] = "objects for CPUs by LLVM, without a C compiler"
+    forms: ClassVar[Mapping[str, str]] = MappingProxyType({
+        "obj": "an object file", "asm": "assembly", "llvm-ir": "LLVM IR before it is optimised"})
 
-    name: str = "llvm"
-    form: str = "obj"
-
-    def supports(self, target: Target) -> str | None:
+    def accepts(self, target: Target) -> str | None:
         """None, or why there is no code for the target."""
         if machine_of(target) is None:
-            return f"code of LLVM is written for x86-64 and AArch64, not for {target.architecture}"
+            return f"code is written for x86-64 and AArch64, not for {printable(target.architecture)}"
         return None
+
+    def supports(self, node: Node, target: Target) -> str | None:
+        """None if some kernel covers the node, and it has nothing to do with strings."""
+        if any(value is not None and value.type.dtype is DType.STRING for value in (*node.inputs, *node.outputs)):
+            return "LLVM code has no strings"
+        return super().supports(node, target)
 
     def emit(self, module: Module, target: Target, options: EmitOptions = DEFAULT_OPTIONS) -> Artifact:
         """The artifact of a module: NAME.h and NAME.o, NAME.s or NAME.ll.
 
-        Raises: EdgeccError E001 for what the back end has not (threads, profiling, other architectures); E900 where the
-            module breaks a rule of the Loop IR.
+        Raises: EdgeccError E001 and E115 for what the back end has not (threads, profiling, strings, other architectures);
+            E900 where the module breaks a rule of the Loop IR.
         """
-        machine = self._machine(module, target, options)
+        form = options.form or "obj"
+        machine = _machine(module, target, options)
         given = options.weights == "file"
         blob = weights_blob(module)
-        name = f"{module.name}{FORMS[self.form]}"
-        content = self._content(module, target, machine, Weights.GIVEN if given else Weights.INCLUDED if self.form == "llvm-ir" else Weights.PLACE)
-        if blob and not given and self.form == "obj":
+        name = f"{module.name}{SUFFIXES[form]}"
+        content = _content(form, module, target, machine, Weights.GIVEN if given else Weights.INCLUDED if form == "llvm-ir" else Weights.PLACE)
+        if blob and not given and form == "obj":
             content = elf.with_section(content, WEIGHTS_SECTION, blob)
         files = {f"{module.name}.h": header(module, target, symbols_of(module), weights_from_file=given).encode("ascii"), name: content}
-        weights_file = WEIGHTS_FILE if blob and (given or self.form != "obj") else ""
+        weights_file = WEIGHTS_FILE if blob and (given or form != "obj") else ""
         if weights_file:
             files[weights_file] = blob
         return make_artifact(module, target, files, (name,), weights_file=weights_file, weights_linked=not given)
 
-    def _machine(self, module: Module, target: Target, options: EmitOptions) -> Machine:
-        machine = machine_of(target)
-        if machine is None:
-            raise EdgeccError("E001", f"--emit {self.form}: {self.supports(target)}", where=target.name, hint="--emit c writes portable C")
-        if module.threads > 1:
-            raise EdgeccError("E001", f"--emit {self.form} writes code for one thread, not for {module.threads}", where=target.name,
-                              hint="--threads 1, or --emit c")
-        if options.profile or options.self_test is not None:
-            raise EdgeccError("E001", f"--emit {self.form} has neither self-test nor profile", hint="--emit c has both")
-        return machine
+    def load(self, artifact: Artifact, cc: str | None = None) -> Loaded:
+        """An object runs in this process where the machine is this one; else a linker and an emulator are needed."""
+        name = artifact.manifest.sources[0]
+        if name.endswith(SUFFIXES["obj"]) and runs_natively(artifact.manifest.target) and cc is None:
+            return load_object(artifact)
+        return load(artifact, cc=cc, isolated=True)
 
-    def _content(self, module: Module, target: Target, machine: Machine, weights: Weights) -> bytes:
-        text = module_text(module, target, machine, weights)
-        code = Code(text, machine.triple, machine.cpu, machine.features, optimize=self.form != "llvm-ir")
-        match self.form:
-            case "llvm-ir":
-                return text.encode("ascii")  # as it was written, now that it has been checked
-            case "asm":
-                return _including(code.assembly(), weights_symbol(module)).encode("ascii")
-        return code.object()
+
+def _machine(module: Module, target: Target, options: EmitOptions) -> Machine:
+    machine = machine_of(target)
+    if machine is None:
+        raise EdgeccError("E115", f"there is no LLVM code for {printable(target.architecture)}", where=target.name, hint="--emit c writes portable C")
+    if module.strings is not None:
+        raise EdgeccError("E115", "LLVM code has no strings", hint="--emit c has them")
+    if module.threads > 1:
+        raise EdgeccError("E001", f"LLVM code runs on one thread, not on {module.threads}", hint="--threads 1, or --emit c")
+    if options.profile or options.self_test is not None:
+        raise EdgeccError("E001", "LLVM code has neither self-test nor profile", hint="--emit c has both")
+    return machine
+
+
+def _content(form: str, module: Module, target: Target, machine: Machine, weights: Weights) -> bytes:
+    text = module_text(module, target, machine, weights)
+    code = Code(text, machine.triple, machine.cpu, machine.features, optimize=form != "llvm-ir")
+    match form:
+        case "llvm-ir":
+            return text.encode("ascii")  # as it was written, now that it has been checked
+        case "asm":
+            return _including(code.assembly(), weights_symbol(module)).encode("ascii")
+    return code.object()
 
 
 def _including(assembly: str, symbol: str) -> str:

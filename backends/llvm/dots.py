@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from edgecc.backends.c.avx import VNNI
 from edgecc.backends.c.table import Key
+from edgecc.backends.llvm.pairs import in_halves
 from edgecc.backends.llvm.types import float_text, vector_of
 from edgecc.backends.llvm.writer import Writer
 from edgecc.ir.types import DType
@@ -20,6 +21,9 @@ def dot(w: Writer, name: str, lanes: int, args: list[str]) -> str:
     row = DOTS[name]
     first, second, total = args
     groups = vector_of("i32", lanes)
+    if w.machine.isa.is_pair(row.sum, lanes):
+        sums = "float" if row.sum is F32 else "i32"
+        return in_halves(w, lanes, [("i32", first), ("i32", second), (sums, total)], sums, lambda halves: dot(w, name, lanes // 2, halves))
     if lanes > 1 and Key(name, row.sum, lanes) in w.machine.isa.rows:
         found = _instruction(w, name, lanes, first, second, total)
         if found is not None:

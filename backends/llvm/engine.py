@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -34,18 +33,16 @@ class Code:
     Args:
         text: the module, without a triple.
         triple, cpu, features: the processor, as LLVM spells them.
-        in_process: whether it will run in this process.
+        optimize: whether to optimise it; instructions are chosen with care all the same.
     Raises: EdgeccError E900 where the text is no valid module.
     """
 
-    def __init__(self, text: str, triple: str, cpu: str, features: tuple[str, ...], *, in_process: bool = False,
-                 optimize: bool = True) -> None:
+    def __init__(self, text: str, triple: str, cpu: str, features: tuple[str, ...], *, optimize: bool = True) -> None:
         _initialize()
         with _LOCK:
             target = llvm.Target.from_triple(triple)
             self._machine: Any = target.create_target_machine(
-                cpu=cpu, features=",".join(features), opt=OPTIMIZATION_LEVEL, reloc="pic",
-                codemodel="small" if in_process else "default", jit=in_process)
+                cpu=cpu, features=",".join(features), opt=OPTIMIZATION_LEVEL, reloc="pic", codemodel="default")
             context = llvm.create_context()
             try:
                 self._module: Any = llvm.parse_assembly(text, context)
@@ -76,30 +73,21 @@ class Code:
         """The module as an object file of the target."""
         return bytes(self._machine.emit_object(self._module))
 
-    def run_here(self, symbols: Mapping[str, int] | None = None) -> Process:
-        """Puts the code into the memory of this process; `symbols` are addresses of what it does not define."""
-        return Process(self._module, self._machine, symbols or {})
 
+class LoadedObject:
+    """An object file for this machine in the memory of this process, linked with what the process has."""
 
-class Process:
-    """Code in the memory of this process.
-
-    Attributes:
-        object: it as an object file.
-    """
-
-    def __init__(self, module: Any, machine: Any, symbols: Mapping[str, int]) -> None:
+    def __init__(self, content: bytes) -> None:
+        _initialize()
         with _LOCK:
-            for name, address in symbols.items():
-                llvm.add_symbol(name, address)
-            self._engine: Any = llvm.create_mcjit_compiler(module, machine)
-            found: list[bytes] = []
-            self._engine.set_object_cache(lambda _, content: found.append(bytes(content)))
+            machine = llvm.Target.from_default_triple().create_target_machine()
+            empty = llvm.parse_assembly("", llvm.create_context())
+            self._engine: Any = llvm.create_mcjit_compiler(empty, machine)
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(content))
             self._engine.finalize_object()
-            self.object = b"".join(found)
 
     def address(self, name: str) -> int:
-        """The address of a function."""
+        """The address of a function that is visible outside of the object."""
         found = int(self._engine.get_function_address(name))
         if not found:
             raise EdgeccError("E900", f"LLVM back end: the code has no function {name}")

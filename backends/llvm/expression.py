@@ -8,6 +8,7 @@ from edgecc.backends.llvm import conversions, halves, memory
 from edgecc.backends.llvm.dots import dot
 from edgecc.backends.llvm.floats import MathHelper, floating
 from edgecc.backends.llvm.integers import boolean, integer, shift_by
+from edgecc.backends.llvm.narrow import narrow
 from edgecc.backends.llvm.scope import Scope
 from edgecc.backends.llvm.types import constant, element_type, held_type, memory_type, register_type
 from edgecc.backends.llvm.writer import Writer
@@ -17,6 +18,7 @@ from edgecc.loop.bounds import least
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Atom, Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import Bitcast, Broadcast, Cast, Const, Expr, FromIndex, Horizontal, Lane, Load, Op, Ref
+from edgecc.loop.narrow import NARROW
 
 
 class ExpressionWriter:
@@ -183,6 +185,8 @@ class ExpressionWriter:
         dtype, lanes = operand.dtype, op.lanes
         if op.op in DOTS:
             return dot(self.w, op.op, lanes, [self.expr(a) for a in args])
+        if op.op in NARROW:
+            return narrow(self.w, op.op, lanes, [self.expr(a) for a in args])
         if op.op in ("min", "max") and dtype.is_float:
             for first, second in (args, args[::-1]):
                 number = _constant_of(second)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgecc.backends.c.control import LOOP_STATUS, can_exceed, can_miss
 from edgecc.backends.llvm.checks import IndexChecks
-from edgecc.backends.llvm.sizes import Sizes, dim_value, read_sizes
+from edgecc.backends.llvm.sizes import computed_size, dim_value, read_sizes, write_shapes
 from edgecc.backends.llvm.writer import Argument, Shared, Writer
 from edgecc.errors import EdgeccError
 from edgecc.loop.module import (
@@ -21,6 +21,7 @@ from edgecc.loop.module import (
     OutputBytes,
     Repeat,
     RowBytes,
+    SetSize,
     Stripes,
     WeightBytes,
 )
@@ -44,7 +45,7 @@ class RunWriter:
         self._tables: list[str] = []
         self._iterations: list[str] = []
         self._checks = IndexChecks(module, shared)
-        self._sizes: Sizes = {}
+        self._sizes: dict[str, str] = {}
         self._bases: dict[type, str] = {}
         self._inputs: list[str] = []
         self._outputs: list[str] = []
@@ -70,6 +71,7 @@ class RunWriter:
             self._stop_if(w.op("icmp eq", "ptr", weights, "null"), 3)
         self._bases = {ArenaBytes: "%arena", WeightBytes: weights}
         self._items(module.calls)
+        write_shapes(w, module, output_dims, self._sizes, computed=True)
         w.emit("ret i32 0")
         return "\n".join([*self._tables, *self._checks.definitions,
                           f"define i32 @{module.name}_run(ptr %in, ptr %out, ptr %arena) nounwind {{\n{w.text}}}\n"])
@@ -124,6 +126,9 @@ class RunWriter:
                     self._branch(item)
                 case Repeat():
                     self._repeat(item)
+                case SetSize():
+                    value = self.w.let(f"load i64, ptr {self._address(item.source, writes=False)}", "size")
+                    self._sizes[item.symbol.name] = computed_size(self.w, item, value, self._stop_if)
 
     def _call(self, call: Call, integers: Sequence[Argument]) -> None:
         function = self.module.function(call.function)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edgecc.backends.c.sizes import SHAPE_STATUS, is_open
+from edgecc.backends.c.sizes import COMPUTED_SIZE_STATUS, SHAPE_STATUS, is_open
 from edgecc.backends.llvm.writer import Writer
-from edgecc.ir.dims import Dim, Symbol
-from edgecc.loop.module import Interface, Module
+from edgecc.ir.dims import Dim, Symbol, symbols_of
+from edgecc.loop.module import Interface, Module, SetSize
 
 Sizes = Mapping[str, str]
 """The i64 of each size, by its name."""
@@ -44,7 +44,7 @@ def _quotient(w: Writer, dividend: str, divisor: int, *, may_be_negative: bool) 
     return w.op("add", "i64", quotient, w.convert("sext", "i1", below, "i64"))
 
 
-def read_sizes(w: Writer, module: Module, input_dims: Mapping[int, str], output_dims: Mapping[int, str], stop_if: StopIf) -> Sizes:
+def read_sizes(w: Writer, module: Module, input_dims: Mapping[int, str], output_dims: Mapping[int, str], stop_if: StopIf) -> dict[str, str]:
     """The start of a run: the sizes, checks of all input shapes, shapes of outputs.
 
     `input_dims` and `output_dims` have, for each open input and output, the pointer to its shape.
@@ -66,17 +66,34 @@ def read_sizes(w: Writer, module: Module, input_dims: Mapping[int, str], output_
         for axis, size in enumerate(port.type.shape):
             wanted = dim_value(w, size, sizes)
             stop_if(w.op("icmp ne", "i64", _dim(w, input_dims[number], axis), wanted), SHAPE_STATUS)
+    write_shapes(w, module, output_dims, sizes, computed=False)
+    return sizes
+
+
+def write_shapes(w: Writer, module: Module, output_dims: Mapping[int, str], sizes: Sizes, *, computed: bool) -> None:
+    """Tells the shapes of outputs: those that depend on sizes that are computed in the run, or all others."""
+    late = set(module.computed_sizes)
     for number, port in _open_ports(module.outputs):
+        if computed == late.isdisjoint(symbols_of(port.type.shape)):
+            continue
         pointer, write, done = output_dims[number], w.fresh("write_dims"), w.fresh("dims_done")
         given = w.op("icmp ne", "ptr", pointer, "null")
-        values = [dim_value(w, size, sizes) for size in port.type.shape]
         w.emit(f"br i1 {given}, label %{write}, label %{done}")
         w.start(write)
-        for axis, value in enumerate(values):
-            w.emit(f"store i64 {value}, ptr {_place(w, pointer, axis)}")
+        for axis, size in enumerate(port.type.shape):
+            w.emit(f"store i64 {dim_value(w, size, sizes)}, ptr {_place(w, pointer, axis)}")
         w.emit(f"br label %{done}")
         w.start(done)
-    return sizes
+
+
+def computed_size(w: Writer, item: SetSize, value: str, stop_if: StopIf) -> str:
+    """A size that the run has computed, moved into its bounds or refused outside of them."""
+    lower, upper = str(item.symbol.lower), str(item.symbol.upper)
+    if item.clamped:
+        return w.intrinsic("smin", "i64", w.intrinsic("smax", "i64", value, lower), upper)
+    stop_if(w.op("icmp slt", "i64", value, lower), COMPUTED_SIZE_STATUS)
+    stop_if(w.op("icmp sgt", "i64", value, upper), COMPUTED_SIZE_STATUS)
+    return value
 
 
 def _open_ports(ports: tuple[Interface, ...]) -> list[tuple[int, Interface]]:

@@ -123,6 +123,12 @@ def find_compiler(target: Target, override: str | None = None) -> Compiler:
                       hint=f"`pip install 'edgecc[zig]'`{package}")
 
 
+def lacks_compiler(target: Target) -> bool:
+    """Whether this machine runs code of the target but has no C compiler for it, and none was named either."""
+    return (runs_natively(target) and not os.environ.get(CC_VARIABLE)
+            and all(_version(command) is None for _, command, _ in _candidates(target, native=True)))
+
+
 def zig_command() -> tuple[str, ...] | None:
     """The zig compiler: of the ziglang wheel, else on PATH, else None."""
     spec = importlib.util.find_spec("ziglang")

@@ -34,6 +34,7 @@ def run(
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
     checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
     precision: Annotated[str, typer.Option(help="Precision of a model compiled here: fp32, fp16 or bf16.")] = "fp32",
+    backend: Annotated[str | None, typer.Option(help="What compiles a model: c needs a C compiler, llvm runs in this process.", show_default=False)] = None,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -42,7 +43,7 @@ def run(
         raise EdgeccError("E001", f"--benchmark wants a number of runs, got {benchmark}", where="edgecc run")
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     with progress(f"building {source.name}"):
-        model = api.load_or_compile(source, target, cc=cc, isolated=True, shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays,
+        model = api.load_or_compile(source, target, cc=cc, isolated=True, backend=backend, shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays,
                                     threads=threads, depth_first=depth_first, winograd=winograd, checks=checks, precision=precision)
     with model, progress(f"running {source.name}"):
         given = random_inputs(model.inputs, seed) if arrays is None else arrays

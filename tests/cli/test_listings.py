@@ -71,7 +71,7 @@ def test_doctor(cli, monkeypatch, tmp_path):
     table = cli("doctor", "--json").json()
     assert table["ok"] and {t["name"] for t in table["tools"]} >= {"gcc", "zig", "qemu-aarch64"}
     assert [t["name"] for t in table["targets"]] == list(list_targets())
-    assert [b["name"] for b in table["backends"]][:2] == ["c", "onnx"] and table["backends"][0]["forms"] == ["c", "lib", "exe"]
+    assert [b["name"] for b in table["backends"]][:3] == ["c", "llvm", "onnx"] and table["backends"][0]["forms"] == ["c", "lib", "exe"]
 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(doctor, "zig_command", lambda: None)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecc.backends.llvm.engine import Code
+from edgecc.backends.llvm.engine import Code, LoadedObject
 from edgecc.backends.llvm.kernel import KERNEL_ATTRIBUTES, function_text
 from edgecc.backends.llvm.machine import Machine, machine_of
 from edgecc.backends.llvm.writer import Shared
@@ -54,7 +54,7 @@ def run_functions(cases: Sequence[tuple[Function, Arrays]], target: str | Target
     text = functions_text([function for function, _ in cases], machine)
     if machine.architecture != os.uname().machine:
         return _emulated(cases, text, machine, calls_of, optimize)
-    process = Code(text, machine.triple, machine.cpu, machine.features, in_process=True, optimize=optimize).run_here()
+    process = LoadedObject(Code(text, machine.triple, machine.cpu, machine.features, optimize=optimize).object())
     results = []
     for function, arrays in cases:
         memory = {buffer.name: _memory(buffer, arrays) for buffer in function.buffers}

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecc.artifact.load import load
+import edgecc
+from edgecc import api
+from edgecc.artifact import toolchain
+from edgecc.artifact.load import load, random_inputs
 from edgecc.backends.base import EmitOptions
 from edgecc.backends.c.backend import CBackend
 from edgecc.backends.llvm.backend import LlvmBackend
@@ -56,11 +59,13 @@ def test_object_links_into_a_library(tmp_path: Path, weights: str):
     artifact = LlvmBackend().emit(network(weight_rows=700), load_target("host"), EmitOptions(weights=weights))
     assert set(artifact.files) == {"tiny.o", "tiny.h", "edgecc_abi.h", *(["weights.bin"] if weights == "file" else [])}
     check_tiny(load(artifact.write(tmp_path / "net")).run({"x": X, "k": np.int64(3)}))
+    with LlvmBackend().load(artifact) as model:  # no linker
+        check_tiny(model.run({"x": X, "k": np.int64(3)}))
 
 
 def test_equal_modules_give_equal_bytes():
     target = load_target("cortex-a76")
-    first, second = (LlvmBackend(form="obj").emit(network(), target).files["tiny.o"] for _ in range(2))
+    first, second = (LlvmBackend().emit(network(), target).files["tiny.o"] for _ in range(2))
     assert first == second
 
 
@@ -86,9 +91,9 @@ def test_object_for_another_machine_gives_the_bits_of_c():
 
 def test_assembly_and_text_say_what_they_are_for():
     target = load_target("cortex-a76")
-    assembly = LlvmBackend(form="asm").emit(network(lanes=4), target)
+    assembly = LlvmBackend().emit(network(lanes=4), target, EmitOptions(form="asm"))
     assert b"fmul" in assembly.files["tiny.s"] and b'.incbin "weights.bin"' in assembly.files["tiny.s"].replace(b"\t", b" ")
-    text = LlvmBackend(form="llvm-ir").emit(network(lanes=4), target)
+    text = LlvmBackend().emit(network(lanes=4), target, EmitOptions(form="llvm-ir"))
     assert text.files["tiny.ll"].startswith(b"; tiny, for cortex-a76.")
     assert text.files["weights.bin"] == assembly.files["weights.bin"]
 
@@ -111,3 +116,18 @@ def test_text_of_a_small_kernel(request: pytest.FixtureRequest):
     if request.config.getoption("--bless"):
         GOLDEN.write_text(text)
     assert text == GOLDEN.read_text()
+
+
+def test_models_run_here_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(toolchain, "zig_command", lambda: None)
+    monkeypatch.delenv(toolchain.CC_VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    model, shapes = Path(__file__).parents[3] / DIGITS, {"image": (1, 1, 8, 8)}
+    assert edgecc.verify(model, shapes=shapes, threads=2).ok
+    with api.load_or_compile(model, None, shapes=shapes) as loaded:
+        wanted = loaded.run(random_inputs(loaded.inputs))["probabilities"]
+    edgecc.compile(model, output=tmp_path / "digits", emit="obj", shapes=shapes)
+    with api.load_or_compile(tmp_path / "digits", None) as loaded:
+        np.testing.assert_array_equal(loaded.run(random_inputs(loaded.inputs))["probabilities"], wanted)
+    with pytest.raises(EdgeccError, match="nothere"):  # what was asked for is not replaced
+        edgecc.verify(model, shapes=shapes, cc="nothere")

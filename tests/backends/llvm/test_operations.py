@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from edgecc.ir.scalar import PRIMITIVES
 from edgecc.ir.types import DType
+from edgecc.loop.arithmetic import operation as meaning_of
+from edgecc.loop.builder import Builder
+from edgecc.loop.dot import DOTS
+from edgecc.loop.ir import Op
 from edgecc.loop.math import DEFINED
+from edgecc.loop.narrow import meaning
 from edgecc.targets.schema import Target, load_target
 from tests.support.llvm import run_functions
 from tests.support.operations import (
@@ -65,3 +71,46 @@ def test_conversions_memory_and_constants(cases_of, name):
     for (function, _, wants), result in zip(cases, run_functions([c[:2] for c in cases], target, optimize=False), strict=True):
         for out, want in wants.items():
             check(result[out], want, 0, f"{function.name}: {out}")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_operations_around_bytes(name):
+    target = load_target(name)
+    rng = np.random.default_rng(2)
+    cases, wanted = [], []
+    for lanes in lanes_of(Vectors.of(target), DType.I32):
+        b = Builder(f"bytes_{lanes}")
+        parts = [b.buffer(part, DType.I8, 16, "input") for part in "abcd"]
+        x, groups, near = b.buffer("x", DType.F32, 16, "input"), b.buffer("groups", DType.U32, 16, "output"), b.buffer("near", DType.I32, 16, "output")
+        with b.loop("i", 16, step=lanes) as i:
+            b.store(groups, i, Op("interleave", tuple(b.load(part, i, lanes) for part in parts), DType.U32, lanes))
+            b.store(near, i, Op("nearest", (b.load(x, i, lanes),), DType.I32, lanes))
+        arrays = {part: rng.integers(-128, 128, 16).astype(np.int8) for part in "abcd"}
+        x_values = np.array([0.5, 1.5, -0.5, -2.5, 0.49, -7.51, 2e9, -2e9, *rng.normal(size=8) * 50], np.float32)
+        cases.append((b.function(), {**arrays, "x": x_values}))
+        wanted.append({"groups": meaning("interleave", tuple(arrays.values())), "near": meaning("nearest", (x_values,))})
+    for result, want in zip(run_functions(cases, target), wanted, strict=True):
+        for key, value in want.items():
+            np.testing.assert_array_equal(result[key], value)
+
+
+@pytest.mark.parametrize("name", [*TARGETS, "x86-64-v4-bf16"])
+def test_grouped_products_are_those_of_the_interpreter(name):
+    target = load_target(name)
+    rng = np.random.default_rng(5)
+    cases, wanted = [], []
+    for row in DOTS.values():
+        for lanes in lanes_of(Vectors.of(target), DType.I32):
+            b = Builder(f"{row.name}_{lanes}")
+            x, y = b.buffer("x", DType.U32, 16, "input"), b.buffer("y", DType.U32, 16, "input")
+            total, out = b.buffer("total", row.sum, 16, "input"), b.buffer("out", row.sum, 16, "output")
+            with b.loop("i", 16, step=lanes) as i:
+                b.store(out, i, Op(row.name, (b.load(x, i, lanes), b.load(y, i, lanes), b.load(total, i, lanes)), row.sum, lanes))
+            groups = [rng.integers(0, 2**32, 16, dtype=np.uint32) for _ in range(2)]
+            if row.sum.is_float:  # pairs of numbers of moderate size
+                groups = [np.ascontiguousarray(rng.normal(size=32).astype(DType.BF16.numpy)).view(np.uint32) for _ in range(2)]
+            sums = (rng.normal(size=16) if row.sum.is_float else rng.integers(-1000, 1000, 16)).astype(row.sum.numpy)
+            cases.append((b.function(), {"x": groups[0], "y": groups[1], "total": sums}))
+            wanted.append(meaning_of(row.name, DType.U32, row.sum)(*groups, sums))
+    for (function, _), result, want in zip(cases, run_functions(cases, target), wanted, strict=True):
+        check(result["out"], want, 1e-6 if name == "generic-c" and want.dtype.kind == "f" else 0, function.name)

@@ -1,0 +1,39 @@
+"""The operations of edgecc/loop/narrow.py: four bytes as one group, and floats to the nearest integer."""
+
+from __future__ import annotations
+
+from edgecc.backends.llvm.pairs import in_halves
+from edgecc.backends.llvm.types import suffix, vector_of
+from edgecc.backends.llvm.writer import Writer
+
+
+def narrow(w: Writer, op: str, lanes: int, args: list[str]) -> str:
+    """An operation of `NARROW`; the operands of "interleave" are bytes, that of "nearest" is an f32 in range."""
+    if op == "interleave":
+        return _interleave(w, lanes, args)
+    floats, integers = vector_of("float", lanes), vector_of("i32", lanes)
+    if not w.machine.has_vectors:
+        return w.convert("fptosi", floats, w.intrinsic("rint", floats, args[0]), integers)
+    if w.machine.architecture == "aarch64":
+        if lanes > 4:
+            return in_halves(w, lanes, [("float", args[0])], "i32", lambda halves: narrow(w, op, lanes // 2, halves))
+        return w.call(f"llvm.aarch64.neon.fcvtns.{suffix(integers)}.{suffix(floats)}", integers, (floats, args[0]))
+    return w.call(f"llvm.lrint.{suffix(integers)}.{suffix(floats)}", integers, (floats, args[0]))
+
+
+def _interleave(w: Writer, lanes: int, args: list[str]) -> str:
+    if lanes == 1:
+        total = w.convert("zext", "i8", args[0], "i32")
+        for number, arg in enumerate(args[1:], 1):
+            total = w.op("or", "i32", total, w.op("shl", "i32", w.convert("zext", "i8", arg, "i32"), str(8 * number)))
+        return total
+    first, second = (_zip(w, "i8", lanes, args[start], args[start + 1]) for start in (0, 2))
+    words = [w.convert("bitcast", vector_of("i8", 2 * lanes), pair, vector_of("i16", lanes)) for pair in (first, second)]
+    return w.convert("bitcast", vector_of("i16", 2 * lanes), _zip(w, "i16", lanes, *words), vector_of("i32", lanes))
+
+
+def _zip(w: Writer, element: str, lanes: int, a: str, b: str) -> str:
+    """The lanes of two vectors in turn."""
+    kind = vector_of(element, lanes)
+    order = ", ".join(f"i32 {lane}, i32 {lanes + lane}" for lane in range(lanes))
+    return w.let(f"shufflevector {kind} {a}, {kind} {b}, <{2 * lanes} x i32> <{order}>")
