@@ -8,7 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgecc.artifact.load import load
+from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
+from edgecc.frontend.limits import Limits
 from edgecc.lowering import lower_graph
 from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute
@@ -135,3 +137,84 @@ def test_sanitizers_find_nothing():
     flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     agrees(detector(most=100), pictures(4), isolated=True, flags=flags)
     agrees(model(MASKED, {"x": np.zeros((3, 5), F)}, ["at", "r", "total"]), [{"x": x} for x in sparse((3, 5), 1)], isolated=True, flags=flags)
+
+
+def number(value):
+    return np.array(value, np.int64)
+
+
+def test_the_best_of_what_was_found():
+    """As detectors end: the k best of the candidates above a threshold, k being at most what there is."""
+    nodes = [("Greater", "x least", "above", {}), ("NonZero", "above", "nz", {}), ("Squeeze", "nz zero", "at", {}), ("Gather", "x at", "found", {}),
+             ("Shape", "found", "n", {}), ("Concat", "n most", "both", {"axis": 0}), ("ReduceMin", "both", "k", {"keepdims": 1}),
+             ("TopK", "found k", "best order", {}), ("Gather", "at order", "where", {}), ("CumSum", "best first", "sums", {}),
+             ("ArgMin", "sums", "least_at", {"keepdims": 1})]
+    constants = {"least": np.array(0.5, F), "zero": number([0]), "most": number([5]), "first": number(0)}
+    x = np.random.default_rng(0).random(40).astype(F)
+    cases = [{"x": x * scale} for scale in (0.53, 0.7, 1, 3)]
+    found = agrees(model(nodes, cases[0], ["best", "where", "sums", "least_at"], constants), cases)
+    assert len(found[0]["best"]) < 5 == len(found[-1]["best"])
+    nothing = agrees(model(nodes[:-1], cases[0], ["best", "where", "sums"], constants), [{"x": x * 0}])
+    assert nothing[0]["best"].shape == (0,)
+
+
+@pytest.mark.parametrize("k", [3, 40])
+def test_top_k_of_the_run(k):
+    x = np.random.default_rng(0).integers(0, 9, (3, 40)).astype(F)
+    nodes = [("Min", "k most", "few", {}), ("TopK", "x few", "v i", {"axis": 1, "largest": 0})]
+    agrees(model(nodes, {"x": x, "k": number([k])}, ["v", "i"], {"most": number([k])}), [{"x": x, "k": number([n])} for n in (0, 1, 2, k // 2, k)])
+
+
+def test_ranges_and_shapes_of_the_run():
+    """Numbers of the run as lengths, ends, repeats and depths, bounded by the model itself."""
+    nodes = [("Clip", "n low high", "m", {}), ("Squeeze", "m", "limit", {}), ("Range", "start limit step", "r", {}),
+             ("Concat", "m three", "shape", {"axis": 0}), ("ConstantOfShape", "shape", "zeros", {}), ("Expand", "x shape", "wide", {}),
+             ("Tile", "x shape", "tiled", {}), ("OneHot", "index limit values", "hot", {}), ("Add", "zeros wide", "sum", {})]
+    constants = {"low": number(1), "high": number(9), "three": number([3]), "start": number(-2), "step": number(2), "values": np.array([2, 5], F),
+                 "index": number([0, 3, -1])}
+    x = np.arange(3, dtype=F).reshape(1, 3)
+    cases = [{"n": number([n]), "x": x} for n in (-4, 1, 2, 5, 9, 100)]
+    agrees(model(nodes, cases[0], ["r", "zeros", "wide", "tiled", "hot", "sum"], constants), cases)
+
+
+@pytest.mark.parametrize("step", [1, 2, -1, -3])
+def test_slices_of_the_run(step):
+    nodes = [("Slice", "x a b axes steps", "y", {}), ("Slice", "x zero b axes one", "z", {}), ("Slice", "x zero front both", "plain", {})]
+    constants = {"axes": number([1]), "steps": number([step]), "one": number([1]), "zero": number([0]), "front": number([2]), "both": number([0])}
+    x = np.arange(33, dtype=F).reshape(3, 11)
+    ends = [(0, 11), (2, 7), (-3, 99), (9, 1), (-99, -1), (10, -12), (5, 5), (11, -99)]
+    cases = [{"x": x, "a": number([a]), "b": number([b])} for a, b in ends]
+    agrees(model(nodes, cases[0], ["y", "z", "plain"], constants), cases)
+
+
+def test_sizes_that_only_a_limit_bounds():
+    """A run that computes a larger size than memory was planned for says so."""
+    proto = model([("ConstantOfShape", "n", "y", {})], {"n": number([1, 1])}, ["y"])
+    limits = Limits(computed_size=6)
+    agrees(proto, [{"n": number(n)} for n in ([0, 0], [1, 6], [6, 6], [3, 0])], limits=limits)
+    with load(emit_c(compile_graph(import_model(proto, limits=limits), load_target("host"), name="net")), cc="gcc") as built:
+        for wrong in ([7, 1], [1, -1]):
+            with pytest.raises(EdgeccError, match="E406"):
+                built.run({"n": number(wrong)})
+    clamped = emit_c(compile_graph(import_model(proto, limits=limits), load_target("host"), name="net", checks="clamp"))
+    with load(clamped, cc="gcc") as built:
+        assert built.run({"n": number([9, -3])})["y"].shape == (6, 0)
+
+
+def loop_body(nodes, inputs, outputs):
+    return helper.make_graph([helper.make_node(op, ins.split(), outs.split(), **attributes) for op, ins, outs, attributes in nodes], "body",
+                             [helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in inputs.items()],
+                             [helper.make_empty_tensor_value_info(name) for name in outputs])
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_loops_that_end_when_the_data_says(target):
+    body = loop_body([("Add", "total x", "more", {}), ("ReduceSum", "more", "sum", {"keepdims": 0}), ("Less", "sum limit", "on", {}),
+                      ("Mul", "more more", "square", {})],
+                     {"i": (TensorProto.INT64, []), "going": (TensorProto.BOOL, []), "total": (TensorProto.FLOAT, [5])}, ["on", "more", "square"])
+    loop = helper.make_node("Loop", ["trips", "", "x"], ["last", "all"], body=body)
+    after = helper.make_node("ReduceSum", ["all", "front"], ["y"], keepdims=0)
+    x = np.ones(5, F)
+    proto = model([], {"x": x, "limit": np.array(0, F)}, ["last", "all", "y"], {"trips": number(7), "front": number([0])}, [loop, after])
+    found = agrees(proto, [{"x": x, "limit": np.array(limit, F)} for limit in (0, 11, 26, 1000)], target=target)
+    assert [len(results["all"]) for results in found] == [1, 2, 5, 7]

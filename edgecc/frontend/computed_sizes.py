@@ -6,8 +6,6 @@ is), what the model itself says (edgecc/frontend/intervals.py), or else `Limits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.intervals import interval_of
@@ -15,20 +13,25 @@ from edgecc.frontend.known import is_symbolic, known_data
 from edgecc.frontend.registry import Unsupported
 from edgecc.ir.dims import symbol
 from edgecc.ir.graph import Value
+from edgecc.ir.scalar import Arg, Convert
 from edgecc.ir.types import Dim, DType, Shape
-from edgecc.ops.movement import Slice
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.movement import Reshape, Slice
 from edgecc.ops.sizes import BindSize
 
+Origin = tuple[Value, int]
+"""A tensor, and the position of a number in it."""
 
-def size_of(call: Call, number: Value, what: str, largest: int | None = None, *, least: int = 0) -> Dim:
-    """The number in an integer tensor of one element as a dimension, at least `least`.
+
+def size_of(call: Call, number: Value, what: str, largest: int | None = None, *, name: str = "") -> Dim:
+    """The number in an integer tensor of one element as a dimension.
 
     Args:
         call: the node that needs the size.
         number: the tensor.
         what: it is, for messages.
         largest: no larger number makes sense; None where the operator does not say.
-        least: no smaller number makes sense.
+        name: a result of the node that the size is called like; by default the first one.
     Raises: Unsupported where the number is computed at run time and nothing bounds it; EdgeccError E110 where it is no single
         integer.
     """
@@ -38,43 +41,57 @@ def size_of(call: Call, number: Value, what: str, largest: int | None = None, *,
     if data is not None:
         known: Dim = data.reshape(-1)[0]
         return known if is_symbolic(data) else int(known)
-    importer = call.importer
+    importer, origin = call.importer, _origin(number)
     sizes = importer.computed_sizes
     for emitter in importer.emitter.around():
-        if (emitter, number) in sizes:
-            return sizes[emitter, number]
+        if (emitter, origin) in sizes:
+            return sizes[emitter, origin]
     bounds = interval_of(number)
-    low, high = max(least, bounds.low), bounds.high if largest is None else min(bounds.high, largest)
-    limit = importer.limits.computed_size or (importer.limits.elements if largest is not None else 0)
-    if high > max(limit, low):
+    low, high = max(0, bounds.low), bounds.high if largest is None else min(bounds.high, largest)
+    if high > importer.limits.elements:
         if not importer.limits.computed_size:
             raise Unsupported(f"{what} is computed at run time, and nothing says how large it may be",
                               "bound it in the model (Min with a constant), make it a constant, or give "
                               "--limits computed_size=NUMBER", needs=(number,))
-        high = limit
+        high = importer.limits.computed_size
     if high < low:
         raise EdgeccError("E110", f"{what} is computed at run time and never within {low}..{high}")
-    name = importer.fresh_size(printable(next(filter(None, call.node.output), call.node.op_type), 40))
-    size = symbol(name, low, high)
+    called = name or next(filter(None, call.node.output), call.node.op_type)
+    size = symbol(importer.fresh_size(printable(called, 40)), low, high)
     if not isinstance(size, int):
         call.add(BindSize(size), call.cast(call.reshape(number, ()), DType.I64))
-    sizes[importer.emitter, number] = size
+    sizes[importer.emitter, origin] = size
     return size
 
 
-def sizes_of(call: Call, index: int, what: str, largest: Sequence[int | None] | int | None = None, *, least: int = 0) -> Shape:
-    """The numbers in operand `index`, of rank 0 or 1, as dimensions; see `size_of`.
+def _origin(number: Value) -> Origin:
+    """The tensor and position that a number comes from: equal origins are equal numbers, and one size."""
+    position = 0
+    while number.producer is not None:
+        op, operand = number.producer.op, next(iter(number.producer.inputs), None)
+        if operand is None or not operand.type.is_static:
+            break
+        match op:
+            case Reshape() if operand.type.elements == 1:
+                number = operand
+            case Slice(starts=(int(start),)):
+                number, position = operand, start
+                break
+            case Elementwise(expr=Convert(arg=Arg(dtype=narrow), dtype=wide)) if narrow.is_integer and wide.is_signed and narrow.bits <= wide.bits:
+                number = operand
+            case _:
+                break
+    return number, position
 
-    `largest` is one bound for all or one for each.
-    """
+
+def sizes_of(call: Call, index: int, what: str) -> Shape:
+    """The numbers in operand `index`, of rank 0 or 1, as dimensions; see `size_of`."""
     value = call.input(index)
     if not value.type.dtype.is_integer or value.type.rank > 1 or not value.type.is_static:
         raise EdgeccError("E110", f"{what} (operand {index}) must be a list of integers, it is {value.type}")
     if known_data(value) is not None:
         return call.known_dims(index, what)
-    bounds = largest if isinstance(largest, Sequence) else [largest] * value.type.elements
-    return tuple(size_of(call, element, f"{what} (operand {index})", bound, least=least)
-                 for element, bound in zip(elements_of(call, value), bounds, strict=True))
+    return tuple(size_of(call, element, f"{what} (operand {index})") for element in elements_of(call, value))
 
 
 def elements_of(call: Call, value: Value) -> list[Value]:
@@ -93,7 +110,7 @@ def elements_of(call: Call, value: Value) -> list[Value]:
     return [call.reshape(call.add(Slice((position,), (1,), (1,)), value), ()) for position in range(value.type.elements)]
 
 
-def first_of(call: Call, x: Value, axis: int, count: Value, what: str) -> Value:
+def first_of(call: Call, x: Value, axis: int, count: Value, what: str, *, name: str = "") -> Value:
     """The first `count` slices of `x` along an axis, where all of them are room for the most there can be."""
     most = x.type.max_dims[axis]
-    return call.slice(x, axis, 0, size_of(call, count, what, most))
+    return call.slice(x, axis, 0, size_of(call, count, what, most, name=name))

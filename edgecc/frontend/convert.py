@@ -80,7 +80,7 @@ class Mark:
     failures: tuple[EdgeccError, ...]
     needed: dict[Value, None]
     notes: int
-    computed_sizes: dict[tuple[Emitter, Value], Dim]
+    computed_sizes: dict[tuple[Emitter, tuple[Value, int]], Dim]
 
 
 class Importer:
@@ -95,7 +95,7 @@ class Importer:
         emitter: adds to the graph that is being converted, the model's or a region of one of its nodes.
         sources: what inputs of regions stand for in the graphs around them.
         iterations: inputs of regions that are numbers of iterations, 0 or more.
-        computed_sizes: sizes that nodes of a graph bind, by the emitter of the graph and the number they are.
+        computed_sizes: sizes that nodes of a graph bind, by the emitter of the graph, a tensor, and a position in it.
     """
 
     def __init__(self, graph: Graph, limits: Limits, ir_version: int) -> None:
@@ -109,7 +109,7 @@ class Importer:
         self.needed: dict[Value, None] = {}
         self.sources: dict[Value, Value] = {}
         self.iterations: set[Value] = set()
-        self.computed_sizes: dict[tuple[Emitter, Value], Dim] = {}
+        self.computed_sizes: dict[tuple[Emitter, tuple[Value, int]], Dim] = {}
         self._size_names: set[str] = set()
         self._depth = 0
         self._visited = 0

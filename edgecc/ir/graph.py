@@ -144,6 +144,11 @@ def symbols_of_node(node: Node) -> frozenset[Symbol]:
     return symbols_within((*shapes, *attributes))
 
 
+def sizes_needed(node: Node) -> frozenset[Symbol]:
+    """The sizes that must be known before a node runs: those it depends on, and those its regions do."""
+    return symbols_of_node(node).union(*(region.symbols_used() for region in node.regions))
+
+
 class Graph:
     """A network: inputs, nodes in a topological order, outputs.
 
@@ -226,13 +231,17 @@ class Graph:
         return (value for value in self.values() if value.constant is not None)
 
     def to_networkx(self) -> nx.DiGraph[Node]:
-        """The nodes as a networkx digraph with an edge for each producer-to-user relation."""
+        """The nodes as a networkx digraph with an edge for each producer-to-user relation, of values and of sizes."""
         digraph: nx.DiGraph[Node] = nx.DiGraph()
         digraph.add_nodes_from(self._walk())
         for node in self._walk():
             for value in node.inputs:
                 if value is not None and value.producer is not None:
                     digraph.add_edge(value.producer, node)
+        binding = {node.op.binds: node for node in self._walk() if node.op.binds is not None}
+        if binding:
+            digraph.add_edges_from((binding[s], node) for node in self._walk() for s in sorted(sizes_needed(node), key=str)
+                                   if s in binding and binding[s] is not node)
         return digraph
 
     # -- building -----------------------------------------------------------------------------

@@ -10,24 +10,23 @@ from edgecc.kernels.iteration import (
     Axis,
     Step,
     axes_of,
+    axis_lanes,
     elements,
     nest,
     simplified,
     split_for_threads,
     vector_blocks,
-    vector_lanes,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.loop.builder import cast, number, operation
-from edgecc.loop.index import const
 from edgecc.ops.reduction import CumProd, CumSum, Cumulative
 
 RESULT, SOURCE = 0, 1
 """The views among the strides of an axis."""
 
 
-@kernel_for(CumSum)
-@kernel_for(CumProd)
+@kernel_for(CumSum, is_open=True)
+@kernel_for(CumProd, is_open=True)
 def lower_cumulative(request: Request) -> Kernel:
     """Several rows are walked side by side, as lanes where they are neighbours in memory.
 
@@ -46,13 +45,13 @@ def lower_cumulative(request: Request) -> Kernel:
     (walked,) = axes_of(views, [op.axis])
     dtype = DType.F64 if x_view.dtype.is_float else x_view.dtype
     neighbours = x_view.dtype in (DType.F32, DType.I32) and kept[-1].strides == (1, 1)
-    lanes = vector_lanes(request.target, kept[-1].extent, dtype) if neighbours else 1
+    lanes = axis_lanes(request.target, kept[-1], dtype) if neighbours else 1
     divided, parallel = split_for_threads(kept, request.threads, lanes, elements(kept) * walked.extent)
 
     def rows(steps: tuple[Step, ...]) -> None:
         sums = [b.declare("sum", number(op.neutral, dtype, lanes)) for _ in steps]
-        with b.loop("k", walked.extent) as k:
-            at = const(walked.extent - 1) - k if op.reverse else k
+        with b.loop("k", walked.stop) as k:
+            at = walked.stop - 1 - k if op.reverse else k
             for step, total in zip(steps, sums, strict=True):
                 here = step.moved([at * s for s in walked.strides])
                 following = b.let("next", operation(combine, total, cast(here.load(b, SOURCE, x), dtype)))

@@ -15,7 +15,6 @@ from functools import partial
 
 import numpy as np
 
-from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Kernel, Operand, Request, View, kernel_for, size_dim
@@ -35,7 +34,7 @@ from edgecc.kernels.iteration import (
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, less, operation, select
-from edgecc.loop.index import ZERO, Index, const, from_expr
+from edgecc.loop.index import ZERO, Index, const, from_expr, maximum
 from edgecc.loop.ir import Buffer, FromIndex
 from edgecc.loop.module import IndexRange
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND, resolved
@@ -59,9 +58,14 @@ def position(b: KernelBuilder, indices: Buffer, at: Index, size: int | Index) ->
         value = operation("max", value, 0)
     elif indices.dtype is not DType.U64:  # a U64 might not fit before it is limited
         value = cast(value, DType.I64)
-    last = max(size - 1, 0) if isinstance(size, int) else FromIndex(size - 1, value.dtype)
+    last = max(size - 1, 0) if isinstance(size, int) else FromIndex(_last(b.request, size), value.dtype)
     value = cast(operation("min", value, last), DType.I64)
     return from_expr(b.let("position", value))
+
+
+def _last(request: Request, size: Index) -> Index:
+    """The last position of an axis; 0 where it has none."""
+    return size - 1 if lower_bound(size_dim(request, size)) > 0 else maximum(size - 1, 0)
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,15 @@ class _Rows:
     sizes: tuple[int | Index, ...]
     strides: tuple[int, ...]
 
+    @property
+    def is_table(self) -> bool:
+        """Whether the addresses are known: indices are constant, and so is what they count along."""
+        return _is_table(self.operand, self.sizes)
+
     def addresses(self, b: KernelBuilder) -> Callable[[Index], Index]:
         """Adds the buffer of indices, or of addresses; gives the function from a row's place in it to the address it means."""
-        if self.operand.is_constant:
-            sizes = [size for size in self.sizes if isinstance(size, int)]
-            if len(sizes) < len(self.sizes):
-                raise EdgeccError("E112", "constant indices along an axis whose size is known only at run time have no kernel",
-                                  hint="give the dimension one size with --shape")
+        sizes = [size for size in self.sizes if isinstance(size, int)]
+        if self.is_table:
             reach = sum((size - 1) * abs(stride) for size, stride in zip(sizes, self.strides, strict=True))
             dtype = DType.I32 if reach < 1 << 31 else DType.I64
             pack = partial(_table, dtype, sizes, self.strides)
@@ -105,7 +111,7 @@ class _Rows:
 
     def checks(self, request: Request) -> tuple[tuple[int, IndexRange], ...]:
         """What the run has to look at before the kernel."""
-        if self.operand.is_constant or request.checks != "trap":
+        if self.is_table or request.checks != "trap":
             return ()
         dtype, limits = self.view.dtype, np.iinfo(self.view.dtype.numpy)
         axes = tuple((size_dim(request, axis.stop), axis.strides[0]) for axis in simplified(axes_of([self.view])))
@@ -116,7 +122,7 @@ class _Rows:
     @property
     def choice(self) -> str:
         """How the addresses come about, for `Kernel.choice`."""
-        return "constant addresses" if self.operand.is_constant else "indices"
+        return "constant addresses" if self.is_table else "indices"
 
 
 def _single_rows(operand: Operand, addressed: View, axis: int) -> _Rows:
@@ -127,11 +133,15 @@ def _single_rows(operand: Operand, addressed: View, axis: int) -> _Rows:
 def _nd_rows(operand: Operand, addressed: View, first: int = 0) -> _Rows:
     """The last axis of the indices holds the entries of rows, which count along the axes from `first` on."""
     view, depth = operand.view, operand.view.dims[-1]
-    strides = tuple(s // depth for s in view.strides[:-1]) if operand.is_constant else view.strides[:-1]
+    sizes = tuple(addressed.bound(axis) for axis in range(first, first + depth))
+    strides = tuple(s // depth for s in view.strides[:-1]) if _is_table(operand, sizes) else view.strides[:-1]
     chosen = slice(first, first + depth)
     rows = View(view.dtype, view.dims[:-1], strides, sizes=view.sizes[:-1])
-    return _Rows(operand, rows, view.strides[-1], tuple(addressed.bound(axis) for axis in range(first, first + depth)),
-                 addressed.strides[chosen])
+    return _Rows(operand, rows, view.strides[-1], sizes, addressed.strides[chosen])
+
+
+def _is_table(operand: Operand, sizes: Sequence[int | Index]) -> bool:
+    return operand.is_constant and all(isinstance(size, int) for size in sizes)
 
 
 def _table(dtype: DType, sizes: Sequence[int], strides: Sequence[int], indices: Array) -> Array:
@@ -228,7 +238,7 @@ def _copy_runs(b: KernelBuilder, runs: Sequence[AffineRun], inside: Sequence[Axi
 # -- scatter ----------------------------------------------------------------------------------
 
 
-@kernel_for(ScatterND)
+@kernel_for(ScatterND, is_open=True)
 def lower_scatter_nd(request: Request) -> Kernel:
     """x is copied (onto itself where the result replaces it), then rows of updates are written in order."""
     op, indices = request.op, request.operand(1)
@@ -238,13 +248,14 @@ def lower_scatter_nd(request: Request) -> Kernel:
     depth, rank = indices.view.dims[-1], len(indices.view.dims) - 1
     b = KernelBuilder(request, f"scatter_nd_{op.reduction}", f"scatter {shape_text(u_view)} into {shape_text(y_view)}")
     rows = _nd_rows(indices, y_view)
-    outer = [Axis(d, (0, u_view.strides[k], s)) for k, (d, s) in enumerate(zip(rows.view.dims, rows.view.strides, strict=True))]
-    inside = simplified([Axis(d, (y_view.strides[depth + k], u_view.strides[rank + k]))
+    outer = [open_axis(d, (0, u_view.strides[k], s), rows.view.size(k))
+             for k, (d, s) in enumerate(zip(rows.view.dims, rows.view.strides, strict=True))]
+    inside = simplified([open_axis(d, (y_view.strides[depth + k], u_view.strides[rank + k]), y_view.size(depth + k))
                          for k, d in enumerate(y_view.dims[depth:])])
     return _scatter(b, op.reduction, rows, outer, inside)  # in the order of the rows: the last one wins
 
 
-@kernel_for(ScatterElements)
+@kernel_for(ScatterElements, is_open=True)
 def lower_scatter_elements(request: Request) -> Kernel:
     """x is copied (onto itself where the result replaces it), then elements are written in row-major order of indices."""
     op, indices = request.op, request.operand(1)
@@ -254,7 +265,7 @@ def lower_scatter_elements(request: Request) -> Kernel:
     b = KernelBuilder(request, f"scatter_elements_{op.reduction}",
                       f"scatter {shape_text(u_view)} elements into {shape_text(y_view)} along axis {op.axis}")
     strides = tuple(0 if a == op.axis else s for a, s in enumerate(y_view.strides))
-    outer = axes_of([View(y_view.dtype, indices.view.dims, strides), u_view, indices.view])
+    outer = axes_of([View(y_view.dtype, indices.view.dims, strides, sizes=indices.view.sizes), u_view, indices.view])
     return _scatter(b, op.reduction, _single_rows(indices, y_view, op.axis), outer, ())
 
 

@@ -13,13 +13,13 @@ from edgecc.kernels.folding import SOURCE, Group, Rule, computes_in_vectors, for
 from edgecc.kernels.iteration import (
     Axis,
     Step,
+    axis_lanes,
     elements,
     nest,
     open_axis,
     simplified,
     split_for_threads,
     vector_blocks,
-    vector_lanes,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
@@ -100,7 +100,7 @@ def _finish(kind: str, total: Expr, reduced: Sequence[Axis]) -> Expr:
 # -- positions of extrema ---------------------------------------------------------------------
 
 
-@kernel_for(ArgReduce)
+@kernel_for(ArgReduce, is_open=True)
 def lower_arg_reduce(request: Request) -> Kernel:
     """Positions of extrema: the best element and its position are kept while the axis is walked.
 
@@ -115,14 +115,14 @@ def lower_arg_reduce(request: Request) -> Kernel:
     extent, stride = x_view.dims[op.axis], x_view.strides[op.axis]
     dtype = compute_type(x_view.dtype)
     is_vector = kept and dtype is DType.F32 and (kept[-1].strides[SOURCE] == 1 or extent < kept[-1].extent)
-    lanes = vector_lanes(request.target, kept[-1].extent) if is_vector else 1
+    lanes = axis_lanes(request.target, kept[-1]) if is_vector else 1
     position_type = DType.I32 if lanes > 1 and extent < 1 << 31 else DType.I64
     divided, parallel = split_for_threads(kept or (Axis(1, (0, 0)),), request.threads, lanes, elements(kept) * extent)
 
     def block(steps: tuple[Step, ...]) -> None:
         best = [b.declare("best", cast(step.load(b, SOURCE, x), dtype)) for step in steps]
         found = [b.declare("found", number(0, position_type, lanes)) for _ in steps]
-        with b.loop("k", extent, start=1) as k:
+        with b.loop("k", x_view.size(op.axis), start=1) as k:
             position = repeat(FromIndex(k, position_type), lanes)
             for step, value, at in zip(steps, best, found, strict=True):
                 element = b.let("e", cast(step.moved((ZERO, k * stride)).load(b, SOURCE, x), dtype))

@@ -20,7 +20,7 @@ from edgecc.loop.ir import Buffer, Expr, FromIndex, Ref
 from edgecc.ops.selection import PADDING_INDEX, NonMaxSuppression, NonZero
 
 
-@kernel_for(NonZero)
+@kernel_for(NonZero, is_open=True)
 def lower_non_zero(request: Request) -> Kernel:
     """One walk in row-major order, then zeros up to the end."""
     x_view, y_view, count_view = request.operand(0).view, *request.outputs
@@ -30,13 +30,13 @@ def lower_non_zero(request: Request) -> Kernel:
     x, y, count = b.input(0, "x"), b.output(0, "y"), b.output(1, "count")
     found = b.declare("found", number(0, DType.I64))
     with ExitStack() as stack:
-        at = [stack.enter_context(b.loop(f"i{axis}", extent)) for axis, extent in enumerate(x_view.dims)]
+        at = [stack.enter_context(b.loop(f"i{axis}", x_view.size(axis))) for axis in range(len(x_view.dims))]
         element = cast(b.load(x, x_view.at(at)), compute_type(x_view.dtype))
         with b.when(element if x_view.dtype is DType.BOOL else operation("not", operation("eq", element, 0))):
             for axis, i in enumerate(at):
                 b.store(y, from_expr(found) * y_view.strides[1] + axis * y_view.strides[0], FromIndex(i, DType.I64))
             b.assign(found, add(found, 1))
-    with b.loop("j", y_view.dims[1], start=from_expr(found)) as j, b.loop("axis", y_view.dims[0]) as axis_index:
+    with b.loop("j", y_view.size(1), start=from_expr(found)) as j, b.loop("axis", y_view.dims[0]) as axis_index:
         b.store(y, j * y_view.strides[1] + axis_index * y_view.strides[0], 0)
     b.store(count, count_view.at(()), found)
     return b.kernel(choice="one walk")
@@ -77,7 +77,7 @@ class _Boxes:
         return operation("and", is_shared, less(mul(limit, union), shared))
 
 
-@kernel_for(NonMaxSuppression)
+@kernel_for(NonMaxSuppression, is_open=True)
 def lower_non_max_suppression(request: Request) -> Kernel:
     """Candidates of a class are listed first; each box kept shortens the list by what it overlaps.
 
@@ -87,14 +87,15 @@ def lower_non_max_suppression(request: Request) -> Kernel:
     if not isinstance(op, NonMaxSuppression):
         raise TypeError(op)
     y_view, count_view = request.outputs
-    images, classes, total = scores_view.dims
-    b = KernelBuilder(request, "non_max_suppression", f"at most {op.per_class} of {total} boxes for each of {classes} classes")
+    most_boxes = scores_view.dims[2]
+    images, classes, total = (scores_view.size(axis) for axis in range(3))
+    b = KernelBuilder(request, "non_max_suppression", f"at most {op.per_class} of {most_boxes} boxes for each of {scores_view.dims[1]} classes")
     boxes, scores, most, overlap = b.input(0, "boxes"), b.input(1, "scores"), b.input(2, "max_output"), b.input(3, "iou_threshold")
     threshold = b.input(4, "score_threshold") if request.optional(4) is not None else None
     y, count = b.output(0, "y"), b.output(1, "count")
     wide = compute_type(boxes_view.dtype)
-    own = _Boxes(b, b.workspace("corners", wide, 4 * total))
-    listed = b.workspace("listed", DType.I64, total)
+    own = _Boxes(b, b.workspace("corners", wide, 4 * most_boxes))
+    listed = b.workspace("listed", DType.I64, most_boxes)
     limit = b.let("limit", cast(b.load(overlap, 0), wide))
     rounds = b.let("rounds", operation("min", operation("max", b.load(most, 0), 0), op.per_class))
     least = None if threshold is None else b.let("least", cast(b.load(threshold, 0), wide))
@@ -138,7 +139,7 @@ def lower_non_max_suppression(request: Request) -> Kernel:
                         b.store(listed, from_expr(rest), box)
                         b.assign(rest, add(rest, 1))
                 b.assign(left, rest)
-    with b.loop("row", y_view.dims[0], start=from_expr(found)) as row:
+    with b.loop("row", y_view.size(0), start=from_expr(found)) as row:
         padding = number(PADDING_INDEX, DType.I64)
         store_row(row, (padding, padding, padding))
     b.store(count, count_view.at(()), found)

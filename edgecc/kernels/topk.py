@@ -10,12 +10,13 @@ Source: J. W. J. Williams, "Algorithm 232: Heapsort", 1964; R. W. Floyd, "Algori
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.elementwise import shape_text
-from edgecc.kernels.iteration import Axis, nest, simplified
+from edgecc.kernels.iteration import nest, open_axis, simplified
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, mul, number, operation, select
@@ -27,25 +28,26 @@ MOST_INSERTED = 16
 """Insertion is used for up to so many elements: it moves about half of them for each one it accepts."""
 
 
-@kernel_for(TopK)
+@kernel_for(TopK, is_open=True)
 def lower_top_k(request: Request) -> Kernel:
     """The kernel of a selection; see the module."""
     op, x_view = request.op, request.operand(0).view
     if not isinstance(op, TopK):
         raise TypeError(op)
     values_view, positions_view = request.outputs
-    count = x_view.dims[op.axis]
-    inserts = op.k <= MOST_INSERTED
-    b = KernelBuilder(request, "top_k", f"the {op.k} {'largest' if op.largest else 'smallest'} of {shape_text(x_view)} "
+    count, k = x_view.size(op.axis), values_view.size(op.axis)
+    most = values_view.dims[op.axis]
+    inserts = most <= MOST_INSERTED
+    b = KernelBuilder(request, "top_k", f"the {most} {'largest' if op.largest else 'smallest'} of {shape_text(x_view)} "
                                         f"along axis {op.axis}")
     x, values, positions = b.input(0, "x"), b.output(0, "values"), b.output(1, "positions")
-    row = _Row(b, op, x, count, b.workspace("best", compute_type(x.dtype), op.k), b.workspace("found", DType.I64, op.k))
-    kept = simplified([Axis(d, (sv, sp, sx)) for axis, (d, sv, sp, sx) in enumerate(
+    row = _Row(b, op, x, count, k, b.workspace("best", compute_type(x.dtype), most), b.workspace("found", DType.I64, most))
+    kept = simplified([open_axis(d, (sv, sp, sx), x_view.size(axis)) for axis, (d, sv, sp, sx) in enumerate(
         zip(x_view.dims, values_view.strides, positions_view.strides, x_view.strides, strict=True)) if axis != op.axis])
-    if op.k:
+    if most:
         with nest(b, kept, views=3) as (to_values, to_positions, source):
             (row.insert_all if inserts else row.sort_heap)(source, x_view.strides[op.axis])
-            with b.loop("j", op.k) as j:
+            with b.loop("j", k) as j:
                 best = cast(b.load(row.best, j), values.dtype)
                 b.store(values, to_values + j * values_view.strides[op.axis], best)
                 b.store(positions, to_positions + j * positions_view.strides[op.axis], b.load(row.found, j))
@@ -62,12 +64,13 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class _Row:
-    """The statements for one row: candidates and their positions are kept in the workspaces `best` and `found`."""
+    """The statements for one row of `count` elements: the `k` best and their positions are kept in the workspaces."""
 
     b: KernelBuilder
     op: TopK
     x: Buffer
-    count: int
+    count: Index
+    k: Index
     best: Buffer
     found: Buffer
 
@@ -87,13 +90,17 @@ class _Row:
 
     def insert_all(self, source: Index, stride: int) -> None:
         """Leaves the k best in order in the workspaces."""
-        b, k = self.b, self.op.k
+        b, k = self.b, self.k
         with b.loop("i", k) as i:
             self._insert(self._element(source + i * stride), i, i)
-        with b.loop("i", self.count, start=k) as i:
+        with self._some(), b.loop("i", self.count, start=k) as i:
             element = self._element(source + i * stride)
             with b.when(self._precedes(element, b.load(self.best, k - 1))):
-                self._insert(element, i, const(k - 1))
+                self._insert(element, i, k - 1)
+
+    def _some(self) -> AbstractContextManager[None]:
+        """What is inside happens if any element is to be kept at all."""
+        return nullcontext() if self.k.is_const else self.b.when(operation("lt", number(0, DType.I64), FromIndex(self.k, DType.I64)))
 
     def _insert(self, element: Ref, position: Index, kept: Index) -> None:
         """Puts an element in its place among the first `kept` of the sorted ones; what follows moves up by one."""
@@ -114,20 +121,20 @@ class _Row:
 
     def sort_heap(self, source: Index, stride: int) -> None:
         """Leaves the k best in order in the workspaces."""
-        b, k = self.b, self.op.k
+        b, k = self.b, self.k
         with b.loop("i", k) as i:
             b.store(self.best, i, self._element(source + i * stride))
             b.store(self.found, i, FromIndex(i, DType.I64))
-        with b.loop("node", k // 2) as node:
-            root = const(k // 2 - 1) - node
-            self._sink(self._candidate(root), root, const(k))
-        with b.loop("i", self.count, start=k) as i:
+        with b.loop("node", k.floordiv(2)) as node:
+            root = k.floordiv(2) - 1 - node
+            self._sink(self._candidate(root), root, k)
+        with self._some(), b.loop("i", self.count, start=k) as i:
             element = self._element(source + i * stride)
             # an equal element comes later than what is kept, so it does not replace it
             with b.when(self._precedes(element, b.load(self.best, 0))):
-                self._sink(_Candidate(element, FromIndex(i, DType.I64)), const(0), const(k))
+                self._sink(_Candidate(element, FromIndex(i, DType.I64)), const(0), k)
         with b.loop("taken", k - 1) as taken:
-            last = const(k - 1) - taken
+            last = k - 1 - taken
             worst, moved = self._candidate(const(0)), self._candidate(last)
             self._sink(moved, const(0), last)
             self._place(last, worst)
@@ -152,7 +159,7 @@ class _Row:
         """
         b = self.b
         place = b.declare("place", FromIndex(root, DType.I64))
-        with b.loop("level", self.op.k.bit_length() - 1):
+        with b.loop("level", self.best.elements.bit_length() - 1):
             left = b.let("left", add(mul(place, 2), 1))
             with b.when(operation("lt", left, FromIndex(size, DType.I64))):
                 right = b.let("right", operation("min", add(left, 1), FromIndex(size - 1, DType.I64)))

@@ -6,13 +6,14 @@ Source: J. W. J. Williams, "Algorithm 232: Heapsort", 1964; R. W. Floyd, "Algori
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.copying import copy, fill
 from edgecc.kernels.elementwise import shape_text
-from edgecc.kernels.iteration import Axis, axes_of, elements, nest, simplified
+from edgecc.kernels.iteration import Axis, axes_of, elements, nest, open_axis, simplified
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, less, mul, number, operation, select
@@ -56,25 +57,26 @@ class _Slices:
         return operation("or", less(a, c), operation("and", operation("eq", a, a), operation("not", operation("eq", c, c))))
 
 
-@kernel_for(Unique)
+@kernel_for(Unique, is_open=True)
 def lower_unique(request: Request) -> Kernel:
     """Heapsort of positions; each learns the first position of its slice, then different slices are numbered in order."""
     op, x_view = request.op, request.operand(0).view
     if not isinstance(op, Unique):
         raise TypeError(op)
     y_view, first_view, inverse_view, counts_view, count_view = request.outputs
-    size = x_view.dims[op.axis]
+    size = x_view.size(op.axis)
     b = KernelBuilder(request, "unique", f"different slices of {shape_text(x_view)} along axis {op.axis}")
     x, y, first, inverse, counts, count = b.input(0, "x"), *(b.output(i, name) for i, name in
                                                              enumerate(("y", "first", "inverse", "counts", "count")))
     others = [axis for axis in range(len(x_view.dims)) if axis != op.axis]
     rows = simplified(axes_of([y_view, x_view], others))
     slices = _Slices(b, x, x_view.strides[op.axis], simplified(axes_of([x_view], others)))
-    order, leader, numbers = (b.workspace(name, DType.I64, size) for name in ("order", "leader", "numbers"))
+    order, leader, numbers = (b.workspace(name, DType.I64, x_view.dims[op.axis]) for name in ("order", "leader", "numbers"))
     found = b.declare("found", number(0, DType.I64))
-    if size and elements(slices.axes):
-        _sort(b, slices, order, size)
-        _lead(b, slices, order, leader, size)
+    if x_view.dims[op.axis] and elements(slices.axes):
+        with nullcontext() if size.is_const else b.when(less(0, FromIndex(size, DType.I64))):
+            _sort(b, slices, order, size)
+            _lead(b, slices, order, leader, size)
     else:
         with b.loop("k", size) as k:  # slices without elements are all equal
             b.store(order, k, FromIndex(k, DType.I64))
@@ -100,19 +102,19 @@ def lower_unique(request: Request) -> Kernel:
 
 
 def _clear(b: KernelBuilder, y: Buffer, view: View, axis: int, slice_: Index, others: Sequence[int]) -> None:
-    axes = [Axis(view.dims[a], (view.strides[a],)) for a in others]
+    axes = [open_axis(view.dims[a], (view.strides[a],), view.size(a)) for a in others]
     fill(b, y, axes, number(0, y.dtype), slice_ * view.strides[axis], top_level=False)
 
 
-def _sort(b: KernelBuilder, slices: _Slices, order: Buffer, size: int) -> None:
+def _sort(b: KernelBuilder, slices: _Slices, order: Buffer, size: Index) -> None:
     """Fills `order` with the positions, ascending by slice, then by position."""
     with b.loop("i", size) as i:
         b.store(order, i, FromIndex(i, DType.I64))
-    with b.loop("node", size // 2) as node:
-        root = const(size // 2 - 1) - node
-        _sink(b, slices, order, b.let("moved", b.load(order, root)), root, const(size))
+    with b.loop("node", size.floordiv(2)) as node:
+        root = size.floordiv(2) - 1 - node
+        _sink(b, slices, order, b.let("moved", b.load(order, root)), root, size)
     with b.loop("taken", size - 1) as taken:
-        last = const(size - 1) - taken
+        last = size - 1 - taken
         largest, moved = b.let("largest", b.load(order, 0)), b.let("moved", b.load(order, last))
         _sink(b, slices, order, moved, const(0), last)
         b.store(order, last, largest)
@@ -134,7 +136,7 @@ def _sink(b: KernelBuilder, slices: _Slices, order: Buffer, moved: Ref, root: In
     b.store(order, from_expr(place), moved)
 
 
-def _lead(b: KernelBuilder, slices: _Slices, order: Buffer, leader: Buffer, size: int) -> None:
+def _lead(b: KernelBuilder, slices: _Slices, order: Buffer, leader: Buffer, size: Index) -> None:
     """Stores for each position the first one with an equal slice."""
     start = b.let("start", b.load(order, 0))
     b.store(leader, from_expr(start), start)

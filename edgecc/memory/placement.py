@@ -26,7 +26,7 @@ from typing import cast
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import Dim, Shape, matching_runs, numbers, symbols_within
-from edgecc.ir.graph import Graph, Node, Value, symbols_of_node
+from edgecc.ir.graph import Graph, Node, Value, sizes_needed
 from edgecc.ir.op import Op
 from edgecc.kernels.base import ROW_ELEMENTS, View
 from edgecc.memory import strides
@@ -380,9 +380,7 @@ def _after_sizes(graph: Graph, steps: Sequence[Step]) -> tuple[Step, ...]:
         places = [place for place in (*step.inputs, *step.outputs) if place is not None]
         used = symbols_within(tuple(dim for place in places for dim in (*place.shape, place.start)))
         if step.node < len(nodes):
-            used |= symbols_of_node(nodes[step.node])
-            for region in nodes[step.node].regions:
-                used |= region.symbols_used()
+            used |= sizes_needed(nodes[step.node])
         after = dict.fromkeys((*step.after, *(binding[s] for s in sorted(used, key=str) if s in binding and binding[s] != number)))
         out.append(replace(step, after=tuple(after)))
     return tuple(out)

@@ -10,8 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgecc.ir.dims import lower_bound
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, DType, Shape, TensorType, is_float_array
+from edgecc.ir.types import Array, Dim, DType, Shape, TensorType, is_float_array
 from edgecc.ops import rules
 
 REDUCE_KINDS = ("sum", "mean", "max", "min", "prod", "sum_square", "l1", "l2", "wide_sum")
@@ -379,14 +380,14 @@ class TopK(Op):
 
     Shapes: x [..., D, ...] with D >= k at `axis` -> values of x's type, positions i64, both with size k there.
     Attributes: k >= 0; axis, 0 <= axis < rank; largest.
-    Raises: E110 for a bad axis, k outside 0..D, or bool elements.
+    Raises: E110 for a bad axis, k outside 0..D whatever the sizes of the run are, or bool elements.
     Source: ONNX TopK-11 with sorted=1.
     """
 
     name: ClassVar[str] = "top_k"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
 
-    k: int
+    k: Dim
     axis: int
     largest: bool = True
 
@@ -396,7 +397,7 @@ class TopK(Op):
         if x.dtype is DType.BOOL:
             raise self.fail("x has type bool, wanted a number", inputs)
         rules.check_axis(self, self.axis, x.rank, inputs)
-        if not 0 <= self.k <= x.shape[self.axis]:
+        if lower_bound(self.k) < 0 or lower_bound(self.k - x.shape[self.axis]) > 0:
             raise self.fail(f"k is {self.k}, axis {self.axis} of x has {x.shape[self.axis]} elements", inputs)
         dims = (*x.shape[:self.axis], self.k, *x.shape[self.axis + 1:])
         return (rules.result_type(self, x.dtype, dims, inputs), rules.result_type(self, DType.I64, dims, inputs))
@@ -410,7 +411,7 @@ class TopK(Op):
             order = x.shape[self.axis] - 1 - np.flip(order, self.axis)
         else:
             order = np.argsort(keys, axis=self.axis, kind="stable")
-        positions = np.take(order, np.arange(self.k), axis=self.axis)
+        positions = np.take(order, np.arange(int(self.k)), axis=self.axis)
         return np.take_along_axis(x, positions, axis=self.axis), positions.astype(np.int64)
 
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:

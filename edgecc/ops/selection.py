@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.types import Array, DType, TensorType, is_float_array
 from edgecc.ops import rules
@@ -38,7 +39,7 @@ class NonZero(Op):
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """Room for all positions, and their number."""
         (x,) = required(inputs)
-        return (rules.result_type(self, DType.I64, (x.rank, x.elements), inputs), TensorType(DType.I64, ()))
+        return (rules.result_type(self, DType.I64, (x.rank, x.count), inputs), TensorType(DType.I64, ()))
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy.nonzero, padded."""
@@ -80,8 +81,8 @@ class Unique(Op):
         """Room for all slices."""
         (x,) = required(inputs)
         rules.check_axis(self, self.axis, x.rank, inputs)
-        numbers = TensorType(DType.I64, (x.dims[self.axis],))
-        return (rules.result_type(self, x.dtype, x.dims, inputs), numbers, numbers, numbers, TensorType(DType.I64, ()))
+        numbers = TensorType(DType.I64, (x.shape[self.axis],))
+        return (rules.result_type(self, x.dtype, x.shape, inputs), numbers, numbers, numbers, TensorType(DType.I64, ()))
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Slices as lists of keys, collected in a table."""
@@ -118,7 +119,7 @@ class NonMaxSuppression(Op):
 
     Shapes: boxes [N,B,4], scores [N,C,B], max_output i64 [], iou_threshold [], score_threshold [] ->
         selected i64 [N*C*per_class, 3], of which the first `count` rows count and others hold -1; count i64 [].
-    Attributes: per_class, the most that is kept of a class whatever max_output is, 0 to B; centred: boxes are
+    Attributes: per_class, the most that is kept of a class whatever max_output is, 0 to the largest B; centred: boxes are
         (x, y, width, height) instead of two opposite corners (y, x, y, x).
     Raises: E110 for types or shapes that do not fit.
     Source: ONNX NonMaxSuppression-11.
@@ -134,7 +135,7 @@ class NonMaxSuppression(Op):
         """Room for the most rows."""
         boxes, scores, most, overlap = required(inputs[:4])
         rules.check_float(self, "boxes", boxes, inputs)
-        if boxes.rank != 3 or scores.rank != 3 or boxes.dims != (scores.dims[0], scores.dims[2], 4):
+        if boxes.rank != 3 or scores.rank != 3 or boxes.shape != (scores.shape[0], scores.shape[2], 4):
             raise self.fail("wanted boxes [N,B,4] and scores [N,C,B]", inputs)
         for what, operand in (("scores", scores), ("iou_threshold", overlap), ("score_threshold", (*inputs, None)[4])):
             if operand is not None:
@@ -143,16 +144,16 @@ class NonMaxSuppression(Op):
                     rules.check_dims(self, what, operand, (), inputs)
         rules.check_dtype(self, "max_output", most, DType.I64, inputs)
         rules.check_dims(self, "max_output", most, (), inputs)
-        if not 0 <= self.per_class <= boxes.dims[1]:
-            raise self.fail(f"per_class is {self.per_class}, wanted 0 to {boxes.dims[1]}", inputs)
-        rows = scores.dims[0] * scores.dims[1] * self.per_class
+        if not 0 <= self.per_class <= upper_bound(boxes.shape[1]):
+            raise self.fail(f"per_class is {self.per_class}, wanted 0 to {upper_bound(boxes.shape[1])}", inputs)
+        rows = scores.shape[0] * scores.shape[1] * self.per_class
         return (rules.result_type(self, DType.I64, (rows, 3), inputs), TensorType(DType.I64, ()))
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Class by class; all boxes left are compared with the one just kept."""
         boxes, scores, most, overlap = (np.asarray(a) for a in present(inputs[:4]))
         threshold = inputs[4] if len(inputs) > 4 else None
-        (rows, _), out = self.infer([None if a is None else _type_of(a) for a in inputs]), []
+        rows, out = boxes.shape[0] * scores.shape[1] * self.per_class, []
         corners = _corners(rules.wide(boxes), self.centred)
         wide, limit = rules.wide(scores), float(rules.wide(overlap))
         with np.errstate(all="ignore"):
@@ -166,18 +167,13 @@ class NonMaxSuppression(Op):
                     out.append((image, category, kept))
                     rest = left[left != kept]
                     left = rest[~_overlaps(corners[image, rest], corners[image, kept], limit)]
-        selected = np.full(rows.dims, PADDING_INDEX, np.int64)
+        selected = np.full((rows, 3), PADDING_INDEX, np.int64)
         selected[:len(out)] = np.array(out, np.int64).reshape(-1, 3)
         return selected, np.asarray(len(out), np.int64)
 
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Indices are exact."""
         return self.reference(inputs)
-
-
-def _type_of(array: Array) -> TensorType:
-    """The type of an operand; in wide execution all floats are f64."""
-    return TensorType.of(np.asarray(array))
 
 
 def _corners(boxes: Array, centred: bool) -> Array:

@@ -61,7 +61,7 @@ def _node_order(graph: Graph, placement: Placement, order: tuple[int, ...]) -> l
     nodes = graph.nodes
     rank: dict[Node, tuple[int, int]] = {}
     last = {placement.steps[number].node: position for position, number in enumerate(order)}
+    digraph = graph.to_networkx()
     for index, node in enumerate(nodes):
-        operands = [rank[v.producer][0] for v in node.inputs if v is not None and v.producer is not None]
-        rank[node] = (max([last.get(index, -1), *operands]), index)
-    return list(nx.lexicographical_topological_sort(graph.to_networkx(), key=rank.__getitem__))
+        rank[node] = (max([last.get(index, -1), *(rank[before][0] for before in digraph.predecessors(node))]), index)
+    return list(nx.lexicographical_topological_sort(digraph, key=rank.__getitem__))

@@ -8,13 +8,14 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
+from edgecc.frontend.computed_sizes import size_of, sizes_of
 from edgecc.frontend.items import Item, Refused
 from edgecc.frontend.known import is_symbolic, known_data
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import element_type, sparse_array, tensor_array
 from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import Arg, apply, convert
+from edgecc.ir.scalar import Arg, apply, convert, literal
 from edgecc.ir.strings import string_array
 from edgecc.ir.types import DType
 from edgecc.ops.elementwise import Elementwise
@@ -51,7 +52,7 @@ def _constant(call: Call) -> Item:
 
 @converter("ConstantOfShape")
 def _constant_of_shape(call: Call) -> Value:
-    shape = call.known_dims(0, "the shape")
+    shape = sizes_of(call, 0, "the shape")
     call.importer.limits.check_dims(shape, "the result of ConstantOfShape")
     value = call.tensor("value")
     if value is None:
@@ -77,6 +78,8 @@ def _size(call: Call) -> Value:
 def _range(call: Call) -> Value:
     """start + delta * i for i below ceil((limit - start) / delta)."""
     open_ends = [known_data(call.input(index)) for index in range(3)]
+    if any(data is None for data in open_ends):
+        return _computed_range(call)
     if any(data is not None and is_symbolic(data) for data in open_ends):
         return _open_range(call)
     start, limit, delta = (call.known(index, what) for index, what in enumerate(("start", "limit", "delta")))
@@ -107,6 +110,28 @@ def _open_range(call: Call) -> Value:
     steps = call.constant((np.arange(upper_bound(count), dtype=np.int64) * delta).astype(dtype.numpy))
     part = call.slice(steps, 0, 0, count)
     return part if start == 0 else call.map(lambda a, b: apply("add", a, b), part, call.input(0))
+
+
+def _computed_range(call: Call) -> Value:
+    """A range whose ends the run computes: start + delta * i for i below a size that the run computes.
+
+    Raises: Unsupported where nothing bounds the size.
+    """
+    start, limit, delta = (call.reshape(call.input(index), ()) for index in range(3))
+    dtype, step = start.type.dtype, delta.constant
+    if dtype.is_integer:
+        if step is None or int(step) == 0:
+            raise Unsupported("the step of a range of whole numbers is computed at run time, or 0", "make it a constant", needs=(delta,))
+        wide = [call.cast(value, DType.I64) for value in (start, limit)]
+        length = call.map(lambda a, b: apply("sub", b, a) if int(step) > 0 else apply("sub", a, b), *wide)
+        more, by = literal(abs(int(step)) - 1, DType.I64), literal(abs(int(step)), DType.I64)
+        number = call.map(lambda n: apply("div", apply("max", apply("add", n, more), literal(0, DType.I64)), by), length)
+    else:
+        parts = call.map(lambda a, b, d: convert(apply("ceil", apply("div", apply("sub", b, a), d)), DType.I64), start, limit, delta)
+        number = call.map(lambda n: apply("max", n, literal(0, DType.I64)), parts)
+    count = size_of(call, number, "the length of the range")
+    call.importer.limits.check_dims((count,), "the result of Range")
+    return call.map(lambda i, a, d: apply("add", a, apply("mul", convert(i, dtype), d)), call.positions(count), start, delta)
 
 
 @converter("EyeLike")

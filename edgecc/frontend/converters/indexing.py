@@ -9,6 +9,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.frontend.computed_sizes import size_of
 from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
@@ -120,11 +121,11 @@ def _tensor_scatter(call: Call) -> Value:
 def _one_hot(call: Call) -> Value:
     """on where the position along the new axis is the index, else off; an index out of range gives off everywhere."""
     indices, values = call.input(0), call.input(2)
-    depth_data = call.known(1, "depth")
-    if depth_data.size != 1 or values.type.shape != (2,):
-        raise EdgeccError("E110", f"depth must be one number and values two; they are {call.input(1).type} and {values.type}")
-    depth = int(depth_data.reshape(-1)[0])
-    if depth < 1:
+    number = call.input(1)
+    if number.type.elements != 1 or values.type.shape != (2,):
+        raise EdgeccError("E110", f"depth must be one number and values two; they are {number.type} and {values.type}")
+    depth = size_of(call, call.cast(number, DType.I64), "depth")
+    if upper_bound(depth) < 1:
         raise EdgeccError("E110", f"depth is {depth}, wanted at least 1")
     rank = indices.type.rank + 1
     axis = call.axis(call.integer("axis", -1), rank)
@@ -132,12 +133,17 @@ def _one_hot(call: Call) -> Value:
     result = [*dims[:axis], depth, *dims[axis:]]
     call.importer.limits.check_dims(result, "the result of OneHot")
     index = call.reshape(call.cast(indices, DType.I64), [*dims[:axis], 1, *dims[axis:]])
-    positions = call.constant(np.arange(depth, dtype=np.int64).reshape([depth if a == axis else 1 for a in range(rank)]))
+    positions = call.reshape(call.positions(depth), [depth if a == axis else 1 for a in range(rank)])
     off, on = (call.reshape(call.slice(values, 0, which, 1), ()) for which in (0, 1))
-    zero, size = literal(0, DType.I64), literal(depth, DType.I64)
+    zero = literal(0, DType.I64)
+    if isinstance(depth, int):
+        size = literal(depth, DType.I64)
+        return call.map(
+            lambda i, p, a, b: apply("select", apply("eq", apply("select", apply("lt", i, zero), apply("add", i, size), i), p), b, a),
+            index, positions, off, on)
     return call.map(
-        lambda i, p, a, b: apply("select", apply("eq", apply("select", apply("lt", i, zero), apply("add", i, size), i), p), b, a),
-        index, positions, off, on)
+        lambda i, p, a, b, n: apply("select", apply("eq", apply("select", apply("lt", i, zero), apply("add", i, n), i), p), b, a),
+        index, positions, off, on, call.reshape(call.sizes([depth]), ()))
 
 
 @converter("Trilu")

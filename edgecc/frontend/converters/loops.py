@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.frontend.computed_sizes import first_of
 from edgecc.frontend.converters.movement import stacked
+from edgecc.frontend.intervals import interval_of
 from edgecc.frontend.items import Item, Unknown
 from edgecc.frontend.regions import Region, converted, finish, inside, new_region
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
+from edgecc.ir.scalar import apply, literal
 from edgecc.ir.types import DType, TensorType
 from edgecc.ops.control import If, Loop
 
@@ -141,27 +145,39 @@ def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: V
     """The loop as a region; None where a part of its body cannot be converted."""
     needs = [value for value in (trips, condition) if value is not None]
     states = _tensors(carried, needs)
-    region = new_region(call, "body", [("iteration", _COUNT, trips), *((f"state_{i}", v.type, v) for i, v in enumerate(states))])
+    region = new_region(call, "body", [("iteration", _COUNT, trips), *((f"state_{i}", v.type, v) for i, v in enumerate(states)),
+                                       *([("count", _COUNT, None)] if stacks else [])])
     call.importer.iterations.add(region.inputs[0])
     with inside(call, region):
         rank = len(body.input[0].type.tensor_type.shape.dim)
         given: list[Item | None] = [call.reshape(region.inputs[0], (1,) * rank) if rank <= 1 else region.inputs[0],
-                                    call.scalar(True, DType.BOOL), *region.inputs[1:]]
+                                    call.scalar(True, DType.BOOL), *region.inputs[1:1 + len(states)]]
     results = _converted(call, region, body, given, needs)
     if results is None:
         return None
     _check_states(states, results[1:1 + len(states)], needs)
     rows, padded = _rows(call, body, len(states), trips, condition, results, needs) if stacks else (0, False)
+    if stacks and not padded:
+        region = replace(region, inputs=region.inputs[:-1])
+    elif stacks:  # the number of iterations is one more state
+        with inside(call, region):
+            counted = call.map(lambda i: apply("add", i, literal(1, DType.I64)), region.inputs[0])
+        results.insert(1 + len(states), region.emitter.local(counted))
+        states.append(call.scalar(0, DType.I64))
     (graph,), captured = finish([region], [results])
     op = Loop(len(states), max(call.importer.limits.trip_count, rows), stacked=(False,) * stacks, rows=rows, padded=padded)
     count = call.scalar(_FOREVER, DType.I64) if trips is None else trips
     go_on = call.scalar(True, DType.BOOL) if condition is None else condition
-    return list(call.importer.emitter.emit_regions(op, [count, go_on, *states, *captured], [graph], call.loc))
+    values = call.importer.emitter.emit_regions(op, [count, go_on, *states, *captured], [graph], call.loc)
+    if not padded:
+        return list(values)
+    number, what = values[len(states) - 1], "the number of iterations"
+    return [*values[:len(states) - 1], *(first_of(call, value, 0, number, what, name=call.node.output[len(carried)]) for value in values[len(states):])]
 
 
 def _rows(call: Call, body: onnx.GraphProto, carried: int, trips: Value | None, condition: Value | None, results: Sequence[Value],
           needs: Sequence[Value]) -> tuple[int, bool]:
-    """How many rows stacked results have, and whether fewer iterations may fill them.
+    """How many rows stacked results have at most, and whether there may be fewer, one for each iteration there is.
 
     Raises: Unsupported where nothing says it.
     """
@@ -177,12 +193,11 @@ def _rows(call: Call, body: onnx.GraphProto, carried: int, trips: Value | None, 
         if declared is not None and declared.tensor_type.shape.dim and declared.tensor_type.shape.dim[0].HasField("dim_value"):
             return max(0, int(declared.tensor_type.shape.dim[0].dim_value)), False
     limits = call.importer.limits
+    most = max(0, min(interval_of(trips).high, _FOREVER)) if trips is not None else _FOREVER
     if limits.collected_rows:
-        return (limits.collected_rows if count is None else min(count, limits.collected_rows)), True
-    if count is not None and count <= limits.trip_count:
-        call.importer.notes.append(f"'{printable(call.node.output[carried])}' has {count} rows; a run that ends the loop "
-                                   f"'{printable('+'.join(call.loc))}' earlier fails with E402")
-        return count, False
+        return min(most, limits.collected_rows), True
+    if most <= limits.trip_count:
+        return most, True
     raise Unsupported("the number of rows that the results are collected in is known only at run time",
                       "state the shapes of the results in the model, or give --limits collected_rows=NUMBER", needs=needs)
 

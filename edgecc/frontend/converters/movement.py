@@ -9,7 +9,9 @@ from typing import cast
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
-from edgecc.frontend.converters.moving import moving_part
+from edgecc.frontend.computed_sizes import sizes_of
+from edgecc.frontend.converters.moving import computed_part, moving_part
+from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
 from edgecc.ir.dims import Dim, Shape, larger, lower_bound, smaller, upper_bound
 from edgecc.ir.graph import Value
@@ -95,7 +97,7 @@ def _unsqueeze(call: Call) -> Value:
 
 @converter("Expand")
 def _expand(call: Call) -> Value:
-    x, shape = call.input(), call.known_dims(1, "the shape")
+    x, shape = call.input(), sizes_of(call, 1, "the shape")
     call.importer.limits.check_dims(shape, "the result of Expand")
     return call.expand(x, _broadcast(x.type.shape, shape))
 
@@ -114,7 +116,7 @@ def _broadcast(a: Sequence[Dim], b: Sequence[Dim]) -> Shape:
 @converter("Tile")
 def _tile(call: Call) -> Value:
     """Repeats as a broadcast along new axes: [d0, d1] -> [1, d0, 1, d1] -> [r0, d0, r1, d1] -> [r0*d0, r1*d1]."""
-    x, repeats = call.input(), call.known_dims(1, "the repeats")
+    x, repeats = call.input(), sizes_of(call, 1, "the repeats")
     dims = x.type.shape
     if len(repeats) != len(dims) or any(lower_bound(r) < 0 for r in repeats):
         raise EdgeccError("E110", f"repeats {list(repeats)} do not fit {x.type}")
@@ -197,6 +199,8 @@ def _slice_by_operands(call: Call) -> Value:
         moving = moving_part(call, call.input(), call.input(1), call.input(2), call.axis(0 if axes is None else axes[0], call.input().type.rank))
         if moving is not None:
             return moving
+    if any(known_data(call.input(index)) is None for index in (1, 2)):
+        return computed_part(call, axes, steps)
     return _slice(call, call.known_dims(1, "starts"), call.known_dims(2, "ends"), axes, steps)
 
 

@@ -1,13 +1,22 @@
-"""Parts of a tensor whose place depends on the number of a loop's iteration: x[i + 1 : i + 3] has two elements in each."""
+"""Parts of a tensor whose place the run computes.
+
+Where it depends on the number of a loop's iteration alone, as x[i + 1 : i + 3], every iteration has as many elements;
+else their number is a size that the run computes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
-from edgecc.frontend.known import known_data
+from edgecc.frontend.computed_sizes import elements_of, size_of
+from edgecc.frontend.known import is_symbolic, known_data
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import Apply, Arg, ScalarExpr, apply
+from edgecc.ir.scalar import Apply, Arg, ScalarExpr, apply, literal
 from edgecc.ir.types import DType
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather
@@ -22,7 +31,7 @@ def moving_part(call: Call, x: Value, start: Value, end: Value, axis: int) -> Va
     if any(v.type.elements != 1 or v.type.dtype is not DType.I64 or known_data(v) is not None for v in (start, end)):
         return None
     (base, first), (other, last) = _from_iteration(start), _from_iteration(end)
-    if base is not other or base not in call.importer.iterations or first < 0 or not 0 < last - first <= x.type.dims[axis]:
+    if base is not other or base not in call.importer.iterations or first < 0 or not 0 < last - first <= upper_bound(x.type.shape[axis]):
         return None
     positions = call.constant(np.arange(first, last, dtype=np.int64))
     indices = call.map(lambda a, b: apply("add", a, b), call.reshape(base, (1,)), positions)
@@ -57,3 +66,43 @@ def _added(expr: ScalarExpr, operands: list[Value]) -> tuple[Value, int] | None:
             if op == "add" and left.constant is not None and left.constant.size == 1:
                 return right, int(left.constant.reshape(-1)[0])
     return None
+
+
+def computed_part(call: Call, axes: Sequence[int] | None, steps: Sequence[int] | None) -> Value:
+    """The part of operand 0 of a Slice whose starts or ends (operands 1 and 2) the run computes.
+
+    It has as many elements as a size says that the run computes, at most those of the axis.
+    Raises: EdgeccError E110 where the operands do not fit.
+    """
+    x, starts, ends = call.input(0), elements_of(call, call.input(1)), elements_of(call, call.input(2))
+    named = range(len(starts)) if axes is None else axes
+    strides = (1,) * len(starts) if steps is None else steps
+    if not len(starts) == len(ends) == len(named) == len(strides) or 0 in strides:
+        raise EdgeccError("E110", f"{len(starts)} starts, {len(ends)} ends, axes {list(named)} and steps {list(strides)} "
+                                  "must have equal lengths, and no step may be 0")
+    call.axes(tuple(named), x.type.rank)
+    for start, end, axis, step in zip(starts, ends, named, strides, strict=True):
+        x = _computed_run(call, x, axis % x.type.rank, call.cast(start, DType.I64), call.cast(end, DType.I64), step)
+    return x
+
+
+def _computed_run(call: Call, x: Value, axis: int, start: Value, end: Value, step: int) -> Value:
+    """`x[start:end:step]` along one axis by Python's rules."""
+    size = call.reshape(call.sizes([x.type.shape[axis]]), ())
+    zero, one, by = (literal(number, DType.I64) for number in (0, 1, abs(step)))
+
+    def clamped(position: ScalarExpr, count: ScalarExpr) -> ScalarExpr:
+        counted = apply("select", apply("lt", position, zero), apply("add", position, count), position)
+        if step > 0:
+            return apply("min", apply("max", counted, zero), count)
+        return apply("min", apply("max", counted, literal(-1, DType.I64)), apply("sub", count, one))
+
+    first, last = (call.map(clamped, number, size) for number in (start, end))
+    length = call.map(lambda a, b: apply("sub", b, a) if step > 0 else apply("sub", a, b), first, last)
+    number = call.map(lambda n: apply("div", apply("max", apply("add", n, literal(abs(step) - 1, DType.I64)), zero), by), length)
+    count = size_of(call, number, "the length of a slice", upper_bound(x.type.shape[axis]))
+    known = known_data(first)
+    if step == 1 and known is not None and not is_symbolic(known) and int(known.reshape(-1)[0]) == 0:
+        return call.slice(x, axis, 0, count)
+    indices = call.map(lambda i, a: apply("add", a, apply("mul", i, literal(step, DType.I64))), call.positions(count), first)
+    return call.add(Gather(axis), x, indices)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
+from edgecc.frontend.computed_sizes import size_of
 from edgecc.frontend.items import Item
+from edgecc.frontend.known import is_symbolic, known_data
 from edgecc.frontend.registry import converter
+from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, literal
+from edgecc.ir.types import Dim, DType
 from edgecc.ops.reduction import ArgReduce, CumProd, CumSum, Reduce, TopK
 
 _KINDS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max", "ReduceMin": "min", "ReduceProd": "prod",
@@ -74,11 +78,16 @@ def _arg(call: Call) -> Value:
 @converter("TopK")
 def _top_k(call: Call) -> tuple[Item | None, ...]:
     x = call.input()
-    k = call.integer("k") if call.version < 10 else call.known_int(1, "k")
     axis = call.axis(call.integer("axis", -1), x.type.rank)
-    if not 0 <= k <= x.type.shape[axis]:
-        raise EdgeccError("E110", f"k is {k}; axis {axis} of {x.type} has {x.type.shape[axis]} elements")
-    return call.add_all(TopK(k, axis, call.flag("largest", True)), x)
+    k, size = call.sizes([call.integer("k")]) if call.version < 10 else call.input(1), x.type.shape[axis]
+    data = known_data(k)
+    known: Dim | None = None if data is None or data.size != 1 else data.reshape(-1)[0] if is_symbolic(data) else int(data.reshape(-1)[0])
+    if known is not None and (lower_bound(known) < 0 or lower_bound(known - size) > 0):
+        raise EdgeccError("E110", f"k is {known}; axis {axis} of {x.type} has {size} elements")
+    if not isinstance(size, int) and (known is None or upper_bound(known - size) > 0):
+        # ONNX leaves it open what a run with fewer elements than k gives; here it gives them all.
+        k = call.map(lambda a, b: apply("min", a, b), call.cast(call.reshape(k, (1,)), DType.I64), call.sizes([size]))
+    return call.add_all(TopK(size_of(call, k, "k", upper_bound(size)), axis, call.flag("largest", True)), x)
 
 
 @converter("CumSum", "CumProd")
