@@ -35,12 +35,14 @@ from edgecc.ir.instance import corners, graph_symbols
 from edgecc.ir.types import Array
 from edgecc.kernels.base import CHECKS
 from edgecc.lowering import NO_TUNING
+from edgecc.partition.artifact import Partitioned, partition
+from edgecc.partition.run import PartitionedModel
 from edgecc.passes.base import parse_passes
 from edgecc.pipeline import C, CompiledModel, PreparedGraph, check_accepts, compile_graph, prepare_graph
 from edgecc.reference.compare import RELATIVE_TOLERANCE, OutputComparison, compare_outputs
 from edgecc.reference.executor import execute
 from edgecc.targets.precision import FP32
-from edgecc.targets.schema import Target, load_target
+from edgecc.targets.schema import Npu, Target, load_target
 
 __all__ = ["Artifact", "Model", "Options", "Verification", "compile", "load", "verify"]
 
@@ -126,6 +128,20 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Division:
+    """A compilation for a target with an accelerator: the graph as imported, and what runs where with all its files."""
+
+    graph: Graph
+    report: ImportReport
+    partitioned: Partitioned
+
+    @property
+    def artifact(self) -> Artifact:
+        """The files of all parts."""
+        return self.partitioned.artifact
+
+
+@dataclass(frozen=True)
 class Verification:
     """The outcome of `verify`: each output compared, and the sizes of the compiled model in bytes.
 
@@ -196,21 +212,49 @@ def resolve_target(target: str | Path | Target) -> Target:
 
 
 def compile_for(model: ModelSource, target: Target, options: Options = DEFAULT_OPTIONS, backend: str | None = None,
-                form: str | None = None) -> Compilation | Export:
-    """Compiles a model by a back end and returns every stage; see `compile`. Nothing is written."""
+                form: str | None = None) -> Compilation | Export | Division:
+    """Compiles a model by a back end and returns every stage; see `compile`. Nothing is written.
+
+    Where neither back end nor form is given and the target has an accelerator, the model is divided between it and the CPU.
+    """
+    if backend is None and form is None and target.npu is not None:
+        return divide_model(model, target, options, target.npu)
     chosen, wanted = select_backend(backend, form)
     if chosen.takes == "loops":
         return compile_model(model, target, options, chosen, wanted)
     return export_model(model, target, options, chosen, wanted)
 
 
+def divide_model(model: ModelSource, target: Target, options: Options, npu: Npu) -> Division:
+    """Compiles a model for the accelerator of a target and the CPU beside it. Nothing is written.
+
+    Raises: EdgeccError E009 where the accelerator's back end is not installed; what `edgecc.partition.artifact.partition` raises.
+    """
+    writer = create_backend(npu.backend)
+    if writer.takes != "graph":
+        raise EdgeccError("E003", f"[npu]: back end {writer.name} is for CPUs", where=target.name)
+    _refuse_loop_options(options, f"the accelerator of {target.name}", allowed=("threads",))
+    if options.passes is not None or options.verify_each:
+        raise EdgeccError("E001", "where a model is divided, each side has passes of its own; --passes and --verify-each are for one back end",
+                          hint="name it with --backend")
+    graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
+                                            bind_values=options.bind_values)
+    name = model_identifier(options.name or _name_of(model, graph))
+    return Division(graph, report, partition(graph, name, target, writer, threads=options.threads))
+
+
+def _refuse_loop_options(options: Options, who: str, allowed: Sequence[str] = ()) -> None:
+    """Raises E001 where options are given that are about loop programs."""
+    given = [name.replace("_", " ") for name in FOR_LOOPS if name not in allowed and getattr(options, name) != getattr(DEFAULT_OPTIONS, name)]
+    if given:
+        raise EdgeccError("E001", f"{who} takes the graph; {', '.join(given)} {'are' if len(given) > 1 else 'is'} "
+                          "for back ends that take loop programs")
+
+
 def export_model(model: ModelSource, target: Target, options: Options, backend: GraphBackend, form: str) -> Export:
     """Compiles a model by a back end that takes graphs and returns every stage. Nothing is written."""
     check_accepts(backend, target)
-    given = [name for name in FOR_LOOPS if getattr(options, name) != getattr(DEFAULT_OPTIONS, name)]
-    if given:
-        raise EdgeccError("E001", f"back end {backend.name} takes the graph; {', '.join(name.replace('_', ' ') for name in given)} "
-                          f"{'are' if len(given) > 1 else 'is'} for back ends that take loop programs")
+    _refuse_loop_options(options, f"back end {backend.name}")
     passes = None if options.passes is None else parse_passes(options.passes)
     graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
                                             bind_values=options.bind_values)
@@ -254,12 +298,12 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
     return Compilation(graph, report, compiled, artifact, backend)
 
 
-def finish(done: Compilation | Export, form: str, cc: str | None = None) -> Artifact:
+def finish(done: Compilation | Export | Division, form: str, cc: str | None = None) -> Artifact:
     """The artifact with what only tools can add, such as a library. Raises: EdgeccError E400, E401."""
     return done.backend.finish(done.artifact, form, cc) if isinstance(done, Compilation) else done.artifact
 
 
-def verify_compilation(done: Compilation | Export, *, inputs: Mapping[str, Array] | None, expected: Mapping[str, Array] | None,
+def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping[str, Array] | None, expected: Mapping[str, Array] | None,
                        cc: str | None = None, seed: int = 0) -> Verification:
     """Runs a compilation in a process of its own and compares; see `verify`.
 
@@ -271,7 +315,7 @@ def verify_compilation(done: Compilation | Export, *, inputs: Mapping[str, Array
     cases = [inputs] if inputs is not None or not symbols else [
         _random_inputs(done.graph, seed, sizes) for sizes in corners(symbols)]
     found: list[tuple[OutputComparison, ...]] = []
-    with load_compilation(done, cc) if isinstance(done, Compilation) else _Runs(done) as model:
+    with _loaded(done, cc) as model:
         for case in cases:
             arrays = _inputs_of(done.graph, case, seed)
             wanted = execute(done.graph, arrays) if expected is None else expected
@@ -283,10 +327,20 @@ def verify_compilation(done: Compilation | Export, *, inputs: Mapping[str, Array
                         done.artifact.weights_bytes, model.code_bytes, manifest.precision, relative)
 
 
+def _loaded(done: Compilation | Export | Division, cc: str | None) -> Loaded:
+    """A compilation as something that can be run."""
+    match done:
+        case Compilation():
+            return load_compilation(done, cc)
+        case Division(partitioned=made):
+            return PartitionedModel(made.artifact, made.npu, made.cpu, cc)
+    return _Runs(done)
+
+
 class _Runs:
     """An export as something that can be run."""
 
-    code_bytes = None
+    code_bytes: int | None = None
 
     def __init__(self, done: Export) -> None:
         self._done = done
@@ -338,6 +392,9 @@ def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, 
             return _as_model(_through_llvm().load(Artifact.read(source)))
         return load(source, cc=cc, isolated=isolated)
     done = compile_for(source, resolve_target(target or "host"), Options(**options), backend)
+    if isinstance(done, Division):
+        raise EdgeccError("E001", f"the model is divided between the sides of {done.artifact.manifest.target.name}; `edgecc verify` runs both",
+                          hint="--backend c is for the CPU alone")
     if not isinstance(done, Compilation):
         raise EdgeccError("E001", f"back end {done.backend.name} writes for other tools; `edgecc verify` runs what it writes")
     return _as_model(load_compilation(done, cc))

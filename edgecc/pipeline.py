@@ -256,10 +256,7 @@ def prepare_graph(graph: Graph, target: Target, backend: GraphBackend, *, passes
         a dimension is open; what `run_passes` raises.
     """
     check_accepts(backend, target)
-    open_dims = graph_symbols(graph)
-    if open_dims:
-        raise EdgeccError("E104", f"back end {backend.name} wants numbers, {', '.join(str(dim) for dim in open_dims)} "
-                          f"{'are' if len(open_dims) > 1 else 'is'} open", hint="give the dimension one size with --shape")
+    check_static(graph, backend)
     own = graph.copy()
     reports = run_passes(own, backend_passes(backend, target) if passes is None else passes, verify_each=verify_each, observer=observer)
     reasons = {node: backend.supports(node, target) for node in own.nodes}
@@ -270,6 +267,14 @@ def prepare_graph(graph: Graph, target: Target, backend: GraphBackend, *, passes
                           details=[f"{problem.where}: {problem.why}" for problem in problems], problems=problems,
                           hint=f"`edgecc ops --backend {backend.name}` shows what it supports")
     return PreparedGraph(own, reports)
+
+
+def check_static(graph: Graph, backend: GraphBackend) -> None:
+    """Raises E104 where a dimension is open: back ends that take graphs want numbers."""
+    open_dims = graph_symbols(graph)
+    if open_dims:
+        raise EdgeccError("E104", f"back end {backend.name} wants numbers, {', '.join(str(dim) for dim in open_dims)} "
+                          f"{'are' if len(open_dims) > 1 else 'is'} open", hint="give the dimension one size with --shape")
 
 
 def check_accepts(backend: AnyBackend, target: Target) -> None:

@@ -163,6 +163,23 @@ class Emulator:
 
 
 @dataclass(frozen=True)
+class Npu:
+    """An accelerator beside the cores, which runs what its back end supports. Cycles are those of a core.
+
+    Attributes:
+        backend: the back end that writes for it, with options in braces.
+        macs_per_cycle: multiply-adds of 8-bit integers a cycle, as layers of usual networks reach them.
+        bytes_per_cycle: bytes a cycle between its memory and that of the cores.
+        start_cycles: from the call of the accelerator to its first result, whatever it computes.
+    """
+
+    backend: str
+    macs_per_cycle: float
+    bytes_per_cycle: float
+    start_cycles: int = 0
+
+
+@dataclass(frozen=True)
 class Target:
     """A machine to compile for. See the classes of the fields; `cores` counts the cores worth using together."""
 
@@ -178,6 +195,7 @@ class Target:
     bandwidth: Bandwidth = Bandwidth()
     toolchain: Toolchain = Toolchain()
     emulator: Emulator | None = None
+    npu: Npu | None = None
 
     def has(self, *features: str) -> bool:
         """Whether every one of `features` is available."""
@@ -407,6 +425,10 @@ def _check(target: Target, file: str) -> None:
                  if spec.name != "in_order"]
     positive += [("[bandwidth]", spec.name, getattr(target.bandwidth, spec.name))
                  for spec in dataclasses.fields(target.bandwidth)]
+    if target.npu is not None:
+        positive += [("[npu]", key, getattr(target.npu, key)) for key in ("macs_per_cycle", "bytes_per_cycle")]
+        if target.npu.start_cycles < 0:
+            raise _bad(file, "[npu]", f"key 'start_cycles' must not be negative, got {target.npu.start_cycles}")
     for index, cache in enumerate(target.caches):
         positive += [(f"[[cache]] #{index}", key, getattr(cache, key)) for key in ("level", "size", "line", "ways")]
     for where, key, value in positive:

@@ -41,6 +41,8 @@ WEIGHTS_FORMAT = 1
 """Version of the order of bytes in weights.bin: constants at their offsets, little-endian, gaps zero."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+_PATH = re.compile(rf"(?:{_FILE_NAME.pattern}/)?{_FILE_NAME.pattern}")
+"""Files may lie in folders of the artifact, one deep: those of a divided network do."""
 _DTYPES = {str(dtype.numpy): dtype for dtype in DType}
 
 
@@ -287,7 +289,7 @@ def make_export(backend: str, graph: Graph, name: str, target: Target, files: Ma
 
 def _check_names(files: Iterable[str]) -> None:
     for name in files:
-        if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
+        if not _PATH.fullmatch(name) or name.partition("/")[0] == MANIFEST_NAME:
             raise EdgeccError("E900", f"{name!r} cannot be the name of a file of an artifact")
 
 
@@ -344,9 +346,12 @@ def _manifest_from(table: Mapping[str, Any], where: str) -> Manifest:
     weights, arena = table["weights"], table["arena"]
     sources, library, program = tuple(str(s) for s in table["sources"]), str(table["library"]), str(table["program"])
     main = str(table.get("main", ""))
-    for name in (*(e.name for e in files), *sources, *filter(None, (library, program, main, str(weights["file"])))):
+    for name in (*sources, *filter(None, (library, program, main, str(weights["file"])))):
         if not _FILE_NAME.fullmatch(name):
             raise ValueError(f"bad file name {name!r}")
+    for entry in files:
+        if not _PATH.fullmatch(entry.name):
+            raise ValueError(f"bad file name {entry.name!r}")
     return Manifest(
         name=str(table["name"]), target=parse_target(table["target"], where), threads=int(table["threads"]),
         precision=str(table.get("precision", "fp32")),
@@ -377,6 +382,7 @@ def _write_folder(folder: Path, files: Mapping[str, bytes], program: str) -> Pat
         os.umask(umask)
         fresh.chmod(0o777 & ~umask)  # mkdtemp makes folders private
         for name, content in sorted(files.items()):
+            (fresh / name).parent.mkdir(exist_ok=True)
             (fresh / name).write_bytes(content)
             if name == program:
                 (fresh / name).chmod(0o777 & ~umask)
@@ -417,7 +423,7 @@ def _exchange(fresh: Path, folder: Path) -> None:
         raise
     ours = {MANIFEST_NAME}
     with contextlib.suppress(EdgeccError):
-        ours |= {entry.name for entry in read_manifest(aside).files}
+        ours |= {entry.name.partition("/")[0] for entry in read_manifest(aside).files}
     for item in sorted(aside.iterdir()):
         if item.name not in ours and not (folder / item.name).exists():
             item.rename(folder / item.name)

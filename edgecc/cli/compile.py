@@ -15,6 +15,7 @@ from edgecc.choices import choices_of
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table
+from edgecc.cli.division import show_division
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.lowering import NO_TUNING
@@ -100,6 +101,9 @@ def compile(
     folder = artifact.write(output if output is not None else Path(artifact.name))
     for text in (*done.report.notes, *(() if quantized is None else (*quantized.notes, *quantized.quantized.notes))):
         note(text)
+    if isinstance(done, api.Division):
+        show_division(done.partitioned.artifact, folder, explain=explain, as_json=as_json)
+        return
     if isinstance(done, api.Export):
         show_export(artifact, folder, form, as_json=as_json)
         return

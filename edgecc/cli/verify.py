@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edgecc import api
 from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
+from edgecc.cli.division import show_summary
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
 from edgecc.targets.precision import FP32
@@ -57,8 +58,11 @@ def verify(
     for text in done.report.notes:
         note(text)
     if as_json:
-        print_json(verification_table(outcome))
+        placement = {"placement": dict(done.artifact.manifest.report)} if isinstance(done, api.Division) else {}
+        print_json(verification_table(outcome) | placement)
     else:
+        if isinstance(done, api.Division):
+            show_summary(done.artifact.manifest.report)
         _show(outcome)
     return EXIT_OK if outcome.ok else EXIT_MISMATCH
 

@@ -137,7 +137,7 @@ def test_changed_and_missing_files_are_found(make_hand_artifact, tmp_path):
         Artifact.read(folder)
 
 
-@pytest.mark.parametrize("name", ["../up.c", "a/b.c", "", "manifest.json", ".hidden", "sp ace.c"])
+@pytest.mark.parametrize("name", ["../up.c", "a/b/c.c", "a/../b.c", "a/.c", "/a.c", "a/", "manifest.json/a", "", "manifest.json", ".hidden", "sp ace.c"])
 def test_file_names_stay_in_the_folder(name):
     module = Module("m", (), (), (), (), (), 0, 0, 0)
     with pytest.raises(EdgeccError) as caught:

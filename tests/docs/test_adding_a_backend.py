@@ -29,6 +29,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a copy of the package, and what pip installs of it in `site`."""
     folder = tmp_path_factory.mktemp("toy")
     shutil.copytree(ROOT / "examples" / "toy-npu", folder / "toy-npu", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "examples").symlink_to(ROOT / "examples")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(folder / "site")]
     done = subprocess.run([*pip, str(folder / "toy-npu")], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
