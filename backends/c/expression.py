@@ -318,6 +318,10 @@ class ExpressionPrinter:
     def _interleave(self, op: Op) -> str:
         """Groups of four bytes: by shuffles where whole vectors are loaded, else by shifts."""
         dtype, lanes = op.args[0].dtype, op.lanes
+        first = op.args[0]
+        if lanes == 1 and isinstance(first, Load) and op.args == tuple(
+                Load(first.buffer, first.index + place, dtype) for place in range(4)) and self.prelude.has_row("group", dtype, 1):
+            return self.prelude.call("group", dtype, 1, self.pointer(first.buffer, first.index))
         if self.prelude.has_row("interleave", dtype, lanes):
             parts = [self._bytes(arg) for arg in op.args]
             if all(parts):

@@ -14,11 +14,19 @@ from edgecc.ir.types import DType
 
 BYTES = (DType.I8, DType.U8)
 
+
+def little_endian_rows() -> Iterator[tuple[Key, Row]]:
+    """A group of neighbouring bytes is a word, wherever it lies."""
+    for dtype in BYTES:
+        yield Key("group", dtype, 1), Row("uint32_t word;\nmemcpy(&word, a, 4);\nreturn word;", body=True)
+
+
 _TRANSPOSED = "0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15"
 
 
 def avx_rows() -> Iterator[tuple[Key, Row]]:
     """4, 8 and 16 lanes."""
+    yield from little_endian_rows()
     for dtype in BYTES:
         yield Key("bytes", dtype, 4), Row("int bytes;\nmemcpy(&bytes, a, 4);\nreturn _mm_cvtsi32_si128(bytes);", AVX2, body=True)
         yield Key("bytes", dtype, 8), Row("_mm_loadl_epi64((const __m128i *)({0}))", AVX2)
@@ -41,6 +49,7 @@ def avx_rows() -> Iterator[tuple[Key, Row]]:
 
 def neon_rows() -> Iterator[tuple[Key, Row]]:
     """Four lanes, of 64-bit vectors of which the lower half counts, and twice four lanes at once."""
+    yield from little_endian_rows()
     for dtype in BYTES:
         s = "s8" if dtype.is_signed else "u8"
         yield Key("bytes", dtype, 4), Row(f"uint32_t bytes;\nmemcpy(&bytes, a, 4);\nreturn vreinterpret_{s}_u32(vdup_n_u32(bytes));",

@@ -197,6 +197,8 @@ class Prelude:
             case dot if dot in DOTS:
                 groups = self.isa.type_name(DType.U32, lanes)
                 return value, [f"{groups} ", f"{groups} ", f"{value} "]
+            case "group":
+                return "uint32_t", [f"const {memory} *"]
             case "bytes":
                 return self.isa.bytes_type(dtype, lanes), [f"const {memory} *"]
             case "interleave_pair":

@@ -176,7 +176,7 @@ def zeros_of(op: Conv | MatMul) -> tuple[int, int]:
 
 def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
               store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "", ahead: Body = (),
-              zeros: tuple[int, int] = (0, 0)) -> For:
+              zeros: tuple[int, int] = (0, 0), more: Sequence[tuple[Expr, Expr]] = ()) -> For:
     """The plain nest over `rows` rows and `channels` channels.
 
     Args:
@@ -184,12 +184,13 @@ def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction],
         x, w, bias: scalar operands, addressed by the loop variables `row_loop`, `CHANNEL` and the reductions'.
         store: the store of an accumulator.
         dot, zeros: see `multiply_add`.
+        more: further pairs of factors whose products each step adds.
         ahead: prefetches that stand in front of the innermost reduction of sums in one piece.
 
     Long sums in f16 are cut into blocks (edgecc/kernels/half_sums.py).
     """
     accumulator = Ref("acc", bias.dtype)
-    step: Body = (Assign("acc", multiply_add(x, w, accumulator, dot, zeros)),)
+    step: Body = tuple(Assign("acc", multiply_add(*pair, accumulator, dot, zeros)) for pair in ((x, w), *more))
     blocks = half_sums.cut(reductions) if bias.dtype is DType.F16 else ()
     if not blocks:
         inner = (*ahead, *_loops(reductions[-1:], step))

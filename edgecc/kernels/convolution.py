@@ -31,8 +31,9 @@ from edgecc.kernels.depthwise import Way, lower_depthwise, ways_of
 from edgecc.kernels.depthwise_block import Block
 from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.direct import Direct
+from edgecc.kernels.direct_runs import ByteRuns
 from edgecc.kernels.gathered import gathered_candidates
-from edgecc.kernels.grouped import Terms, product_target, terms_of
+from edgecc.kernels.grouped import Terms, byte_dot, product_target, terms_of
 from edgecc.kernels.product import (
     Product,
     count,
@@ -79,6 +80,11 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
                     bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op), flip=terms.flip,
                     borders=borders if terms.offset else None)
+    if not terms.dot and direct.joins:
+        runs, dot = ByteRuns.of(axes, w.dims[1]), byte_dot(request, x.dtype, zero=zeros_of(op)[0], folds=folds)
+        if runs is not None and dot is not None:
+            terms = Terms(x, 4, dot.name, dot.flip, dot.offset)
+            direct = replace(direct, dot=dot.name, flip=dot.flip, borders=borders if dot.offset else None, byte_runs=runs)
     return (*_direct(request, op, direct, terms), *gathered_candidates(request, op, axes), *winograd_candidates(request, op, axes))
 
 
@@ -102,6 +108,8 @@ def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[C
         for run in direct.runs:
             kernel = direct.axes[-1].kernel
             steps = direct.reduction * (kernel if run.taps is None else run.taps) // kernel
+            if direct.byte_runs is not None:
+                steps = direct.byte_runs.steps // len(direct.byte_runs.variants)
             cost += cover_cycles(run.extent, direct.channels, steps, tile, target, shared=run.tap_step == 0)
         return cost
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecc.ir.types import Array
+from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import View
 from edgecc.kernels.borders import Borders
 from edgecc.kernels.contraction import (
@@ -21,6 +21,7 @@ from edgecc.kernels.contraction import (
     panel_loops,
     tile_nest,
 )
+from edgecc.kernels.direct_runs import ByteRuns, group_at
 from edgecc.kernels.grouped import Terms
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel
@@ -45,6 +46,7 @@ class Direct:
         weights_start: where the packed weights of this nest begin.
         dot: the grouped product of a step, if terms are read in groups: then x, w and depth count groups.
         zeros: the zero points of integer x and w. flip: see `Terms`.
+        byte_runs: how the bytes of the taps of a row are grouped, where channels are not; x and depth then count bytes.
         borders: the classes of positions that have biases of their own, where zero points are folded into those.
         bounds: of the loop over the first axis, where a range of rows is wanted.
     """
@@ -62,10 +64,13 @@ class Direct:
     zeros: tuple[int, int] = (0, 0)
     flip: bool = False
     borders: Borders | None = None
+    byte_runs: ByteRuns | None = None
 
     @property
     def reduction(self) -> int:
-        """Terms of one sum."""
+        """Steps of packed weights: the terms of one sum."""
+        if self.byte_runs is not None:
+            return self.byte_runs.steps
         return self.depth * math.prod(a.kernel for a in self.axes)
 
     @property
@@ -83,12 +88,16 @@ class Direct:
     def inner_extent(self) -> int:
         """Extent of the innermost reduction loop where no tap is cut off."""
         kernel = self.axes[-1].kernel
+        if self.byte_runs is not None:
+            return 1
         if not self.channels_last:
             return kernel
         return kernel * self.depth if self.joins else self.depth
 
     def term_order(self, weights: Array) -> Array:
         """Weights [out, in, taps...] as [out, terms] in the order of the loops: taps then channels, or channels then taps."""
+        if self.byte_runs is not None:
+            return self.byte_runs.arrange(weights)
         ordered = np.moveaxis(weights, 1, -1) if self.channels_last else weights
         return ordered.reshape(weights.shape[0], -1)
 
@@ -119,10 +128,16 @@ class Direct:
                     classes.append(self.borders.axes[-1].in_run(run, var(row_loop)))
                     place_of_bias = place_of_bias + self.borders.number(classes) * (self.group * padded)
                 bias = weights.bias(place_of_bias, address)
-                x = Terms(self.x, flip=self.flip).factor(Load("x", x_index, self.x.dtype))
-                return tile_nest(run.extent, panel.size, reductions, x,
-                                 Load("w", w_index, self.w.dtype), bias, lambda acc: epilogue.store(acc, address),
-                                 row_loop=row_loop, dot=self.dot, zeros=self.zeros)
+                factor = Terms(self.x, flip=self.flip).factor
+                pairs = [(factor(Load("x", x_index, self.x.dtype)), Load("w", w_index, self.w.dtype))]
+                if self.byte_runs is not None:
+                    variant = (run.segment.tap_start or 0, run.segment.tap_stop or 0)
+                    offsets, first = self.byte_runs.offsets(variant), self.byte_runs.first_step(variant)
+                    places = [w_start + (term * len(offsets) + first + g) * panel.padded + var("channel") for g in range(len(offsets))]
+                    pairs = [(factor(group_at("x", x_index + offset, self.x.dtype)), Load("w", place, DType.U32))
+                             for offset, place in zip(offsets, places, strict=True)]
+                return tile_nest(run.extent, panel.size, reductions, *pairs[0], bias, lambda acc: epilogue.store(acc, address),
+                                 row_loop=row_loop, dot=self.dot, zeros=self.zeros, more=pairs[1:])
 
             body: Body = tuple(run_nest(run) for run in self.runs)
             if ahead and panel.start == 0 and panel.count == 1:
@@ -154,7 +169,8 @@ class Direct:
     @property
     def runs(self) -> tuple[Run, ...]:
         """The output positions of a row, in runs that have loops of their own."""
-        return runs_of(self.axes[-1].segments())
+        segments = self.axes[-1].segments()
+        return runs_of(segments) if self.byte_runs is None else tuple(Run(s, s.extent) for s in segments)
 
     def _reduction(self, run: Run, image: Index, first_channel: Index, rows: Sequence[Index],
                    position: Index) -> tuple[list[Reduction], Index, Index]:
@@ -186,6 +202,8 @@ class Direct:
             address = x.at([image, first_channel + channel, *positions, last.first(column) + tap * last.dilation])
             outer_size = math.prod(a.kernel for a in self.axes[:-1])
             return loops, address, (channel * outer_size + outer_tap) * last.kernel + tap
+        if self.byte_runs is not None:  # the number of the term is that of the row of taps
+            return loops, x.at([image, ZERO, *positions, last.first(column) + start * last.dilation]), outer_tap
         k = var(INNER)
         if self.joins and not edge:
             loops.append(Reduction(INNER, start * depth, stop * depth, last.kernel * depth))

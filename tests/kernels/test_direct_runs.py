@@ -1,0 +1,61 @@
+"""Convolutions of 8-bit integers whose channels do not come in fours: bytes of a row in groups that overlap."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecc.ir.types import DType, TensorType
+from edgecc.kernels.base import lower
+from edgecc.kernels.direct_runs import ByteRuns
+from edgecc.kernels.spatial import Axis
+from edgecc.loop.ir import Op, expressions, subexpressions, walk
+from edgecc.ops.convolution import Conv
+from tests.support import kernels
+
+
+def case(target, dtype, zero, channels, out, size, kernel, strides, pads):
+    random = np.random.default_rng(1)
+    low, high = map(int, dtype.limits)
+    x = random.integers(low, high + 1, (2, channels, *size)).astype(dtype.numpy)
+    arrays = [x, random.integers(-128, 128, (out, channels, *kernel)).astype(np.int8), random.integers(-9999, 9999, out).astype(np.int32)]
+    op = Conv(strides, pads, (1, 1), 1, None, min(max(zero, low), high))
+    (result,) = op.infer([TensorType.of(a) for a in arrays])
+    order = (0, 2, 3, 1)
+    return kernels.request_for(op, arrays, target, inputs=[kernels.laid_out(TensorType.of(x), order)],
+                               outputs=[kernels.laid_out(result, order)], constants=[1, 2]), arrays
+
+
+def is_grouped(request):
+    return any(isinstance(e, Op) and e.op == "interleave" for s in walk(lower(request).function.body)
+               for top in expressions(s) for e in subexpressions(top))
+
+
+@st.composite
+def cases(draw):
+    kernel = (draw(st.integers(1, 4)), draw(st.integers(2, 5)))
+    pads = tuple(draw(st.integers(0, k // 2)) for k in (*kernel, *kernel))
+    size = tuple(draw(st.integers(k, 11)) for k in kernel)
+    return (draw(st.sampled_from(["cortex-a76", "x86-64-v4-bf16"])), draw(st.sampled_from([DType.I8, DType.U8])), draw(st.sampled_from([-128, -3, 0, 128, 255])),
+            draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([3, 17, 32])), size, kernel,
+            (draw(st.integers(1, 2)), draw(st.integers(1, 3))), pads)
+
+
+@given(cases())
+@settings(max_examples=25, deadline=None)
+def test_windows(given_case):
+    kernels.check(*case(*given_case))
+
+
+@pytest.mark.parametrize("machine", ["cortex-a76", "x86-64-v4-bf16"])
+def test_first_layers_as_c(machine):
+    for dtype, zero, kernel in ((DType.U8, 114, 3), (DType.I8, -14, 7)):
+        request, arrays = case(machine, dtype, zero, 3, 35, (15, 21), (kernel, kernel), (2, 2), (kernel // 2,) * 4)
+        assert is_grouped(request)
+        kernels.check(request, arrays, machine=machine)
+
+
+def test_groups_lie_within_the_run():
+    runs = ByteRuns.of((Axis(9, 4, 3, 2, 1, 1), Axis(9, 5, 3, 2, 1, 1)), 3)
+    assert runs is not None and [runs.offsets(v) for v in runs.variants] == [(0, 2), (0, 4, 5), (0, 2)]
+    assert ByteRuns.of((Axis(9, 9, 3, 1, 1, 1), Axis(9, 9, 3, 1, 1, 1)), 1) is None  # two bytes at the border
