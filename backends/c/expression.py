@@ -12,6 +12,7 @@ from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
+from edgecc.kernels.shifted_sums import MAGIC
 from edgecc.loop.bounds import least
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar, const
@@ -313,7 +314,11 @@ class ExpressionPrinter:
             by_lane = self._by_lane(op)
             if by_lane is not None:
                 return by_lane
-        return self.prelude.call(op.op, dtype, lanes, *(self.expr(a) for a in args))
+        texts = [self.expr(a) for a in args]
+        if op.op == "add" and isinstance(args[0], Op) and args[0].op == "mul" and self.prelude.has_row("apart", dtype, lanes) \
+                and isinstance(args[1], Const) and args[1].value == MAGIC:
+            texts[0] = self.prelude.call("apart", dtype, lanes, texts[0])
+        return self.prelude.call(op.op, dtype, lanes, *texts)
 
     def _interleave(self, op: Op) -> str:
         """Groups of four bytes: by shuffles where whole vectors are loaded, else by shifts."""
@@ -335,6 +340,10 @@ class ExpressionPrinter:
                 byte = Op("shift_left", (byte, Const(8 * number, DType.U32, lanes)), DType.U32, lanes)
             total = byte if total is None else Op("bit_or", (total, byte), DType.U32, lanes)
         return "" if total is None else self.expr(total)
+
+    def scalar(self, value: Const | Broadcast) -> str:
+        """What stands in every lane, as a scalar."""
+        return constant_text(value.value, value.dtype) if isinstance(value, Const) else self.expr(value.arg)
 
     def joined_bytes(self, low: Op, high: Op) -> list[str] | None:
         """The operands of two interleavings of neighbouring bytes as vectors twice as long; None where they are no neighbours."""

@@ -94,7 +94,7 @@ def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:
     wants_vectors = vector_bits > 0
     if architecture == "aarch64" and wants_vectors and "neon" in features:
         rows = [*scalar_rows(has_fma=True), *neon.vector_rows()]
-        definitions = neon.KEEP + (neon.FMLA_LANE if neon.IN_ORDER in features else "")
+        definitions = neon.KEEP + neon.APART + (neon.FMLA_LANE if neon.IN_ORDER in features else "")
         if neon_half.FEATURE in features and vector_bits >= 128:
             rows += neon_half.half_rows()
             return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),

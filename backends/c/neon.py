@@ -28,6 +28,15 @@ KEEP = """\
 #endif
 """
 
+APART = """\
+/* A product that is rounded before it is added to: contracted into one instruction the sum would be another one. */
+#if defined(__GNUC__)
+#define EDGECC_APART(product) __extension__({ __typeof__(product) rounded = (product); __asm__("" : "+w"(rounded)); rounded; })
+#else
+#define EDGECC_APART(product) (product)
+#endif
+"""
+
 IN_ORDER = "in-order"
 """Stands beside the features of machines that issue instructions in program order."""
 
@@ -83,6 +92,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
             f"vdot{q}_laneq_s32({{2}}, vreinterpret{q}_s8_u32({{0}}), vreinterpretq_s8_u32({{1}}), {{3}})", (*NEON, "dotprod"))
         yield Key("dot_s8_lane:2", I32, lanes), Row(
             f"vdot{q}_lane_s32({{2}}, vreinterpret{q}_s8_u32({{0}}), vreinterpret_s8_u32({{1}}), {{3}})", (*NEON, "dotprod"))
+        yield Key("apart", F32, lanes), Row("EDGECC_APART({0})", NEON)
         for keep in ("keep", "keep_lane"):
             yield Key(keep, I32, lanes), Row("EDGECC_KEEP({0})", NEON)
 

@@ -207,6 +207,9 @@ class Prelude:
                 return self.isa.type_name(DType.U32, lanes), [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
             case "nearest":
                 return self.isa.type_name(DType.I32, lanes), [f"{value} "]
+            case "store_low" | "store_low_plus" as kind:
+                offset = ["int16_t "] if kind == "store_low_plus" else []
+                return "void", [f"{memory} *", *[f"{self.isa.type_name(DType.I32, lanes)} "] * int(op.split(":")[1]), *offset]
             case "store_saturated":
                 return "void", [f"{memory} *", *[f"{self.isa.type_name(DType.I32, lanes)} "] * int(op.split(":")[1])]
             case "to_bits":
@@ -221,7 +224,7 @@ class Prelude:
 
     def _function(self, name: str, key: Key, body: str) -> str:
         result, parameters = self._signature(key)
-        listed = ", ".join(f"{ctype}{letter}" for ctype, letter in zip(parameters, "abcde", strict=False))
+        listed = ", ".join(f"{ctype}{letter}" for ctype, letter in zip(parameters, "abcdef", strict=False))
         return f"static inline {result} {name}({listed}) {{\n{textwrap.indent(body, '  ')}\n}}\n"
 
     def _lane_by_lane(self, key: Key) -> str:

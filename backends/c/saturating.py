@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from edgecc.backends.c.avx_convert import AVX2, AVX512
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
-from edgecc.loop.ir import Cast, Const, Expr, Op, Store
+from edgecc.loop.ir import Broadcast, Cast, Const, Expr, Op, Store
 
 GROUPS = (4, 2, 1)
 """Numbers of vectors a row may store."""
@@ -69,6 +69,32 @@ def _unlimited(store: Store) -> Expr | None:
     return None
 
 
+@dataclass(frozen=True)
+class LowBits:
+    """A run whose values stand in the lower 16 bits of `words`, with one number to be added to all; None for 0."""
+
+    words: tuple[Expr, ...]
+    offset: Const | Broadcast | None
+
+
+def low_bits(run: Run) -> LowBits | None:
+    """A run of values that are 16 bits of i32 each, plus the same scalar; None for other runs."""
+    words: list[Expr] = []
+    offsets: list[Const | Broadcast | None] = []
+    for value in run.values:
+        total, offset = value, None
+        match value:
+            case Op("add", (left, (Const() | Broadcast()) as moved)):
+                total, offset = left, moved
+        match total:
+            case Cast(arg=Cast(arg=inner, dtype=DType.I16), dtype=DType.I32) if inner.dtype is DType.I32:
+                words.append(inner)
+                offsets.append(offset)
+            case _:
+                return None
+    return LowBits(tuple(words), offsets[0]) if all(offset == offsets[0] for offset in offsets) else None
+
+
 def avx_rows() -> Iterator[tuple[Key, Row]]:
     """Those of AVX-512 follow, and so replace, those of AVX2."""
     for dtype in (I8, U8):
@@ -115,3 +141,15 @@ def neon_rows() -> Iterator[tuple[Key, Row]]:
         yield Key("store_saturated:4", dtype, 4), Row(
             f"int16x8_t low = vqmovn_high_s32(vqmovn_s32(b), c), high = vqmovn_high_s32(vqmovn_s32(d), e);\n"
             f"vst1q_{s}(a, {high}({narrow}(low), high));", ("neon",), body=True)
+        for plus in ("", "_plus"):
+            def words(first: str, second: str, offset: str, plus: str = plus) -> str:
+                low = f"vuzp1q_s16(vreinterpretq_s16_s32({first}), vreinterpretq_s16_s32({second}))"
+                return f"vqaddq_s16({low}, vdupq_n_s16({offset}))" if plus else low
+
+            yield Key(f"store_low{plus}:1", dtype, 4), Row(
+                f"uint32_t bytes = vget_lane_u32(vreinterpret_u32_{s}({narrow}({words('b', 'b', 'c')})), 0);\nmemcpy(a, &bytes, 4);",
+                ("neon",), body=True)
+            yield Key(f"store_low{plus}:2", dtype, 4), Row(f"vst1_{s}(a, {narrow}({words('b', 'c', 'd')}));", ("neon",), body=True)
+            yield Key(f"store_low{plus}:4", dtype, 4), Row(
+                f"int16x8_t low = {words('b', 'c', 'f')}, high = {words('d', 'e', 'f')};\n"
+                f"vst1q_{s}(a, {high}({narrow}(low), high));", ("neon",), body=True)

@@ -10,7 +10,7 @@ from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, stri
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.prelude import Prelude
-from edgecc.backends.c.saturating import runs_of
+from edgecc.backends.c.saturating import low_bits, runs_of
 from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
@@ -118,7 +118,13 @@ class BodyPrinter:
             if isinstance(run, Store):
                 self._statement(run, scope, depth)
                 continue
-            first = run.first
+            first, short = run.first, low_bits(run)
+            if short is not None and self.prelude.has_row(f"store_low:{len(short.words)}", first.value.dtype, first.value.lanes):
+                offset = [] if short.offset is None else [f"(int16_t){printer.scalar(short.offset)}"]
+                self._emit(depth, self.prelude.call(
+                    f"store_low{'_plus' if offset else ''}:{len(short.words)}", first.value.dtype, first.value.lanes,
+                    printer.pointer(first.buffer, first.index), *(printer.expr(word) for word in short.words), *offset) + ";")
+                continue
             self._emit(depth, self.prelude.call(
                 f"store_saturated:{len(run.values)}", first.value.dtype, first.value.lanes, printer.pointer(first.buffer, first.index),
                 *(strip_parentheses(printer.expr(value)) for value in run.values)) + ";")

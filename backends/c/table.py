@@ -16,6 +16,9 @@ A table maps `Key(op, dtype, lanes)` to a `Row`. The operations are those of the
     shift_left_const, shift_right_const   operand 1 is a number of bits, 1 to size - 1
     horizontal:OP               all lanes combined
     keep, keep_lane             a sum of fma or fma_lane that stays in its register (an accumulator's new value)
+    apart                       a product that must be rounded before a constant is added to it
+    store_saturated:N, store_low:N, store_low_plus:N   stores of N vectors as bytes (saturating.py)
+    nearest, interleave, bytes, group ...   edgecc/loop/narrow.py and interleaving.py
     store_rounded               a store of floats that rounds them to the half-precision type of the key
     dot_NAME                    a grouped product (edgecc/loop/dot.py); the key has the type of the sums
 

@@ -198,7 +198,8 @@ class Request:
     rounding errors are larger (edgecc/kernels/winograd.py).
 
     Sizes known only at run time are numbered; number i is parameter `size_name(i)` of the function, between the
-    `bounds[i]`, both inclusive. `values` are the elements of a `Sizes` operator.
+    `bounds[i]`, both inclusive. `known_sums` says how small integer sums are known to be
+    (edgecc/kernels/shifted_sums.py). `values` are the elements of a `Sizes` operator.
     """
 
     op: Op
@@ -212,6 +213,7 @@ class Request:
     checks: str = "clamp"
     bounds: tuple[tuple[int, int], ...] = ()
     values: tuple[Index, ...] = ()
+    known_sums: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -419,6 +421,7 @@ def signature(request: Request) -> str:
     precision = "" if request.precision is DType.F32 else f" in {request.precision.value}"
     if request.is_open:
         precision += f" sizes {[list(map(str, v.sizes)) for v in _views(request)]} of {list(request.bounds)}"
+    precision += f" sums {request.known_sums}" if request.known_sums else ""
     return (f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}{precision}"
             f"{' rows' if request.rows else ''}")
 

@@ -27,6 +27,7 @@ from edgecc.kernels.nearest import in_integers
 from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
 from edgecc.kernels.rows import row_parameters, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
+from edgecc.kernels.shifted_sums import BITS, by_addition
 from edgecc.loop.index import ZERO, Index, as_index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Cast, Const, Declare, Expr, For, Function, Load, Op, Ref, Stmt, Store
 from edgecc.loop.rewrite import instantiate
@@ -78,6 +79,7 @@ class Epilogue:
         result: (buffer name, view) of the result.
         native: whether f16 is computed in f16.
         fractions: the extra operands that are constants of magnitudes up to 1/2.
+        shifted: how small sums are known to be where they start from the bits of a float, else 0 (edgecc/kernels/shifted_sums.py).
     """
 
     expr: ScalarExpr | None
@@ -85,6 +87,7 @@ class Epilogue:
     result: tuple[str, View]
     native: bool = False
     fractions: frozenset[str] = frozenset()
+    shifted: int = 0
 
     def store(self, accumulator: Expr, address: Callable[[View], Index]) -> Stmt:
         """The store of one result element; `address` gives its place in a view of the result's shape."""
@@ -94,7 +97,10 @@ class Epilogue:
             loads = [Load(buffer, address(extra), extra.dtype) for buffer, extra in self.extras]
             value = lower_scalar(self.expr, [convert(accumulator, first_type(self.expr, view.dtype)), *loads], 1,
                                  native=self.native)
-        return Store(name, address(view), in_integers(value, self.fractions))
+        value = in_integers(value, self.fractions)
+        if self.shifted:
+            value = by_addition(value, accumulator, self.shifted) or value
+        return Store(name, address(view), value)
 
 
 def first_type(expr: ScalarExpr, default: DType) -> DType:
@@ -346,7 +352,7 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
     if terms is not None and terms.offset:
         known = (1,) if request.optional(2) is None else (1, 2)
         sums = partial(_sums_of_terms, own_arrange) if borders is None else borders.sums
-        offset_bias = Packed(known, partial(_pack_offset_bias, sums, groups, tuple(panels), terms.offset))
+        offset_bias = Packed(known, partial(_pack_offset_bias, sums, groups, tuple(panels), terms.offset, _start_of(request)))
         elements = groups * packed_channels(panels) * (1 if borders is None else borders.count)
         place_of: tuple[Buffer, KernelArgument] = (Buffer("b", DType.I32, elements, "input"), offset_bias)
         return Weights((buffer, place_of), w.is_constant, (buffer[0].name, "b"), lambda place, address: Load("b", place, DType.I32))
@@ -362,18 +368,25 @@ def with_bias(request: Request, w: tuple[Buffer, KernelArgument], channels: int,
     b = request.optional(2)
     padded = (w[0].name,) if packed else ()
     dtype = sum_type(request)
+    begin = _start_of(request)
     if b is None:
-        return Weights((w,), packed, padded, lambda place, address: zero(dtype))
+        start = Const(begin, dtype) if begin else zero(dtype)
+        return Weights((w,), packed, padded, lambda place, address: start)
     b_dtype = b.view.dtype
     channel_axis = len(b.view.dims) == 1 or all(d == 1 for d in b.view.dims[:-1])
     if b.is_constant and channel_axis:
-        pack = partial(_pack_bias, groups, groups * channels, tuple(panels))
+        pack = partial(_pack_bias, groups, groups * channels, tuple(panels), begin=begin)
         place_of: tuple[Buffer, KernelArgument] = (Buffer("b", b_dtype, groups * packed_channels(panels), "input"),
                                                    Packed((2,), pack))
         return Weights((w, place_of), packed, (*padded, "b"), lambda place, address: convert(Load("b", place, b_dtype), dtype))
     view = _bias_view(b.view, request.outputs[0].dims, bias_axis)
     place_of = (Buffer("b", b_dtype, max(1, b.view.span), "input"), FromInput(2))
-    return Weights((w, place_of), packed, padded, lambda place, address: convert(Load("b", address(view), b_dtype), dtype))
+
+    def own(place: Index, address: Callable[[View], Index]) -> Expr:
+        bias = convert(Load("b", address(view), b_dtype), dtype)
+        return Op("add", (bias, Const(begin, dtype)), dtype) if begin else bias
+
+    return Weights((w, place_of), packed, padded, own)
 
 
 def _bias_view(view: View, dims: Sequence[int], axis: int) -> View:
@@ -387,8 +400,10 @@ def _pack_weights(arrange: Callable[[Array], Array], groups: int, panels: tuple[
                            for part in np.split(group, parts, axis=1)])
 
 
-def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Array) -> Array:
+def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Array, begin: int = 0) -> Array:
     full = np.broadcast_to(bias.reshape(-1), (channels,))
+    if begin:  # sums in i32, which wrap
+        full = (full.astype(np.int64) + begin).astype(np.int32)
     return np.concatenate([pack_panels(part.reshape(-1, 1), panels) for part in np.split(full, groups)])
 
 
@@ -403,11 +418,11 @@ def _sums_of_terms(arrange: Callable[[Array], Array], weights: Array) -> Array:
     return np.asarray(np.ascontiguousarray(arrange(weights)).astype(np.int64).sum(axis=1)[None])
 
 
-def _pack_offset_bias(sums: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], offset: int,
+def _pack_offset_bias(sums: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], offset: int, begin: int,
                       weights: Array, bias: Array | None = None) -> Array:
     """The bias less `offset` times the sums of each channel's weights [classes, channels], in i32, which wraps."""
     start = np.zeros((), np.int64) if bias is None else bias.reshape(-1).astype(np.int64)
-    return np.concatenate([_pack_bias(groups, own.size, panels, (start - offset * own).astype(np.int32)) for own in sums(weights)])
+    return np.concatenate([_pack_bias(groups, own.size, panels, (begin + start - offset * own).astype(np.int32)) for own in sums(weights)])
 
 
 def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...], weights: Weights, epilogue: Epilogue,
@@ -441,7 +456,21 @@ def epilogue_of(request: Request, expr: ScalarExpr | None, first_extra: int) -> 
     extras = tuple((f"r{i}", operand.view.broadcast_to(y.dims))
                    for i, operand in enumerate(request.inputs[first_extra:]) if operand is not None)
     fractions = frozenset(f"r{i}" for i, operand in enumerate(request.inputs[first_extra:]) if operand is not None and operand.is_fraction)
-    return Epilogue(expr, extras, ("y", y), request.computes_in(DType.F16) and computes_in_half(expr), fractions)
+    epilogue = Epilogue(expr, extras, ("y", y), request.computes_in(DType.F16) and computes_in_half(expr), fractions)
+    if not request.known_sums or sum_type(request) is not DType.I32:
+        return epilogue
+    total = Ref("acc", DType.I32)
+    plain = epilogue.store(total, lambda view: ZERO)
+    shifts = isinstance(plain, Store) and by_addition(plain.value, total, request.known_sums) is not None
+    return replace(epilogue, shifted=request.known_sums) if shifts else epilogue
+
+
+def _start_of(request: Request) -> int:
+    """What sums start from beside their bias."""
+    op = request.op
+    if not request.known_sums or not isinstance(op, Conv | MatMul):
+        return 0
+    return BITS if epilogue_of(request, op.epilogue, 3).shifted else 0
 
 
 def cache_block(rows: int, tile: RegisterTile, row_bytes: int, weights_bytes: int, target: Target) -> int:

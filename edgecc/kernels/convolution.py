@@ -100,7 +100,7 @@ def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Cand
 
 
 def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[Candidate, ...]:
-    target = product_target(request, compute_target(request, op.epilogue), terms)
+    target = _direct_target(request, op, direct, terms)
     rows = direct.group * request.outputs[0].dims[0] * math.prod(a.out for a in direct.axes[:-1])
 
     def row_cycles(tile: RegisterTile) -> float:
@@ -118,6 +118,12 @@ def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[C
     return tuple(Candidate(f"direct {tile.rows}x{tile.vectors}", call_cycles(request, rows * cycles, waited),
                            partial(_lower_direct, request, op, direct, terms, tile), rows=True)
                  for tile, cycles in best_tiles(longest, direct.channels, target, sum_type(request), row_cycles))
+
+
+def _direct_target(request: Request, op: Conv, direct: Direct, terms: Terms) -> Target:
+    """The target for the tiles of a direct kernel; bytes that lie anywhere are broadcast one group at a time."""
+    widening = compute_target(request, op.epilogue)
+    return widening if direct.byte_runs is not None else product_target(request, widening, terms)
 
 
 def _pointwise_terms(request: Request, op: Conv) -> Terms:
@@ -138,7 +144,7 @@ def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:
 
 
 def _lower_direct(request: Request, op: Conv, direct: Direct, terms: Terms, tile: RegisterTile) -> Kernel:
-    target, dtype = product_target(request, compute_target(request, op.epilogue), terms), sum_type(request)
+    target, dtype = _direct_target(request, op, direct, terms), sum_type(request)
     panels = cut_panels(direct.channels, tile, narrowest_lanes(target, dtype))
     weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1,
                          terms=terms, borders=direct.borders)

@@ -68,10 +68,11 @@ def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> b
 
     By-lane machines hold a vector of the reduction for each row and two of weights; the others a vector of weights for
     each column and one broadcast. Lanes of 16 bits can be taken of the lower half of the registers only (FMLA by
-    element), for which compilers find no assignment without moves where every register is in use.
+    element), for which compilers find no assignment without moves where every register is in use. Bytes whose sign is turned
+    around take a register for that.
     """
     by_lane = target.vector.fma_by_lane
-    operands = rows + min(2, vectors) + (dtype.size < 4) if by_lane else vectors + 1
+    operands = rows + min(2, vectors) + (dtype is not DType.F32) if by_lane else vectors + 1
     return rows * vectors + operands <= target.vector.registers
 
 

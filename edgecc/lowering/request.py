@@ -8,6 +8,7 @@ from edgecc.ir.dims import Dim, SymbolicDim, symbols_of
 from edgecc.ir.instance import operator_at
 from edgecc.ir.types import DType
 from edgecc.kernels.base import Operand, Request, View, size_name
+from edgecc.kernels.shifted_sums import with_known_sums
 from edgecc.loop.index import Index, const, var
 from edgecc.memory.placement import Place, Step
 from edgecc.ops.sizes import Sizes
@@ -41,8 +42,9 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
             inputs.append(Operand.of_constant(view(place), constant.constant, step.outputs[0].view.dtype))
     outputs = tuple(view(place) for place in step.outputs)
     if not numbers:
-        return Request(step.op, tuple(inputs), outputs, target, threads, precision, winograd=winograd and not rows, rows=rows,
-                       checks=checks)
+        request = Request(step.op, tuple(inputs), outputs, target, threads, precision, winograd=winograd and not rows, rows=rows,
+                          checks=checks)
+        return with_known_sums(request, [None if constant is None else constant.constant for constant in step.constants])
     op = operator_at(step.op, {s.name: s.upper for s in symbols_of(numbers)})
     elements = tuple(map(index, step.op.elements)) if isinstance(step.op, Sizes) else ()
     return Request(op, tuple(inputs), outputs, target, 1, precision, winograd=winograd and not rows, rows=rows,

@@ -18,6 +18,7 @@ from edgecc.loop.ir import (
     Lane,
     Let,
     Load,
+    Op,
     Ref,
     Reload,
     Stmt,
@@ -37,7 +38,7 @@ class ReuseLoads(LoopPass):
     before their first use. Loads of a buffer that the block writes are left alone. A broadcast of a
     lane is not bound: machines multiply by a lane directly. Nothing is carried across a barrier, which
     stands where values that stay in registers longer would displace accumulators; with `across` it is. Nothing is
-    carried across a `Reload`, either.
+    carried across a `Reload`, either. Bytes that are interleaved stay in one piece: machines load them as a word, or as vectors.
     """
 
     name = "reuse-loads"
@@ -80,6 +81,8 @@ def _reuse_within(block: Sequence[Stmt], written: set[str], numbers: Counter[str
                 bound[expr] = known
                 out.append(Let(known.name, expr))
             return known
+        if isinstance(expr, Op) and expr.op == "interleave":
+            return expr
         return map_children(expr, rewrite)
 
     for stmt in block:
@@ -99,6 +102,8 @@ def _reuse_within(block: Sequence[Stmt], written: set[str], numbers: Counter[str
 
 def _loads(expr: Expr, written: set[str]) -> list[Expr]:
     match expr:
+        case Op(op="interleave"):
+            return []
         case Load(buffer=buffer):
             return [] if buffer in written else [expr]
         case Broadcast(arg=Load(buffer=buffer)):

@@ -19,6 +19,7 @@ from edgecc.kernels.base import (
     View,
     lower,
 )
+from edgecc.kernels.shifted_sums import with_known_sums
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function
 from edgecc.loop.verify import verify_function
@@ -86,7 +87,8 @@ def request_for(op: Op, given: Sequence[Given | None], target: str, out_layouts:
         operands.append(Operand.of_constant(view, g.array, types[0].dtype) if g.constant else Operand(view))
     outputs = tuple(View(t.dtype, t.dims, (lay or Layout.row_major(t.rank)).strides(t.dims))
                     for t, lay in zip(types, layouts, strict=True))
-    return Request(op, tuple(operands), outputs, load_target(target), threads)
+    request = Request(op, tuple(operands), outputs, load_target(target), threads)
+    return with_known_sums(request, [g.array if g is not None and g.constant else None for g in given])
 
 
 def buffers_for(kernel: Kernel, request: Request, given: Sequence[Given | None]) -> dict[str, Array]:

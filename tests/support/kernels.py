@@ -32,6 +32,7 @@ from edgecc.kernels.base import (
     lower,
 )
 from edgecc.kernels.kernel_builder import storage_type
+from edgecc.kernels.shifted_sums import with_known_sums
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function
 from edgecc.loop.verify import verify_function
@@ -134,7 +135,8 @@ def request_for(op: Op, arrays: Sequence[Array | None], target: str = "x86-64-v3
     results = [row_major(t) for t in op.infer(types)]
     for index, view in enumerate(outputs):
         results[index] = view
-    return Request(op, tuple(operands), tuple(results), target_named(target), threads)
+    request = Request(op, tuple(operands), tuple(results), target_named(target), threads)
+    return with_known_sums(request, [array if index in constants else None for index, array in enumerate(arrays)])
 
 
 # -- running ----------------------------------------------------------------------------------

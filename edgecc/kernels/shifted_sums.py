@@ -1,0 +1,109 @@
+"""Integer sums that are floats already: conversions by addition, where sums are known to be small.
+
+The bits of 1.5 * 2**23 + n as an f32 are those of 1.5 * 2**23 plus n, for |n| < 2**22. So a sum in i32 that starts from these
+bits is such a float once it is complete, and adding 1.5 * 2**23 to a float below 2**22 rounds it to an integer, ties to even,
+which then stands in the lowest bits. The results are those of conversions, to the bit:
+
+    acc = bits(M) + bias;  acc += x * w ...;  nearest((float(acc) - M) * scale)  =  bits((float(acc) - M) * scale + M) - bits(M)
+
+Cores with few units that convert (Cortex-A76: one of two, at half of its rate) are faster with it. Whether sums are small is
+found from the weights and the bias of every channel when compiling. Nothing may contract the product with the addition.
+
+Source of the identity: T. J. Dekker and others use it since the 1970s; e.g. N. J. Higham, "Accuracy and Stability of
+Numerical Algorithms", 2nd edition, on adding and subtracting large constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgecc.ir.scalar import Apply, Arg, Convert, ScalarExpr, children
+from edgecc.ir.types import Array, DType
+from edgecc.kernels.base import Request
+from edgecc.loop.ir import Bitcast, Cast, Const, Expr, Op
+from edgecc.ops.convolution import Conv
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.rules import NARROW_INTEGERS
+
+MAGIC = 12582912.0
+"""1.5 * 2**23: between 2**23 and 2**24, where neighbours of f32 are integers, with as much room on both sides."""
+
+BITS = 0x4B400000
+"""The bits of `MAGIC`; the lowest 16 are zero."""
+
+SUM_LIMIT, RESULT_LIMIT = 2**22, 2**15 - 512
+SMALL, SHORT = 1, 2
+"""Levels of knowledge: sums are below `SUM_LIMIT`; and times the scale below `RESULT_LIMIT`, so that 16 bits hold them."""
+
+
+def with_known_sums(request: Request, arrays: Sequence[Array | None]) -> Request:
+    """The request with what is known of its sums, given the arrays of constant operands."""
+    if not request.target.has("neon") or request.is_open:
+        return request
+    level = _level(request.op, request.operand(0).view.dtype, arrays) if isinstance(request.op, Conv | MatMul) else 0
+    return replace(request, known_sums=level) if level else request
+
+
+def _level(op: Conv | MatMul, dtype: DType, arrays: Sequence[Array | None]) -> int:
+    weights, bias = arrays[1], arrays[2] if len(arrays) > 2 else None
+    scale = _scale(op.epilogue)
+    if dtype not in NARROW_INTEGERS or weights is None or scale is None:
+        return 0
+    w = weights.astype(np.int64)
+    if isinstance(op, MatMul):
+        if w.ndim != 2 or op.transpose_a:
+            return 0
+        w = (w if op.transpose_b else w.T) - (op.b_zero or 0)
+    w = w.reshape(w.shape[0], -1)
+    zero = (op.x_zero if isinstance(op, Conv) else op.a_zero) or 0
+    low, high = (int(limit) - zero for limit in dtype.limits)
+    rising, falling = np.maximum(w, 0).sum(axis=1), np.maximum(-w, 0).sum(axis=1)
+    bound = np.maximum(high * rising - low * falling, high * falling - low * rising).astype(np.float64)
+    if bias is not None:
+        if bias.size not in (1, bound.size):
+            return 0
+        bound = bound + np.abs(bias.reshape(-1).astype(np.float64))
+    if not bound.size or bound.max() >= SUM_LIMIT:
+        return 0
+    factors = arrays[scale + 2] if scale + 2 < len(arrays) else None
+    if factors is None or factors.size not in (1, bound.size) or not np.isfinite(factors).all():
+        return SMALL
+    return SHORT if (bound * np.abs(factors.reshape(-1).astype(np.float64))).max() < RESULT_LIMIT else SMALL
+
+
+def _scale(expr: ScalarExpr | None) -> int | None:
+    """The number of the operand that the sum is multiplied with before it is rounded; None for other epilogues."""
+    pending = [] if expr is None else [expr]
+    while pending:
+        node = pending.pop()
+        match node:
+            case Apply("round", (Apply("mul", (Convert(Arg(0)), Arg(index=index))),)):
+                return index
+        pending.extend(children(node))
+    return None
+
+
+def by_addition(value: Expr, accumulator: Expr, level: int) -> Expr | None:
+    """`value` for an accumulator that started from `BITS`; None where it is not made of nearest(f32(accumulator) * scale)."""
+    match value:
+        case Op("nearest", (Op("mul", (Cast(arg=total, dtype=DType.F32), scale)),)) if total == accumulator:
+            number = Op("sub", (Bitcast(total, DType.F32), Const(MAGIC, DType.F32)), DType.F32)
+            product = Op("mul", (number, scale), DType.F32)
+            bits = Bitcast(Op("add", (product, Const(MAGIC, DType.F32)), DType.F32), DType.I32)
+            if level == SHORT:
+                return Cast(Cast(bits, DType.I16), DType.I32)
+            return Op("sub", (bits, Const(BITS, DType.I32)), DType.I32)
+        case Cast(arg=inner):
+            done = by_addition(inner, accumulator, level)
+            return None if done is None else Cast(done, value.dtype)
+        case Op("add" | "max" | "min", (left, right)) if not _mentions(right, accumulator):
+            done = by_addition(left, accumulator, level)
+            return None if done is None else replace(value, args=(done, right))
+    return None
+
+
+def _mentions(expr: Expr, part: Expr) -> bool:
+    return expr == part or any(_mentions(child, part) for child in expr.children())
