@@ -2,7 +2,8 @@
 
 After every pass the graph is verified, its interface must be what it was, and what the pass said about
 having changed something is compared with a structural hash. With `verify_each` the graph is also
-executed by the reference before and after, and the results are compared within the pass's tolerance.
+executed by the reference before and after, and the results are compared within the pass's tolerance; passes that
+round quantized numbers anew are compared value by value (edgecc/passes/ties.py).
 A failure names the pass, the node where there is one, and the passes that ran before.
 """
 
@@ -19,7 +20,7 @@ from edgecc.backends.c.names import model_identifier
 from edgecc.backends.requirements import check_requirements as check_tools
 from edgecc.errors import EdgeccError, Problem
 from edgecc.ir.equal import OpTexts, structural_hash
-from edgecc.ir.graph import Graph
+from edgecc.ir.graph import Graph, Value
 from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
 from edgecc.ir.verify import verify, verify_structure, verify_types
@@ -36,6 +37,8 @@ from edgecc.passes.base import (
     load_passes,
     parse_passes,
 )
+from edgecc.passes.rewrite import collect_replacements
+from edgecc.passes.ties import Snapshot, compare_at_ties, snapshot
 from edgecc.reference.compare import Observation, compare_observations, observe_graph, with_magnitudes
 from edgecc.targets.precision import FP32, precision_type
 from edgecc.targets.schema import Target
@@ -177,10 +180,16 @@ def run_passes(graph: Graph, passes: Sequence[GraphPass], *, verify_each: Mappin
     reports: list[PassReport] = []
     for graph_pass in passes:
         try:
-            report = _run(graph, graph_pass)
+            before = None if verify_each is None or not graph_pass.rounds_anew else snapshot(graph)
+            with collect_replacements() as replaced:
+                report = _run(graph, graph_pass)
             known_hash = _check(graph, report, interface, known_hash, texts)
             if report.changed and seen is not None and verify_each is not None:
-                seen = _check_meaning(graph, graph_pass, seen, verify_each)
+                if before is not None:
+                    _check_ties(graph, graph_pass, before, replaced, verify_each)
+                    seen = observe_graph(graph, verify_each)
+                else:
+                    seen = _check_meaning(graph, graph_pass, seen, verify_each)
         except Exception as error:
             raise _after(failure(graph_pass, error), reports) from error
         reports.append(report)
@@ -324,6 +333,14 @@ def _check_meaning(graph: Graph, graph_pass: GraphPass, before: Observation, inp
         raise EdgeccError("E901", "the results differ from those before the pass",
                           details=[f"output {change.name}: {change.detail}" for change in wrong])
     return with_magnitudes(after, before)
+
+
+def _check_ties(graph: Graph, graph_pass: GraphPass, before: Snapshot, replaced: Mapping[Value, Value],
+                inputs: Mapping[str, Array]) -> None:
+    """Compares value by value with the graph before."""
+    found = compare_at_ties(before, graph, replaced, inputs, graph_pass.tolerance)
+    if found.problems:
+        raise EdgeccError("E901", "the results differ from those before the pass", details=found.problems)
 
 
 def _interface(graph: Graph) -> tuple[object, ...]:

@@ -77,9 +77,12 @@ class GraphPass(Pass):
         tolerance: how far results may move, in units of roundoff times magnitude
             (edgecc/reference/compare.py): 0 where results stay the same bit for bit. State a measured
             number with its source.
+        rounds_anew: whether quantized numbers may move by one step where they lie at a tie, to `tolerance` roundings of
+            float32: then values are compared one by one (edgecc/passes/ties.py).
     """
 
     tolerance: ClassVar[float] = 0.0
+    rounds_anew: ClassVar[bool] = False
 
     def run_all(self, graph: Graph) -> bool:
         """Runs the pass over the graph and over the regions of its nodes. Returns whether anything changed."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -38,6 +40,7 @@ def replace(graph: Graph, node: Node, op: Op, *operands: Value | None, absorbed:
     new = graph.add(op, *operands, before=node, loc=loc, name=old.name)
     if new.type.rank == old.type.rank:
         new.layout = old.layout
+    _note(old, new)
     graph.replace_all_uses(old, new)
     graph.erase_dead([node])
     return new
@@ -45,8 +48,35 @@ def replace(graph: Graph, node: Node, op: Op, *operands: Value | None, absorbed:
 
 def forward(graph: Graph, node: Node, value: Value) -> None:
     """Makes every reader of the only result of `node` read `value` instead, and erases the node."""
+    _note(node.output, value)
     graph.replace_all_uses(node.output, value)
     graph.erase_dead([node])
+
+
+_REPLACED: ContextVar[dict[Value, Value] | None] = ContextVar("replaced", default=None)
+
+
+def _note(old: Value, new: Value) -> None:
+    found = _REPLACED.get()
+    if found is not None:
+        found[old] = new
+
+
+@contextmanager
+def collect_replacements() -> Iterator[Mapping[Value, Value]]:
+    """Within this context `replace` and `forward` record which value stands for which; yields the record.
+
+    A context around this one gets the record as well.
+    """
+    found: dict[Value, Value] = {}
+    around = _REPLACED.get()
+    token = _REPLACED.set(found)
+    try:
+        yield found
+    finally:
+        _REPLACED.reset(token)
+        if around is not None:
+            around.update(found)
 
 
 def can_forward(graph: Graph, old: Value, new: Value) -> str | None:

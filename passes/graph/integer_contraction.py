@@ -51,6 +51,7 @@ class IntegerContraction(NodePass):
 
     name: ClassVar[str] = "integer-contraction"
     tolerance: ClassVar[float] = 4.0  # the product of the scales is rounded once, and so is a bias' share of it
+    rounds_anew: ClassVar[bool] = True
 
     def rewrite(self, graph: Graph, node: Node) -> bool:
         """Rewrites one convolution or matrix product."""

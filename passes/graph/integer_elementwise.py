@@ -38,6 +38,7 @@ class IntegerElementwise(NodePass):
 
     name: ClassVar[str] = "integer-elementwise"
     tolerance: ClassVar[float] = 8.0  # quotients of scales are rounded once each, then products and sums of them
+    rounds_anew: ClassVar[bool] = True
 
     def rewrite(self, graph: Graph, node: Node) -> bool:
         """Rewrites one quantization."""

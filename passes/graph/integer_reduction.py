@@ -43,6 +43,7 @@ class IntegerReduction(NodePass):
 
     name: ClassVar[str] = "integer-reduction"
     tolerance: ClassVar[float] = 4.0  # a scale is divided by a count and rounded
+    rounds_anew: ClassVar[bool] = True
 
     def rewrite(self, graph: Graph, node: Node) -> bool:
         """Rewrites one reduction."""

@@ -41,6 +41,7 @@ class IntegerSoftmax(NodePass):
 
     name: ClassVar[str] = "integer-softmax"
     tolerance: ClassVar[float] = 8.0  # two conversions, two products and a quotient round; powers have 30 bits
+    rounds_anew: ClassVar[bool] = True
 
     def rewrite(self, graph: Graph, node: Node) -> bool:
         """Rewrites one quantization."""
