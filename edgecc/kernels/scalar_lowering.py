@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children
+from edgecc.ir.scalar import JUMPS, Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children
 from edgecc.ir.types import DType
 from edgecc.loop.builder import Builder, cast, number, repeat
 from edgecc.loop.ir import Bitcast as LoopBitcast
@@ -78,6 +78,18 @@ class _Lowering:
         for own in self._operands_of:
             for item in own:
                 self._uses[item] += 1
+        self._rounded = self._below_jumps()
+
+    def _below_jumps(self) -> set[int]:
+        """Items that are rounded to an integer: the last bit of a quotient may decide about a tie, so none may differ."""
+        found: set[int] = set()
+        for item in reversed(range(len(self._items))):
+            expr = self._items[item]
+            jumps = (isinstance(expr, Apply) and expr.op in JUMPS) or (
+                isinstance(expr, Convert) and expr.arg.dtype.is_float and not expr.dtype.is_float)
+            if jumps or item in found:
+                found.update(self._operands_of[item])
+        return found
 
     def _intern(self, expr: ScalarExpr) -> int:
         known = self._by_identity.get(id(expr))
@@ -108,7 +120,7 @@ class _Lowering:
         """Items are numbered operands first, so one sweep lowers them all."""
         lowered: list[Expr] = []
         for item, expr in enumerate(self._items):
-            value = self._lower(expr, [lowered[i] for i in self._operands_of[item]])
+            value = self._lower(item, expr, [lowered[i] for i in self._operands_of[item]])
             if self._builder is not None and self._uses[item] > 1 and not isinstance(value, Ref | Const):
                 value = self._builder.let("t", value)
             lowered.append(value)
@@ -120,7 +132,7 @@ class _Lowering:
     def _computed(self, dtype: DType) -> DType:
         return compute_type(dtype, native=self._native)
 
-    def _lower(self, expr: ScalarExpr, below: list[Expr]) -> Expr:
+    def _lower(self, item: int, expr: ScalarExpr, below: list[Expr]) -> Expr:
         match expr:
             case Arg(index=index, dtype=dtype):
                 operand = self._operands[index]
@@ -136,7 +148,7 @@ class _Lowering:
                 return cast(LoopBitcast(cast(below[0], arg.dtype), dtype), self._computed(dtype))
             case Apply(op=op, dtype=dtype):
                 divisor = below[-1]
-                if op == "div" and isinstance(divisor, Const) and self._computed(dtype) is DType.F32:
+                if op == "div" and isinstance(divisor, Const) and self._computed(dtype) is DType.F32 and item not in self._rounded:
                     return _quotient(below[0], divisor)
                 return Op(op, tuple(below), self._computed(dtype), self._lanes)
 
