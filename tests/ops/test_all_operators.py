@@ -27,6 +27,7 @@ from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 from edgecc.ops.sizes import BindSize, Sizes
+from edgecc.ops.sparse import BlockSparseMatMul
 from edgecc.ops.trees import TreeEnsemble
 from edgecc.ops.windows import Col2Im, MaxPosition
 from edgecc.reference.executor import run_node
@@ -52,6 +53,7 @@ CALLS = [
     (CumSum(1), [(2, 3)]), (CumProd(1), [(2, 3)]), (Determinant(), [(2, 3, 3)]), (TopK(2, 1), [(2, 3)]),
     (Transpose((1, 0)), [(2, 3)]), (Reshape((6,)), [(2, 3)]), (Expand((2, 3)), [(3,)]), (Concat(0), [(2, 3), (1, 3)]),
     (Slice((1, 2), (1, 2), (1, -2)), [(2, 3)]), (Pad((1, 0), (0, 1)), [(2, 3), ()]), (Pad((1, 0), (0, 1), "reflect"), [(2, 3)]),
+    (BlockSparseMatMul(3), [(2, 3), np.ones((1, 16), np.float32), np.array([1], np.int32), np.array([0, 1], np.int32)]),
     (MatMulNBits(2), [(2, 3), np.array([[1, 9, 15]], DType.U4.numpy), np.ones((1, 2), np.float32)]), (Pack(4), [np.arange(6, dtype=np.uint8)]), (Unpack(4, True, (3,)), [np.arange(2, dtype=np.uint8)]),
     (Gather(0), [(2, 3), ROWS]), (GatherElements(0), [(2, 3), ROWS]), (GatherND(), [(2, 3), ROWS]),
     (ScatterND("add"), [(2, 3), ROWS, (2, 3)]), (ScatterElements(0, "max"), [(2, 3), ROWS, (2, 1)]),
