@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgecc.kernels.base import Request, candidates, signature
 from edgecc.loop.ir import For
 from edgecc.lowering import NO_TUNING, LoweredModel
+from edgecc.passes.base import Decline
+from edgecc.passes.graph.move_quantization import MoveQuantization
+from edgecc.pipeline import PassReport
 
 ONLY, MODELLED, MEASURED = "only way", "cost model", "measured"
 
@@ -20,6 +23,7 @@ class Choice:
         position: in the order of the run, from 0.
         nodes: the user's nodes it stands for; the value's name where there are none.
         op, kernel: the operator and the function.
+        types: the element types of what it reads first and of its result: "i8", "f32 to u8".
         candidate: the name of what was chosen, "" where there is one way only.
         decided: `ONLY`, `MODELLED` or `MEASURED` (by a tuning file).
         reason: why the kernel looks as it does.
@@ -33,6 +37,7 @@ class Choice:
     nodes: tuple[str, ...]
     op: str
     kernel: str
+    types: str
     candidate: str
     decided: str
     reason: str
@@ -56,6 +61,24 @@ def choices_of(lowered: LoweredModel, tuning: Mapping[str, str] = NO_TUNING) -> 
         others = () if request is None else tuple(way for way in ways[request] if way[0] != kernel.candidate)
         measured = request is not None and tuning.get(signature(request)) == kernel.candidate
         decided = ONLY if not others else MEASURED if measured else MODELLED
-        found.append(Choice(position, call.loc or (call.name,), call.op, call.function, kernel.candidate, decided, call.choice,
-                            kernel.cycles, kernel.cycles / total, others, lowered.module.threads if call.function in divided else 1))
+        found.append(Choice(position, call.loc or (call.name,), call.op, call.function, _types(request), kernel.candidate, decided,
+                            call.choice, kernel.cycles, kernel.cycles / total, others, lowered.module.threads if call.function in divided else 1))
+    return tuple(found)
+
+
+def _types(request: Request | None) -> str:
+    """What a kernel reads and writes; "" where there is no single request behind it."""
+    if request is None or not request.outputs:
+        return ""
+    first = next((operand.view.dtype for operand in request.inputs if operand is not None and not operand.is_constant), None)
+    result = request.outputs[0].dtype
+    return result.value if first is None or first is result else f"{first.value} to {result.value}"
+
+
+def left_in_float(reports: Sequence[PassReport]) -> tuple[Decline, ...]:
+    """Why quantized parts of the network are computed in float after all, each reason once."""
+    found: dict[Decline, None] = {}
+    for report in reports:
+        if report.graph_pass.rounds_anew or isinstance(report.graph_pass, MoveQuantization):
+            found.update(dict.fromkeys(report.declines))
     return tuple(found)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from edgecc import api
-from edgecc.choices import MEASURED, MODELLED, ONLY, Choice, choices_of
+from edgecc.choices import MEASURED, MODELLED, ONLY, Choice, choices_of, left_in_float
 from edgecc.kernels.base import candidates, signature
+from edgecc.pipeline import compile_graph
 from edgecc.targets.schema import load_target
+from tests.support.graph_passes import graph_of
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits" / "digits.onnx"
 
@@ -53,3 +55,22 @@ def test_a_measured_choice_is_told_apart():
 def test_threads_are_those_that_share_the_work():
     threads = {choice.threads for choice in explained(threads=3)}
     assert threads <= {1, 3}
+
+
+QUANTIZED = """
+    graph "g" (%p: i8[1,16,5,5] "p", %f: f32[16] "f") {
+      %x = elementwise(%p) {expr=`mul(f32($0:i8), 0.02:f32)`} : f32[1,16,5,5]
+      %q = constant i8[8,16,1,1] random
+      %w = elementwise(%q) {expr=`mul(f32($0:i8), 0.01:f32)`} : f32[8,16,1,1]
+      %c = conv(%x, %w) {strides=(1,1), pads=(0,0,0,0), dilations=(1,1), group=1} : f32[1,8,5,5] loc("Conv")
+      %y = elementwise(%c) {expr=`u8(round(div($0:f32, 0.04:f32)))`} : u8[1,8,5,5] loc("Quantize")
+      %n = elementwise(%f) {expr=`i8(round(div($0:f32, 0.04:f32)))`} : i8[16] loc("Other")
+      return %y "y", %n "n"
+    }"""
+
+
+def test_types_and_what_is_left_in_float():
+    compiled = compile_graph(graph_of(QUANTIZED), load_target("cortex-a76"), name="g")
+    assert {choice.nodes[-1]: choice.types for choice in choices_of(compiled.lowered)} == {"Quantize": "i8 to u8", "Other": "f32 to i8"}
+    assert [(decline.loc, decline.reason) for decline in left_in_float(compiled.passes)] == [
+        (("Other",), "what it quantizes is computed in float")]

@@ -1,4 +1,4 @@
-"""The table of `edgecc compile --explain`: one row for each kernel call."""
+"""The tables of `edgecc compile --explain`: one row for each kernel call, and what quantized parts are computed in float."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from rich.table import Table
 
 from edgecc.choices import Choice
 from edgecc.errors import printable
+from edgecc.passes.base import Decline
 
 SHOWN_ALTERNATIVES = 3
 
 
 def choices_table(choices: Sequence[Choice]) -> Table:
     """One row a call, in the order of the run."""
-    table = Table("call", "nodes", "op", "chosen", "decided by", "reason", box=None, pad_edge=False)
+    table = Table("call", "nodes", "op", "types", "chosen", "decided by", "reason", box=None, pad_edge=False)
     for name in ("k cycles", "share", "threads"):
         table.add_column(name, justify="right")
     table.add_column("instead (k cycles)")
@@ -24,10 +25,23 @@ def choices_table(choices: Sequence[Choice]) -> Table:
         first = printable(choice.nodes[0], 40)
         nodes = first if len(choice.nodes) == 1 else f"{first} +{len(choice.nodes) - 1}"
         modelled = choice.cycles > 0
-        table.add_row(str(choice.position), nodes, choice.op, choice.candidate or choice.op, choice.decided, choice.reason,
+        table.add_row(str(choice.position), nodes, choice.op, choice.types, choice.candidate or choice.op, choice.decided, choice.reason,
                       _thousands(choice.cycles) if modelled else "-", f"{choice.share:.1%}" if modelled else "-",
                       str(choice.threads), _alternatives(choice.alternatives))
     return table
+
+
+def declines_table(declines: Sequence[Decline]) -> Table:
+    """One row for each part of a quantized network that is computed in float."""
+    table = Table("in float", "op", "because", box=None, pad_edge=False)
+    for decline in declines:
+        table.add_row(printable(", ".join(decline.loc) or decline.result, 40), decline.op, decline.reason)
+    return table
+
+
+def declines_json(declines: Sequence[Decline]) -> list[dict[str, Any]]:
+    """The same as JSON values."""
+    return [{"nodes": list(decline.loc), "op": decline.op, "reason": decline.reason} for decline in declines]
 
 
 def choices_json(choices: Sequence[Choice]) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ from rich.table import Table
 from edgecc import api
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.discovery import select_backend
-from edgecc.choices import choices_of
+from edgecc.choices import choices_of, left_in_float
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
-from edgecc.cli.choices import choices_json, choices_table
+from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table
 from edgecc.cli.division import show_division
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
@@ -111,12 +111,13 @@ def compile(
         note(text)
     manifest = artifact.manifest
     choices = choices_of(done.compiled.lowered, NO_TUNING if tuned is None else tuned.choices) if explain else ()
+    kept = left_in_float(done.compiled.passes) if explain else ()
     if as_json:
         print_json({"ok": True, "folder": str(folder), "target": chosen.name, "precision": precision, "name": artifact.name,
                     "arena_bytes": artifact.arena_bytes, "arena_lower_bound": manifest.arena_lower_bound,
                     "weights_bytes": artifact.weights_bytes, "kernels": len(manifest.kernels),
                     "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]}
-                   | ({"choices": choices_json(choices)} if explain else {})
+                   | ({"choices": choices_json(choices), "left_in_float": declines_json(kept)} if explain else {})
                    | ({} if quantized is None else {"quantization": q.report_json(quantized.quantized)}))
         return
     console = results()
@@ -142,6 +143,9 @@ def compile(
             show(q.precisions_table(quantized.quantized))
             console.print()
         show(choices_table(choices))
+        if kept:
+            console.print()
+            show(declines_table(kept))
 
 
 def show_export(artifact: Artifact, folder: Path, form: str, *, as_json: bool) -> None:
