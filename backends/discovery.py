@@ -23,6 +23,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType({
     "c": "edgecc.backends.c.backend:CBackend",
     "llvm": "edgecc.backends.llvm.backend:LlvmBackend",
     "onnx": "edgecc.backends.onnx.backend:OnnxBackend",
+    "tflite": "edgecc.backends.tflite.backend:TfliteBackend",
 })
 """The back ends of edgecc and their classes. A table, because metadata of packages may be stale; in this order forms are looked up."""
 

@@ -46,24 +46,24 @@ class Cut:
     place: Index | None = None
 
 
-def cut(reductions: Sequence[Reduction], longest: int = LONGEST, block: int = BLOCK) -> tuple[Cut, ...]:
-    """The blocks of at most `block` terms of a reduction; () where it has at most `longest` and needs none."""
+def cut(reductions: Sequence[Reduction]) -> tuple[Cut, ...]:
+    """The blocks of a reduction; () where it is short enough to need none."""
     extents = [loop.extent for loop in reductions]
-    if math.prod(extents) <= longest:
+    if math.prod(extents) <= LONGEST:
         return ()
     last = reductions[-1]
-    if extents[-1] > longest and (last.stop - last.start).is_const:
-        return tuple(_cut_innermost(tuple(reductions[:-1]), last, block))
+    if extents[-1] > LONGEST and (last.stop - last.start).is_const:
+        return tuple(_cut_innermost(tuple(reductions[:-1]), last))
     first = len(reductions) - 1
-    while first > 0 and math.prod(extents[first - 1:]) <= block:
+    while first > 0 and math.prod(extents[first - 1:]) <= BLOCK:
         first -= 1
     return (Cut(tuple(reductions[:first]), tuple(reductions[first:])),)
 
 
-def _cut_innermost(outer: tuple[Reduction, ...], last: Reduction, most: int) -> list[Cut]:
-    count = -(-last.extent // most)
+def _cut_innermost(outer: tuple[Reduction, ...], last: Reduction) -> list[Cut]:
+    count = -(-last.extent // BLOCK)
     even = next((n for n in range(count, 2 * count) if last.extent % n == 0 and last.extent // n % 8 == 0), None)
-    size = last.extent // even if even is not None else most
+    size = last.extent // even if even is not None else BLOCK
     whole, rest = divmod(last.extent, size)
     block = f"{last.name}_block"
     parts = [Cut((*outer, Reduction(block, const(0), const(whole))), (Reduction(last.name, const(0), const(size)),),

@@ -148,8 +148,19 @@ class Dequantized:
 
 
 def as_quantized(expr: ScalarExpr) -> Quantized | None:
-    """The parts of what `quantized` builds with kind f32, or None for any other expression."""
+    """The parts of what `quantized` builds with kind f32, or None for any other expression.
+
+    A product with the inverse is recognised too, which simplification makes of a quotient by a power of two.
+    """
     match expr:
+        case Convert(Apply("add", (Apply("round", (Apply("mul", (x, Literal() as inverse)),)), offset)), dtype):
+            scale, zero = _inverse(inverse), _parameter(offset)
+            if scale is None or zero is None:
+                return None
+        case Convert(Apply("round", (Apply("mul", (x, Literal() as inverse)),)), dtype):
+            scale, zero = _inverse(inverse), None
+            if scale is None:
+                return None
         case Convert(Apply("add", (Apply("round", (Apply("div", (x, Arg() | Literal() as scale)),)), offset)), dtype):
             zero = _parameter(offset)
             if zero is None:
@@ -175,6 +186,14 @@ def as_dequantized(expr: ScalarExpr) -> Dequantized | None:
     if not isinstance(q, Arg) or not q.dtype.is_integer or scale.dtype is not DType.F32:
         return None
     return Dequantized(q, scale, zero)
+
+
+def _inverse(factor: Literal) -> Literal | None:
+    """One over a factor, where that and the factor are powers of two, so that nothing is rounded."""
+    value = float(factor.value)
+    if value <= 0 or not math.isfinite(value) or math.frexp(value)[0] != 0.5:
+        return None
+    return Literal(1.0 / value, factor.dtype)
 
 
 def _parameter(expr: ScalarExpr) -> Arg | Literal | None:

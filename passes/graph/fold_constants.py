@@ -12,6 +12,8 @@ from edgecc.ir.graph import Graph, Node
 from edgecc.ir.instance import is_open
 from edgecc.ir.text import format_node
 from edgecc.ir.types import TensorType
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.requantize import as_dequantized
 from edgecc.ops.work import reference_work
 from edgecc.passes.base import GraphPass, failure
 from edgecc.passes.rewrite import bytes_of
@@ -35,13 +37,14 @@ class FoldConstants(GraphPass):
     """Replaces a node all of whose operands are constant by its results, computed by the operator's reference.
 
     Options: limit_bytes, results up to this size are always folded; spare_bytes and spare_work, what folding may take in a
-    graph with few constants.
+    graph with few constants; keep_dequantized, leave constants in the integers that the model has, for formats that store those.
 
     Declines when:
     1. The results are larger than limit_bytes and than twice the operands: the weights would grow by data that
        is quickly made at run time (an expanded scalar). Twice, because f16 weights widened to f32 are wanted.
     2. A result is returned by the graph: something has to write it there.
-    3. Folding has made 8 times the constants there were, or used up its time: a few nodes can ask for any amount.
+    3. The node dequantizes constants, and keep_dequantized is set.
+    4. Folding has made 8 times the constants there were, or used up its time: a few nodes can ask for any amount.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -52,6 +55,7 @@ class FoldConstants(GraphPass):
     limit_bytes: int = 1 << 20
     spare_bytes: int = 1 << 26
     spare_work: int = 1 << 29
+    keep_dequantized: bool = False
 
     def run(self, graph: Graph) -> bool:
         """Folds every node that can be, in the order of the graph: one sweep follows chains of any length."""
@@ -73,6 +77,8 @@ class FoldConstants(GraphPass):
         arrays = [None if value is None else value.constant for value in node.inputs]
         if any(value is not None and value.constant is None for value in node.inputs):
             return False
+        if self.keep_dequantized and isinstance(node.op, Elementwise) and as_dequantized(node.op.expr) is not None:
+            return self.decline(node, "the integers are to be kept")
         if is_open(node.op) or any(not value.type.is_static for value in node.outputs):
             return self.decline(node, "the result depends on sizes known only at run time")
         if any(graph.is_output(value) for value in node.outputs):

@@ -1,0 +1,197 @@
+"""Elementwise arithmetic in TFLite: scalar expressions as operators on tensors.
+
+Floats take an operator for each primitive. On integers only the forms that TFLite has as a whole are written; everything else is
+dequantized, computed in floats and quantized again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from edgecc.backends.tflite import quantized
+from edgecc.backends.tflite.emitter import KINDS, Emitter, Order, Result, plain
+from edgecc.backends.tflite.schema import Quantization
+from edgecc.errors import EdgeccError
+from edgecc.ir.dims import numbers
+from edgecc.ir.graph import Node, Value
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr
+from edgecc.ir.types import DType
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.elementwise_table import ELEMENTWISE
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator of TFLite: its code, the table of its options, and its version for integers."""
+
+    code: str
+    options: str = ""
+    integers: int = 0
+
+
+_PRIMITIVES: Mapping[str, Operator] = MappingProxyType({
+    "add": Operator("ADD", "AddOptions", 2), "sub": Operator("SUB", "SubOptions", 2), "mul": Operator("MUL", "MulOptions", 2),
+    "div": Operator("DIV", "DivOptions"), "pow": Operator("POW", "PowOptions"),
+    "min": Operator("MINIMUM", "MaximumMinimumOptions"), "max": Operator("MAXIMUM", "MaximumMinimumOptions"),
+    "neg": Operator("NEG", "NegOptions"), "abs": Operator("ABS", "AbsOptions"), "floor": Operator("FLOOR"), "ceil": Operator("CEIL"),
+    "round": Operator("ROUND"), "sqrt": Operator("SQRT"), "exp": Operator("EXP", "ExpOptions"), "log": Operator("LOG"),
+    "sin": Operator("SIN"), "cos": Operator("COS", "CosOptions"), "tanh": Operator("TANH", "", 2),
+    "sigmoid": Operator("LOGISTIC", "", 2), "sign": Operator("SIGN", "SignOptions"),
+})
+_COMPARISONS: Mapping[str, Operator] = MappingProxyType({
+    "lt": Operator("LESS", "LessOptions"), "le": Operator("LESS_EQUAL", "LessEqualOptions"), "eq": Operator("EQUAL", "EqualOptions"),
+    "and": Operator("LOGICAL_AND", "LogicalAndOptions"), "or": Operator("LOGICAL_OR", "LogicalOrOptions"),
+    "not": Operator("LOGICAL_NOT", "LogicalNotOptions"), "select": Operator("SELECT_V2", "SelectV2Options"),
+})
+_ALL = {**_PRIMITIVES, **_COMPARISONS}
+
+_X = Arg(0, DType.F32)
+_HARD_SWISH = ELEMENTWISE["HardSwish"].build((_X,), {})
+
+
+def binary(primitive: str) -> ScalarExpr:
+    """A primitive applied to two operands of f32."""
+    return Apply(primitive, (_X, Arg(1, DType.F32)), DType.F32)
+
+
+def activation(expr: ScalarExpr) -> str | None:
+    """The activation of the schema that an expression over one operand is; None for every other expression."""
+    match expr:
+        case Apply("max", (Arg(0), Literal(value))) | Apply("max", (Literal(value), Arg(0))) if value == 0:
+            return "RELU"
+        case Apply("min", (Apply() as inner, Literal(value))) if value == 6 and activation(inner) == "RELU":
+            return "RELU6"
+        case Apply("max", (Apply("min", (Arg(0), Literal(high))), Literal(low))) if (low, high) == (0, 6):
+            return "RELU6"
+    return None
+
+
+def takes_integers(expr: ScalarExpr) -> bool:
+    """Whether TFLite computes an expression on integers as a whole."""
+    if activation(expr) is not None or expr == _HARD_SWISH:
+        return True
+    return isinstance(expr, Apply) and expr.op in _PRIMITIVES and _PRIMITIVES[expr.op].integers > 0 and all(
+        argument == Arg(index, DType.F32) for index, argument in enumerate(expr.args))
+
+
+def required_quantization(expr: ScalarExpr) -> Quantization | None:
+    """The quantization that TFLite demands of an expression's result, where it does."""
+    match expr:
+        case Apply("sigmoid"):
+            return Quantization((1 / 256,), -128)
+        case Apply("tanh"):
+            return Quantization((1 / 128,), 0)
+    return None
+
+
+def obstacle(op: Elementwise, node: Node) -> str | None:
+    """Why an elementwise node cannot be written in TFLite."""
+    expr = op.expr
+    if quantized.quantization_of(node) is not None or quantized.dequantization_of(node) is not None or quantized.constant_codes(node.output):
+        return None
+    missing = sorted(_missing(expr))
+    return f"computes {', '.join(missing)}, which TFLite has no operator for" if missing else None
+
+
+def _missing(expr: ScalarExpr) -> set[str]:
+    match expr:
+        case Apply(op, args):
+            return set().union(*(_missing(a) for a in args), set() if op in _ALL and expr.dtype in KINDS else {f"{op} of {expr.dtype.value}"})
+        case Convert(arg, dtype):
+            return _missing(arg) | (set() if dtype in KINDS else {dtype.value})
+        case Bitcast():
+            return {"bits"}
+    return set()
+
+
+def emit(emitter: Emitter, op: Elementwise, node: Node, result: Result) -> None:
+    """Writes an elementwise node."""
+    expr = op.expr
+    values = [value for value in node.inputs if value is not None]
+    rank = node.output.type.rank
+    full = [value for value in values if value.type.rank == rank and not quantized.is_constant(value)]
+    order = emitter.order_of(full[0]) if full else plain(rank)
+    target = emitter.new(result, order)
+    if result.quantization is not None:
+        _on_integers(emitter, expr, values, order, target, result)
+    else:
+        built = _Expression(emitter, values, order)
+        built.write(expr, target)
+    emitter.place(result.value, target, order, result.quantization)
+
+
+def _on_integers(emitter: Emitter, expr: ScalarExpr, values: list[Value], order: Order, target: int, result: Result) -> None:
+    sources = [_aligned(emitter, value, order, integers=True) for value in values]
+    name = activation(expr)
+    if name is not None:
+        emitter.writer.operator(name, sources, [target], version=2)
+    elif expr == _HARD_SWISH:
+        emitter.writer.operator("HARD_SWISH", sources, [target], "HardSwishOptions")
+    elif isinstance(expr, Apply):
+        operator = _PRIMITIVES[expr.op]
+        fused = {} if len(sources) == 1 else {"fusedActivationFunction": emitter.writer.value("ActivationFunctionType", result.activation)}
+        emitter.writer.operator(operator.code, sources, [target], operator.options, operator.integers, **fused)
+
+
+def _aligned(emitter: Emitter, value: Value, order: Order, *, integers: bool = False) -> int:
+    """An operand with as many axes as `order` has, so that it broadcasts, in that order."""
+    rank, own = len(order), value.type.rank
+    if own == rank:
+        return emitter.integers(value, order) if integers else emitter.floats(value, order)
+    index = emitter.integers(value, plain(own)) if integers else emitter.floats(value, plain(own))
+    dims = (*[1] * (rank - own), *numbers(value.type.dims))
+    return emitter.transposed(emitter.reshaped(index, dims, value.name), order, value.name)
+
+
+class _Expression:
+    """Writes an expression of floats, an operator for each primitive; what stands in it twice is written once."""
+
+    def __init__(self, emitter: Emitter, values: list[Value], order: Order) -> None:
+        self._emitter, self._values, self._order = emitter, values, order
+        self._known: dict[ScalarExpr, int] = {}
+
+    def write(self, expr: ScalarExpr, target: int | None = None) -> int:
+        """The tensor of an expression; the last one is `target`."""
+        if target is None and expr in self._known:
+            return self._known[expr]
+        index = self._written(expr, target)
+        self._known[expr] = index
+        return index
+
+    def _written(self, expr: ScalarExpr, target: int | None) -> int:
+        writer = self._emitter.writer
+        match expr:
+            case Arg(index):
+                source = _aligned(self._emitter, self._values[index], self._order)
+                if target is None:
+                    return source
+                # A value that only broadcasts.
+                writer.operator("ADD", [source, writer.constant("zero", np.zeros((), np.float32))], [target], "AddOptions")
+                return target
+            case Literal(value, dtype):
+                return writer.constant("number", np.asarray(value, dtype.numpy))
+            case Convert(argument, dtype):
+                return self._apply(Operator("CAST", "CastOptions"), [self.write(argument)], dtype, target,
+                                   outDataType=writer.value("TensorType", KINDS[dtype]))
+            case Apply(op, args, dtype):
+                if expr == _HARD_SWISH:
+                    return self._apply(Operator("HARD_SWISH", "HardSwishOptions"), [self.write(_X)], dtype, target)
+                name = activation(expr)
+                if name is not None:
+                    return self._apply(Operator(name), [self.write(_X)], dtype, target)
+                return self._apply(_ALL[op], [self.write(argument) for argument in args], dtype, target)
+        raise EdgeccError("E900", f"{expr} has no form in TFLite")
+
+    def _apply(self, operator: Operator, sources: list[int], dtype: DType, target: int | None, **fields: int) -> int:
+        writer = self._emitter.writer
+        if target is None:
+            shape = np.broadcast_shapes(*(writer.tensors[index].shape for index in sources))
+            target = writer.tensor("value", shape, KINDS[dtype])
+        writer.operator(operator.code, sources, [target], operator.options, **fields)
+        return target
+
+

@@ -1,0 +1,151 @@
+"""The TFLite back end, whose files LiteRT, TensorFlow Lite Micro and the tools of many accelerators take."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgecc.artifact.folder import Artifact, make_export
+from edgecc.backends.base import API, GraphBackend
+from edgecc.backends.requirements import Requirement
+from edgecc.backends.tflite.convert import Converted, Port, convert
+from edgecc.backends.tflite.operators import obstacle
+from edgecc.backends.tflite.schema import LITERT, Quantization
+from edgecc.errors import EdgeccError, printable
+from edgecc.ir.graph import Graph, Node
+from edgecc.ir.types import Array, DType
+from edgecc.options import spelled
+from edgecc.targets.schema import Target
+
+NOT_IN_REFERENCE = ("ROUND", "CEIL")
+"""Operators that LiteRT has, but its set of reference kernels lacks."""
+
+OWN_INTEGERS = ("move-quantization", "fold-dequantized", "recognize-block-weights")
+"""Passes that, with those called integer-..., put integer arithmetic of edgecc's own rounding in the place of quantization."""
+
+
+def tflite_passes(default: tuple[str, ...]) -> tuple[str, ...]:
+    """The passes of the pipeline that leave quantization as the model states it."""
+    kept = [name for name in default if name not in OWN_INTEGERS and not name.startswith("integer-")]
+    return tuple("fold-constants{keep_dequantized=true}" if name == "fold-constants" else name for name in kept)
+
+
+@dataclass(frozen=True)
+class TfliteBackend(GraphBackend):
+    """Writes NAME.tflite.
+
+    Attributes:
+        interface: "float" keeps the element types of the network's inputs and outputs; "integer" takes and gives int8 where they
+            are quantized right behind the border.
+        images: "last" puts the channels of inputs of rank 4 last, as is usual for TFLite; "first" keeps the network's shape.
+    """
+
+    api: ClassVar[int] = API
+    name: ClassVar[str] = "tflite"
+    summary: ClassVar[str] = "a TFLite model, in floats or int8"
+    forms: ClassVar[Mapping[str, str]] = MappingProxyType({"tflite": "a TFLite model"})
+
+    interface: str = "float"
+    images: str = "last"
+
+    def __post_init__(self) -> None:
+        if self.interface not in ("float", "integer") or self.images not in ("last", "first"):
+            raise EdgeccError("E009", f"back end tflite has no interface {printable(self.interface)!r} with images {printable(self.images)!r}",
+                              hint="interface is float or integer, images is last or first")
+
+    def requirements(self) -> tuple[Requirement, ...]:
+        """LiteRT, whose package has the schema of the file format."""
+        return (LITERT,)
+
+    def supports(self, node: Node, target: Target) -> str | None:
+        """None if the node has a form in TFLite."""
+        return obstacle(node)
+
+    def passes(self, default: tuple[str, ...], target: Target) -> tuple[str, ...]:
+        """See `tflite_passes`."""
+        return tflite_passes(default)
+
+    def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
+        """NAME.tflite; the report has the interface and counts operators. Raises: EdgeccError E114."""
+        model = convert(graph, integer_interface=self.interface == "integer", images_last=self.images == "last")
+        return make_export(spelled(self.name, self), graph, name, target, {f"{name}.tflite": model.data}, f"{name}.tflite",
+                           report=report(model))
+
+    def run(self, artifact: Artifact, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the model with LiteRT's reference kernels. Raises: EdgeccError E400, E401."""
+        return run_model(artifact.files[artifact.manifest.main], artifact, inputs)
+
+
+def report(model: Converted) -> dict[str, Any]:
+    """What a manifest says about a TFLite model."""
+    return {"inputs": {name: _port_table(port) for name, port in model.inputs.items()},
+            "outputs": {name: _port_table(port) for name, port in model.outputs.items()}, "operators": dict(model.operators)}
+
+
+def _port_table(port: Port) -> dict[str, Any]:
+    table: dict[str, Any] = {"axes": list(port.order)}
+    if port.quantization is not None:
+        table |= {"type": "int8", "scale": port.quantization.scale, "zero_point": port.quantization.zero}
+    return table
+
+
+def run_model(data: bytes, artifact: Artifact, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Runs a TFLite model by LiteRT's reference kernels, or by its other ones where it has an operator that those lack.
+
+    Args:
+        data: the file; its inputs and outputs stand in the order of the artifact's.
+        artifact: its report says how they lie (`report`).
+        inputs: as the network takes them, by name.
+    Returns: the outputs as the network gives them.
+    Raises: EdgeccError E401 with what LiteRT says.
+    """
+    interpreter_module = importlib.import_module("ai_edge_litert.interpreter")
+    tables, kernels = artifact.manifest.report, interpreter_module.OpResolverType
+    lacking = any(name in tables["operators"] for name in NOT_IN_REFERENCE)
+    try:
+        interpreter = interpreter_module.Interpreter(
+            model_content=data, experimental_op_resolver_type=kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES if lacking else kernels.BUILTIN_REF)
+        interpreter.allocate_tensors()
+        for port, detail in zip(artifact.manifest.inputs, interpreter.get_input_details(), strict=True):
+            table = tables["inputs"][port.name]
+            interpreter.set_tensor(detail["index"], np.transpose(_to_file(np.asarray(inputs[port.name]), table), table["axes"]))
+        interpreter.invoke()
+        outputs = {}
+        for port, detail in zip(artifact.manifest.outputs, interpreter.get_output_details(), strict=True):
+            table = tables["outputs"][port.name]
+            array = np.transpose(interpreter.get_tensor(detail["index"]), np.argsort(table["axes"]))
+            outputs[port.name] = _from_file(array, table, port.type.dtype)
+    except (RuntimeError, ValueError) as error:
+        raise EdgeccError("E401", f"LiteRT: {printable(str(error), 400)}") from error
+    return outputs
+
+
+def _quantization(table: Mapping[str, Any]) -> Quantization:
+    return Quantization((table["scale"],), table["zero_point"])
+
+
+def _to_file(array: Array, table: Mapping[str, Any]) -> Array:
+    """An input of the network as the file takes it."""
+    if "scale" not in table or array.dtype == np.int8:
+        return array
+    if array.dtype == np.uint8:
+        return np.asarray(array.astype(np.int16) - 128, np.int8)
+    quantization = _quantization(table)
+    steps = np.rint(array.astype(np.float32) / np.float32(quantization.scale)) + quantization.zero
+    return np.asarray(np.clip(steps, -128, 127), np.int8)
+
+
+def _from_file(array: Array, table: Mapping[str, Any], dtype: DType) -> Array:
+    """An output of the file as the network gives it."""
+    if "scale" not in table or dtype is DType.I8:
+        return array
+    if dtype is DType.U8:
+        return (array.astype(np.int16) + 128).astype(np.uint8)
+    quantization = _quantization(table)
+    numbers = (array.astype(np.int32) - quantization.zero).astype(np.float32) * np.float32(quantization.scale)
+    return np.asarray(numbers, dtype.numpy)

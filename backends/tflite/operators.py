@@ -1,0 +1,300 @@
+"""How each operator of the Graph IR is written in TFLite, besides windows and arithmetic: one rule an operator.
+
+A rule gets the emitter, the node and the result wanted, adds operators and places the result. `obstacle` tells why a node cannot
+be written at all, and `takes_integers` whether a rule can compute it on integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from edgecc.backends.tflite import arithmetic, quantized, windows
+from edgecc.backends.tflite.emitter import KINDS, Emitter, Result, channels_last, plain
+from edgecc.backends.tflite.schema import Quantization
+from edgecc.ir.dims import numbers
+from edgecc.ir.graph import Node
+from edgecc.ir.op import Op
+from edgecc.ops.convolution import Conv, Pool
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.movement import Concat, Pad, Reshape, Slice, Transpose
+from edgecc.ops.reduction import Reduce, Softmax
+from edgecc.ops.resize import Resize
+
+Rule = Callable[[Emitter, Any, Node, Result], None]
+Check = Callable[[Any, Node], str | None]
+
+SOFTMAX_RESULT = Quantization((1 / 256,), -128)
+"""The quantization that TFLite demands of probabilities."""
+
+_MOVEMENT: tuple[type[Op], ...] = (Reshape, Transpose, Slice, Concat, Pad)
+
+
+def keeps_values(op: Op) -> bool:
+    """Whether results are values of the operands, so that integers pass through with the quantization they have."""
+    return isinstance(op, _MOVEMENT) or (isinstance(op, Pool) and op.kind == "max") or (isinstance(op, Resize) and op.mode == "nearest")
+
+
+def obstacle(node: Node) -> str | None:
+    """Why a node cannot be written in TFLite; None where it can."""
+    op = node.op
+    if type(op) not in RULES:
+        return f"{op.name} has no form in TFLite"
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.type.dtype not in KINDS:
+            return f"TFLite has no tensors of {value.type.dtype.value}"
+        if value is not None and not all(isinstance(dim, int) for dim in value.type.dims):
+            return "dimensions have to be numbers"
+    _, check = RULES[type(op)]
+    return check(op, node)
+
+
+def emit(emitter: Emitter, node: Node, result: Result) -> None:
+    """Writes a node for which `obstacle` is None."""
+    rule, _ = RULES[type(node.op)]
+    rule(emitter, node.op, node, result)
+
+
+def takes_integers(emitter: Emitter, node: Node) -> bool:
+    """Whether a node whose result is quantized can be computed on the integers of its operands."""
+    op = node.op
+    if isinstance(op, Conv | MatMul):
+        weights = quantized.constant_codes(node.operand(1))
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if weights is None or not emitter.is_quantized(node.operand(0)) or (bias is not None and not quantized.is_constant(bias)):
+            return False
+        return weights.array.dtype == np.int8 and ((isinstance(op, Conv) and weights.axis == 0) or weights.scales.size == 1
+                                                   or (isinstance(op, MatMul) and weights.axis == (0 if op.transpose_b else 1)))
+    if not all(value is not None and emitter.is_quantized(value) for value in node.inputs):
+        return False
+    if isinstance(op, Elementwise):
+        return arithmetic.takes_integers(op.expr)
+    if isinstance(op, Pool):
+        return True
+    return isinstance(op, Reduce | Softmax | Resize | Concat)
+
+
+def required_quantization(node: Node, source: Quantization | None) -> Quantization | None:
+    """The quantization that TFLite demands of the result of a node on integers; None where it may be any."""
+    if isinstance(node.op, Softmax):
+        return SOFTMAX_RESULT
+    if isinstance(node.op, Pool | Resize):
+        return source
+    if isinstance(node.op, Elementwise):
+        return arithmetic.required_quantization(node.op.expr)
+    return None
+
+
+# -- matrices -----------------------------------------------------------------------------------
+
+
+def _matmul_obstacle(op: MatMul, node: Node) -> str | None:
+    a, b = node.operand(0), node.operand(1)
+    if op.epilogue is not None or op.a_zero or op.b_zero or not a.type.dtype.is_float:
+        return "a product of integers, or one with an epilogue, has no form in TFLite"
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and (not quantized.is_constant(bias) or bias.type.elements not in (1, numbers(node.output.type.dims)[-1])):
+        return "a bias that differs between rows has no form in TFLite"
+    if a.type.rank < 2 or b.type.rank < 2:
+        return "a product with a vector has no form in TFLite"
+    return None
+
+
+def _matmul(emitter: Emitter, op: MatMul, node: Node, result: Result) -> None:
+    """FULLY_CONNECTED where the second factor is a constant matrix, else BATCH_MATMUL."""
+    a, b = node.operand(0), node.operand(1)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    order = plain(node.output.type.rank)
+    if is_fully_connected(node):
+        _fully_connected(emitter, op, node, result)
+        return
+    version = 1 if result.quantization is None else 2
+    left, right = emitter.operand(a, plain(a.type.rank), result), emitter.operand(b, plain(b.type.rank), result)
+    target = emitter.new(result, order)
+    product = target if bias is None else emitter.new(Result(result.value, None), order)
+    emitter.writer.operator("BATCH_MATMUL", [left, right], [product], "BatchMatMulOptions", version, adjX=op.transpose_a, adjY=op.transpose_b)
+    if bias is not None:
+        emitter.writer.operator("ADD", [product, emitter.floats(bias, plain(bias.type.rank))], [target], "AddOptions")
+    emitter.place(result.value, target, order, result.quantization)
+
+
+def is_fully_connected(node: Node) -> bool:
+    """Whether a product is by a constant matrix."""
+    op, b = node.op, node.operand(1)
+    return isinstance(op, MatMul) and quantized.is_constant(b) and b.type.rank == 2 and not op.transpose_a
+
+
+def _fully_connected(emitter: Emitter, op: MatMul, node: Node, result: Result) -> None:
+    a, b = node.operand(0), node.operand(1)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    order, channels = plain(node.output.type.rank), numbers(node.output.type.dims)[-1]
+    source = emitter.operand(a, plain(a.type.rank), result)
+    if result.quantization is None:
+        array = quantized.constant_floats(b)
+        weights = emitter.writer.constant("weights", array if op.transpose_b else array.T)
+        zeros = np.zeros(channels, np.float32) if bias is None else quantized.constant_floats(bias).reshape(-1)
+        added = emitter.writer.constant("bias", np.broadcast_to(zeros, (channels,)))
+    else:
+        codes, given = quantized.present(quantized.constant_codes(b)), quantized.present(emitter.held(a).quantization)
+        scales, added = windows.quantized_weights(emitter, codes, given, bias, channels)
+        weights = emitter.writer.constant("weights", codes.array if op.transpose_b else codes.array.T,
+                                          Quantization(tuple(float(s) for s in scales)))
+    target = emitter.new(result, order)
+    emitter.writer.operator("FULLY_CONNECTED", [source, weights, added], [target], "FullyConnectedOptions", 1 if result.quantization is None else 4,
+                            keepNumDims=a.type.rank > 2,
+                            fusedActivationFunction=emitter.writer.value("ActivationFunctionType", result.activation))
+    emitter.place(result.value, target, order, result.quantization)
+
+
+# -- reductions ---------------------------------------------------------------------------------
+
+_REDUCTIONS = {"mean": "MEAN", "sum": "SUM", "max": "REDUCE_MAX", "min": "REDUCE_MIN", "prod": "REDUCE_PROD"}
+
+
+def _reduce_obstacle(op: Reduce, node: Node) -> str | None:
+    if op.kind not in _REDUCTIONS or getattr(op, "epilogue", None) is not None:
+        return f"a reduction by {op.kind} has no form in TFLite"
+    return None
+
+
+def _reduce(emitter: Emitter, op: Reduce, node: Node, result: Result) -> None:
+    x = node.operand(0)
+    order = emitter.order_of(x)
+    source = emitter.operand(x, order, result)
+    axes = sorted(order.index(axis) for axis in op.axes)
+    if op.keepdims:
+        kept = order
+    else:
+        left = [axis for axis in order if axis not in op.axes]
+        kept = tuple(sorted(left).index(axis) for axis in left)
+    target = emitter.new(result, kept)
+    emitter.writer.operator(_REDUCTIONS[op.kind], [source, emitter.vector(axes, "axes")], [target], "ReducerOptions",
+                            1 if result.quantization is None else 2, keepDims=op.keepdims)
+    emitter.place(result.value, target, kept, result.quantization)
+
+
+
+
+def _softmax(emitter: Emitter, op: Softmax, node: Node, result: Result) -> None:
+    x = node.operand(0)
+    rank = x.type.rank
+    last = (*(axis for axis in range(rank) if axis != op.axis % rank), op.axis % rank)
+    source = emitter.operand(x, last, result)
+    target = emitter.new(result, last)
+    if op.log:
+        emitter.writer.operator("LOG_SOFTMAX", [source], [target], "LogSoftmaxOptions", 1)
+    else:
+        emitter.writer.operator("SOFTMAX", [source], [target], "SoftmaxOptions", 1 if result.quantization is None else 2, beta=1.0)
+    emitter.place(result.value, target, last, result.quantization)
+
+
+# -- movement -----------------------------------------------------------------------------------
+
+
+def _always(op: Op, node: Node) -> str | None:
+    return None
+
+
+def _reshape(emitter: Emitter, op: Reshape, node: Node, result: Result) -> None:
+    x, order = node.operand(0), plain(node.output.type.rank)
+    held, dims = emitter.order_of(x), numbers(x.type.dims)
+    # Where only axes of one element stand elsewhere, the elements lie as they should already.
+    long = [axis for axis in held if dims[axis] != 1]
+    source = emitter.operand(x, held if long == sorted(long) else plain(x.type.rank), result)
+    target = emitter.new(result, order)
+    emitter.reshaped(source, numbers(node.output.type.dims), result.value.name, into=target)
+    emitter.place(result.value, target, order, result.quantization)
+
+
+def _transpose(emitter: Emitter, op: Transpose, node: Node, result: Result) -> None:
+    """The same tensor, whose axes are counted another way."""
+    x = node.operand(0)
+    order = emitter.order_of(x)
+    source = emitter.operand(x, order, result)
+    emitter.place(result.value, source, tuple(op.perm.index(axis) for axis in order), result.quantization)
+
+
+def _slice(emitter: Emitter, op: Slice, node: Node, result: Result) -> None:
+    x = node.operand(0)
+    order = emitter.order_of(x)
+    starts, sizes, steps = (numbers(v) for v in (op.starts, op.sizes, op.steps))
+    ends = [start + size * step for start, size, step in zip(starts, sizes, steps, strict=True)]
+    # An end in front of the first element cannot be said by its number, which would count from the other end.
+    mask = sum(1 << place for place, axis in enumerate(order) if ends[axis] < 0)
+    source = emitter.operand(x, order, result)
+    target = emitter.new(result, order)
+    vectors = [emitter.vector([v[axis] for axis in order], "slice") for v in (starts, [max(end, 0) for end in ends], steps)]
+    emitter.writer.operator("STRIDED_SLICE", [source, *vectors], [target], "StridedSliceOptions", 1 if result.quantization is None else 2,
+                            beginMask=0, endMask=mask, ellipsisMask=0, newAxisMask=0, shrinkAxisMask=0)
+    emitter.place(result.value, target, order, result.quantization)
+
+
+def _concat(emitter: Emitter, op: Concat, node: Node, result: Result) -> None:
+    values = [value for value in node.inputs if value is not None]
+    order = next((emitter.order_of(value) for value in values if not quantized.is_constant(value)), plain(node.output.type.rank))
+    sources = [emitter.operand(value, order, result) for value in values]
+    target = emitter.new(result, order)
+    emitter.writer.operator("CONCATENATION", sources, [target], "ConcatenationOptions", 1 if result.quantization is None else 2,
+                            axis=order.index(op.axis % len(order)), fusedActivationFunction=0)
+    emitter.place(result.value, target, order, result.quantization)
+
+
+def _pad_obstacle(op: Pad, node: Node) -> str | None:
+    if op.mode != "constant" or any(n < 0 for n in (*numbers(op.before), *numbers(op.after))):
+        return f"padding of mode {op.mode}, or by less than 0, has no form in TFLite"
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    return "padding by a computed number has no form in TFLite" if value is not None and not quantized.is_constant(value) else None
+
+
+def _pad(emitter: Emitter, op: Pad, node: Node, result: Result) -> None:
+    x = node.operand(0)
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    number = 0.0 if value is None else float(quantized.constant_floats(value).reshape(()))
+    order = emitter.order_of(x)
+    # A number other than 0 may have no integer; then it is put around floats.
+    done = result if number == 0.0 else Result(result.value, None)
+    source = emitter.operand(x, order, done)
+    padded = emitter.padded(source, [numbers(op.before)[axis] for axis in order], [numbers(op.after)[axis] for axis in order],
+                            x.name, None if number == 0.0 else number)
+    emitter.place(result.value, padded, order, done.quantization)
+
+
+def _resize_obstacle(op: Resize, node: Node) -> str | None:
+    x = node.operand(0)
+    if x.type.rank != 4 or numbers(op.sizes)[:2] != numbers(x.type.dims)[:2] or op.mode not in ("nearest", "linear") or op.roi:
+        return f"a resize of mode {op.mode} over these axes has no form in TFLite"
+    if op.mode == "linear":
+        known = op.coordinate_mode in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+    else:
+        known = (op.coordinate_mode == "asymmetric" and op.nearest_mode == "floor") or (all(
+            size % old == 0 for size, old in zip(numbers(op.sizes)[2:], numbers(x.type.dims)[2:], strict=True)) and (
+            op.coordinate_mode in ("asymmetric", "half_pixel") and op.nearest_mode in ("floor", "round_prefer_floor")))
+        known = known and not (op.coordinate_mode == "asymmetric" and op.nearest_mode != "floor")
+    return None if known else f"a resize by {op.coordinate_mode} coordinates and {op.nearest_mode} has no form in TFLite"
+
+
+def _resize(emitter: Emitter, op: Resize, node: Node, result: Result) -> None:
+    x = node.operand(0)
+    order = channels_last(4)
+    source = emitter.operand(x, order, result)
+    target = emitter.new(result, order)
+    kind = "RESIZE_NEAREST_NEIGHBOR" if op.mode == "nearest" else "RESIZE_BILINEAR"
+    half = op.mode == "linear" and op.coordinate_mode in ("half_pixel", "pytorch_half_pixel")
+    emitter.writer.operator(kind, [source, emitter.vector(numbers(op.sizes)[2:], "size")], [target],
+                            "ResizeNearestNeighborOptions" if op.mode == "nearest" else "ResizeBilinearOptions", 3,
+                            alignCorners=op.coordinate_mode == "align_corners", halfPixelCenters=half)
+    emitter.place(result.value, target, order, result.quantization)
+
+
+RULES: Mapping[type[Op], tuple[Rule, Check]] = MappingProxyType({
+    Conv: (windows.emit_conv, windows.conv_obstacle), Pool: (windows.emit_pool, windows.pool_obstacle),
+    Elementwise: (arithmetic.emit, arithmetic.obstacle), MatMul: (_matmul, _matmul_obstacle),
+    Reduce: (_reduce, _reduce_obstacle), Softmax: (_softmax, _always),
+    Reshape: (_reshape, _always), Transpose: (_transpose, _always), Slice: (_slice, _always), Concat: (_concat, _always),
+    Pad: (_pad, _pad_obstacle), Resize: (_resize, _resize_obstacle),
+})
+"""For each operator how it is written, and what keeps a node from being written."""

@@ -1,0 +1,222 @@
+"""TFLite models: under the kit of back ends, and quantized ones in LiteRT's reference kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgecc import api
+from edgecc.backends.discovery import create_backend
+from edgecc.backends.testing import BackendTests
+from edgecc.backends.tflite.windows import Padding, choose_padding
+from edgecc.errors import EdgeccError
+from edgecc.ir.scalar import Apply, Arg, Convert, Literal
+from edgecc.ir.types import DType
+from edgecc.ops.requantize import as_quantized
+from edgecc.targets.schema import load_target
+
+pytest.importorskip("ai_edge_litert")
+
+DIGITS = ("examples/digits/digits.onnx", {"image": (2, 1, 8, 8)})
+
+
+class TestTflite(BackendTests):
+    backend = "tflite"
+    batch = 200
+    least = 70
+    models = (DIGITS,)
+
+
+class Quantized:
+    """A model of quantized values that is written node by node, as quantizers write it."""
+
+    def __init__(self, seed: int, codes: type = np.int8) -> None:
+        self.random, self.codes = np.random.default_rng(seed), codes
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def store(self, array: np.ndarray) -> str:
+        name = f"c{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def node(self, op: str, *inputs: str, **attributes: object) -> str:
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], f"node{len(self.nodes)}", **attributes))
+        return name
+
+    def quantize(self, value: str, scale: float, zero: int) -> str:
+        parameters = self.store(np.float32(scale)), self.store(self.codes(zero))
+        return self.node("DequantizeLinear", self.node("QuantizeLinear", value, *parameters), *parameters)
+
+    def weights(self, *shape: int, axis: int | None = 0) -> tuple[str, np.ndarray]:
+        codes = self.random.integers(-127, 128, shape).astype(np.int8)
+        scales = self.random.uniform(0.002, 0.01, () if axis is None else shape[axis]).astype(np.float32)
+        attributes = {} if axis is None else {"axis": axis}
+        return self.node("DequantizeLinear", self.store(codes), self.store(scales), **attributes), scales
+
+    def bias(self, size: int, scales: np.ndarray, scale: float) -> str:
+        codes = self.random.integers(-3000, 3000, size).astype(np.int32)
+        units = np.broadcast_to(scales * np.float32(scale), (size,)).astype(np.float32)
+        return self.node("DequantizeLinear", self.store(codes), self.store(units), axis=0)
+
+    def model(self, output: str, shape: tuple[int, ...]) -> onnx.ModelProto:
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+        y = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+        graph = helper.make_graph(self.nodes, "quantized", [x], [y], self.initializers)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+def small_network(seed: int, codes: type) -> onnx.ModelProto:
+    """Every operator that int8 networks for pictures are made of."""
+    offset = 128 if codes is np.uint8 else 0
+    net = Quantized(seed, codes)
+    x = net.quantize("x", 0.02, 3 + offset)
+    w, s = net.weights(16, 3, 3, 3)
+    a = net.node("Relu", net.node("Conv", x, w, net.bias(16, s, 0.02), pads=[1, 1, 1, 1], strides=[2, 2]))
+    a = net.quantize(a, 0.05, offset - 128)
+    w, s = net.weights(16, 1, 3, 3)
+    b = net.quantize(net.node("Conv", a, w, net.bias(16, s, 0.05), pads=[1, 1, 1, 1], group=16), 0.04, offset - 5)
+    w, s = net.weights(16, 16, 1, 1)
+    b = net.quantize(net.node("Conv", b, w, net.bias(16, s, 0.04)), 0.3, offset + 4)
+    a = net.quantize(net.node("Add", a, b), 0.31, offset - 7)
+    p = net.node("MaxPool", a, kernel_shape=[2, 2], strides=[2, 2])
+    g = net.quantize(net.node("Sigmoid", p), 1 / 256, offset - 128)
+    m = net.quantize(net.node("Mul", p, g), 0.2, offset)
+    c = net.quantize(net.node("Concat", m, net.quantize(p, 0.2, offset), axis=1), 0.2, offset)
+    h = net.quantize(net.node("HardSwish", c), 0.15, offset - 20)
+    v = net.quantize(net.node("GlobalAveragePool", h), 0.1, offset + 1)
+    v = net.node("Reshape", v, net.store(np.array([1, 32], np.int64)))
+    w, s = net.weights(10, 32, axis=None)
+    y = net.quantize(net.node("Gemm", v, w, net.bias(10, s, 0.1), transB=1), 0.2, offset)
+    y = net.quantize(net.node("Softmax", y), 1 / 256, offset - 128)
+    return net.model(y, (1, 3, 17, 20))
+
+
+def written(model: onnx.ModelProto, backend: str = "tflite"):
+    made = create_backend(backend)
+    assert made.takes == "graph"
+    done = api.export_model(model, load_target("generic-c"), api.Options(), made, "tflite")
+    return made, api.finish(done, "tflite")
+
+
+def literally(ort, model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    """The result of a model whose quantization is taken literally."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    (want,) = ort.InferenceSession(model.SerializeToString(), options).run(None, {"x": x})
+    return want
+
+
+def convolution(net: Quantized, x: str, kernel: tuple[int, ...], **attributes: object) -> str:
+    w, s = net.weights(*kernel)
+    return net.node("Conv", x, w, net.bias(kernel[0], s, 0.05), **attributes)
+
+
+LAYERS = {
+    "conv": lambda net, x: (convolution(net, x, (7, 4, 3, 3), pads=[1, 1, 1, 1]), 0.5),
+    "conv, uneven padding": lambda net, x: (convolution(net, x, (7, 4, 3, 3), pads=[2, 0, 1, 1], strides=[2, 3]), 0.5),
+    "conv, dilations": lambda net, x: (convolution(net, x, (7, 4, 3, 3), dilations=[2, 2]), 0.5),
+    "groups": lambda net, x: (convolution(net, x, (6, 2, 1, 1), group=2), 0.2),
+    "depthwise": lambda net, x: (convolution(net, x, (4, 1, 5, 5), group=4, pads=[2, 2, 2, 2]), 0.2),
+    "depthwise, two results a channel": lambda net, x: (convolution(net, x, (8, 1, 3, 3), group=4), 0.2),
+    "average pool": lambda net, x: (net.node("AveragePool", x, kernel_shape=[3, 2], strides=[2, 1]), 0.05),
+    "max pool": lambda net, x: (net.node("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]), 0.05),
+    "mean": lambda net, x: (net.node("GlobalAveragePool", x), 0.02),
+    "sub": lambda net, x: (net.node("Sub", x, net.quantize("x", 0.03, 7)), 0.06),
+    "mul": lambda net, x: (net.node("Mul", x, net.quantize("x", 0.03, 7)), 0.3),
+    "sigmoid": lambda net, x: (net.node("Sigmoid", x), 1 / 200),
+    "tanh": lambda net, x: (net.node("Tanh", x), 1 / 128),
+    "relu": lambda net, x: (net.node("Relu", x), 0.03),
+    "softmax": lambda net, x: (net.node("Softmax", x, axis=1), 1 / 256),
+    "resize": lambda net, x: (net.node("Resize", x, "", net.store(np.array([1, 1, 2, 2], np.float32)), mode="nearest",
+                                       coordinate_transformation_mode="asymmetric", nearest_mode="floor"), 0.05),
+    "slice": lambda net, x: (net.node("Slice", x, *(net.store(np.array(v, np.int64)) for v in ([8, 1], [-9, 9], [2, 1], [-2, 3]))), 0.05),
+    "pad": lambda net, x: (net.node("Pad", x, net.store(np.array([0, 0, 1, 2, 0, 0, 3, 0], np.int64))), 0.05),
+    "transpose": lambda net, x: (net.node("Transpose", x, perm=[0, 2, 1, 3]), 0.05),
+    "product": lambda net, x: (net.node("MatMul", x, net.weights(10, 5, axis=1)[0]), 0.4),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_differs_by_a_step_at_the_most(name):
+    ort = pytest.importorskip("onnxruntime")
+    net = Quantized(5)
+    y, scale = LAYERS[name](net, net.quantize("x", 0.05, -3))
+    model = net.model(net.quantize(y, scale, -7), (1, 4, 9, 10))
+    made, artifact = written(model)
+    assert artifact.manifest.report["operators"]["DEQUANTIZE"] == 1, "the layer is computed in floats"
+    x = np.random.default_rng(1).uniform(-6, 6, (1, 4, 9, 10)).astype(np.float32)
+    (got,) = made.run(artifact, {"x": x}).values()
+    want = literally(ort, model, x)
+    steps = np.abs(np.rint((got - want) / scale))
+    # Averages of six lie at ties, and the functions are quantized twice: TFLite wants a scale of its own of them.
+    assert steps.max() <= 1 and np.mean(steps) < (0.25 if name in ("average pool", "sigmoid", "tanh") else 0.05) and np.ptp(want) > 20 * scale
+
+
+@pytest.mark.parametrize("codes", [np.int8, np.uint8])
+@pytest.mark.parametrize("interface", ["float", "integer"])
+def test_a_quantized_network_stays_on_integers(codes, interface):
+    ort = pytest.importorskip("onnxruntime")
+    for seed in range(3):
+        model = small_network(seed, codes)
+        made, artifact = written(model, f"tflite{{interface={interface}}}")
+        counts = artifact.manifest.report["operators"]
+        border = {name: counts.pop(name, 0) for name in ("QUANTIZE", "DEQUANTIZE")}
+        assert counts == {"ADD": 1, "CONCATENATION": 1, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "HARD_SWISH": 1,
+                          "LOGISTIC": 1, "MAX_POOL_2D": 1, "MEAN": 1, "MUL": 1, "PAD": 1, "RESHAPE": 1, "SOFTMAX": 1}
+        # Between the layers the only quantization left is the one to the scale that the concatenation wants.
+        assert border == ({"QUANTIZE": 2, "DEQUANTIZE": 1} if interface == "float" else {"QUANTIZE": 1, "DEQUANTIZE": 0})
+        x = np.random.default_rng(seed).uniform(-2.5, 2.5, (1, 3, 17, 20)).astype(np.float32)
+        want = literally(ort, model, x)
+        (got,) = made.run(artifact, {"x": x}).values()
+        assert got.dtype == want.dtype and want.max() > 0.12
+        # A step now and then in each of eleven layers, in front of an exponential; the test below looks at each of them.
+        assert np.abs(got - want).max() <= 0.03
+
+
+def test_an_activation_becomes_part_of_a_layer_of_floats():
+    net = Quantized(0)
+    w = net.store(net.random.standard_normal((4, 3, 3, 3)).astype(np.float32))
+    y = net.node("Clip", net.node("Conv", "x", w), net.store(np.float32(0)), net.store(np.float32(6)))
+    _, artifact = written(net.model(y, (1, 3, 8, 8)))
+    assert artifact.manifest.report["operators"] == {"CONV_2D": 1}
+
+
+def test_integers_without_a_form_are_computed_in_floats():
+    net = Quantized(0)
+    y = net.quantize(net.node("Exp", net.quantize("x", 0.02, 0)), 0.01, -128)
+    made, artifact = written(net.model(y, (1, 7)))
+    assert artifact.manifest.report["operators"] == {"DEQUANTIZE": 2, "EXP": 1, "QUANTIZE": 2}
+    x = np.linspace(-2, 0.5, 7, dtype=np.float32)[None]
+    (got,) = made.run(artifact, {"x": x}).values()
+    np.testing.assert_allclose(got, np.exp(x), atol=0.03)
+
+
+@pytest.mark.parametrize(("sizes", "results", "extents", "strides", "pads", "want"), [
+    ((8, 8), (8, 8), (3, 3), (1, 1), (1, 1, 1, 1), Padding("SAME")),
+    ((8, 8), (4, 4), (3, 3), (2, 2), (0, 0, 1, 1), Padding("SAME")),
+    ((8, 8), (4, 4), (3, 3), (2, 2), (1, 1, 1, 1), Padding("VALID", (1, 1), (0, 0))),
+    ((8, 8), (6, 6), (3, 3), (1, 1), (0, 0, 0, 0), Padding("VALID")),
+    ((7, 7), (4, 4), (3, 3), (2, 2), (1, 1, 1, 1), Padding("SAME")),
+    ((5,), (7,), (3,), (1,), (2, 2), Padding("VALID", (2,), (2,))),
+])
+def test_padding_gets_a_name_where_it_has_one(sizes, results, extents, strides, pads, want):
+    assert choose_padding(sizes, results, extents, strides, pads) == want
+
+
+def test_a_product_with_a_power_of_two_quantizes_as_well():
+    def rounded(factor: float) -> Convert:
+        return Convert(Apply("round", (Apply("mul", (Arg(0, DType.F32), Literal(factor, DType.F32)), DType.F32),), DType.F32), DType.I8)
+
+    found = as_quantized(rounded(256.0))
+    assert found is not None and found.scale == Literal(1 / 256, DType.F32) and found.zero is None
+    assert as_quantized(rounded(255.0)) is None and as_quantized(rounded(-2.0)) is None
+
+
+def test_options_are_checked():
+    with pytest.raises(EdgeccError) as raised:
+        create_backend("tflite{interface=half}")
+    assert raised.value.code == "E009"
