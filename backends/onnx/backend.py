@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from edgecc.artifact.folder import Artifact, make_export
 from edgecc.backends.base import API, GraphBackend
+from edgecc.backends.onnx.dialects import DIALECTS, in_dialect
 from edgecc.backends.onnx.export import export_onnx
 from edgecc.backends.onnx.operators import obstacle
 from edgecc.backends.onnx.writer import DEFAULT_OPSET
@@ -30,6 +31,8 @@ class OnnxBackend(GraphBackend):
 
     Attributes:
         opset: version of the default domain.
+        dialect: for quantized models: quantization stays where the model has it, and is written as a vendor's tool wants
+            it (edgecc/backends/onnx/dialects.py); "none" computes on integers, as other back ends do.
     """
 
     api: ClassVar[int] = API
@@ -38,20 +41,30 @@ class OnnxBackend(GraphBackend):
     forms: ClassVar[Mapping[str, str]] = MappingProxyType({"onnx": "an ONNX model"})
 
     opset: int = DEFAULT_OPSET
+    dialect: Literal["none", "ort", "rknn", "qnn", "tensorrt", "openvino"] = "none"
 
     def supports(self, node: Node, target: Target) -> str | None:
         """None if the node has a form in ONNX."""
         return obstacle(node)
 
+    def passes(self, default: tuple[str, ...], target: Target) -> tuple[str, ...]:
+        """In a dialect none that compute on integers or fold weights: the model's own quantization is what tools want to see."""
+        return default if self.dialect == "none" else ("eliminate",)
+
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """NAME.onnx; the report counts nodes by operator. Raises: EdgeccError E001, E114."""
-        model = export_onnx(graph, opset=self.opset)
+        opset = self.opset if self.dialect == "none" or self.opset != DEFAULT_OPSET else min(self.opset, DIALECTS[self.dialect].newest_opset)
+        model = export_onnx(graph, opset=opset)
+        figures: dict[str, object] = {"opset": opset}
+        if self.dialect != "none":
+            model, floats = in_dialect(model, self.dialect, opset)
+            figures |= {"dialect": self.dialect, "in floats": list(floats)}
         counts: dict[str, int] = {}
         for node in model.graph.node:
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
         weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
         return make_export(spelled(self.name, self), graph, name, target, {f"{name}.onnx": model.SerializeToString(deterministic=True)},
-                           f"{name}.onnx", report={"opset": self.opset, "nodes": dict(sorted(counts.items()))}, weights_bytes=weights)
+                           f"{name}.onnx", report=figures | {"nodes": dict(sorted(counts.items()))}, weights_bytes=weights)
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the model in onnxruntime, without optimizations. Raises: EdgeccError E400, E401."""

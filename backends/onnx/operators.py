@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from edgecc.backends.onnx.quantized import write_quantization
 from edgecc.backends.onnx.scalar import missing_primitives, write_expression
 from edgecc.backends.onnx.writer import Writer
 from edgecc.ir.graph import Node
 from edgecc.ir.op import Op
-from edgecc.ir.scalar import ScalarExpr, used_args
+from edgecc.ir.scalar import Arg, ScalarExpr, literal, substitute, used_args
 from edgecc.ir.types import DType
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
@@ -69,13 +70,27 @@ def write_node(writer: Writer, node: Node, operands: Operands) -> list[str]:
 
 @_writes(Elementwise)
 def _elementwise(writer: Writer, op: Elementwise, operands: Operands, node: Node) -> list[str]:
-    result = write_expression(writer, op.expr, _present(operands))
+    quantization = write_quantization(writer, op, operands, node)
+    if quantization is not None:
+        return [quantization]
+    expr = _with_literals(op.expr, node)
+    result = write_expression(writer, expr, _present(operands))
     dims = node.output.type.dims
-    read = [value.type.dims for index, value in enumerate(node.inputs) if value is not None and index in used_args(op.expr)]
+    read = [value.type.dims for index, value in enumerate(node.inputs) if value is not None and index in used_args(expr)]
     if np.broadcast_shapes(*read) != dims:
         # An operand that is not read still takes part in broadcasting.
         result = writer.one("Expand", result, writer.integers(dims, "shape"))
     return [result]
+
+
+def _with_literals(expr: ScalarExpr, node: Node) -> ScalarExpr:
+    """The expression with operands that are one known number as literals, by which activations are recognised."""
+    known: list[ScalarExpr] = []
+    for index, value in enumerate(node.inputs):
+        data = None if value is None or value.type.dtype.is_stored_only else value.constant
+        dtype = DType.F32 if value is None else value.type.dtype
+        known.append(Arg(index, dtype) if data is None or data.size != 1 else literal(data.reshape(()).item(), dtype))
+    return substitute(expr, known)
 
 
 @_writes(Conv)

@@ -149,3 +149,15 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
             raise
     except OSError as error:
         raise EdgeccError("E006", f"cannot be written: {error.strerror or error}", where=printable(str(path))) from None
+
+
+def in_dialect(backend: str | None, emit: str | None, dialect: str | None) -> str | None:
+    """The back end that --backend, --emit and --dialect ask for together; a dialect is an option of the one for ONNX.
+
+    Raises: EdgeccError E001 where they contradict each other.
+    """
+    if dialect is None:
+        return backend
+    if backend not in (None, "onnx") or emit not in (None, "onnx"):
+        raise EdgeccError("E001", "--dialect is for --emit onnx", hint="with options of the back end write --backend onnx{dialect=NAME,opset=17}")
+    return f"onnx{{dialect={dialect}}}"

@@ -13,7 +13,7 @@ from edgecc.artifact.folder import Artifact
 from edgecc.backends.discovery import select_backend
 from edgecc.choices import choices_of, left_in_float
 from edgecc.cli import quantizing as q
-from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
+from edgecc.cli.arguments import in_dialect, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table
 from edgecc.cli.division import show_division
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
@@ -70,10 +70,12 @@ def compile(
     validation: q.Validation = None,
     pictures: q.Pictures = "fit=crop",
     samples: q.Samples = None,
+    dialect: Annotated[str | None, typer.Option(help="With --emit onnx: quantization as a vendor's tool wants it: ort, rknn, qnn, tensorrt or openvino.", show_default=False)] = None,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler, for --verify and --emit.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compile a model for a target into a folder, of C if nothing else is asked for."""
+    backend = in_dialect(backend, emit, dialect)
     form = select_backend(backend, emit)[1]
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecc import api
-from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
+from edgecc.cli.arguments import in_dialect, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.division import show_summary
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
@@ -40,12 +40,14 @@ def verify(
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass as well.")] = False,
     emit: Annotated[str | None, typer.Option(help="Verify what another back end writes, as `edgecc compile --emit` names it.", show_default=False)] = None,
     backend: Annotated[str | None, typer.Option(help="A back end of `edgecc doctor`, with options: onnx{opset=17}.", show_default=False)] = None,
+    dialect: Annotated[str | None, typer.Option(help="With --emit onnx: quantization as a vendor's tool wants it: ort, rknn, qnn, tensorrt or openvino.", show_default=False)] = None,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Compile, run and compare with expected outputs or the reference. Exit status 1 where they differ."""
     if expected is not None and inputs is None:
         raise EdgeccError("E001", "--expected needs --inputs: outputs are right for certain inputs only", where="edgecc verify")
+    backend = in_dialect(backend, emit, dialect)
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     wanted = read_arrays(expected, "--expected") if expected is not None else None

@@ -26,6 +26,13 @@ class TestC(BackendTests):
     models = (DIGITS,)
 
 
+class TestLlvm(BackendTests):
+    backend = "llvm"
+    batch = 60
+    least = 160
+    models = (DIGITS,)
+
+
 class TestOnnx(BackendTests):
     backend = "onnx{opset=21}"
     batch = 200
