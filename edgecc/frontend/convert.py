@@ -33,7 +33,7 @@ MAX_FAILURES = 100
 """Errors in nodes that are kept, beside what is unsupported."""
 
 _HINTS = {
-    "ai.onnx.ml": "operators on texts and maps, and classifiers by support vectors, are not compiled; export the network without them",
+    "ai.onnx.ml": "export the network without this step, and do it in the program around it",
     "com.microsoft": "export the model without onnxruntime's graph optimisations",
 }
 _QUANTIZED = ("QLinear", "DynamicQuantize", "QAttention", "QGemm", "QMoE", "Quantize", "Dequantize",

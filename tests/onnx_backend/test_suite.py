@@ -59,4 +59,4 @@ def test_the_record_names_every_case_once_and_most_pass() -> None:
     version, recorded = read_record(RECORD)
     if version == f"onnx {onnx.__version__}":
         assert sorted(recorded) == sorted(case_names())
-    assert sum(outcome in PASSES for outcome in recorded.values()) > 0.97 * len(recorded)
+    assert sum(outcome in PASSES for outcome in recorded.values()) > 0.99 * len(recorded)

@@ -19,6 +19,7 @@ from edgecc.frontend.converters import (
     movement,
     normalization,
     padding,
+    pictures,
     pooling,
     qlinear,
     quantization,
@@ -38,6 +39,6 @@ from edgecc.frontend.converters import (
 )
 
 __all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "gradient", "indexing", "integer", "labels", "loops", "matrix", "microsoft",
-           "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pooling", "qlinear", "quantization",
+           "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pictures", "pooling", "qlinear", "quantization",
            "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "strings", "training", "trees",
            "vectorizer"]
