@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import symbol
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import PRIMITIVES, Arg, ScalarExpr, apply, convert, literal
@@ -31,7 +32,8 @@ from edgecc.ops.requantize import requantized, rounded
 from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
-from edgecc.ops.sizes import Sizes
+from edgecc.ops.sizes import BindSize, Sizes
+from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
 from edgecc.ops.trees import TreeEnsemble
 from edgecc.ops.windows import Col2Im, MaxPosition
 
@@ -130,6 +132,9 @@ def _plain() -> Iterator[OpCase]:
     for kind, gates in (("rnn", 3), ("gru", 9), ("lstm", 12)):
         layer: list[Operand] = [(2, 1, 4), Weights((1, gates, 4)), Weights((1, gates, 3)), Weights((1, 2 * gates))]
         table.append((kind, Recurrent(kind, 3), (F32,), layer))
+    table += [("two", StringConcat(), (DType.STRING,), [(2, 3), (2, 3)]), ("lower", StringCase(), (DType.STRING,), [(4,)]),
+              ("upper", StringCase(upper=True), (DType.STRING,), [(4,)]), ("of a run", BindSize(symbol("n", 0, 9)), (I64,), [()]),
+              ("words", RegexFullMatch(r"\w*( \pL+)?"), (DType.STRING,), [(2, 4)])]
     for name, op, dtypes, operands in table:
         for dtype in dtypes:
             yield OpCase(op.name, f"{name}, {dtype.value}", functools.partial(_single, op, dtype, tuple(operands)))
