@@ -13,11 +13,17 @@ from edgecc.errors import EdgeccError, printable
 OPTIMIZATION_LEVEL = 2
 """That of the C compilers (BASE_FLAGS in edgecc/artifact/toolchain.py)."""
 
+OPTIONS = ("-enable-misched=false", "-enable-post-misched=false")
+"""Instructions stay in the order of the loop programs, whose tiles take all registers and whose multiply-adds stand where
+cores without reordering want them: a scheduler would load early and spill. LLVM keeps these for the whole process."""
+
 _LOCK = threading.Lock()
 
 
 @functools.cache
 def _initialize() -> None:
+    for option in OPTIONS:
+        llvm.set_option("edgecc", option)
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
 

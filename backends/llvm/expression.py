@@ -197,10 +197,7 @@ class ExpressionWriter:
             if number is not None and 0 <= int(number.value) < dtype.size * 8:
                 value = self.expr(args[0])
                 return shift_by(self.w, op.op, dtype, lanes, value, int(number.value)) if number.value else value
-        done = self.primitive(op.op, dtype, lanes, [self.expr(a) for a in args])
-        if self.w.machine.orders_multiply_adds and op.op == "fma" and lanes == 4 and dtype is DType.F32 and any(map(_is_lane, args[:2])):
-            return self._keep_in_order(self.kind(dtype, lanes), done)
-        return done
+        return self.primitive(op.op, dtype, lanes, [self.expr(a) for a in args])
 
     def primitive(self, op: str, dtype: DType, lanes: int, args: list[str]) -> str:
         """A primitive on operands of `dtype`. Raises: EdgeccError E900 where there is none."""
@@ -214,26 +211,11 @@ class ExpressionWriter:
             raise EdgeccError("E900", f"LLVM back end: no operation {op} on {dtype.value}")
         return found
 
-    def _keep_in_order(self, kind: str, total: str) -> str:
-        """A sum that no pass moves past another one: assembly without text, which has it as operand and result.
-
-        The order of the multiply-adds is that in which a core without reordering executes them.
-        """
-        return self.w.let(f'call {kind} asm sideeffect "", "=w,0"({kind} {total})')
-
 
 def _is_fixed(index: Index) -> bool:
     """Whether an index is the same as long as its variables are: nothing in it is read from memory or a register."""
     return all(isinstance(atom, LoopVar) or (isinstance(atom, IndexOp) and all(map(_is_fixed, atom.args)))
                for atom, _ in index.terms)
-
-
-def _is_lane(factor: Expr) -> bool:
-    """Whether a factor is one lane of a vector register."""
-    match factor:
-        case Broadcast(arg=Lane(arg=Ref(lanes=4))):
-            return True
-    return False
 
 
 def _constant_of(expr: Expr) -> Const | None:

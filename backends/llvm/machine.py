@@ -28,7 +28,6 @@ class Machine:
         triple, cpu, features: as LLVM spells them.
         isa: the table of the C back end, which says which vectors and operations there are.
         architecture: "x86_64" or "aarch64": of the code, also where the target is generic.
-        in_order: whether instructions issue in program order.
     """
 
     triple: str
@@ -36,7 +35,6 @@ class Machine:
     features: tuple[str, ...]
     isa: Isa
     architecture: str
-    in_order: bool
 
     @property
     def has_vectors(self) -> bool:
@@ -53,11 +51,6 @@ class Machine:
         """Whether f16 and f32 are converted by instructions: AArch64 always, x86-64 with F16C, which AVX2 comes with."""
         return self.has_vectors or self.architecture == "aarch64"
 
-    @property
-    def orders_multiply_adds(self) -> bool:
-        """Whether vector multiply-adds stay in the order in which kernels write them."""
-        return self.in_order and self.isa.name == "neon"
-
 
 def machine_of(target: Target) -> Machine | None:
     """The machine of a target; None where LLVM code is not written for its architecture."""
@@ -67,7 +60,7 @@ def machine_of(target: Target) -> Machine | None:
         return None
     is_generic = target.architecture == "generic"
     cpu, features = ("x86-64" if architecture == "x86_64" else "generic", ()) if is_generic else _from_flags(target.isa.clang)
-    return Machine(triple, cpu, features, target_isa(target), architecture, target.core.in_order)
+    return Machine(triple, cpu, features, target_isa(target), architecture)
 
 
 def host_architecture() -> str:
