@@ -69,7 +69,18 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     yield from saturating.avx_rows()
     yield from interleaving.avx_rows()
     for lanes in (4, 8, 16):
+        yield Key("dot_u8s8", I32, lanes), _dot_by_words(lanes)
         yield Key("dot_u8s8", I32, lanes), Row(f"{prefix(lanes * 32)}_dpbusd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
+
+
+def _dot_by_words(lanes: int) -> Row:
+    """Products of bytes in words: the even ones and the odd ones. (VPMADDUBSW would saturate its sums.)"""
+    bits = lanes * 32
+    p = prefix(bits)
+    return Row(f"{integer_type(bits)} even = {p}_madd_epi16({p}_and_si{bits}(a, {p}_set1_epi16(0xFF)), "
+               f"{p}_srai_epi16({p}_slli_epi16(b, 8), 8));\n"
+               f"{integer_type(bits)} odd = {p}_madd_epi16({p}_srli_epi16(a, 8), {p}_srai_epi16(b, 8));\n"
+               f"return {p}_add_epi32(c, {p}_add_epi32(even, odd));", needs_of(bits), body=True)
 
 
 def _lane_mask(count: int, lanes: int) -> str:

@@ -20,8 +20,8 @@ from edgecc.loop.ir import Const, Expr, Op
 from edgecc.targets.schema import Target
 
 FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512f", "avx512bf16"), "dot_s8": ("dotprod",),
-                                                          "dot_u8s8": ("avx512f", "avx512vnni")})
-"""What a target needs for each grouped product to be an instruction."""
+                                                          "dot_u8s8": ("avx2",)})
+"""What a target needs for each grouped product to be an instruction, or a few of them that are quicker than one by one."""
 
 BY_LANE = frozenset({"dot_s8"})
 """Products whose instruction takes a group of the first factor out of a vector of groups, where multiply-adds do."""

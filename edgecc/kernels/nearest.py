@@ -34,9 +34,13 @@ def in_integers(value: Expr, fractions: Collection[str] = ()) -> Expr:
     inner = _integer(value.arg, fractions)
     if inner is None:
         return value
-    low, high = (Const(int(limit), DType.I32, value.lanes) for limit in value.dtype.limits)
-    clamped = Op("min", (Op("max", (inner, low), DType.I32, value.lanes), high), DType.I32, value.lanes)
-    return Cast(clamped, value.dtype)
+    return saturated(inner, value.dtype)
+
+
+def saturated(value: Expr, dtype: DType) -> Expr:
+    """An integer in i32 as a narrow type: the nearest one it has."""
+    low, high = (Const(int(limit), DType.I32, value.lanes) for limit in dtype.limits)
+    return Cast(Op("min", (Op("max", (value, low), DType.I32, value.lanes), high), DType.I32, value.lanes), dtype)
 
 
 def _integer(expr: Expr, fractions: Collection[str]) -> Expr | None:

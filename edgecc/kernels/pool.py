@@ -7,6 +7,7 @@ import math
 from edgecc.ir.types import DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, Request, kernel_for
 from edgecc.kernels.contraction import PIXEL, accumulator_type, convert
+from edgecc.kernels.nearest import saturated
 from edgecc.kernels.register_tile import narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds, row_parameters, rows_suffix
 from edgecc.kernels.spatial import Axis, Segment, axes_of
@@ -40,8 +41,10 @@ def lower_pool(request: Request) -> Kernel:
         raise TypeError(op)
     x, y = request.operand(0).view, request.outputs[0]
     axes = axes_of(x.dims[2:], y.dims[2:], op.kernel, op.strides, op.dilations, op.pads)
-    is_vector = x.strides[1] == 1 and y.strides[1] == 1 and x.dtype in (DType.F32, DType.F16, DType.BF16)
+    is_vector = x.strides[1] == 1 and y.strides[1] == 1 and x.dtype in (DType.F32, DType.F16, DType.BF16, DType.I8, DType.U8)
+    narrow = is_vector and x.dtype in (DType.I8, DType.U8)  # they lie in lanes of 32 bits, and saturating stores join them again
     dtype = x.dtype if op.kind == "max" and (request.computes_in(x.dtype) or x.dtype is not DType.F16) else accumulator_type(x.dtype)
+    dtype = DType.I32 if narrow else dtype
     lane_type = DType.F16 if request.computes_in(x.dtype) else accumulator_type(x.dtype)
     lanes = vector_lanes(request.target, lane_type) if is_vector else 1
     last = axes[-1]
@@ -69,9 +72,9 @@ def lower_pool(request: Request) -> Kernel:
         result: Expr = accumulator
         if op.kind == "average":
             result = Op("mul", (accumulator, _reciprocal(op, axes, [*positions, column], bounds, dtype)), dtype)
-        store = Store("y", y.at([image, channel, *positions, column]), convert(result, y.dtype))
+        store = Store("y", y.at([image, channel, *positions, column]), saturated(result, y.dtype) if narrow else convert(result, y.dtype))
         return For(loop, ZERO, const(segment.stop - segment.start),
-                   (For("channel", ZERO, const(size), (Declare("acc", _identity(op, dtype)), *body, store)),))
+                   (For("channel", ZERO, const(size), (Declare("acc", _identity(op, x.dtype, dtype)), *body, store)),))
 
     body: list[Stmt] = []
     blocks, rest = divmod(x.dims[1], block)
@@ -99,12 +102,11 @@ def lower_pool(request: Request) -> Kernel:
     return Kernel(function, (FromInput(0), FromOutput(0)), tuple(schedule), choice=f"{op.kind} pool: {PIXELS} pixels x {block} channels")
 
 
-def _identity(op: Pool, dtype: DType) -> Const:
+def _identity(op: Pool, own: DType, dtype: DType) -> Const:
+    """What no element changes, among numbers of type `own`, in `dtype`."""
     if op.kind == "average":
         return Const(0.0, dtype)
-    if dtype.is_float:
-        return Const(float("-inf"), dtype)
-    return Const(-(1 << (dtype.size * 8 - 1)) if dtype.is_signed else 0, dtype)
+    return Const(float("-inf") if dtype.is_float else int(own.limits[0]), dtype)
 
 
 def _reciprocal(op: Pool, axes: tuple[Axis, ...], positions: list[Index], bounds: list[tuple[Index, Index]], dtype: DType) -> Expr:

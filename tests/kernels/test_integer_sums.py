@@ -10,7 +10,7 @@ from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.base import lower
 from edgecc.loop.dot import DOTS
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
-from edgecc.ops.convolution import Conv
+from edgecc.ops.convolution import Conv, Pool
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.requantize import requantized
 from tests.support import kernels
@@ -165,3 +165,31 @@ def test_sums_wrap_and_ties_go_to_even_as_c(machine):
     one, half, zero = np.eye(6, dtype=np.int8), np.full(19, 0.5, np.float32), np.array(128, np.uint8)
     arrays = [one, odd, None, half, zero]
     kernels.check(kernels.request_for(MatMul(epilogue=EPILOGUE), arrays, machine, constants=[1, 3, 4]), arrays, machine=machine)
+
+
+@pytest.mark.parametrize("machine", ["x86-64-v3", "x86-64-v4"])
+def test_bytes_in_words(machine):
+    """Machines without products of four bytes: sums of two products exceed 16 bits."""
+    for dtype, kernel in ((DType.U8, 3), (DType.I8, 1)):
+        request, arrays = grouped_case(dtype, 131 if dtype is DType.U8 else -5, kernel, target=machine)
+        arrays[0][:, :8] = dtype.limits[1]
+        arrays[1][:, :8] = -128
+        assert dots(request) == {"dot_u8s8"}
+        kernels.check(request, arrays)
+        kernels.check(request, arrays, machine=machine)
+
+
+@pytest.mark.parametrize("dtype", [DType.I8, DType.U8])
+@pytest.mark.parametrize("machine", ["x86-64-v3", "x86-64-v4", "cortex-a76"])
+def test_largest_bytes_of_windows(machine, dtype):
+    random = np.random.default_rng(0)
+    low, high = map(int, dtype.limits)
+    for channels in (3, 80):
+        x = random.integers(low, high + 1, (1, channels, 9, 7)).astype(dtype.numpy)
+        op = Pool("max", (3, 3), (2, 2), (1, 1, 1, 1), (1, 1))
+        (result,) = op.infer([TensorType.of(x)])
+        order = (0, 2, 3, 1)
+        request = kernels.request_for(op, [x], machine, inputs=[kernels.laid_out(TensorType.of(x), order)],
+                                      outputs=[kernels.laid_out(result, order)])
+        kernels.check(request, [x])
+        kernels.check(request, [x], machine=machine)
