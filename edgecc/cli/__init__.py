@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "bench": "measure the time of an inference on this machine, and that of other engines",
     "tune": "measure the ways to compute each kernel of a model, and keep which is quickest",
     "quantize": "turn a float model into an 8-bit one, by calibration data",
+    "prune": "set the smallest weights to zero, or remove channels, and tell the effect",
     "check": "list everything that keeps a model from being compiled",
     "inspect": "show what is in a model",
     "opt": "run passes on a model and print the graph",
