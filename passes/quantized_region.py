@@ -84,8 +84,26 @@ def region_behind(graph: Graph, value: Value) -> Region | str:
     except _TooLarge:
         return "the function in front of it is too large"
     if whole is None:
-        return "what it quantizes is computed in float"
+        return _float_source(value)
     whole = simplify(whole)
     if isinstance(whole, Literal) or not any(isinstance(one, Scaled) for one in found):
         return "what it quantizes does not depend on quantized numbers"
     return Region(whole, tuple(found), tuple(nodes))
+
+
+def _float_source(value: Value) -> str:
+    """What keeps the elementwise work in front of a quantization from being done on integers."""
+    pending, seen = [value], {value}
+    while pending:
+        found = pending.pop()
+        if found.constant is not None or scaled(found) is not None:
+            continue
+        producer = found.producer
+        if producer is None:
+            return "it quantizes an input of the network"
+        if not isinstance(producer.op, Elementwise):
+            return f"the {producer.op.name} in front of it is computed in float"
+        sources = [v for v in producer.inputs if v is not None and v not in seen]
+        seen.update(sources)
+        pending += sources
+    return "what it quantizes is computed in float"

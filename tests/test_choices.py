@@ -73,4 +73,4 @@ def test_types_and_what_is_left_in_float():
     compiled = compile_graph(graph_of(QUANTIZED), load_target("cortex-a76"), name="g")
     assert {choice.nodes[-1]: choice.types for choice in choices_of(compiled.lowered)} == {"Quantize": "i8 to u8", "Other": "f32 to i8"}
     assert [(decline.loc, decline.reason) for decline in left_in_float(compiled.passes)] == [
-        (("Other",), "what it quantizes is computed in float")]
+        (("Other",), "it quantizes an input of the network")]
