@@ -218,3 +218,16 @@ def test_loops_that_end_when_the_data_says(target):
     proto = model([], {"x": x, "limit": np.array(0, F)}, ["last", "all", "y"], {"trips": number(7), "front": number([0])}, [loop, after])
     found = agrees(proto, [{"x": x, "limit": np.array(limit, F)} for limit in (0, 11, 26, 1000)], target=target)
     assert [len(results["all"]) for results in found] == [1, 2, 5, 7]
+
+
+def test_regions_of_images():
+    """The second stage of a detector: features of as many regions as were chosen, and an average of each."""
+    generator = np.random.default_rng(0)
+    corners = generator.random((9, 2)).astype(F) * 6
+    constants = {"rois": np.concatenate([corners, corners + 1 + generator.random((9, 2)).astype(F) * 5], 1), "images": generator.integers(0, 2, 9)}
+    nodes = [("Compress", "rois c", "kept", {"axis": 0}), ("Compress", "images c", "of", {"axis": 0}),
+             ("RoiAlign", "x kept of", "features", {"output_height": 3, "output_width": 2, "sampling_ratio": 2}),
+             ("GlobalAveragePool", "features", "pooled", {}), ("Flatten", "pooled", "y", {})]
+    x = generator.standard_normal((2, 5, 12, 12)).astype(F)
+    cases = [{"x": x, "c": generator.random(9) < share} for share in (-1, 0.2, 0.6, 2)]
+    agrees(model(nodes, cases[0], ["features", "y"], constants), cases)

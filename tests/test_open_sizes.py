@@ -193,3 +193,40 @@ def test_open_networks_take_several_threads():
     graph = import_model(proto, shapes=shapes)
     lowered = lower_graph(compile_graph(graph, load_target("host"), name="net").graph, load_target("host"), name="net", threads=2, check=True)
     assert lowered.module.is_open
+
+
+def region(nodes, inputs, outputs):
+    return helper.make_graph([helper.make_node(op, ins.split(), outs.split(), **attributes) for op, ins, outs, attributes in nodes], "body",
+                             [helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in inputs.items()],
+                             [helper.make_empty_tensor_value_info(name) for name in outputs])
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_branches_with_open_sizes(target):
+    """What branches read from outside, and what they return, has the sizes of the run; it is no input and an input."""
+    then = region([("Softmax", "a", "s", {}), ("MatMul", "s t", "p", {}), ("Relu", "x", "q", {})], {}, ["p", "q"])
+    orelse = region([("MatMul", "x t", "m", {}), ("Neg", "m", "p", {}), ("Add", "a x", "q", {})], {}, ["p", "q"])
+    nodes = [("Add", "x x", "a", {}), ("Transpose", "x", "t", {"perm": [0, 2, 1]}), ("ReduceSum", "x", "sum", {"keepdims": 0}), ("Less", "sum zero", "c", {}),
+             ("If", "c", "y z", {"then_branch": then, "else_branch": orelse}), ("Relu", "z", "w", {})]
+    proto = model(nodes, {"x": ["m", "n", 5]}, ("y", "z", "w"), constants={"zero": np.float32(0)})
+    agrees(proto, BOUNDS, target=target)
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_loops_with_states_of_open_sizes(inner):
+    """The initial state is an input, whose array is as large as the run says and not as large as it might be."""
+    nodes = [("Add", "state x", "sum", {}), ("Mul", "sum half", "next", {}), ("ReduceMean", "next axis", "row", {"keepdims": 0}),
+             ("Identity", "going", "on", {})]
+    body = region(nodes, {"i": (TensorProto.INT64, []), "going": (TensorProto.BOOL, []), "state": (TensorProto.FLOAT, None)}, ["on", "next", "row"])
+    proto = model([], {"x": ["m", "n"]}, ("y", "rows"), constants={"half": np.float32(0.5), "axis": np.array([1]), "trips": np.int64(3000)})
+    proto.graph.node.extend([helper.make_node("Relu", ["x"], ["first"]),
+                             helper.make_node("Loop", ["trips", "", "first" if inner else "x"], ["y", "rows"], body=body)])
+    agrees(proto, BOUNDS, isolated=True, flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
+
+
+@pytest.mark.parametrize("backwards", [0, 1])
+def test_scans_of_open_length(backwards):
+    body = region([("Add", "state row", "next", {}), ("Mul", "next row", "out", {})],
+                  {"state": (TensorProto.FLOAT, [5]), "row": (TensorProto.FLOAT, [5])}, ["next", "out"])
+    scan = {"body": body, "num_scan_inputs": 1, "scan_input_directions": [backwards], "scan_output_directions": [backwards]}
+    agrees(model([("Scan", "first x", "last y", scan)], {"first": [5], "x": ["n", 5]}, ("last", "y")), {"n": (Range(0, 19),)})

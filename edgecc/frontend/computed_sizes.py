@@ -17,10 +17,14 @@ from edgecc.ir.scalar import Arg, Convert
 from edgecc.ir.types import Dim, DType, Shape
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.movement import Reshape, Slice
+from edgecc.ops.selection import NonZero
 from edgecc.ops.sizes import BindSize
 
 Origin = tuple[Value, int]
-"""A tensor, and the position of a number in it."""
+"""A tensor, and the position of a number in it, or `COUNT`."""
+
+COUNT = -1
+"""Stands for how many elements of the tensor are not 0: a mask that is used twice gives one size."""
 
 
 def size_of(call: Call, number: Value, what: str, largest: int | None = None, *, name: str = "") -> Dim:
@@ -69,9 +73,13 @@ def _origin(number: Value) -> Origin:
     position = 0
     while number.producer is not None:
         op, operand = number.producer.op, next(iter(number.producer.inputs), None)
-        if operand is None or not operand.type.is_static:
+        if operand is None:
             break
         match op:
+            case NonZero() if number.result_index == 1:
+                return _reshaped(operand), COUNT
+            case _ if not operand.type.is_static:
+                break
             case Reshape() if operand.type.elements == 1:
                 number = operand
             case Slice(starts=(int(start),)):
@@ -82,6 +90,13 @@ def _origin(number: Value) -> Origin:
             case _:
                 break
     return number, position
+
+
+def _reshaped(value: Value) -> Value:
+    """What a tensor is another shape of."""
+    while value.producer is not None and isinstance(value.producer.op, Reshape):
+        value = value.producer.operand(0)
+    return value
 
 
 def sizes_of(call: Call, index: int, what: str) -> Shape:

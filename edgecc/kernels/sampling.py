@@ -12,8 +12,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, kernel_for
+from edgecc.kernels.base import Kernel, Request, kernel_for, size_dim
 from edgecc.kernels.copying import copy, fill
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import computes_in_vectors
@@ -168,7 +169,7 @@ class _Bins:
         return b.let("at", fma(add(FromIndex(point, dtype), 0.5), self.distance, start))
 
 
-@kernel_for(RoiAlign)
+@kernel_for(RoiAlign, is_open=True)
 def lower_roi_align(request: Request) -> Kernel:
     """Region by region and bin by bin; the points of a bin are summed up for all channels in scratch memory."""
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
@@ -177,13 +178,16 @@ def lower_roi_align(request: Request) -> Kernel:
         raise TypeError(op)
     b = KernelBuilder(request, f"roi_align_{op.kind}", f"{op.kind} of {y_view.dims[0]} regions of {shape_text(x_view)}, "
                                                        f"{op.height}x{op.width} bins each")
+    if x_view.is_open:
+        raise EdgeccError("E112", "roi_align has no kernel for images of sizes known only at run time",
+                          hint="give the dimension one size with --shape")
     if not y_view.elements:
         b.output(0, "y")
         return b.kernel(choice="nothing to read")
     x, rois, batch, y = b.input(0, "x"), b.input(1, "rois"), b.input(2, "batch"), b.output(0, "y")
     dtype, channels = compute_type(x_view.dtype), x_view.dims[1]
     sums = b.workspace("sums", dtype, channels)
-    with b.loop("r", y_view.dims[0]) as r:
+    with b.loop("r", y_view.size(0)) as r:
         index = b.let("index", cast(b.load(batch, r * batch_view.strides[0]), DType.I64))
         counted = select(less(index, 0), add(index, x_view.dims[0]), index)
         image = operation("min", operation("max", counted, 0), x_view.dims[0] - 1)
@@ -213,7 +217,7 @@ def _batch_checks(request: Request, size: int) -> tuple[tuple[int, IndexRange], 
     batch = request.operand(2)
     if batch.is_constant or request.checks != "trap":
         return ()
-    axes = tuple((axis.extent, axis.strides[0]) for axis in simplified(axes_of([batch.view])))
+    axes = tuple((size_dim(request, axis.stop), axis.strides[0]) for axis in simplified(axes_of([batch.view])))
     return ((2, IndexRange(batch.view.dtype, axes, 0, size)),)
 
 

@@ -116,7 +116,7 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
                          checks, Functions(check))
     constants = ConstantStrings()
     bytewise = in_bytes(graph, constants)
-    lowered = lowering.graph(bytewise, 0)
+    lowered = lowering.graph(bytewise, 0, is_region=False)
     strings = string_pool(bytewise, constants, lowered.plan.arena_bytes, min(string_bytes, MOST_STRING_BYTES))
     arena_bytes = lowered.plan.arena_bytes if strings is None else strings.offset + strings.size_bytes
     module = Module(
@@ -150,7 +150,7 @@ class _Lowering:
     weights: Weights = field(default_factory=Weights)
     kernels: dict[Request, Kernel] = field(default_factory=dict)
 
-    def graph(self, graph: Graph, depth: int, loop: Loop | None = None) -> LoweredRegion:
+    def graph(self, graph: Graph, depth: int, loop: Loop | None = None, *, is_region: bool = True) -> LoweredRegion:
         """Lowers a graph, or a region `depth` loops deep; `loop` is the operator whose body it is.
 
         Its own addresses: `InputBytes` and `OutputBytes` of the graph, `ArenaBytes` of its own arena.
@@ -158,7 +158,7 @@ class _Lowering:
         """
         # A condition that is known needs no memory.
         unwritten = (0,) if loop is not None and graph.outputs[0].constant is not None else ()
-        placement, work = self._place_and_lower(graph, depth, unwritten)
+        placement, work = self._place_and_lower(graph, depth, unwritten, is_region)
         choice = None
         if self.depth_first:
             placement, work, choice = self._in_stripes(placement, work)
@@ -247,7 +247,8 @@ class _Lowering:
 
     # -- kernels ------------------------------------------------------------------------------
 
-    def _place_and_lower(self, graph: Graph, depth: int, unwritten: tuple[int, ...]) -> tuple[Placement, list[Work]]:
+    def _place_and_lower(self, graph: Graph, depth: int, unwritten: tuple[int, ...],
+                         is_region: bool) -> tuple[Placement, list[Work]]:
         """Places all values and lowers all steps, those of regions first.
 
         Where a kernel does not take the views it was given, the values concerned get memory of their own,
@@ -256,12 +257,12 @@ class _Lowering:
         regions: dict[int, tuple[LoweredRegion, ...]] = {}
         dense: dict[Value, None] = {}
         while True:
-            placement = place_values(graph, dense=dense, unwritten=unwritten)
+            placement = place_values(graph, dense=dense, unwritten=unwritten, is_region=is_region)
             work: list[Work] = []
             problems: list[tuple[Step, EdgeccError]] = []
             for step in placement.steps:
                 try:
-                    if isinstance(step.op, RegionOp | StringStep) and open_sizes(step):
+                    if isinstance(step.op, StringStep) and open_sizes(step):
                         raise EdgeccError("E112", f"{step.op.name} has no form for sizes known only at run time",
                                           hint="give the dimension one size with --shape")
                     if isinstance(step.op, BindSize):
@@ -381,7 +382,7 @@ def _strided_values(graph: Graph, placement: Placement, step: Step) -> Iterable[
         return
     node = graph.nodes[step.node]
     for value in (*node.inputs, *node.outputs):
-        if value is not None and value.producer is not None and placement.places[value].view.strides != own_view(value).strides:
+        if value is not None and value.constant is None and placement.places[value].view.strides != own_view(value).strides:
             yield value
 
 

@@ -84,12 +84,12 @@ def _repeat(op: Loop, step: Step, regions: Sequence[LoweredRegion], operand: Cal
     parts = _scratch(op, regions)
     counter, again = shifted(scratch, parts.counter), shifted(scratch, parts.again)
     given, returned = body.graph.inputs, body.graph.outputs
-    state_bytes = [v.type.size_bytes for v in returned[1:1 + op.states]]
-    row_bytes = [v.type.size_bytes for v in returned[1 + op.states:]]
+    state_bytes = [v.type.largest.size_bytes for v in returned[1:1 + op.states]]
+    row_bytes = [v.type.largest.size_bytes for v in returned[1 + op.states:]]
     states = results[:op.states]
     after = {state: shifted(scratch, offset) for state, offset in parts.states.items()}
     initial = [operand(2 + state) for state in range(op.states)]
-    scanned = [row(operand(2 + op.states + i), depth, given[1 + op.states + i].type.size_bytes, op.rows, backwards=back)
+    scanned = [row(operand(2 + op.states + i), depth, given[1 + op.states + i].type.largest.size_bytes, op.rows, backwards=back)
                for i, back in enumerate(op.scanned)]
     captures = [operand(index) for index in range(op.first_capture, len(step.inputs))]
     stacked = [row(result, depth, size, op.rows, backwards=back)

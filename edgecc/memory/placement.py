@@ -30,6 +30,7 @@ from edgecc.ir.graph import Graph, Node, Value, sizes_needed
 from edgecc.ir.op import Op
 from edgecc.kernels.base import ROW_ELEMENTS, View
 from edgecc.memory import strides
+from edgecc.ops.control import Loop
 from edgecc.ops.convolution import Conv, ConvTranspose
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
@@ -133,15 +134,18 @@ def wants_dense(op: Op, operand: int, view: View) -> bool:
 
 
 def place_values(graph: Graph, *, dense: Iterable[Value] = (), unwritten: Iterable[int] = (),
-                 refuses: Callable[[Op, int, View], bool] = wants_dense) -> Placement:
-    """Places every value of a graph with static shapes.
+                 refuses: Callable[[Op, int, View], bool] = wants_dense, is_region: bool = False) -> Placement:
+    """Places every value of a graph.
+
+    Inputs and outputs of a network are dense in the shape of the run, those of a region in the largest shape.
 
     Args:
+        is_region: whether the graph is a region of a node.
         dense: values that must lie in memory of their own, in their own layout.
         unwritten: numbers of outputs that nobody reads, constants or inputs, so that nothing is written there.
         refuses: whether an operator refuses to read an operand through a view.
     """
-    placer = _Placer(graph, frozenset(dense), refuses, frozenset(unwritten))
+    placer = _Placer(graph, frozenset(dense), refuses, frozenset(unwritten), is_region)
     placer.backward()
     placer.forward()
     return Placement(tuple(placer.roots), placer.places, _after_sizes(graph, placer.steps), tuple(placer.constants))
@@ -153,6 +157,7 @@ class _Placer:
     dense: frozenset[Value]
     refuses: Callable[[Op, int, View], bool]
     unwritten: frozenset[int] = frozenset()
+    is_region: bool = False
     roots: list[Root] = field(default_factory=list)
     places: dict[Value, Place] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -174,8 +179,14 @@ class _Placer:
     def plain(self, kind: str, index: int, value: Value) -> Place:
         """A place of its own outside the arena, row-major; packed where that are other strides than those of the largest shape."""
         dims, shape = value.type.max_dims, open_shape(value)
-        view = View(value.type.dtype, dims, strides.row_major_strides(dims), packed=is_ragged(value))
+        is_packed = is_ragged(value) and not self.is_region
+        view = View(value.type.dtype, dims, strides.row_major_strides(dims), packed=is_packed)
         return Place(self.new_root(kind, index, value), 0, view, shape)
+
+    def of_region(self, value: Value) -> Place:
+        """A place in a new piece of the arena as regions have their inputs and outputs: row-major in the largest shape."""
+        view = View(value.type.dtype, value.type.max_dims, strides.row_major_strides(value.type.max_dims))
+        return Place(self.new_root("arena", 0, value), 0, view, open_shape(value))
 
     def packed(self, value: Value) -> Place:
         """A place in a new piece of the arena without gaps in the shape of the run."""
@@ -186,7 +197,7 @@ class _Placer:
 
     def backward(self) -> None:
         for index, value in enumerate(self.graph.outputs):
-            if value.producer is not None and value not in self.places and not is_ragged(value):
+            if value.producer is not None and value not in self.places and self.is_written_directly(value):
                 self.places[value] = self.plain("output", index, value)
         for node in reversed(self.graph.nodes):
             match node.op:
@@ -211,6 +222,16 @@ class _Placer:
                             part.op for part in parts
                             if isinstance(part.op, Slice) and self.around(part.op, part.output, operand) == whole]):
                         self.settle(operand, whole)
+
+    def is_written_directly(self, value: Value) -> bool:
+        """Whether an output may be computed where the caller wants it: with constant strides, and by kernels.
+
+        States of loops are copied in the largest shape, for which the caller's array need not have room.
+        """
+        if self.is_region:
+            return value not in self.dense or value.type.is_static
+        is_open_result = value.producer is not None and bool(value.producer.regions) and not value.type.is_static
+        return not is_ragged(value) and not is_open_result
 
     def around(self, op: Slice, part: Value, whole: Value) -> Place | None:
         """Where `whole` would lie if its slice `part` lay where it was decided; None where nothing was, or steps are not 1."""
@@ -238,7 +259,7 @@ class _Placer:
         for index, value in enumerate(self.graph.inputs):
             given = self.plain("input", index, value)
             self.writers[value] = ()
-            if given.view.packed:  # kernels want constant strides
+            if given.view.packed or (value in self.dense and not value.type.is_static):  # kernels want constant strides, or room
                 self.places[value] = self.own(value)
                 self.writers[value] = self.copy(value, given, self.places[value], (), (), 0)
             else:
@@ -285,7 +306,7 @@ class _Placer:
         after = dict.fromkeys(s for steps in writers for s in steps)
         for value in node.outputs:
             if value not in self.places:
-                self.places[value] = self.own(value)
+                self.places[value] = self.of_region(value) if node.regions else self.own(value)
             self.writers[value] = (len(self.steps),) if any(v.type.capacity for v in node.outputs) else ()
         if not any(v.type.capacity for v in node.outputs):
             return
@@ -295,15 +316,21 @@ class _Placer:
 
     def gapless(self, node: Node, inputs: tuple[Place | None, ...], writers: list[tuple[int, ...]],
                 position: int) -> tuple[tuple[Place | None, ...], list[tuple[int, ...]]]:
-        """The operands of a node with regions, or on strings: those that are not row-major without gaps are copied, each once."""
+        """The operands of a node with regions, or on strings: those that are not row-major without gaps are copied, each once.
+
+        So are initial states of open shape that are inputs: loops copy states in the largest shape.
+        """
         copied: dict[Value, tuple[Place, tuple[int, ...]]] = {}
         places, steps = list(inputs), list(writers)
         for index, (value, place) in enumerate(zip(node.inputs, inputs, strict=True)):
-            if value is None or place is None or strides.is_row_major(place.view):
+            if value is None or place is None:
+                continue
+            is_state = isinstance(node.op, Loop) and 2 <= index < 2 + node.op.states
+            is_given = is_state and bool(place.shape) and self.roots[place.root].kind == "input"
+            if strides.is_row_major(place.view) and place.is_plain and not is_given:
                 continue
             if value not in copied:
-                view = strides.row_major(place.view)
-                target = Place(self.new_root("arena", 0, value), 0, view)
+                target = self.of_region(value)
                 copied[value] = target, self.copy(value, place, target, writers[index], node.loc, position)
             places[index], steps[index] = copied[value]
         return tuple(places), steps

@@ -149,7 +149,7 @@ def loop_scratch(arena_bytes: int, states: Sequence[TensorType], in_place: Itera
     for number, state in enumerate(states):
         if number not in kept:
             offsets[number] = end
-            end += aligned(state.size_bytes)
+            end += aligned(state.largest.size_bytes)
     return LoopScratch(counter, again, offsets, end)
 
 
@@ -166,7 +166,7 @@ def plan_states(placement: Placement, needs: Sequence[Needs], choice: DepthFirst
         return plan, *states_in_place(plan, own, len(states))
 
     def cost(found: tuple[MemoryPlan, dict[int, None], frozenset[int]]) -> tuple[int, int]:
-        copied = sum(state.size_bytes for number, state in enumerate(states) if number not in found[1])
+        copied = sum(state.largest.size_bytes for number, state in enumerate(states) if number not in found[1])
         return copied, loop_scratch(found[0].arena_bytes, states, found[1]).size_bytes
 
     first = planned(needs)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.op import RegionOp, RunRegion, Signature, present, register, required
 from edgecc.ir.types import Array, DType, TensorType
 
@@ -61,7 +62,7 @@ class Loop(RegionOp):
     where at(i) = i, or rows - 1 - i for what is handed over backwards.
 
     Shapes: trip_count i64 and condition bool with one element; each state keeps its type; scanned operands are
-        [rows, ...] and give the body [...]; stacked results are [rows, ...] of the body's [...].
+        [rows, ...], or fewer than rows if padded, and give the body [...]; stacked results are [rows, ...] of the body's [...].
     Attributes: states, how many there are. scanned, stacked: of each scanned operand and each stacked result, whether it
         goes backwards. rows: see above, 0 without either. limit: how many iterations there may be at most. padded:
         whether fewer iterations than rows are allowed; the rows that are left are zero then.
@@ -101,16 +102,16 @@ class Loop(RegionOp):
         self._check_attributes(len(operands))
         states, scanned = operands[:self.states], operands[self.states:self.first_capture - 2]
         for row in scanned:
-            if row.rank == 0 or row.dims[0] != self.rows:
+            if row.rank == 0 or (row.shape[0] != self.rows and not (self.padded and upper_bound(row.shape[0]) == self.rows)):
                 raise self.fail(f"a scanned operand is {row}, wanted {self.rows} rows")
-        given = [TensorType(DType.I64, ()), *states, *(TensorType(t.dtype, t.dims[1:]) for t in scanned),
+        given = [TensorType(DType.I64, ()), *states, *(TensorType(t.dtype, t.shape[1:]) for t in scanned),
                  *operands[self.first_capture - 2:]]
         _check_types(self, "the body takes", body.inputs, given)
         if len(body.outputs) != 1 + self.states + len(self.stacked):
             raise self.fail(f"the body returns {len(body.outputs)} values, wanted {1 + self.states + len(self.stacked)}")
         _check_scalar(self, "the body's condition", body.outputs[0], DType.BOOL)
         _check_types(self, "the body returns as states", body.outputs[1:1 + self.states], states)
-        stacked = [TensorType(t.dtype, (self.rows, *t.dims)) for t in body.outputs[1 + self.states:]]
+        stacked = [TensorType(t.dtype, (self.rows, *t.shape)) for t in body.outputs[1 + self.states:]]
         if not states and not stacked:
             raise self.fail("the loop returns nothing")
         return (*states, *stacked)

@@ -204,15 +204,15 @@ class RoiAlign(Op):
             raise self.fail(f"kind is {self.kind!r}, wanted 'average' or 'max'", inputs)
         rules.check_float(self, "x", x, inputs)
         rules.check_dtype(self, "rois", rois, x.dtype, inputs)
-        if not batch.dtype.is_integer or x.rank != 4 or batch.rank != 1 or rois.dims != (*batch.dims, 4):
+        if not batch.dtype.is_integer or x.rank != 4 or batch.rank != 1 or rois.shape != (*batch.shape, 4):
             raise self.fail("wanted x [N,C,H,W], rois [R,4] and integers [R]", inputs)
         rules.check_minimum(self, inputs, 1, size=(self.height, self.width))
         if not 0 <= self.sampling_ratio <= MAX_SAMPLING_RATIO:
             raise self.fail(f"sampling_ratio is {self.sampling_ratio}, wanted 0 to {MAX_SAMPLING_RATIO}", inputs)
         if not (math.isfinite(self.spatial_scale) and self.spatial_scale > 0):
             raise self.fail(f"spatial_scale is {self.spatial_scale}, wanted a number > 0", inputs)
-        y = rules.result_type(self, x.dtype, (batch.dims[0], x.dims[1], self.height, self.width), inputs)
-        if y.elements and not x.elements:
+        y = rules.result_type(self, x.dtype, (batch.shape[0], x.shape[1], self.height, self.width), inputs)
+        if y.capacity and not x.capacity:
             raise self.fail("x is empty, the result is not", inputs)
         return (y,)
 

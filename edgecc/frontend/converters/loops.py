@@ -16,10 +16,12 @@ from edgecc.frontend.intervals import interval_of
 from edgecc.frontend.items import Item, Unknown
 from edgecc.frontend.regions import Region, converted, finish, inside, new_region
 from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.dims import Dim, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, literal
 from edgecc.ir.types import DType, TensorType
 from edgecc.ops.control import If, Loop
+from edgecc.ops.indexing import Gather
 
 UNROLLED_STEPS = 1024
 """Longest loop that is written out."""
@@ -245,9 +247,9 @@ def _scan_of_batch(call: Call) -> list[Item | None]:
 def _scanned(call: Call, body: onnx.GraphProto, states: list[Item | None], scanned: Sequence[Value], axes: Sequence[int],
              backwards: Sequence[bool], out_axes: Sequence[int], out_back: Sequence[bool]) -> list[Item | None]:
     """The final states and the stacked results of a scan."""
-    lengths = {x.type.dims[axis] for axis, x in zip(axes, scanned, strict=True)}
+    lengths = tuple(dict.fromkeys(x.type.shape[axis] for axis, x in zip(axes, scanned, strict=True)))
     if len(lengths) != 1:
-        raise EdgeccError("E110", f"the scanned axes have different sizes: {sorted(lengths)}")
+        raise EdgeccError("E110", f"the scanned axes have different sizes: {', '.join(map(str, lengths))}")
     (steps,), stacks = lengths, len(out_axes)
 
     def written_out() -> list[Item | None] | None:
@@ -256,7 +258,7 @@ def _scanned(call: Call, body: onnx.GraphProto, states: list[Item | None], scann
     def region() -> list[Item | None] | None:
         return _looped_scan(call, body, states, scanned, axes, backwards, out_axes, out_back)
 
-    if steps > UNROLLED_STEPS or (stacks and steps == 0):
+    if not isinstance(steps, int) or steps > UNROLLED_STEPS or (stacks and steps == 0):
         return _first(call, (region,))
     return _first(call, (region, written_out) if steps * len(body.node) > UNROLLED_NODES else (written_out,))
 
@@ -280,8 +282,12 @@ def _unrolled_scan(call: Call, body: onnx.GraphProto, states: list[Item | None],
 def _looped_scan(call: Call, body: onnx.GraphProto, states: list[Item | None], scanned: Sequence[Value], axes: Sequence[int],
                  backwards: Sequence[bool], out_axes: Sequence[int], out_back: Sequence[bool]) -> list[Item | None] | None:
     """The scan as a loop over the rows of operands whose scanned axis was brought to the front."""
-    steps, initial = scanned[0].type.dims[axes[0]], _tensors(states, ())
+    steps, initial = scanned[0].type.shape[axes[0]], _tensors(states, ())
     fronted = [call.transpose(x, (axis, *(a for a in range(x.type.rank) if a != axis))) for x, axis in zip(scanned, axes, strict=True)]
+    is_open = not isinstance(steps, int)
+    if is_open:  # loops count rows from the front only
+        fronted = [_reversed(call, x, steps) if back else x for x, back in zip(fronted, backwards, strict=True)]
+        backwards = [False] * len(backwards)
     region = new_region(call, "body", [
         ("iteration", _COUNT, None), *((f"state_{i}", v.type, v) for i, v in enumerate(initial)),
         *((f"row_{i}", TensorType(x.type.dtype, x.type.shape[1:]), x) for i, x in enumerate(fronted))])
@@ -292,15 +298,26 @@ def _looped_scan(call: Call, body: onnx.GraphProto, states: list[Item | None], s
     with inside(call, region):
         again = call.scalar(True, DType.BOOL)
     (graph,), captured = finish([region], [[again, *results]])
-    op = Loop(len(initial), steps, tuple(backwards), tuple(out_back), steps)
-    operands = [call.scalar(steps, DType.I64), call.scalar(True, DType.BOOL), *initial, *fronted, *captured]
+    rows = upper_bound(steps)
+    op = Loop(len(initial), rows, tuple(backwards), tuple(back and not is_open for back in out_back), rows, is_open)
+    operands = [call.reshape(call.sizes([steps]), ()), call.scalar(True, DType.BOOL), *initial, *fronted, *captured]
     values = call.importer.emitter.emit_regions(op, operands, [graph], call.loc)
     moved = []
-    for value, axis in zip(values[len(initial):], out_axes, strict=True):
+    for value, axis, back in zip(values[len(initial):], out_axes, out_back, strict=True):
+        if is_open:
+            value = call.slice(value, 0, 0, steps)  # noqa: PLW2901
+            value = _reversed(call, value, steps) if back else value  # noqa: PLW2901
         rest = list(range(1, value.type.rank))
         rest.insert(call.axis(axis, value.type.rank), 0)
         moved.append(call.transpose(value, rest))
     return [*values[:len(initial)], *moved]
+
+
+def _reversed(call: Call, x: Value, steps: Dim) -> Value:
+    """The `steps` rows of `x` from the last to the first."""
+    indices = call.map(lambda i, n: apply("sub", apply("sub", n, literal(1, DType.I64)), i), call.positions(steps),
+                       call.reshape(call.sizes([steps]), ()))
+    return call.add(Gather(0), x, indices)
 
 
 # -- what they share ----------------------------------------------------------------------------
