@@ -182,7 +182,7 @@ def zeros_of(op: Conv | MatMul) -> tuple[int, int]:
 
 def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
               store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "", ahead: Body = (),
-              zeros: tuple[int, int] = (0, 0), more: Sequence[tuple[Expr, Expr]] = ()) -> For:
+              zeros: tuple[int, int] = (0, 0), more: Sequence[tuple[Expr, Expr]] = (), block: int = 0) -> For:
     """The plain nest over `rows` rows and `channels` channels.
 
     Args:
@@ -192,22 +192,24 @@ def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction],
         dot, zeros: see `multiply_add`.
         more: further pairs of factors whose products each step adds.
         ahead: prefetches that stand in front of the innermost reduction of sums in one piece.
+        block: the most terms of a sum in f16, if not those of edgecc/kernels/half_sums.py.
 
     Long sums in f16 are cut into blocks (edgecc/kernels/half_sums.py).
     """
     accumulator = Ref("acc", bias.dtype)
     step: Body = tuple(Assign("acc", multiply_add(*pair, accumulator, dot, zeros)) for pair in ((x, w), *more))
-    blocks = half_sums.cut(reductions) if bias.dtype is DType.F16 else ()
+    lengths = (block, block) if block else ()
+    blocks = half_sums.cut(reductions, *lengths) if bias.dtype is DType.F16 else ()
     if not blocks:
         inner = (*ahead, *_loops(reductions[-1:], step))
         body: Body = (Declare("acc", bias), *_loops(reductions[:-1], inner), store(accumulator))
         return For(row_loop, ZERO, as_index(rows), (For(CHANNEL, ZERO, const(channels), body),))
     total = Ref("total", DType.F32)
     parts: list[Stmt] = [Declare("total", convert(bias, DType.F32))]
-    for block in blocks:
-        own = step if block.place is None else instantiate(step, {block.inner[-1].name: block.place}, {})
-        parts += _loops(block.outer, (
-            Declare("acc", zero(DType.F16)), *_loops(block.inner, own),
+    for part in blocks:
+        own = step if part.place is None else instantiate(step, {part.inner[-1].name: part.place}, {})
+        parts += _loops(part.outer, (
+            Declare("acc", zero(DType.F16)), *_loops(part.inner, own),
             Assign("total", Op("add", (total, Cast(accumulator, DType.F32)), DType.F32))))
     return For(row_loop, ZERO, as_index(rows), (For(CHANNEL, ZERO, const(channels), (*parts, store(total))),))
 

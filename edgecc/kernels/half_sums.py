@@ -46,24 +46,24 @@ class Cut:
     place: Index | None = None
 
 
-def cut(reductions: Sequence[Reduction]) -> tuple[Cut, ...]:
-    """The blocks of a reduction; () where it is short enough to need none."""
+def cut(reductions: Sequence[Reduction], longest: int = LONGEST, block: int = BLOCK) -> tuple[Cut, ...]:
+    """The blocks of at most `block` terms of a reduction; () where it has at most `longest` and needs none."""
     extents = [loop.extent for loop in reductions]
-    if math.prod(extents) <= LONGEST:
+    if math.prod(extents) <= longest:
         return ()
     last = reductions[-1]
-    if extents[-1] > LONGEST and (last.stop - last.start).is_const:
-        return tuple(_cut_innermost(tuple(reductions[:-1]), last))
+    if extents[-1] > longest and (last.stop - last.start).is_const:
+        return tuple(_cut_innermost(tuple(reductions[:-1]), last, block))
     first = len(reductions) - 1
-    while first > 0 and math.prod(extents[first - 1:]) <= BLOCK:
+    while first > 0 and math.prod(extents[first - 1:]) <= block:
         first -= 1
     return (Cut(tuple(reductions[:first]), tuple(reductions[first:])),)
 
 
-def _cut_innermost(outer: tuple[Reduction, ...], last: Reduction) -> list[Cut]:
-    count = -(-last.extent // BLOCK)
+def _cut_innermost(outer: tuple[Reduction, ...], last: Reduction, most: int) -> list[Cut]:
+    count = -(-last.extent // most)
     even = next((n for n in range(count, 2 * count) if last.extent % n == 0 and last.extent // n % 8 == 0), None)
-    size = last.extent // even if even is not None else BLOCK
+    size = last.extent // even if even is not None else most
     whole, rest = divmod(last.extent, size)
     block = f"{last.name}_block"
     parts = [Cut((*outer, Reduction(block, const(0), const(whole))), (Reduction(last.name, const(0), const(size)),),

@@ -5,9 +5,10 @@ Algorithms for Convolutional Neural Networks", CVPR 2016; the transforms are in 
 winograd_tiles.py, the loops in winograd_nest.py). With stride 2 there are (2 m + 1)^2 products. Weights are transformed at
 compile time in float64 and rounded once, so they take (m + 2)^2 / 9 times the memory.
 
-Values of f16 are widened when they are loaded and everything is computed in f32, with f16 arithmetic allowed too:
-sums over tiles of f16 would lose what twice the lanes gain. So a layer that has fewer than half of the multiplications
-this way is as fast as in f32, and one that has more is left to direct sums in f16.
+Where arithmetic in f16 is allowed, tiles of 2 and 4 results are multiplied and summed in f16, over at most `HALF_TERMS`
+terms (edgecc/kernels/half_sums.py); transforms are computed in f32. Random sums are then off by 0.3 % (m = 2) and 0.6 %
+(m = 4) of what they come to, where direct ones in f16 are by 0.2 to 0.4 %. Inputs are scaled down, and weights up, so
+that factors are at most four times as large as inputs. Tiles of 6 results are computed in f32 as a whole.
 
 Rounding errors are larger than those of a plain sum, and the elements of a tile share them. Relative to the largest
 magnitude of the summed terms (`Conv.magnitude`) they stay below 2e-6 (m = 2), 8e-6 (m = 4) and 6.2e-5 (m = 6); typical
@@ -18,6 +19,7 @@ infinity or NaN in the input makes NaN of every result of the tiles it lies unde
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -29,7 +31,15 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.ahead import Ahead, panels_ahead
 from edgecc.kernels.base import Candidate, Kernel, KernelArgument, Packed, Request, Workspace
-from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, pack_panels, tile_schedule, with_bias
+from edgecc.kernels.contraction import (
+    assemble,
+    compute_target,
+    epilogue_of,
+    pack_panels,
+    sum_type,
+    tile_schedule,
+    with_bias,
+)
 from edgecc.kernels.cost import combine, read_cycles, weight_cycles
 from edgecc.kernels.register_tile import (
     MAX_ROWS,
@@ -53,6 +63,16 @@ ERROR_UNITS: Mapping[int, float] = MappingProxyType({2: 32.0, 4: 128.0, 6: 1024.
 
 TAPS = 3
 """Taps of the windows along each axis."""
+
+HALF_TERMS: Mapping[int, int] = MappingProxyType({2: 256, 4: 64})
+"""For each m the most terms of a sum in f16; other m are computed in f32. Errors of longer sums grow with the square root:
+1.2 % of what random ones come to for m = 4 and 256 terms."""
+
+HALF_ERROR_UNITS: Mapping[int, float] = MappingProxyType({2: 8.0, 4: 24.0})
+"""`ERROR_UNITS` of sums in f16, in roundoffs of f16."""
+
+FLUSH_CYCLES = 3.0
+"""What it takes to add a vector of sums in f16 to those in f32: two conversions, additions, loads and stores."""
 
 LARGEST_PAD = TAPS - 1
 """With wider padding there would be tiles that no input lies under."""
@@ -127,6 +147,11 @@ def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
 # -- cost -------------------------------------------------------------------------------------
 
 
+def _factors(request: Request, m: int) -> DType:
+    """The type products are computed in."""
+    return DType.F16 if sum_type(request) is DType.F16 and m in HALF_TERMS else DType.F32
+
+
 def _best_plan(request: Request, axes: tuple[Axis, Axis], m: int) -> _Plan:
     choices = itertools.islice(_blockings(axes, m), 1 if request.threads > 1 else None)
     plans = [_plan(request, axes, blocking) for blocking in choices]
@@ -163,13 +188,13 @@ def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
             arithmetic += vectors_out * number * wide.lines(across) * _line_cycles(ops_down, high.lines(down), down, target)
             arithmetic += vectors_out * number * down * _line_cycles(
                 ops_out + across * (1 + extras), wide.lines(across) + across * extras, across, target)
-    blocks = images * -(-b.rows // b.block_rows) * column_blocks
-    multiply = _product_tile(b, axes, depth, outputs, blocks, target)[1]
-    scratch = 4 * products * (depth + outputs)
+    blocks, size = images * -(-b.rows // b.block_rows) * column_blocks, _factors(request, b.m).size
+    multiply = _product_tile(b, axes, depth, outputs, blocks, target, _factors(request, b.m))[1]
+    scratch = size * products * (depth + outputs)
     outside = x.dtype.size * x.elements + y.dtype.size * y.elements * (1 + extras)
     strip = x.dtype.size * high.inputs(b.m) * wide.inputs(b.block_columns * b.m) * lanes
     used = images * _products_of(high, b.rows) * _products_of(wide, b.columns)
-    traffic = 3 * read_cycles(4 * used * (depth + outputs), scratch, target)  # fetched, written back, read
+    traffic = 3 * read_cycles(size * used * (depth + outputs), scratch, target)  # fetched, written back, read
     traffic += read_cycles(outside, outside, target)
     traffic += 2 * read_cycles(x.dtype.size * high.inputs(b.m) * b.rows * columns * depth, 2 * strip, target)
     return _Plan(b, combine(arithmetic + multiply, traffic, target))
@@ -186,35 +211,37 @@ def _sizes(tiling: Tiling) -> list[tuple[int, int]]:
     return [(m, count) for m, count in ((tiling.m, tiling.count - short), (tiling.rest, short)) if count]
 
 
-def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int, blocks: int,
-                  target: Target) -> tuple[RegisterTile, float]:
+def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int, blocks: int, target: Target,
+                  factors: DType = DType.F32) -> tuple[RegisterTile, float]:
     """The best register tile of the products, and modelled cycles of all of them.
 
     Panels of weights come from far away for the first rows of a block, unless they are prefetched: the more rows are read
     side by side, the less hardware does that by itself. For the other rows they come from the cache that holds a panel.
     """
-    lanes, vector = vector_lanes(target), target.vector
+    lanes, vector = vector_lanes(target, factors), target.vector
     # Compilers keep factors of the transforms in registers all the time.
     reserved = 0 if vector.fma_by_lane or b.m < 6 else RESERVED_REGISTERS
     narrower = replace(target, vector=replace(vector, registers=vector.registers - reserved))
     pairs = pairs_of(b.tilings(axes), b)
     most = max(pair.rows for pair in pairs)
-    weights = 4 * sum(pair.points for pair in pairs) * depth * outputs
+    weights = factors.size * sum(pair.points for pair in pairs) * depth * outputs
     stream = weight_cycles(weights, target)
-    sums = 4 * sum(pair.points * pair.rows for pair in pairs) * (depth + outputs)
+    sums = factors.size * sum(pair.points * pair.rows for pair in pairs) * (depth + outputs)
+    parts = -(-depth // HALF_TERMS[b.m]) if factors is DType.F16 else 1
+    flushes = FLUSH_CYCLES * -(-outputs // lanes) * (parts if parts > 1 else 0)
     again = read_cycles(weights, (weights + sums) / 2, target)
     best: tuple[float, int, RegisterTile] | None = None
     for vectors in range(1, min(MAX_VECTORS, -(-outputs // lanes)) + 1):
         for rows in range(1, min(MAX_ROWS, most) + 1):
-            if not fits(rows, vectors, narrower):
+            if not fits(rows, vectors, narrower, factors):
                 break
             tile = RegisterTile(rows, vectors, lanes)
             arithmetic = reloads = 0.0
             for pair in pairs:
-                arithmetic += pair.points * cover_cycles(pair.rows, outputs, depth, tile, target)
-                panels = 4 * pair.points * depth * outputs
-                reloads += blocks * (-(-pair.rows // rows) - 1) * read_cycles(panels, 4 * depth * tile.channels, target)
-            prefetched = _ahead(pairs, blocks, depth, outputs, tile, target) is not None
+                arithmetic += pair.points * (cover_cycles(pair.rows, outputs, depth, tile, target) + pair.rows * flushes)
+                panels = factors.size * pair.points * depth * outputs
+                reloads += blocks * (-(-pair.rows // rows) - 1) * read_cycles(panels, factors.size * depth * tile.channels, target)
+            prefetched = _ahead(pairs, blocks, depth, outputs, tile, target, factors) is not None
             if prefetched and rows > MOST_ROWS_AHEAD:
                 break
             if not prefetched:
@@ -229,12 +256,13 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
     return best[2], best[0]
 
 
-def _ahead(pairs: Sequence[Pair], blocks: int, depth: int, outputs: int, tile: RegisterTile, target: Target) -> Ahead | None:
+def _ahead(pairs: Sequence[Pair], blocks: int, depth: int, outputs: int, tile: RegisterTile, target: Target,
+           factors: DType) -> Ahead | None:
     """How the products prefetch weights. Those that stay in the second-level cache from one block to the next need not be."""
-    weights, second = 4 * sum(pair.points for pair in pairs) * depth * outputs, target.cache(2)
+    weights, second = factors.size * sum(pair.points for pair in pairs) * depth * outputs, target.cache(2)
     if blocks > 1 and second is not None and weights <= second.size:
         return None
-    return panels_ahead(max(pair.rows for pair in pairs), tile.rows, depth, 4 * tile.channels, weights, target)
+    return panels_ahead(max(pair.rows for pair in pairs), tile.rows, depth, factors.size * tile.channels, weights, target)
 
 
 def _line_cycles(operations: int, loads: int, stores: int, target: Target) -> float:
@@ -270,63 +298,69 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
     lanes, depth, outputs = vector_lanes(target), x.dims[1], y.dims[1]
     blocks = x.dims[0] * -(-b.rows // b.block_rows) * -(-b.columns // b.block_columns)
-    tile, _ = _product_tile(b, axes, depth, outputs, blocks, target)
-    panels = cut_panels(outputs, tile, narrowest_lanes(target))
+    factors = _factors(request, b.m)
+    tile, _ = _product_tile(b, axes, depth, outputs, blocks, target, factors)
+    panels = cut_panels(outputs, tile, narrowest_lanes(target, factors))
     padded = sum(panel.padded * panel.count for panel in panels)
     tilings = b.tilings(axes)
     pairs = pairs_of(tilings, b)
-    winograd = Winograd(x, outputs, tilings, b, pairs, lanes, _scratch(pairs, _spread(depth, target), target),
-                        _scratch(pairs, _spread(-(-max(padded, outputs) // lanes) * lanes, target), target),
-                        request.threads > 1, _ahead(pairs, blocks, depth, outputs, tile, target))
+    v, sums = (_scratch(pairs, _spread(row, factors, target), factors, target)
+               for row in (depth, -(-max(padded, outputs) // lanes) * lanes))
+    half = factors is DType.F16
+    scale = _scale(tilings) if half else 1.0
+    winograd = Winograd(x, outputs, tilings, b, pairs, lanes, v, sums, request.threads > 1,
+                        _ahead(pairs, blocks, depth, outputs, tile, target, factors), factors, scale, HALF_TERMS[b.m] if half else 0)
     points = sum(pair.points for pair in pairs)
-    w: tuple[Buffer, KernelArgument] = (Buffer("w", DType.F32, points * padded * depth, "input"), Packed((1,), partial(_pack, tilings, panels)))
+    w: tuple[Buffer, KernelArgument] = (Buffer("w", factors, points * padded * depth, "input"),
+                                        Packed((1,), partial(_pack, tilings, panels, factors, scale)))
     weights = with_bias(replace(request, precision=DType.F32), w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     whole = "+".join(("s", *(name for name in weights.padded if name == "b")))
-    schedule = (*tile_schedule(tile, target, winograd.inner, ("w",)),
+    schedule = (*tile_schedule(tile, target, winograd.inner, ("w",), factors),
                 f"vectorize{{loop={LANE},lanes={lanes},narrowest={narrowest_lanes(target)},padded={whole}}}")
-    workspace = [(Buffer(name, DType.F32, count, "workspace"), Workspace(4 * count)) for name, count in winograd.scratch]
+    workspace = [(Buffer(name, dtype, count, "workspace"), Workspace(dtype.size * count)) for name, dtype, count in winograd.scratch]
     strided = "" if axes[0].stride == 1 else f" with stride {axes[0].stride}"
     rest = " and ".join(f"{t.rest}" for t in tilings if t.rest < b.m)
     name = f"conv_winograd{b.m}_{depth}_{outputs}"
     kernel = assemble(request, name, winograd.nest(panels, weights, epilogue), schedule, weights, epilogue, 3,
                       doc=f"3x3 convolution, {depth} to {outputs} channels, {axes[0].out}x{axes[1].out} pixels, "
-                          f"by Winograd's F({b.m}x{b.m}, 3x3){strided}",
+                          f"by Winograd's F({b.m}x{b.m}, 3x3){strided}{', products in f16' if half else ''}",
                       choice=f"winograd {b.m}x{b.m}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, "
                              f"blocks of {b.block_rows} x {b.block_columns} tiles{', the last ones of ' + rest if rest else ''}",
                       workspace=workspace)
-    return replace(kernel, error_units=ERROR_UNITS[b.m])
+    return replace(kernel, error_units=HALF_ERROR_UNITS[b.m] if half else ERROR_UNITS[b.m])
 
 
-def _scratch(pairs: Sequence[Pair], row: int, target: Target) -> Scratch:
-    points = tuple(_odd_lines(pair.rows * row, target) for pair in pairs)
+def _scale(tilings: tuple[Tiling, Tiling]) -> float:
+    """The power of two that keeps the factors of products below four times the largest input."""
+    return 2.0 ** -max(0, math.ceil(math.log2(tilings[0].gain * tilings[1].gain)) - 2)
+
+
+def _scratch(pairs: Sequence[Pair], row: int, dtype: DType, target: Target) -> Scratch:
+    line = _line_elements(dtype, target)
+    # An odd number of lines: neighbouring points then lie in different sets of every cache.
+    points = tuple((-(-pair.rows * row // line) | 1) * line for pair in pairs)
     sizes = [pair.points * distance for pair, distance in zip(pairs, points, strict=True)]
     return Scratch(row, tuple(sum(sizes[:i]) for i in range(len(sizes))), points, sum(sizes))
 
 
-def _spread(elements: int, target: Target) -> int:
+def _spread(elements: int, dtype: DType, target: Target) -> int:
     """A distance of rows of at least `elements` that does not put rows, one after another, into few sets of a cache."""
-    line = _line_elements(target)
+    line = _line_elements(dtype, target)
     return elements + line if elements % (16 * line) == 0 else elements
 
 
-def _odd_lines(elements: int, target: Target) -> int:
-    """The next odd number of cache lines: neighbouring points then lie in different sets of every cache."""
-    line = _line_elements(target)
-    return (-(-elements // line) | 1) * line
+def _line_elements(dtype: DType, target: Target) -> int:
+    return next((cache.line for cache in target.caches), 64) // dtype.size
 
 
-def _line_elements(target: Target) -> int:
-    return next((cache.line for cache in target.caches), 64) // DType.F32.size
-
-
-def _pack(tilings: tuple[Tiling, Tiling], panels: Sequence[Panel], weights: Array) -> Array:
+def _pack(tilings: tuple[Tiling, Tiling], panels: Sequence[Panel], factors: DType, scale: float, weights: Array) -> Array:
     """Weights [out, in, 3, 3] as [pair of groups][point][panel][in][lanes of the panel], transformed in float64."""
     high, wide = (np.array([[float(value) for value in row] for row in t.weight_matrix()]) for t in tilings)
-    transformed = np.einsum("iu,ocuv,jv->ijoc", high, weights.astype(np.float64), wide)
+    transformed = np.einsum("iu,ocuv,jv->ijoc", high, weights.astype(np.float64) / scale, wide)
     parts = []
     for rows, columns in itertools.product(*(_ranges(t.groups) for t in tilings)):
-        parts += [pack_panels(transformed[i, j].astype(np.float32), panels) for i, j in itertools.product(rows, columns)]
+        parts += [pack_panels(transformed[i, j].astype(factors.numpy), panels) for i, j in itertools.product(rows, columns)]
     return np.concatenate(parts)
 
 

@@ -26,6 +26,7 @@ from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.winograd_tiles import Band, Block, Blocking, Cut, Group, Pair, Scratch, Tiling
 from edgecc.kernels.winograd_transform import Bind
+from edgecc.loop.builder import mul
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import Body, Comment, Const, Expr, For, Let, Load, Ref, Stmt, Store
 
@@ -47,6 +48,8 @@ class Winograd:
         v, s: where the factors of the products and their sums lie.
         parallel: whether the iterations of each outermost loop are independent; there must be one image, one block and one pair.
         ahead: how the products prefetch weights, if they do.
+        factors: the type of the products' factors and sums. scale: what the inputs are multiplied by first.
+        block: the most terms of a sum in f16.
     """
 
     x: View
@@ -59,6 +62,9 @@ class Winograd:
     s: Scratch
     parallel: bool = False
     ahead: Ahead | None = None
+    factors: DType = DType.F32
+    scale: float = 1.0
+    block: int = 0
 
     @property
     def inner(self) -> int:
@@ -71,9 +77,9 @@ class Winograd:
         return self.x.dims[1]
 
     @property
-    def scratch(self) -> tuple[tuple[str, int], ...]:
-        """The scratch arrays: name and number of elements."""
-        return (("v", self.v.elements), ("s", self.s.elements), ("t", self._t_size * self._own_parts))
+    def scratch(self) -> tuple[tuple[str, DType, int], ...]:
+        """The scratch arrays: name, type and number of elements."""
+        return (("v", self.factors, self.v.elements), ("s", self.factors, self.s.elements), ("t", DType.F32, self._t_size * self._own_parts))
 
     @property
     def _width(self) -> int:
@@ -160,7 +166,8 @@ class Winograd:
             if not band.first <= i < band.last:
                 return None
             place = [self._image, channel + lane, var("strip") * down + (i - high.axis.pad), left + column]
-            return convert(Load("x", x.at(place), x.dtype), DType.F32)
+            value = convert(Load("x", x.at(place), x.dtype), DType.F32)
+            return value if self.scale == 1.0 else mul(value, self.scale)
 
         def store(i: int, value: Expr) -> Stmt:
             return Store("t", self._t(channel, column + i * self._width) + lane, value)
@@ -196,7 +203,8 @@ class Winograd:
 
         def store(j: int, value: Expr) -> Stmt:
             horizontal, across = self._line_at(j, m, tile)
-            return Store("v", self._place(self.v, self._pair(number, across), block, vertical, horizontal) + channel + lane, value)
+            return Store("v", self._place(self.v, self._pair(number, across), block, vertical, horizontal) + channel + lane,
+                         convert(value, self.factors))
 
         moved = _line(count, [load(j) for j in range(wide.inputs(m))], lambda d, bind: wide.transform_input(m, d, bind), store)
         return _lines(lines, moved)
@@ -232,13 +240,13 @@ class Winograd:
             if self.ahead is not None:
                 chunk = var("steps")
                 reductions.insert(0, Reduction("steps", ZERO, const(self.depth // self.inner)))
-                ahead = self.ahead.prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, DType.F32.size)
+                ahead = self.ahead.prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, self.factors.size)
                 k = k + chunk * self.inner
-            x = Load("v", point * self.v.points[number] + row * self.v.row + k + self.v.starts[number], DType.F32)
-            w = Load(name, start + k * panel.padded + channel, DType.F32)
+            x = Load("v", point * self.v.points[number] + row * self.v.row + k + self.v.starts[number], self.factors)
+            w = Load(name, start + k * panel.padded + channel, self.factors)
             place = point * self.s.points[number] + row * self.s.row + channel0 + channel + self.s.starts[number]
-            return (tile_nest(rows, panel.padded, reductions, x, w, zero(DType.F32),
-                              lambda acc: Store("s", place, acc), ahead=ahead),)
+            return (tile_nest(rows, panel.padded, reductions, x, w, zero(self.factors),
+                              lambda acc: Store("s", place, convert(acc, self.factors)), ahead=ahead, block=self.block),)
 
         body = panel_loops(panels, self.depth, in_panel)
         return (For("point", ZERO, const(pair.points), body),) if pair.points > 1 else body
@@ -274,9 +282,9 @@ class Winograd:
 
         def load(i: int) -> Expr:
             down = high.group_of(i, band.m)
-            place = const(i - high.first_line(down, band.m))
-            vertical = _line_of(high.groups[down], place, var("strip") - block.row, high.m)
-            return Load("s", self._place(self.s, self._pair(down, number), block, vertical, horizontal) + channel + lane, DType.F32)
+            vertical = _line_of(high.groups[down], const(i - high.first_line(down, band.m)), var("strip") - block.row, high.m)
+            place = self._place(self.s, self._pair(down, number), block, vertical, horizontal) + channel + lane
+            return convert(Load("s", place, self.factors), DType.F32)
 
         def store(i: int, value: Expr) -> Stmt:
             return Store("t", self._t(channel, first + i * width) + lane, value)

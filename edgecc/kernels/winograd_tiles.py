@@ -24,6 +24,7 @@ from edgecc.kernels.winograd_transform import (
     MinimalFilter,
     Term,
     combination,
+    largest_gain,
     output_terms,
     transform_input,
     weight_matrix,
@@ -135,6 +136,12 @@ class Tiling:
                 spread[phase::self.axis.stride] = row
                 rows.append(tuple(spread))
         return tuple(rows)
+
+    @property
+    def gain(self) -> float:
+        """How much larger than the inputs the first factors of products can be."""
+        return float(max((largest_gain(self._filter(size, taps)) for size in {self.m, self.rest} for taps in self._phases if taps > 1),
+                         default=Fraction(1)))
 
     def _ordered(self, values: Sequence[T], taps: int) -> list[T]:
         """Values of the finite points and of infinity, those that every tile has first."""

@@ -83,6 +83,11 @@ def input_matrix(f: MinimalFilter) -> Matrix:
     return (*rows, _with_roots(f.used))
 
 
+def largest_gain(f: MinimalFilter) -> Fraction:
+    """How much larger than the inputs the values that are multiplied can be."""
+    return max(sum((abs(c) for c in row), Fraction(0)) for row in input_matrix(f))
+
+
 def weight_matrix(f: MinimalFilter) -> Matrix:
     """G, [points + 1, taps]: values of the filter's polynomial at the points, over what row i of B^T is worth at point i."""
     rows = []
