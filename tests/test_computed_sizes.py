@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from edgecc.artifact.load import load
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
+from edgecc.frontend.bind import Range
 from edgecc.frontend.limits import Limits
 from edgecc.lowering import lower_graph
 from edgecc.pipeline import compile_graph, emit_c
@@ -231,3 +232,42 @@ def test_regions_of_images():
     x = generator.standard_normal((2, 5, 12, 12)).astype(F)
     cases = [{"x": x, "c": generator.random(9) < share} for share in (-1, 0.2, 0.6, 2)]
     agrees(model(nodes, cases[0], ["features", "y"], constants), cases)
+
+
+def pyramid():
+    """A detector for pictures of any size: two maps, the coarse one enlarged and cut to the fine one, boxes of every cell."""
+    generator = np.random.default_rng(5)
+
+    def weights(*shape):
+        return generator.integers(-1, 2, shape).astype(F) / 4
+
+    nodes = [
+        ("Conv", "image w0", "c0", {"strides": [2, 2], "pads": [1, 1, 1, 1]}), ("Relu", "c0", "fine", {}),
+        ("Conv", "fine w1", "c1", {"pads": [1, 1, 1, 1], "group": 8}), ("MaxPool", "c1", "coarse", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("Resize", "coarse  twice", "large", {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
+        ("Shape", "large", "all", {}), ("Slice", "all two four", "size", {}), ("Slice", "fine zeros size axes", "cut", {}),
+        ("Concat", "cut large", "both", {"axis": 1}), ("Conv", "both w2", "map", {}),
+        ("Reshape", "map flat", "rows", {}), ("Transpose", "rows", "head", {"perm": [0, 2, 1]}),
+        ("Split", "head parts", "offsets scores", {"axis": 2}), ("Split", "offsets halves", "low spread", {"axis": 2}),
+        ("Abs", "spread", "extent", {}), ("Add", "low extent", "high", {}), ("Concat", "low high", "boxes", {"axis": 2}),
+        ("Transpose", "scores", "by_class", {"perm": [0, 2, 1]}), ("NonMaxSuppression", "boxes by_class most iou least", "chosen", {}),
+        ("GatherND", "by_class chosen", "kept_scores", {}), ("Gather", "chosen last", "index", {"axis": 1}),
+        ("Gather", "boxes index", "kept", {"axis": 1}), ("Squeeze", "kept front", "kept_boxes", {}), ("Shape", "kept_scores", "n", {}),
+        ("Concat", "n top", "counts", {"axis": 0}), ("ReduceMin", "counts", "k", {"keepdims": 1}), ("TopK", "kept_scores k", "best where", {}),
+        ("Gather", "kept_boxes where", "best_boxes", {"axis": 0}),
+    ]
+    constants = {
+        "w0": weights(8, 3, 3, 3), "w1": weights(8, 1, 3, 3), "w2": weights(6, 16, 1, 1), "twice": np.array([1, 1, 2, 2], F), "two": number([2]),
+        "four": number([4]), "zeros": number([0, 0]), "axes": number([2, 3]), "flat": number([0, 6, -1]), "parts": number([4, 2]), "halves": number([2, 2]),
+        "most": number([20]), "iou": np.array([0.5], F), "least": np.array([0.25], F), "last": number(2), "front": number([0]), "top": number([7]),
+    }
+    return model(nodes, {"image": (np.zeros((1, 3, 4, 4), F), [1, 3, "h", "w"])}, ["kept_scores", "kept_boxes", "best", "best_boxes"], constants)
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_detector_of_pictures_of_any_size(target):
+    generator = np.random.default_rng(2)
+    cases = [{"image": generator.integers(-2, 3, (1, 3, h, w)).astype(F)} for h in (8, 21, 40) for w in (8, 19, 48)]
+    cases.append({"image": np.zeros((1, 3, 40, 48), F)})
+    found = agrees(pyramid(), cases, target=target, shapes={"h": (Range(8, 40),), "w": (Range(8, 48),)})
+    assert len(found[-1]["best"]) == 0 and len(found[-2]["best"]) == 7

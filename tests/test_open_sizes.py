@@ -230,3 +230,15 @@ def test_scans_of_open_length(backwards):
                   {"state": (TensorProto.FLOAT, [5]), "row": (TensorProto.FLOAT, [5])}, ["next", "out"])
     scan = {"body": body, "num_scan_inputs": 1, "scan_input_directions": [backwards], "scan_output_directions": [backwards]}
     agrees(model([("Scan", "first x", "last y", scan)], {"first": [5], "x": ["n", 5]}, ("last", "y")), {"n": (Range(0, 19),)})
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+@pytest.mark.parametrize("attributes", [{"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}, {"mode": "linear"},
+                                        {"mode": "cubic"}])
+def test_resampling_by_whole_factors(target, attributes):
+    """By 2 and 3, and by a half, of channels side by side and of rows."""
+    w = np.random.default_rng(0).standard_normal((20, 3, 1, 1)).astype(np.float32)
+    nodes = [("Conv", "x w", "c", {}), ("Resize", "c  up", "u", attributes), ("Relu", "u", "y", {}), ("Resize", "x  down", "z", attributes)]
+    proto = model_of_names(nodes, {"x": [1, 3, "h", "w0"]}, ("y", "z"), {
+        "w": w, "up": np.array([1, 1, 2, 3], np.float32), "down": np.array([1, 1, 0.5, 2], np.float32)})
+    agrees(proto, {"h": (Range(4, 11),), "w0": (Range(2, 17),)}, target=target)

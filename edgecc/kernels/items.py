@@ -22,6 +22,7 @@ from edgecc.kernels.base import (
     lower,
     parametrized,
 )
+from edgecc.kernels.open_resize import lower_open_resize
 from edgecc.kernels.open_windows import lower_open_convolution, lower_open_pool
 from edgecc.loop.index import ZERO, Index, var
 from edgecc.loop.ir import Body, Buffer, Expr, For, Load, Prefetch, Stmt, Store, map_children
@@ -32,7 +33,8 @@ from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.reduction import ArgReduce, CumSum, TopK
 from edgecc.ops.resize import Resize
 
-OPEN_WINDOWS: Mapping[type[Op], Lowering] = MappingProxyType({Conv: lower_open_convolution, Pool: lower_open_pool})
+OPEN_WINDOWS: Mapping[type[Op], Lowering] = MappingProxyType({
+    Conv: lower_open_convolution, Pool: lower_open_pool, Resize: lower_open_resize})
 """Kernels for images whose size the run decides."""
 
 ITEM = "item"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecc.kernels.folding import computes_in_vectors
-from edgecc.kernels.iteration import Axis, Step, nest, vector_lanes, vectors
+from edgecc.kernels.iteration import Axis, Step, axis_lanes, nest, vectors
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import cast, fma, mul, number, repeat
@@ -39,7 +39,7 @@ def interpolate(b: KernelBuilder, y: Buffer, x: Buffer, axes: Sequence[Axis], st
     inner = axes[-1] if axes else Axis(1, (0, 0))
     dtype = compute_type(y.dtype)
     is_vector = inner.strides == (1, 1) and computes_in_vectors(y.dtype)
-    lanes = vector_lanes(b.request.target, inner.extent) if is_vector else 1
+    lanes = axis_lanes(b.request.target, inner) if is_vector else 1
     weights: list[Expr] = []
     for tap in taps:
         weight = repeat(tap.weight if tap.weight is not None else number(1, dtype), lanes)
