@@ -13,6 +13,7 @@ from edgecc import EdgeccError
 from edgecc.backends.discovery import create_backend
 from edgecc.backends.op_table import op_table
 from edgecc.backends.testing import BackendTests
+from edgecc.partition.artifact import parts_table
 from edgecc.pipeline import prepare_graph
 from edgecc.targets.schema import load_target
 
@@ -108,4 +109,6 @@ def test_a_network_is_shared_with_the_cpu(tmp_path):
     assert all(node["side"] == "npu" for node in report["nodes"] if node["op"] == "conv")
     assert all(crossing["type"].startswith("i8") and crossing["zero_point"] is not None for crossing in report["crossings"])
     assert any(crossing["scale"] == 2.0**-5 and crossing["zero_point"] == -3 for crossing in report["crossings"])
+    (arena,) = (part["arena_bytes"] for part in parts_table(artifact)["parts"] if part["side"] == "npu")
+    assert arena == 3 * 8 * 24 * 24  # the two terms of the sum and the sum; the image's memory is used again
     assert edgecc.verify(quantized_model(), "toy-npu-board").ok

@@ -12,8 +12,10 @@ from edgecc.artifact.folder import Artifact, make_export
 from edgecc.backends.base import GraphBackend
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node, Value
-from edgecc.ir.scalar import Arg, Literal
+from edgecc.ir.scalar import Arg, Literal, ScalarExpr
 from edgecc.ir.types import Array, DType
+from edgecc.memory.lifetime import Block
+from edgecc.memory.offsets import assign_offsets
 from edgecc.ops import convolution
 from edgecc.ops.elementwise import Elementwise
 from edgecc.options import spelled
@@ -36,7 +38,7 @@ class ToyNpu(GraphBackend):
     summary: ClassVar[str] = "commands of a toy accelerator"
     forms: ClassVar[Mapping[str, str]] = {"tnpu": "a stream of commands"}
 
-    memory: int = 1 << 20
+    memory: int = 4 << 20
 
     def supports(self, node: Node, target: Target) -> str | None:
         """None if there is a command for the node."""
@@ -48,13 +50,7 @@ class ToyNpu(GraphBackend):
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """One command a node; the report counts them, and multiply-adds. Raises: EdgeccError E113 where the memory is too small."""
-        program = _Program()
-        for value in graph.inputs:
-            program.place(value)
-        for node in graph.nodes:
-            program.add(node)
-        if any(value not in program.addresses for value in graph.outputs):
-            raise EdgeccError("E115", "outputs that are constants", where=f"back end {self.name}")
+        program = _Program(graph)
         if program.memory > self.memory:
             raise EdgeccError("E113", f"the values take {program.memory} bytes, the accelerator has {self.memory}", where=f"back end {self.name}")
         ports = [tuple((program.addresses[v], v.type.elements) for v in values) for values in (graph.inputs, graph.outputs)]
@@ -72,37 +68,29 @@ class ToyNpu(GraphBackend):
 
 
 class _Program:
-    """A stream being written. Each value has memory of its own."""
+    """A stream being written: one command for each node of a graph."""
 
-    def __init__(self) -> None:
-        self.addresses: dict[Value, int] = {}
-        self.memory = 0
+    def __init__(self, graph: Graph) -> None:
+        self.addresses, self.memory = _placed(graph)
         self.macs = 0
-        self.commands: list[Command] = []
         self.constants = bytearray()
+        self.commands = [self._command(node) for node in graph.nodes]
 
-    def place(self, value: Value) -> int:
-        """Gives a value memory; returns its address. Interfaces that are not i8 are none of the accelerator's."""
-        if value.type.dtype is not DType.I8:
-            raise EdgeccError("E115", f"{value.type} crosses the border of the accelerator, which knows i8", where="back end toy-npu")
-        self.addresses[value] = self.memory
-        self.memory += -(-value.type.elements // 16) * 16
-        return self.addresses[value]
+    def _command(self, node: Node) -> Command:
+        match node.op:
+            case convolution.Conv() as op:
+                return self._conv(node, op)
+            case Elementwise(expr=expr):
+                return self._elementwise(node, expr)
+        raise EdgeccError("E900", f"{node!r} was said to be supported")
 
-    def add(self, node: Node) -> None:
-        """Adds the command of a node that is supported."""
-        if isinstance(node.op, convolution.Conv):
-            self.commands.append(self._conv(node, node.op))
-        elif isinstance(node.op, Elementwise):
-            self.commands.append(self._elementwise(node, node.op))
-
-    def _elementwise(self, node: Node, op: Elementwise) -> Command:
+    def _elementwise(self, node: Node, expr: ScalarExpr) -> Command:
         operands = [self.addresses[node.operand(i)] for i in range(len(node.inputs))]
-        y, size = self.place(node.output), node.output.type.elements
-        limits = as_limit(op.expr)
+        y, size = self.addresses[node.output], node.output.type.elements
+        limits = as_limit(expr)
         if limits is not None:
             return Limit(operands[0], y, size, *limits)
-        rounding = as_rounding(op.expr)
+        rounding = as_rounding(expr)
         terms = None if rounding is None else as_terms(rounding.value)
         if rounding is None or terms is None:
             raise EdgeccError("E900", f"{node!r} was said to be supported")
@@ -126,11 +114,26 @@ class _Program:
         for array in parameters:
             self.constants += array.tobytes()
         self.macs += node.output.type.elements * w.type.elements // channels
-        address = self.addresses[x]
         _, x_channels, x_height, x_width = x.type.dims
-        return Conv(address, self.place(node.output), weights, x_channels, x_height, x_width, channels, op.group,
+        return Conv(self.addresses[x], self.addresses[node.output], weights, x_channels, x_height, x_width, channels, op.group,
                     joined(*w.type.dims[2:]), joined(*op.strides), joined(*op.pads), op.x_zero or 0, rounding.zero, rounding.low,
                     rounding.high)
+
+
+def _placed(graph: Graph) -> tuple[dict[Value, int], int]:
+    """Addresses of all values, and the bytes they take; memory is used again when nobody reads a value any more."""
+    nodes = graph.nodes
+    first: dict[Value, int] = dict.fromkeys(graph.inputs, 0)
+    last: dict[Value, int] = dict.fromkeys(graph.inputs, 0)
+    for step, node in enumerate(nodes):
+        first |= dict.fromkeys(node.outputs, step)
+        last |= {value: step for value in (*node.inputs, *node.outputs) if value is not None and value.constant is None}
+    last |= dict.fromkeys(graph.outputs, len(nodes))
+    for value in last:
+        if value.constant is not None or value.type.dtype is not DType.I8:
+            raise EdgeccError("E115", f"{value.type} crosses the border of the accelerator, which knows i8 that is computed", where="back end toy-npu")
+    plan = assign_offsets([Block(value.name, value.type.elements, first[value], last[value]) for value in last], align=16)
+    return dict(zip(last, plan.offsets, strict=True)), plan.arena_bytes
 
 
 def _each(node: Node, number: Arg | Literal | None, channels: int) -> Array:
