@@ -64,11 +64,13 @@ def as_rounding(expr: ScalarExpr) -> Rounding | None:
 def as_scaled(expr: ScalarExpr) -> Scaled | None:
     """The parts of `f32($0) * scale + offset`."""
     match expr:
-        case Apply("add", (Apply() as product, Arg() | Literal() as offset)):
+        case Apply("add", (Apply() | Convert() as product, Arg() | Literal() as offset)):
             found = as_scaled(product)
             return None if found is None or found.offset is not None else Scaled(found.scale, offset)
         case Apply("mul", (Convert(Arg(0, DType.I32), DType.F32), Arg() | Literal() as scale)):
             return Scaled(scale, None)
+        case Convert(Arg(0, DType.I32), DType.F32):
+            return Scaled(Literal(1.0, DType.F32), None)
     return None
 
 
@@ -81,11 +83,14 @@ def as_terms(expr: ScalarExpr) -> tuple[Term, Term] | None:
 
 
 def _term(expr: ScalarExpr) -> Term | None:
+    scale = 1.0
+    if isinstance(expr, Apply) and expr.op == "mul" and isinstance(expr.args[1], Literal):
+        scale, expr = float(expr.args[1].value), expr.args[0]
     match expr:
-        case Apply("mul", (Convert(Apply("sub", (Convert(Arg(index, DType.I8)), Literal(zero))), DType.F32), Literal(scale))):
-            return Term(index, int(zero), float(scale))
-        case Apply("mul", (Convert(Arg(index, DType.I8), DType.F32), Literal(scale))):
-            return Term(index, 0, float(scale))
+        case Convert(Apply("sub", (Convert(Arg(index, DType.I8)), Literal(zero))), DType.F32):
+            return Term(index, int(zero), scale)
+        case Convert(Arg(index, DType.I8), DType.F32):
+            return Term(index, 0, scale)
     return None
 
 
