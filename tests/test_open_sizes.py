@@ -242,3 +242,40 @@ def test_resampling_by_whole_factors(target, attributes):
     proto = model_of_names(nodes, {"x": [1, 3, "h", "w0"]}, ("y", "z"), {
         "w": w, "up": np.array([1, 1, 2, 3], np.float32), "down": np.array([1, 1, 0.5, 2], np.float32)})
     agrees(proto, {"h": (Range(4, 11),), "w0": (Range(2, 17),)}, target=target)
+
+
+OPEN_IMAGES = {
+    "groups": [("Conv", "x w", "c", {"group": 2, "pads": [1, 1, 1, 1]}), ("Relu", "c", "y", {})],
+    "transposed": [("ConvTranspose", "x t", "c", {"strides": [2, 1], "pads": [1, 0, 1, 1], "output_padding": [1, 0]}), ("Relu", "c", "y", {})],
+    "constant border": [("Relu", "x", "r", {}), ("Pad", "r sides five", "y", {})],
+    "border cut off": [("Relu", "x", "r", {}), ("Pad", "r cut", "y", {})],
+    "mirrored border": [("Relu", "x", "r", {}), ("Pad", "r sides", "y", {"mode": "reflect"})],
+    "repeated border": [("Relu", "x", "r", {}), ("Pad", "r sides", "p", {"mode": "edge"}), ("Neg", "p", "y", {})],
+}
+
+
+@pytest.mark.parametrize("name", OPEN_IMAGES)
+def test_other_layers_of_images_of_any_size(name):
+    generator = np.random.default_rng(0)
+    constants = {"w": generator.standard_normal((6, 2, 3, 3)).astype(np.float32), "t": generator.standard_normal((4, 5, 3, 2)).astype(np.float32),
+                 "sides": np.array([0, 0, 1, 2, 0, 0, 3, 0]), "cut": np.array([0, 0, -1, 2, 0, 0, 1, -2]), "five": np.float32(5)}
+    read = {operand for _, ins, _, _ in OPEN_IMAGES[name] for operand in ins.split()}
+    agrees(model(OPEN_IMAGES[name], {"x": [1, 4, "h", "w0"]}, constants={n: c for n, c in constants.items() if n in read}),
+           {"h": (Range(4, 9),), "w0": (Range(4, 21),)})
+
+
+@pytest.mark.parametrize("target", ["cortex-a55", "cortex-a76"])
+def test_short_floats(target):
+    """Convolutions and products of open sizes with weights and activations of 16 bits."""
+    generator = np.random.default_rng(0)
+    nodes = [("Conv", "x k", "c", {"pads": [1, 1, 1, 1]}), ("Relu", "c", "r", {}), ("Transpose", "r", "t", {"perm": [0, 2, 3, 1]}), ("MatMul", "t w", "p", {}),
+             ("Softmax", "p", "y", {})]
+    constants = {"k": generator.standard_normal((8, 3, 3, 3)).astype(np.float32), "w": generator.standard_normal((8, 13)).astype(np.float32)}
+    graph = import_model(model(nodes, {"x": [1, 3, "h", "w0"]}, constants=constants), shapes={"h": (Range(3, 6),), "w0": (Range(3, 17),)})
+    compiled = compile_graph(graph, load_target(target), name="net", precision="fp16")
+    with load(emit_c(compiled), cc=None) as built:
+        for sizes in ({"h": 3, "w0": 3}, {"h": 6, "w0": 17}, {"h": 5, "w0": 7}):
+            inputs = sample_inputs(graph, 1, sizes)
+            results, want = built.run(inputs)["y"], execute(graph, inputs)["y"]
+            assert results.shape == want.shape
+            np.testing.assert_allclose(results, want, atol=0.01)

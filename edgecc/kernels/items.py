@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from edgecc.errors import EdgeccError
 from edgecc.ir.op import Op
+from edgecc.ir.types import DType
 from edgecc.kernels.base import (
     FromInput,
     FromOutput,
@@ -22,6 +24,7 @@ from edgecc.kernels.base import (
     lower,
     parametrized,
 )
+from edgecc.kernels.open_pad import lower_open_pad
 from edgecc.kernels.open_resize import lower_open_resize
 from edgecc.kernels.open_windows import lower_open_convolution, lower_open_pool
 from edgecc.loop.index import ZERO, Index, var
@@ -34,8 +37,8 @@ from edgecc.ops.reduction import ArgReduce, CumSum, TopK
 from edgecc.ops.resize import Resize
 
 OPEN_WINDOWS: Mapping[type[Op], Lowering] = MappingProxyType({
-    Conv: lower_open_convolution, Pool: lower_open_pool, Resize: lower_open_resize})
-"""Kernels for images whose size the run decides."""
+    Conv: lower_open_convolution, Pool: lower_open_pool, Resize: lower_open_resize, Pad: lower_open_pad})
+"""Kernels for sizes that the run decides, of operators whose other kernels know them."""
 
 ITEM = "item"
 """The loop over the members."""
@@ -51,6 +54,16 @@ def lower_open(request: Request, choice: str | None = None) -> Kernel:
         kernel = repeated(lower(one[0]), request, one[1])
         if kernel is not None:
             return parametrized(kernel, request)
+    try:
+        return _lowered(request, choice)
+    except EdgeccError as error:
+        if error.code != "E112" or not request.is_open or request.precision is DType.F32:
+            raise
+        # What is stored in a shorter type can still be computed with in f32.
+        return _lowered(replace(request, precision=DType.F32), choice)
+
+
+def _lowered(request: Request, choice: str | None) -> Kernel:
     windows = OPEN_WINDOWS.get(type(request.op)) if request.is_open else None
     return lower(request, choice) if windows is None else parametrized(windows(request), request)
 

@@ -217,17 +217,10 @@ def lower_pad(request: Request) -> Kernel:
 
 
 def _pad_constant(request: Request, op: Pad) -> Kernel:
-    x_view, y_view, value = request.operand(0).view, request.outputs[0], request.optional(1)
+    x_view, y_view = request.operand(0).view, request.outputs[0]
     b = KernelBuilder(request, "pad_constant", f"pad {shape_text(x_view)} to {shape_text(y_view)}")
-    dtype = storage_type(y_view.dtype)
     x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
-    filling: Expr
-    if value is None or (value.values is not None and value.values[0] == 0 and not _is_negative_zero(value.values[0])):
-        filling = number(0, dtype)  # all bits zero in every type
-    elif value.values is not None and dtype is y_view.dtype:
-        filling = number(value.values[0], dtype)
-    else:
-        filling = b.let("value", b.load(b.input(1, "fill", raw=True), 0))
+    filling = filling_of(b)
     kept = [(max(before, 0), max(0, dim - max(before, 0) - max(after, 0)))
             for dim, before, after in zip(y_view.dims, op.before, op.after, strict=True)]
     fill_around(b, y, y_view, kept, filling)
@@ -236,6 +229,16 @@ def _pad_constant(request: Request, op: Pad) -> Kernel:
     copy(b, y, x, [Axis(count, (sy, sx)) for (_, count), sy, sx
                    in zip(kept, y_view.strides, x_view.strides, strict=True)], start)
     return b.kernel(choice="copy and fill")
+
+
+def filling_of(b: KernelBuilder) -> Expr:
+    """What is around x in the request of a `Pad` with mode "constant", in the type its elements are moved in."""
+    value, dtype = b.request.optional(1), b.request.outputs[0].dtype
+    if value is None or (value.values is not None and value.values[0] == 0 and not _is_negative_zero(value.values[0])):
+        return number(0, storage_type(dtype))  # all bits zero in every type
+    if value.values is not None and storage_type(dtype) is dtype:
+        return number(value.values[0], dtype)
+    return b.let("value", b.load(b.input(1, "fill", raw=True), 0))
 
 
 def _is_negative_zero(value: float | int | bool) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.windows import auto_pad, distribute, per_axis, window
@@ -9,7 +11,7 @@ from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ops.convolution import Conv, ConvTranspose
-from edgecc.ops.movement import Pad, Slice
+from edgecc.ops.movement import Concat, Pad, Slice
 
 
 def _kernel(call: Call, x: Value, w: Value) -> tuple[int, ...]:
@@ -28,7 +30,20 @@ def convolve(call: Call, x: Value, w: Value, b: Value | None, x_zero: int | None
     """x convolved with w as the node's attributes say, plus b; `x_zero` is the zero point of integers x."""
     slide = window(call, x.type.shape[2:], _kernel(call, x, w))
     op = Conv(slide.strides, slide.pads, slide.dilations, call.integer("group", 1), x_zero=x_zero)
-    return call.add(op, x, w, b)
+    return _added(call, op, x, w, b)
+
+
+def _added(call: Call, op: Conv, x: Value, w: Value, b: Value | None) -> Value:
+    """A convolution; of images of open sizes one for each group, for there are kernels for one group and for one of each channel."""
+    if not _is_open(x) or op.group == 1 or op.group == w.type.shape[0] == x.type.shape[1]:
+        return call.add(op, x, w, b)
+    op.infer([x.type, w.type, None if b is None else b.type])
+    inside, outside = w.type.dims[1], w.type.dims[0] // op.group
+    parts = []
+    for group in range(op.group):
+        own = [call.slice(x, 1, group * inside, inside), call.slice(w, 0, group * outside, outside)]
+        parts.append(call.add(replace(op, group=1), *own, None if b is None else call.slice(b, 0, group * outside, outside)))
+    return call.add(Concat(1), *parts)
 
 
 @converter("Conv")
@@ -59,7 +74,12 @@ def _conv_transpose(call: Call) -> Value:
             totals.append(max(natural - wanted[axis], 0))
         pads = distribute(totals, extra_at_end=mode == "SAME_UPPER")
     op = ConvTranspose(strides, pads, dilations, call.integer("group", 1), tuple(output_padding))
-    return call.add(op, x, w, b) if known_data(w) is not None else _as_convolution(call, op, x, w, b)
+    return _as_convolution(call, op, x, w, b) if _is_open(x) or known_data(w) is None else call.add(op, x, w, b)
+
+
+def _is_open(x: Value) -> bool:
+    """Whether the run decides on the size of images."""
+    return not all(isinstance(size, int) for size in x.type.shape[2:])
 
 
 def _as_convolution(call: Call, op: ConvTranspose, x: Value, w: Value, b: Value | None) -> Value:
@@ -70,7 +90,7 @@ def _as_convolution(call: Call, op: ConvTranspose, x: Value, w: Value, b: Value 
     """
     op.infer([x.type, w.type, None if b is None else b.type])
     kernel, rank = w.type.dims[2:], x.type.rank - 2
-    batch, channels, *spatial = x.type.dims
+    batch, channels, *spatial = x.type.shape
     apart = call.reshape(x, (batch, channels, *(size for s in spatial for size in (s, 1))))
     after = (0, 0, *(size for stride in op.strides for size in (0, stride - 1)))
     wide = call.add(Pad((0,) * len(after), after), apart)
@@ -84,4 +104,4 @@ def _as_convolution(call: Call, op: ConvTranspose, x: Value, w: Value, b: Value 
     grouped = call.reshape(turned, (op.group, inside, outside, *kernel))
     swapped = call.transpose(grouped, (0, 2, 1, *range(3, 3 + rank)))
     weights = call.reshape(swapped, (op.group * outside, inside, *kernel))
-    return call.add(Conv((1,) * rank, (0,) * (2 * rank), op.dilations, op.group), wide, weights, b)
+    return _added(call, Conv((1,) * rank, (0,) * (2 * rank), op.dilations, op.group), wide, weights, b)
