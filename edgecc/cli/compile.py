@@ -87,7 +87,7 @@ def compile(
         scheme = Scheme(activations=quantize, symmetric=symmetric, per_channel=not per_tensor, method=method, percentile=percentile, equalize=equalize,
                         correct_bias=bias_correction, round_adaptively=adaptive_rounding, exclude=frozenset(exclude or ()), wide=frozenset(wide or ()))
         quantized = q.quantized(model, q.Settings(calibration, scheme, pictures, samples, min_sqnr, max_accuracy_drop, labels, label_offset, metric,
-                                                  validation), shape or [], target=target, rank=explain)
+                                                  validation), shape or [], target=target, rank=explain, not_slower=True)
     source, sizes = (model, parse_shapes(shape or [])) if quantized is None else (quantized.quantized.model, {})
     with progress(f"compiling {model.name} for {chosen.name}"):
         done = api.compile_for(source, chosen, api.Options(shapes=sizes, limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,

@@ -72,8 +72,8 @@ class Done:
     notes: tuple[str, ...]
 
 
-def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: str, opset: int = OPSET, rank: bool = False) -> Done:
-    """Quantizes a model file.
+def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: str, opset: int = OPSET, rank: bool = False, not_slower: bool = False) -> Done:
+    """Quantizes a model file; with `not_slower` layers that are modelled to be slower in 8 bits stay in float.
 
     Raises: EdgeccError E001 for options that do not fit, E007 for data that does not, and what the parts raise.
     """
@@ -97,7 +97,7 @@ def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: 
     drop = settings.max_accuracy_drop
     goal = Goal(settings.min_sqnr, None if drop is None else drop / 100, labels, None if settings.metric is None else metric_named(settings.metric))
     with _bars() as progress:
-        done = quantize(network, data, settings.scheme, progress, goal=goal, validation=judged, target=chosen, rank=rank)
+        done = quantize(network, data, settings.scheme, progress, goal=goal, validation=judged, target=chosen, rank=rank, not_slower=not_slower)
     return Done(done, len(data), tuple(notes))
 
 

@@ -11,6 +11,9 @@ from edgecc.frontend.importing import import_model_with_report
 from edgecc.pipeline import compile_graph
 from edgecc.targets.schema import Target
 
+CONVERTED = 1.15
+"""What a layer in float costs with the conversions of its operand and result, times what it costs alone."""
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -34,8 +37,8 @@ class Costs:
 
     @property
     def slower(self) -> tuple[str, ...]:
-        """Nodes that the model expects to be slower on 8-bit values than in float."""
-        return tuple(sorted(name for name, cycles in self.narrow.items() if cycles > self.real.get(name, cycles)))
+        """Nodes that the model expects to be slower on 8-bit values than in float, by more than conversions around them cost."""
+        return tuple(sorted(name for name, cycles in self.narrow.items() if cycles > CONVERTED * self.real.get(name, cycles)))
 
 
 def modelled_cycles(model: onnx.ModelProto, target: Target) -> dict[str, float]:

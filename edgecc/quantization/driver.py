@@ -70,7 +70,8 @@ def no_progress(what: str, steps: int) -> Callable[[], None]:
 
 
 def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress = no_progress, *, goal: Goal = NO_GOAL,
-             validation: Samples | None = None, target: Target | None = None, rank: bool = False) -> Quantized:
+             validation: Samples | None = None, target: Target | None = None, rank: bool = False,
+             not_slower: bool = False) -> Quantized:
     """Quantizes a prepared network (see prepare.py).
 
     Args:
@@ -78,6 +79,7 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
             cheapest for what it gains first (edgecc/quantization/mixed.py).
         validation: samples that scores are measured on, if not the calibration data.
         target: whose cost model says what a repair costs; by default this machine.
+        not_slower: whether layers that the cost model expects to be slower in 8 bits than in float stay in float.
         rank: whether to find out what each layer does to the outputs even if nothing needs repair.
     Raises: EdgeccError E001 where a node to exclude is not there, nothing can be quantized, or nothing that is quantized is good enough.
     """
@@ -90,13 +92,21 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
     samples = [sample for sample, _ in zip(data, range(REPORT_SAMPLES), strict=False)]
     judge = _Judge(network, goal, samples, data if validation is None else validation, progress)
     first = found = _Attempt(network, calibration, scheme, judge)
+    machine = resolve_target("host") if target is None else target
+    if not_slower:
+        slow = [Repair("float", name, 0.0, 0.0) for name in calibration.costs(first, scheme, machine).slower]
+        faster = repaired(network, first.points, scheme, slow)
+        if slow and find_points(network, faster.exclude, faster.wide).groups:
+            scheme = faster
+            first = found = _Attempt(network, calibration, scheme, judge)
+            notes.append(f"{len(slow)} layer{'s' if len(slow) != 1 else ''} in float, because 8 bits are modelled to be slower there")
     sources: tuple[Source, ...] = ()
     if rank or not found.good:
         sources = sensitivities(network, first.points, first.decisions, samples[:SENSITIVITY_SAMPLES],
                                 progress("ranking layers", min(len(samples), SENSITIVITY_SAMPLES)))
     possible: tuple[Repair, ...] = ()
     if not found.good:
-        costs = calibration.costs(first, scheme, resolve_target("host") if target is None else target)
+        costs = calibration.costs(first, scheme, machine)
         possible = repairs(network, sources, costs, scheme)
         total = sum(source.noise for source in sources)
         # A score gives no number to aim at: from half of the noise on, a little less each time.

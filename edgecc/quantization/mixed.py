@@ -121,7 +121,7 @@ def layer_choices(network: Network, points: Points, scheme: Scheme, sources: Seq
         own = [r for r in chosen if r.node == node.name]
         repair = "; ".join(f"{r.precision} takes away what is {100 * r.noise / total:.1f} % of all noise, for {r.cycles:.0f} modelled cycles" for r in own)
         if node.name in scheme.exclude:
-            precision, why = "float", repair or "excluded"
+            precision, why = "float", repair or "excluded, or modelled to be slower in 8 bits"
         elif node.name in scheme.wide or any(node.output[0] in g.values and g.wide for g in points.groups):
             precision, why = "int16", repair or "asked for, or shares its scale with one that is"
         else:

@@ -9,7 +9,7 @@ from onnx import helper
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
-from edgecc.quantization import observe
+from edgecc.quantization import driver, observe
 from edgecc.quantization.accuracy import Goal
 from edgecc.quantization.driver import quantize
 from edgecc.quantization.network import Network
@@ -134,6 +134,19 @@ def test_noise_of_single_layers_adds_up(plain):
         ("weights", "first"), ("weights", "second"), ("weights", "third")}
     assert abs(decibels(1.0, sum(s.noise for s in ranked.sources)) - plain.outputs["y"]) < 2
     assert ranked.model.SerializeToString(deterministic=True) == plain.model.SerializeToString(deterministic=True), "asking changes nothing"
+
+
+def test_layers_that_would_be_slower_stay_in_float(monkeypatch):
+    costs = {"first": (30.0, 10.0), "second": (10.0, 30.0), "third": (11.0, 10.0)}
+    quick = driver.Costs({n: c[0] for n, c in costs.items()}, {}, {n: c[1] for n, c in costs.items()})
+    monkeypatch.setattr(driver._Calibration, "costs", lambda *_: quick)
+    done = quantize(convolutions(), samples(2), Scheme(), not_slower=True)
+    chosen = {choice.layer: choice for choice in done.layers}
+    assert [chosen[n].precision for n in ("first", "act1", "second", "third")] == ["float", "float", "int8", "int8"]
+    assert "slower" in chosen["first"].reason and "1 layer in float" in done.notes[0]
+    everything = driver.Costs(dict.fromkeys(("first", "second", "third", "sum"), 30.0), {}, dict.fromkeys(("first", "second", "third", "sum"), 10.0))
+    monkeypatch.setattr(driver._Calibration, "costs", lambda *_: everything)
+    assert not quantize(convolutions(), samples(2), Scheme(), not_slower=True).notes, "something has to be quantized"
 
 
 def test_scores_decide_where_they_are_asked_for():
