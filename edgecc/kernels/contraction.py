@@ -236,7 +236,8 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     steps = [f"tile{{loop={PIXEL},factor={tile.rows},balanced=1{rest}}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
     unroll = tile.lanes if by_lane else UNROLL
     tiled = inner_extent > max(2 * UNROLL, unroll + unroll // 2)
-    fence = 0 if by_lane or tile.lanes == 1 else 1
+    # Short sums of groups by lane are written out as a whole; compilers would load all of their weights first, and spill.
+    fence = 0 if tile.lanes == 1 or (by_lane and (tiled or dtype is not DType.I32)) else 1
     if by_lane and not target.core.in_order and inner_extent % (2 * unroll) == 0 and inner_extent >= LEAST_ITERATIONS * 2 * unroll:
         # Twice the lanes an iteration, for half of the counting and moving of pointers; a fence between keeps the
         # registers of the second group of rows those of the first. In order, loads are spread over an iteration as it is.
