@@ -37,7 +37,7 @@ def products(dtype, zero, channels, scale=0.5):
 
 
 @pytest.mark.parametrize(("dtype", "zero"), [(U8, 0), (U8, 255), (I8, -128), (I8, 5)])
-@pytest.mark.parametrize("machine", ["x86-64-v4", "x86-64-v3", "cortex-a76", "generic-c"])
+@pytest.mark.parametrize("machine", ["x86-64-v4", "x86-64-v3", "cortex-a76", "cortex-a53", "generic-c"])
 def test_the_same_bytes_everywhere(machine, dtype, zero):
     for channels in (17, 160):
         op, arrays = products(dtype, zero, channels)
