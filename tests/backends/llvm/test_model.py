@@ -10,7 +10,7 @@ import pytest
 
 import edgecc
 from edgecc import api
-from edgecc.artifact import toolchain
+from edgecc.artifact import elf, toolchain
 from edgecc.artifact.load import load, random_inputs
 from edgecc.backends.base import EmitOptions
 from edgecc.backends.c.backend import CBackend
@@ -25,7 +25,7 @@ from edgecc.ir.types import DType
 from edgecc.loop.builder import Builder, fma
 from edgecc.loop.module import Module
 from edgecc.pipeline import compile_graph
-from edgecc.targets.schema import load_target
+from edgecc.targets.schema import list_targets, load_target
 from tests.backends.c.conftest import expected, network
 
 GOLDEN = Path(__file__).parent / "axpy.ll"
@@ -87,6 +87,16 @@ def test_object_for_another_machine_gives_the_bits_of_c():
     results = [load(backend.emit(module, chosen), cc="aarch64-linux-gnu-gcc").run({"image": image})["probabilities"]
                for backend in (LlvmBackend(), CBackend())]
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("name", [name for name in list_targets() if LlvmBackend().accepts(load_target(name)) is None])
+def test_every_target_of_these_architectures_has_code(name: str):
+    target = load_target(name)
+    machine = machine_of(target)
+    assert machine is not None
+    content = LlvmBackend().emit(network(lanes=4 if machine.has_vectors else 1), target).files["tiny.o"]
+    architecture = {62: "x86_64", 183: "aarch64"}[int.from_bytes(content[18:20], "little")]  # e_machine of ELF
+    assert target.architecture in (architecture, "generic") and elf.code_bytes(content)
 
 
 def test_assembly_and_text_say_what_they_are_for():
