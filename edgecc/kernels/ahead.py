@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from edgecc.kernels.contraction import LINE_BYTES, UNROLL
 from edgecc.kernels.cost import weight_cycles
-from edgecc.loop.index import Index
-from edgecc.loop.ir import Body, Prefetch
+from edgecc.loop.index import Index, const, var
+from edgecc.loop.ir import Body, For, Prefetch
 from edgecc.targets.schema import Target
 
 MOST_STEPS = 16
@@ -74,6 +74,14 @@ def stream_ahead(buffer: str, place: Index, elements: int, element_bytes: int, w
         return ()
     line = LINE_BYTES // element_bytes
     return tuple(Prefetch(buffer, place + (STREAM_AHEAD // element_bytes + first)) for first in range(0, elements, line))
+
+
+def stream_begin(buffer: str, element_bytes: int, weights_bytes: float, target: Target) -> Body:
+    """Prefetches of the first `STREAM_AHEAD` bytes of such weights, for kernels that have something to do before they read them."""
+    if not _come_from_far(weights_bytes, target):
+        return ()
+    line = LINE_BYTES // element_bytes
+    return (For("ahead", const(0), const(STREAM_AHEAD // LINE_BYTES), (Prefetch(buffer, var("ahead") * line),)),)
 
 
 def _come_from_far(weights_bytes: float, target: Target) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.ahead import stream_ahead
+from edgecc.kernels.ahead import stream_ahead, stream_begin
 from edgecc.kernels.base import Kernel, Request, View
 from edgecc.kernels.block_packing import GROUP, PanelWidths, in_panels, panel_widths, scale_table, words_of_groups
 from edgecc.kernels.cost import combine, weight_cycles, worthwhile_threads
@@ -186,6 +186,8 @@ class _Integers:
         instructions = terms / (self.lanes * GROUP) * (self.rows.count + (1.5 if op.bits == 4 else 0.0))
         cycles = combine(instructions / target.core.fma_per_cycle, weight_cycles(terms * op.bits / 8, target), target)
         threads = worthwhile_threads(cycles, self.request.threads)
+        for ahead in stream_begin(self.w.name, 4, 4.0 * self.w.elements, target):
+            self.b.append(ahead)
         self.values.emit()
         with self.b.loop("panel", widths.whole, kind="parallel" if threads > 1 and widths.whole > 1 else "serial") as panel:
             self._panel(panel, widths.vectors, 0)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.base import lower
+from edgecc.loop.ir import Prefetch, walk
 from edgecc.ops.block_quantized import MatMulNBits
 from tests.support import kernels
 
@@ -96,6 +97,19 @@ def test_eight_weights_share_a_word(quantized):
     arrays = operands((1,), 64, 32, 32, 4, "")
     kernel = lower(request_of(MatMulNBits(32, 4, quantized), arrays, "x86-64-v4"))
     assert kernel.function.buffer("w").elements == 64 * 32 // 8
+
+
+def test_far_weights_are_prefetched():
+    """So large that they do not stay in the second-level cache; what is prefetched may lie behind the end."""
+    arrays = operands((1,), 2048, 1024, 32, 4, "")
+    for quantized in (False, True):
+        request = request_of(MatMulNBits(32, 4, quantized), arrays, "x86-64-v4-bf16")
+        function = lower(request).function
+        ahead = [s for s in walk(function.body) if isinstance(s, Prefetch)]
+        assert {s.buffer for s in ahead} == {"w"} and len(ahead) == 4 + quantized
+        small = lower(request_of(MatMulNBits(32, 4, quantized), operands((1,), 64, 64, 32, 4, ""), "x86-64-v4-bf16")).function
+        assert not any(isinstance(s, Prefetch) for s in walk(small.body))
+    kernels.check(request, arrays, units=16.0, machine="x86-64-v4-bf16")
 
 
 def test_groups_of_bytes_are_multiplied_where_the_target_can():
