@@ -33,6 +33,7 @@ from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 from edgecc.ops.sizes import BindSize, Sizes
+from edgecc.ops.sparse import BlockSparseMatMul
 from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
 from edgecc.ops.trees import TreeEnsemble
 from edgecc.ops.windows import Col2Im, MaxPosition
@@ -102,6 +103,7 @@ def _plain() -> Iterator[OpCase]:
         ("by a variable", MatMul(), floats, [(2, 3, 8), (2, 8, 5)]),
         ("transposed", MatMul(transpose_b=True), (F32,), [(3, 8), Weights((5, 8))]),
         ("in blocks of 4 bits", MatMulNBits(16, bits=4), (F32,), [(2, 16), np.full((3, 16), 9, DType.U4.numpy), np.ones((3, 1), np.float32)]),
+        ("in blocks of 16 rows", BlockSparseMatMul(20), (F32,), [(2, 8), _numbers((3, 16), F32, 1), np.array([1, 5, 7], np.int32), np.array([0, 2, 3], np.int32)]),
         ("3x3", Determinant(), (F32,), [(2, 3, 3)]),
         *((kind, Reduce(kind, (1,)), (F32,), [(2, 3, 4)]) for kind in ("sum", "mean", "max", "min", "prod", "l1", "l2", "sum_square")),
         ("over positions", Reduce("mean", (2, 3)), floats, [(1, 4, 5, 5)]),

@@ -168,7 +168,7 @@ def _open_model(module: Module, shared: Shared) -> str:
     text.append(f"@least_dims = private constant [{len(module.inputs)} x ptr] [{least}]\n"
                 "@open_model = internal constant { ptr, ptr, ptr } { ptr @model, ptr @least_dims, ptr @run_open }\n")
     w = Writer(shared)
-    shapes, results = ([w.let(f"load ptr, ptr {w.let(f'getelementptr ptr, ptr {array}, i64 {i}')}", "dims") for i in range(len(ports))]
+    shapes, results = ([w.let(f"load ptr, ptr {w.let(f'getelementptr ptr, ptr {array}, i64 {i}')}", "shape") for i in range(len(ports))]
                        for array, ports in (("%dims", module.inputs), ("%out_dims", module.outputs)))
     for number, port in enumerate(module.inputs):
         for axis, size in enumerate(port.type.shape if not is_open(port) else ()):

