@@ -13,7 +13,7 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.dims import Dim, Shape
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.op import Op
-from edgecc.ir.types import Array
+from edgecc.ir.types import Array, DType
 
 
 def sole_user(graph: Graph, value: Value) -> Node | None:
@@ -110,9 +110,9 @@ def is_constant(value: Value | None) -> bool:
 
 
 def uniform_element(value: Value) -> float | int | bool | None:
-    """The element a constant consists of if all its elements are the same bits, else None."""
+    """The number a constant consists of if all its elements are the same bits, else None; strings are none."""
     array = value.constant
-    if array is None or array.size == 0:
+    if array is None or array.size == 0 or value.type.dtype is DType.STRING:
         return None
     flat = array.reshape(-1)
     if array.size > 1 and flat[:1].tobytes() * array.size != flat.tobytes():

@@ -133,15 +133,20 @@ def _members(ports: Sequence[Interface], names: Sequence[str], *, const: bool) -
         if dtype is DType.STRING:
             lines += [f"  /* {comment_text(port.name)}: strings [{shape}], UTF-8, each ended by a NUL */",
                       f"  const char *{'const ' if const else ''}*{name};"]
+            lines += _shape_member(port, name, const=const)
             continue
         kind = _DTYPE_TEXT.get(dtype, STORAGE[dtype])
         size = f"{'' if port.type.is_static else 'at most '}{port.type.largest.packed_bytes} bytes"
         lines.append(f"  /* {comment_text(port.name)}: {kind} [{shape}], {size} */")
         lines.append(f"  {'const ' if const else ''}{STORAGE[dtype]} *{name};")
-        if is_open(port):
-            what = "its shape in this run" if const else "where its shape is written; may be NULL"
-            lines.append(f"  {'const ' if const else ''}int64_t *{name}_dims; /* {what}: {port.type.rank} numbers */")
+        lines += _shape_member(port, name, const=const)
     return "".join(f"{line}\n" for line in lines) or "  char none; /* C has no empty structs */\n"
+
+
+def _shape_member(port: Interface, name: str, *, const: bool) -> list[str]:
+    """The member for the shape of an array whose shape differs from run to run."""
+    what = "its shape in this run" if const else "where its shape is written; may be NULL"
+    return [f"  {'const ' if const else ''}int64_t *{name}_dims; /* {what}: {port.type.rank} numbers */"] if is_open(port) else []
 
 
 def source(module: Module, target: Target, symbols: Symbols, *, weights_from_file: bool, weights_in_text: bool = False,
@@ -238,7 +243,7 @@ class _Items:
                 case SetSize():
                     out += set_size_lines(item, self.module, self.symbols)
                 case StringCall():
-                    out += string_call_lines(item, self.symbols)
+                    out += string_call_lines(item, self.symbols, size_names(self.module))
                 case Repeat():
                     out += repeat_lines(item, self.lines(item.body), self.symbols)
         return out
@@ -294,7 +299,7 @@ def _generic(module: Module, target: Target, symbols: Symbols, *, weights_from_f
                 text.append(f"static const int64_t {kind}_dims_{index}[] = {{{', '.join(map(str, dims))}}};\n")
             size = str(port.type.largest.packed_bytes)
             if port.type.dtype is DType.STRING:
-                size = f"{port.type.elements} * sizeof(const char *)"
+                size = f"{port.type.largest.elements} * sizeof(const char *)"
             entries.append(f"  {{{string_literal(port.name)}, {port.type.dtype.code}, {len(dims)}, "
                            f"{f'{kind}_dims_{index}' if dims else 'NULL'}, {size}}},\n")
         if entries:

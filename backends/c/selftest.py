@@ -42,10 +42,10 @@ def inputs(module: Module) -> dict[str, Array]:
     for port in module.inputs:
         if port.type.dtype is DType.STRING:
             picked = []
-            for _ in range(port.type.elements):
+            for _ in range(port.type.largest.elements):
                 state = (_MULTIPLIER * state + _INCREMENT) & 0xFFFFFFFF
                 picked.append(SAMPLE_STRINGS[(state >> 16) % len(SAMPLE_STRINGS)])
-            arrays[port.name] = string_array(picked, port.type.dims)
+            arrays[port.name] = string_array(picked, port.type.largest.dims)
             continue
         stored = port.type.dtype.is_stored_only
         states = np.empty(port.type.largest.packed_bytes if stored else port.type.largest.elements, np.uint64)
@@ -70,8 +70,8 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
     fills, arrays = [], []
     for c_name, port in zip(symbols.inputs, module.inputs, strict=True):
         if port.type.dtype is DType.STRING:
-            arrays.append(strings.input_array(c_name, port.type.elements))
-            fills += strings.fill(c_name, port.type.elements)
+            arrays.append(strings.input_array(c_name, port.type.largest.elements))
+            fills += strings.fill(c_name, port.type.largest.elements)
             continue
         ctype, dtype, elements = STORAGE[port.type.dtype], port.type.dtype, _array_length(port.type.largest)
         arrays.append(f"static {ctype} in_{c_name}[{max(1, elements)}];\n")
@@ -82,7 +82,7 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
     checks = []
     for c_name, port in zip(symbols.outputs, module.outputs, strict=True):
         if port.type.dtype is DType.STRING:
-            arrays.append(strings.output_arrays(c_name, port.type.elements))
+            arrays.append(strings.output_arrays(c_name, port.type.largest.elements))
             table, check = strings.checks(c_name, port, expected.get(port.name))
             arrays.append(table)
             checks.append(check)

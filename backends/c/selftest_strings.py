@@ -38,9 +38,10 @@ def output_arrays(c_name: str, elements: int) -> str:
 
 def checks(c_name: str, port: Interface, expected: Array | None) -> tuple[str, str]:
     """A table of expected strings, and the statements that compare both runs with each other and with it."""
-    literal, count = string_literal(port.name), port.type.elements
+    literal, count = string_literal(port.name), port.type.largest.elements
     table, check = "", f"  failures += same_strings({literal}, first_{c_name}, second_{c_name}, {count});\n"
-    if expected is not None and count:
+    if expected is not None and expected.size:
+        count = expected.size
         entries = ", ".join(string_literal(text) for text in expected.reshape(-1))
         table = f"static const char *const expected_{c_name}[{count}] = {{{entries}}};\n"
         check += f"  failures += same_strings({literal}, first_{c_name}, expected_{c_name}, {count});\n"
@@ -50,7 +51,7 @@ def checks(c_name: str, port: Interface, expected: Array | None) -> tuple[str, s
 _SAME = """
 static int same_strings(const char *name, const char *const *a, const char *const *b, size_t count) {
   size_t differ = 0;
-  for (size_t i = 0; i < count; ++i) differ += strcmp(a[i], b[i]) != 0;
+  for (size_t i = 0; i < count; ++i) differ += a[i] == NULL || b[i] == NULL ? a[i] != b[i] : strcmp(a[i], b[i]) != 0;
   printf("%s: %zu strings%s\\n", name, count, differ ? ", some DIFFER" : "");
   return differ != 0;
 }

@@ -8,8 +8,11 @@ that nothing wrote) counts as that of the empty string.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgecc.backends.c.address import Symbols, argument_text
 from edgecc.backends.c.names import comment_text, string_literal
+from edgecc.backends.c.sizes import dim_text
 from edgecc.backends.c.string_case import case_definitions
 from edgecc.backends.c.string_match import match_call, match_definitions
 from edgecc.errors import EdgeccError
@@ -51,10 +54,11 @@ def begin_lines(pool: StringPool) -> list[str]:
     return [f"  edgecc_strings *const strings = (edgecc_strings *)(void *)(a + {pool.offset});", "  edgecc_strings_begin(strings);"]
 
 
-def string_call_lines(call: StringCall, symbols: Symbols) -> list[str]:
-    """A step on strings with its comment."""
+def string_call_lines(call: StringCall, symbols: Symbols, sizes: Mapping[str, str]) -> list[str]:
+    """A step on strings with its comment; `sizes` are the C names of those that the run decides."""
+    count = str(call.count) if isinstance(call.count, int) else f"(size_t)({dim_text(call.count, sizes)})"
     operands = [argument_text(argument, symbols, writes=False) for argument in call.arguments[:-1]]
-    arguments = ", ".join(["strings", *operands, argument_text(call.arguments[-1], symbols, writes=True), str(call.count)])
+    arguments = ", ".join(["strings", *operands, argument_text(call.arguments[-1], symbols, writes=True), count])
     match call.op:
         case ReadStrings():
             statement = f"if (!edgecc_strings_read({arguments})) return 2;"

@@ -63,7 +63,7 @@ class BatchExecutor:
                         if open_ranks:
                             rank = open_ranks[position]
                             shapes.append(struct.unpack(f"={rank}q", process.read(8 * rank)))
-                        read_piped(array, process.read)
+                        read_piped(array, process.read, shapes[-1] if open_ranks else None)
         except EdgeccError:
             self.close()
             raise

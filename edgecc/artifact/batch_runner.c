@@ -81,7 +81,7 @@ static int serve(const edgecc_model *m, const edgecc_open_model *open) {
   int ok = texts != NULL;
   for (int32_t i = 0; ok && i < m->n_inputs; i++) {
     const edgecc_tensor *t = &m->inputs[i];
-    ok = t->dtype == STRING_TYPE ? get_strings(t, (const char **)(void *)in[i], &texts[i]) : get(in[i], t->bytes);
+    ok = t->dtype == STRING_TYPE ? get_strings(string_count(t, NULL), (const char **)(void *)in[i], &texts[i]) : get(in[i], t->bytes);
   }
   if (ok) {
     int64_t **in_dims = shapes(m->inputs, m->n_inputs), **out_dims = shapes(m->outputs, m->n_outputs);
@@ -95,7 +95,7 @@ static int serve(const edgecc_model *m, const edgecc_open_model *open) {
     for (int32_t i = 0; ok && status == 0 && i < m->n_outputs; i++) {
       const edgecc_tensor *t = &m->outputs[i];
       if (open != NULL) ok = put(out_dims[i], (size_t)t->rank * sizeof **out_dims);
-      ok = ok && (t->dtype == STRING_TYPE ? put_strings(t, (const char *const *)(void *)out[i]) : put(out[i], t->bytes));
+      ok = ok && (t->dtype == STRING_TYPE ? put_strings(string_count(t, out_dims[i]), (const char *const *)(void *)out[i]) : put(out[i], t->bytes));
     }
     release_shapes(in_dims, m->n_inputs);
     release_shapes(out_dims, m->n_outputs);

@@ -7,7 +7,6 @@ as it is. A folder for another machine runs under its target's emulator.
 from __future__ import annotations
 
 import difflib
-import math
 import statistics
 import tempfile
 import weakref
@@ -125,10 +124,9 @@ class Model:
         """
         arrays, results = check_inputs(self.inputs, inputs), self._results()
         if any(port.is_open for port in (*self.inputs, *self.outputs)):
-            found = self._executor.run_open(arrays, [a.shape for a in arrays], [len(port.shape) for port in self.outputs],
-                                            [a.nbytes for a in results])
-            return {port.name: memory[:math.prod(shape) * port.dtype.itemsize].view(port.dtype).reshape(shape).copy()
-                    for port, (shape, memory) in zip(self.outputs, found, strict=True)}
+            shapes = self._executor.run_open(arrays, [a.shape for a in arrays], [len(port.shape) for port in self.outputs], results)
+            return {port.name: result_array(memory, port.type.with_shape(shape)).copy()
+                    for port, shape, memory in zip(self.outputs, shapes, results, strict=True)}
         self._executor.run([pack(array) for array in arrays], results)
         return {port.name: result_array(array, port.type) for port, array in zip(self.outputs, results, strict=True)}
 

@@ -8,7 +8,7 @@
  * and then answers commands, each one byte:
  *     'W' u64 size, bytes      pass the weights to init()            -> i32 status
  *     'R' bytes of all inputs  run once                              -> i32 status, bytes of all outputs
- *     'S' i64 dims, u64 size and bytes of each input
+ *     'S' i64 dims, and u64 size and bytes, of each input
  *                              run once at these shapes (built with EDGECC_OPEN) -> i32 status, then i64 dims and the
  *                              bytes of the largest shape of each output
  *     'B' u32 count            run count times on the last inputs    -> i32 status, u64 nanoseconds each
@@ -60,7 +60,7 @@ static int greet(const edgecc_model *m) {
   if (!put("EDGECC1\n", 8) || !put(counts, sizeof counts)) return 0;
   for (int32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
     const edgecc_tensor *t = i < m->n_inputs ? &m->inputs[i] : &m->outputs[i - m->n_inputs];
-    const uint64_t bytes = t->dtype == STRING_TYPE ? 8 * (uint64_t)string_count(t) : t->bytes;
+    const uint64_t bytes = t->dtype == STRING_TYPE ? 8 * (uint64_t)string_count(t, NULL) : t->bytes;
     if (!put(&bytes, sizeof bytes)) return 0;
   }
   return fflush(stdout) == 0;
@@ -78,13 +78,13 @@ static int load_weights(const edgecc_model *m) {
 static int run_once(const edgecc_model *m) {
   for (int32_t i = 0; i < m->n_inputs; i++) {
     const edgecc_tensor *t = &m->inputs[i];
-    if (t->dtype == STRING_TYPE ? !get_strings(t, in[i], &texts[i]) : !get(in[i], t->bytes)) return 0;
+    if (t->dtype == STRING_TYPE ? !get_strings(string_count(t, NULL), in[i], &texts[i]) : !get(in[i], t->bytes)) return 0;
   }
   const int32_t status = m->run((const void *const *)in, out, arena);
   if (!put(&status, sizeof status)) return 0;
   for (int32_t i = 0; status == 0 && i < m->n_outputs; i++) {
     const edgecc_tensor *t = &m->outputs[i];
-    if (t->dtype == STRING_TYPE ? !put_strings(t, out[i]) : !put(out[i], t->bytes)) return 0;
+    if (t->dtype == STRING_TYPE ? !put_strings(string_count(t, NULL), out[i]) : !put(out[i], t->bytes)) return 0;
   }
   return 1;
 }
@@ -105,14 +105,23 @@ static int run_open(const edgecc_model *m) {
   if (out_dims == NULL) out_dims = shapes(m->outputs, m->n_outputs);
   if (in_dims == NULL || out_dims == NULL) return 0;
   for (int32_t i = 0; i < m->n_inputs; i++) {
+    const edgecc_tensor *t = &m->inputs[i];
     uint64_t size = 0;
-    if (!get(in_dims[i], (size_t)m->inputs[i].rank * sizeof **in_dims) || !get(&size, sizeof size)) return 0;
-    if (size > m->inputs[i].bytes || !get(in[i], (size_t)size)) return 0;
+    if (!get(in_dims[i], (size_t)t->rank * sizeof **in_dims)) return 0;
+    if (t->dtype == STRING_TYPE) {
+      const size_t count = string_count(t, in_dims[i]);
+      if (count > t->bytes / sizeof(const char *) || !get_strings(count, in[i], &texts[i])) return 0;
+    } else if (!get(&size, sizeof size) || size > t->bytes || !get(in[i], (size_t)size)) {
+      return 0;
+    }
   }
   const int32_t status = edgecc_get_open_model()->run((const void *const *)in, (const int64_t *const *)in_dims, out, out_dims, arena);
   if (!put(&status, sizeof status)) return 0;
-  for (int32_t i = 0; status == 0 && i < m->n_outputs; i++)
-    if (!put(out_dims[i], (size_t)m->outputs[i].rank * sizeof **out_dims) || !put(out[i], m->outputs[i].bytes)) return 0;
+  for (int32_t i = 0; status == 0 && i < m->n_outputs; i++) {
+    const edgecc_tensor *t = &m->outputs[i];
+    if (!put(out_dims[i], (size_t)t->rank * sizeof **out_dims)) return 0;
+    if (t->dtype == STRING_TYPE ? !put_strings(string_count(t, out_dims[i]), out[i]) : !put(out[i], t->bytes)) return 0;
+  }
   return 1;
 }
 #endif

@@ -52,11 +52,11 @@ class Executor(Protocol):
         """One inference: reads `inputs` and fills `outputs`, all dense arrays of the interface's types."""
 
     def run_open(self, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]], ranks: Sequence[int],
-                 sizes: Sequence[int]) -> list[tuple[tuple[int, ...], Array]]:
+                 outputs: Sequence[Array]) -> list[tuple[int, ...]]:
         """One inference of a model whose shapes differ from run to run, with inputs of these shapes.
 
-        `ranks` and `sizes` are, for each output, its rank and the bytes of its largest shape. Returns for each its shape
-        and bytes that begin with its elements.
+        `ranks` are those of the outputs, whose arrays have their largest shapes; their elements fill the beginning of these. Returns
+        the shape of each output.
         """
 
     def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
@@ -149,18 +149,20 @@ class CodeExecutor:
         return [tuple(least[i][axis] for axis in range(rank)) for i, rank in enumerate(ranks)]
 
     def run_open(self, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]], ranks: Sequence[int],
-                 sizes: Sequence[int]) -> list[tuple[tuple[int, ...], Array]]:
+                 outputs: Sequence[Array]) -> list[tuple[int, ...]]:
         """See `Executor`."""
         if self._open_model is None:
             raise EdgeccError("E900", "the shapes of this model are the same in all runs")
         given = [(ctypes.c_int64 * max(1, len(shape)))(*shape) for shape in shapes]
         found = [(ctypes.c_int64 * max(1, rank))() for rank in ranks]
-        outputs = [np.empty(max(1, size), np.uint8) for size in sizes]
-        status = self._open_model.run(_pointers(inputs), _dims_pointers(given), _pointers(outputs), _dims_pointers(found),
-                                    self.arena.ctypes.data)
+        memories = Memories(inputs, outputs)
+        status = self._open_model.run(_pointers(memories.inputs), _dims_pointers(given), _pointers(memories.outputs),
+                                      _dims_pointers(found), self.arena.ctypes.data)
         if status:
             raise failed_status(status)
-        return [(tuple(dims)[:rank], memory) for dims, rank, memory in zip(found, ranks, outputs, strict=True)]
+        results = [tuple(dims)[:rank] for dims, rank in zip(found, ranks, strict=True)]
+        memories.finish(results)
+        return results
 
     def close(self) -> None:
         """See `Executor`. The code stays in memory: ctypes has no safe way to unload a library."""
@@ -259,18 +261,22 @@ class ProcessExecutor:
                 read_piped(array, self._process.read)
 
     def run_open(self, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]], ranks: Sequence[int],
-                 sizes: Sequence[int]) -> list[tuple[tuple[int, ...], Array]]:
+                 outputs: Sequence[Array]) -> list[tuple[int, ...]]:
         """See `Executor`."""
         with self._process.watch("running"):
             self._process.write(b"S")
             for array, shape in zip(inputs, shapes, strict=True):
-                self._process.write(struct.pack(f"={len(shape)}qQ", *shape, array.nbytes))
+                self._process.write(struct.pack(f"={len(shape)}q", *shape))
+                if is_string_array(array):
+                    self._process.write(piped(array))
+                    continue
+                self._process.write(struct.pack("=Q", array.nbytes))
                 self._process.write(_bytes_of(array).data)
             self._check_status()
-            results = []
-            for rank, size in zip(ranks, sizes, strict=True):
-                found = struct.unpack(f"={rank}q", self._process.read(8 * rank))
-                results.append((found, np.frombuffer(self._process.read(size), np.uint8)))
+            results: list[tuple[int, ...]] = []
+            for rank, array in zip(ranks, outputs, strict=True):
+                results.append(struct.unpack(f"={rank}q", self._process.read(8 * rank)))
+                read_piped(array, self._process.read, results[-1])
             return results
 
     def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:

@@ -9,12 +9,16 @@
 
 enum { STRING_TYPE = 8 };
 
-static size_t string_count(const edgecc_tensor *t) { return t->bytes / sizeof(const char *); }
+/* Elements of a tensor of the shape `dims`, or without it of the largest one. */
+static size_t string_count(const edgecc_tensor *t, const int64_t *dims) {
+  size_t count = 1;
+  for (int32_t axis = 0; axis < t->rank; axis++) count *= (size_t)(dims != NULL ? dims : t->dims)[axis];
+  return count;
+}
 
-/* Reads the strings of one tensor and points to them; `*text` is their memory, what it was before is freed. */
-static int get_strings(const edgecc_tensor *t, const char **array, char **text) {
+/* Reads `count` strings and points to them; `*text` is their memory, what it was before is freed. */
+static int get_strings(size_t count, const char **array, char **text) {
   uint64_t size = 0;
-  const size_t count = string_count(t);
   free(*text);
   *text = NULL;
   if (fread(&size, sizeof size, 1, stdin) != 1 || size >= SIZE_MAX) return 0;
@@ -30,9 +34,8 @@ static int get_strings(const edgecc_tensor *t, const char **array, char **text) 
   return next == end || count == 0;
 }
 
-static int put_strings(const edgecc_tensor *t, const char *const *array) {
+static int put_strings(size_t count, const char *const *array) {
   uint64_t size = 0;
-  const size_t count = string_count(t);
   for (size_t i = 0; i < count; i++) size += strlen(array[i]) + 1;
   int ok = fwrite(&size, sizeof size, 1, stdout) == 1;
   for (size_t i = 0; ok && i < count; i++) ok = fwrite(array[i], strlen(array[i]) + 1, 1, stdout) == 1;

@@ -6,6 +6,7 @@ Through a pipe go the bytes of all strings, each ended by a NUL, after their num
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from collections.abc import Callable, Sequence
 
@@ -55,11 +56,12 @@ class Memories:
         self._texts.append(memory)
         return found
 
-    def finish(self) -> None:
-        """Reads the strings that the library has written pointers to."""
-        for array, memory in zip(self._outputs, self.outputs, strict=True):
+    def finish(self, shapes: Sequence[tuple[int, ...]] = ()) -> None:
+        """Reads the strings that the library has written pointers to, where shapes differ from run to run as many as these say."""
+        for position, (array, memory) in enumerate(zip(self._outputs, self.outputs, strict=True)):
             if is_string_array(array):
-                array.reshape(-1)[:] = [decoded(ctypes.string_at(int(address))) for address in memory]
+                count = math.prod(shapes[position]) if shapes else array.size
+                array.reshape(-1)[:count] = [decoded(ctypes.string_at(int(address))) for address in memory[:count]]
 
 
 def piped(array: Array) -> bytes:
@@ -70,8 +72,8 @@ def piped(array: Array) -> bytes:
     return struct.pack("=Q", len(text)) + text
 
 
-def read_piped(array: Array, read: Callable[[int], bytes]) -> None:
-    """Fills an array with what a process answers.
+def read_piped(array: Array, read: Callable[[int], bytes], shape: tuple[int, ...] | None = None) -> None:
+    """Fills an array with what a process answers; of strings as many as `shape`, if it is given, says.
 
     Raises: EdgeccError E401 where these are not as many strings.
     """
@@ -80,6 +82,7 @@ def read_piped(array: Array, read: Callable[[int], bytes]) -> None:
         return
     (size,) = struct.unpack("=Q", read(8))
     texts = read(size).split(b"\0")
-    if len(texts) != array.size + 1:
-        raise EdgeccError("E401", f"the process answered {len(texts) - 1} strings, wanted {array.size}")
-    array.reshape(-1)[:] = [decoded(text) for text in texts[:-1]]
+    count = array.size if shape is None else math.prod(shape)
+    if len(texts) != count + 1:
+        raise EdgeccError("E401", f"the process answered {len(texts) - 1} strings, wanted {count}")
+    array.reshape(-1)[:count] = [decoded(text) for text in texts[:-1]]

@@ -235,8 +235,8 @@ class _Memory:
 
     def run_strings(self, call: StringCall) -> None:
         """Runs a step on strings: reads an input of the network, writes an output, or works on handles."""
-        if self.strings is None:
-            raise EdgeccError("E904", f"{call.op.name} in a module without strings")
+        if self.strings is None or not isinstance(call.count, int):
+            raise EdgeccError("E904", f"{call.op.name} in a module without strings, or on a number of them that the run decides")
         first, last = call.arguments[0], call.arguments[-1]
         if isinstance(call.op, WriteStrings) and isinstance(last, OutputBytes):
             handles, mask = self.bytes_at(first, 4 * call.count)

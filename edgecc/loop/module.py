@@ -223,13 +223,13 @@ class StringCall:
 
     Attributes:
         op: what it does.
-        count: elements of each operand and result; they lie row-major without gaps.
+        count: elements of each operand and result; they lie row-major without gaps. The run may decide it.
         arguments: of the operands, then of the result.
         loc: names of the nodes of the user's model that this step stands for.
     """
 
     op: StringStep
-    count: int
+    count: Dim
     arguments: tuple[Argument, ...]
     loc: tuple[str, ...]
 

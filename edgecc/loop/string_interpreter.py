@@ -41,8 +41,8 @@ class RunStrings:
 
         Raises: EdgeccError E407 where the strings that are made need more room than there is.
         """
-        if not isinstance(call.op, OnHandles):
-            raise EdgeccError("E900", f"{call.op.name} does not work on handles alone")
+        if not isinstance(call.op, OnHandles) or not isinstance(call.count, int):
+            raise EdgeccError("E900", f"{call.op.name} does not work on a known number of handles alone")
         size = HANDLE.size * call.count
         operands = [self.strings_of(read(i, size).view(HANDLE.numpy)) for i in range(len(call.arguments) - 1)]
         (result,) = call.op.op.reference(operands)

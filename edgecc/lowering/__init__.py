@@ -13,14 +13,17 @@ around it; their addresses are then bound to those of the node (edgecc/lowering/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 
 import edgecc.kernels  # noqa: F401  (importing it registers all kernels)
 from edgecc.errors import EdgeccError, Problem
+from edgecc.ir.dims import Dim
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.instance import graph_symbols, sources
 from edgecc.ir.op import RegionOp
@@ -52,7 +55,7 @@ from edgecc.loop.module import (
 from edgecc.lowering.control import LoweredRegion, control_item, control_needs
 from edgecc.lowering.functions import Functions, Weights
 from edgecc.lowering.report import CallReport, report_call
-from edgecc.lowering.request import open_sizes, request_of
+from edgecc.lowering.request import has_gaps, open_sizes, request_of
 from edgecc.memory.depth_first import DepthFirst, Limits, StepCost, plan_depth_first
 from edgecc.memory.lifetime import Needs
 from edgecc.memory.offsets import ALIGN
@@ -218,7 +221,9 @@ class _Lowering:
         """The item for a step on strings."""
         step = plan.placement.steps[number]
         operands = tuple(self._operand(plan, place) for place in step.inputs if place is not None)
-        return StringCall(op, step.outputs[0].view.elements, (*operands, *map(plan.argument, step.outputs)), step.loc)
+        place = step.outputs[0]
+        count = math.prod(place.shape or place.view.dims, start=cast("Dim", 1))
+        return StringCall(op, count, (*operands, *map(plan.argument, step.outputs)), step.loc)
 
     def _checks(self, plan: MemoryPlan, step: Step, kernel: Kernel) -> tuple[tuple[Argument, IndexRange], ...]:
         """The indices the run looks at before a call."""
@@ -262,7 +267,7 @@ class _Lowering:
             problems: list[tuple[Step, EdgeccError]] = []
             for step in placement.steps:
                 try:
-                    if isinstance(step.op, StringStep) and open_sizes(step):
+                    if isinstance(step.op, StringStep) and has_gaps(step):
                         raise EdgeccError("E112", f"{step.op.name} has no form for sizes known only at run time",
                                           hint="give the dimension one size with --shape")
                     if isinstance(step.op, BindSize):

@@ -11,6 +11,7 @@ from edgecc.kernels.base import Operand, Request, View, size_name
 from edgecc.kernels.shifted_sums import with_known_sums
 from edgecc.loop.index import Index, const, var
 from edgecc.memory.placement import Place, Step
+from edgecc.memory.strides import is_row_major
 from edgecc.ops.sizes import Sizes
 from edgecc.targets.schema import Target
 
@@ -49,6 +50,13 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
     elements = tuple(map(index, step.op.elements)) if isinstance(step.op, Sizes) else ()
     return Request(op, tuple(inputs), outputs, target, 1, precision, winograd=winograd and not rows, rows=rows,
                    bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=elements, checks=checks)
+
+
+def has_gaps(step: Step) -> bool:
+    """Whether an operand or result of open shape has gaps between its elements, so that it is no run of so many."""
+    places = [place for place in (*step.inputs, *step.outputs) if place is not None and place.shape]
+    return any(not place.is_plain or not is_row_major(place.view) or any(
+        not isinstance(size, int) and any(d != 1 for d in place.view.dims[:axis]) for axis, size in enumerate(place.shape)) for place in places)
 
 
 def open_sizes(step: Step) -> tuple[SymbolicDim, ...]:

@@ -301,7 +301,7 @@ class _Placer:
     def compute(self, node: Node, position: int) -> None:
         inputs = tuple(None if v is None else self.place(v) for v in node.inputs)
         writers = [() if v is None else self.writers[v] for v in node.inputs]
-        if node.regions or isinstance(node.op, StringStep):
+        if node.regions or (isinstance(node.op, StringStep) and not any(place is not None and place.shape for place in inputs)):
             inputs, writers = self.gapless(node, inputs, writers, position)
         after = dict.fromkeys(s for steps in writers for s in steps)
         for value in node.outputs:

@@ -39,7 +39,7 @@ def string_pool(graph: Graph, constants: ConstantStrings, offset: int, made_byte
         offset: bytes of the arena before it.
         made_bytes: how many bytes the strings that a run makes may take, their ends included.
     """
-    read = sum(node.output.type.elements for node in graph.nodes if isinstance(node.op, ReadStrings))
+    read = sum(node.output.type.capacity for node in graph.nodes if isinstance(node.op, ReadStrings))
     made = _made([graph], made_bytes)
     if len(constants.handles) == 1 and not read and not made and not any(v.type.dtype is DType.STRING for v in graph.outputs):
         return None
@@ -58,7 +58,7 @@ def _made(graphs: Iterable[Graph], most: int) -> int:
     for graph in graphs:
         for node in graph.nodes:
             if isinstance(node.op, OnHandles) and node.output.type.dtype is HANDLE:
-                total += node.output.type.elements
+                total += node.output.type.capacity
             inner = _made(node.regions, most)
             total += -(-most // MADE_BYTES) if inner and isinstance(node.op, Loop) else inner
     return min(total, most)

@@ -6,12 +6,21 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
-from edgecc.frontend.registry import converter
+from edgecc.frontend.computed_sizes import first_of
+from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
+from edgecc.ir.scalar import apply, convert, literal
 from edgecc.ir.strings import string_array
-from edgecc.ir.types import DType, TensorType
+from edgecc.ir.types import Array, DType, TensorType
 from edgecc.ops import rules
+from edgecc.ops.indexing import Gather
+from edgecc.ops.movement import Concat
+from edgecc.ops.reduction import Reduce
+from edgecc.ops.selection import NonZero
 from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
+
+MOST_STOP_WORDS = 1024
+"""Each is compared with each string."""
 
 
 def _strings(call: Call, index: int = 0) -> Value:
@@ -36,29 +45,40 @@ def _regex_full_match(call: Call) -> Value:
 
 @converter("StringNormalizer", since=10)
 def _string_normalizer(call: Call) -> Value:
-    """Without the stop words, in upper or lower case; the locale says nothing. How many strings are left must be known."""
+    """Without the stop words, in upper or lower case; the locale says nothing."""
     x, action = _strings(call), call.text("case_change_action", "NONE")
     if action not in ("NONE", "LOWER", "UPPER"):
         raise EdgeccError("E102", f"case_change_action is '{printable(action)}', wanted LOWER, UPPER or NONE")
     if not (x.type.rank == 1 or (x.type.rank == 2 and x.type.shape[0] == 1)):
         raise EdgeccError("E110", f"the input is {x.type}, wanted [C] or [1,C]")
     stop_words = call.string_data("stopwords")
-    if (stop_words is not None and stop_words.size) or not x.type.dims[-1]:
-        x = _without(call, x, [] if stop_words is None else list(stop_words), action)
+    if (stop_words is not None and stop_words.size) or x.type.shape[-1] == 0:
+        x = _without(call, x, string_array(()) if stop_words is None else stop_words, upper=action == "UPPER")
     return x if action == "NONE" else call.add(StringCase(action == "UPPER"), x)
 
 
-def _without(call: Call, x: Value, stop_words: list[str], action: str) -> Value:
-    """The strings that are no stop words; one empty string where none is left."""
-    strings = call.known(0, "the input, which decides how many strings are left,")
-    upper = action == "UPPER"
+def _without(call: Call, x: Value, stop_words: Array, *, upper: bool) -> Value:
+    """The strings that are no stop words, in order; one empty string where none is left.
 
-    def key(text: str) -> str:
-        return text if call.flag("is_case_sensitive") else str(StringCase(upper).reference([string_array([text])])[0][0])
-
-    stops = {key(word) for word in stop_words}
-    left = [text for text in strings.reshape(-1) if key(text) not in stops] or [""]
-    return call.constant(string_array(left, (*x.type.dims[:-1], len(left))))
+    Whether a string is one is told in its own case, or else in the wanted one. The size of the result is the run's.
+    """
+    if len(stop_words) > MOST_STOP_WORDS:
+        raise Unsupported(f"{len(stop_words)} stop words; at most are {MOST_STOP_WORDS}")
+    words, keys = call.reshape(x, (x.type.count,)), call.constant(stop_words)
+    named = words
+    if not call.flag("is_case_sensitive"):
+        named, keys = (call.add(StringCase(upper), value) for value in (words, keys))
+    count = x.type.elements
+    equal = call.map(lambda a, b: convert(apply("eq", a, b), DType.I64), call.reshape(named, (count, 1)), keys)
+    kept = call.map(lambda n: apply("eq", n, literal(0, DType.I64)), call.add(Reduce("sum", (1,), keepdims=False), equal))
+    positions, found = call.add_all(NonZero(), kept)
+    # Where none is left, the first position is that of the empty string behind all others.
+    one = call.map(lambda n: apply("max", n, literal(1, DType.I64)), found)
+    padded = call.map(lambda p, i, n: apply("select", apply("lt", i, n), p, literal(count, DType.I64)), call.reshape(positions, (count,)),
+                      call.positions(count), found) if count else call.scalar(0, DType.I64)
+    taken = first_of(call, call.reshape(padded, (max(count, 1),)), 0, one, "the number of strings that are left")
+    left = call.add(Gather(0), call.add(Concat(0), words, call.reshape(call.scalar(0, DType.STRING), (1,))), taken)
+    return call.reshape(left, (*x.type.shape[:-1], left.type.shape[0]))
 
 
 @converter("StringSplit", since=20)
