@@ -31,6 +31,7 @@ class SkipZeroBlocks(NodePass):
     Declines when:
     1. Fewer blocks than `least_zeros` are zero.
     2. Not every dimension is known, or the weights are a stack of matrices.
+    3. The rows come in batches, whose memory other operators decide.
     """
 
     name: ClassVar[str] = "skip-zero-blocks"
@@ -49,6 +50,8 @@ class SkipZeroBlocks(NodePass):
             return False
         if weights.ndim != 2 or not node.operand(0).type.is_static:
             return self.decline(node, "a dimension is open, or the weights are a stack of matrices")
+        if any(size != 1 for size in node.operand(0).type.dims[:-2]):
+            return self.decline(node, "the rows come in batches, which need not lie one after the other in memory")
         table = weights.T if op.transpose_b else weights
         values, terms, starts = stored_blocks(table)
         blocks = table.shape[0] * (starts.size - 1)

@@ -21,12 +21,12 @@ from tests.support.graph_passes import run_checked
 ZEROS = "skip-zero-blocks"
 
 
-def product(*, kept: float = 0.4, transposed: bool = False, bias: bool = False, batch: tuple[int, ...] = ()) -> Graph:
+def product(*, kept: float = 0.4, transposed: bool = False, bias: bool = False, batch: tuple[int, ...] = (), rows: tuple[int, ...] = (5,)) -> Graph:
     random = np.random.default_rng(0)
     weights = random.standard_normal((*batch, 64, 40)).astype(np.float32)
     weights[..., :] *= np.repeat(random.random((64, 3)) < kept, 16, axis=1)[:, :40]
     graph = Graph("g")
-    x = graph.add_input(TensorType(DType.F32, (5, 64)), "x")
+    x = graph.add_input(TensorType(DType.F32, (*rows, 64)), "x")
     operands = [x, graph.constant(np.swapaxes(weights, -1, -2).copy() if transposed else weights, "w")]
     if bias:
         operands.append(graph.constant(np.ones(40, np.float32), "b"))
@@ -52,6 +52,12 @@ def test_case_1_too_few_zeros(golden):
 
 def test_case_2_stacks(golden):
     (report,) = run_checked(product(batch=(1,)), ZEROS)
+    assert not report.changed
+    golden("\n".join(map(str, report.declines)), "txt")
+
+
+def test_case_3_batches(golden):
+    (report,) = run_checked(product(rows=(2, 5)), ZEROS)
     assert not report.changed
     golden("\n".join(map(str, report.declines)), "txt")
 
