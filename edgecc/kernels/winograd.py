@@ -95,6 +95,10 @@ MOST_ROWS_AHEAD = 8
 """Rows of a tile from which on reading prefetched weights less often gains nothing: 14 x 2 vectors take 1.1 to 1.2 times as
 long as 7 x 3 and 8 x 3 on Zen 5."""
 
+PAYING_TILES: Mapping[int, int] = MappingProxyType({6: 25})
+"""Tiles a map must have for large ones with shorter last ones: 3 x 3 tiles for maps of 13 x 13 take 1.3 times as long as those of
+4 on Zen 5, since few products share a weight, and 5 x 5 tiles for 27 x 27 take 0.86 times."""
+
 LINE_CYCLES, LINE_SHARE = 2.0, 1.5
 """Cycles around the transform of a line, and what it takes over what ports and issue width allow; measured on Zen 5."""
 
@@ -161,7 +165,8 @@ def _best_plan(request: Request, axes: tuple[Axis, Axis], m: int) -> _Plan:
 def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
     """All tiles at once, fewer whole rows of tiles, parts of one row; then the same with last tiles of their own size."""
     rows, columns = (-(-axis.out // m) for axis in axes)
-    for exact in (False, True)[:1 + any(axis.out % m for axis in axes)]:
+    enough = m < max(PAYING_TILES) or rows * columns >= PAYING_TILES[m]
+    for exact in (False, True)[:1 + (enough and any(axis.out % m for axis in axes))]:
         for size in dict.fromkeys(-(-rows // parts) for parts in range(1, rows + 1)):
             yield Blocking(m, rows, columns, size, columns, exact)
         for size in dict.fromkeys(-(-columns // parts) for parts in range(2, columns + 1)):
@@ -224,7 +229,8 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
     narrower = replace(target, vector=replace(vector, registers=vector.registers - reserved))
     pairs = pairs_of(b.tilings(axes), b)
     most = max(pair.rows for pair in pairs)
-    weights = factors.size * sum(pair.points for pair in pairs) * depth * outputs
+    points = sum(pair.points for pair in pairs)
+    weights = factors.size * points * depth * outputs
     stream = weight_cycles(weights, target)
     sums = factors.size * sum(pair.points * pair.rows for pair in pairs) * (depth + outputs)
     parts = -(-depth // HALF_TERMS[b.m]) if factors is DType.F16 else 1
@@ -236,19 +242,19 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
             if not fits(rows, vectors, narrower, factors):
                 break
             tile = RegisterTile(rows, vectors, lanes)
-            arithmetic = reloads = 0.0
-            for pair in pairs:
-                arithmetic += pair.points * (cover_cycles(pair.rows, outputs, depth, tile, target) + pair.rows * flushes)
-                panels = factors.size * pair.points * depth * outputs
-                reloads += blocks * (-(-pair.rows // rows) - 1) * read_cycles(panels, factors.size * depth * tile.channels, target)
             prefetched = _ahead(pairs, blocks, depth, outputs, tile, target, factors) is not None
             if prefetched and rows > MOST_ROWS_AHEAD:
                 break
-            if not prefetched:
-                near = combine(blocks * arithmetic, NEAR * (reloads + (blocks - 1) * again), target)
-                cycles = max(near + (LEAST_STREAM + rows / STREAM_ROWS) * stream, stream)
-            else:
-                cycles = max(combine(blocks * arithmetic, reloads + (blocks - 1) * again, target), stream)
+            cycles = 0.0
+            for pair in pairs:
+                # Each pair of groups waits for its own weights. Rows prefetch as if there were as many in every pair.
+                share, fetched = pair.points / points, pair.rows / most if prefetched else 0.0
+                arithmetic = pair.points * (cover_cycles(pair.rows, outputs, depth, tile, target) + pair.rows * flushes)
+                reloads = blocks * (-(-pair.rows // rows) - 1) * read_cycles(share * weights, factors.size * depth * tile.channels, target)
+                traffic = reloads + (blocks - 1) * share * again
+                near = combine(blocks * arithmetic, traffic if prefetched else NEAR * traffic, target)
+                waited = (1.0 - fetched) * (LEAST_STREAM + rows / STREAM_ROWS) * share * stream
+                cycles += max(near + waited, share * stream)
             if best is None or (cycles, -rows * vectors) < best[:2]:
                 best = (cycles, -rows * vectors, tile)
     if best is None:
