@@ -24,6 +24,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType({
     "llvm": "edgecc.backends.llvm.backend:LlvmBackend",
     "onnx": "edgecc.backends.onnx.backend:OnnxBackend",
     "tflite": "edgecc.backends.tflite.backend:TfliteBackend",
+    "ethosu": "edgecc.backends.ethosu.backend:EthosuBackend",
 })
 """The back ends of edgecc and their classes. A table, because metadata of packages may be stale; in this order forms are looked up."""
 

@@ -58,6 +58,10 @@ def binary(primitive: str) -> ScalarExpr:
     return Apply(primitive, (_X, Arg(1, DType.F32)), DType.F32)
 
 
+SUMS = tuple(binary(name) for name in ("add", "sub", "mul"))
+"""Expressions that an activation can be applied within."""
+
+
 def activation(expr: ScalarExpr) -> str | None:
     """The activation of the schema that an expression over one operand is; None for every other expression."""
     match expr:

@@ -16,9 +16,7 @@ from edgecc.backends.tflite.schema import ModelWriter, Quantization
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.text import format_node
-from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
-from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Pad
 
 
@@ -159,14 +157,14 @@ def _quantize(emitter: Emitter, node: Node, made: Quantization) -> None:
 def _compute(emitter: Emitter, graph: Graph, node: Node, done: set[Node]) -> None:
     """A node that computes: on integers with what quantizes its result, or in floats."""
     end, activation = node, "NONE"
-    if _fuses_activation(node) and len(node.output.users) == 1 and not graph.is_output(node.output):
+    if operators.fuses_activation(node) and len(node.output.users) == 1 and not graph.is_output(node.output):
         (user,) = node.output.users
         name = arithmetic.activation(user.op.expr) if isinstance(user.op, Elementwise) else None
         if name is not None:
             end, activation = user, name
     for last, name in dict.fromkeys(((end, activation), (node, "NONE"))):
         readers = quantized.quantizers(graph, last.output) if len(last.outputs) == 1 else None
-        if readers is None or not operators.takes_integers(emitter, node):
+        if readers is None or not operators.takes_integers(node, emitter.is_quantized):
             continue
         nodes, made = readers
         source = emitter.held(node.operand(0)).quantization
@@ -184,16 +182,3 @@ def _compute(emitter: Emitter, graph: Graph, node: Node, done: set[Node]) -> Non
     if end is not node:
         done.add(end)
     operators.emit(emitter, node, Result(end.output, None, activation))
-
-
-def _fuses_activation(node: Node) -> bool:
-    """Whether TFLite can apply an activation within the operator."""
-    if isinstance(node.op, MatMul):
-        return operators.is_fully_connected(node)
-    if isinstance(node.op, Conv):
-        return True
-    return isinstance(node.op, Elementwise) and node.op.expr in _SUMS
-
-
-_SUMS = tuple(arithmetic.binary(name) for name in ("add", "sub", "mul"))
-

@@ -16,7 +16,7 @@ from edgecc.backends.tflite import arithmetic, quantized, windows
 from edgecc.backends.tflite.emitter import KINDS, Emitter, Result, channels_last, plain
 from edgecc.backends.tflite.schema import Quantization
 from edgecc.ir.dims import numbers
-from edgecc.ir.graph import Node
+from edgecc.ir.graph import Node, Value
 from edgecc.ir.op import Op
 from edgecc.ops.convolution import Conv, Pool
 from edgecc.ops.elementwise import Elementwise
@@ -59,23 +59,30 @@ def emit(emitter: Emitter, node: Node, result: Result) -> None:
     rule(emitter, node.op, node, result)
 
 
-def takes_integers(emitter: Emitter, node: Node) -> bool:
-    """Whether a node whose result is quantized can be computed on the integers of its operands."""
+def takes_integers(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
+    """Whether a node whose result is quantized can be computed on the integers of its operands; `is_quantized` tells who has some."""
     op = node.op
     if isinstance(op, Conv | MatMul):
         weights = quantized.constant_codes(node.operand(1))
         bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if weights is None or not emitter.is_quantized(node.operand(0)) or (bias is not None and not quantized.is_constant(bias)):
+        if weights is None or not is_quantized(node.operand(0)) or (bias is not None and not quantized.is_constant(bias)):
             return False
         return weights.array.dtype == np.int8 and ((isinstance(op, Conv) and weights.axis == 0) or weights.scales.size == 1
                                                    or (isinstance(op, MatMul) and weights.axis == (0 if op.transpose_b else 1)))
-    if not all(value is not None and emitter.is_quantized(value) for value in node.inputs):
+    if not all(value is not None and is_quantized(value) for value in node.inputs):
         return False
     if isinstance(op, Elementwise):
         return arithmetic.takes_integers(op.expr)
     if isinstance(op, Pool):
         return True
     return isinstance(op, Reduce | Softmax | Resize | Concat)
+
+
+def fuses_activation(node: Node) -> bool:
+    """Whether TFLite can apply an activation within the operator; sums and products of two operands can on integers only."""
+    if isinstance(node.op, MatMul):
+        return is_fully_connected(node)
+    return isinstance(node.op, Conv) or (isinstance(node.op, Elementwise) and node.op.expr in arithmetic.SUMS)
 
 
 def required_quantization(node: Node, source: Quantization | None) -> Quantization | None:

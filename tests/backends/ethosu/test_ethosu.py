@@ -1,0 +1,101 @@
+"""Ethos-U: what runs on the accelerator, what is said about it, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecc import api
+from edgecc.backends.discovery import create_backend
+from edgecc.backends.ethosu.backend import ACCELERATORS
+from edgecc.errors import EdgeccError
+from edgecc.ir.types import DType
+from edgecc.partition.run import PartitionedModel
+from edgecc.targets.schema import list_targets, load_target
+from tests.support.quantized_models import Quantized, small_network
+
+pytest.importorskip("ai_edge_litert")
+pytest.importorskip("ethosu")
+
+
+def written(model, target="ethos-u55-128", backend="ethosu"):
+    made = create_backend(backend)
+    done = api.export_model(model, load_target(target), api.Options(), made, "ethosu")
+    return made, api.finish(done, "ethosu")
+
+
+@pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u65-256", "ethos-u85-256"])
+def test_a_quantized_network_is_one_command_stream(target):
+    model = small_network(0, np.int8)
+    made, artifact = written(model, target)
+    report = artifact.manifest.report
+    assert report["accelerator"] == target and report["command_streams"] == 1 and report["cpu_operators"] == {}
+    assert report["npu_multiply_adds"] > 0 and report["vela"]["cycles"] > 1000 and report["vela"]["sram_bytes"] == artifact.arena_bytes
+    assert artifact.files[artifact.manifest.main][4:8] == b"TFL3"
+    # What it computes is what the TFLite model before Vela computes.
+    x = np.random.default_rng(0).uniform(-2.5, 2.5, (1, 3, 17, 20)).astype(np.float32)
+    tflite = create_backend("tflite{interface=integer}")
+    plain = api.finish(api.export_model(model, load_target("generic-c"), api.Options(), tflite, "tflite"), "tflite")
+    assert plain.files[plain.manifest.main] == artifact.files[f"{artifact.manifest.name}_int8.tflite"]
+    np.testing.assert_array_equal(*(next(iter(b.run(a, {"x": x}).values())) for b, a in ((made, artifact), (tflite, plain))))
+
+
+def test_equal_calls_give_equal_bytes():
+    model = small_network(1, np.uint8)
+    assert written(model)[1].files == written(model)[1].files
+
+
+def test_networks_of_floats_are_refused():
+    net = Quantized(0)
+    w = net.store(np.ones((4, 3, 3, 3), np.float32))
+    with pytest.raises(EdgeccError) as raised:
+        written(net.model(net.node("Conv", "x", w), (1, 3, 8, 8)))
+    assert raised.value.code == "E115" and "floats" in str(raised.value)
+
+
+def test_floats_in_the_middle_run_on_the_cpu():
+    net = Quantized(3)
+    x = net.quantize("x", 0.05, 0)
+    w, s = net.weights(16, 4, 3, 3)
+    y = net.quantize(net.node("Relu", net.node("Conv", x, w, net.bias(16, s, 0.05), pads=[1, 1, 1, 1])), 0.1, -128)
+    z = net.quantize(net.node("Exp", net.node("Neg", y)), 1 / 256, -128)
+    w, s = net.weights(8, 16, 3, 3)
+    z = net.quantize(net.node("Conv", z, w, net.bias(8, s, 1 / 256), pads=[1, 1, 1, 1]), 0.05, 0)
+    model = net.model(z, (1, 4, 32, 32))
+    division = api.compile_for(model, load_target("ethos-u55-128"))
+    plan = division.partitioned.plan
+    assert 0 < plan.npu_share <= 1
+    cpu = {placed.node.op.name for placed in plan.nodes if not placed.on_npu}
+    npu = {placed.node.op.name for placed in plan.nodes if placed.on_npu}
+    assert "conv" in npu and cpu == {"elementwise"}
+    inner = [crossing for crossing in plan.crossings if crossing.source and crossing.readers]
+    assert {crossing.value.type.dtype for crossing in inner} >= {DType.I8}, "what crosses inside of the network is of integers"
+    feed = {"x": np.random.default_rng(0).uniform(-6, 6, (1, 4, 32, 32)).astype(np.float32)}
+    ort = pytest.importorskip("onnxruntime")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    (want,) = ort.InferenceSession(model.SerializeToString(), options).run(None, feed)
+    with PartitionedModel(division.partitioned.artifact, division.partitioned.npu, division.partitioned.cpu) as both:
+        (got,) = both.run(feed).values()
+    assert np.abs(np.rint((got - want) / 0.05)).max() <= 2 and np.ptp(want) > 1
+
+
+def test_every_target_names_an_accelerator():
+    for name in list_targets():
+        if name.startswith("ethos-u"):
+            assert create_backend(load_target(name).npu.backend).accelerator == name
+            assert name in ACCELERATORS
+    assert create_backend("ethosu").accepts(load_target("generic-c")) is not None
+
+
+@pytest.mark.parametrize("options", ["accelerator=ethos-u99-1", "optimise=Luck"])
+def test_options_are_checked(options):
+    with pytest.raises(EdgeccError) as raised:
+        create_backend(f"ethosu{{{options}}}")
+    assert raised.value.code == "E009"
+
+
+def test_what_vela_says_is_passed_on():
+    with pytest.raises(EdgeccError) as raised:
+        written(small_network(0, np.int8), backend="ethosu{system=Nowhere}")
+    assert raised.value.code == "E401" and "Nowhere" in " ".join(raised.value.details)
