@@ -118,7 +118,7 @@ def test_wrong_indices_do_no_harm(target, checks, tmp_path):
         proto = network(op, TensorProto.INT32)
         artifact = edgecc.compile(proto, machine, checks=checks)
         files = {n: t for n, t in artifact.files.items() if n.endswith((".h", ".bin")) or n in artifact.manifest.sources}
-        files["runner.c"] = runner.RUNNER_SOURCE.read_bytes()
+        files |= {path.name: path.read_bytes() for path in (runner.RUNNER_SOURCE, runner.RUNNER_SOURCE.with_name("runner_strings.h"))}
         flags = ("-O1", *(SANITIZERS if target == "generic-c" else ()))
         program = build(files, machine, flags=flags)
         for number, fill in enumerate((*WRONG, -SIZE if op != "pairs" else -5)):
