@@ -115,8 +115,10 @@ def test_without_any_compiler(cli, small_model, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("EDGECC_CC", raising=False)
     monkeypatch.setattr("edgecc.artifact.toolchain.zig_command", lambda: None)
-    outcome = cli("verify", small_model, "--shape", "height=4", "--json")
-    assert outcome.status == 4 and outcome.out == "" and outcome.err.startswith("[E400] host: no C compiler was found")
+    # LLVM makes code for this machine, and only for this one.
+    assert cli("verify", small_model, "--shape", "height=4", "--json").status == 0
+    outcome = cli("verify", small_model, "--shape", "height=4", "--json", "--target", "cortex-a76")
+    assert outcome.status == 4 and outcome.out == "" and outcome.err.startswith("[E400] cortex-a76: the emulator qemu-aarch64 was not found")
     assert len(outcome.err.splitlines()) == 2
 
 
