@@ -39,13 +39,14 @@ def dot(w: Writer, name: str, lanes: int, args: list[str]) -> str:
 
 
 def _instruction(w: Writer, name: str, lanes: int, first: str, second: str, total: str) -> str | None:
+    needs = w.machine.isa.rows[Key(name, DOTS[name].sum, lanes)].needs
     groups, bits = vector_of("i32", lanes), 32 * lanes
     match name:
         case "dot_s8" if w.machine.architecture == "aarch64":
             quads = vector_of("i8", 4 * lanes)
             a, b = (w.convert("bitcast", groups, value, quads) for value in (first, second))
             return w.call(f"llvm.aarch64.neon.sdot.v{lanes}i32.v{4 * lanes}i8", groups, (groups, total), (quads, a), (quads, b))
-        case "dot_u8s8" if w.machine.architecture == "x86_64":
+        case "dot_u8s8" if w.machine.architecture == "x86_64" and VNNI in needs:
             quads = vector_of("i8", 4 * lanes)
             a, b = (w.convert("bitcast", groups, value, quads) for value in (first, second))
             return w.call(f"llvm.x86.{VNNI.removesuffix('vnni')}.vpdpbusd.{bits}", groups, (groups, total), (quads, a), (quads, b))
