@@ -26,8 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.table import Table
 
 from benches.machine import headline
-from edgecc.api import finish
 from edgecc.artifact.toolchain import find_compiler
+from edgecc.backends.c.backend import CBackend
 from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.cli.output import show
 from edgecc.frontend import import_model
@@ -96,7 +96,7 @@ def compile_once(model: Path, shapes: Mapping[str, tuple[int, ...]], inputs: Map
     artifact = emit_c(CompiledModel(graph, target, lowered, reports))
     marks.append(_processor_seconds())
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    finish(artifact, "lib")
+    CBackend().finish(artifact, "lib", None)
     marks.append(_processor_seconds())
     slowest = sorted((r for r in reports if r.changed), key=lambda report: -report.seconds)[:SLOWEST]
     return Cost(nodes, tuple(end - begin for begin, end in itertools.pairwise(marks)), own,

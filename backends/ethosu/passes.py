@@ -19,6 +19,7 @@ class SplitDequantize(NodePass):
     """Copies a dequantizing node, also one of constants, for each use but the first, and for the graph's own output."""
 
     name: ClassVar[str] = "ethosu.split-dequantize"
+    tolerance: ClassVar[float] = 0.0
 
     def rewrite(self, graph: Graph, node: Node) -> bool:
         """Rewrites one dequantizing node."""

@@ -65,8 +65,8 @@ def test_the_tolerance_follows_the_narrowest_type_of_the_run(tmp_path):
 
 
 def test_mistakes(small_model, tmp_path):
-    with pytest.raises(EdgeccError, match="not one of c, lib, exe"):
-        edgecc.compile(small_model, emit="obj")
+    with pytest.raises(EdgeccError, match="no back end emits 'object'"):
+        edgecc.compile(small_model, emit="object")
     with pytest.raises(edgecc.EdgeccError, match="unknown target"):
         edgecc.compile(small_model, "nowhere")
     with pytest.raises(TypeError, match="colour"):

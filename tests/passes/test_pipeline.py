@@ -190,7 +190,9 @@ def test_requirements_are_checked_before_anything_runs():
 def test_the_default_pipeline_holds_every_built_in_pass():
     names = [p.name for p in default_graph_passes()]
     assert [name for name in names if not PASSES[name].place] == list(DEFAULT_GRAPH_PASSES)
-    assert set(names) == {name for name, cls in PASSES.items() if issubclass(cls, GraphPass) and cls.tolerance < float("inf")} - {"convert-precision"}
+    # Those of a back end have its name in front of theirs.
+    ours = {name for name, cls in PASSES.items() if issubclass(cls, GraphPass) and cls.tolerance < float("inf") and "." not in name}
+    assert set(names) == ours - {"convert-precision"}
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
