@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgecc.ir.names import UniqueNames
 from edgecc.ir.types import Array
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -32,16 +33,7 @@ class QdqModel:
         self.nodes: list[onnx.NodeProto] = list(graph.node)
         self.stored: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self.interface = {value.name for value in (*graph.input, *graph.output)}
-        self._names = self.interface | set(self.stored) | {name for node in self.nodes for name in (*node.output, node.name)}
-
-    def fresh(self, hint: str) -> str:
-        """A name that nothing has yet."""
-        name, number = hint, 1
-        while name in self._names:
-            number += 1
-            name = f"{hint}_{number}"
-        self._names.add(name)
-        return name
+        self.names = UniqueNames((*self.interface, *self.stored, *(name for node in self.nodes for name in (*node.output, node.name))))
 
     def producer(self, name: str) -> onnx.NodeProto | None:
         """The node that computes a value."""
@@ -57,7 +49,7 @@ class QdqModel:
 
     def store(self, array: Array, hint: str) -> str:
         """A new initializer; returns its name."""
-        name = self.fresh(hint)
+        name = self.names.fresh(hint)
         self.stored[name] = array
         return name
 
@@ -65,9 +57,9 @@ class QdqModel:
         """Puts QuantizeLinear and DequantizeLinear behind a value, for all that read it; returns the name of what they read now."""
         producer = self.producer(name)
         readers = self.readers(name)
-        quantized, result = self.fresh(f"{name}_quantized"), self.fresh(f"{name}_dequantized")
-        pair = [helper.make_node(QUANTIZE, [name, parameters.scale, parameters.zero], [quantized], name=self.fresh(f"{name}_quantize")),
-                helper.make_node(DEQUANTIZE, [quantized, parameters.scale, parameters.zero], [result], name=self.fresh(f"{name}_dequantize"))]
+        quantized, result = self.names.fresh(f"{name}_quantized"), self.names.fresh(f"{name}_dequantized")
+        pair = [helper.make_node(QUANTIZE, [name, parameters.scale, parameters.zero], [quantized], name=self.names.fresh(f"{name}_quantize")),
+                helper.make_node(DEQUANTIZE, [quantized, parameters.scale, parameters.zero], [result], name=self.names.fresh(f"{name}_dequantize"))]
         for reader in readers:
             for position, read in enumerate(reader.input):
                 if read == name:

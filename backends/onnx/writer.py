@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from edgecc.errors import printable
 from edgecc.ir.dims import Dim, numbers
+from edgecc.ir.names import UniqueNames
 from edgecc.ir.types import Array, DType
 
 OLDEST_OPSET, NEWEST_OPSET, DEFAULT_OPSET = 17, 23, 21
@@ -35,8 +36,7 @@ class Writer:
         self.opset = opset
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._names = set(reserved)
-        self._next: dict[str, int] = {}
+        self._names = UniqueNames(reserved)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._location = ""
 
@@ -46,14 +46,7 @@ class Writer:
 
     def fresh(self, hint: str) -> str:
         """A name that nothing has yet: `hint`, with a number behind it where it is taken."""
-        base = printable(hint) or "value"
-        name, number = base, self._next.get(base, 1)
-        while name in self._names:
-            number += 1
-            name = f"{base}_{number}"
-        self._next[base] = number
-        self._names.add(name)
-        return name
+        return self._names.fresh(printable(hint) or "value")
 
     def node(self, op: str, inputs: Sequence[str | None], attributes: Mapping[str, Attribute] | None = None, *,
              results: int = 1, names: Sequence[str] = ()) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.names import UniqueNames
 
 
 def extract(nodes: Iterable[Node], outputs: Sequence[Value], name: str = "part") -> tuple[Graph, tuple[Value, ...]]:
@@ -18,34 +19,19 @@ def extract(nodes: Iterable[Node], outputs: Sequence[Value], name: str = "part")
         outputs: results of the nodes, each once, which the part returns.
     """
     chosen = tuple(nodes)
-    part, copies, names = Graph(name), dict[Value, Value](), _Names()
+    part, copies, names = Graph(name), dict[Value, Value](), UniqueNames()
     inside = {result for node in chosen for result in node.outputs}
     read = dict.fromkeys(value for node in chosen for value in node.inputs if value is not None and value not in inside)
     for value in read:
         if value.constant is not None:
             copies[value] = part.own_constant(value)
         else:
-            copies[value] = part.add_input(value.type, names.unique(value.name))
+            copies[value] = part.add_input(value.type, names.fresh(value.name))
             copies[value].layout = value.layout
     for node in chosen:
         copy = part.add_node(node.op, [None if v is None else copies[v] for v in node.inputs], loc=node.loc,
                              names=[v.name for v in node.outputs], regions=[region.copy() for region in node.regions])
         for own, new in zip(node.outputs, copy.outputs, strict=True):
             copies[own], new.layout = new, own.layout
-    part.set_outputs([copies[value] for value in outputs], [names.unique(value.name) for value in outputs])
+    part.set_outputs([copies[value] for value in outputs], [names.fresh(value.name) for value in outputs])
     return part, tuple(value for value in read if value.constant is None)
-
-
-class _Names:
-    """Gives each name out once; later ones get a number."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def unique(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while name in self._taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        self._taken.add(name)
-        return name

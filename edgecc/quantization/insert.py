@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgecc.ir.names import UniqueNames
 from edgecc.ir.types import Array
 from edgecc.quantization.network import Network
 from edgecc.quantization.points import WEIGHTED, Points
@@ -44,7 +45,7 @@ def insert(network: Network, points: Points, decisions: Decisions) -> onnx.Model
 class _Insertion:
     def __init__(self, network: Network, points: Points, decisions: Decisions) -> None:
         self.network, self.points, self.decisions = network, points, decisions
-        self.taken = {*network.types, *network.inputs, *network.outputs}
+        self.names = UniqueNames((*network.types, *network.inputs, *network.outputs))
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.scales: dict[int, tuple[str, str]] = {}
@@ -79,7 +80,7 @@ class _Insertion:
             if name in self.decisions.parameters:
                 source = name
                 if name in self.network.outputs:
-                    source = self._fresh(f"{name}_float")
+                    source = self.names.fresh(f"{name}_float")
                     copy.output[position] = source
                 self._round_trip(source, name)
 
@@ -97,10 +98,10 @@ class _Insertion:
     def _round_trip(self, source: str, name: str) -> None:
         """Quantizes and dequantizes `source`; readers of `name` read the result, which is called `name` if the model returns it."""
         scale, zero_point = self._scale(self.decisions.parameters[name])
-        integers = self._fresh(f"{name}_quantized")
-        result = name if source != name else self._fresh(f"{name}_dequantized")
-        self.nodes.append(helper.make_node("QuantizeLinear", [source, scale, zero_point], [integers], name=self._fresh(f"{name}_quantize")))
-        self.nodes.append(helper.make_node("DequantizeLinear", [integers, scale, zero_point], [result], name=self._fresh(f"{name}_dequantize")))
+        integers = self.names.fresh(f"{name}_quantized")
+        result = name if source != name else self.names.fresh(f"{name}_dequantized")
+        self.nodes.append(helper.make_node("QuantizeLinear", [source, scale, zero_point], [integers], name=self.names.fresh(f"{name}_quantize")))
+        self.nodes.append(helper.make_node("DequantizeLinear", [integers, scale, zero_point], [result], name=self.names.fresh(f"{name}_dequantize")))
         self.replaced[name] = result
 
     def _constant(self, name: str) -> str:
@@ -134,10 +135,10 @@ class _Insertion:
 
     def _dequantized(self, key: str, integers: Array, scale: str, zero_point: str, *, axis: int | None = None, hint: str = "") -> None:
         base = hint or key
-        stored, result = self._store(f"{base}_quantized", integers), self._fresh(f"{base}_dequantized")
+        stored, result = self._store(f"{base}_quantized", integers), self.names.fresh(f"{base}_dequantized")
         more: dict[str, Any] = {} if axis is None else {"axis": axis}
         self.nodes.append(helper.make_node("DequantizeLinear", [stored, scale, zero_point], [result],
-                                           name=self._fresh(f"{base}_dequantize"), **more))
+                                           name=self.names.fresh(f"{base}_dequantize"), **more))
         self.replaced[key] = result
 
     # -- names and initializers ---------------------------------------------------------------
@@ -153,14 +154,6 @@ class _Insertion:
         return found
 
     def _store(self, hint: str, array: Array) -> str:
-        name = self._fresh(hint)
+        name = self.names.fresh(hint)
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
-        return name
-
-    def _fresh(self, hint: str) -> str:
-        name, number = hint, 1
-        while name in self.taken:
-            number += 1
-            name = f"{hint}_{number}"
-        self.taken.add(name)
         return name

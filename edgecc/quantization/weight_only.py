@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.ir.names import UniqueNames
 from edgecc.ir.types import Array
 from edgecc.quantization.awq import awq_scales
 from edgecc.quantization.blocks import BlockForm, BlockWeights, output_error, round_to_nearest
@@ -169,7 +170,7 @@ class _Writer:
 
     def __init__(self, network: Network, scheme: WeightScheme) -> None:
         self.network, self.scheme = network, scheme
-        self.taken = {*network.types, *network.inputs, *network.outputs}
+        self.names = UniqueNames((*network.types, *network.inputs, *network.outputs))
         self.replaced: dict[str, list[onnx.NodeProto]] = {}
         self.initializers: list[onnx.TensorProto] = []
         self.scaled: dict[str, str] = {}
@@ -180,14 +181,14 @@ class _Writer:
         operand = product.operand
         if factors is not None:
             if operand not in self.scaled:
-                self.scaled[operand] = self._fresh(f"{operand}_scaled")
+                self.scaled[operand] = self.names.fresh(f"{operand}_scaled")
                 inverse = self._store(f"{operand}_factors", (1.0 / factors).astype(np.float32))
-                nodes.append(helper.make_node("Mul", [operand, inverse], [self.scaled[operand]], name=self._fresh(f"{node.name}_factors")))
+                nodes.append(helper.make_node("Mul", [operand, inverse], [self.scaled[operand]], name=self.names.fresh(f"{node.name}_factors")))
             operand = self.scaled[operand]
-        result = self._fresh(f"{node.output[0]}_product") if product.bias else node.output[0]
+        result = self.names.fresh(f"{node.output[0]}_product") if product.bias else node.output[0]
         nodes += self._product(node, operand, rounded, result)
         if product.bias:
-            nodes.append(helper.make_node("Add", [result, product.bias], [node.output[0]], name=self._fresh(f"{node.name}_bias")))
+            nodes.append(helper.make_node("Add", [result, product.bias], [node.output[0]], name=self.names.fresh(f"{node.name}_bias")))
         self.replaced[node.name] = nodes
 
     def _product(self, node: onnx.NodeProto, operand: str, w: BlockWeights, result: str) -> list[onnx.NodeProto]:
@@ -199,8 +200,8 @@ class _Writer:
             operands = [self._tensor(f"{base}_codes", kind, w.codes.T.astype(np.int64) - moved), self._store(f"{base}_scales", w.scales.T)]
             if not form.symmetric:
                 operands.append(self._tensor(f"{base}_zeros", kind, w.zeros.T.astype(np.int64)))
-            real = self._fresh(f"{base}_dequantized")
-            return [helper.make_node("DequantizeLinear", operands, [real], name=self._fresh(f"{node.name}_weights"), axis=0, block_size=form.block),
+            real = self.names.fresh(f"{base}_dequantized")
+            return [helper.make_node("DequantizeLinear", operands, [real], name=self.names.fresh(f"{node.name}_weights"), axis=0, block_size=form.block),
                     helper.make_node("MatMul", [operand, real], [result], name=node.name)]
         blocks = w.scales.shape[1]
         padded = np.zeros((channels, blocks * form.block), np.uint8)
@@ -227,21 +228,13 @@ class _Writer:
         return model
 
     def _tensor(self, hint: str, kind: int, array: Array) -> str:
-        name = self._fresh(hint)
+        name = self.names.fresh(hint)
         self.initializers.append(helper.make_tensor(name, kind, array.shape, np.ascontiguousarray(array).reshape(-1)))
         return name
 
     def _store(self, hint: str, array: Array) -> str:
-        name = self._fresh(hint)
+        name = self.names.fresh(hint)
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def _fresh(self, hint: str) -> str:
-        name, number = hint, 1
-        while name in self.taken:
-            number += 1
-            name = f"{hint}_{number}"
-        self.taken.add(name)
         return name
 
 
