@@ -13,10 +13,8 @@ import numpy as np
 from edgecc.backends.tflite.schema import Quantization
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node, Value
-from edgecc.ir.scalar import Arg, Literal
 from edgecc.ir.types import Array, DType
-from edgecc.ops.elementwise import Elementwise
-from edgecc.ops.requantize import as_dequantized, as_quantized
+from edgecc.passes.scaled import Rounding, Scaled, rounding, scaled
 
 T = TypeVar("T")
 
@@ -35,22 +33,18 @@ class Codes:
 
 def quantization_of(node: Node) -> Quantization | None:
     """What a node that quantizes its operand makes; None for every other node, and for other types than 8 bits."""
-    if not isinstance(node.op, Elementwise) or len(node.outputs) != 1:
+    form = rounding(node)
+    if form is None or form.operand.type.dtype is not DType.F32 or form.dtype not in SHIFT:
         return None
-    parts = as_quantized(node.op.expr)
-    if parts is None or parts.x != Arg(0, DType.F32) or parts.dtype not in SHIFT:
-        return None
-    return _per_tensor(node, parts.scale, parts.zero, parts.dtype)
+    return _per_tensor(form)
 
 
 def dequantization_of(node: Node) -> Quantization | None:
     """What a node that dequantizes a computed operand reads it as; None for every other node."""
-    if not isinstance(node.op, Elementwise):
+    form = scaled(node.outputs[0])
+    if form is None or form.integers.type.dtype not in SHIFT or form.integers.constant is not None:
         return None
-    parts = as_dequantized(node.op.expr)
-    if parts is None or parts.q.index != 0 or parts.q.dtype not in SHIFT or node.operand(0).constant is not None:
-        return None
-    return _per_tensor(node, parts.scale, parts.zero, parts.q.dtype)
+    return _per_tensor(form)
 
 
 def present(part: T | None) -> T:
@@ -62,22 +56,18 @@ def present(part: T | None) -> T:
 
 def constant_codes(value: Value) -> Codes | None:
     """The integers behind a dequantized constant; None where it is none, or one whose zero point is not 0."""
-    node = value.producer
-    if node is None or not isinstance(node.op, Elementwise):
+    form = scaled(value)
+    q = None if form is None else form.integers.constant
+    if form is None or q is None or form.integers.type.dtype not in (*SHIFT, DType.I32):
         return None
-    parts = as_dequantized(node.op.expr)
-    q = None if parts is None else node.operand(parts.q.index).constant
-    if parts is None or q is None or parts.q.dtype not in (*SHIFT, DType.I32):
-        return None
-    scale, zero = _array(node, parts.scale), 0 if parts.zero is None else _array(node, parts.zero)
-    shift = SHIFT.get(parts.q.dtype, 0)
-    if scale is None or zero is None or np.any(zero != shift):
+    shift = SHIFT.get(form.integers.type.dtype, 0)
+    if form.single_zero != shift:
         return None
     codes = q if shift == 0 else (q.astype(np.int16) - shift).astype(np.int8)
-    axes = [axis for axis, size in enumerate(scale.shape) if size != 1]
+    axes = [axis for axis, size in enumerate(form.scale.shape) if size != 1]
     if len(axes) > 1:
         return None
-    return Codes(codes, scale.reshape(-1), codes.ndim - scale.ndim + axes[0] if axes else 0)
+    return Codes(codes, form.scale.reshape(-1), codes.ndim - form.scale.ndim + axes[0] if axes else 0)
 
 
 def is_constant(value: Value) -> bool:
@@ -108,15 +98,7 @@ def dequantizers(value: Value) -> Quantization | None:
     return next(iter(found)) if value.type.dtype in SHIFT and len(found) == 1 else None
 
 
-def _per_tensor(node: Node, scale: Arg | Literal, zero: Arg | Literal | None, dtype: DType) -> Quantization | None:
-    scales, zeros = _array(node, scale), np.zeros(1) if zero is None else _array(node, zero)
-    if scales is None or zeros is None or scales.size != 1 or zeros.size != 1:
-        return None
-    return Quantization((float(scales.reshape(())),), int(zeros.reshape(())) - SHIFT[dtype])
-
-
-def _array(node: Node, parameter: Arg | Literal) -> Array | None:
-    """A parameter's numbers, where they are known."""
-    if isinstance(parameter, Literal):
-        return np.asarray([parameter.value], parameter.dtype.numpy)
-    return node.operand(parameter.index).constant
+def _per_tensor(form: Scaled | Rounding) -> Quantization | None:
+    """One scale and one zero point in int8; None where they differ among the elements."""
+    steps = form.steps
+    return None if steps is None else Quantization((steps.scale,), steps.zero - SHIFT[steps.dtype])

@@ -9,7 +9,8 @@ from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
 from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
-from edgecc.ops.requantize import as_dequantized, as_quantized
+from edgecc.ops.requantize import as_quantized
+from edgecc.passes.scaled import scaled
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,9 @@ def _read(user: Node, value: Value) -> Quantization | None:
     """By a node that reads the value: one that dequantizes, or sums products around a zero point."""
     op = user.op
     if isinstance(op, Elementwise):
-        parts = as_dequantized(op.expr)
-        if parts is None or user.operand(parts.q.index) is not value:
-            return None
-        zero = 0 if parts.zero is None else _number(user, parts.zero)
-        scale = _number(user, parts.scale)
-        return None if zero is None or scale is None else Quantization(scale, int(zero))
+        form = scaled(user.output)
+        steps = form.steps if form is not None and form.integers is value else None
+        return None if steps is None else Quantization(steps.scale, steps.zero)
     if isinstance(op, Conv) and user.operand(0) is value:
         return Quantization(None, op.x_zero or 0)
     if isinstance(op, MatMul) and user.operand(0) is value:
