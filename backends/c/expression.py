@@ -12,7 +12,7 @@ from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
-from edgecc.kernels.shifted_sums import MAGIC
+from edgecc.kernels.shifted_sums import rounds
 from edgecc.loop.bounds import least
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar, const
@@ -316,7 +316,7 @@ class ExpressionPrinter:
                 return by_lane
         texts = [self.expr(a) for a in args]
         if op.op == "add" and isinstance(args[0], Op) and args[0].op == "mul" and self.prelude.has_row("apart", dtype, lanes) \
-                and isinstance(args[1], Const) and args[1].value == MAGIC:
+                and isinstance(args[1], Const) and rounds(args[1].value):
             texts[0] = self.prelude.call("apart", dtype, lanes, texts[0])
         return self.prelude.call(op.op, dtype, lanes, *texts)
 

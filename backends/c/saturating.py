@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from edgecc.backends.c.avx_convert import AVX2, AVX512
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
-from edgecc.loop.ir import Broadcast, Cast, Const, Expr, Op, Store
+from edgecc.loop.ir import Body, Broadcast, Cast, Const, Expr, Let, Load, Op, Stmt, Store
 
 GROUPS = (4, 2, 1)
 """Numbers of vectors a row may store."""
@@ -57,6 +57,39 @@ def runs_of(stores: Sequence[Store], has_row: Callable[[str, DType, int], bool])
                          and all(same[position + i][0].index.const == start + i * lanes for i in range(n)))
             yield Run(first, tuple(value for _, value in same[position:position + count]))
             position += count
+
+
+def stores_together(body: Body, has_row: Callable[[str, DType, int], bool]) -> Body:
+    """The statements of a block, what is bound between two stores that saturate in front of the first of them.
+
+    Then the stores of a whole tile are one run, in which neighbours find each other. Only loads are moved, and only of buffers
+    that none of the stores writes.
+    """
+    out: list[Stmt] = []
+    position = 0
+    while position < len(body):
+        first = body[position]
+        if not isinstance(first, Store) or _unlimited(first) is None or not has_row("store_saturated:1", first.value.dtype, first.value.lanes):
+            out.append(first)
+            position += 1
+            continue
+        end = position
+        while end < len(body) and (isinstance(body[end], Store) or _is_load_of_others(body[end], first.buffer)):
+            end += 1
+        part = body[position:end]
+        if any(isinstance(stmt, Store) and stmt.buffer != first.buffer for stmt in part):
+            out += part
+        else:
+            out += sorted(part, key=lambda stmt: isinstance(stmt, Store))
+        position = end
+    return tuple(out)
+
+
+def _is_load_of_others(stmt: Stmt, buffer: str) -> bool:
+    match stmt:
+        case Let(value=Load(buffer=source) | Broadcast(arg=Load(buffer=source))):
+            return source != buffer
+    return False
 
 
 def _unlimited(store: Store) -> Expr | None:

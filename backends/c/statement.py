@@ -10,7 +10,7 @@ from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, stri
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.prelude import Prelude
-from edgecc.backends.c.saturating import low_bits, runs_of
+from edgecc.backends.c.saturating import low_bits, runs_of, stores_together
 from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
@@ -80,7 +80,7 @@ class BodyPrinter:
 
     def body(self, body: Body, scope: Scope, depth: int) -> None:
         """Prints statements into a block whose scope is `scope`; it is extended by what they bind."""
-        for is_store, stmts in itertools.groupby(body, lambda stmt: isinstance(stmt, Store)):
+        for is_store, stmts in itertools.groupby(stores_together(body, self.prelude.has_row), lambda stmt: isinstance(stmt, Store)):
             if is_store:
                 self._stores([stmt for stmt in stmts if isinstance(stmt, Store)], scope, depth)
                 continue

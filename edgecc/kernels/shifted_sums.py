@@ -6,6 +6,8 @@ which then stands in the lowest bits. The results are those of conversions, to t
 
     acc = bits(M) + bias;  acc += x * w ...;  nearest((float(acc) - M) * scale)  =  bits((float(acc) - M) * scale + M) - bits(M)
 
+An even zero point goes into the second M: it moves no tie from an even integer to an odd one. An odd one would.
+
 Cores with few units that convert (Cortex-A76: one of two, at half of its rate) are faster with it. Whether sums are small is
 found from the weights and the bias of every channel when compiling. Nothing may contract the product with the addition.
 
@@ -33,6 +35,9 @@ MAGIC = 12582912.0
 
 BITS = 0x4B400000
 """The bits of `MAGIC`; the lowest 16 are zero."""
+
+MOST_ADDED = 256
+"""The largest magnitude of a zero point that is part of an M."""
 
 SUM_LIMIT, RESULT_LIMIT = 2**22, 2**15 - 512
 SMALL, SHORT = 1, 2
@@ -101,7 +106,26 @@ def by_addition(value: Expr, accumulator: Expr, level: int) -> Expr | None:
             return None if done is None else Cast(done, value.dtype)
         case Op("add" | "max" | "min", (left, right)) if not _mentions(right, accumulator):
             done = by_addition(left, accumulator, level)
-            return None if done is None else replace(value, args=(done, right))
+            if done is None:
+                return None
+            moved = _with_zero(done, int(right.value)) if value.op == "add" and isinstance(right, Const) and value.dtype is DType.I32 else None
+            return moved or replace(value, args=(done, right))
+    return None
+
+
+def rounds(number: float) -> bool:
+    """Whether this is an M, with a zero point or without."""
+    return abs(number - MAGIC) <= MOST_ADDED
+
+
+def _with_zero(value: Expr, zero: int) -> Expr | None:
+    """`value`, which `by_addition` made of a rounded number, plus a zero point; None where that takes an addition."""
+    match value:
+        case Op("sub", (Bitcast() as bits, Const(start))):
+            return Op("sub", (bits, Const(int(start) - zero, DType.I32)), DType.I32)
+        case Cast(arg=Cast(arg=Bitcast(arg=Op("add", (product, Const(start))))) as short) if zero % 2 == 0 and abs(zero) <= MOST_ADDED:
+            bits = Bitcast(Op("add", (product, Const(float(start) + zero, DType.F32)), DType.F32), DType.I32)
+            return replace(value, arg=replace(short, arg=bits))
     return None
 
 

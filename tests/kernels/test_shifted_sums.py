@@ -1,9 +1,13 @@
 """Sums that start from the bits of a float: the same bytes as by conversions, at ties, at the limits, and only where it is known to hold."""
 
+import re
+
 import numpy as np
 import pytest
 
-from edgecc.ir.scalar import Arg
+from edgecc.backends.c.isa import isa_of
+from edgecc.backends.c.statement import new_prelude, print_function
+from edgecc.ir.scalar import Arg, literal
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.base import lower
 from edgecc.kernels.shifted_sums import BITS, MAGIC, SHORT, SMALL
@@ -11,6 +15,7 @@ from edgecc.loop.ir import Bitcast, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.requantize import requantized
+from edgecc.passes.loop import apply_schedule
 from tests.support import kernels
 
 F32, I32, U8, I8 = DType.F32, DType.I32, DType.U8, DType.I8
@@ -73,5 +78,20 @@ def test_convolutions(group, kernel, channels):
     request = kernels.request_for(op, arrays, "cortex-a76", inputs=[kernels.laid_out(TensorType.of(x), order)],
                                   outputs=[kernels.laid_out(result, order)], constants=[1, 2, 3, 4])
     assert request.known_sums == SHORT and by_addition(request)
+    kernels.check(request, arrays)
+    kernels.check(request, arrays, machine="cortex-a76")
+
+
+@pytest.mark.parametrize(("zero", "added"), [(0, False), (6, False), (-128, False), (7, True)])
+def test_even_zero_points_cost_nothing_and_neighbours_are_one_store(zero, added):
+    random = np.random.default_rng(5)
+    epilogue = requantized(Arg(0, I32), Arg(1, F32), literal(zero, F32) if zero else None, I8)
+    arrays = [random.integers(0, 256, (6, 16)).astype(np.uint8), random.integers(-20, 21, (16, 16)).astype(np.int8),
+              random.integers(-300, 300, 16).astype(np.int32), np.full(16, 2.0**-5, np.float32)]
+    request = kernels.request_for(MatMul(a_zero=3, epilogue=epilogue), arrays, "cortex-a76", constants=[1, 2, 3])
+    kernel = lower(request)
+    text = print_function(apply_schedule(kernel.function, kernel.schedule), new_prelude(isa_of("aarch64", ("neon", "dotprod"), 128)), "f").definition
+    stores = set(re.findall(r"edgecc_store_low\w*_i8x4", text))
+    assert stores and stores <= {f"edgecc_store_low{'_plus' if added else ''}_{count}_i8x4" for count in (2, 4)}
     kernels.check(request, arrays)
     kernels.check(request, arrays, machine="cortex-a76")
