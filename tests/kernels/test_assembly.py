@@ -8,12 +8,12 @@ import re
 
 import pytest
 
-from tests.support.assembly import CASES, Loop, assembly, innermost_loops, main_loop, scheduled
+from tests.support.assembly import BYTE_CASES, CASES, Loop, assembly, innermost_loops, main_loop, scheduled
 
 
 def loop_of(name: str, target: str, compiler: str, choice: str = "direct") -> Loop:
     try:
-        return main_loop(scheduled(CASES[name], target, choice), target, compiler)
+        return main_loop(scheduled({**CASES, **BYTE_CASES}[name], target, choice), target, compiler)
     except LookupError as error:
         pytest.skip(str(error))
 
@@ -44,6 +44,14 @@ def test_gcc_keeps_neon_accumulators_in_their_registers(name):
 def test_avx512_tiles_do_not_touch_the_stack(name):
     main = loop_of(name, "x86-64-v4", "zig")
     assert main.multiply_adds >= 32
+    assert not [line for line in main.lines if "zmm" in line and "(%rsp" in line]
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "zig"])
+@pytest.mark.parametrize("name", BYTE_CASES)
+def test_sums_of_products_of_bytes_do_not_touch_the_stack(name, compiler):
+    main = loop_of(name, "x86-64-v4-bf16", compiler)
+    assert sum(line.startswith("vpdpbusd") for line in main.lines) >= 32
     assert not [line for line in main.lines if "zmm" in line and "(%rsp" in line]
 
 

@@ -24,7 +24,7 @@ from tests.support.kernel_check import Given, request_for
 
 Case = tuple[Op, list[Given], list[Layout | None] | None]
 COMPILERS = ("gcc", "clang", "zig")
-_MULTIPLY_ADD = re.compile(r"^(fmla|fmadd|vfmadd\w+|fmls)\b")
+_MULTIPLY_ADD = re.compile(r"^(fmla|fmadd|vfmadd\w+|fmls|vpdpbusd)\b")
 _BRANCH = re.compile(r"^(b|b\.?[a-z]{2}|cbn?z|tbn?z|j[a-z]+)\s")
 
 
@@ -53,6 +53,14 @@ def convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: in
     return op, [Given(x, layout=last), Given(w, True)], [last]
 
 
+def byte_convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: int = 0) -> Case:
+    """A channels-last convolution of u8 with weights in i8 and sums in i32."""
+    op = Conv((1, 1), (pad,) * 4, (1, 1), 1, x_zero=3)
+    last = Layout.channels_last(4)
+    x, w = np.zeros((1, channels, size, size), np.uint8), np.zeros((outputs, channels, kernel, kernel), np.int8)
+    return op, [Given(x, layout=last), Given(w, True)], [last]
+
+
 def product(rows: int, depth: int, columns: int) -> Case:
     """A matrix product with a constant second factor."""
     return MatMul(False, False), [Given(np.zeros((rows, depth), np.float32)), Given(np.zeros((depth, columns), np.float32), True)], None
@@ -67,6 +75,11 @@ CASES: dict[str, Case] = {
     "matrix 128 x 384 x 1000": product(128, 384, 1000),
     "first layer 3 to 32, 3x3 stride 2": convolution(3, 32, 112, 3, 1, stride=2),
     "depthwise 3x3, 96 channels, 28x28": convolution(96, 96, 28, 3, 1, 96),
+}
+
+BYTE_CASES: dict[str, Case] = {
+    "pointwise 1024 to 256, 14x14": byte_convolution(1024, 256, 14),
+    "3x3 64 to 64, 56x56": byte_convolution(64, 64, 56, 3, 1),
 }
 
 
