@@ -8,11 +8,12 @@ JOBS ?= 2
 CREATED := $(VENV)/.created
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint types pytest venv deps clean
+.PHONY: help demo test test-vendors lint types pytest venv deps clean
 
 help:
 	@echo "make demo   compile the example model for a Cortex-A76, run it on its test images, compare"
 	@echo "make test   ruff, mypy and all tests (JOBS=$(JOBS) processes)"
+	@echo "make test-vendors   the tests of vendors' tools: make vendor-rknn vendor-qnn installs these (0.7 and 0.6 GB)"
 	@echo "make venv   only the environment in $(VENV), with edgecc installed in place"
 	@echo "make deps   install (as root, where there is apt-get) or name the system packages that are missing"
 	@echo "make clean  remove $(VENV), caches and build folders"
@@ -31,6 +32,13 @@ types: $(INSTALLED)
 # The test run is the last step, so its summary is the last line of the output.
 pytest: $(INSTALLED) lint types
 	$(VENV)/bin/python -m pytest -n $(JOBS)
+
+# Tools of vendors live in environments of their own; what is not installed is skipped, and said so.
+vendor-%: $(INSTALLED)
+	$(VENV)/bin/edgecc install $*
+
+test-vendors: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -rs tests/backends/rknn
 
 venv: $(INSTALLED)
 

@@ -151,9 +151,17 @@ class LoopBackend(Backend, Protocol):
 
 
 class GraphBackend(Backend, Protocol):
-    """A back end that receives the graph. Every node is supported, and dimensions are numbers."""
+    """A back end that receives the graph. Every node is supported, and dimensions are numbers.
+
+    Class variables:
+        steps: by how many steps of its quantization a quantized output may differ from the reference, where the tool that runs
+            artifacts rounds by rules of its own.
+        unit_roundoff: of the narrowest type that floats are computed in, where that is narrower than theirs.
+    """
 
     takes: ClassVar[Literal["graph"]] = "graph"
+    steps: ClassVar[int] = 0
+    unit_roundoff: ClassVar[float] = 0.0
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """The artifact of a network (`edgecc.artifact.folder.make_export`); equal arguments give equal bytes.

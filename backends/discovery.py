@@ -25,6 +25,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType({
     "onnx": "edgecc.backends.onnx.backend:OnnxBackend",
     "tflite": "edgecc.backends.tflite.backend:TfliteBackend",
     "ethosu": "edgecc.backends.ethosu.backend:EthosuBackend",
+    "rknn": "edgecc.backends.rknn.backend:RknnBackend",
 })
 """The back ends of edgecc and their classes. A table, because metadata of packages may be stale; in this order forms are looked up."""
 

@@ -36,6 +36,7 @@ from edgecc.ir.types import Array
 from edgecc.kernels.base import CHECKS
 from edgecc.lowering import NO_TUNING
 from edgecc.partition.artifact import Partitioned, partition
+from edgecc.partition.quantization import output_steps
 from edgecc.partition.run import PartitionedModel
 from edgecc.passes.base import parse_passes
 from edgecc.pipeline import C, CompiledModel, PreparedGraph, check_accepts, compile_graph, prepare_graph
@@ -313,7 +314,10 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
     """
     reference = done.compiled.graph if isinstance(done, Compilation) and any(
         report.changed and report.graph_pass.rounds_anew for report in done.compiled.passes) else done.graph
-    narrowest = done.compiled.module.precision.unit_roundoff if isinstance(done, Compilation) else 0.0
+    writer = done.backend if isinstance(done, Export) else done.partitioned.npu if isinstance(done, Division) else None
+    margins = {} if writer is None or not writer.steps else {name: writer.steps * size for name, size in output_steps(done.graph).items()}
+    narrowest = (done.compiled.module.precision.unit_roundoff if isinstance(done, Compilation) else
+                 0.0 if writer is None or margins else writer.unit_roundoff)
     relative = max(_relative_tolerance(done.graph), 16.0 * narrowest)
     symbols = graph_symbols(done.graph)
     cases = [inputs] if inputs is not None or not symbols else [
@@ -323,7 +327,7 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
         for case in cases:
             arrays = _inputs_of(done.graph, case, seed)
             wanted = execute(reference, arrays) if expected is None else expected
-            found.append(compare_outputs(model.run(arrays), wanted, relative=relative))
+            found.append(compare_outputs(model.run(arrays), wanted, relative=relative, margins=margins))
     outputs = tuple(max(same, key=lambda o: (not o.ok, o.max_abs_err / o.tolerance if o.tolerance else 0.0))
                     for same in zip(*found, strict=True))
     manifest = done.artifact.manifest

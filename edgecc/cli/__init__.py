@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "passes": "list the passes with their options",
     "ops": "list the operators",
     "explain": "explain an error code",
+    "install": "install a vendor's tool into an environment of its own",
     "doctor": "list the tools that were found, and how to get the missing ones",
 }
 """Commands and what they do. The code of COMMAND is the Typer application `app` in edgecc/cli/COMMAND.py."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgecc.ir.graph import Node, Value
+from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
 from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
@@ -27,6 +27,21 @@ def quantization_of(value: Value) -> Quantization | None:
         return None
     found = [each for each in (_written(value), *(_read(user, value) for user in value.users)) if each is not None]
     return next((each for each in found if each.scale is not None), found[0] if found else None)
+
+
+def output_steps(graph: Graph) -> dict[str, float]:
+    """How far apart neighbouring values of each quantized output are, by name: 1 for integers, the scale for dequantized ones."""
+    found: dict[str, float] = {}
+    for name, value in zip(graph.output_names, graph.outputs, strict=True):
+        node = value.producer
+        if value.type.dtype.is_integer and value.type.dtype.bits <= 16:
+            found[name] = 1.0
+        elif node is not None and isinstance(node.op, Elementwise):
+            parts = as_dequantized(node.op.expr)
+            scale = None if parts is None or node.operand(parts.q.index).constant is not None else _number(node, parts.scale)
+            if scale is not None:
+                found[name] = scale
+    return found
 
 
 def _written(value: Value) -> Quantization | None:

@@ -298,8 +298,8 @@ class OutputComparison:
 
 
 def compare_outputs(results: Mapping[str, Array], expected: Mapping[str, Array], *,
-                    relative: float = RELATIVE_TOLERANCE,
-                    absolute: float = ABSOLUTE_TOLERANCE) -> tuple[OutputComparison, ...]:
+                    relative: float = RELATIVE_TOLERANCE, absolute: float = ABSOLUTE_TOLERANCE,
+                    margins: Mapping[str, float] | None = None) -> tuple[OutputComparison, ...]:
     """Compares the outputs of a network with expected ones that another implementation computed.
 
     Integers, bools and strings must be equal. For floats the tolerance of an output is
@@ -319,6 +319,7 @@ def compare_outputs(results: Mapping[str, Array], expected: Mapping[str, Array],
     Args:
         results: what is under test, by output name.
         expected: what it should be; other keys are ignored.
+        margins: what outputs may differ by besides, by name: steps of a quantization that others round in their own way.
     Raises: EdgeccError E005 where an output is not in `expected`, or there has another shape or kind of type.
     """
     comparisons = []
@@ -335,7 +336,9 @@ def compare_outputs(results: Mapping[str, Array], expected: Mapping[str, Array],
                 problems.append(f"{printable(key)}: {wanted.dtype}{list(wanted.shape)}, the model gives "
                                 f"{result.dtype}{list(result.shape)}")
                 break
-            options.append(_compare_output(name, result, wanted, relative, absolute))
+            compared = _compare_output(name, result, wanted, relative, absolute)
+            allowed = compared.tolerance + (margins or {}).get(name, 0.0)
+            options.append(replace(compared, tolerance=allowed, ok=compared.ok or compared.max_abs_err <= allowed < math.inf))
         comparisons += sorted(options, key=lambda c: (not c.ok, c.max_abs_err))[:1]
     if problems:
         raise EdgeccError("E005", "the expected outputs do not fit the model", details=problems)

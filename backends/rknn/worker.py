@@ -1,0 +1,66 @@
+"""Drives RKNN-Toolkit2; runs in its environment, without edgecc (edgecc/backends/tools/call.py).
+
+Request: {"platform", "optimization", "run"}, and network.onnx; to run also inputs.npz, whose arrays are in the order of the network's
+inputs. Leaves network.rknn, and outputs.npz if it shall run. The toolkit prints what it knows of layers and memory.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+
+from edgecc.backends.tools.protocol import serve
+
+TORCH = ("torch", "torch.nn", "torch.nn.functional", "torch.autograd", "torch.optim", "torch.utils", "torch.utils.data")
+
+
+def main() -> None:
+    """Answers the request in the working folder."""
+    serve(work)
+
+
+def work(request: Mapping[str, Any], results: Path) -> dict[str, Any]:
+    """Builds a network, and runs it in the simulator if that is asked for."""
+    if importlib.util.find_spec("torch") is None:
+        stand_in_for_torch()
+    toolkit = importlib.import_module("rknn.api").RKNN(verbose=True)
+    toolkit.config(target_platform=request["platform"], optimization_level=request["optimization"])
+    check("load_onnx", toolkit.load_onnx("network.onnx"))
+    check("build", toolkit.build(do_quantization=False))
+    check("export_rknn", toolkit.export_rknn(str(results / "network.rknn")))
+    if request["run"]:
+        check("init_runtime", toolkit.init_runtime())
+        with np.load("inputs.npz", allow_pickle=False) as stored:
+            arrays = [stored[name] for name in stored.files]
+        outputs = toolkit.inference(inputs=arrays, data_format=["nchw"] * len(arrays))
+        if outputs is None:
+            sys.exit("inference failed")
+        np.savez(results / "outputs.npz", *outputs)
+    toolkit.release()
+    return {}
+
+
+def check(step: str, status: int) -> None:
+    """Ends the process where a step of the toolkit failed."""
+    if status != 0:
+        sys.exit(f"{step} ended with {status}")
+
+
+def stand_in_for_torch() -> None:
+    """Puts empty modules in the place of PyTorch, which the toolkit imports, but needs for PyTorch models only."""
+    stands: dict[str, Any] = {name: MagicMock(name=name, __path__=[], __spec__=None) for name in TORCH}
+    stands["torch"].nn = stands["torch.nn"]
+    stands["torch.nn"].Module = types.new_class("Module")
+    sys.modules.update(stands)
+
+
+if __name__ == "__main__":
+    main()

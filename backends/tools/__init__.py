@@ -1,0 +1,1 @@
+"""Vendors' tools that live in Python environments of their own and are driven by subprocess."""
