@@ -18,11 +18,16 @@ from onnx import TensorProto, helper
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.onnx.dialects import DIALECTS, in_dialect
 from edgecc.backends.onnx.export import export_onnx
+from edgecc.backends.onnx.operators import obstacle
 from edgecc.backends.onnx.qdq import DEQUANTIZE, QUANTIZE, QdqModel
 from edgecc.errors import EdgeccError, printable
-from edgecc.ir.graph import Graph
+from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.types import Array, DType
+from edgecc.ops.convolution import Conv, ConvTranspose
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.requantize import as_dequantized, as_quantized
 
+_FLOATS = (DType.F32, DType.F16)
 _INTEGERS = (TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -39,6 +44,27 @@ class Handover:
     model: bytes
     floats: tuple[str, ...]
     quantization: Mapping[str, Mapping[str, float]]
+
+
+def handover_obstacle(node: Node) -> str | None:
+    """Why a node cannot be handed over: it has no form in ONNX, or computes on anything but floats and quantized floats."""
+    reason = obstacle(node)
+    if reason is not None:
+        return reason
+    if isinstance(node.op, Elementwise) and (as_quantized(node.op.expr) is not None or as_dequantized(node.op.expr) is not None):
+        return None
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.constant is None and value.type.dtype not in _FLOATS:
+            return f"values of {value.type.dtype.value} are computed, and the tool computes on floats and on floats that are quantized"
+    if isinstance(node.op, Conv | ConvTranspose) and not _is_constant(node.operand(1)):
+        return "weights that are computed"
+    return None
+
+
+def _is_constant(value: Value) -> bool:
+    """Whether a value is known while compiling, possibly as dequantized integers."""
+    node = value.producer
+    return value.constant is not None or (node is not None and all(v is None or v.constant is not None for v in node.inputs))
 
 
 def hand_over(graph: Graph, dialect: str) -> Handover:

@@ -18,8 +18,7 @@ import numpy as np
 from edgecc.artifact.folder import Artifact, make_export
 from edgecc.backends.base import API, GraphBackend
 from edgecc.backends.npu import option_of_target
-from edgecc.backends.onnx.handover import hand_over, inputs_of, results_of
-from edgecc.backends.onnx.operators import obstacle
+from edgecc.backends.onnx.handover import hand_over, handover_obstacle, inputs_of, results_of
 from edgecc.backends.requirements import Requirement
 from edgecc.backends.rknn.figures import read_figures
 from edgecc.backends.tools.call import Answer, call_worker
@@ -76,8 +75,8 @@ class RknnBackend(GraphBackend):
         return None if self._platform(target) else f"{target.name} has no Rockchip NPU"
 
     def supports(self, node: Node, target: Target) -> str | None:
-        """None if the node has a form in ONNX."""
-        return obstacle(node)
+        """None if the node can be handed over."""
+        return handover_obstacle(node)
 
     def passes(self, default: tuple[str, ...], target: Target) -> tuple[str, ...]:
         """None that compute on integers or fold weights: the model's own quantization is what the toolkit wants to see."""
