@@ -9,7 +9,7 @@ from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
 from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
-from edgecc.ops.requantize import as_quantized
+from edgecc.ops.requantize import as_dequantized, as_quantized
 from edgecc.passes.scaled import scaled
 
 
