@@ -34,6 +34,7 @@ from edgecc.kernels.direct import Direct
 from edgecc.kernels.direct_runs import ByteRuns
 from edgecc.kernels.gathered import gathered_candidates
 from edgecc.kernels.grouped import Terms, byte_dot, product_target, terms_of
+from edgecc.kernels.lines import Line
 from edgecc.kernels.product import (
     Product,
     count,
@@ -79,7 +80,7 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
                     bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op), flip=terms.flip,
-                    borders=borders if terms.offset else None)
+                    borders=borders if terms.offset else None, downwards=request.threads == 1)
     if not terms.dot and direct.joins:
         runs, dot = ByteRuns.of(axes, w.dims[1]), byte_dot(request, x.dtype, zero=zeros_of(op)[0], folds=folds)
         if runs is not None and dot is not None:
@@ -101,23 +102,24 @@ def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Cand
 
 def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[Candidate, ...]:
     target = _direct_target(request, op, direct, terms)
-    rows = direct.group * request.outputs[0].dims[0] * math.prod(a.out for a in direct.axes[:-1])
+    maps = direct.group * request.outputs[0].dims[0]
+    kernel = direct.axes[-1].kernel
 
-    def row_cycles(tile: RegisterTile) -> float:
-        cost = 0.0
-        for run in direct.runs:
-            kernel = direct.axes[-1].kernel
-            steps = direct.reduction * (kernel if run.taps is None else run.taps) // kernel
-            if direct.byte_runs is not None:
-                steps = direct.byte_runs.steps // len(direct.byte_runs.variants)
-            cost += cover_cycles(run.extent, direct.channels, steps, tile, target, shared=run.tap_step == 0)
-        return cost
+    def line_cycles(line: Line, tile: RegisterTile) -> float:
+        taps = line.run.taps
+        steps = direct.reduction * (kernel if taps is None else taps) // kernel
+        if direct.byte_runs is not None:
+            steps = direct.byte_runs.steps // len(direct.byte_runs.variants)
+        return cover_cycles(line.extent, direct.channels, steps, tile, target, shared=line.shares_weights)
+
+    def cycles_of(tile: RegisterTile) -> float:
+        return maps * sum(count * line_cycles(line, tile) for line, count in direct.lines)
 
     longest = max((run.extent for run in direct.runs), default=1)
     waited = waited_cycles(view_bytes(request.operand(1).view), target)
-    return tuple(Candidate(f"direct {tile.rows}x{tile.vectors}", call_cycles(request, rows * cycles, waited),
+    return tuple(Candidate(f"direct {tile.rows}x{tile.vectors}", call_cycles(request, cycles, waited),
                            partial(_lower_direct, request, op, direct, terms, tile), rows=True)
-                 for tile, cycles in best_tiles(longest, direct.channels, target, sum_type(request), row_cycles))
+                 for tile, cycles in best_tiles(longest, direct.channels, target, sum_type(request), cycles_of))
 
 
 def _direct_target(request: Request, op: Conv, direct: Direct, terms: Terms) -> Target:

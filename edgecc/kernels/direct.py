@@ -24,6 +24,7 @@ from edgecc.kernels.contraction import (
 from edgecc.kernels.direct_runs import ByteRuns, group_at
 from edgecc.kernels.grouped import Terms
 from edgecc.kernels.half_sums import Reduction
+from edgecc.kernels.lines import Edges, Line, edges_of
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.kernels.spatial import Axis, Run, runs_of
@@ -46,6 +47,7 @@ class Direct:
         weights_start: where the packed weights of this nest begin.
         dot: the grouped product of a step, if terms are read in groups: then x, w and depth count groups.
         zeros: the zero points of integer x and w. flip: see `Terms`.
+        downwards: whether tiles may run down the columns at the border.
         byte_runs: how the bytes of the taps of a row are grouped, where channels are not; x and depth then count bytes.
         borders: the classes of positions that have biases of their own, where zero points are folded into those.
         bounds: of the loop over the first axis, where a range of rows is wanted.
@@ -65,6 +67,7 @@ class Direct:
     flip: bool = False
     borders: Borders | None = None
     byte_runs: ByteRuns | None = None
+    downwards: bool = False
 
     @property
     def reduction(self) -> int:
@@ -111,40 +114,38 @@ class Direct:
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             channel = group * self.channels + channel0 + var("channel")
 
-            def run_nest(run: Run) -> For:
-                row_loop = PIXEL if run.segment.tap_start is not None else "edge"
-                column = run.column(var(row_loop))
-                place = [p * scale + shift for p, (scale, shift) in zip([*rows, column], self.placement, strict=True)]
+            def line_nest(line: Line) -> For:
+                place = [p * scale + shift for p, (scale, shift) in zip([*line.rows, line.column], self.placement, strict=True)]
 
                 def address(view: View) -> Index:
                     return view.at([image, channel, *place])
 
-                reductions, x_index, term = self._reduction(run, image, group * self.depth, rows, var(row_loop))
+                reductions, x_index, term = self._reduction(line, image, group * self.depth)
                 w_index = (group * (padded * self.reduction) + w_start + term * panel.padded + var("channel") + self.weights_start
                            if weights.packed else self._weight_address(channel, term))
                 place_of_bias = group * padded + b_start + var("channel")
                 if self.borders is not None:
-                    classes = [own.at(p) for own, p in zip(self.borders.axes, rows, strict=False)]
-                    classes.append(self.borders.axes[-1].in_run(run, var(row_loop)))
+                    classes = [own.of_taps(*taps) for own, taps in zip(self.borders.axes, line.row_taps, strict=False)]
+                    classes.append(self.borders.axes[-1].in_run(line.run, line.position))
                     place_of_bias = place_of_bias + self.borders.number(classes) * (self.group * padded)
                 bias = weights.bias(place_of_bias, address)
                 factor = Terms(self.x, flip=self.flip).factor
                 pairs = [(factor(Load("x", x_index, self.x.dtype)), Load("w", w_index, self.w.dtype))]
                 if self.byte_runs is not None:
-                    variant = (run.segment.tap_start or 0, run.segment.tap_stop or 0)
+                    variant = (line.run.segment.tap_start or 0, line.run.segment.tap_stop or 0)
                     offsets, first = self.byte_runs.offsets(variant), self.byte_runs.first_step(variant)
                     places = [w_start + (term * len(offsets) + first + g) * panel.padded + var("channel") for g in range(len(offsets))]
                     pairs = [(factor(group_at("x", x_index + offset, self.x.dtype)), Load("w", place, DType.U32))
                              for offset, place in zip(offsets, places, strict=True)]
-                return tile_nest(run.extent, panel.size, reductions, *pairs[0], bias, lambda acc: epilogue.store(acc, address),
-                                 row_loop=row_loop, dot=self.dot, zeros=self.zeros, more=pairs[1:])
+                return tile_nest(line.extent, panel.size, reductions, *pairs[0], bias, lambda acc: epilogue.store(acc, address),
+                                 row_loop=line.loop, dot=self.dot, zeros=self.zeros, more=pairs[1:])
 
-            body: Body = tuple(run_nest(run) for run in self.runs)
+            body: Body = tuple(line_nest(self._along_row(run, rows)) for run in self._whole_rows)
             if ahead and panel.start == 0 and panel.count == 1:
                 body = (*self._prefetches(image, group * self.depth, rows), *body)
             for i, axis in reversed(list(enumerate(self.axes[:-1]))):
                 body = axis_loop(f"row{i}", axis.out, self._bounds(i), body)
-            return body
+            return (*body, *(line_nest(line) for line in self._down_columns))
 
         body = panel_loops(panels, self.reduction, in_panel)
         if self.group > 1:
@@ -163,6 +164,12 @@ class Direct:
                   for channel in range(self.depth) for row in range(axis.stride)]
         return (For("line", ZERO, const(-(-self.x.dims[-1] // line)), tuple(Prefetch("x", place) for place in places)),)
 
+    def _along_row(self, run: Run, rows: Sequence[Index]) -> Line:
+        """A run of a row, given the positions along the other axes."""
+        loop = PIXEL if run.segment.tap_start is not None else "edge"
+        taps = tuple(axis.bounds(row) for axis, row in zip(self.axes, rows, strict=False))
+        return Line(run, var(loop), tuple(rows), taps, loop, run.extent)
+
     def _bounds(self, axis: int) -> Bounds | None:
         return self.bounds if axis == 0 else None
 
@@ -172,10 +179,33 @@ class Direct:
         segments = self.axes[-1].segments()
         return runs_of(segments) if self.byte_runs is None else tuple(Run(s, s.extent) for s in segments)
 
-    def _reduction(self, run: Run, image: Index, first_channel: Index, rows: Sequence[Index],
-                   position: Index) -> tuple[list[Reduction], Index, Index]:
+    @property
+    def lines(self) -> tuple[tuple[Line, int], ...]:
+        """What register tiles run along in a map, and how many of each there are."""
+        zeros = [ZERO] * (len(self.axes) - 1)
+        rows = math.prod(a.out for a in self.axes[:-1])
+        return (*((self._along_row(run, zeros), rows) for run in self._whole_rows), *((line, 1) for line in self._down_columns))
+
+    @property
+    def _edges(self) -> Edges | None:
+        """Columns at the border that tiles run down; none where the run decides on the rows."""
+        return edges_of(self.runs, self.axes[0]) if self.downwards and self.bounds is None and len(self.axes) == 2 else None
+
+    @property
+    def _whole_rows(self) -> tuple[Run, ...]:
+        """The runs whose results are computed row by row."""
+        edges = self._edges
+        return self.runs if edges is None else tuple(run for run in self.runs if run not in edges.runs)
+
+    @property
+    def _down_columns(self) -> tuple[Line, ...]:
+        edges = self._edges
+        return () if edges is None else tuple(edges.lines(self.axes))
+
+    def _reduction(self, line: Line, image: Index, first_channel: Index) -> tuple[list[Reduction], Index, Index]:
         """Loops of the reduction, the input address, and the number of the term in packed order."""
-        segment, column, shift = run.segment, run.column(position), run.shift(position)
+        run, position = line.run, line.position
+        segment, column, shift = run.segment, line.column, run.shift(position)
         loops: list[Reduction] = []
         taps: list[Index] = []
         positions: list[Index] = []
@@ -183,9 +213,9 @@ class Direct:
             if axis.kernel == 1 and axis.is_inside:
                 taps.append(ZERO)
             else:
-                loops.append(Reduction(f"tap{i}", *axis.bounds(rows[i]), axis.kernel))
+                loops.append(Reduction(f"tap{i}", *line.row_taps[i], axis.kernel))
                 taps.append(var(f"tap{i}"))
-            positions.append(axis.first(rows[i]) + taps[-1] * axis.dilation)
+            positions.append(axis.first(line.rows[i]) + taps[-1] * axis.dilation)
         outer_tap: Index = ZERO
         for tap, axis in zip(taps, self.axes[:-1], strict=True):
             outer_tap = outer_tap * axis.kernel + tap

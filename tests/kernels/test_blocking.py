@@ -135,7 +135,7 @@ def test_winograd_products_prefetch_large_weights(channels, outputs, size, m):
     assert not prefetches(lower(replace(request, target=small("x86-64-v4", 1 << 24)), f"winograd {m}"))
 
 
-@pytest.mark.parametrize(("stride", "channels", "outputs"), [(1, 1, 8), (2, 3, 13), (2, 4, 19), (3, 5, 8)])
+@pytest.mark.parametrize(("stride", "channels", "outputs"), [(1, 1, 8), (2, 3, 13), (2, 4, 7), (3, 5, 8)])
 @pytest.mark.parametrize("machine", ["x86-64-v4", "cortex-a76"])
 def test_first_layers_prefetch_rows_of_large_planes(stride, channels, outputs, machine):
     op = Conv((stride, stride), (1, 0, 1, 2), (1, 1), 1)
