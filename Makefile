@@ -51,7 +51,7 @@ $(CREATED):
 	@touch $@
 
 $(INSTALLED): $(CREATED) pyproject.toml
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,zig]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,zig,tvm]'
 	@touch $@
 
 # Without these everything still works: zig from the wheel compiles, and what cannot be emulated runs on the host.

@@ -286,12 +286,13 @@ def check_static(graph: Graph, backend: GraphBackend) -> None:
                           f"{'are' if len(open_dims) > 1 else 'is'} open", hint="give the dimension one size with --shape")
 
 
-def check_accepts(backend: AnyBackend, target: Target, *, programs: bool = True) -> None:
-    """Raises E115 where the back end does not write for the target, E400 where it lacks packages or, if asked for, programs."""
+def check_accepts(backend: AnyBackend, target: Target, *, tools: bool = True) -> None:
+    """Raises E115 where the back end does not write for the target, E400 where, if asked for, it lacks packages or programs."""
     reason = backend.accepts(target)
     if reason is not None:
         raise EdgeccError("E115", f"back end {backend.name} does not write for {target.name}: {reason}")
-    check_tools([r for r in backend.requirements() if programs or r.kind == "package"], f"back end {backend.name}")
+    if tools:
+        check_tools(backend.requirements(), f"back end {backend.name}")
 
 
 def emit_c(compiled: CompiledModel, options: EmitOptions | None = None) -> Artifact:

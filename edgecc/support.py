@@ -56,11 +56,11 @@ def obstacle(graph: Graph, backend: AnyBackend, target: Target) -> str | None:
 
 
 def support_table(backend: AnyBackend, target: Target) -> tuple[OpSupport, ...]:
-    """What a back end supports. Raises: EdgeccError E115 where it does not write for the target, E400.
+    """What a back end supports. Raises: EdgeccError E115 where it does not write for the target.
 
-    Programs that it calls may be missing: what they take is known without them.
+    Packages and programs that it calls may be missing: what they take is known without them.
     """
-    check_accepts(backend, target, programs=False)
+    check_accepts(backend, target, tools=False)
     found: dict[str, list[CaseSupport]] = {}
     for case in op_table():
         graph = prepared_case(case, backend, target)
