@@ -20,7 +20,7 @@ from edgecc.artifact.load import load
 from edgecc.backends.requirements import Requirement
 from edgecc.errors import EdgeccError
 from edgecc.ir.extract import extract
-from edgecc.ir.graph import Graph, Node
+from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.types import Array
 from edgecc.loop.module import Module
 from edgecc.lowering import lower_graph
@@ -150,6 +150,20 @@ class LoopBackend(Backend, Protocol):
         return load(artifact, cc=cc, isolated=True)
 
 
+@dataclass(frozen=True)
+class Trace:
+    """What a run of an artifact computed inside of the network.
+
+    Attributes:
+        integers: arrays of those quantized values of the graph that the run had.
+        beyond: by how many steps more than one such a value may be off from what the graph says of the same operands, where the format
+            cannot say it exactly.
+    """
+
+    integers: Mapping[Value, Array]
+    beyond: Mapping[Value, int]
+
+
 class GraphBackend(Backend, Protocol):
     """A back end that receives the graph. Every node is supported, and dimensions are numbers.
 
@@ -179,6 +193,14 @@ class GraphBackend(Backend, Protocol):
         Raises: EdgeccError E405 where there is none, E400 where it is not installed, E401 where it fails.
         """
         raise EdgeccError("E405", f"back end {self.name} comes with nothing that runs its artifacts")
+
+    def trace(self, graph: Graph, artifact: Artifact, inputs: Mapping[str, Array]) -> Trace | None:
+        """As `run`, but returns the integers inside of the network, for a comparison layer by layer; None where they are not to be had.
+
+        Args:
+            graph: the one that `emit` made the artifact of.
+        """
+        return None
 
 
 AnyBackend = LoopBackend | GraphBackend

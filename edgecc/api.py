@@ -20,7 +20,7 @@ import onnx
 from edgecc.artifact.folder import Artifact, Manifest, read_manifest
 from edgecc.artifact.load import Model, Port, check_inputs, load, ports_of, random_inputs
 from edgecc.artifact.toolchain import lacks_compiler, runs_natively
-from edgecc.backends.base import EmitOptions, GraphBackend, Loaded, LoopBackend, SelfTest
+from edgecc.backends.base import EmitOptions, GraphBackend, Loaded, LoopBackend, SelfTest, Trace
 from edgecc.backends.c import selftest
 from edgecc.backends.c.names import model_identifier
 from edgecc.backends.discovery import create_backend, select_backend
@@ -38,10 +38,12 @@ from edgecc.lowering import NO_TUNING
 from edgecc.partition.artifact import Partitioned, partition
 from edgecc.partition.quantization import output_steps
 from edgecc.partition.run import PartitionedModel
+from edgecc.partition.trace import trace
 from edgecc.passes.base import parse_passes
 from edgecc.pipeline import C, CompiledModel, PreparedGraph, check_accepts, compile_graph, prepare_graph
 from edgecc.reference.compare import RELATIVE_TOLERANCE, OutputComparison, compare_outputs
 from edgecc.reference.executor import execute
+from edgecc.reference.layerwise import LayerComparison, follow
 from edgecc.targets.precision import FP32
 from edgecc.targets.schema import Npu, Target, load_target
 
@@ -147,7 +149,8 @@ class Verification:
     """The outcome of `verify`: each output compared, and the sizes of the compiled model in bytes.
 
     `code_bytes` is None where the object format is not ELF. `relative_tolerance` is what an output may differ by, over its
-    largest expected magnitude: 1e-4, or 16 roundoffs of a shorter type that values are stored in.
+    largest expected magnitude: 1e-4, or 16 roundoffs of a shorter type that values are stored in. `layers` is there where a tool
+    or an accelerator computed on integers that it rounds by a rule of its own (edgecc/reference/layerwise.py).
     """
 
     ok: bool
@@ -158,6 +161,7 @@ class Verification:
     code_bytes: int | None
     precision: str = FP32
     relative_tolerance: float = RELATIVE_TOLERANCE
+    layers: LayerComparison | None = None
 
 
 def compile(model: ModelSource, target: str | Path | Target = "host", output: str | Path | None = None, *,
@@ -310,7 +314,9 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
 
     Where dimensions are open and no inputs are given, at several sizes (`corners`); the worst comparison of each output counts.
     What integers are to be is what the graph says once it computes on them: a number that rounds the other way at a tie changes
-    everything behind it. That the graph says the same as the model but at ties is what `verify_each` checks.
+    everything behind it. That the graph says the same as the model but at ties is what `verify_each` checks. Back ends whose tools
+    round by another rule are compared layer by layer, and their outputs with what follows from the integers that the tool had;
+    outputs that are expected of them may differ by one step of their quantization.
     """
     reference = done.compiled.graph if isinstance(done, Compilation) and any(
         report.changed and report.graph_pass.rounds_anew for report in done.compiled.passes) else done.graph
@@ -323,16 +329,32 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
     cases = [inputs] if inputs is not None or not symbols else [
         _random_inputs(done.graph, seed, sizes) for sizes in corners(symbols)]
     found: list[tuple[OutputComparison, ...]] = []
+    layers: LayerComparison | None = None
     with _loaded(done, cc) as model:
         for case in cases:
             arrays = _inputs_of(done.graph, case, seed)
-            wanted = execute(reference, arrays) if expected is None else expected
+            followed = _followed(done, model, arrays)
+            if followed is not None:
+                layers = followed[1]
+                margins = output_steps(done.graph)
+            wanted = expected if expected is not None else execute(reference, arrays) if followed is None else followed[0]
             found.append(compare_outputs(model.run(arrays), wanted, relative=relative, margins=margins))
     outputs = tuple(max(same, key=lambda o: (not o.ok, o.max_abs_err / o.tolerance if o.tolerance else 0.0))
                     for same in zip(*found, strict=True))
     manifest = done.artifact.manifest
-    return Verification(all(o.ok for o in outputs), manifest.target.name, outputs, done.artifact.arena_bytes,
-                        done.artifact.weights_bytes, model.code_bytes, manifest.precision, relative)
+    return Verification(all(o.ok for o in outputs) and (layers is None or layers.ok), manifest.target.name, outputs, done.artifact.arena_bytes,
+                        done.artifact.weights_bytes, model.code_bytes, manifest.precision, relative, layers)
+
+
+def _followed(done: Compilation | Export | Division, model: Loaded, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], LayerComparison] | None:
+    """The outputs that follow from the integers a run had, and how its layers compare; None where those integers are not known."""
+    found: Trace | None = None
+    match done, model:
+        case Division(partitioned=made), PartitionedModel():
+            graph, found = made.graph, trace(made, model, inputs)
+        case Export(), _:
+            graph, found = done.prepared.graph, done.backend.trace(done.prepared.graph, done.artifact, inputs)
+    return None if found is None or not found.integers else follow(graph, inputs, found.integers, found.beyond)
 
 
 def _loaded(done: Compilation | Export | Division, cc: str | None) -> Loaded:

@@ -13,12 +13,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from edgecc.artifact.folder import Artifact, make_export
-from edgecc.backends.base import API, GraphBackend
+from edgecc.backends.base import API, GraphBackend, Trace
 from edgecc.backends.ethosu.passes import SplitDequantize
 from edgecc.backends.ethosu.vela import VELA, Compiled, run_vela
 from edgecc.backends.requirements import Requirement
-from edgecc.backends.tflite.backend import report, run_model, tflite_passes
-from edgecc.backends.tflite.convert import convert
+from edgecc.backends.tflite.backend import report, run_model, tflite_passes, trace_model
+from edgecc.backends.tflite.convert import Converted, convert
 from edgecc.backends.tflite.neighbours import computes_on_integers
 from edgecc.backends.tflite.operators import obstacle
 from edgecc.backends.tflite.schema import LITERT
@@ -90,7 +90,7 @@ class EthosuBackend(GraphBackend):
         Raises: EdgeccError E114 where nothing of the network can run on the accelerator; E401 where Vela fails.
         """
         accelerator = self._accelerator(target)
-        model = convert(graph, integer_interface=True, images_last=True)
+        model = _converted(graph)
         system, memory = SYSTEMS[accelerator.rpartition("-")[0]]
         compiled = run_vela(model.data, accelerator, system=self.system or system, memory=self.memory or memory, optimise=self.optimise)
         if compiled.npu_operators == 0:
@@ -105,12 +105,20 @@ class EthosuBackend(GraphBackend):
         """What the device will give: NAME_int8.tflite in LiteRT's reference kernels. Raises: EdgeccError E400, E401."""
         return run_model(artifact.files[f"{artifact.manifest.name}_int8.tflite"], artifact, inputs)
 
+    def trace(self, graph: Graph, artifact: Artifact, inputs: Mapping[str, Array]) -> Trace:
+        """The integers of such a run. Raises: EdgeccError E400, E401."""
+        return trace_model(_converted(graph), artifact, inputs)
+
     def _accelerator(self, target: Target) -> str:
         """The accelerator to write for, or "" where there is none."""
         if self.accelerator or target.npu is None:
             return self.accelerator
         _, _, options = target.npu.backend.partition("ethosu{accelerator=")
         return options.partition("}")[0].partition(",")[0]
+
+
+def _converted(graph: Graph) -> Converted:
+    return convert(graph, integer_interface=True, images_last=True, products_as_convolutions=True)
 
 
 def _figures(compiled: Compiled, accelerator: str, multiply_adds: int) -> dict[str, Any]:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from edgecc.artifact.folder import Artifact, make_export
-from edgecc.backends.base import API, GraphBackend
+from edgecc.backends.base import API, GraphBackend, Trace
 from edgecc.backends.requirements import Requirement
 from edgecc.backends.tflite.convert import Converted, Port, convert
 from edgecc.backends.tflite.operators import obstacle
+from edgecc.backends.tflite.quantized import SHIFT
 from edgecc.backends.tflite.schema import LITERT, Quantization
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.types import Array, DType
 from edgecc.options import spelled
 from edgecc.targets.schema import Target
+
+T = TypeVar("T")
 
 NOT_IN_REFERENCE = ("ROUND", "CEIL")
 """Operators that LiteRT has, but its set of reference kernels lacks."""
@@ -72,13 +75,20 @@ class TfliteBackend(GraphBackend):
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """NAME.tflite; the report has the interface and counts operators. Raises: EdgeccError E114."""
-        model = convert(graph, integer_interface=self.interface == "integer", images_last=self.images == "last")
+        model = self._converted(graph)
         return make_export(spelled(self.name, self), graph, name, target, {f"{name}.tflite": model.data}, f"{name}.tflite",
                            report=report(model))
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the model with LiteRT's reference kernels. Raises: EdgeccError E400, E401."""
         return run_model(artifact.files[artifact.manifest.main], artifact, inputs)
+
+    def trace(self, graph: Graph, artifact: Artifact, inputs: Mapping[str, Array]) -> Trace:
+        """The integers of such a run. Raises: EdgeccError E400, E401."""
+        return trace_model(self._converted(graph), artifact, inputs)
+
+    def _converted(self, graph: Graph) -> Converted:
+        return convert(graph, integer_interface=self.interface == "integer", images_last=self.images == "last")
 
 
 def report(model: Converted) -> dict[str, Any]:
@@ -104,25 +114,48 @@ def run_model(data: bytes, artifact: Artifact, inputs: Mapping[str, Array]) -> d
     Returns: the outputs as the network gives them.
     Raises: EdgeccError E401 with what LiteRT says.
     """
+    tables = artifact.manifest.report["outputs"]
+
+    def read(interpreter: Any) -> dict[str, Array]:
+        outputs = {}
+        for port, detail in zip(artifact.manifest.outputs, interpreter.get_output_details(), strict=True):
+            array = np.transpose(interpreter.get_tensor(detail["index"]), np.argsort(tables[port.name]["axes"]))
+            outputs[port.name] = _from_file(array, tables[port.name], port.type.dtype)
+        return outputs
+
+    return _interpreted(data, artifact, inputs, read)
+
+
+def trace_model(model: Converted, artifact: Artifact, inputs: Mapping[str, Array]) -> Trace:
+    """The integers inside of a model, as a run has them; see `run_model`."""
+
+    def read(interpreter: Any) -> Trace:
+        integers = {}
+        for value, (index, order) in model.integers.items():
+            array = np.transpose(interpreter.get_tensor(index), np.argsort(order)).astype(np.int16) + SHIFT[value.type.dtype]
+            integers[value] = np.asarray(array, value.type.dtype.numpy)
+        return Trace(integers, model.demanded)
+
+    return _interpreted(model.data, artifact, inputs, read, preserve=True)
+
+
+def _interpreted(data: bytes, artifact: Artifact, inputs: Mapping[str, Array], read: Callable[[Any], T], *, preserve: bool = False) -> T:
+    """What `read` takes from LiteRT after a run. `preserve`: tensors in the middle of the model can be read as well."""
     interpreter_module = importlib.import_module("ai_edge_litert.interpreter")
     tables, kernels = artifact.manifest.report, interpreter_module.OpResolverType
     lacking = any(name in tables["operators"] for name in NOT_IN_REFERENCE)
     try:
         interpreter = interpreter_module.Interpreter(
-            model_content=data, experimental_op_resolver_type=kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES if lacking else kernels.BUILTIN_REF)
+            model_content=data, experimental_preserve_all_tensors=preserve,
+            experimental_op_resolver_type=kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES if lacking else kernels.BUILTIN_REF)
         interpreter.allocate_tensors()
         for port, detail in zip(artifact.manifest.inputs, interpreter.get_input_details(), strict=True):
             table = tables["inputs"][port.name]
             interpreter.set_tensor(detail["index"], np.transpose(_to_file(np.asarray(inputs[port.name]), table), table["axes"]))
         interpreter.invoke()
-        outputs = {}
-        for port, detail in zip(artifact.manifest.outputs, interpreter.get_output_details(), strict=True):
-            table = tables["outputs"][port.name]
-            array = np.transpose(interpreter.get_tensor(detail["index"]), np.argsort(table["axes"]))
-            outputs[port.name] = _from_file(array, table, port.type.dtype)
+        return read(interpreter)
     except (RuntimeError, ValueError) as error:
         raise EdgeccError("E401", f"LiteRT: {printable(str(error), 400)}") from error
-    return outputs
 
 
 def _quantization(table: Mapping[str, Any]) -> Quantization:

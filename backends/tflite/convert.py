@@ -7,6 +7,7 @@ activation between such a node and the quantization of its result becomes part o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,31 +42,38 @@ class Converted:
         data: the file.
         inputs, outputs: as the file has them, by the network's names, in order.
         operators: how often each operator of TFLite occurs.
+        integers: the tensor that holds each quantized value of the graph, and its order of axes.
+        demanded: by how many steps of its own a value is off where TFLite demanded a coarser quantization first.
     """
 
     data: bytes
     inputs: Mapping[str, Port]
     outputs: Mapping[str, Port]
     operators: Mapping[str, int]
+    integers: Mapping[Value, tuple[int, Order]]
+    demanded: Mapping[Value, int]
 
 
-def convert(graph: Graph, *, integer_interface: bool, images_last: bool) -> Converted:
+def convert(graph: Graph, *, integer_interface: bool, images_last: bool, products_as_convolutions: bool = False) -> Converted:
     """The model of a graph.
 
     Args:
         integer_interface: inputs and outputs that are quantized right behind or in front of the border are of int8.
         images_last: inputs of rank 4 have their channels last; else they have the network's shape.
+        products_as_convolutions: products of integers by constant matrices are written as convolutions, which LiteRT's reference
+            kernels round as accelerators do, twice; they round FULLY_CONNECTED once.
     Raises: EdgeccError E114 for a node without a form in TFLite.
     """
     writer = ModelWriter()
-    emitter = Emitter(writer)
+    emitter = Emitter(writer, products_as_convolutions=products_as_convolutions)
     done: set[Node] = set()
+    demanded: dict[Value, int] = {}
     inputs = {name: _input(emitter, graph, value, name, done, integer_interface=integer_interface, images_last=images_last)
               for name, value in zip(graph.input_names, graph.inputs, strict=True)}
     indices = range(len(inputs))
     for node in graph.nodes:
         if node not in done:
-            _node(emitter, graph, node, done)
+            _node(emitter, graph, node, done, demanded)
     outputs, results = {}, []
     for name, value in zip(graph.output_names, graph.outputs, strict=True):
         index, port = _output(emitter, value, integer_interface=integer_interface)
@@ -74,7 +82,9 @@ def convert(graph: Graph, *, integer_interface: bool, images_last: bool) -> Conv
     counts: dict[str, int] = {}
     for code in writer.operators:
         counts[code] = counts.get(code, 0) + 1
-    return Converted(writer.finish(indices, results, "made by edgecc"), inputs, outputs, dict(sorted(counts.items())))
+    values = [value for node in graph.nodes for value in node.outputs if value.type.dtype in quantized.SHIFT]
+    return Converted(writer.finish(indices, results, "made by edgecc"), inputs, outputs, dict(sorted(counts.items())),
+                     {value: place for value in values if (place := emitter.place_of(value)) is not None}, demanded)
 
 
 def _input(emitter: Emitter, graph: Graph, value: Value, name: str, done: set[Node], *, integer_interface: bool, images_last: bool) -> Port:
@@ -108,7 +118,7 @@ def _output(emitter: Emitter, value: Value, *, integer_interface: bool) -> tuple
     return emitter.floats(value, order), Port(order, None)
 
 
-def _node(emitter: Emitter, graph: Graph, node: Node, done: set[Node]) -> None:
+def _node(emitter: Emitter, graph: Graph, node: Node, done: set[Node], demanded: dict[Value, int]) -> None:
     if len(node.outputs) == 1 and quantized.constant_codes(node.output) is not None:
         return
     reason = operators.obstacle(node)
@@ -124,7 +134,7 @@ def _node(emitter: Emitter, graph: Graph, node: Node, done: set[Node]) -> None:
     elif operators.keeps_values(node.op) and _alike(emitter, node):
         operators.emit(emitter, node, Result(node.output, emitter.held(node.operand(0)).quantization))
     else:
-        _compute(emitter, graph, node, done)
+        _compute(emitter, graph, node, done, demanded)
 
 
 def _alike(emitter: Emitter, node: Node) -> bool:
@@ -154,7 +164,7 @@ def _quantize(emitter: Emitter, node: Node, made: Quantization) -> None:
     emitter.place(node.output, target, order, made)
 
 
-def _compute(emitter: Emitter, graph: Graph, node: Node, done: set[Node]) -> None:
+def _compute(emitter: Emitter, graph: Graph, node: Node, done: set[Node], demanded: dict[Value, int]) -> None:
     """A node that computes: on integers with what quantizes its result, or in floats."""
     end, activation = node, "NONE"
     if operators.fuses_activation(node) and len(node.output.users) == 1 and not graph.is_output(node.output):
@@ -168,14 +178,16 @@ def _compute(emitter: Emitter, graph: Graph, node: Node, done: set[Node]) -> Non
             continue
         nodes, made = readers
         source = emitter.held(node.operand(0)).quantization
-        demanded = operators.required_quantization(node, source) or made
-        operators.emit(emitter, node, Result(last.output, demanded, name))
+        first = operators.required_quantization(node, source) or made
+        operators.emit(emitter, node, Result(last.output, first, name))
         if last is not node:
             done.add(last)
         # Where TFLite demands another quantization of the result, this makes the one that is wanted of it.
         for reader in nodes:
             _quantize(emitter, reader, made)
             done.add(reader)
+            if first != made:
+                demanded[reader.output] = math.ceil(first.scale / made.scale)
         return
     if isinstance(node.op, Elementwise):
         end, activation = node, "NONE"

@@ -78,8 +78,8 @@ class Result:
 class Emitter:
     """A model that is being written, and what holds which value."""
 
-    def __init__(self, writer: ModelWriter) -> None:
-        self.writer = writer
+    def __init__(self, writer: ModelWriter, *, products_as_convolutions: bool = False) -> None:
+        self.writer, self.products_as_convolutions = writer, products_as_convolutions
         self._held: dict[Value, Held] = {}
 
     def held(self, value: Value) -> Held:
@@ -101,6 +101,11 @@ class Emitter:
     def is_quantized(self, value: Value) -> bool:
         """Whether integers hold the value."""
         return value in self._held and self._held[value].quantization is not None
+
+    def place_of(self, value: Value) -> tuple[int, Order] | None:
+        """The tensor of integers that holds a value, and its order of axes; None where there is none."""
+        held = self._held.get(value)
+        return None if held is None or not held.integers else next((index, order) for order, index in held.integers.items())
 
     def new(self, result: Result, order: Order, dims: Sequence[int] | None = None) -> int:
         """A tensor for a result with its axes in `order`; `dims` is another shape for the tensor to have, in that order."""

@@ -6,6 +6,7 @@ be written at all, and `takes_integers` whether a rule can compute it on integer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from edgecc.backends.tflite import arithmetic, quantized, windows
 from edgecc.backends.tflite.emitter import KINDS, Emitter, Result, channels_last, plain
+from edgecc.backends.tflite.quantized import present
 from edgecc.backends.tflite.schema import Quantization
 from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Node, Value
@@ -151,10 +153,29 @@ def _fully_connected(emitter: Emitter, op: MatMul, node: Node, result: Result) -
         weights = emitter.writer.constant("weights", codes.array if op.transpose_b else codes.array.T,
                                           Quantization(tuple(float(s) for s in scales)))
     target = emitter.new(result, order)
+    if emitter.products_as_convolutions and result.quantization is not None:
+        _as_convolution(emitter, source, weights, added, target, result.activation)
+        emitter.place(result.value, target, order, result.quantization)
+        return
     emitter.writer.operator("FULLY_CONNECTED", [source, weights, added], [target], "FullyConnectedOptions", 1 if result.quantization is None else 4,
                             keepNumDims=a.type.rank > 2,
                             fusedActivationFunction=emitter.writer.value("ActivationFunctionType", result.activation))
     emitter.place(result.value, target, order, result.quantization)
+
+
+def _as_convolution(emitter: Emitter, source: int, weights: int, bias: int, target: int, activation: str) -> None:
+    """A product of rows by a matrix as CONV_2D of one row of pixels."""
+    writer = emitter.writer
+    matrix, result = writer.tensors[weights], writer.tensors[target]
+    outputs, inputs = matrix.shape
+    pixels = math.prod(result.shape[:-1])
+    kernel = writer.constant("weights", np.frombuffer(present(matrix.data), np.int8).reshape(outputs, 1, 1, inputs), matrix.quantization)
+    row = emitter.reshaped(source, (1, 1, pixels, inputs), "row")
+    made = target if result.shape == (1, 1, pixels, outputs) else writer.tensor("row", (1, 1, pixels, outputs), result.kind, result.quantization)
+    writer.operator("CONV_2D", [row, kernel, bias], [made], "Conv2DOptions", 3, padding=writer.value("Padding", "VALID"), strideH=1, strideW=1,
+                    dilationHFactor=1, dilationWFactor=1, fusedActivationFunction=writer.value("ActivationFunctionType", activation))
+    if made != target:
+        emitter.reshaped(made, result.shape, "result", into=target)
 
 
 # -- reductions ---------------------------------------------------------------------------------

@@ -79,6 +79,9 @@ def verification_table(outcome: api.Verification) -> dict[str, Any]:
                    for table, o in zip(outputs, outcome.outputs, strict=True)]
     table = {"ok": outcome.ok, "target": outcome.target, "outputs": outputs, "arena_bytes": outcome.arena_bytes,
              "weights_bytes": outcome.weights_bytes, "code_bytes": outcome.code_bytes}
+    if outcome.layers is not None:
+        table["layers"] = {"count": outcome.layers.layers, "steps": outcome.layers.steps, "share": outcome.layers.share,
+                           "where": list(outcome.layers.where), "ok": outcome.layers.ok}
     return table | ({"precision": outcome.precision, "relative_tolerance": outcome.relative_tolerance} if reduced else {})
 
 
@@ -99,6 +102,11 @@ def _show(outcome: api.Verification) -> None:
     if reduced:
         console.print(f"{outcome.precision} against the fp32 reference; tolerance {outcome.relative_tolerance:.3g} of an output's "
                       "largest magnitude")
+    if outcome.layers is not None:
+        layers = outcome.layers
+        worst = f", at {printable('+'.join(layers.where), 80)}" if layers.where else ""
+        console.print(f"{layers.layers} layers of integers, each on the integers that it was given, of which the tool rounds some its own way: "
+                      f"at most {layers.steps} {'step' if layers.steps == 1 else 'steps'} off (1 is allowed){worst}; {layers.share:.2%} differ")
     overflows = sum(one.overflows for one in outcome.outputs)
     if overflows and outcome.precision == "fp16":
         note(f"{overflows} elements are infinite or NaN: f16 holds numbers up to 65504; --keep-fp32 NODE keeps a node in fp32")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -45,24 +45,40 @@ class PartitionedModel:
     def run(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
         """The outputs of one inference by name. Raises: EdgeccError E005 for inputs that do not fit; what parts raise."""
         given = check_inputs(ports_of(self._manifest.inputs), inputs)
+        results = self._results(given)
+        return {port.name: _array(source, given, results)
+                for port, source in zip(self._manifest.outputs, self._table["outputs"], strict=True)}
+
+    def run_parts(self, inputs: Mapping[str, npt.ArrayLike]) -> list[tuple[dict[str, Array], dict[str, Array]]]:
+        """As `run`, but returns what each part was given and what it gave, by name."""
+        given = check_inputs(ports_of(self._manifest.inputs), inputs)
+        results = self._results(given)
+        return [(_given(description, part, given, results), {port.name: array for port, array in zip(part.manifest.outputs, own, strict=True)})
+                for (description, part), own in zip(self._parts, results, strict=True)]
+
+    def _results(self, given: Sequence[Array]) -> list[list[Array]]:
+        """The outputs of each part."""
         results: list[list[Array]] = []
-
-        def array(source: Mapping[str, Any]) -> Array:
-            part, index = source["part"], source["index"]
-            found: Array = given[index] if part is None else results[part][index]
-            return found
-
         for (description, part), step in zip(self._parts, self._steps, strict=True):
-            arrays = {port.name: array(source) for port, source in zip(part.manifest.inputs, description["inputs"], strict=True)}
-            outcome = step(arrays)
+            outcome = step(_given(description, part, given, results))
             results.append([outcome[port.name] for port in part.manifest.outputs])
-        return {port.name: array(source) for port, source in zip(self._manifest.outputs, self._table["outputs"], strict=True)}
+        return results
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
+
+
+def _given(description: Mapping[str, Any], part: Artifact, given: Sequence[Array], results: Sequence[Sequence[Array]]) -> dict[str, Array]:
+    return {port.name: _array(source, given, results) for port, source in zip(part.manifest.inputs, description["inputs"], strict=True)}
+
+
+def _array(source: Mapping[str, Any], given: Sequence[Array], results: Sequence[Sequence[Array]]) -> Array:
+    part, index = source["part"], source["index"]
+    found: Array = given[index] if part is None else results[part][index]
+    return found
 
 
 def _on_npu(npu: GraphBackend, part: Artifact) -> Step:

@@ -24,10 +24,11 @@ from edgecc.ir.types import Array, DType, TensorType
 
 Observer = Callable[[Node, tuple[Array, ...]], None]
 Perturbation = Callable[[Array], Array]
+Replacement = Callable[[Node, Value, Array], Array]
 
 
 def execute(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False, observe: Observer | None = None,
-            perturb: Perturbation | None = None) -> dict[str, Array]:
+            perturb: Perturbation | None = None, replace: Replacement | None = None) -> dict[str, Array]:
     """Runs `graph` and returns its outputs by name.
 
     A value is forgotten after its last use, so memory stays near the graph's own peak.
@@ -41,15 +42,16 @@ def execute(graph: Graph, inputs: Mapping[str, Array], *, wide: bool = False, ob
             not to be written to.
         perturb: given the array of each value of a float type (inputs, constants, results), returns what is used
             instead; for error estimates.
+        replace: given each result of each node of the graph itself, returns what is used instead.
     Raises: EdgeccError E005 where an input is missing, unknown, or of another type.
     """
-    results = execute_values(graph, inputs, graph.outputs, wide=wide, observe=observe, perturb=perturb)
+    results = execute_values(graph, inputs, graph.outputs, wide=wide, observe=observe, perturb=perturb, replace=replace)
     return dict(zip(graph.output_names, results, strict=True))
 
 
 def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[Value], *, wide: bool = False,
                    observe: Observer | None = None, perturb: Perturbation | None = None,
-                   outer: Mapping[str, int] | None = None) -> tuple[Array, ...]:
+                   replace: Replacement | None = None, outer: Mapping[str, int] | None = None) -> tuple[Array, ...]:
     """Runs `graph` and returns the arrays of `values`, any values of the graph. See `execute`.
 
     `outer` are the sizes by name of a run of the graph around a region.
@@ -83,6 +85,8 @@ def execute_values(graph: Graph, inputs: Mapping[str, Array], values: Sequence[V
                            where=", ".join(map(printable, node.loc)),
                            regions=[_runner(region, wide, perturb, sizes) for region in node.regions])
         results = tuple(perturbed(v, r) for v, r in zip(node.outputs, results, strict=True))
+        if replace is not None:
+            results = tuple(replace(node, v, r) for v, r in zip(node.outputs, results, strict=True))
         if observe is not None:
             observe(node, results)
         for value, result in zip(node.outputs, results, strict=True):

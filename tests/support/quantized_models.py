@@ -71,3 +71,11 @@ def small_network(seed: int, codes: type) -> onnx.ModelProto:
     y = net.quantize(net.node("Gemm", v, w, net.bias(10, s, 0.1), transB=1), 0.2, offset)
     y = net.quantize(net.node("Softmax", y), 1 / 256, offset - 128)
     return net.model(y, (1, 3, 17, 20))
+
+
+def product(seed: int) -> onnx.ModelProto:
+    """Forty rows times a matrix, and an activation."""
+    net = Quantized(seed)
+    w, s = net.weights(60, 30, axis=None)
+    y = net.node("Relu", net.node("Gemm", net.quantize("x", 0.05, -3), w, net.bias(60, s, 0.05), transB=1))
+    return net.model(net.quantize(y, 0.4, -128), (40, 30))

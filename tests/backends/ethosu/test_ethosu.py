@@ -12,10 +12,13 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.partition.run import PartitionedModel
 from edgecc.targets.schema import list_targets, load_target
-from tests.support.quantized_models import Quantized, small_network
+from tests.support.quantized_models import Quantized, product, small_network
 
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("ethosu")
+
+from tests.support.ethosu.compiler import reference
+from tests.support.ethosu.machine import simulate
 
 
 def written(model, target="ethos-u55-128", backend="ethosu"):
@@ -32,12 +35,13 @@ def test_a_quantized_network_is_one_command_stream(target):
     assert report["accelerator"] == target and report["command_streams"] == 1 and report["cpu_operators"] == {}
     assert report["npu_multiply_adds"] > 0 and report["vela"]["cycles"] > 1000 and report["vela"]["sram_bytes"] == artifact.arena_bytes
     assert artifact.files[artifact.manifest.main][4:8] == b"TFL3"
-    # What it computes is what the TFLite model before Vela computes.
-    x = np.random.default_rng(0).uniform(-2.5, 2.5, (1, 3, 17, 20)).astype(np.float32)
-    tflite = create_backend("tflite{interface=integer}")
-    plain = api.finish(api.export_model(model, load_target("generic-c"), api.Options(), tflite, "tflite"), "tflite")
-    assert plain.files[plain.manifest.main] == artifact.files[f"{artifact.manifest.name}_int8.tflite"]
-    np.testing.assert_array_equal(*(next(iter(b.run(a, {"x": x}).values())) for b, a in ((made, artifact), (tflite, plain))))
+    # What the back end says it computes is what the TFLite model before Vela computes.
+    port = report["inputs"]["x"]
+    x = np.random.default_rng(0).integers(-128, 128, (1, 17, 20, 3)).astype(np.int8)
+    (want,) = reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], [x])
+    given = (x.transpose(0, 3, 1, 2).astype(np.float32) - port["zero_point"]) * np.float32(port["scale"])
+    (got,) = made.run(artifact, {"x": given}).values()
+    np.testing.assert_array_equal(got, (want.astype(np.float32) + 128) / 256)
 
 
 def test_equal_calls_give_equal_bytes():
@@ -78,6 +82,22 @@ def test_floats_in_the_middle_run_on_the_cpu():
     with PartitionedModel(division.partitioned.artifact, division.partitioned.npu, division.partitioned.cpu) as both:
         (got,) = both.run(feed).values()
     assert np.abs(np.rint((got - want) / 0.05)).max() <= 2 and np.ptp(want) > 1
+
+
+def test_products_are_rounded_as_the_accelerator_rounds():
+    _, artifact = written(product(0))
+    assert artifact.manifest.report["operators"]["CONV_2D"] == 1 and "FULLY_CONNECTED" not in artifact.manifest.report["operators"]
+    x = np.random.default_rng(0).integers(-128, 128, (40, 30)).astype(np.int8)
+    (got,) = simulate(artifact.files[artifact.manifest.main], [x])
+    (want,) = reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], [x])
+    np.testing.assert_array_equal(got, want)
+    assert np.unique(want).size > 50
+
+
+def test_verify_compares_each_layer_on_the_integers_it_was_given():
+    outcome = api.verify(small_network(0, np.uint8), "ethos-u55-128")
+    assert outcome.ok and outcome.layers is not None and outcome.layers.layers > 10 and outcome.layers.steps == 1
+    assert 0 < outcome.layers.share < 0.05 and outcome.layers.where
 
 
 def test_every_target_names_an_accelerator():

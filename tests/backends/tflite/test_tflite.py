@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -9,13 +11,14 @@ import pytest
 from edgecc import api
 from edgecc.backends.discovery import create_backend
 from edgecc.backends.testing import BackendTests
+from edgecc.backends.tflite.backend import TfliteBackend
 from edgecc.backends.tflite.windows import Padding, choose_padding
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal
 from edgecc.ir.types import DType
 from edgecc.ops.requantize import as_quantized
 from edgecc.targets.schema import load_target
-from tests.support.quantized_models import Quantized, small_network
+from tests.support.quantized_models import Quantized, product, small_network
 
 pytest.importorskip("ai_edge_litert")
 
@@ -109,6 +112,32 @@ def test_a_quantized_network_stays_on_integers(codes, interface):
         assert got.dtype == want.dtype and want.max() > 0.12
         # A step now and then in each of eleven layers, in front of an exponential; the test below looks at each of them.
         assert np.abs(got - want).max() <= 0.03
+
+
+def test_verify_finds_a_layer_that_is_wrong(monkeypatch):
+    def wrong(self, graph, artifact, inputs):
+        found = original(self, graph, artifact, inputs)
+        value = list(found.integers)[5]
+        where.append(value.producer.loc)
+        return replace(found, integers=found.integers | {value: found.integers[value] ^ 4})
+
+    where: list[tuple[str, ...]] = []
+    right = api.verify(small_network(0, np.int8), "generic-c", backend="tflite")
+    assert right.ok and right.layers.layers > 10 and right.layers.steps == 1 and 0 < right.layers.share < 0.05
+    original = TfliteBackend.trace
+    monkeypatch.setattr(TfliteBackend, "trace", wrong)
+    outcome = api.verify(small_network(0, np.int8), "generic-c", backend="tflite")
+    assert not outcome.ok and outcome.layers.steps >= 3 and outcome.layers.where == where[0]
+
+
+def test_expected_outputs_may_be_a_step_off():
+    ort = pytest.importorskip("onnxruntime")
+    model = product(1)
+    x = np.random.default_rng(0).uniform(-6, 6, (40, 30)).astype(np.float32)
+    want, name = literally(ort, model, x), model.graph.output[0].name
+    found = [api.verify(model, "generic-c", backend="tflite", inputs={"x": x}, expected={name: want + np.float32(steps * 0.4)})
+             for steps in (0, 1, 3)]
+    assert [outcome.ok for outcome in found] == [True, found[1].outputs[0].max_abs_err < 0.41, False]
 
 
 def test_an_activation_becomes_part_of_a_layer_of_floats():
