@@ -53,7 +53,7 @@ from edgecc.kernels.register_tile import (
 )
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.winograd_nest import LANE, Winograd
-from edgecc.kernels.winograd_tiles import Blocking, Group, Pair, Scratch, Tiling, pairs_of
+from edgecc.kernels.winograd_tiles import ALONE, Blocking, Division, Group, Pair, Scratch, Tiling, pairs_of
 from edgecc.loop.ir import Buffer, Expr, Op, Ref, subexpressions
 from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import Target
@@ -133,13 +133,13 @@ def winograd_candidates(request: Request, op: Conv, axes: Sequence[Axis]) -> tup
 
 def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
     x, w, y = request.operand(0).view, request.operand(1), request.outputs[0]
-    if not request.winograd or request.rows or (request.threads > 1 and x.dims[0] > 1):
+    if not request.winograd or request.rows:
         return False
     if len(axes) != 2 or op.group != 1 or not w.is_constant:
         return False
     if any((a.kernel, a.dilation) != (TAPS, 1) or a.pad > LARGEST_PAD for a in axes):
         return False
-    if axes[0].stride != axes[1].stride or axes[0].stride not in tuple(SIZES)[:None if request.threads == 1 else 1]:
+    if axes[0].stride != axes[1].stride or axes[0].stride not in SIZES:
         return False
     if max(op.pads) > LARGEST_PAD or 0 in x.dims or 0 in y.dims:
         return False
@@ -157,8 +157,8 @@ def _factors(request: Request, m: int) -> DType:
 
 
 def _best_plan(request: Request, axes: tuple[Axis, Axis], m: int) -> _Plan:
-    choices = itertools.islice(_blockings(axes, m), 1 if request.threads > 1 else None)
-    plans = [_plan(request, axes, blocking) for blocking in choices]
+    plans = [_plan(request, axes, replace(blocking, division=division)) for blocking in _blockings(axes, m)
+             for division in _divisions(request, blocking)]
     return min(plans, key=lambda plan: (plan.cycles, plan.blocking.exact, plan.blocking.tiles))
 
 
@@ -173,10 +173,22 @@ def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
             yield Blocking(m, rows, columns, 1, size, exact)
 
 
+def _divisions(request: Request, b: Blocking) -> Iterator[Division]:
+    """How threads can divide the work; also not at all, for maps and channels too few."""
+    yield ALONE
+    lanes, outputs, threads = vector_lanes(request.target), request.outputs[0].dims[1], request.threads
+    for rows in range(1, min(threads, -(-b.rows // b.block_rows)) + 1):
+        channels, rest = divmod(threads, rows)
+        if threads > 1 and not rest and (channels == 1 or outputs % (channels * lanes) == 0):
+            yield Division(rows, channels)
+
+
 def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
+    """The modelled cycles are those of the busiest thread times the number of threads."""
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
     lanes, images, depth, outputs = vector_lanes(target), x.dims[0], x.dims[1], y.dims[1]
     high, wide = b.tilings(axes)
+    again = b.division.channels  # inputs are transformed for each range of result channels
     column_blocks = -(-b.columns // b.block_columns)
     vectors_in, vectors_out = -(-depth // lanes), -(-outputs // lanes)
     extras = sum(operand is not None for operand in request.inputs[3:])
@@ -185,24 +197,30 @@ def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
     arithmetic = 0.0
     for down, strips in _sizes(high):
         ops_in, ops_down = _operations(high, down)
-        arithmetic += strips * vectors_in * columns * _line_cycles(ops_in, high.inputs(down), high.lines(down), target)
+        arithmetic += again * strips * vectors_in * columns * _line_cycles(ops_in, high.inputs(down), high.lines(down), target)
         for across, tiles in _sizes(wide):
             number = images * strips * tiles
             ops_in, ops_out = _operations(wide, across)
-            arithmetic += vectors_in * number * high.lines(down) * _line_cycles(ops_in, wide.inputs(across), wide.lines(across), target)
+            arithmetic += again * vectors_in * number * high.lines(down) * _line_cycles(ops_in, wide.inputs(across), wide.lines(across), target)
             arithmetic += vectors_out * number * wide.lines(across) * _line_cycles(ops_down, high.lines(down), down, target)
             arithmetic += vectors_out * number * down * _line_cycles(
                 ops_out + across * (1 + extras), wide.lines(across) + across * extras, across, target)
-    blocks, size = images * -(-b.rows // b.block_rows) * column_blocks, _factors(request, b.m).size
-    multiply = _product_tile(b, axes, depth, outputs, blocks, target, _factors(request, b.m))[1]
-    scratch = size * products * (depth + outputs)
+    size = _factors(request, b.m).size
+    multiply = b.division.shares * _product_tile(b, axes, depth, outputs // again, _own_blocks(images, b), target, _factors(request, b.m))[1]
+    scratch = size * products * (depth + outputs / again)
     outside = x.dtype.size * x.elements + y.dtype.size * y.elements * (1 + extras)
     strip = x.dtype.size * high.inputs(b.m) * wide.inputs(b.block_columns * b.m) * lanes
     used = images * _products_of(high, b.rows) * _products_of(wide, b.columns)
-    traffic = 3 * read_cycles(size * used * (depth + outputs), scratch, target)  # fetched, written back, read
+    traffic = 3 * read_cycles(size * used * (again * depth + outputs), scratch, target)  # fetched, written back, read
     traffic += read_cycles(outside, outside, target)
-    traffic += 2 * read_cycles(x.dtype.size * high.inputs(b.m) * b.rows * columns * depth, 2 * strip, target)
-    return _Plan(b, combine(arithmetic + multiply, traffic, target))
+    traffic += again * 2 * read_cycles(x.dtype.size * high.inputs(b.m) * b.rows * columns * depth, 2 * strip, target)
+    idle = request.threads / b.division.shares * b.division.unevenness(high, b.block_rows)
+    return _Plan(b, idle * combine(arithmetic + multiply, traffic, target))
+
+
+def _own_blocks(images: int, b: Blocking) -> float:
+    """Blocks that a thread computes, on average."""
+    return images * -(-b.rows // b.block_rows) * -(-b.columns // b.block_columns) / b.division.rows
 
 
 def _products_of(tiling: Tiling, tiles: int) -> int:
@@ -216,9 +234,9 @@ def _sizes(tiling: Tiling) -> list[tuple[int, int]]:
     return [(m, count) for m, count in ((tiling.m, tiling.count - short), (tiling.rest, short)) if count]
 
 
-def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int, blocks: int, target: Target,
+def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int, blocks: float, target: Target,
                   factors: DType = DType.F32) -> tuple[RegisterTile, float]:
-    """The best register tile of the products, and modelled cycles of all of them.
+    """The best register tile of a thread's products, and modelled cycles of all of them: `blocks` blocks, `outputs` channels.
 
     Panels of weights come from far away for the first rows of a block, unless they are prefetched: the more rows are read
     side by side, the less hardware does that by itself. For the other rows they come from the cache that holds a panel.
@@ -231,7 +249,7 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
     most = max(pair.rows for pair in pairs)
     points = sum(pair.points for pair in pairs)
     weights = factors.size * points * depth * outputs
-    stream = weight_cycles(weights, target)
+    stream = weight_cycles(b.division.channels * weights, target) / b.division.channels
     sums = factors.size * sum(pair.points * pair.rows for pair in pairs) * (depth + outputs)
     parts = -(-depth // HALF_TERMS[b.m]) if factors is DType.F16 else 1
     flushes = FLUSH_CYCLES * -(-outputs // lanes) * (parts if parts > 1 else 0)
@@ -251,7 +269,7 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
                 share, fetched = pair.points / points, pair.rows / most if prefetched else 0.0
                 arithmetic = pair.points * (cover_cycles(pair.rows, outputs, depth, tile, target) + pair.rows * flushes)
                 reloads = blocks * (-(-pair.rows // rows) - 1) * read_cycles(share * weights, factors.size * depth * tile.channels, target)
-                traffic = reloads + (blocks - 1) * share * again
+                traffic = reloads + max(0.0, blocks - 1) * share * again
                 near = combine(blocks * arithmetic, traffic if prefetched else NEAR * traffic, target)
                 waited = (1.0 - fetched) * (LEAST_STREAM + rows / STREAM_ROWS) * share * stream
                 cycles += max(near + waited, share * stream)
@@ -262,7 +280,7 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
     return best[2], best[0]
 
 
-def _ahead(pairs: Sequence[Pair], blocks: int, depth: int, outputs: int, tile: RegisterTile, target: Target,
+def _ahead(pairs: Sequence[Pair], blocks: float, depth: int, outputs: int, tile: RegisterTile, target: Target,
            factors: DType) -> Ahead | None:
     """How the products prefetch weights. Those that stay in the second-level cache from one block to the next need not be."""
     weights, second = factors.size * sum(pair.points for pair in pairs) * depth * outputs, target.cache(2)
@@ -301,24 +319,24 @@ def _operations(tiling: Tiling, m: int) -> tuple[int, int]:
 
 def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Blocking) -> Kernel:
     """The kernel that works on blocks of tiles as `b` says."""
+    request = replace(request, threads=1)  # the shares are all that threads divide
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
-    lanes, depth, outputs = vector_lanes(target), x.dims[1], y.dims[1]
-    blocks = x.dims[0] * -(-b.rows // b.block_rows) * -(-b.columns // b.block_columns)
-    factors = _factors(request, b.m)
-    tile, _ = _product_tile(b, axes, depth, outputs, blocks, target, factors)
-    panels = cut_panels(outputs, tile, narrowest_lanes(target, factors))
+    lanes, depth, outputs, own = vector_lanes(target), x.dims[1], y.dims[1], y.dims[1] // b.division.channels
+    factors, blocks = _factors(request, b.m), _own_blocks(x.dims[0], b)
+    tile, _ = _product_tile(b, axes, depth, own, blocks, target, factors)
+    panels = cut_panels(own, tile, narrowest_lanes(target, factors))
     padded = sum(panel.padded * panel.count for panel in panels)
     tilings = b.tilings(axes)
     pairs = pairs_of(tilings, b)
     v, sums = (_scratch(pairs, _spread(row, factors, target), factors, target)
-               for row in (depth, -(-max(padded, outputs) // lanes) * lanes))
+               for row in (depth, -(-max(padded, own) // lanes) * lanes))
     half = factors is DType.F16
     scale = _scale(tilings) if half else 1.0
-    winograd = Winograd(x, outputs, tilings, b, pairs, lanes, v, sums, request.threads > 1,
-                        _ahead(pairs, blocks, depth, outputs, tile, target, factors), factors, scale, HALF_TERMS[b.m] if half else 0)
+    winograd = Winograd(x, outputs, tilings, b, pairs, lanes, v, sums,
+                        _ahead(pairs, blocks, depth, own, tile, target, factors), factors, scale, HALF_TERMS[b.m] if half else 0)
     points = sum(pair.points for pair in pairs)
-    w: tuple[Buffer, KernelArgument] = (Buffer("w", factors, points * padded * depth, "input"),
-                                        Packed((1,), partial(_pack, tilings, panels, factors, scale)))
+    w: tuple[Buffer, KernelArgument] = (Buffer("w", factors, b.division.channels * points * padded * depth, "input"),
+                                        Packed((1,), partial(_pack, tilings, panels, factors, scale, b.division.channels)))
     weights = with_bias(replace(request, precision=DType.F32), w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     whole = "+".join(("s", *(name for name in weights.padded if name == "b")))
@@ -332,7 +350,7 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
                       doc=f"3x3 convolution, {depth} to {outputs} channels, {axes[0].out}x{axes[1].out} pixels, "
                           f"by Winograd's F({b.m}x{b.m}, 3x3){strided}{', products in f16' if half else ''}",
                       choice=f"winograd {b.m}x{b.m}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, "
-                             f"blocks of {b.block_rows} x {b.block_columns} tiles{', the last ones of ' + rest if rest else ''}",
+                             f"blocks of {b.block_rows} x {b.block_columns} tiles{', the last ones of ' + rest if rest else ''}{b.division.text}",
                       workspace=workspace)
     return replace(kernel, error_units=HALF_ERROR_UNITS[b.m] if half else ERROR_UNITS[b.m])
 
@@ -360,13 +378,14 @@ def _line_elements(dtype: DType, target: Target) -> int:
     return next((cache.line for cache in target.caches), 64) // dtype.size
 
 
-def _pack(tilings: tuple[Tiling, Tiling], panels: Sequence[Panel], factors: DType, scale: float, weights: Array) -> Array:
-    """Weights [out, in, 3, 3] as [pair of groups][point][panel][in][lanes of the panel], transformed in float64."""
+def _pack(tilings: tuple[Tiling, Tiling], panels: Sequence[Panel], factors: DType, scale: float, shares: int, weights: Array) -> Array:
+    """Weights [out, in, 3, 3] as [share of out][pair of groups][point][panel][in][lanes of the panel], transformed in float64."""
     high, wide = (np.array([[float(value) for value in row] for row in t.weight_matrix()]) for t in tilings)
     transformed = np.einsum("iu,ocuv,jv->ijoc", high, weights.astype(np.float64) / scale, wide)
     parts = []
-    for rows, columns in itertools.product(*(_ranges(t.groups) for t in tilings)):
-        parts += [pack_panels(transformed[i, j].astype(factors.numpy), panels) for i, j in itertools.product(rows, columns)]
+    for share in np.split(transformed, shares, axis=2):
+        for rows, columns in itertools.product(*(_ranges(t.groups) for t in tilings)):
+            parts += [pack_panels(share[i, j].astype(factors.numpy), panels) for i, j in itertools.product(rows, columns)]
     return np.concatenate(parts)
 
 

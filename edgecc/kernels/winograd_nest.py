@@ -10,7 +10,7 @@ is between them in a scratch array `t` that stays in the first cache. The first 
 row of tiles, so that columns which two tiles share are transformed once. Rows of tiles of which the same rows lie inside
 the input have code of their own, and columns outside are zeros in `t`; padding never exists in memory.
 
-Threads divide vectors of channels among them for the transforms, each with a part of `t`, and points for the products.
+Each thread computes its share of the results (`Division`) from begin to end, with scratch arrays of its own.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ from edgecc.kernels.winograd_tiles import Band, Block, Blocking, Cut, Group, Pai
 from edgecc.kernels.winograd_transform import Bind
 from edgecc.loop.builder import mul
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
-from edgecc.loop.ir import Body, Comment, Const, Expr, For, Let, Load, Ref, Stmt, Store
+from edgecc.loop.ir import Body, Const, Expr, For, Let, Load, Ref, Stmt, Store
 
 LANE = "lane"
 """The loop over the channels of one vector; every iteration is independent of the others."""
+
+SHARE = "share"
+"""The loop over the shares of threads."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,7 @@ class Winograd:
         blocking: the blocks of tiles.
         pairs: the pairs of groups of products.
         lanes: channels of a vector.
-        v, s: where the factors of the products and their sums lie.
-        parallel: whether the iterations of each outermost loop are independent; there must be one image, one block and one pair.
+        v, s: where the factors of the products and their sums lie in the arrays of a share.
         ahead: how the products prefetch weights, if they do.
         factors: the type of the products' factors and sums. scale: what the inputs are multiplied by first.
         block: the most terms of a sum in f16.
@@ -60,7 +62,6 @@ class Winograd:
     lanes: int
     v: Scratch
     s: Scratch
-    parallel: bool = False
     ahead: Ahead | None = None
     factors: DType = DType.F32
     scale: float = 1.0
@@ -79,7 +80,9 @@ class Winograd:
     @property
     def scratch(self) -> tuple[tuple[str, DType, int], ...]:
         """The scratch arrays: name, type and number of elements."""
-        return (("v", self.factors, self.v.elements), ("s", self.factors, self.s.elements), ("t", DType.F32, self._t_size * self._own_parts))
+        shares = self.blocking.division.shares
+        return tuple((name, dtype, shares * elements) for name, dtype, elements in (
+            ("v", self.factors, self.v.elements), ("s", self.factors, self.s.elements), ("t", DType.F32, self._t_size)))
 
     @property
     def _width(self) -> int:
@@ -93,27 +96,43 @@ class Winograd:
         return max(high.lines(high.m) * self._width, high.m * wide.lines(wide.m)) * self.lanes
 
     @property
-    def _own_parts(self) -> int:
-        """How many vectors of channels have a part of `t` of their own."""
-        return -(-max(self.depth, self.outputs) // self.lanes) if self.parallel else 1
+    def _share(self) -> Index:
+        return var(SHARE) if self.blocking.division.shares > 1 else ZERO
 
-    def _t(self, channel: Index, position: Index) -> Index:
-        """The address of lane 0 at a position, for the vector of channels that starts at `channel`."""
-        return position * self.lanes + (channel.floordiv(self.lanes) * self._t_size if self.parallel else 0)
+    @property
+    def own_outputs(self) -> int:
+        """Result channels of a share."""
+        return self.outputs // self.blocking.division.channels
+
+    @property
+    def _row_part(self) -> Index:
+        division = self.blocking.division
+        return self._share.floordiv(division.channels) if division.rows > 1 else ZERO
+
+    @property
+    def _channel_part(self) -> Index:
+        return self._share.mod(self.blocking.division.channels)
+
+    def _t(self, position: Index) -> Index:
+        """The address of lane 0 at a position."""
+        return position * self.lanes + self._share * self._t_size
 
     def nest(self, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue) -> Body:
         """The plain nest."""
         b, (high, wide) = self.blocking, self.tilings
+        division, cuts = b.division, high.cuts(b.block_rows)
         body: list[Stmt] = []
-        for rows in high.cuts(b.block_rows):
+        for rows, bounds in zip(cuts, division.bounds(cuts, self._row_part), strict=True):
+            own: list[Stmt] = []
             for columns in wide.cuts(b.block_columns):
                 block = Block(_position("block_row", rows), _position("block_column", columns), rows.size, columns.size,
                               (rows.short, columns.short))
                 inner = (*self._inputs(block), *self._products(block, panels, weights), *self._outputs(block, weights, epilogue))
-                body.extend(_around("block_row", rows, _around("block_column", columns, inner)))
+                own.extend(_around("block_column", columns, inner))
+            body.extend((For("block_row", *bounds, tuple(own)),) if rows.count > 1 or division.rows > 1 else own)
         if self.x.dims[0] > 1:
-            return (For("image", ZERO, const(self.x.dims[0]), tuple(body)),)
-        return tuple(body)
+            body = [For("image", ZERO, const(self.x.dims[0]), tuple(body))]
+        return (For(SHARE, ZERO, const(division.shares), tuple(body), kind="parallel"),) if division.shares > 1 else tuple(body)
 
     @property
     def _image(self) -> Index:
@@ -125,8 +144,11 @@ class Winograd:
         group = wide.groups[pair.horizontal]
         point = vertical.point * group.points + horizontal.point
         row = vertical.row * wide.rows(group, block.columns, block.short[1]) + horizontal.row
-        number = self.pairs.index(pair)
-        return point * scratch.points[number] + row * scratch.row + scratch.starts[number]
+        return self._address(scratch, self.pairs.index(pair), point, row)
+
+    def _address(self, scratch: Scratch, number: int, point: Index, row: Index) -> Index:
+        """The address of a row of the products by a weight of pair `number`."""
+        return point * scratch.points[number] + row * scratch.row + self._share * scratch.elements + scratch.starts[number]
 
     def _pair(self, vertical: int, horizontal: int) -> Pair:
         return self.pairs[vertical * len(self.tilings[1].groups) + horizontal]
@@ -140,16 +162,7 @@ class Winograd:
         return self._by_bands(block, self.tilings[0].input_bands(), self.depth, tile)
 
     def _by_bands(self, block: Block, bands: Sequence[Band], channels: int, body: Callable[[Band, Index, int], Body]) -> Body:
-        """`body(band, first channel, count)` for every row of tiles and every vector of channels."""
-        if self.parallel:
-            whole, rest = divmod(channels, self.lanes)
-
-            def vectors(first: int, stop: int, count: int) -> For:
-                channel = var("vector") * self.lanes
-                loops = (loop for band in bands for loop in _clipped("strip", block.row, block.rows, band, body(band, channel, count)))
-                return For("vector", const(first), const(stop), (Comment("These channels have a part of t of their own."), *loops))
-
-            return (*([vectors(0, whole, self.lanes)] if whole else []), *([vectors(whole, whole + 1, rest)] if rest else []))
+        """`body(band, first channel, count)` for every row of tiles and every vector of `channels` channels."""
         return tuple(loop for band in bands for loop in _clipped(
             "strip", block.row, block.rows, band, self._vectors(channels, lambda channel, count, band=band: body(band, channel, count))))  # type: ignore[misc]
 
@@ -170,7 +183,7 @@ class Winograd:
             return value if self.scale == 1.0 else mul(value, self.scale)
 
         def store(i: int, value: Expr) -> Stmt:
-            return Store("t", self._t(channel, column + i * self._width) + lane, value)
+            return Store("t", self._t(column + i * self._width) + lane, value)
 
         nothing: Expr = Const(0.0, DType.F32)
         zeros = (For(LANE, ZERO, const(count), tuple(store(i, nothing) for i in range(high.lines(band.m)))),)
@@ -199,7 +212,7 @@ class Winograd:
         first = (line + high.first_line(number, band.m)) * self._width + tile * (wide.m * wide.axis.stride)
 
         def load(j: int) -> Expr:
-            return Load("t", self._t(channel, first + j) + lane, DType.F32)
+            return Load("t", self._t(first + j) + lane, DType.F32)
 
         def store(j: int, value: Expr) -> Stmt:
             horizontal, across = self._line_at(j, m, tile)
@@ -231,20 +244,21 @@ class Winograd:
         pair, row, channel = self.pairs[number], var(PIXEL), var("channel")
         point = var("point") if pair.points > 1 else ZERO
         width = sum(panel.padded * panel.count for panel in panels)
+        own = self._channel_part * (sum(pair.points for pair in self.pairs) * width * self.depth)
         name = weights.arguments[0][0].name
 
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             k, reductions = var(INNER), [Reduction(INNER, ZERO, const(self.inner))]
             ahead: Body = ()
-            start = (point + pair.first_point) * (width * self.depth) + w_start
+            start = own + (point + pair.first_point) * (width * self.depth) + w_start
             if self.ahead is not None:
                 chunk = var("steps")
                 reductions.insert(0, Reduction("steps", ZERO, const(self.depth // self.inner)))
                 ahead = self.ahead.prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, self.factors.size)
                 k = k + chunk * self.inner
-            x = Load("v", point * self.v.points[number] + row * self.v.row + k + self.v.starts[number], self.factors)
+            x = Load("v", self._address(self.v, number, point, row) + k, self.factors)
             w = Load(name, start + k * panel.padded + channel, self.factors)
-            place = point * self.s.points[number] + row * self.s.row + channel0 + channel + self.s.starts[number]
+            place = self._address(self.s, number, point, row) + channel0 + channel
             return (tile_nest(rows, panel.padded, reductions, x, w, zero(self.factors),
                               lambda acc: Store("s", place, convert(acc, self.factors)), ahead=ahead, block=self.block),)
 
@@ -264,7 +278,7 @@ class Winograd:
                 body.extend(_clipped("tile", block.column, block.columns, across, tile))
             return tuple(body)
 
-        return self._by_bands(block, high.output_bands(), self.outputs, tiles)
+        return self._by_bands(block, high.output_bands(), self.own_outputs, tiles)
 
     def _output_columns(self, block: Block, band: Band, across: Band, channel: Index, count: int) -> Body:
         """A^T applied to the columns of a tile of products."""
@@ -287,7 +301,7 @@ class Winograd:
             return convert(Load("s", place, self.factors), DType.F32)
 
         def store(i: int, value: Expr) -> Stmt:
-            return Store("t", self._t(channel, first + i * width) + lane, value)
+            return Store("t", self._t(first + i * width) + lane, value)
 
         moved = _line(count, [load(i) for i in range(high.lines(band.m))],
                       lambda d, bind: high.transform_output(band.m, _all(d), None, bind), store)
@@ -298,13 +312,14 @@ class Winograd:
         high, wide = self.tilings
         width = wide.lines(across.m)
         row, lane = var("row"), var(LANE)
+        channel = channel + self._channel_part * self.own_outputs
 
         def address(j: int) -> Callable[[View], Index]:
             place = [self._image, channel + lane, var("strip") * high.m + row, var("tile") * wide.m + j]
             return lambda view: view.at(place)
 
         def load(j: int) -> Expr:
-            return Load("t", self._t(channel, row * width + j) + lane, DType.F32)
+            return Load("t", self._t(row * width + j) + lane, DType.F32)
 
         def transform(d: Sequence[Expr | None], bind: Bind) -> Sequence[Expr]:
             bias = weights.bias(channel + lane, address(0)) if len(weights.arguments) > 1 else None

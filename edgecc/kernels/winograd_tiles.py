@@ -29,7 +29,7 @@ from edgecc.kernels.winograd_transform import (
     transform_input,
     weight_matrix,
 )
-from edgecc.loop.index import Index
+from edgecc.loop.index import Index, const
 from edgecc.loop.ir import Expr
 
 T = TypeVar("T")
@@ -215,6 +215,52 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Division:
+    """How threads divide a convolution: `rows` ranges of rows of blocks, each by `channels` ranges of result channels.
+
+    Threads of one range of rows transform the same inputs, each for itself: on Zen 5 a core writes lines that another one
+    has read at 8 GB/s, a tenth of what it does otherwise, so nothing that threads share is written between begin and end.
+    """
+
+    rows: int = 1
+    channels: int = 1
+
+    @property
+    def shares(self) -> int:
+        """Shares in all, one a thread."""
+        return self.rows * self.channels
+
+    @property
+    def text(self) -> str:
+        """For `Kernel.choice`."""
+        return f", threads by {self.rows} ranges of rows x {self.channels} of channels" if self.shares > 1 else ""
+
+    def bounds(self, cuts: Sequence[Cut], part: Index) -> tuple[tuple[Index, Index], ...]:
+        """Which blocks of each cut belong to range `part` of rows: first, and one past the last.
+
+        Ranges are as even as can be; where cuts do not divide, the first and the last ranges have one more in turn.
+        """
+        out, rounding = [], self.rows - 1
+        for cut in cuts:
+            out.append(((part * cut.count + rounding).floordiv(self.rows), ((part + 1) * cut.count + rounding).floordiv(self.rows)))
+            if cut.count % self.rows:
+                rounding = self.rows - 1 - rounding
+        return tuple(out)
+
+    def unevenness(self, tiling: Tiling, size: int) -> float:
+        """The work of the busiest thread over a fair share, for blocks of `size` rows of tiles."""
+        cuts = tiling.cuts(size)
+        lines = [cut.size * tiling.lines(tiling.m) - cut.short * (tiling.lines(tiling.m) - tiling.lines(tiling.rest)) for cut in cuts]
+        parts = [sum((stop - start).const * own for own, (start, stop) in zip(lines, self.bounds(cuts, const(part)), strict=True))
+                 for part in range(self.rows)]
+        return max(parts) * self.rows / sum(parts)
+
+
+ALONE = Division()
+"""No threads."""
+
+
+@dataclass(frozen=True)
 class Blocking:
     """How many tiles are worked on at a time.
 
@@ -223,6 +269,7 @@ class Blocking:
         rows, columns: tiles along each axis in all.
         block_rows, block_columns: tiles of a block along each axis; one of a kind at the border may have fewer.
         exact: whether the last tiles have transforms for just the results there are, instead of for m.
+        division: the threads' shares.
     """
 
     m: int
@@ -231,6 +278,7 @@ class Blocking:
     block_rows: int
     block_columns: int
     exact: bool = False
+    division: Division = ALONE
 
     @property
     def tiles(self) -> int:

@@ -19,7 +19,8 @@ from edgecc.ir.types import DType, Layout
 from edgecc.kernels.base import candidates, lower
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.winograd import ERROR_UNITS, HALF_ERROR_UNITS, lower_winograd
-from edgecc.kernels.winograd_tiles import Blocking
+from edgecc.kernels.winograd_tiles import Blocking, Division, Tiling
+from edgecc.loop.index import const
 from edgecc.loop.ir import For
 from edgecc.ops.convolution import Conv
 from edgecc.passes.loop import apply_schedule
@@ -131,17 +132,46 @@ def test_tiles_in_blocks_that_do_not_divide_them(stride, blocking):
     assert shared_error(result, op, wide) <= kernel.error_units
 
 
-@pytest.mark.parametrize(("m", "threads"), [(2, 2), (4, 3), (6, 2)])
-def test_threads_share_the_work_without_races(m, threads):
-    op, operands = convolution(5, batch=1, channels=20, outputs=41, size=(15, 13), pads=(1, 1, 1, 1), kind="residual")
-    request = request_for(op, operands, "cortex-a76", [LAST], threads)
-    kernel = next(c for c in candidates(request) if c.name == f"winograd {m}x{m}").build()
+@pytest.mark.parametrize(("batch", "stride", "blocking"), [
+    (1, 1, Blocking(4, 4, 4, 1, 4, True, Division(2, 1))), (2, 1, Blocking(6, 3, 3, 3, 3, True, Division(1, 2))),
+    (1, 1, Blocking(2, 8, 7, 2, 4, False, Division(3, 1))), (1, 1, Blocking(4, 4, 4, 2, 2, True, Division(2, 2))),
+    (2, 2, Blocking(2, 4, 4, 3, 4, True, Division(2, 2))), (1, 2, Blocking(4, 2, 2, 1, 2, True, Division(2, 1)))])
+def test_threads_share_the_work_without_races(batch, stride, blocking):
+    op, operands = convolution(5, batch=batch, channels=7, outputs=24, size=(15, 13), pads=(1, 1, 1, 1), kind="residual", stride=stride)
+    request = request_for(op, operands, "cortex-a76", [LAST], blocking.division.shares)
+    axes = tuple(Axis(size, (size - 1) // stride + 1, 3, stride, 1, 1) for size in (15, 13))
+    kernel = lower_winograd(request, op, axes, blocking)
     function = apply_schedule(kernel.function, kernel.schedule)
-    assert sum(isinstance(stmt, For) and stmt.kind == "parallel" for stmt in function.body) == 3
+    assert [(stmt.kind, stmt.extent) for stmt in function.body] == [("parallel", blocking.division.shares)]
     result = run_lowered(request, kernel, operands)[0]
     assert shared_error(result, op, [g.array.astype(np.float64) for g in operands]) <= kernel.error_units
-    op, operands = convolution(5, batch=2, channels=20, outputs=41, size=(15, 13), pads=(1, 1, 1, 1))
-    assert set(names(op, operands, threads=threads)) == {"direct"}
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(1, 1), (5, 2), (10, 2), (10, 4), (7, 7), (11, 3)])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_ranges_of_rows_are_even(rows, parts, size):
+    tiling = Tiling(Axis(4 * rows - 2, 4 * rows - 2, 3, 1, 1, 1), 4, rows, 2)
+    cuts, division = tiling.cuts(size), Division(parts)
+    owners = [[part for part in range(parts) for start, stop in [division.bounds(cuts, const(part))[number]]
+               for _ in range(start.const, stop.const)] for number in range(len(cuts))]
+    assert [len(own) for own in owners] == [cut.count for cut in cuts]
+    busiest = max(sum(own.count(part) * cut.size for own, cut in zip(owners, cuts, strict=True)) for part in range(parts))
+    assert busiest <= size * (-(-rows // size) // parts + 1)
+    assert 1.0 <= division.unevenness(tiling, size) <= parts
+
+
+@pytest.mark.parametrize(("channels", "size", "stride", "division"), [
+    (64, 56, 1, "2 ranges of rows x 1 of"), (256, 14, 1, "1 ranges of rows x 2 of"), (512, 7, 1, "1 ranges of rows x 2 of"),
+    (256, 28, 2, "1 ranges of rows x 2 of")])
+def test_threads_divide_rows_or_what_has_the_larger_weights(channels, size, stride, division):
+    op, operands = convolution(0, batch=1, channels=channels, outputs=channels, size=(size, size), pads=(1, 1, 1, 1), stride=stride)
+    assert division in lower(request_for(op, operands, "x86-64-v4", [LAST], 2)).choice
+
+
+def test_maps_too_small_for_threads_are_computed_by_one():
+    op, operands = convolution(0, batch=1, channels=100, outputs=100, size=(6, 6), pads=(1, 1, 1, 1))
+    kernel = lower(request_for(op, operands, "x86-64-v4", [LAST], 3), "winograd 6x6")
+    assert not any(isinstance(stmt, For) and stmt.kind == "parallel" for stmt in apply_schedule(kernel.function, kernel.schedule).body)
 
 
 def names(op, operands, layouts=(LAST,), target="x86-64-v4", **changes):
@@ -158,7 +188,7 @@ def test_is_offered_only_where_it_applies():
     assert "winograd" not in names(op, [operands[0], replace(operands[1], constant=False)])
     strided = Conv((2, 2), (1, 1, 1, 1), (1, 1))
     assert names(strided, operands).count("winograd") == 2
-    assert "winograd" not in names(strided, operands, threads=2)
+    assert names(strided, operands, threads=2).count("winograd") == 2
     assert "winograd" not in names(Conv((2, 1), (1, 1, 1, 1), (1, 1)), operands)
     assert "winograd" not in names(Conv((3, 3), (1, 1, 1, 1), (1, 1)), operands)
     assert "winograd" not in names(Conv((1, 1), (2, 2, 2, 2), (2, 2)), operands)
