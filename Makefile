@@ -38,7 +38,7 @@ vendor-%: $(INSTALLED)
 	$(VENV)/bin/edgecc install $*
 
 test-vendors: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -rs tests/backends/rknn
+	$(VENV)/bin/python -m pytest -rs tests/backends/rknn tests/backends/qnn
 
 venv: $(INSTALLED)
 

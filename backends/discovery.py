@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType({
     "tflite": "edgecc.backends.tflite.backend:TfliteBackend",
     "ethosu": "edgecc.backends.ethosu.backend:EthosuBackend",
     "rknn": "edgecc.backends.rknn.backend:RknnBackend",
+    "qnn": "edgecc.backends.qnn.backend:QnnBackend",
     "tvm": "edgecc.backends.tvm.backend:TvmBackend",
 })
 """The back ends of edgecc and their classes. A table, because metadata of packages may be stale; in this order forms are looked up."""

@@ -1,0 +1,96 @@
+"""QNN: the driver with a stand-in for the plugin, and the plugin itself where it is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecc import api
+from edgecc.backends.discovery import create_backend
+from edgecc.backends.onnx.between import computes_between_integers
+from edgecc.backends.qnn.backend import ARCHITECTURES, QNN
+from edgecc.errors import EXIT_TOOL, EdgeccError
+from edgecc.frontend import import_model
+from edgecc.layerwise import verify_layers
+from edgecc.targets.schema import list_targets, load_target
+from tests.support.fake_tools import fake_environment
+from tests.support.quantized_models import Quantized, small_network
+
+X = np.random.default_rng(0).uniform(-2.5, 2.5, (1, 3, 17, 20)).astype(np.float32)
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGECC_QNN", str(fake_environment(tmp_path / "fake")))
+
+
+def written(target="hexagon-v73", backend="qnn"):
+    made = create_backend(backend)
+    return made, api.export_model(small_network(0, np.int8), load_target(target), api.Options(), made, "qnn").artifact
+
+
+@pytest.mark.usefixtures("fake")
+class TestDriver:
+    def test_the_context_and_the_model_that_names_it(self):
+        _, artifact = written("hexagon-v79")
+        main = artifact.manifest.main
+        assert artifact.files[main.replace(".onnx", "_qnn.bin")] == b"context of v79"
+        assert artifact.manifest.report["context_bytes"] == artifact.weights_bytes == 14
+        assert len(artifact.files) == 3 and artifact.manifest.report["arch"] == "v79"
+
+    def test_layer_by_layer_nothing_differs(self):
+        layers = verify_layers(import_model(small_network(0, np.uint8)), "net", load_target("hexagon-v68"), create_backend("qnn"), {"x": X})
+        assert len(layers) > 8 and all(layer.steps <= 1 for layer in layers) and sum(layer.differing for layer in layers) < 9
+
+    def test_what_the_tool_says_is_passed_on(self):
+        with pytest.raises(EdgeccError) as raised:
+            written(backend="qnn{arch=69}")
+        assert raised.value.code == "E401" and "this processor lacks an operator" in " ".join(raised.value.details)
+
+
+def test_a_missing_tool_is_named_with_the_command_that_installs_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("EDGECC_QNN", raising=False)
+    monkeypatch.setenv("EDGECC_TOOLS", str(tmp_path))
+    with pytest.raises(EdgeccError) as raised:
+        written()
+    assert (raised.value.code, raised.value.exit_status, raised.value.hint) == ("E400", EXIT_TOOL, "edgecc install qnn")
+
+
+def test_floats_in_the_middle_are_refused():
+    net = Quantized(3)
+    x = net.quantize("x", 0.05, 0)
+    w, s = net.weights(4, 4, 3, 3)
+    y = net.quantize(net.node("Relu", net.node("Conv", x, w, net.bias(4, s, 0.05))), 0.1, -128)
+    z = net.node("MaxPool", y, kernel_shape=[2, 2])
+    z = net.quantize(net.node("Exp", net.node("Neg", z)), 1 / 256, -128)
+    graph = import_model(net.model(z, (1, 4, 9, 9)))
+    alone = [node.loc[0] for node in graph.nodes if not computes_between_integers(node)]
+    names = {node.loc[0]: node for node in graph.nodes}
+    assert len(alone) == 2 and all(names[name].op.name == "elementwise" for name in alone)
+    made = create_backend("qnn")
+    assert made.supports(names[alone[0]], load_target("hexagon-v73")) == "is computed in floats, and the processor computes on integers"
+
+
+def test_targets_and_options():
+    for name in list_targets():
+        if name.startswith("hexagon"):
+            assert create_backend(load_target(name).npu.backend).arch in ARCHITECTURES
+    assert "no Hexagon processor" in create_backend("qnn").accepts(load_target("generic-c"))
+    with pytest.raises(EdgeccError) as raised:
+        create_backend("qnn{arch=7}")
+    assert raised.value.code == "E009"
+
+
+@pytest.mark.skipif(not QNN.found(), reason="onnxruntime's QNN plugin is not installed: edgecc install qnn")
+class TestPlugin:
+    """Against the plugin itself; a part of `make test-vendors`."""
+
+    @pytest.mark.parametrize("target", ["hexagon-v68", "hexagon-v73", "hexagon-v79"])
+    def test_a_quantized_network_runs_in_the_emulation(self, target):
+        made, artifact = written(target)
+        (got,) = made.run(artifact, {"x": X}).values()
+        assert got.shape == (1, 10) and abs(float(got.sum()) - 1) < 0.1
+
+
+    def test_equal_calls_give_equal_bytes(self):
+        assert written()[1].files == written()[1].files
