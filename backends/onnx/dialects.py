@@ -32,6 +32,7 @@ class Dialect:
         symmetric: whether zero points of activations must be 0.
         signed_weights: whether weights must be i8 with zero point 0.
         float_biases: whether biases are stored as floats instead of being dequantized.
+        one_scale: whether equal scales of all channels must be stated as one.
         every: whether the result of each operator between quantized ones is quantized.
         newest_opset: of the default domain that it reads.
     """
@@ -42,6 +43,7 @@ class Dialect:
     symmetric: bool = False
     signed_weights: bool = False
     float_biases: bool = False
+    one_scale: bool = False
     every: bool = False
     newest_opset: int = 21
 
@@ -51,7 +53,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType({
     "rknn": Dialect("Rockchip RKNN-Toolkit2", "RKNN-Toolkit2 user guide, quantized ONNX models: asymmetric int8, symmetric weights for each channel",
                     activations="int8", signed_weights=True, float_biases=True, newest_opset=19),
     "qnn": Dialect("Qualcomm QNN HTP", "onnxruntime documentation, QNN execution provider: nodes between DequantizeLinear and QuantizeLinear, "
-                   "uint8 activations", activations="uint8", signed_weights=True, every=True),
+                   "uint8 activations", activations="uint8", signed_weights=True, one_scale=True, every=True),
     "tensorrt": Dialect("NVIDIA TensorRT", "TensorRT developer guide, explicit quantization: int8, zero points of 0, biases of floats",
                         activations="int8", symmetric=True, signed_weights=True, float_biases=True),
     "openvino": Dialect("Intel OpenVINO", "OpenVINO documentation, quantized models: QuantizeLinear and DequantizeLinear of u8 and i8"),
@@ -80,6 +82,8 @@ def in_dialect(model: onnx.ModelProto, name: str, opset: int) -> tuple[onnx.Mode
                           details=problems, hint="`edgecc quantize` can make models of other types; --dialect ort takes all")
     if dialect.float_biases:
         _store_biases(work)
+    if dialect.one_scale:
+        _state_equal_scales_once(work)
     if dialect.every:
         _quantize_every(work)
     return work.finished(opset), tuple(_in_floats(work))
@@ -138,6 +142,15 @@ def _store_biases(work: QdqModel) -> None:
         scale = work.stored[node.input[1]].astype(np.float32)
         work.stored[node.output[0]] = ((bias - work.stored[node.input[2]]).astype(np.float32) * scale).astype(np.float32)
         work.nodes = [each for each in work.nodes if each is not node]
+
+
+def _state_equal_scales_once(work: QdqModel) -> None:
+    """Gives constants whose channels all have the same scale and zero point one of each."""
+    for node in work.of(DEQUANTIZE):
+        scale, zero = work.stored[node.input[1]], work.stored[node.input[2]]
+        if node.input[0] in work.stored and scale.size > 1 and (scale == scale[0]).all() and (zero == zero[0]).all():
+            node.input[1], node.input[2] = work.store(scale[0], node.input[1]), work.store(zero[0], node.input[2])
+            del node.attribute[:]
 
 
 def _quantize_every(work: QdqModel) -> None:

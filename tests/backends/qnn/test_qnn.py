@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from edgecc import api
@@ -41,6 +42,14 @@ class TestDriver:
     def test_layer_by_layer_nothing_differs(self):
         layers = verify_layers(import_model(small_network(0, np.uint8)), "net", load_target("hexagon-v68"), create_backend("qnn"), {"x": X})
         assert len(layers) > 8 and all(layer.steps <= 1 for layer in layers) and sum(layer.differing for layer in layers) < 9
+
+    def test_equal_scales_of_all_channels_are_stated_once(self):
+        _, artifact = written()
+        model = onnx.load_from_string(artifact.files[artifact.manifest.main.replace(".onnx", "_qdq.onnx")])
+        stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        scales = [stored[node.input[1]] for node in model.graph.node if node.op_type == "DequantizeLinear"]
+        assert any(scale.size == 16 for scale in scales)
+        assert all(scale.shape == () or len(set(scale.tolist())) > 1 for scale in scales)
 
     def test_what_the_tool_says_is_passed_on(self):
         with pytest.raises(EdgeccError) as raised:
@@ -91,6 +100,10 @@ class TestPlugin:
         (got,) = made.run(artifact, {"x": X}).values()
         assert got.shape == (1, 10) and abs(float(got.sum()) - 1) < 0.1
 
+
+    def test_equal_scales_of_a_bias_are_understood(self):
+        layers = verify_layers(import_model(small_network(0, np.int8)), "net", load_target("hexagon-v73"), create_backend("qnn"), {"x": X})
+        assert layers[-2].elements == 10 and layers[-2].steps <= 1
 
     def test_equal_calls_give_equal_bytes(self):
         assert written()[1].files == written()[1].files
