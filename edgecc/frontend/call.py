@@ -235,9 +235,13 @@ class Call:
         data[:] = dims
         return self.importer.emitter.integers(data, DType.I64, self.loc)
 
+    def reserve(self, dims: Sequence[Dim], what: str, item_bytes: int = 8) -> None:
+        """Has to be called before an array that only sizes decide is made: see `Emitter.reserve`."""
+        self.importer.emitter.reserve(dims, what, item_bytes)
+
     def positions(self, count: Dim) -> Value:
         """The int64 numbers 0, 1, ... below `count`."""
-        self.importer.limits.check_dims((count,), "a range")
+        self.reserve((count,), "a range")
         return self.slice(self.constant(np.arange(upper_bound(count), dtype=np.int64)), 0, 0, count)
 
     def scalar(self, value: float | int | bool, dtype: DType) -> Value:

@@ -210,7 +210,7 @@ class Importer:
     def _weight(name: str, stored: onnx.TensorProto | onnx.SparseTensorProto, emitter: Emitter) -> Item:
         try:
             if isinstance(stored, onnx.SparseTensorProto):
-                emitter.limits.check_dims(stored.dims, f"sparse tensor '{printable(name)}'")
+                emitter.reserve(stored.dims, f"sparse tensor '{printable(name)}'")
                 return emitter.constant(sparse_array(stored, tuple(stored.dims)), name)
             return emitter.constant(tensor_array(stored), name)
         except Unsupported as problem:

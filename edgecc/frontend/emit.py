@@ -15,7 +15,7 @@ import numpy as np
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.known import followed, is_computable, sizes_operator
 from edgecc.frontend.limits import Limits, raised
-from edgecc.ir.dims import SymbolicDim
+from edgecc.ir.dims import Dim, SymbolicDim, upper_bound
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op, RegionOp
 from edgecc.ir.strings import data_bytes
@@ -32,6 +32,7 @@ class Budget:
 
     def __init__(self, limits: Limits) -> None:
         self.remaining_work = limits.folding_work
+        self.made_bytes = 0
         self.constant_bytes = 0
         self.emitted = 0
 
@@ -99,6 +100,17 @@ class Emitter:
         if self.parent is not None:
             self._own.add(value)
         return value
+
+    def reserve(self, dims: Sequence[Dim], what: str, item_bytes: int = 8) -> None:
+        """Takes an array, which is about to be made for the graph out of nothing but sizes, from the limits.
+
+        Raises: EdgeccError E102 for a negative dimension, E101 where this array or all of them together are too large.
+        """
+        self._budget.made_bytes += self.limits.check_dims(dims, what) * item_bytes
+        if self._budget.made_bytes > self.limits.made_bytes:
+            raise EdgeccError("E101", f"{what} would have to be computed while compiling, with {[upper_bound(dim) for dim in dims]} elements of "
+                                      f"{item_bytes} bytes; the limit for all such arrays together is {self.limits.made_bytes} bytes",
+                              hint=raised("made_bytes"))
 
     def emit(self, op: Op, inputs: Sequence[Value | None], loc: Sequence[str], *, fold: bool = True) -> tuple[Value, ...]:
         """The results of an operator: constants where all operands are, else those of a new node.

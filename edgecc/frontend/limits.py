@@ -25,6 +25,7 @@ class Limits:
     Attributes:
         file_bytes: size of the model file.
         nodes: nodes of the model after functions are inlined; the imported graph may have twice as many operators.
+        entries: inputs, outputs, stored tensors, declared types and the like in each list of the model.
         unrolled: nodes in bodies of loops, scans and conditions, each as often as it is written out.
         operands: operands, and results, of one node.
         nesting: depth of graphs inside attributes of nodes, and of functions calling functions.
@@ -33,6 +34,8 @@ class Limits:
         constant_bytes: bytes of all constants together, those computed while importing included.
         folding_work: scalar operations spent on evaluating large constants while importing; when it
             is used up, operators on large constants stay in the graph (this is no error).
+        made_bytes: bytes of all arrays together that are made out of sizes alone while importing: ranges, random numbers, matrices
+            of transforms, dense forms of sparse tensors.
         trip_count: iterations of a loop whose end is known only at run time; the run counts them.
         collected_rows: rows of what such a loop collects, where the model does not say how many there are; 0: it is refused.
         computed_size: the largest size that is computed at run time, where neither an operator nor the model bounds it; 0: it
@@ -45,6 +48,7 @@ class Limits:
 
     file_bytes: int = 2**31
     nodes: int = 12_000
+    entries: int = 100_000
     unrolled: int = 10_000
     operands: int = 5_000
     nesting: int = 32
@@ -52,6 +56,7 @@ class Limits:
     elements: int = 2**30
     constant_bytes: int = 2**32
     folding_work: int = 2**24
+    made_bytes: int = 2**28
     open_size: int = 256
     arena_bytes: int = 2**33
     generated_bytes: int = 2**26
@@ -134,6 +139,22 @@ def all_tensors(model: onnx.ModelProto, limits: Limits) -> Iterator[onnx.TensorP
     for function in model.functions:
         for node in function.node:
             yield from tensors_of(node)
+
+
+def check_counts(model: onnx.ModelProto, limits: Limits) -> None:
+    """Checks how long the lists of the model are, which takes no time however long they are: looking into them would.
+
+    Raises: EdgeccError E101 naming the limit.
+    """
+    nodes = len(model.graph.node)
+    if nodes > limits.nodes:
+        raise EdgeccError("E101", f"the model has {nodes} nodes; the limit is {limits.nodes}", hint=raised("nodes"))
+    for message in (model, model.graph):
+        for field in message.DESCRIPTOR.fields:
+            many = len(getattr(message, field.name)) if field.is_repeated else 0
+            if many > limits.entries and field.name != "node":
+                raise EdgeccError("E101", f"the model has {many} entries in the list {field.name}; the limit is {limits.entries}",
+                                  hint=raised("entries"))
 
 
 def check_limits(model: onnx.ModelProto, limits: Limits) -> None:

@@ -15,7 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.limits import Limits, all_tensors, check_limits, raised, stored_bytes
+from edgecc.frontend.limits import Limits, all_tensors, check_counts, check_limits, raised, stored_bytes
 
 OLDEST_OPSET = 1
 _MAGICS = (
@@ -59,6 +59,7 @@ def load_model(source: str | Path | bytes | onnx.ModelProto, limits: Limits) -> 
         data = _read_file(path, limits, name)
         folder = path.parent
         model = _parse(data, name)
+    check_counts(model, limits)
     _check_text(model, name)
     opsets = _check_header(model, name)
     check_limits(model, limits)

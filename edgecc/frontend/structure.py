@@ -69,6 +69,8 @@ def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[
         return [nodes[index] for index in nx.lexicographical_topological_sort(order)]
     except nx.NetworkXUnfeasible:
         cycle = [node_label(nodes[source], source) for source, _ in nx.find_cycle(order)]
+        if len(cycle) == 1:
+            raise EdgeccError("E102", "the node reads its own result", where=cycle[0]) from None
         raise EdgeccError("E102", f"nodes depend on each other in a cycle: {', '.join(cycle[:5])}"
                                   f"{', ...' if len(cycle) > 5 else ''}") from None
 
@@ -130,6 +132,8 @@ def inline_functions(loaded: LoadedModel, model: onnx.ModelProto, limits: Limits
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     for function in model.functions:
         check_opset({o.domain: o.version for o in function.opset_import if o.domain in ("", "ai.onnx")}, loaded.name)
+    for function in model.functions:
+        _check_closed(function, loaded.name)
     calls: nx.DiGraph[_FunctionKey] = nx.DiGraph()
     calls.add_nodes_from(functions)
     for key, function in functions.items():
@@ -154,6 +158,14 @@ def inline_functions(loaded: LoadedModel, model: onnx.ModelProto, limits: Limits
     except Exception as error:  # the inliner raises whatever its C++ side throws
         raise EdgeccError("E102", f"the model's functions cannot be inlined: {printable(str(error))}",
                           where=loaded.name) from error
+
+
+def _check_closed(function: onnx.FunctionProto, where: str) -> None:
+    """Refuses a function that reads names which it does not define: nothing is around it, and the inliner would take the caller's."""
+    defined = set(function.input).union(*(node.output for node in function.node))
+    for name in (*function.output, *(name for node in function.node for name in _read_names(node))):
+        if name not in defined:
+            raise EdgeccError("E102", f"nothing in the function '{printable(function.name)}' defines '{printable(name)}'", where=where)
 
 
 def _spell_out_defaults(model: onnx.ModelProto, functions: Mapping[_FunctionKey, onnx.FunctionProto]) -> None:

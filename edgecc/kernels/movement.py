@@ -23,6 +23,8 @@ from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose, 
 
 MAX_PIECES = 32
 """Bound on the affine pieces a padding is cut into; beyond, positions are computed while copying."""
+MAX_LISTED = 1 << 17
+"""The longest padded axis whose positions are looked at one by one while compiling; those of longer ones are computed, too."""
 
 
 def _wanted(op: Op, cls: type) -> TypeError:
@@ -249,9 +251,9 @@ def _pad_repeated(request: Request, op: Pad) -> Kernel:
     x_view, y_view = request.operand(0).view, request.outputs[0]
     b = KernelBuilder(request, f"pad_{op.mode}", f"pad {shape_text(x_view)} to {shape_text(y_view)} ({op.mode})")
     x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
-    pieces = [affine_runs([int(p) for p in source_positions(op.mode, dim, before, after)])
-              for dim, before, after in zip(x_view.dims, op.before, op.after, strict=True)]
-    computed = set[int]()
+    computed = {axis for axis, dim in enumerate(y_view.dims) if dim > MAX_LISTED}
+    pieces = [[] if axis in computed else affine_runs([int(p) for p in source_positions(op.mode, dim, before, after)])
+              for axis, (dim, before, after) in enumerate(zip(x_view.dims, op.before, op.after, strict=True))]
     while math.prod(len(p) for axis, p in enumerate(pieces) if axis not in computed) > MAX_PIECES:
         computed.add(max((a for a in range(len(pieces)) if a not in computed), key=lambda a: len(pieces[a])))
     irregular = [Irregular(((y_view.dims[a], y_view.strides[a]),), _computed_position(op, x_view, a))

@@ -19,14 +19,14 @@ from edgecc.passes.base import GraphPass, failure
 from edgecc.passes.rewrite import bytes_of
 
 GROWTH = 8
-"""All large results together may have so many times the bytes of the constants there are (beside `spare_bytes`)."""
+"""All results together that are not small may have so many times the bytes of the constants there are (beside `spare_bytes`)."""
 WORK_PER_BYTE = 64
 """Scalar operations for each byte of the constants there are (beside `spare_work`)."""
 
 
 @dataclass
 class _Budget:
-    """What is left to spend: bytes of large results, and scalar operations."""
+    """What is left to spend: bytes of results that are not small, and scalar operations."""
 
     size: int
     work: int
@@ -54,7 +54,7 @@ class FoldConstants(GraphPass):
 
     limit_bytes: int = 1 << 20
     spare_bytes: int = 1 << 26
-    spare_work: int = 1 << 29
+    spare_work: int = 1 << 27
     keep_dequantized: bool = False
 
     def run(self, graph: Graph) -> bool:
@@ -87,7 +87,7 @@ class FoldConstants(GraphPass):
         if size > max(self.limit_bytes, 2 * operands):
             return self.decline(node, f"the result has {size} bytes, the operands {operands}")
         work = reference_work(node.op, node.input_types, [value.type for value in node.outputs])
-        large = size if size > self.limit_bytes else 0
+        large = size if size > self.limit_bytes // 16 else 0
         if large > budget.size or work > budget.work:
             return self.decline(node, "what folding may take is used up")
         budget.size -= large

@@ -1,6 +1,8 @@
 """Limits of the command line: which there are, how they are raised and lowered, what is said when one is crossed."""
 
+import numpy as np
 import pytest
+from onnx import numpy_helper
 
 import edgecc
 from edgecc.cli.arguments import parse_limits
@@ -23,6 +25,25 @@ def test_every_limit_is_kept_and_named(name):
     if name != "rank":
         assert f"--limits {name}=NUMBER" in caught.value.hint
     edgecc.compile(data, "generic-c", limits=Limits(**{name: 2**31}))
+
+
+def test_lists_of_the_file_are_counted_before_they_are_looked_into():
+    many = model([node("Relu", "x")], weights=[floats(f"w{number}", (1,)) for number in range(30)])
+    with pytest.raises(EdgeccError, match="30 entries in the list initializer; the limit is 20"):
+        edgecc.compile(many.SerializeToString(), "generic-c", limits=Limits(entries=20))
+
+
+@pytest.mark.parametrize("maker", [
+    node("Range", "zero n one", "m"), node("RandomNormal", "", "m", shape=[1000]), node("Multinomial", "x", "m", sample_size=1000),
+    node("EyeLike", "w", "m"), node("HannWindow", "n", "m"), node("DFT", "s", "m", axis=0)], ids=lambda node: node.op_type)
+def test_what_only_sizes_decide_is_counted_before_it_is_made(maker):
+    made = model([maker, node("Cast", "m", "f", to=1), node("ReduceMean", "f", "r", keepdims=0), node("Add", "x r")], opset=17, weights=[
+        numpy_helper.from_array(np.array(value), name) for name, value in (("zero", 0), ("n", 1000), ("one", 1))] + [
+        floats("w", (1000, 1)), floats("s", (50, 1, 1))])
+    with pytest.raises(EdgeccError, match="the limit for all such arrays together is 7000 bytes") as caught:
+        edgecc.compile(made.SerializeToString(), "generic-c", limits=Limits(made_bytes=7000))
+    assert caught.value.code == "E101" and "--limits made_bytes=NUMBER" in caught.value.hint
+    edgecc.compile(made.SerializeToString(), "generic-c")
 
 
 def test_limits_are_read_from_the_command_line():

@@ -20,6 +20,8 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from edgecc import api
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
+from edgecc.ir.strings import string_array
+from edgecc.ir.types import DType
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import load_target
 
@@ -227,6 +229,9 @@ def differs_from_onnxruntime(model: onnx.ModelProto, seed: int = 0) -> str:
     given = {}
     for name, value in zip(graph.input_names, graph.inputs, strict=True):
         dtype = value.type.dtype.numpy
+        if value.type.dtype is DType.STRING:
+            given[name] = string_array(np.asarray(random_source.choice(["", "a", "1", "Ab c"], value.type.dims)).reshape(-1).tolist(), value.type.dims)
+            continue
         drawn = random_source.integers(0, 3, value.type.dims) if dtype.kind in "iub" else random_source.standard_normal(value.type.dims)
         given[name] = np.asarray(drawn).astype(dtype)
     options = ort.SessionOptions()
@@ -241,6 +246,8 @@ def differs_from_onnxruntime(model: onnx.ModelProto, seed: int = 0) -> str:
         results = execute(graph, given)
     for name, expected in zip(graph.output_names, wanted, strict=True):
         got, right = np.asarray(results[name]), np.asarray(expected)
+        if got.size == right.size == 0:  # the other's reductions keep the shape of an operand without elements
+            continue
         if got.shape != right.shape or got.dtype != right.dtype:
             return f"{name}: {got.dtype}{list(got.shape)} for {right.dtype}{list(right.shape)}"
         if got.dtype.kind in "iub":

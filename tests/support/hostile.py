@@ -133,6 +133,15 @@ def bombs() -> Iterator[tuple[str, str, onnx.ModelProto]]:
     yield "sum_of_thousands", ANY, model([node("Sum", " ".join(["x"] * 3000))])
     squares = [node("MatMul", f"{'w' if i == 0 else f'm{i - 1}'} w", f"m{i}") for i in range(60)]
     yield "matmul_folding", ANY, model([*squares, node("ReduceSum", "m59", "s"), node("Add", "x s")], weights=[floats("w", (400, 400))])
+    far = [numpy_helper.from_array(np.array(v), n) for n, v in (("a", 0), ("b", 10**9), ("c", 1))]
+    summed = [node("Cast", "m", "f", to=FLOAT), node("ReduceMean", "f", "r", keepdims=0), node("Add", "x r")]
+    yield "range_within_the_limit_on_elements", REFUSED, model([node("Range", "a b c", "m"), *summed], weights=far)
+    yield "window_of_a_billion", REFUSED, model([node("HannWindow", "b", "m"), *summed], weights=far)
+    yield "random_numbers", REFUSED, model([node("RandomNormal", "", "m", shape=[10**9]), *summed])
+    yield "random_mask", REFUSED, model([node("Bernoulli", "x")], inputs=[info("x", (10**8,))])
+    yield "padding_that_wraps", COMPILED, model([node("Pad", "w p", "m", mode="wrap"), *summed], opset=19, weights=[floats("w", (3,)), ints("p", 10**9, 1)])
+    yield "texts_of_numbers", ANY, model([node("ConstantOfShape", "s", "n"), node("Cast", "n", "t", to=TensorProto.STRING), node("Cast", "t", "m", to=FLOAT),
+                                          *summed], weights=[ints("s", 10**7)])
     yield "rank_of_many", REFUSED, model([node("Reshape", "x s")], weights=[ints("s", 4, *[1] * 40)])
     yield "transposed_chain", ANY, model([*(node("Transpose", f"t{i}" if i else "x", f"t{i + 1}") for i in range(800)), node("Relu", "t800")])
     kinds = ("Relu", "Exp", "Neg", "Abs")
@@ -202,6 +211,8 @@ def control() -> Iterator[tuple[str, str, onnx.ModelProto]]:
         domains=["f"])
     yield "function_of_onnx_shadowed", ANY, model([node("Relu", "x")], functions=[
         helper.make_function("", "Relu", ["a"], ["b"], [node("Relu", "a", "b")], [helper.make_opsetid("", 18)])])
+    yield "function_reading_its_caller", REFUSED, model([call], functions=[helper.make_function(
+        "f", "F0", ["a"], ["b"], [node("Add", "a x", "b")], [helper.make_opsetid("", 18)])], domains=["f"])
     yield "function_twice", ANY, model([helper.make_node("F24", ["x"], ["y"], domain="f")], functions=[last, last], domains=["f"])
     yield "function_with_too_many_operands", ANY, model([helper.make_node("F24", ["x"] * 9, ["y"], domain="f")], functions=[last], domains=["f"])
 
@@ -450,10 +461,28 @@ def files() -> Iterator[tuple[str, str, bytes]]:
     yield "text", REFUSED, b"ir_version: 8\ngraph { }\n"
 
 
+def lists() -> Iterator[tuple[str, str, bytes]]:
+    """Files with a million entries in one list."""
+    sound = model([node("Relu", "x")])
+    for what, entry, field in (("nodes", onnx.GraphProto(node=[node("Relu", "x", "z")]), 7), ("tensors", onnx.GraphProto(initializer=[floats("q", (1,))]), 7),
+                               ("types", onnx.GraphProto(value_info=[info("z", (1,))]), 7),
+                               ("texts", onnx.ModelProto(metadata_props=[onnx.StringStringEntryProto()]), None)):
+        many = entry.SerializeToString() * (1_000_000 if field is None else 300_000)
+        yield f"many_{what}", REFUSED, sound.SerializeToString() + (many if field is None else _field(field, many))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A message as a field of another; two of one number are merged by the parser."""
+    size, length = b"", len(content)
+    while length > 127:
+        size, length = size + bytes([length & 127 | 128]), length >> 7
+    return bytes([number << 3 | 2]) + size + bytes([length]) + content
+
+
 def everything() -> Iterator[Hostile]:
     """All hostile models, each name once."""
     seen: set[str] = set()
-    for family in (bombs, control, structure, attributes, names, files):
+    for family in (bombs, control, structure, attributes, names, files, lists):
         for name, wanted, content in family():
             unique = name
             number = 2

@@ -31,7 +31,7 @@ def _constant(call: Call) -> Item:
             case "value":
                 return call.constant(tensor_array(attribute.t))
             case "sparse_value":
-                call.importer.limits.check_dims(attribute.sparse_tensor.dims, "the constant")
+                call.reserve(attribute.sparse_tensor.dims, "the constant")
                 return call.constant(sparse_array(attribute.sparse_tensor, tuple(attribute.sparse_tensor.dims)))
             case "value_int":
                 return call.scalar(call.integer("value_int"), DType.I64)
@@ -90,7 +90,7 @@ def _range(call: Call) -> Value:
         raise EdgeccError("E110", f"a range from {first} to {last} in steps of {step} does not end")
     exact = isinstance(step, int)
     count = max(-((first - last) // step) if exact else math.ceil((last - first) / step), 0)
-    call.importer.limits.check_dims((count,), "the result of Range")
+    call.reserve((count,), "the result of Range")
     if exact:
         return call.constant((first + step * np.arange(count, dtype=np.int64)).astype(start.dtype))
     return call.constant((first + step * np.arange(count, dtype=np.float64)).astype(start.dtype))
@@ -106,7 +106,7 @@ def _open_range(call: Call) -> Value:
     count = (length + abs(delta) - 1) // abs(delta)
     if lower_bound(count) < 0:
         raise EdgeccError("E104", f"a range of {count} numbers may be empty", hint="raise the lower bound of the dimension")
-    call.importer.limits.check_dims((count,), "the result of Range")
+    call.reserve((count,), "the result of Range")
     steps = call.constant((np.arange(upper_bound(count), dtype=np.int64) * delta).astype(dtype.numpy))
     part = call.slice(steps, 0, 0, count)
     return part if start == 0 else call.map(lambda a, b: apply("add", a, b), part, call.input(0))
@@ -130,7 +130,6 @@ def _computed_range(call: Call) -> Value:
         parts = call.map(lambda a, b, d: convert(apply("ceil", apply("div", apply("sub", b, a), d)), DType.I64), start, limit, delta)
         number = call.map(lambda n: apply("max", n, literal(0, DType.I64)), parts)
     count = size_of(call, number, "the length of the range")
-    call.importer.limits.check_dims((count,), "the result of Range")
     return call.map(lambda i, a, d: apply("add", a, apply("mul", convert(i, dtype), d)), call.positions(count), start, delta)
 
 
@@ -142,6 +141,8 @@ def _eye_like(call: Call) -> Value:
         raise EdgeccError("E110", f"the input is {x.type}, wanted rank 2")
     dtype = element_type(call.integer("dtype"), "the result") if call.has("dtype") else x.type.dtype
     rows, columns = x.type.dims
+    call.reserve((rows,), "the rows of EyeLike")
+    call.reserve((columns,), "the columns of EyeLike")
     offset = max(min(call.integer("k", 0), columns + 1), -rows - 1)
     row = call.constant(np.arange(rows, dtype=np.int64)[:, None] + offset)
     column = call.constant(np.arange(columns, dtype=np.int64)[None, :])

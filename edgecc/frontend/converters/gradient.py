@@ -25,6 +25,7 @@ def _gradient(call: Call) -> list[Value]:
     sources = list(call.values())[:len(names)]
     if len(sources) != len(names) or any(call.scope.items.get(name) is not x for name, x in zip(names, sources, strict=True)):
         raise Unsupported("the gradient at other values than those of the model", "give the node the tensors that xs names")
+    call.reserve(target.type.dims, "the gradient of the result")
     gradients: dict[Value, Value] = {target: call.constant(np.ones(target.type.dims, target.type.dtype.numpy))}
     for node in reversed(tuple(call.importer.emitter.graph.nodes)):
         upstream = gradients.get(node.outputs[0])

@@ -103,6 +103,7 @@ def _tensor_scatter(call: Call) -> Value:
         raise EdgeccError("E110", f"write_indices are {start.type}, wanted one for each of {dims[0]}")
     between = math.prod(dims[1:axis])
     rows = (dims[0], between, count)
+    call.reserve((3, *rows), "the places of the update")
     batch, middle, step = (call.constant(grid) for grid in np.meshgrid(*(np.arange(n, dtype=np.int64) for n in rows), indexing="ij"))
     at = step
     if start is not None:
@@ -172,6 +173,7 @@ def _reverse_sequence(call: Call) -> Value:
     steps, members = x.type.dims[time], x.type.dims[batch]
     if len(lengths) != members or min(lengths, default=0) < 0 or max(lengths, default=0) > steps:
         raise EdgeccError("E110", f"sequence_lens {list(lengths)} do not fit {x.type}")
+    call.reserve((steps, members, 2), "the order of the steps")
     step, length = np.arange(steps)[:, None], np.array(lengths, dtype=np.int64)[None, :]
     source = np.where(step < length, length - 1 - step, step)
     member = np.broadcast_to(np.arange(members)[None, :], source.shape)

@@ -75,6 +75,7 @@ def _merged(call: Call, x: Value) -> Value:
 
 def _causal(call: Call, rows: int, total: int) -> Value:
     """The bias [S,T] that hides later positions from each row; the last row sees all."""
+    call.reserve((rows, total), "the mask of later positions")
     later = np.arange(total)[None, :] > np.arange(total - rows, total)[:, None]
     return call.constant(np.where(later, np.float32(_MASKED), np.float32(0)))
 
@@ -284,6 +285,7 @@ def _appended(call: Call, past: Value | None, new: Value, first: Value) -> Value
     room = past.type.dims[2]
     total = max(room, call.known_int(6, "the total sequence length"))
     both = concat(call, [past, new], 2)
+    call.reserve((total,), "the positions of the keys")
     places = call.constant(np.arange(total, dtype=np.int64)[None, :])
     zero, end = literal(0, DType.I64), literal(room, DType.I64)
     chosen = call.map(

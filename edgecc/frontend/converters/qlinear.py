@@ -140,6 +140,8 @@ def _average(call: Call) -> Value:
             missing = -room % slide.strides[axis]
             last = (room + missing) // slide.strides[axis] * slide.strides[axis]
             pads[rank + axis] += missing if last < spatial[axis] + pads[axis] else -(room % slide.strides[axis])
+    call.reserve((channels, *slide.kernel), "the windows of the pool")
+    call.reserve([max(p + q + size, 0) for p, q, size in zip(pads[:rank], pads[rank:], spatial, strict=True)], "the image with its padding")
     op = Conv(slide.strides, tuple(pads), slide.dilations, channels, x_zero=x_zero or None)
     total = call.add(op, x, call.constant(np.ones((channels, 1, *slide.kernel), np.int8)))
     counts = _window_counts(slide.pads if call.flag("count_include_pad") else (0,) * len(pads), tuple(pads), slide.kernel, op, spatial)

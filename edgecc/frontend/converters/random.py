@@ -43,7 +43,7 @@ def generator(call: Call) -> np.random.RandomState:
 
 def uniform(call: Call, dims: Sequence[int]) -> Array:
     """Numbers from [0, 1) of this shape, in float64."""
-    call.importer.limits.check_dims(dims, "the random numbers")
+    call.reserve(dims, "the random numbers")
     return np.asarray(generator(call).random_sample(tuple(dims)))
 
 
@@ -52,8 +52,8 @@ def _dtype(call: Call, default: DType) -> DType:
 
 
 def _drawn(call: Call, dims: Sequence[int], default: DType) -> Value:
-    call.importer.limits.check_dims(dims, "the random numbers")
     if "Normal" in call.node.op_type:
+        call.reserve(dims, "the random numbers")
         mean, scale = call.number("mean", 0.0), call.number("scale", 1.0)
         numbers = mean + scale * generator(call).standard_normal(tuple(dims))
     else:

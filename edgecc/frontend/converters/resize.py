@@ -124,7 +124,7 @@ def _by_axes(call: Call, op: Resize, x: Value) -> Value:
         if indices.shape[1] <= _MOST_TAPS or op.roi:
             x = call.add(own, x)
             continue
-        call.importer.limits.check_dims((size, wanted), "the weights of Resize")
+        call.reserve((size, wanted), "the weights of Resize")
         matrix = np.zeros((size, len(indices)))
         np.add.at(matrix, (indices, np.arange(len(indices))[:, None]), weights)
         order = [*(a for a in range(rank) if a != axis), axis]

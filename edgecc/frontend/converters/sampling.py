@@ -103,6 +103,7 @@ def _multiplied(call: Call, samples: Value, w: Value, batch: int, group: int, of
 def _positions(call: Call, window: Window, out: list[int], offset: Value) -> Value:
     """Coordinates [.., positions, taps, rank], last axis of the image first, from offsets [.., taps, rank, positions]."""
     rank = len(out)
+    call.reserve((math.prod(window.kernel), math.prod(out), rank), "the positions of DeformConv")
     tap = np.stack([g.reshape(-1) for g in np.meshgrid(*(np.arange(k) * d for k, d in zip(window.kernel, window.dilations, strict=True)),
                                                        indexing="ij")], axis=-1)
     place = np.stack([g.reshape(-1) for g in np.meshgrid(*(np.arange(p) * s - b for p, s, b in zip(out, window.strides, window.pads,

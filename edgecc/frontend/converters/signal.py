@@ -21,21 +21,23 @@ _LONGEST = 4096
 """Longest transform that is compiled as a matrix product; its matrix has at most 2^26 elements."""
 
 
-def _matrix(length: int, bins: int, parts: int, inverse: bool) -> Array:
+def _matrix(call: Call, length: int, bins: int, parts: int, inverse: bool, dtype: DType) -> Array:
     """[parts*length, 2*bins]: rows are samples (real, or real and imaginary in turn), columns are bins likewise.
 
     X[k] = sum over n of x[n] * exp(-2 pi i k n / length); the inverse turns the sign and divides by length.
     """
     if length > _LONGEST:
         raise Unsupported(f"a Fourier transform of {length} points; the longest is {_LONGEST}")
+    call.reserve((length, parts, bins, 2), "the matrix of a Fourier transform", dtype.numpy.itemsize)
     # The product is reduced modulo the length first, which keeps the angles exact.
-    angle = 2.0 * np.pi * (np.outer(np.arange(length), np.arange(bins)) % length) / length
-    cosine, sine = np.cos(angle), np.sin(angle) if inverse else -np.sin(angle)
-    out = np.zeros((length, parts, bins, 2))
-    out[:, 0, :, 0], out[:, 0, :, 1] = cosine, sine
+    angle = 2.0 * np.pi * np.arange(length) / length
+    cosine, sine = ((part / (length if inverse else 1)).astype(dtype.numpy) for part in (np.cos(angle), np.sin(angle if inverse else -angle)))
+    turn = np.outer(np.arange(length, dtype=np.int32), np.arange(bins, dtype=np.int32)) % length
+    out = np.empty((length, parts, bins, 2), dtype.numpy)
+    out[:, 0, :, 0], out[:, 0, :, 1] = cosine[turn], sine[turn]
     if parts == 2:
-        out[:, 1, :, 0], out[:, 1, :, 1] = -sine, cosine
-    return out.reshape(parts * length, 2 * bins) / (length if inverse else 1)
+        out[:, 1, :, 0], out[:, 1, :, 1] = -sine[turn], cosine[turn]
+    return out.reshape(parts * length, 2 * bins)
 
 
 def _parts(x: Value) -> int:
@@ -69,7 +71,7 @@ def _dft(call: Call) -> Value:
     moved = call.transpose(x, [*others, axis, rank - 1])
     outer = moved.type.dims[:-2]
     bins = length // 2 + 1 if onesided else length
-    matrix = call.constant(_matrix(length, bins, parts, inverse).astype(x.type.dtype.numpy))
+    matrix = call.constant(_matrix(call, length, bins, parts, inverse, x.type.dtype))
     rows = call.reshape(moved, (*outer, length * parts) if outer else (1, length * parts))
     spectrum = call.reshape(call.add(MatMul(), rows, matrix), (*outer, bins, 2))
     back = list(range(rank - 2))
@@ -90,8 +92,8 @@ def _real_inverse(call: Call, x: Value, axis: int, length: int | None) -> Value:
     bins = min(length // 2 + 1, dims[axis])
     if length < 1 or bins < 1:
         raise EdgeccError("E110", f"a signal of {length} elements from {dims[axis]} bins")
-    rows = _matrix(length, bins, 1, inverse=True).reshape(length, bins, 2)
-    double = np.full(bins, 2.0)
+    rows = _matrix(call, length, bins, 1, True, x.type.dtype).reshape(length, bins, 2)
+    double = np.full(bins, 2.0, rows.dtype)
     double[0] = 1.0
     if length % 2 == 0 and bins == length // 2 + 1:
         double[-1] = 1.0
@@ -100,7 +102,7 @@ def _real_inverse(call: Call, x: Value, axis: int, length: int | None) -> Value:
     moved = call.transpose(call.slice(x, axis, 0, bins), [*others, axis, rank - 1])
     outer = moved.type.dims[:-2]
     flat = call.reshape(moved, (*outer, 2 * bins) if outer else (1, 2 * bins))
-    signal = call.reshape(call.add(MatMul(), flat, call.constant(matrix.astype(x.type.dtype.numpy))), (*outer, length, 1))
+    signal = call.reshape(call.add(MatMul(), flat, call.constant(matrix)), (*outer, length, 1))
     back = list(range(rank - 2))
     back.insert(axis, rank - 2)
     return call.transpose(signal, [*back, rank - 1])
@@ -118,7 +120,7 @@ def _mel_weights(call: Call) -> Value:
     bins = length // 2 + 1
     if bands < 1 or length < 1 or rate < 1 or not -700.0 < low <= high < math.inf:
         raise EdgeccError("E110", f"{bands} bands from {low} to {high} Hz of {length} points at {rate} Hz")
-    call.importer.limits.check_dims((bins, bands), "the mel weights")
+    call.reserve((bins, bands), "the mel weights")
     first, last = (2595.0 * math.log10(1.0 + hertz / 700.0) for hertz in (low, high))
     mels = first + np.arange(bands + 2) * ((last - first) / (bands + 2))
     edges = np.floor((length + 1) * (700.0 * (10.0 ** (mels / 2595.0) - 1.0)) / rate).astype(np.int64)
@@ -155,10 +157,11 @@ def _stft(call: Call) -> Value:
     frames = (total - length) // step + 1
     bins = length // 2 + 1 if call.flag("onesided", True) and parts == 1 else length
     call.importer.limits.check_dims((batch, frames, length, parts), "the frames")
+    call.reserve((frames, length), "the places of the frames")
     positions = np.arange(frames, dtype=np.int64)[:, None] * step + np.arange(length, dtype=np.int64)
     cut = call.add(Gather(1), x, call.constant(positions))  # [batch, frames, length, parts]
     if window is not None:
         cut = call.map(lambda a, w: apply("mul", a, w), cut, call.reshape(call.cast(window, x.type.dtype), (length, 1)))
-    matrix = call.constant(_matrix(length, bins, parts, inverse=False).astype(x.type.dtype.numpy))
+    matrix = call.constant(_matrix(call, length, bins, parts, False, x.type.dtype))
     spectrum = call.add(MatMul(), call.reshape(cut, (batch, frames, length * parts)), matrix)
     return call.reshape(spectrum, (batch, frames, bins, 2))

@@ -21,6 +21,8 @@ from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
 
 MOST_STOP_WORDS = 1024
 """Each is compared with each string."""
+STRING_BYTES = 64
+"""Roughly what a short string takes while compiling."""
 
 
 def _strings(call: Call, index: int = 0) -> Value:
@@ -88,7 +90,7 @@ def _string_split(call: Call) -> list[Value]:
     strings = call.known(0, "the input, which decides how many parts there are,")
     parts = [text.split(delimiter or None, max(most, -1)) for text in strings.reshape(-1)]
     width = max(map(len, parts), default=0)
-    call.importer.limits.check_dims((*x.type.dims, width), "the result of StringSplit")
+    call.reserve((*x.type.dims, width), "the result of StringSplit", STRING_BYTES)
     padded = [part for row in parts for part in (*row, *[""] * (width - len(row)))]
     return [call.constant(string_array(padded, (*x.type.dims, width))),
             call.constant(np.array([len(row) for row in parts], np.int64).reshape(x.type.dims))]
@@ -102,6 +104,7 @@ def cast_of_strings(call: Call, x: Value, dtype: DType) -> Value:
     Raises: EdgeccError E110 where a string is no number.
     """
     data = call.known(0, "the operand, whose numbers are read or written as text,")
+    call.reserve(data.shape, "numbers written or read as text", STRING_BYTES)
     if dtype is DType.STRING:
         return call.constant(string_array([_written(element) for element in data.reshape(-1)], data.shape))
     return call.constant(np.array([_number(text, dtype) for text in data.reshape(-1)], dtype=np.float64 if dtype.is_float else None)

@@ -87,6 +87,7 @@ def _tf_idf(call: Call) -> Value:
         counts = [call.expand(call.scalar(0, DType.I32), (rows, grams))]
     # One column more, of zeros, for places of the result that no n-gram has.
     joined = call.add(Concat(1), *counts, call.expand(call.scalar(0, DType.I32), (rows, 1)))
+    call.reserve((max(indexes, default=-1) + 1,), "the table of n-grams")
     places = np.full(max(indexes, default=-1) + 1, grams, np.int64)
     places[list(indexes)] = np.arange(grams)
     y = call.cast(call.add(Gather(1), joined, call.constant(places)), DType.F32)
