@@ -1,6 +1,6 @@
 """Gives every dimension of every graph input a number, or bounds between which it is left to the run.
 
-Sources, in this order: the model itself; shapes given by the user; arrays given by the user; other
+Sources, in this order: shapes given by the user, also where the model fixes a size; the model itself; arrays given by the user; other
 inputs that share the name of a dimension; sums of such names ("past + 1"); and 1 for a leading
 dimension that is called like a batch.
 
@@ -54,11 +54,22 @@ GivenDim = int | Range
 
 @dataclass(frozen=True)
 class Binding:
-    """The outcome: a type per input, the sizes of named dims, and what was assumed."""
+    """The outcome.
+
+    Attributes:
+        types: a type for each input.
+        dims: the sizes of named dimensions.
+        notes: what was assumed.
+        changed: which sizes that the model fixes are others now.
+        opened_batch: the size of the first dimension of all inputs whose sizes were changed, if nothing else of them was, the
+            model fixes it to 1 and the run decides it.
+    """
 
     types: Mapping[str, TensorType]
     dims: Mapping[str, Dim]
     notes: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+    opened_batch: SymbolicDim | None = None
 
 
 def input_spec(value: onnx.ValueInfoProto) -> InputSpec:
@@ -94,6 +105,8 @@ class _Binder:
     source: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, list[Dim | str | None] | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    batches: set[Dim | None] = field(default_factory=set)
 
     def name_dim(self, name: str, size: Dim, source: str, code: str) -> None:
         """Binds a dim name, refusing a second, different size."""
@@ -127,7 +140,11 @@ class _Binder:
             raise EdgeccError(code, f"{source} gives {len(sizes)} dimensions ({shown or 'a scalar'}); input "
                                     f"'{printable(spec.name)}' has {len(spec.dims)}: {describe(spec)}")
         for axis, (dim, size) in enumerate(zip(spec.dims or (), sizes, strict=False)):
-            if isinstance(dim, int) and dim != size:
+            if isinstance(dim, int) and dim != size and code == "E001":  # what --shape says counts more than the file
+                self.changed.append(f"dimension {axis} of '{printable(spec.name)}' is {size} instead of {dim}")
+                self.shapes[spec.name] = None
+                self.batches.add(size if axis == 0 and dim == 1 else None)
+            elif isinstance(dim, int) and dim != size and (self.shapes[spec.name] or [dim] * len(sizes))[axis] == dim:
                 raise EdgeccError(code, f"{source} gives {size} for dimension {axis} of '{printable(spec.name)}'; "
                                         f"the model fixes it to {dim}: {describe(spec)}")
             if isinstance(dim, str):
@@ -189,7 +206,8 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
 
     Args:
         specs: the inputs of the model.
-        shapes: sizes by input name; a name of a dim with one size binds that dim. A `Range` leaves a dim open.
+        shapes: sizes by input name, also in place of those that the model fixes; a name of a dim with one size binds that dim.
+            A `Range` leaves a dim open.
         arrays: input arrays, whose shapes bind and whose element types must fit.
         limits: bounds on rank and elements.
         ignored: names that may be given although they are not bound: weights, inputs refused for other reasons.
@@ -234,7 +252,16 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
         shape = tuple(dim for dim in binder.shapes[spec.name] or () if not isinstance(dim, str | None))
         limits.check_dims(shape, f"input '{printable(spec.name)}'")
         types[spec.name] = TensorType(spec.dtype, shape)
-    return Binding(types, dict(binder.sizes), tuple(binder.notes))
+    if binder.changed:
+        binder.notes.append(f"{'; '.join(binder.changed)}, which the file fixes; numbers inside the model stay as they are"
+                            + (", but shapes of single items" if _opened(binder) is not None else ""))
+    return Binding(types, dict(binder.sizes), tuple(binder.notes), tuple(binder.changed),
+                   _opened(binder))
+
+
+def _opened(binder: _Binder) -> SymbolicDim | None:
+    """The one batch size that the run decides, if nothing but it was changed."""
+    return next((size for size in binder.batches if len(binder.batches) == 1 and isinstance(size, SymbolicDim)), None)
 
 
 def _suggest(name: str, known: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from edgecc.frontend.registry import CONVERTERS, Undecided, Unsupported, find
 from edgecc.frontend.shapes import infer_node
 from edgecc.frontend.structure import Schema, check_node, live_nodes, node_label, schema_of
 from edgecc.frontend.tensors import sparse_array, tensor_array
-from edgecc.ir.dims import Dim
+from edgecc.ir.dims import Dim, SymbolicDim
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.instance import graph_symbols
 
@@ -106,6 +106,7 @@ class Importer:
         self.unsupported: dict[Refused, None] = {}
         self.failures: tuple[EdgeccError, ...] = ()
         self.notes: list[str] = []
+        self.opened_batch: SymbolicDim | None = None
         self.needed: dict[Value, None] = {}
         self.sources: dict[Value, Value] = {}
         self.iterations: set[Value] = set()

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from edgecc.errors import EdgeccError, Problem, printable
-from edgecc.frontend.bind import GivenDim, InputSpec, bind, input_spec
+from edgecc.frontend.bind import Binding, GivenDim, InputSpec, bind, input_spec
 from edgecc.frontend.convert import Importer, Scope
 from edgecc.frontend.interface import (
     Given,
@@ -130,6 +130,7 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     scope = Scope(loaded.opsets, is_top=True)
     importer = Importer(graph, limits, max(loaded.proto.ir_version, 4))
     importer.unsupported.update(dict.fromkeys(refused))
+    importer.opened_batch = binding.opened_batch
     names_of: dict[Value, str] = {}
     for spec in specs:
         if spec.name in scope.items:
@@ -153,10 +154,11 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     results = importer.run_nodes(outline.graph.node, output_names, scope)
     try:
         outputs = _outputs(importer, results, proto.output)
-    except EdgeccError as error:
+    except EdgeccError as problem:
+        error = _of_other_sizes(problem, binding) if binding.changed else problem
         if importer.needed:
             raise _NotKnownError(frozenset(names_of[value] for value in importer.needed), error) from error
-        raise
+        raise error from None
     interface, notes = _distinct([part for port in outputs for part in port.parts])
     graph.set_outputs([value for item in results for value in tensors_of_item(item)], interface)
     verify(graph)
@@ -168,6 +170,16 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
 
 _NOTHING_GIVEN = np.zeros(0)
 """Stands for the array of an input for which none is given."""
+
+
+def _of_other_sizes(error: EdgeccError, binding: Binding) -> EdgeccError:
+    """An error of a model that is imported for other sizes than those its file fixes: these may be why."""
+    if error.code not in ("E102", "E104", "E105", "E110"):
+        return error
+    hint = (f"{'; '.join(binding.changed)}: the file fixes this size, and the node holds numbers that were made for it. "
+            "Give the size of the file, or export the model with a dynamic dimension")
+    return EdgeccError(error.code, error.message, where=error.where, hint=f"{error.hint}; {hint}" if error.hint else hint,
+                       details=error.details, problems=[replace(problem, change=problem.change or hint) for problem in error.problems])
 
 
 def _renamed(ports: Sequence[Port], names: Sequence[str]) -> tuple[Port, ...]:

@@ -86,7 +86,7 @@ def test_the_reference_is_expected_by_default(cli, small_model, small_fixture):
     (["--cc", "false", "--shape", "height=4"], 4, "E401", "false"),
     ([], 3, "E104", "height"),
     (["--shape", "height=0x"], 2, "E001", "--shape"),
-    (["--shape", "x=1x4x5x6"], 2, "E001", "fixes it to 3"),
+    (["--shape", "x=1x4x5x6"], 3, "E110", "the file fixes this size"),
 ])
 def test_errors(cli, small_model, arguments, status, code, words):
     outcome = cli("verify", small_model, *(a.format(model=small_model) for a in arguments), "--json")

@@ -88,7 +88,7 @@ def test_an_input_without_a_shape_must_be_given_one(make, op, info):
 
 
 @pytest.mark.parametrize(("arguments", "code", "said"), [
-    ({"shapes": {"a": (2, 4)}}, "E001", "fixes it to 3"),
+    ({"shapes": {"a": (2, 4)}, "inputs": {"a": f32(2, 3)}}, "E005", "given as 2x4 before"),
     ({"shapes": {"a": (2, 3, 1)}}, "E001", "3 dimensions"),
     ({"shapes": {"a": (-1, 3)}}, "E001", "negative"),
     ({"shapes": {"aa": (2, 3)}}, "E001", "neither an input nor a dimension"),

@@ -32,8 +32,14 @@ def _transpose(call: Call) -> Value:
 
 @converter("Reshape")
 def _reshape(call: Call) -> Value:
-    x, wanted = call.input(), call.known_dims(1, "the shape")
-    return call.reshape(x, resolved_shape(wanted, x.type.shape, keep_zero=call.flag("allowzero")))
+    x, wanted, keep_zero = call.input(), call.known_dims(1, "the shape"), call.flag("allowzero")
+    batch = call.importer.opened_batch
+    items = x.type.shape[0] if x.type.rank and batch is not None else 0
+    if batch is not None and items == batch * (each := upper_bound(items) // upper_bound(batch)) and all(isinstance(size, int) for size in wanted):
+        # The file holds the shape of one item. Items lie one behind the other, and so do their results.
+        one, *rest = resolved_shape(wanted, (each, *x.type.shape[1:]), keep_zero=keep_zero)
+        return call.reshape(x, (one * batch, *rest))
+    return call.reshape(x, resolved_shape(wanted, x.type.shape, keep_zero=keep_zero))
 
 
 def resolved_shape(wanted: Sequence[Dim], dims: Sequence[Dim], *, keep_zero: bool = False) -> list[Dim]:

@@ -9,7 +9,7 @@ Source of the formulas: onnxruntime, docs/ContribOperators.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from edgecc.frontend.converters.quantization import dynamically_quantized
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import Arg, ScalarExpr, apply, convert, evaluate, literal
-from edgecc.ir.types import Array, DType
+from edgecc.ir.types import Array, DType, TensorType
 from edgecc.ops.convolution import Conv
 from edgecc.ops.indexing import Gather
 from edgecc.ops.movement import Concat
@@ -44,6 +44,14 @@ def _zero(call: Call, index: int) -> Value | None:
 def _difference(x: ScalarExpr, zero: ScalarExpr | None) -> ScalarExpr:
     wide = convert(x, I32)
     return wide if zero is None else apply("sub", wide, convert(zero, I32))
+
+
+def _sizes(x: Value, axes: Iterable[int]) -> tuple[int, ...]:
+    """The sizes of axes that must have one; those of the others may be the run's.
+
+    Raises: EdgeccError E104 where an axis is open.
+    """
+    return TensorType(x.type.dtype, tuple(x.type.shape[axis] for axis in axes)).dims
 
 
 def _all(*values: Value | None) -> list[Value]:
@@ -120,7 +128,7 @@ def _global_average(call: Call) -> Value:
     zero, y_zero = _zero(call, 2), parameter(call, call.input(4), ())
     axes = tuple(range(2, x.type.rank))
     wide = call.map(lambda a, *z: _difference(a, z[0] if z else None), x, *_all(zero))
-    count = call.scalar(float(math.prod(x.type.dims[2:])), F64)
+    count = call.scalar(float(math.prod(_sizes(x, range(2, x.type.rank)))), F64)
     scale = scale_of(call, [_scalar(call, 1)], call.map(lambda s, n: apply("mul", convert(s, F64), n), _scalar(call, 3), count))
     return back(requantize(call, call.add(Reduce("sum", axes), wide), scale, y_zero, y_zero.type.dtype))
 
@@ -132,8 +140,8 @@ def _average(call: Call) -> Value:
     x_zero, y_zero = known_zero(_zero(call, 2)), parameter(call, call.input(4), ())
     if x_zero is None:
         raise Unsupported("the zero point of a pool is not a constant")
-    slide, rank, channels = window_of(call, x), x.type.rank - 2, x.type.dims[1]
-    pads, spatial = list(slide.pads), x.type.dims[2:]
+    slide, rank, channels = window_of(call, x), x.type.rank - 2, _sizes(x, (1,))[0]
+    pads, spatial = list(slide.pads), _sizes(x, range(2, x.type.rank))
     if call.flag("ceil_mode"):
         for axis, extent in enumerate(slide.extents):
             room = spatial[axis] + pads[axis] + pads[rank + axis] - extent
@@ -205,7 +213,7 @@ def _softmax(call: Call) -> Value:
     rank = x.type.rank
     axis = call.axis(call.integer("axis", -1), rank)
     axes = (axis,) if call.integer("opset", 13) >= 13 else tuple(range(axis, rank))
-    elements = math.prod(x.type.dims[a] for a in axes)
+    elements = math.prod(_sizes(x, axes))
     bits = 30 - max(0, (elements - 1).bit_length())
     if bits < 16:
         raise Unsupported(f"a softmax of {elements} quantized numbers", "use a float softmax")
@@ -232,7 +240,7 @@ def _to_float(call: Call, a: Value, a_zero: Value | None, scales: Sequence[Value
     total = product(call, a, None if late else a_zero, b, b_zero)
     factor = scale_of(call, scales)
     if late and a_zero is not None:
-        ones = call.constant(np.ones((1, b.type.dims[-2]), np.int8))
+        ones = call.constant(np.ones((1, _sizes(b, (-2,))[0]), np.int8))
         columns = product(call, ones, None, b, b_zero)
         total = call.map(lambda t, z, c: apply("sub", t, apply("mul", convert(z, I32), c)), total, parameter(call, a_zero, ()), columns)
     scaled = call.map(lambda t, s: apply("mul", convert(t, F32), s), total, factor)
@@ -243,7 +251,7 @@ def _columns(call: Call, value: Value, b: Value) -> Value:
     """A scale of b: one, one for each column, or with the axes of b."""
     if value.type.rank > 1 and value.type.rank == b.type.rank:
         return value
-    return parameter(call, value, (b.type.dims[-1],))
+    return parameter(call, value, _sizes(b, (-1,)))
 
 
 @converter("DynamicQuantizeMatMul", domain=_DOMAIN)
