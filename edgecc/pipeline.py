@@ -91,6 +91,13 @@ FIRST_OF_KERNELS = "fuse-elementwise"
 """The pass that begins to make pieces of work for CPU kernels. What stands before it is for everybody."""
 
 
+FIRST_OF_INTEGERS = "move-quantization"
+"""The pass that begins to compute on the integers of quantized values."""
+
+SIGNED_PRODUCTS, SIGNED_ACTIVATIONS = "dotprod", "signed-activations"
+"""The feature of machines whose products of bytes take signed factors, and the pass that makes such factors for them."""
+
+
 @dataclass(frozen=True)
 class PassReport:
     """What one pass did.
@@ -152,11 +159,19 @@ def backend_passes(backend: AnyBackend, target: Target, precision: str = FP32, k
     general = default_graph_passes(precision, keep_fp32)
     if backend.takes == "graph":
         general = general[:next(index for index, one in enumerate(general) if one.name == FIRST_OF_KERNELS)]
+    elif target.has(SIGNED_PRODUCTS):
+        general = _inserted(general, SIGNED_ACTIVATIONS)
     known = {str(one): one for one in general}
     found: list[GraphPass] = []
     for name in backend.passes(tuple(map(str, general)), target):
         found += (known[name],) if name in known else parse_passes(name)
     return tuple(found)
+
+
+def _inserted(passes: tuple[GraphPass, ...], name: str) -> tuple[GraphPass, ...]:
+    """`passes` with the pass `name` in front of those that compute on integers."""
+    place = next((index for index, one in enumerate(passes) if one.name == FIRST_OF_INTEGERS), len(passes))
+    return (*passes[:place], create_pass(name), *passes[place:])
 
 
 def run_passes(graph: Graph, passes: Sequence[GraphPass], *, verify_each: Mapping[str, Array] | None = None,

@@ -253,6 +253,8 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     across = int(2 * tile.rows * tile.vectors <= target.vector.registers)
     steps += start_schedule(target, padded)
     steps.append(f"reuse-loads{{across={across}}}" if fence else "reuse-loads")
+    if by_lane and dtype is DType.I32 and not target.core.in_order:
+        steps.append("pair-loads{buffer=w}")
     if by_lane and target.core.in_order:
         steps.append(f"pipeline-loads{{loop={INNER}_outer,distance={max(target.core.load_latency, tile.rows)}}}")
     return tuple(steps)

@@ -1,0 +1,112 @@
+"""Quantizes activations to integers of one sign, the one that a machine multiplies.
+
+    %q = quantize(%x, s, z) : u8; %y = (%q - z) * s
+        ->  %q = quantize(%x, s, z - 128) : i8; %y = (%q - (z - 128)) * s
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.scalar import Apply, Arg, Literal, ScalarExpr, children
+from edgecc.ir.types import DType
+from edgecc.ops.convolution import Conv, Pool
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.movement import Concat, Pad, Reshape, Slice, Transpose
+from edgecc.ops.reduction import Reduce
+from edgecc.ops.requantize import Steps
+from edgecc.passes.base import GraphPass
+from edgecc.passes.rewrite import replace
+from edgecc.passes.scaled import rounding, scaled
+
+MOVED = 128
+KEEP_NUMBERS = frozenset({"add", "sub", "mul", "neg", "abs", "min", "max", "floor", "ceil", "round", "sigmoid", "tanh", "erf"})
+"""Primitives whose results are numbers where their operands are, but for overflows of f32."""
+
+MOVES = (Concat, Pad, Pool, Reshape, Slice, Transpose)
+"""Operators of which the same holds."""
+
+
+@dataclass(frozen=True)
+class SignedActivations(GraphPass):
+    """Makes u8 values between layers i8, with zero points that are 128 less; every number stays what it was.
+
+    Machines whose products of bytes take two signed factors (SDOT) would turn around the highest bit of each byte of the
+    other sign, in every layer that reads it. Runs while quantization still stands by itself.
+
+    A value stays as it is if it is returned; if something else than a dequantization reads it; or if what it rounds may be
+    NaN, which becomes the integer 0 of either type.
+    """
+
+    name: ClassVar[str] = "signed-activations"
+    tolerance: ClassVar[float] = 0.0  # the same numbers by other integers
+
+    def run(self, graph: Graph) -> bool:
+        """See the class."""
+        numbers: set[Value] = set()
+        changed = False
+        for node in graph.nodes:
+            if node not in graph:
+                continue
+            if _gives_numbers(node, numbers):
+                numbers.update(node.outputs)
+            changed |= _make_signed(graph, node, numbers)
+        return changed
+
+
+def _make_signed(graph: Graph, node: Node, numbers: set[Value]) -> bool:
+    form = rounding(node)
+    if form is None or form.dtype is not DType.U8 or form.steps is None or graph.is_output(node.output):
+        return False
+    known = [scaled(user.output) if len(user.outputs) == 1 else None for user in node.output.users]
+    readers = [one.steps for one in known if one is not None and one.integers is node.output and one.steps is not None]
+    if not readers or len(readers) != len(known) or not _is_number(form.operand, numbers):
+        return False
+    steps = _moved(form.steps)
+    integers = graph.add(Elementwise(steps.quantized(Arg(0, DType.F32))), form.operand, before=node, loc=node.loc, name=node.output.name)
+    for user, own in zip(node.output.users, readers, strict=True):
+        replace(graph, user, Elementwise(_moved(own).dequantized(Arg(0, DType.I8))), integers)
+    if node in graph:
+        graph.erase(node)
+    return True
+
+
+def _moved(steps: Steps) -> Steps:
+    return Steps(steps.scale, steps.zero - MOVED, DType.I8)
+
+
+def _is_number(value: Value, numbers: set[Value]) -> bool:
+    """Whether no element is NaN: integers, dequantized or not, and what is made of them."""
+    if value.constant is not None:
+        return not value.type.dtype.is_float or bool(np.isfinite(value.constant.astype(np.float64)).all())
+    return value in numbers or value.type.dtype.is_integer or scaled(value) is not None
+
+
+def _gives_numbers(node: Node, numbers: set[Value]) -> bool:
+    if not all(value is None or _is_number(value, numbers) for value in node.inputs):
+        return False
+    match node.op:
+        case Elementwise(expr=expr):
+            return _keeps_numbers(expr)
+        case Reduce(kind=kind):
+            return kind in ("sum", "mean", "max", "min")
+        case Conv(epilogue=epilogue) | MatMul(epilogue=epilogue):
+            return epilogue is None
+    return isinstance(node.op, MOVES)
+
+
+def _keeps_numbers(expr: ScalarExpr) -> bool:
+    match expr:
+        case Apply("div", (dividend, Literal(value=divisor))):
+            return float(divisor) != 0 and _keeps_numbers(dividend)
+        case Apply(op=op) if op not in KEEP_NUMBERS:
+            return False
+        case Literal(value=value):
+            return math.isfinite(float(value))
+    return all(map(_keeps_numbers, children(expr)))
