@@ -3,8 +3,8 @@
 import pytest
 
 from edgecc.ir.types import DType
-from edgecc.pipeline import backend_passes, run_passes
 from edgecc.pipeline import C as CBackend
+from edgecc.pipeline import backend_passes, run_passes
 from edgecc.targets.schema import load_target
 from tests.support.graph_passes import graph_of, run_checked
 
