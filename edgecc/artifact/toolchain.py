@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecc.artifact import elf
@@ -177,6 +177,15 @@ def build_executable(compiler: Compiler, folder: Path, sources: Sequence[str], o
     """
     link = () if compiler.native else ("-static",)
     return _build(compiler, folder, sources, main, output, link, (), options)
+
+
+def build_object(compiler: Compiler, folder: Path, sources: Sequence[str], output: Path, options: BuildOptions = BuildOptions()) -> Build:
+    """Compiles `sources` of `folder` and joins them into one object file at `output`, fit for shared libraries.
+
+    Raises: EdgeccError E401 with what the compiler said.
+    """
+    joining = replace(compiler, target=replace(compiler.target, toolchain=replace(compiler.target.toolchain, libraries=())))
+    return _build(joining, folder, sources, (), output, ("-r", "-nostdlib"), ("-fPIC",), options)
 
 
 # -- building ---------------------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+"""edgecc as a code generator of TVM: what its patterns take runs in kernels of edgecc, with TVM's results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="the extra tvm is not installed")
+
+import tvm
+from tvm import relax
+
+from edgecc.integrations import tvm as edgecc_tvm
+from edgecc.integrations.tvm.importing import import_function, obstacle
+from edgecc.reference.executor import execute
+
+GENERATOR = np.random.default_rng(5)
+
+
+def constant(*dims):
+    return relax.const(GENERATOR.standard_normal(dims).astype(np.float32))
+
+
+def module_of(build, *types):
+    """A module whose main computes what `build` binds, and its inputs."""
+    builder = relax.BlockBuilder()
+    parameters = [relax.Var(f"x{i}", relax.TensorType(dims, dtype)) for i, (dims, dtype) in enumerate(types)]
+    with builder.function("main", parameters):
+        with builder.dataflow():
+            result = builder.emit_output(build(builder, *parameters))
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+def run(module, *arrays):
+    executable = relax.build(module, target=tvm.target.Target({"kind": "llvm", "opt-level": 0}))
+    result = relax.VirtualMachine(executable, tvm.cpu())["main"](*(tvm.runtime.tensor(array) for array in arrays))
+    return [each.numpy() for each in ([result] if hasattr(result, "numpy") else result)]
+
+
+def block(builder, x, second):
+    """A depthwise-separable block with a residual, a pool and a classifier, around an operator that edgecc does not take."""
+    o, nn, emit = relax.op, relax.op.nn, builder.emit
+    stem = emit(nn.relu(emit(o.add(emit(nn.conv2d(x, constant(8, 3, 3, 3), strides=2, padding=(1, 1, 1, 1))), constant(1, 8, 1, 1)))))
+    deep = emit(o.clip(emit(nn.conv2d(stem, constant(8, 1, 3, 3), padding=(1, 1, 1, 1), groups=8)), 0.0, 6.0))
+    point = emit(o.add(emit(nn.conv2d(deep, constant(8, 8, 1, 1))), stem))
+    joined = emit(o.concat([point, second], axis=1))
+    odd = emit(o.cumsum(joined, axis=1))
+    pooled = emit(nn.avg_pool2d(emit(nn.leakyrelu(odd, 0.1)), pool_size=2, strides=2))
+    flat = emit(o.reshape(emit(o.permute_dims(pooled, [0, 2, 3, 1])), (1, 3 * 3 * 10)))
+    return nn.softmax(emit(o.add(emit(o.matmul(flat, constant(90, 7))), constant(7))))
+
+
+def inputs():
+    return [GENERATOR.standard_normal(dims).astype(np.float32) for dims in ((1, 3, 13, 13), (1, 2, 7, 7))]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return module_of(block, ((1, 3, 13, 13), "float32"), ((1, 2, 7, 7), "float32"))
+
+
+def test_regions_are_as_large_as_they_can_be(network):
+    share = edgecc_tvm.multiply_adds(edgecc_tvm.partition(network))
+    assert share.regions == 2
+    assert share.edgecc == share.total == 7 * 7 * 8 * (27 + 9 + 8) + 90 * 7
+
+
+def test_results_are_those_of_tvm(network):
+    arrays = inputs()
+    (got,), (want,) = run(edgecc_tvm.offload(network), *arrays), run(network, *arrays)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+def test_a_region_computes_in_the_reference_what_it_computes_in_tvm(network):
+    region = next(f for f in edgecc_tvm.partition(network).functions.values() if "Codegen" in (f.attrs or {}) and len(f.params) == 2)
+    graph = import_function(region, "region")
+    arrays = dict(zip(graph.input_names, inputs(), strict=True))
+    assert {node.op.name for node in graph.nodes} == {"conv", "elementwise", "concat"}
+    assert execute(graph, arrays)["out0"].shape == (1, 10, 7, 7)
+
+
+def test_a_tensor_of_another_shape_is_refused(network):
+    executable = relax.build(edgecc_tvm.offload(network), target=tvm.target.Target({"kind": "llvm", "opt-level": 0}))
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    with pytest.raises(Exception, match=r"(?i)shape|match"):
+        machine["main"](*(tvm.runtime.tensor(array[..., :5]) for array in inputs()))
+
+
+@pytest.mark.parametrize("build, what", [
+    (lambda b, x: relax.op.nn.conv2d(x, constant(4, 3, 3, 13), data_layout="NHWC", kernel_layout="OHWI"), "has not the channels first"),
+    (lambda b, x: relax.op.cumsum(x, axis=1), "is not known"),
+    (lambda b, x: relax.op.strided_slice(x, [1], [2], [0], [-1]), "backwards"),
+    (lambda b, x: relax.op.nn.pad(x, [0, 0, 0, 0, 1, 1, 1, 1], "circular"), "circular"),
+])
+def test_what_edgecc_does_not_take_stays_with_tvm(build, what):
+    module = module_of(build, ((1, 3, 13, 13), "float32"))
+    (found,) = [binding.value for block in module["main"].body.blocks for binding in block.bindings if isinstance(binding.value, relax.Call)]
+    assert what in obstacle(found)
+    assert edgecc_tvm.multiply_adds(edgecc_tvm.partition(module)).regions == 0
+
+
+def test_several_results_and_integers():
+    def build(builder, x):
+        o, emit = relax.op, builder.emit
+        low = emit(o.multiply(x, relax.const(3, "int32")))
+        tail = emit(o.cumsum(low, axis=0))
+        return relax.Tuple([emit(o.maximum(low, relax.const(0, "int32"))), tail])
+
+    module = module_of(build, ((6,), "int32"))
+    x = np.arange(-3, 3, dtype=np.int32)
+    for got, want in zip(run(edgecc_tvm.offload(module), x), (np.maximum(3 * x, 0), np.cumsum(3 * x)), strict=True):
+        np.testing.assert_array_equal(got, want)
