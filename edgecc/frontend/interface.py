@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.items import Item, Missing, TensorSequence
+from edgecc.frontend.items import Item, KeyedColumns, Missing, TensorSequence
 from edgecc.ir.graph import Value
 from edgecc.ir.types import Array
 
@@ -28,19 +28,23 @@ class Port:
 
     Attributes:
         name: in the model.
-        kind: "tensor", "sequence", or "missing" for an optional that holds nothing.
-        parts: the tensors it consists of, by name.
+        kind: "tensor", "sequence", "maps" for a sequence of maps, or "missing" for an optional that holds nothing.
+        parts: the tensors it consists of, by name. Of maps it is one, with a row for each map.
+        keys: of maps, what the columns stand for.
     """
 
     name: str
     kind: str
     parts: tuple[str, ...]
+    keys: tuple[int | str, ...] = ()
 
-    def gather(self, arrays: Mapping[str, Array]) -> Array | list[Array] | None:
+    def gather(self, arrays: Mapping[str, Array]) -> Array | list[Array] | list[dict[int | str, float | int | str]] | None:
         """The value of the port, made of those of its tensors."""
         if self.kind == "missing":
             return None
         found = [arrays[part] for part in self.parts]
+        if self.kind == "maps":
+            return [dict(zip(self.keys, row, strict=True)) for row in found[0].tolist()]
         return found if self.kind == "sequence" else found[0]
 
 
@@ -60,6 +64,8 @@ def port_of_output(name: str, item: Item | None) -> Port | None:
             return Port(name, "tensor", (name,))
         case TensorSequence():
             return Port(name, "sequence", tuple(f"{name}_{index}" for index in range(len(item.items))))
+        case KeyedColumns(keys=keys):
+            return Port(name, "maps", (name,), keys)
         case Missing():
             return Port(name, "missing", ())
     return None
@@ -69,6 +75,8 @@ def tensors_of_item(item: Item) -> tuple[Value, ...]:
     """The tensors an output consists of."""
     if isinstance(item, TensorSequence):
         return item.items
+    if isinstance(item, KeyedColumns):
+        return (item.values,)
     return (item,) if isinstance(item, Value) else ()
 
 

@@ -15,6 +15,14 @@ class TensorSequence:
 
 
 @dataclass(frozen=True)
+class KeyedColumns:
+    """A sequence of maps from keys to numbers, one map for each row: the numbers [rows, keys], and the keys of the columns."""
+
+    keys: tuple[int | str, ...]
+    values: Value
+
+
+@dataclass(frozen=True)
 class Missing:
     """An ONNX optional that holds nothing."""
 
@@ -37,4 +45,4 @@ class Refused:
     hint: str = ""
 
 
-Item = Value | TensorSequence | Missing | Unknown | Refused
+Item = Value | TensorSequence | KeyedColumns | Missing | Unknown | Refused

@@ -5,7 +5,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgecc.errors import EdgeccError
-from edgecc.frontend import import_model
+from edgecc.frontend import import_model, import_model_with_report
+from edgecc.frontend.bind import Range
 from edgecc.reference.executor import execute
 
 F = np.float32
@@ -154,3 +155,55 @@ def test_trees_with_cycles_are_refused(make, op):
     with pytest.raises(EdgeccError) as caught:
         import_model(model)
     assert caught.value.code == "E110"
+
+
+# -- support vectors, maps ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("post", POSTS)
+@pytest.mark.parametrize("counts", [[3, 2], [2, 3, 1], [1, 0, 4, 2]])
+def test_votes_of_support_vectors(run, random, counts, post):
+    total, classes = sum(counts), len(counts)
+    kernel = {2: "LINEAR", 3: "RBF", 4: "POLY"}[classes]
+    run("SVMClassifier", {"x": random(7, 4)}, "label score", coefficients=random(total * (classes - 1)).tolist(), kernel_type=kernel,
+        kernel_params=[0.4, 0.5, 2.0], rho=random(classes * (classes - 1) // 2).tolist(), support_vectors=random(total * 4).tolist(),
+        vectors_per_class=counts, classlabels_ints=[7, 3, 5, 9][:classes], post_transform=post)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_linear_support_vector_machine(run, random, classes, sign):
+    weights = random(classes * 4) if sign < 0 else np.abs(random(classes * 4))
+    run("SVMClassifier", {"x": random(9, 4)}, "label score", coefficients=weights.tolist(), rho=[-0.2], classlabels_ints=[4, 9, 2][:classes],
+        kernel_params=[0.0, 0.0, 0.0])
+
+
+def test_probabilities_of_support_vectors_are_refused(make, op, random):
+    wrong = op("SVMClassifier", "x", "label score", domain=DOMAIN, coefficients=[1.0, 2.0], rho=[0.1], support_vectors=random(8).tolist(),
+               vectors_per_class=[1, 1], classlabels_ints=[0, 1], prob_a=[1.0], prob_b=[0.0])
+    with pytest.raises(EdgeccError, match="probabilities"):
+        import_model(make([wrong], {"x": random(3, 4)}, ["label", "score"], domains=[(DOMAIN, 3)]))
+
+
+@pytest.mark.parametrize("labels", [{"classlabels_int64s": [4, 7, 1]}, {"classlabels_strings": ["a", "b\n", "*/"]}])
+def test_maps_are_columns_with_names(make, op, random, labels):
+    ort = pytest.importorskip("onnxruntime")
+    x = random(3, 3)
+    model = make([op("ZipMap", "x", "y", domain=DOMAIN, **labels)], {"x": x}, domains=[(DOMAIN, 1)])
+    graph, report = import_model_with_report(model)
+    wanted = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    (port,) = report.outputs
+    assert port.kind == "maps" and port.gather(execute(graph, {"x": x})) == wanted
+    assert any("column" in note for note in report.notes)
+
+
+def test_the_number_of_rows_may_be_the_runs(make, op, random):
+    coefficients = {"coefficients": random(8).tolist(), "intercepts": [0.5, -1.0], "classlabels_ints": [3, 8], "post_transform": "LOGISTIC"}
+    nodes = [op("Scaler", "x", "s", domain=DOMAIN, offset=[1.0], scale=[0.5]), op("Normalizer", "s", "n", domain=DOMAIN, norm="L2"),
+             op("LinearClassifier", "n", "label p", domain=DOMAIN, **coefficients), op("ZipMap", "p", "maps", domain=DOMAIN, classlabels_int64s=[3, 8])]
+    model = make(nodes, {"x": ["rows", 4]}, ["label", "maps"], domains=[(DOMAIN, 3)])
+    x = random(5, 4)
+    opened = execute(import_model(model, shapes={"x": (Range(1, 9), 4)}), {"x": x})
+    fixed = execute(import_model(model, shapes={"x": (5, 4)}), {"x": x})
+    np.testing.assert_array_equal(opened["label"], fixed["label"])
+    np.testing.assert_allclose(opened["maps"], fixed["maps"], rtol=1e-6)

@@ -6,8 +6,12 @@ Long runs are made by hand with tests/fuzz/structured.py and tests/fuzz/importer
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import onnx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -53,3 +57,14 @@ def test_damaged_bytes_are_refused_or_understood(seed: int) -> None:
         data = data or bytearray(b"\0")
     verdict = fuzz.examine(bytes(data))
     assert not verdict.problem, verdict
+
+
+def test_bytes_guided_by_coverage(tmp_path) -> None:
+    """Some seconds of what tests/fuzz/importer.py does for an hour: libFuzzer makes bytes that reach new lines of the importer."""
+    pytest.importorskip("atheris")
+    script = Path(__file__).parents[1] / "fuzz" / "importer.py"
+    run = subprocess.run([sys.executable, str(script), str(tmp_path / "corpus"), "-max_total_time=6", f"-artifact_prefix={tmp_path}/", "-seed=7",
+                          "-print_final_stats=1"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"], run.stderr[-3000:]
+    assert int(run.stderr.split("number_of_executed_units:")[1].split()[0]) > 100

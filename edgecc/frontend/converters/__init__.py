@@ -33,6 +33,7 @@ from edgecc.frontend.converters import (
     sequences,
     signal,
     strings,
+    support_vectors,
     training,
     trees,
     vectorizer,
@@ -40,5 +41,5 @@ from edgecc.frontend.converters import (
 
 __all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "gradient", "indexing", "integer", "labels", "loops", "matrix", "microsoft",
            "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pictures", "pooling", "qlinear", "quantization",
-           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "strings", "training", "trees",
+           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "strings", "support_vectors", "training", "trees",
            "vectorizer"]

@@ -12,7 +12,7 @@ from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
-from edgecc.ir.types import Array, DType
+from edgecc.ir.types import Array, DType, TensorType
 from edgecc.ops.indexing import Gather
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.reduction import ArgReduce, Reduce, Softmax
@@ -80,8 +80,8 @@ def labels_of(call: Call, integers: str, texts: str) -> Array:
 
 def best_label(call: Call, scores: Value, labels: Array, post: str) -> list[Value]:
     """The label of the largest score of each row, and the scores after post_transform."""
-    if scores.type.dims[1] != len(labels):
-        raise EdgeccError("E110", f"{scores.type.dims[1]} scores for {len(labels)} classes")
+    if scores.type.shape[1] != len(labels):
+        raise EdgeccError("E110", f"{scores.type.shape[1]} scores for {len(labels)} classes")
     best = call.add(ArgReduce("max", 1, keepdims=False), scores)
     return [call.add(Gather(0), call.constant(labels), best), post_transformed(call, scores, post)]
 
@@ -93,10 +93,18 @@ def with_second_class(call: Call, score: Value, labels: Array, post: str, *, thr
     Source: onnxruntime's classifiers.
     """
     dtype = score.type.dtype
-    wins = call.map(lambda s: convert(apply("lt", literal(threshold, dtype), s), DType.I64), call.reshape(score, score.type.dims[:1]))
+    wins = call.map(lambda s: convert(apply("lt", literal(threshold, dtype), s), DType.I64), call.reshape(score, score.type.shape[:1]))
     other = call.map(lambda s: apply("sub", literal(1.0, dtype), s) if complement else apply("neg", s), score)
     both = concat(call, [other, score], 1)
     return [call.add(Gather(0), call.constant(labels), wins), post_transformed(call, both, post)]
+
+
+def features_of(x: Value) -> int:
+    """The columns of x [rows, features]; how many rows there are may be the run's to say.
+
+    Raises: EdgeccError E104 where the features are not known.
+    """
+    return TensorType(x.type.dtype, x.type.shape[1:]).dims[0]
 
 
 # -- linear models ------------------------------------------------------------------------------
@@ -106,11 +114,11 @@ def _linear(call: Call, rows: int | None) -> Value:
     """x times coefficients plus intercepts."""
     x = call.input()
     x = x if x.type.dtype is DType.F64 else call.cast(x, DType.F32)
-    x = call.reshape(x, (1, *x.type.dims)) if x.type.rank == 1 else x
+    x = call.reshape(x, (1, *x.type.shape)) if x.type.rank == 1 else x
     weights = call.floats("coefficients") or ()
-    if x.type.rank != 2 or not x.type.dims[1] or len(weights) % x.type.dims[1] or (rows is not None and len(weights) != rows * x.type.dims[1]):
+    if x.type.rank != 2 or not features_of(x) or len(weights) % features_of(x) or (rows is not None and len(weights) != rows * features_of(x)):
         raise EdgeccError("E110", f"{len(weights)} coefficients do not fit the input {x.type}")
-    matrix = np.array(weights, x.type.dtype.numpy).reshape(-1, x.type.dims[1])
+    matrix = np.array(weights, x.type.dtype.numpy).reshape(-1, features_of(x))
     intercepts = call.floats("intercepts")
     if intercepts and len(intercepts) != len(matrix):
         raise EdgeccError("E110", f"{len(intercepts)} intercepts, wanted {len(matrix)}")
@@ -127,50 +135,9 @@ def _linear_regressor(call: Call) -> Value:
 def _linear_classifier(call: Call) -> list[Value]:
     labels = labels_of(call, "classlabels_ints", "classlabels_strings")
     scores, post = _linear(call, None), call.text("post_transform", "NONE")
-    if scores.type.dims[1] == 1 and len(labels) == 2:
+    if scores.type.shape[1] == 1 and len(labels) == 2:
         return with_second_class(call, scores, labels, post, threshold=0.0, complement=post == "NONE")
     return best_label(call, scores, labels, post)
-
-
-@converter("SVMRegressor", domain=DOMAIN)
-def _support_vectors(call: Call) -> Value:
-    """The sum of kernel(x, support vector) * coefficient, plus rho; one_class gives the sign of it."""
-    x = call.cast(call.input(), DType.F32)
-    x = call.reshape(x, (1, *x.type.dims)) if x.type.rank == 1 else x
-    count, weights = call.integer("n_supports", 0), call.floats("coefficients") or ()
-    vectors = call.floats("support_vectors") or ()
-    if x.type.rank != 2 or (len(weights) != count or len(vectors) != count * x.type.dims[1] if count else len(weights) != x.type.dims[1]):
-        raise EdgeccError("E110", f"{count} support vectors of {len(vectors)} numbers and {len(weights)} coefficients do not fit {x.type}")
-    column = call.constant(np.array(weights, np.float32).reshape(-1, 1))
-    if count:
-        x = _similarity(call, x, np.array(vectors, np.float32).reshape(count, -1))
-    rho = literal((call.floats("rho") or (0.0,))[0], DType.F32)
-    y = call.map(lambda a: apply("add", a, rho), call.add(MatMul(), x, column))
-    if call.flag("one_class"):
-        zero, one, other = (literal(value, DType.F32) for value in (0.0, 1.0, -1.0))
-        return call.map(lambda a: apply("select", apply("lt", zero, a), one, other), y)
-    return post_transformed(call, y, call.text("post_transform", "NONE"))
-
-
-def _similarity(call: Call, x: Value, vectors: Array) -> Value:
-    """The kernel of each row of x [rows, features] and each support vector [count, features]: [rows, count]."""
-    kind = call.text("kernel_type", "LINEAR")
-    gamma, constant, degree = (literal(value, DType.F32) for value in (call.floats("kernel_params") or (0.0, 0.0, 0.0))[:3])
-    if kind == "RBF":
-        rows, features = x.type.dims
-        call.importer.limits.check_dims((rows, *vectors.shape), "the differences to support vectors")
-        away = call.map(lambda a, v: apply("mul", apply("sub", a, v), apply("sub", a, v)),
-                        call.reshape(x, (rows, 1, features)), call.constant(vectors))
-        return call.map(lambda d: apply("exp", apply("neg", apply("mul", gamma, d))), call.add(Reduce("sum", (2,), keepdims=False), away))
-    product = call.add(MatMul(transpose_b=True), x, call.constant(vectors))
-    match kind:
-        case "LINEAR":
-            return product
-        case "POLY":
-            return call.map(lambda a: apply("pow", apply("add", apply("mul", a, gamma), constant), degree), product)
-        case "SIGMOID":
-            return call.map(lambda a: apply("tanh", apply("add", apply("mul", a, gamma), constant)), product)
-    raise EdgeccError("E102", f"kernel_type is '{printable(kind)}', wanted LINEAR, POLY, RBF or SIGMOID")
 
 
 # -- features -----------------------------------------------------------------------------------
@@ -182,7 +149,7 @@ def _array_feature_extractor(call: Call) -> Value:
     if x.type.rank < 1:
         raise EdgeccError("E110", f"the input is {x.type}, wanted at least one axis")
     chosen = call.add(Gather(x.type.rank - 1), x, call.reshape(indices, (indices.type.elements,)))
-    return call.reshape(chosen, (1, *chosen.type.dims)) if x.type.rank == 1 else chosen
+    return call.reshape(chosen, (1, *chosen.type.shape)) if x.type.rank == 1 else chosen
 
 
 @converter("Binarizer", domain=DOMAIN)
@@ -195,7 +162,7 @@ def _binarizer(call: Call) -> Value:
 def _per_feature(call: Call, name: str, default: float, x: Value) -> Value:
     """Floats, one for all features or one for each (the last axis)."""
     entries = call.floats(name) or (default,)
-    if len(entries) not in (1, x.type.dims[-1] if x.type.rank else 1):
+    if len(entries) not in (1, x.type.shape[-1] if x.type.rank else 1):
         raise EdgeccError("E110", f"{name} has {len(entries)} entries; the input is {x.type}")
     return call.constant(np.array(entries, np.float32))
 
@@ -220,7 +187,7 @@ def _normalizer(call: Call) -> Value:
 @converter("FeatureVectorizer", domain=DOMAIN)
 def _feature_vectorizer(call: Call) -> Value:
     parts = [call.cast(x, DType.F32) for x in call.values()]
-    return concat(call, [call.reshape(p, (1, *p.type.dims)) if p.type.rank == 1 else p for p in parts], 1)
+    return concat(call, [call.reshape(p, (1, *p.type.shape)) if p.type.rank == 1 else p for p in parts], 1)
 
 
 @converter("Imputer", domain=DOMAIN)
@@ -231,7 +198,7 @@ def _imputer(call: Call) -> Value:
         values, wanted = call.floats("imputed_value_floats") or (), call.number("replaced_value_float", 0.0)
     else:
         values, wanted = call.ints("imputed_value_int64s") or (), call.integer("replaced_value_int64", 0)
-    if len(values) not in (1, x.type.dims[-1] if x.type.rank else 1):
+    if len(values) not in (1, x.type.shape[-1] if x.type.rank else 1):
         raise EdgeccError("E110", f"{len(values)} imputed values; the input is {x.type}")
     is_missing = math.isnan(wanted)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgecc.errors import EdgeccError
+from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
-from edgecc.frontend.converters.classical import DOMAIN
+from edgecc.frontend.converters.classical import DOMAIN, labels_of
+from edgecc.frontend.items import KeyedColumns
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
@@ -38,8 +39,8 @@ def _mapped(call: Call, x: Value, keys: Array, values: Array, default: Array) ->
             same = apply("or", same, apply("and", apply("isnan", a), apply("isnan", key)))
         return apply("select", same, at, literal(len(keys), DType.I64))
 
-    call.importer.limits.check_dims((*x.type.dims, len(keys)), "the comparisons with the keys")
-    found = call.map(hit, call.reshape(x, (*x.type.dims, 1)), call.constant(keys.astype(x.type.dtype.numpy)), position)
+    call.importer.limits.check_dims((*x.type.shape, len(keys)), "the comparisons with the keys")
+    found = call.map(hit, call.reshape(x, (*x.type.shape, 1)), call.constant(keys.astype(x.type.dtype.numpy)), position)
     return call.add(Gather(0), table, call.add(Reduce("min", (x.type.rank,), keepdims=False), found))
 
 
@@ -93,6 +94,17 @@ def _category_mapper(call: Call) -> Value:
     return _between(call, strings, np.array(numbers, np.int64))
 
 
+@converter("ZipMap", domain=DOMAIN)
+def _zip_map(call: Call) -> KeyedColumns:
+    """The columns named by their labels, for whoever reads the result; compiled code returns the numbers."""
+    x, labels = call.input(), labels_of(call, "classlabels_int64s", "classlabels_strings")
+    rows = call.reshape(x, (1, *x.type.shape)) if x.type.rank == 1 else x
+    if rows.type.rank != 2 or rows.type.shape[1] != len(labels):
+        raise EdgeccError("E110", f"{len(labels)} labels for the columns of {x.type}")
+    call.importer.notes.append(f"{'+'.join(call.loc)}: the maps are returned as a tensor with a column for each of {printable(str(labels.tolist()), 200)}")
+    return KeyedColumns(tuple(labels.tolist()), rows)
+
+
 @converter("OneHotEncoder", domain=DOMAIN)
 def _one_hot_encoder(call: Call) -> Value:
     """1 at the place of the category that an element equals, along a new last axis; without zeros=1 there must be one."""
@@ -106,5 +118,5 @@ def _one_hot_encoder(call: Call) -> Value:
         raise EdgeccError("E102", f"the categories for {x.type} are missing, or more than {_MOST_KEYS}")
     if not call.flag("zeros", True):
         raise Unsupported("zeros=0 makes other elements an error of the run", "export the encoder with zeros=1")
-    call.importer.limits.check_dims((*x.type.dims, len(categories)), "the result of OneHotEncoder")
-    return call.map(lambda a, c: convert(apply("eq", a, c), DType.F32), call.reshape(x, (*x.type.dims, 1)), call.constant(categories))
+    call.importer.limits.check_dims((*x.type.shape, len(categories)), "the result of OneHotEncoder")
+    return call.map(lambda a, c: convert(apply("eq", a, c), DType.F32), call.reshape(x, (*x.type.shape, 1)), call.constant(categories))
