@@ -38,7 +38,8 @@ def obstacle(graph: Graph, node: Node, contraction: Node) -> str | None:
     1. The contraction has another reader or is returned: it would be computed twice.
     2. The result is larger than the contraction's: it would be computed again for each repetition.
     3. The epilogue would hold too many operands or operations.
-    4. A comparison or rounding in `node` depends on the last bit of what the present epilogue computes.
+    4. A comparison or rounding in `node` depends on the last bit of what the present epilogue computes, and sums are floats:
+       of sums of integers the epilogue computes the same bits wherever it stands.
     """
     value = contraction.output
     if sole_user(graph, value) is not node:
@@ -49,7 +50,8 @@ def obstacle(graph: Graph, node: Node, contraction: Node) -> str | None:
     if len(extra) > MAX_EXTRA or size(expr) > MAX_SIZE:
         return f"the epilogue would have {len(extra)} operands and {size(expr)} operations"
     own = _epilogue(contraction)
-    if own is not None and isinstance(node.op, Elementwise) and rounds(own) and any(
+    exact = not _sum_type(contraction).is_float  # then every bit of what the epilogue computes is defined
+    if own is not None and not exact and isinstance(node.op, Elementwise) and rounds(own) and any(
             v is value and reads_discontinuously(node.op.expr, i) for i, v in enumerate(node.inputs)):
         return "a comparison or rounding depends on its last bit"
     return None

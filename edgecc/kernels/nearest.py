@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 
 from edgecc.ir.types import DType
 from edgecc.loop.ir import Broadcast, Cast, Const, Expr, Load, Op
@@ -24,17 +25,56 @@ SATURATED = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
 
 
 def in_integers(value: Expr, fractions: Collection[str] = ()) -> Expr:
-    """`value`, with the rounding to a quantized integer at its end done in integers where that is the same.
+    """`value`, with the rounding to quantized integers at its end, and inside of it, done in integers where that is the same.
+
+    Inside, integers need not be brought into the form they would have in memory.
 
     Args:
         fractions: buffers all of whose elements have magnitudes of at most 1/2.
     """
+    value = _inside(value, fractions)
     if not isinstance(value, Cast) or value.dtype not in SATURATED or value.arg.dtype is not DType.F32:
         return value
     inner = _integer(value.arg, fractions)
     if inner is None:
         return value
     return saturated(inner, value.dtype)
+
+
+def _inside(expr: Expr, fractions: Collection[str]) -> Expr:
+    """An expression whose parts of the form i32(i8(float)) are computed in i32 alone."""
+    match expr:
+        case Op("sub", (Cast(arg=Cast(arg=total, dtype=dtype), dtype=DType.I32), Const(value=zero))) if (
+                dtype in SATURATED and total.dtype is DType.F32):
+            limited = _limited(total, dtype, fractions, int(zero))
+            return expr if limited is None else limited
+        case Cast(arg=Cast(arg=total, dtype=dtype), dtype=DType.I32) if dtype in SATURATED and total.dtype is DType.F32:
+            limited = _limited(total, dtype, fractions, 0)
+            return expr if limited is None else limited
+        case Op(args=args):
+            inside = tuple(_inside(arg, fractions) for arg in args)
+            return expr if inside == args else replace(expr, args=inside)
+        case Cast(arg=arg):
+            below = _inside(arg, fractions)
+            return expr if below == arg else replace(expr, arg=below)
+    return expr
+
+
+def _limited(total: Expr, dtype: DType, fractions: Collection[str], zero: int) -> Expr | None:
+    """The integer that `total` stands for, saturated as `dtype` and less `zero`, in i32; None where `total` may be none.
+
+    A zero point that is added before and taken away behind moves the limits instead.
+    """
+    inner = _integer(_inside(total, fractions), fractions)
+    if inner is None or abs(zero) >= MOST_OFFSET:
+        return None
+    low, high = (int(limit) for limit in dtype.limits)
+    match inner:
+        case Op("add", (number, Const(value=offset))) if int(offset) == zero:
+            inner, low, high, zero = number, low - zero, high - zero, 0
+    lower, upper = (Const(limit, DType.I32, inner.lanes) for limit in (low, high))
+    result: Expr = Op("min", (Op("max", (inner, lower), DType.I32, inner.lanes), upper), DType.I32, inner.lanes)
+    return Op("sub", (result, Const(zero, DType.I32, inner.lanes)), DType.I32, inner.lanes) if zero else result
 
 
 def saturated(value: Expr, dtype: DType) -> Expr:

@@ -110,6 +110,10 @@ def by_addition(value: Expr, accumulator: Expr, level: int) -> Expr | None:
                 return None
             moved = _with_zero(done, int(right.value)) if value.op == "add" and isinstance(right, Const) and value.dtype is DType.I32 else None
             return moved or replace(value, args=(done, right))
+        case Op(args=args) if value.op != "select":
+            parts = [by_addition(arg, accumulator, level) if _mentions(arg, accumulator) else arg for arg in args]
+            whole = tuple(part for part in parts if part is not None)
+            return replace(value, args=whole) if len(whole) == len(args) and whole != args else None
     return None
 
 

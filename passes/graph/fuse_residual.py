@@ -25,7 +25,7 @@ class FuseResidual(NodePass):
     1. Every contraction has another reader or is returned.
     2. Another operand makes the result larger than the contraction's.
     3. The epilogue would hold too many operands or operations.
-    4. A comparison or rounding depends on the last bit of what the present epilogue computes.
+    4. A comparison or rounding depends on the last bit of what the present epilogue computes of a sum of floats.
     """
 
     name: ClassVar[str] = "fuse-residual"

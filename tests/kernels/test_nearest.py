@@ -56,6 +56,31 @@ def test_scales_that_may_overflow_or_are_computed_stay_in_floats():
     assert not uses_nearest(kernels.request_for(op, arrays, "x86-64-v3", constants=[1, 2]))
 
 
+def added(number, dtype, zero, scale):
+    """What a quantized number stands for."""
+    return apply("mul", convert(apply("sub", convert(number, I32), literal(zero, I32)), F32), literal(scale, F32))
+
+
+@pytest.mark.parametrize("machine", ["x86-64-v4-bf16", "x86-64-v3", "cortex-a76", "generic-c"])
+@pytest.mark.parametrize(("dtype", "zero"), [(U8, 107), (I8, -5)])
+def test_results_that_are_quantized_and_added_stay_in_registers(machine, dtype, zero):
+    """A residual behind a requantized sum: integers are limited as bytes would be, and are none on the way."""
+    random = np.random.default_rng(6)
+    op, arrays = products(dtype, zero, 33)
+    inner = rounded(apply("mul", convert(Arg(0, I32), F32), Arg(1, F32)), literal(float(zero), F32), dtype)
+    total = apply("add", added(inner, dtype, zero, 1.0365), added(Arg(2, dtype), dtype, 21, 1.925))
+    op = MatMul(epilogue=rounded(total, literal(7.0, F32), dtype))
+    residual = random.integers(*map(int, dtype.limits), (9, 33), endpoint=True).astype(dtype.numpy)
+    given = [*arrays[:4], residual]
+    request = kernels.request_for(op, given, machine, constants=[1, 2, 3])
+    narrow = [sum(isinstance(e, Cast) and e.dtype is dtype for top in expressions(s) for e in subexpressions(top))
+              for s in walk(lower(request).function.body)]
+    assert max(narrow) == 1, "only what is stored becomes bytes"
+    if machine == "cortex-a76":
+        kernels.check(request, given)
+    kernels.check(request, given, machine=machine)
+
+
 @pytest.mark.parametrize("machine", ["x86-64-v4", "x86-64-v3", "cortex-a76"])
 def test_sums_of_two_scales(machine):
     def scaled(index, zero, scale):

@@ -38,6 +38,13 @@ FIRES = {
           %y = elementwise(%m, %c) {expr=`select($0:bool, $1:f32, -inf:f32)`} : f32[2,4,3] loc("Where")
           return %y "y"
         }""",
+    "quantized sums of integers": """
+        graph "g" (%x: u8[2,3] "x", %r: u8[2,3] "r") {
+          %w = constant i8[3,3] random
+          %c = matmul(%x, %w) {transpose_a=false, transpose_b=false, epilogue=`u8(add(round(mul(f32($0:i32), 0.01:f32)), 7.0:f32))`} : u8[2,3] loc("MatMul")
+          %y = elementwise(%c, %r) {expr=`u8(round(add(mul(f32(sub(i32($0:u8), 7:i32)), 0.9:f32), f32($1:u8))))`} : u8[2,3] loc("Add")
+          return %y "y"
+        }""",
     "the other candidate is returned": """
         graph "g" (%x: f32[2,3] "x") {
           %w = constant f32[3,3] random
