@@ -327,6 +327,9 @@ class ExpressionPrinter:
         if lanes == 1 and isinstance(first, Load) and op.args == tuple(
                 Load(first.buffer, first.index + place, dtype) for place in range(4)) and self.prelude.has_row("group", dtype, 1):
             return self.prelude.call("group", dtype, 1, self.pointer(first.buffer, first.index))
+        if lanes > 1 and isinstance(first, Load) and op.args == tuple(
+                Load(first.buffer, first.index + place, dtype, lanes, 4) for place in range(4)) and self.prelude.has_row("groups", dtype, lanes):
+            return self.prelude.call("groups", dtype, lanes, self.pointer(first.buffer, first.index))
         if self.prelude.has_row("interleave", dtype, lanes):
             parts = [self._bytes(arg) for arg in op.args]
             if all(parts):

@@ -1,6 +1,6 @@
 """Interleaved bytes: four vectors of bytes as one vector of groups (edgecc/loop/narrow.py).
 
-Rows: "bytes" loads the bytes of a vector of `lanes` lanes, "bytes_of" has one number in all of them, "interleave" takes four.
+Rows: "group" loads a word of four bytes, "groups" a vector of them, "bytes" the bytes of a vector of `lanes` lanes, "bytes_of" has one number in all of them, "interleave" takes four.
 Sources: as in avx.py and neon.py; PUNPCKLBW, VPERMD and VPSHUFB of volume 2, ZIP1 and ZIP2 of DDI 0487.
 """
 
@@ -55,6 +55,8 @@ def neon_rows() -> Iterator[tuple[Key, Row]]:
         yield Key("bytes", dtype, 4), Row(f"uint32_t bytes;\nmemcpy(&bytes, a, 4);\nreturn vreinterpret_{s}_u32(vdup_n_u32(bytes));",
                                           ("neon",), body=True)
         yield Key("bytes", dtype, 8), Row(f"vld1_{s}({{0}})", ("neon",))
+        for lanes, q in ((4, "q"), (2, "")):
+            yield Key("groups", dtype, lanes), Row(f"vreinterpret{q}_u32_{s}(vld1{q}_{s}({{0}}))", ("neon",))
         for lanes in (4, 8):
             yield Key("bytes_of", dtype, lanes), Row(f"vdup_n_{s}({{0}})", ("neon",))
         wide = f"vreinterpretq_u16_{s}(vzip1q_{s}(vcombine_{s}({{}}, vdup_n_{s}(0)), vcombine_{s}({{}}, vdup_n_{s}(0))))"

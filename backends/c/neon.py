@@ -27,7 +27,7 @@ KEEP = """\
 #else
 #define EDGECC_KEEP(sum) (sum)
 #endif
-/* clang begins to close the first sums of a short reduction while the last ones are open, and spills. */
+/* clang begins to close the first sums of integers while the last ones are open, and spills. */
 #if defined(__clang__)
 #define EDGECC_KEEP_ORDER(sum) __extension__({ __typeof__(sum) kept = (sum); __asm__ volatile("" : "+w"(kept)); kept; })
 #elif !defined(__GNUC__)
@@ -100,8 +100,8 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
         yield Key("dot_s8_lane:2", I32, lanes), Row(
             f"vdot{q}_lane_s32({{2}}, vreinterpret{q}_s8_u32({{0}}), vreinterpret_s8_u32({{1}}), {{3}})", (*NEON, "dotprod"))
         yield Key("apart", F32, lanes), Row("EDGECC_APART({0})", NEON)
-        yield Key("keep", I32, lanes), Row("EDGECC_KEEP({0})", NEON)
-        yield Key("keep_lane", I32, lanes), Row("EDGECC_KEEP_ORDER({0})", NEON)
+        for keep in ("keep", "keep_lane"):
+            yield Key(keep, I32, lanes), Row("EDGECC_KEEP_ORDER({0})", NEON)
 
 
 def _q(dtype: DType, lanes: int) -> str:

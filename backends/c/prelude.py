@@ -199,6 +199,8 @@ class Prelude:
                 return value, [f"{groups} ", f"{groups} ", f"{value} "]
             case "group":
                 return "uint32_t", [f"const {memory} *"]
+            case "groups":
+                return self.isa.type_name(DType.U32, lanes), [f"const {memory} *"]
             case "bytes":
                 return self.isa.bytes_type(dtype, lanes), [f"const {memory} *"]
             case "interleave_pair":

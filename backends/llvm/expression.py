@@ -185,6 +185,10 @@ class ExpressionWriter:
         dtype, lanes = operand.dtype, op.lanes
         if op.op in DOTS:
             return dot(self.w, op.op, lanes, [self.expr(a) for a in args])
+        first = args[0]
+        if op.op == "interleave" and isinstance(first, Load) and args == tuple(
+                Load(first.buffer, first.index + place, dtype, lanes, 4) for place in range(4)):
+            return memory.words(self.w, lanes, self.pointer(first.buffer, first.index))
         if op.op in NARROW:
             return narrow(self.w, op.op, lanes, [self.expr(a) for a in args])
         if op.op in ("min", "max") and dtype.is_float:

@@ -31,6 +31,11 @@ def load(w: Writer, dtype: DType, lanes: int, pointer: str, valid: int, stride: 
     return _from_raw(w, dtype, raw, lanes)
 
 
+def words(w: Writer, lanes: int, pointer: str) -> str:
+    """`lanes` neighbouring words, wherever they lie."""
+    return w.let(f"load {vector_of('i32', lanes)}, ptr {pointer}, align 1")
+
+
 def store(w: Writer, dtype: DType, lanes: int, pointer: str, value: str, valid: int, stride: int) -> None:
     """Writes the first `valid` lanes, `stride` elements apart."""
     raw, element, align = _to_raw(w, dtype, value, lanes), _raw_type(w, dtype), dtype.size

@@ -221,10 +221,10 @@ def _loops(reductions: Sequence[Reduction], body: Body) -> Body:
 
 
 def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded: Sequence[str],
-                  dtype: DType = DType.F32, *, open_rows: bool = False) -> tuple[str, ...]:
+                  dtype: DType = DType.F32, *, open_rows: bool = False, groups: bool = False) -> tuple[str, ...]:
     """Loop passes that turn a plain nest into micro-kernels of the given tile; `dtype` is the type of the sums.
 
-    `open_rows`: the run decides how many rows there are.
+    `open_rows`: the run decides how many rows there are. `groups`: the first factor is read in groups of bytes that lie anywhere.
     """
     by_lane = target.vector.fma_by_lane and tile.lanes > 1
     vectorize = (f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)},"
@@ -247,7 +247,9 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
         if tiled:
             steps.append(f"tile{{loop={INNER},factor={unroll}}}")
         steps.append(f"unroll{{loop={INNER}{'_inner' if tiled else ''},fence={fence}}}")
-    if by_lane:
+    if by_lane and groups:
+        steps += [f"groups-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, tile.lanes // 2)]
+    elif by_lane:
         steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, *([tile.lanes // 2] if tile.lanes > 4 else []))]
     # Broadcasts may be kept for the next step where the accumulators leave half of the registers free.
     across = int(2 * tile.rows * tile.vectors <= target.vector.registers)

@@ -123,9 +123,8 @@ def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[C
 
 
 def _direct_target(request: Request, op: Conv, direct: Direct, terms: Terms) -> Target:
-    """The target for the tiles of a direct kernel; bytes that lie anywhere are broadcast one group at a time."""
-    widening = compute_target(request, op.epilogue)
-    return widening if direct.byte_runs is not None else product_target(request, widening, terms)
+    """The target for the tiles of a direct kernel."""
+    return product_target(request, compute_target(request, op.epilogue), terms)
 
 
 def _pointwise_terms(request: Request, op: Conv) -> Terms:
@@ -153,7 +152,7 @@ def _lower_direct(request: Request, op: Conv, direct: Direct, terms: Terms, tile
     epilogue = epilogue_of(request, op.epilogue, 3)
     window = "x".join(str(a.kernel) for a in direct.axes)
     return assemble(request, f"conv_{window}_{direct.x.dims[1] * terms.group}_{direct.w.dims[0]}", direct.nest(panels, weights, epilogue, ahead=_reads_ahead(direct, target)),
-                    tile_schedule(tile, target, direct.inner_extent, weights.padded, dtype), weights, epilogue, 3,
+                    tile_schedule(tile, target, direct.inner_extent, weights.padded, dtype, groups=direct.byte_runs is not None), weights, epilogue, 3,
                     doc=f"{window} convolution, {direct.x.dims[1] * terms.group} to {direct.w.dims[0]} channels, "
                         f"{'x'.join(str(a.out) for a in direct.axes)} pixels",
                     choice=f"direct {window}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}", terms=terms)

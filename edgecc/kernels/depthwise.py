@@ -122,7 +122,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
 
     starts = start_schedule(target, weights.padded)
     if isinstance(way, Grouped) and dot is not None:
-        four = GroupedNest(x, window, way, dot, weights, epilogue, image, borders if dot.offset else None, packed_channels(panels))
+        four = GroupedNest(x, window, way, dot, weights, epilogue, image, borders if dot.offset else None, packed_channels(panels), bool(start_schedule(request.target, weights.padded)))
         body = four.rows(bounds, lambda nest: panel_loops(panels, depth, nest))
     elif isinstance(way, Rolling):
         window = Window(*axes)

@@ -28,7 +28,7 @@ from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds
 from edgecc.kernels.spatial import Segment
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
-from edgecc.loop.ir import Assign, Body, Const, Declare, Expr, For, Let, Load, Op, Ref, Stmt
+from edgecc.loop.ir import Assign, Body, Const, Declare, Expr, For, Let, Load, Op, Ref, Reload, Stmt
 from edgecc.targets.schema import Target
 
 VECTORS = 2
@@ -105,6 +105,7 @@ class GroupedNest:
     image: Index
     borders: Borders | None
     packed: int
+    reload: bool = False
 
     def rows(self, bounds: Bounds | None, panels: Callable[[Callable[[Panel, Index, Index, Index], Body]], Body]) -> Body:
         """All rows, or those within `bounds`; `panels` puts what happens in one panel into loops over all of them."""
@@ -168,7 +169,8 @@ class GroupedNest:
                        if o < wide.out and x + wide.pad - o * wide.stride < wide.kernel]
             for o, _ in windows:
                 if o not in opened and x == max(0, o * wide.stride - wide.pad):
-                    out += [Assign(own[o % live].name, bias(number, o, shift + o)) for number, own in enumerate(sums)]
+                    for number, rolling in enumerate(sums):
+                        out += [*([Reload("b", b_start)] if self.reload else []), Assign(rolling[o % live].name, bias(number, o, shift + o))]
             for group in sorted({g for _, g in pairs}) if windows else ():
                 element = Ref(f"x{x}_{group}", DType.U32)
                 out += self._group(element.name, [self.x.at([self.image, channel, high.first(row) + line, place]) if line in lines else None
