@@ -27,6 +27,7 @@ from edgecc.kernels.contraction import (
     weights_of,
     zeros_of,
 )
+from edgecc.kernels.depth_cut import cut_depth, cut_text
 from edgecc.kernels.depthwise import Way, lower_depthwise, ways_of
 from edgecc.kernels.depthwise_block import Block
 from edgecc.kernels.depthwise_rolling import Rolling
@@ -38,8 +39,6 @@ from edgecc.kernels.lines import Line
 from edgecc.kernels.product import (
     Product,
     count,
-    cut_depth,
-    cut_text,
     joined_axes,
     outer_loops,
     outer_position,
@@ -192,4 +191,4 @@ def _lower_pointwise(request: Request, op: Conv, tile: RegisterTile) -> Kernel:
                     tile_schedule(tile, target, nest.inner, weights.padded, dtype), weights, epilogue, 3,
                     doc=f"pointwise convolution, {depth} to {channels} channels, {count(y.dims, [0, *range(2, len(y.dims))])} pixels",
                     choice=f"pointwise: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {nest.block} pixels{cut_text(cut)}",
-                    terms=terms, workspace=() if cut is None else (cut.workspace(rows, panels),))
+                    terms=terms, workspace=() if cut is None else cut.workspace(rows, panels))

@@ -127,7 +127,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     elif isinstance(way, Rolling):
         window = Window(*axes)
         rolling = RollingNest(x, w.dtype, window, weights, epilogue, image, bool(starts), zeros[0])
-        body = rolling.rows(bounds, lambda nest: panel_loops(panels, window.taps, nest))
+        body = rolling.rows(bounds, panels, target)
     elif not isinstance(way, Block):
         each = [bounds if i == 0 else None for i in range(len(axes) - 1)]
         body = row_nest([axis_position(f"row{i}", a.out, b) for i, (a, b) in enumerate(zip(axes[:-1], each, strict=True))])

@@ -10,12 +10,19 @@ inside the input is known for every segment of rows; one row alone is as cheap a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import View
-from edgecc.kernels.contraction import Epilogue, Weights, centred, multiply_add
+from edgecc.kernels.contraction import (
+    LINE_BYTES,
+    Epilogue,
+    Weights,
+    centred,
+    multiply_add,
+    panel_loops,
+)
 from edgecc.kernels.cost import OVERLAP
 from edgecc.kernels.depthwise_block import Window
 from edgecc.kernels.register_tile import Panel
@@ -64,6 +71,22 @@ def rolling_of(window: Window, channels: int, lanes: int, target: Target) -> Rol
     return Rolling(VECTORS) if room and channels >= VECTORS * lanes else None
 
 
+def group_size(window: Window, panel: Panel, element_bytes: int, target: Target) -> int:
+    """How many panels of channels are computed for all rows before the next ones come.
+
+    As many as keep the rows of input under a window, and a row of results, in half of the first-level cache, so that the
+    next row of results finds all of them there but the last; all panels where not even a line of each pixel would stay.
+    """
+    first = target.cache(1)
+    pixels = window.high.kernel * window.wide.size + window.wide.out
+    room = 0 if first is None else first.size // 2
+    for size in range(panel.count, 0, -1):
+        group_bytes = size * panel.size * element_bytes
+        if panel.count % size == 0 and group_bytes >= LINE_BYTES and pixels * group_bytes <= room:
+            return size
+    return panel.count
+
+
 def rolling_cycles(window: Window, rolling: Rolling, target: Target) -> float:
     """Modelled cycles for one vector of channels of all results."""
     core, wide, vectors = target.core, window.wide, rolling.vectors
@@ -90,16 +113,29 @@ class RollingNest:
     reload: bool
     zero: int = 0
 
-    def rows(self, bounds: Bounds | None, panels: Callable[[Callable[[Panel, Index, Index, Index], Body]], Body]) -> Body:
-        """All rows, or those within `bounds`; `panels` puts what happens in one panel into loops over all of them."""
+    def rows(self, bounds: Bounds | None, panels: Sequence[Panel], target: Target) -> Body:
+        """All rows, or those within `bounds`, of some channels at a time."""
+        groups = []
+        for panel in panels:
+            size = group_size(self.window, panel, self.x.dtype.size, target)
+            groups.append(Panel(panel.start, panel.size * size, panel.padded * size, panel.count // size))
+        widths = {group.start: panel for group, panel in zip(groups, panels, strict=True)}
+        return panel_loops(groups, self.window.taps, lambda group, *starts: self._group(bounds, group, widths[group.start], *starts))
+
+    def _group(self, bounds: Bounds | None, group: Panel, panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
         out: list[Stmt] = []
+        count = group.size // panel.size
+        place = var("place") if count > 1 else ZERO
+        starts = (channel0 + place * panel.size, w_start + place * (panel.padded * self.window.taps), b_start + place * panel.padded)
         for segment in self.window.high.segments():
             start, stop = const(segment.start), const(segment.stop)
             if bounds is not None:
                 start, stop = maximum(bounds[0], start), minimum(bounds[1], stop)
             alone = bounds is None and segment.extent == 1
             row = start if alone else var("row0")
-            body = panels(lambda *panel, segment=segment, row=row: (self._row(segment, row, *panel),))
+            body: Body = (self._row(segment, row, panel, *starts),)
+            if count > 1:
+                body = (For("place", ZERO, const(count), body),)
             out += body if alone else (For("row0", start, stop, body),)
         return tuple(out)
 

@@ -23,11 +23,10 @@ from edgecc.kernels.base import Candidate, Kernel, Request, View, Workspace
 from edgecc.kernels.call_cost import call_cycles
 from edgecc.kernels.contraction import assemble, compute_target, epilogue_of, tile_schedule, weights_of
 from edgecc.kernels.cost import read_cycles
+from edgecc.kernels.depth_cut import cut_depth, cut_text
 from edgecc.kernels.product import (
     Product,
     count,
-    cut_depth,
-    cut_text,
     joined_axes,
     outer_loops,
     outer_position,
@@ -104,7 +103,7 @@ def lower_gathered(request: Request, op: Conv, axes: tuple[Axis, ...], tile: Reg
                     doc=f"{window} convolution, {w.dims[1]} to {channels} channels, {'x'.join(str(a.out) for a in axes)} pixels",
                     choice=f"gathered {window}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, blocks of {nest.block} pixels{cut_text(cut)}",
                     workspace=((Buffer("p", DType.F32, size, "workspace"), Workspace(4 * size)),
-                               *(() if cut is None else (cut.workspace(count(y.dims, joined), panels),))))
+                               *(() if cut is None else cut.workspace(count(y.dims, joined), panels))))
 
 
 def _patch_view(y: View, terms: int) -> View:

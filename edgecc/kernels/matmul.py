@@ -38,13 +38,12 @@ from edgecc.kernels.contraction import (
     with_bias,
     zeros_of,
 )
+from edgecc.kernels.depth_cut import cut_depth, cut_text
 from edgecc.kernels.grouped import Terms, product_target, terms_of
 from edgecc.kernels.kernel_builder import storage_type
 from edgecc.kernels.product import (
     Product,
     count,
-    cut_depth,
-    cut_text,
     joined_axes,
     outer_loops,
     outer_position,
@@ -270,7 +269,7 @@ class _Problem:
                         tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=open_rows is not None), weights, epilogue, 3, doc=self.doc, terms=terms,
                         choice=f"packed product: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {nest.block} rows"
                                f"{cut_text(cut)}",
-                        workspace=() if cut is None else (cut.workspace(rows, panels),))
+                        workspace=() if cut is None else cut.workspace(rows, panels))
 
     def _at(self, view: View, row: Index, column: Index) -> Index:
         batch = [outer_position(self.y.dims, self._batch_axes, axis, sizes=self.y.sizes) for axis in self._batch_axes]

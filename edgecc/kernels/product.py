@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from edgecc.ir.types import DType
-from edgecc.kernels.ahead import MOST_STEPS, panels_ahead
-from edgecc.kernels.base import ROW_AXIS, KernelArgument, Request, View, Workspace
+from edgecc.kernels.ahead import panels_ahead
+from edgecc.kernels.base import ROW_AXIS, View
 from edgecc.kernels.contraction import (
     INNER,
     PIXEL,
@@ -22,21 +23,15 @@ from edgecc.kernels.contraction import (
     open_panel_loops,
     packed_channels,
     panel_loops,
-    sum_type,
     tile_nest,
 )
+from edgecc.kernels.depth_cut import PARTIAL, DepthCut
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.loop.index import ZERO, Index, const, var
-from edgecc.loop.ir import Body, Buffer, Expr, For, Load, Stmt, Store
+from edgecc.loop.ir import Body, Expr, For, Load, Store
 from edgecc.targets.schema import Target
-
-PARTIAL = "s"
-"""The buffer of sums between two parts of a reduction."""
-
-MOST_CUT_ROWS, LEAST_DEPTH = 256, 256
-"""More rows than that come in blocks, and shorter parts would spend their time on loading and storing sums."""
 
 
 def _as_it_is(x: Expr) -> Expr:
@@ -93,7 +88,7 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     if several and weights.packed and (block >= product.rows or cut is not None):
         prefetched = panels_ahead(product.rows, tile.rows, depth, width * element, weights_bytes, target)
     if cut is not None:
-        block = product.rows
+        block = min(product.rows, cut.rows)
     inner = depth if prefetched is None else prefetched.steps
 
     def nest(start: Index, count: int | Index, part: Index = ZERO, *, begins: bool = True, ends: bool = True) -> Body:
@@ -124,64 +119,25 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
             return open_panel_loops(product.open_channels, tile.channels, tile.lanes, depth, in_panel)
         return panel_loops(panels, depth, in_panel)
 
-    if cut is not None:
-        between = nest(ZERO, block, var("part"), begins=False, ends=False)
-        return ProductNest((*nest(ZERO, block, ends=False),
+    def in_blocks(part: Index = ZERO, *, begins: bool = True, ends: bool = True) -> Body:
+        own = partial(nest, part=part, begins=begins, ends=ends)
+        blocks, rest = divmod(product.rows, block)
+        if blocks < 2:
+            return (*(own(ZERO, block) if blocks else ()), *(own(const(blocks * block), rest) if rest else ()))
+        return (For("block", ZERO, const(blocks), own(var("block") * block, block)), *(own(const(blocks * block), rest) if rest else ()))
+
+    if cut is not None and cut.parts > 1:
+        between = in_blocks(var("part"), begins=False, ends=False)
+        return ProductNest((*in_blocks(ends=False),
                             *((For("part", const(1), const(cut.parts - 1), between),) if cut.parts > 2 else ()),
-                            *nest(ZERO, block, const(cut.parts - 1), begins=False)), block, inner)
+                            *in_blocks(const(cut.parts - 1), begins=False)), block, inner)
     if product.open_rows is not None:
         if block >= product.rows:
             return ProductNest(nest(ZERO, product.open_rows), block, inner)
         whole = product.open_rows.floordiv(block)
         return ProductNest((For("block", ZERO, whole, nest(var("block") * block, block)),
                             *nest(whole * block, product.open_rows - whole * block)), block, inner)
-    blocks, rest = divmod(product.rows, block)
-    body: list[Stmt] = []
-    if blocks > 1:
-        body.append(For("block", ZERO, const(blocks), nest(var("block") * block, block)))
-    elif blocks:
-        body.extend(nest(ZERO, block))
-    if rest:
-        body.extend(nest(const(blocks * block), rest))
-    return ProductNest(tuple(body), block, inner)
-
-
-@dataclass(frozen=True)
-class DepthCut:
-    """A reduction in `parts` parts of `depth` steps. Between two parts, sums wait in scratch memory [rows, packed channels]."""
-
-    parts: int
-    depth: int
-
-    def workspace(self, rows: int, panels: Sequence[Panel]) -> tuple[Buffer, KernelArgument]:
-        """The scratch memory."""
-        elements = rows * packed_channels(panels)
-        return Buffer(PARTIAL, DType.F32, elements, "workspace"), Workspace(4 * elements)
-
-
-def cut_depth(rows: int, tile: RegisterTile, depth: int, channels: int, request: Request) -> DepthCut | None:
-    """How to cut a reduction over packed weights so long that a panel leaves no room in the second-level cache; None: not at all.
-
-    While all rows pass over a panel, the panel, the next one, which is being prefetched, and what is read of the rows
-    want to stay there; cut, rows stay there for all panels. (K. Goto and R. van de Geijn, "Anatomy of high-performance
-    matrix multiplication", ACM TOMS 34(3), 2008, whose k_c this is.) Threads divide whole reductions.
-    """
-    target = request.target
-    second = target.cache(2)
-    if second is None or target.vector.fma_by_lane or request.threads > 1 or request.rows or sum_type(request) is not DType.F32:
-        return None
-    step_bytes = 4 * (2 * tile.channels + rows)
-    if 4 * depth * channels <= second.size // 2 or depth * step_bytes <= second.size or rows > MOST_CUT_ROWS:
-        return None
-    for parts in range(2, depth // LEAST_DEPTH + 1):
-        if depth % (parts * MOST_STEPS) == 0 and depth // parts * step_bytes <= second.size // 2:
-            return DepthCut(parts, depth // parts)
-    return None
-
-
-def cut_text(cut: DepthCut | None) -> str:
-    """For `Kernel.choice`."""
-    return "" if cut is None else f", sums in {cut.parts} parts"
+    return ProductNest(in_blocks(), block, inner)
 
 
 def joined_axes(views: Sequence[View], axes: Sequence[int], apart: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
