@@ -14,11 +14,12 @@ from edgecc.ir.types import DType, Layout
 from edgecc.kernels.base import candidates, lower
 from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.depthwise_block import KEPT_WEIGHTS, Block, Window, block_cycles, choose_block
-from edgecc.kernels.depthwise_rolling import Rolling
+from edgecc.kernels.depthwise_rolling import Rolling, group_size
+from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.spatial import axes_of
 from edgecc.loop.ir import For, Load, Op, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv
-from edgecc.targets.schema import load_target
+from edgecc.targets.schema import Cache, load_target
 from tests.support.kernel_check import Given, check_kernel, request_for, run_lowered
 
 LAST = Layout.channels_last(4)
@@ -82,6 +83,31 @@ def test_rolling_sums_agree_with_the_reference(kernel, strides, pads, high, wide
     got = run_lowered(request, lower_depthwise(request, axes_for(plain, size, kernel), op.epilogue, Rolling(vectors)), operands)[0]
     want, magnitude = op.reference(arrays)[0], op.magnitude(arrays)[0]
     assert np.all(np.abs(got - want) <= 64 * 2.0**-24 * np.maximum(magnitude, np.abs(want)))
+
+
+@pytest.mark.parametrize(("first", "channels", "grouped"), [(8, 96, True), (8, 100, True), (64, 96, False), (1, 96, False)])
+def test_all_rows_of_some_channels_come_first_where_the_first_cache_holds_no_more(first, channels, grouped):
+    op = Conv((1, 1), (1, 1, 1, 1), (1, 1), channels)
+    operands = [Given(array(0, 1, channels, 7, 9), layout=LAST), Given(array(1, channels, 1, 3, 3), True), Given(array(2, channels), True)]
+    target = replace(load_target("cortex-a76"), caches=(Cache(1, first * 1024, 64, 4), Cache(2, 65536, 64, 8)))
+    request = replace(request_for(op, operands, "cortex-a76", [LAST]), target=target)
+    kernel = lower(request, "depthwise rolling")
+    outermost = next(stmt for stmt in kernel.function.body if isinstance(stmt, For))
+    assert (outermost.var == "panel") == grouped
+    arrays = [g.array for g in operands]
+    got = run_lowered(request, kernel, operands)[0]
+    assert np.all(np.abs(got - op.reference(arrays)[0]) <= 16 * 2.0**-24 * op.magnitude(arrays)[0])
+
+
+@pytest.mark.parametrize(("width", "count", "bytes_each", "size"), [
+    (14, 48, 4, 16),   # 56 pixels of 512 bytes: 28 KiB
+    (112, 6, 4, 2),    # 448 of 64
+    (200, 6, 4, 6),    # not even that
+    (5, 6, 4, 6)])     # all of them
+def test_groups_keep_the_rows_under_a_window_in_half_of_the_first_cache(width, count, bytes_each, size):
+    op = Conv((1, 1), (1, 1, 1, 1), (1, 1), 8)
+    window = Window(*axes_for(op, (9, width), (3, 3)))
+    assert group_size(window, Panel(0, 8, 8, count), bytes_each, load_target("cortex-a76")) == size
 
 
 def test_rolling_sums_load_every_element_of_a_row_once():
