@@ -29,7 +29,7 @@ from edgecc.targets.schema import Target
 
 @dataclass(frozen=True)
 class TvmBackend(GraphBackend):
-    """Writes NAME.so, for TVM's runtime on the target, or NAME.json, the module of Relax before TVM compiles it.
+    """Writes NAME.so, for TVM's runtime on the target, or NAME_relax.py, the module of Relax before TVM compiles it, to read.
 
     Attributes:
         optimize: how much LLVM does inside of TVM, 0 to 3.
@@ -39,7 +39,7 @@ class TvmBackend(GraphBackend):
     name: ClassVar[str] = "tvm"
     summary: ClassVar[str] = "a library compiled by TVM, for its runtime"
     forms: ClassVar[Mapping[str, str]] = MappingProxyType({
-        "tvm": "a shared library for TVM's runtime", "relax": "the Relax module as JSON, for TVM's own tools"})
+        "tvm": "a shared library for TVM's runtime", "relax": "the Relax module as TVMScript, without weights"})
 
     optimize: int = 3
 
@@ -62,13 +62,12 @@ class TvmBackend(GraphBackend):
         return obstacle(node)
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
-        """NAME.so with load.py and README.md, or NAME.json; the report counts operators. Raises: EdgeccError E114, E400, E401."""
+        """NAME.so with load.py and README.md, or NAME_relax.py; the report counts operators. Raises: EdgeccError E114, E400, E401."""
         module = to_relax(graph)
         report = {"operators": _operators(module), "tvm": importlib.metadata.version("apache-tvm")}
         weights = sum(value.type.packed_bytes for value in graph.constants())
         if form == "relax":
-            tvm = importlib.import_module("tvm")
-            files = {f"{name}.json": str(tvm.ir.save_json(module)).encode()}
+            files = {f"{name}_relax.py": f"{module.script(show_meta=False).rstrip()}\n".encode()}
         else:
             report["target"] = str(tvm_target(target, self.optimize))
             files = {f"{name}.so": build_library(module, target, self.optimize), **loader_files(name)}

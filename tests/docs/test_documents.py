@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.support.documents import ROOT, blocks, needs, run_document
+from tests.support.documents import ROOT, blocks, missing, run_document
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"),
                     *ROOT.glob("benches/**/*.md")])
@@ -17,9 +16,8 @@ RUNNABLE = [path for path in DOCUMENTS if {b.language for b in blocks(path.read_
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_examples_print_what_the_document_says(path: Path, tmp_path: Path, request: pytest.FixtureRequest):
-    for command in needs(path.read_text()):
-        if shutil.which(command) is None:
-            pytest.skip(f"{command} is not installed")
+    if names := missing(path.read_text()):
+        pytest.skip(f"not installed: {', '.join(names)}")
     assert run_document(path, tmp_path, bless=request.config.getoption("--bless")) > 0
 
 

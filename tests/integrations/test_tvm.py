@@ -32,9 +32,17 @@ def module_of(build, *types):
     return builder.get()
 
 
-def run(module, *arrays):
+def built(module):
     executable = relax.build(module, target=tvm.target.Target({"kind": "llvm", "opt-level": 0}))
-    result = relax.VirtualMachine(executable, tvm.cpu())["main"](*(tvm.runtime.tensor(array) for array in arrays))
+    return relax.VirtualMachine(executable, tvm.cpu())
+
+
+def run(module, *arrays):
+    return call(built(module), *arrays)
+
+
+def call(machine, *arrays):
+    result = machine["main"](*(tvm.runtime.tensor(array) for array in arrays))
     return [each.numpy() for each in ([result] if hasattr(result, "numpy") else result)]
 
 
@@ -66,9 +74,14 @@ def test_regions_are_as_large_as_they_can_be(network):
     assert share.edgecc == share.total == 7 * 7 * 8 * (27 + 9 + 8) + 90 * 7
 
 
-def test_results_are_those_of_tvm(network):
+@pytest.fixture(scope="module")
+def machine(network):
+    return built(edgecc_tvm.offload(network))
+
+
+def test_results_are_those_of_tvm(network, machine):
     arrays = inputs()
-    (got,), (want,) = run(edgecc_tvm.offload(network), *arrays), run(network, *arrays)
+    (got,), (want,) = call(machine, *arrays), run(network, *arrays)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
@@ -80,11 +93,9 @@ def test_a_region_computes_in_the_reference_what_it_computes_in_tvm(network):
     assert execute(graph, arrays)["out0"].shape == (1, 10, 7, 7)
 
 
-def test_a_tensor_of_another_shape_is_refused(network):
-    executable = relax.build(edgecc_tvm.offload(network), target=tvm.target.Target({"kind": "llvm", "opt-level": 0}))
-    machine = relax.VirtualMachine(executable, tvm.cpu())
+def test_a_tensor_of_another_shape_is_refused(machine):
     with pytest.raises(Exception, match=r"(?i)shape|match"):
-        machine["main"](*(tvm.runtime.tensor(array[..., :5]) for array in inputs()))
+        call(machine, *(array[..., :5].copy() for array in inputs()))
 
 
 @pytest.mark.parametrize("build, what", [
@@ -98,6 +109,31 @@ def test_what_edgecc_does_not_take_stays_with_tvm(build, what):
     (found,) = [binding.value for block in module["main"].body.blocks for binding in block.bindings if isinstance(binding.value, relax.Call)]
     assert what in obstacle(found)
     assert edgecc_tvm.multiply_adds(edgecc_tvm.partition(module)).regions == 0
+
+
+def test_loops_that_importers_write_for_one_operator_are_recognized():
+    def build(builder, x):
+        low, high = relax.const(np.float32(0.0)), relax.const(np.float32(6.0))
+        deep = builder.emit(relax.op.nn.conv2d(x, constant(4, 3, 1, 1)))
+        return builder.emit_te(tvm.topi.minimum, builder.emit_te(tvm.topi.maximum, deep, low), high)
+
+    module = module_of(build, ((1, 3, 5, 5), "float32"))
+    share = edgecc_tvm.multiply_adds(edgecc_tvm.partition(module))
+    assert (share.regions, share.edgecc) == (1, 300)
+    x = 9 * GENERATOR.standard_normal((1, 3, 5, 5)).astype(np.float32)
+    np.testing.assert_allclose(run(edgecc_tvm.offload(module), x)[0], run(module, x)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_other_loops_are_left_alone():
+    def build(builder, x):
+        row = builder.emit(relax.op.reshape(x, (6, 1)))
+        moved = builder.emit_te(lambda a: tvm.te.compute((6, 6), lambda i, j: tvm.te.max(a[j, 0], a[i, 0])), row)
+        return builder.emit_te(lambda a: tvm.te.compute((6, 6), lambda i, j: a[i, j] + a[j, i]), moved)
+
+    module = module_of(build, ((6,), "float32"))
+    x = GENERATOR.standard_normal(6).astype(np.float32)
+    want = np.maximum(x[None, :], x[:, None])
+    np.testing.assert_array_equal(run(edgecc_tvm.offload(module), x)[0], want + want.T)
 
 
 def test_several_results_and_integers():

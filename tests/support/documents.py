@@ -10,7 +10,8 @@ Three kinds of fenced blocks matter:
 "..." in an expected output stands for any text. In the output of a command, numbers may differ by a tenth and rounding errors
 (1.2e-07) by any amount, since the size of machine code and the last bits depend on the C compiler. Everything runs in a scratch folder that has
 the repository's `examples`, so documents use the same paths as a reader at the root would. A line
-`<!-- needs: COMMAND -->` names a command without which the document's examples cannot run.
+`<!-- needs: COMMAND -->` names a command without which the document's examples cannot run, `<!-- needs: package NAME -->` a package
+of Python.
 `pytest --bless` writes what is printed now into the document, where it differs.
 """
 
@@ -18,9 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import importlib.util
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -29,7 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(?P<language>\w*)(?P<more>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
-_NEEDS = re.compile(r"^<!-- needs: (\S+) -->$", re.MULTILINE)
+_NEEDS = re.compile(r"^<!-- needs: (package )?(\S+) -->$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,10 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-def needs(text: str) -> list[str]:
-    """The commands a document's examples call."""
-    return _NEEDS.findall(text)
+def missing(text: str) -> list[str]:
+    """The commands and packages that a document's examples use and that are not installed."""
+    return [name for package, name in _NEEDS.findall(text)
+            if (importlib.util.find_spec(name) if package else shutil.which(name)) is None]
 
 
 @dataclass(frozen=True)

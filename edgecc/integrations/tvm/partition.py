@@ -11,6 +11,7 @@ from typing import Any
 
 from edgecc.integrations.tvm.codegen import EXTERNAL, register
 from edgecc.integrations.tvm.importing import CONVERTERS, obstacle
+from edgecc.integrations.tvm.recognize import recognize
 
 PRODUCTS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d", "relax.matmul")
 """Operators whose bias and activation belong to them."""
@@ -57,12 +58,16 @@ def _accepted(context: Any) -> bool:
 def partition(module: Any) -> Any:
     """The module with a function for each region that edgecc computes: connected operators that it takes, as many as can be.
 
+    Batch normalisations become part of convolutions, or arithmetic, first.
+
     Args:
         module: a `tvm.IRModule`; what is to be found stands in dataflow blocks, which importers of TVM make.
     """
-    transform, ir = importlib.import_module("tvm.relax.transform"), importlib.import_module("tvm.ir")
-    passes = [transform.FoldConstant(), transform.FuseOpsByPattern(patterns(), bind_constants=True), transform.MergeCompositeFunctions()]
-    return ir.transform.Sequential(passes)(module)
+    relax, ir = importlib.import_module("tvm.relax"), importlib.import_module("tvm.ir")
+    transform = relax.transform
+    passes = [transform.FoldBatchnormToConv2D(), transform.DecomposeOpsForInference(), transform.FoldConstant(),
+              transform.FuseOpsByPattern(patterns(), bind_constants=True), transform.MergeCompositeFunctions()]
+    return ir.transform.Sequential(passes)(recognize(module))
 
 
 def offload(module: Any, target: str = "host") -> Any:
