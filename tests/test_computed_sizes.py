@@ -271,3 +271,21 @@ def test_detector_of_pictures_of_any_size(target):
     cases.append({"image": np.zeros((1, 3, 40, 48), F)})
     found = agrees(pyramid(), cases, target=target, shapes={"h": (Range(8, 40),), "w": (Range(8, 48),)})
     assert len(found[-1]["best"]) == 0 and len(found[-2]["best"]) == 7
+
+
+def test_reshape_to_numbers_of_the_run():
+    x = np.arange(12, dtype=F).reshape(3, 4)
+    nodes = [("Reshape", "x p", "r", {}), ("Relu", "r", "y", {}), ("ReduceSum", "r", "s", {"keepdims": 0})]
+    proto = model(nodes, {"x": x, "p": np.array([2, 6])}, ["y", "s"])
+    found = agrees(proto, [{"x": x, "p": np.array(p)} for p in ([2, 6], [6, 2], [-1, 3], [3, 0], [0, -1], [1, 12], [12, -1])])
+    assert [results["y"].shape for results in found[:3]] == [(2, 6), (6, 2), (4, 3)]
+    for wrong in ([5, 3], [-1, -1], [-3, -4], [2**40, 2**40], [12, 0]):
+        with pytest.raises(EdgeccError) as raised:
+            agrees(proto, [{"x": x, "p": np.array(wrong)}])
+        assert raised.value.code == "E406"
+
+
+def test_reshape_of_an_open_operand_to_numbers_of_the_run():
+    x = np.arange(12, dtype=F).reshape(3, 4)
+    proto = model([("Reshape", "x p", "y", {})], {"x": (x, ["n", 4]), "p": np.array([2, 6])}, ["y"])
+    agrees(proto, [{"x": x[:rows], "p": np.array(p)} for rows, p in ((3, [2, 6]), (1, [4, 1]), (2, [-1, 4]))], shapes={"n": (Range(1, 3),)})

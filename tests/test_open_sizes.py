@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import edgecc
 from edgecc.artifact.load import load
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
@@ -279,3 +280,20 @@ def test_short_floats(target):
             results, want = built.run(inputs)["y"], execute(graph, inputs)["y"]
             assert results.shape == want.shape
             np.testing.assert_allclose(results, want, atol=0.01)
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+@pytest.mark.parametrize(("group", "kernel", "channels", "stride", "dtype"), [(1, 3, (5, 7), 1, np.uint8), (16, 3, (16, 16), 2, np.int8)])
+def test_integer_convolutions_of_images_of_any_size(target, group, kernel, channels, stride, dtype):
+    generator = np.random.default_rng(0)
+    parameters = [onnx.numpy_helper.from_array(np.array(value, kind), name) for name, value, kind in (
+        ("xs", 0.02, np.float32), ("xz", -7 if dtype is np.int8 else 131, dtype), ("ws", 0.01, np.float32), ("wz", 0, np.int8),
+        ("ys", 0.5, np.float32), ("yz", 3, dtype))]
+    weights = [onnx.numpy_helper.from_array(generator.integers(-127, 128, (channels[1], channels[0] // group, kernel, kernel)).astype(np.int8), "w"),
+               onnx.numpy_helper.from_array(generator.integers(-999, 999, channels[1]).astype(np.int32), "b")]
+    node = helper.make_node("QLinearConv", ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz", "b"], ["y"], group=group, pads=[1] * 4, strides=[stride] * 2)
+    x = helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["n", channels[0], "rows", "columns"])
+    graph = helper.make_graph([node], "g", [x], [helper.make_empty_tensor_value_info("y")], [*parameters, *weights])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    result = edgecc.verify(proto, target=target, shapes={"n": (Range(1, 2),), "rows": (Range(3, 13),), "columns": (Range(3, 20),)})
+    assert result.ok and result.outputs[0].max_abs_err == 0

@@ -107,6 +107,7 @@ class Importer:
         self.failures: tuple[EdgeccError, ...] = ()
         self.notes: list[str] = []
         self.opened_batch: SymbolicDim | None = None
+        self.binds_values = False  # whether inputs that would better be known become constants
         self.needed: dict[Value, None] = {}
         self.sources: dict[Value, Value] = {}
         self.iterations: set[Value] = set()

@@ -95,7 +95,7 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
         arrays = flattened(inputs or {})
         while True:
             try:
-                return _import(loaded, shapes or {}, inputs or {}, limits, bound)
+                return _import(loaded, shapes or {}, inputs or {}, limits, bound, bind_values)
             except _NotKnownError as problem:
                 wanted = problem.names & frozenset(arrays if bind_values else {})
                 if not wanted:
@@ -114,7 +114,7 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
 
 
 def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given: Mapping[str, Given],
-            limits: Limits, bound: frozenset[str]) -> tuple[Graph, ImportReport]:
+            limits: Limits, bound: frozenset[str], bind_values: bool) -> tuple[Graph, ImportReport]:
     proto = loaded.proto.graph
     outline = inline_functions(loaded, without_weights(loaded.proto), limits)
     constants = {t.name: t for t in proto.initializer}
@@ -131,6 +131,7 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     importer = Importer(graph, limits, max(loaded.proto.ir_version, 4))
     importer.unsupported.update(dict.fromkeys(refused))
     importer.opened_batch = binding.opened_batch
+    importer.binds_values = bind_values
     names_of: dict[Value, str] = {}
     for spec in specs:
         if spec.name in scope.items:

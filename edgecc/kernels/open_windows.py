@@ -100,7 +100,7 @@ def lower_open_convolution(request: Request) -> Kernel:
         raise TypeError(op)
     dtype, depth, channels = sum_type(request), w.dims[1], w.dims[0]
     depthwise = op.group > 1 and depth == 1 and channels == op.group
-    if (not request.operand(1).is_constant or (op.group > 1 and not depthwise) or dtype is DType.F16 or zeros_of(op) != (0, 0)
+    if (not request.operand(1).is_constant or (op.group > 1 and not depthwise) or dtype is DType.F16
             or not x.size(1).is_const):
         raise EdgeccError("E112", "conv has no kernel for sizes known only at run time with these weights, groups or types", hint=HINT)
     target, windows = compute_target(request, op.epilogue), windows_of(x, w.dims[2:], op.strides, op.dilations, op.pads)
@@ -142,7 +142,7 @@ def lower_open_convolution(request: Request) -> Kernel:
 
             return tile_nest(count, panel.size, reductions, Load("x", source, x.dtype),
                              Load("w", w_start + term * panel.padded + var("channel"), w.dtype),
-                             weights.bias(b_start + var("channel"), address), lambda acc: epilogue.store(acc, address), row_loop=loop)
+                             weights.bias(b_start + var("channel"), address), lambda acc: epilogue.store(acc, address), row_loop=loop, zeros=zeros_of(op))
 
         columns = y.size(len(y.dims) - 1)
         start, stop = windows[-1].inside(columns)

@@ -11,6 +11,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import sizes_of
 from edgecc.frontend.converters.moving import computed_part, moving_part
+from edgecc.frontend.converters.reshaping import reshaped_by_run
 from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
 from edgecc.ir.dims import Dim, Shape, larger, lower_bound, smaller, upper_bound
@@ -32,7 +33,10 @@ def _transpose(call: Call) -> Value:
 
 @converter("Reshape")
 def _reshape(call: Call) -> Value:
-    x, wanted, keep_zero = call.input(), call.known_dims(1, "the shape"), call.flag("allowzero")
+    x, given, keep_zero = call.input(), call.input(1), call.flag("allowzero")
+    if known_data(given) is None and not call.importer.binds_values:
+        return reshaped_by_run(call, x, given, keep_zero=keep_zero)
+    wanted = call.known_dims(1, "the shape")
     batch = call.importer.opened_batch
     items = x.type.shape[0] if x.type.rank and batch is not None else 0
     if batch is not None and items == batch * (each := upper_bound(items) // upper_bound(batch)) and all(isinstance(size, int) for size in wanted):
