@@ -19,6 +19,7 @@ from edgecc.lowering import lower_graph
 from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute, sample_inputs
 from edgecc.targets.schema import load_target
+from tests.support.ccompile import require
 
 
 def model(nodes, inputs, outputs=("y",), *, kind=TensorProto.FLOAT, constants=()):
@@ -297,3 +298,14 @@ def test_integer_convolutions_of_images_of_any_size(target, group, kernel, chann
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     result = edgecc.verify(proto, target=target, shapes={"n": (Range(1, 2),), "rows": (Range(3, 13),), "columns": (Range(3, 20),)})
     assert result.ok and result.outputs[0].max_abs_err == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("target", "precision"), [("x86-64-v4-bf16", "bf16"), ("cortex-a76", "fp16")])
+def test_products_of_short_floats_of_any_number_of_rows(target, precision, threads):
+    require(load_target(target))
+    weights = np.random.default_rng(0).standard_normal((24, 40)).astype(np.float32)
+    nodes = [("MatMul", "x w", "a", {}), ("Relu", "a", "b", {}), ("Transpose", "b", "t", {"perm": [1, 0]}), ("MatMul", "t b", "y", {})]
+    result = edgecc.verify(model(nodes, {"x": ["n", 24]}, constants={"w": weights}), target=target, precision=precision, threads=threads,
+                           shapes={"n": (Range(1, 9),)})
+    assert result.ok

@@ -159,7 +159,7 @@ class _Problem:
         Vectors of channels may reach behind the last one: results and what the epilogue reads along them must have room.
         """
         few = self.rows <= FEW or self.channels < max(2, self.lanes // 2)
-        if self.terms.dot or (sum_type(self.request) is DType.F16 and self.open_depth is not None):
+        if sum_type(self.request) is DType.F16 and self.open_depth is not None:
             raise EdgeccError("E112", "matmul in half precision has no kernel for sizes known only at run time",
                               hint="give the dimension one size with --shape, or keep the node in fp32")
         if self.open_channels is None:
@@ -176,8 +176,10 @@ class _Problem:
 
     @property
     def terms(self) -> Terms:
-        """How the first factor is read."""
-        if self.x.dtype in NARROW_INTEGERS and not (self.is_packed_constant and not self.op.b_zero and not self.request.is_open):
+        """How the first factor is read; one by one where the run decides on sizes."""
+        if self.request.is_open:
+            return Terms(self.x)
+        if self.x.dtype in NARROW_INTEGERS and not (self.is_packed_constant and not self.op.b_zero):
             return Terms(self.x)
         return terms_of(self.request, self.x, len(self.x.dims) - 1, zero=zeros_of(self.op)[0], folds=folds_offset(self.request))
 

@@ -246,7 +246,7 @@ class _Conversion:
         """Whether kernels find products in pairs along the reduction; always so for f16, which needs none."""
         if self.dtype is DType.F16:
             return True
-        w = node.operand(1).type.dims
+        w = [size if isinstance(size, int) else 1 for size in node.operand(1).type.shape]  # those of the run come in any number
         if isinstance(node.op, MatMul):
             return (w[-1] if node.op.transpose_b else w[-2]) % 2 == 0
         return w[1] == 1 or (w[1] % 2 == 0 and isinstance(node.op, Conv))
