@@ -25,6 +25,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType({
     "onnx": "edgecc.backends.onnx.backend:OnnxBackend",
     "tflite": "edgecc.backends.tflite.backend:TfliteBackend",
     "ethosu": "edgecc.backends.ethosu.backend:EthosuBackend",
+    "tosa": "edgecc.backends.tosa.backend:TosaBackend",
     "rknn": "edgecc.backends.rknn.backend:RknnBackend",
     "qnn": "edgecc.backends.qnn.backend:QnnBackend",
     "tvm": "edgecc.backends.tvm.backend:TvmBackend",

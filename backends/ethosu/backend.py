@@ -17,8 +17,9 @@ from edgecc.backends.base import API, GraphBackend, Trace
 from edgecc.backends.ethosu.passes import SplitDequantize
 from edgecc.backends.ethosu.vela import VELA, Compiled, run_vela
 from edgecc.backends.requirements import Requirement
-from edgecc.backends.tflite.backend import report, run_model, tflite_passes, trace_model
+from edgecc.backends.tflite.backend import run_model, tflite_passes, trace_model
 from edgecc.backends.tflite.convert import Converted, convert
+from edgecc.backends.tflite.interface import report
 from edgecc.backends.tflite.neighbours import computes_on_integers
 from edgecc.backends.tflite.operators import obstacle
 from edgecc.backends.tflite.schema import LITERT

@@ -51,15 +51,16 @@ class Compiled:
     cpu_operators: tuple[str, ...]
 
 
-def run_vela(model: bytes, accelerator: str, *, system: str, memory: str, optimise: str) -> Compiled:
-    """Compiles a TFLite model.
+def run_vela(model: bytes, accelerator: str, *, system: str, memory: str, optimise: str, suffix: str = "tflite") -> Compiled:
+    """Compiles a TFLite model, or a TOSA file.
 
     Args:
         accelerator, system, memory, optimise: Vela's --accelerator-config, --system-config, --memory-mode and --optimise.
+        suffix: of the file: tflite or tosa.
     Raises: EdgeccError E401 with what Vela says.
     """
     with tempfile.TemporaryDirectory() as folder:
-        source, results = Path(folder) / "network.tflite", Path(folder) / "results"
+        source, results = Path(folder) / f"network.{suffix}", Path(folder) / "results"
         source.write_bytes(model)
         config = Path(str(importlib.import_module("ethosu").__path__[0])) / "config_files" / "Arm" / "vela.ini"
         command = [sys.executable, "-m", "ethosu.vela", str(source), "--accelerator-config", accelerator, "--config", str(config),

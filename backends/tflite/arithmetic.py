@@ -14,7 +14,7 @@ import numpy as np
 
 from edgecc.backends.tflite import quantized
 from edgecc.backends.tflite.emitter import KINDS, Emitter, Order, Result, plain
-from edgecc.backends.tflite.schema import Quantization
+from edgecc.backends.tflite.recorder import Quantization
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Node, Value
@@ -95,7 +95,7 @@ def required_quantization(expr: ScalarExpr) -> Quantization | None:
 def obstacle(op: Elementwise, node: Node) -> str | None:
     """Why an elementwise node cannot be written in TFLite."""
     expr = op.expr
-    if quantized.quantization_of(node) is not None or quantized.dequantization_of(node) is not None or quantized.constant_codes(node.output):
+    if quantized.states_quantization(node):
         return None
     missing = sorted(_missing(expr))
     return f"computes {', '.join(missing)}, which TFLite has no operator for" if missing else None

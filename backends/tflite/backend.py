@@ -13,13 +13,14 @@ import numpy as np
 from edgecc.artifact.folder import Artifact, make_export
 from edgecc.backends.base import API, GraphBackend, Trace
 from edgecc.backends.requirements import Requirement
-from edgecc.backends.tflite.convert import Converted, Port, convert
+from edgecc.backends.tflite.convert import Converted, convert
+from edgecc.backends.tflite.interface import from_file, report, to_file
 from edgecc.backends.tflite.operators import obstacle
 from edgecc.backends.tflite.quantized import SHIFT
-from edgecc.backends.tflite.schema import LITERT, Quantization
+from edgecc.backends.tflite.schema import LITERT
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node
-from edgecc.ir.types import Array, DType
+from edgecc.ir.types import Array
 from edgecc.options import spelled
 from edgecc.targets.schema import Target
 
@@ -91,19 +92,6 @@ class TfliteBackend(GraphBackend):
         return convert(graph, integer_interface=self.interface == "integer", images_last=self.images == "last")
 
 
-def report(model: Converted) -> dict[str, Any]:
-    """What a manifest says about a TFLite model."""
-    return {"inputs": {name: _port_table(port) for name, port in model.inputs.items()},
-            "outputs": {name: _port_table(port) for name, port in model.outputs.items()}, "operators": dict(model.operators)}
-
-
-def _port_table(port: Port) -> dict[str, Any]:
-    table: dict[str, Any] = {"axes": list(port.order)}
-    if port.quantization is not None:
-        table |= {"type": "int8", "scale": port.quantization.scale, "zero_point": port.quantization.zero}
-    return table
-
-
 def run_model(data: bytes, artifact: Artifact, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Runs a TFLite model by LiteRT's reference kernels, or by its other ones where it has an operator that those lack.
 
@@ -120,7 +108,7 @@ def run_model(data: bytes, artifact: Artifact, inputs: Mapping[str, Array]) -> d
         outputs = {}
         for port, detail in zip(artifact.manifest.outputs, interpreter.get_output_details(), strict=True):
             array = np.transpose(interpreter.get_tensor(detail["index"]), np.argsort(tables[port.name]["axes"]))
-            outputs[port.name] = _from_file(array, tables[port.name], port.type.dtype)
+            outputs[port.name] = from_file(array, tables[port.name], port.type.dtype)
         return outputs
 
     return _interpreted(data, artifact, inputs, read)
@@ -151,34 +139,8 @@ def _interpreted(data: bytes, artifact: Artifact, inputs: Mapping[str, Array], r
         interpreter.allocate_tensors()
         for port, detail in zip(artifact.manifest.inputs, interpreter.get_input_details(), strict=True):
             table = tables["inputs"][port.name]
-            interpreter.set_tensor(detail["index"], np.transpose(_to_file(np.asarray(inputs[port.name]), table), table["axes"]))
+            interpreter.set_tensor(detail["index"], np.transpose(to_file(np.asarray(inputs[port.name]), table), table["axes"]))
         interpreter.invoke()
         return read(interpreter)
     except (RuntimeError, ValueError) as error:
         raise EdgeccError("E401", f"LiteRT: {printable(str(error), 400)}") from error
-
-
-def _quantization(table: Mapping[str, Any]) -> Quantization:
-    return Quantization((table["scale"],), table["zero_point"])
-
-
-def _to_file(array: Array, table: Mapping[str, Any]) -> Array:
-    """An input of the network as the file takes it."""
-    if "scale" not in table or array.dtype == np.int8:
-        return array
-    if array.dtype == np.uint8:
-        return np.asarray(array.astype(np.int16) - 128, np.int8)
-    quantization = _quantization(table)
-    steps = np.rint(array.astype(np.float32) / np.float32(quantization.scale)) + quantization.zero
-    return np.asarray(np.clip(steps, -128, 127), np.int8)
-
-
-def _from_file(array: Array, table: Mapping[str, Any], dtype: DType) -> Array:
-    """An output of the file as the network gives it."""
-    if "scale" not in table or dtype is DType.I8:
-        return array
-    if dtype is DType.U8:
-        return (array.astype(np.int16) + 128).astype(np.uint8)
-    quantization = _quantization(table)
-    numbers = (array.astype(np.int32) - quantization.zero).astype(np.float32) * np.float32(quantization.scale)
-    return np.asarray(numbers, dtype.numpy)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from edgecc.backends.tflite import arithmetic, operators, quantized
 from edgecc.backends.tflite.emitter import Emitter, Order, Result, channels_last, plain
-from edgecc.backends.tflite.schema import ModelWriter, Quantization
+from edgecc.backends.tflite.recorder import Quantization, Recorder
+from edgecc.backends.tflite.schema import ModelWriter
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.text import format_node
@@ -44,6 +45,7 @@ class Converted:
         operators: how often each operator of TFLite occurs.
         integers: the tensor that holds each quantized value of the graph, and its order of axes.
         demanded: by how many steps of its own a value is off where TFLite demanded a coarser quantization first.
+        ports: the tensors of the inputs, and those of the outputs.
     """
 
     data: bytes
@@ -52,9 +54,11 @@ class Converted:
     operators: Mapping[str, int]
     integers: Mapping[Value, tuple[int, Order]]
     demanded: Mapping[Value, int]
+    ports: tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def convert(graph: Graph, *, integer_interface: bool, images_last: bool, products_as_convolutions: bool = False) -> Converted:
+def convert(graph: Graph, *, integer_interface: bool, images_last: bool, products_as_convolutions: bool = False,
+            recorder: Recorder | None = None) -> Converted:
     """The model of a graph.
 
     Args:
@@ -62,9 +66,10 @@ def convert(graph: Graph, *, integer_interface: bool, images_last: bool, product
         images_last: inputs of rank 4 have their channels last; else they have the network's shape.
         products_as_convolutions: products of integers by constant matrices are written as convolutions, which LiteRT's reference
             kernels round as accelerators do, twice; they round FULLY_CONNECTED once.
+        recorder: what makes the file; a TFLite model without it.
     Raises: EdgeccError E114 for a node without a form in TFLite.
     """
-    writer = ModelWriter()
+    writer = ModelWriter() if recorder is None else recorder
     emitter = Emitter(writer, products_as_convolutions=products_as_convolutions)
     done: set[Node] = set()
     demanded: dict[Value, int] = {}
@@ -80,11 +85,12 @@ def convert(graph: Graph, *, integer_interface: bool, images_last: bool, product
         outputs[name] = port
         results.append(index)
     counts: dict[str, int] = {}
-    for code in writer.operators:
-        counts[code] = counts.get(code, 0) + 1
+    for recorded in writer.recorded:
+        counts[recorded.code] = counts.get(recorded.code, 0) + 1
     values = [value for node in graph.nodes for value in node.outputs if value.type.dtype in quantized.SHIFT]
     return Converted(writer.finish(indices, results, "made by edgecc"), inputs, outputs, dict(sorted(counts.items())),
-                     {value: place for value in values if (place := emitter.place_of(value)) is not None}, demanded)
+                     {value: place for value in values if (place := emitter.place_of(value)) is not None}, demanded,
+                     (tuple(indices), tuple(results)))
 
 
 def _input(emitter: Emitter, graph: Graph, value: Value, name: str, done: set[Node], *, integer_interface: bool, images_last: bool) -> Port:

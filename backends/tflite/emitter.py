@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgecc.backends.tflite import quantized
-from edgecc.backends.tflite.schema import ModelWriter, Quantization
+from edgecc.backends.tflite.recorder import Quantization, Recorder
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Value
@@ -78,7 +78,7 @@ class Result:
 class Emitter:
     """A model that is being written, and what holds which value."""
 
-    def __init__(self, writer: ModelWriter, *, products_as_convolutions: bool = False) -> None:
+    def __init__(self, writer: Recorder, *, products_as_convolutions: bool = False) -> None:
         self.writer, self.products_as_convolutions = writer, products_as_convolutions
         self._held: dict[Value, Held] = {}
 

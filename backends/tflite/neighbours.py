@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from edgecc.backends.tflite import arithmetic, operators, quantized
-from edgecc.backends.tflite.schema import Quantization
+from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.graph import Node, Value
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.movement import Pad

@@ -16,7 +16,7 @@ import numpy as np
 from edgecc.backends.tflite import arithmetic, quantized, windows
 from edgecc.backends.tflite.emitter import KINDS, Emitter, Result, channels_last, plain
 from edgecc.backends.tflite.quantized import present
-from edgecc.backends.tflite.schema import Quantization
+from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Node, Value
 from edgecc.ir.op import Op

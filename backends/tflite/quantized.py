@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from edgecc.backends.tflite.schema import Quantization
+from edgecc.backends.tflite.recorder import Quantization
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.types import Array, DType
@@ -45,6 +45,12 @@ def dequantization_of(node: Node) -> Quantization | None:
     if form is None or form.integers.type.dtype not in SHIFT or form.integers.constant is not None:
         return None
     return _per_tensor(form)
+
+
+def states_quantization(node: Node) -> bool:
+    """Whether a node says what integers stand for: it quantizes, or dequantizes computed or constant integers."""
+    return quantization_of(node) is not None or dequantization_of(node) is not None or (
+        len(node.outputs) == 1 and constant_codes(node.output) is not None)
 
 
 def present(part: T | None) -> T:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecc.backends.tflite import quantized
 from edgecc.backends.tflite.emitter import Emitter, Result, channels_last
-from edgecc.backends.tflite.schema import Quantization
+from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Node, Value
 from edgecc.ir.types import Array

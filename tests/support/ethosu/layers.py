@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgecc.backends.tflite.schema import ModelWriter, Quantization
+from edgecc.backends.tflite.recorder import Quantization
+from edgecc.backends.tflite.schema import ModelWriter
 
 Array = np.ndarray[Any, Any]
 

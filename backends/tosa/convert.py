@@ -1,0 +1,124 @@
+"""Writes a graph as a TOSA file, by way of the record of TFLite's operators, each of which becomes one or some of TOSA's.
+
+So quantization, layouts and what computes on integers are decided once (edgecc/backends/tflite/convert.py), and both formats compute the
+same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from edgecc.backends.tflite import convert as tflite
+from edgecc.backends.tflite import operators, quantized
+from edgecc.backends.tflite.recorder import Recorded
+from edgecc.backends.tosa import arithmetic, movement, reductions, windows
+from edgecc.backends.tosa.lowering import Lowering, TosaRecorder
+from edgecc.backends.tosa.writer import KINDS, TosaWriter
+from edgecc.errors import EdgeccError
+from edgecc.ir.graph import Graph, Node
+from edgecc.ir.scalar import Apply, Convert, ScalarExpr
+from edgecc.ir.types import DType
+from edgecc.ops.convolution import Conv
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.movement import Slice
+from edgecc.ops.reduction import Softmax
+from edgecc.ops.resize import Resize
+
+Rule = Callable[[Lowering, Recorded], None]
+
+RULES: Mapping[str, Rule] = MappingProxyType({
+    "CONV_2D": windows.conv, "DEPTHWISE_CONV_2D": windows.depthwise, "FULLY_CONNECTED": windows.fully_connected,
+    "MAX_POOL_2D": windows.pool, "AVERAGE_POOL_2D": windows.pool,
+    "QUANTIZE": arithmetic.quantize, "DEQUANTIZE": arithmetic.dequantize,
+    **dict.fromkeys((*arithmetic.BINARY, *arithmetic.SWAPPED, *arithmetic.UNARY, "DIV", "SELECT_V2", "HARD_SWISH", "RELU", "RELU6"),
+                    arithmetic.elementwise),
+    **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"), reductions.reduce),
+    "SOFTMAX": reductions.softmax, "LOG_SOFTMAX": reductions.softmax,
+    "RESHAPE": movement.reshape, "TRANSPOSE": movement.transpose, "CONCATENATION": movement.concatenate, "STRIDED_SLICE": movement.strided_slice,
+    "PAD": movement.pad, "PADV2": movement.pad, "RESIZE_NEAREST_NEIGHBOR": movement.resize, "BATCH_MATMUL": movement.batch_matmul,
+})
+"""How each of TFLite's operators is written."""
+
+_TYPES = (DType.F32, DType.I8, DType.U8, DType.I32, DType.BOOL)
+
+
+def obstacle(node: Node) -> str | None:
+    """Why a node cannot be written in TOSA; None where it can."""
+    reason = operators.obstacle(node)
+    if reason is not None:
+        return reason.replace("TFLite", "TOSA")
+    op = node.op
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.constant is None and value.type.dtype not in _TYPES:
+            return f"TOSA's base profiles have no tensors of {value.type.dtype.value}"
+    if isinstance(op, Elementwise):
+        missing = sorted(_missing(op.expr)) if not quantized.states_quantization(node) else []
+        return f"computes {', '.join(missing)}, which TOSA has no operator for" if missing else None
+    if isinstance(op, Conv) and op.group > 1 and node.operand(1).type.dims[1] != 1:
+        return "a convolution in groups of several channels has no form in TOSA"
+    if isinstance(op, Slice) and any(step != 1 for step in op.steps):
+        return "a slice with steps has no form in TOSA"
+    if isinstance(op, Resize) and (op.mode != "nearest" or any(new % old for new, old in zip(node.output.type.dims, node.operand(0).type.dims, strict=True))):
+        return "a resize that interpolates, or by factors that are not whole, has no form here"
+    if isinstance(op, MatMul) and not operators.is_fully_connected(node) and node.operand(0).type.dims[:-2] != node.operand(1).type.dims[:-2]:
+        return "a product whose batches broadcast has no form in TOSA"
+    if isinstance(op, Softmax) and isinstance(size := node.operand(0).type.dims[op.axis], int) and size > reductions.LONGEST_SOFTMAX:
+        return f"a softmax over more than {reductions.LONGEST_SOFTMAX} elements"
+    return None
+
+
+def _missing(expr: ScalarExpr) -> set[str]:
+    match expr:
+        case Apply(op, args):
+            known = op in arithmetic.PRIMITIVES and expr.dtype in (DType.F32, DType.BOOL)
+            return set().union(*(_missing(argument) for argument in args), set() if known else {f"{op} of {expr.dtype.value}"})
+        case Convert(argument, dtype):
+            # A float becomes the nearest integer in TOSA, where it loses its fraction here.
+            return _missing(argument) | (set() if dtype is DType.F32 else {f"{argument.dtype.value} as {dtype.value}"})
+    return set()
+
+
+def convert(graph: Graph, *, integer_interface: bool, images_last: bool) -> tflite.Converted:
+    """The TOSA file of a graph, its interface, and the operators it was recorded as.
+
+    Args: see `edgecc.backends.tflite.convert.convert`.
+    Raises: EdgeccError E114 for what has no form in TOSA.
+    """
+    record = TosaRecorder()
+    found = tflite.convert(graph, integer_interface=integer_interface, images_last=images_last, recorder=record)
+    return replace(found, data=written(record, *found.ports))
+
+
+def convert_with_integers(graph: Graph, *, integer_interface: bool, images_last: bool) -> tflite.Converted:
+    """As `convert`, but the file's outputs are the integers of all quantized values, in the order of `Converted.integers`."""
+    record = TosaRecorder()
+    found = tflite.convert(graph, integer_interface=integer_interface, images_last=images_last, recorder=record)
+    return replace(found, data=written(record, found.ports[0], tuple(index for index, _ in found.integers.values())))
+
+
+def written(record: TosaRecorder, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> bytes:
+    """The file of a record, with these of its tensors as inputs and outputs."""
+    writer = TosaWriter()
+    lowering = Lowering(record, writer)
+    made = {index for op in record.recorded for index in op.outputs}
+    for index in inputs:
+        tensor = record.tensors[index]
+        lowering.bind(index, writer.input(tensor.shape, KINDS[tensor.kind]))
+    copies = []
+    for position, index in enumerate(outputs):
+        tensor = record.tensors[index]
+        name = writer.output(tensor.shape, KINDS[tensor.kind])
+        if index in made and index not in outputs[:position]:
+            lowering.bind(index, name)
+        else:
+            copies.append((index, name))
+    for op in record.recorded:
+        if op.code not in RULES:
+            raise EdgeccError("E114", f"{op.code} has no form in TOSA")
+        RULES[op.code](lowering, op)
+    for index, name in copies:
+        writer.operator("IDENTITY", [lowering.name(index)], name)
+    return writer.finish()

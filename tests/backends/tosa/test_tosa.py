@@ -1,0 +1,91 @@
+"""TOSA: every example of operators in the reference model, and integers bit for bit as LiteRT has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecc import api
+from edgecc.backends.discovery import create_backend
+from edgecc.backends.ethosu.vela import run_vela
+from edgecc.backends.testing import BackendTests
+from edgecc.backends.tflite.backend import trace_model
+from edgecc.backends.tflite.convert import convert
+from edgecc.backends.tosa.rescale import multiplier_of
+from edgecc.errors import EdgeccError
+from edgecc.frontend import import_model
+from edgecc.pipeline import prepare_graph
+from edgecc.targets.schema import load_target
+from tests.support.assets import asset
+from tests.support.quantized_models import Quantized, small_network
+
+pytest.importorskip("tosa_serializer")
+pytest.importorskip("tosa_reference_model")
+
+
+class TestTosa(BackendTests):
+    backend = "tosa"
+    target = "generic-c"
+    batch = 200
+    least = 59
+
+
+def differing(model, inputs):
+    """How many integers inside of a network are not those of LiteRT's reference kernels, of how many."""
+    pytest.importorskip("ai_edge_litert")
+    made, target = create_backend("tosa"), load_target("generic-c")
+    graph = prepare_graph(import_model(model), target, made).graph
+    artifact = made.emit(graph, "net", target, "tosa")
+    got = made.trace(graph, artifact, inputs).integers
+    want = trace_model(convert(graph, integer_interface=True, images_last=True, products_as_convolutions=True), artifact, inputs).integers
+    assert set(got) == set(want)
+    return sum(int(np.count_nonzero(got[value] != array)) for value, array in want.items()), sum(array.size for array in want.values())
+
+
+@pytest.mark.parametrize("codes", [np.int8, np.uint8])
+def test_integers_are_those_of_litert(codes):
+    x = np.random.default_rng(0).uniform(-2.5, 2.5, (1, 3, 17, 20)).astype(np.float32)
+    count, total = differing(small_network(0, codes), {"x": x})
+    assert count == 0 and total > 9000
+
+
+def test_keywords_are_those_of_litert():
+    with np.load(asset("fixtures/kws_dscnn_int8_qdq.in.npz")) as stored:
+        count, total = differing(asset("models/kws_dscnn_int8_qdq.onnx"), dict(stored))
+    assert count == 0 and total > 70000
+
+
+def test_verify_compares_layer_by_layer():
+    outcome = api.verify(small_network(1, np.int8), target="generic-c", backend="tosa")
+    assert outcome.ok and outcome.layers is not None and outcome.layers.steps <= 1 and outcome.layers.layers > 8
+
+
+def test_windows_that_end_before_the_image_does():
+    net = Quantized(5)
+    x = net.quantize("x", 0.05, 0)
+    w, s = net.weights(4, 4, 3, 3)
+    y = net.node("Conv", x, w, net.bias(4, s, 0.05), strides=[3, 2], pads=[1, 0, 0, 1])
+    count, total = differing(net.model(net.quantize(y, 0.4, -3), (1, 4, 10, 12)), {"x": np.random.default_rng(0).normal(0, 2, (1, 4, 10, 12)).astype(np.float32)})
+    assert count == 0 and total == 4 * 3 * 6 + 480
+
+
+def test_vela_leaves_nothing_for_the_cpu():
+    pytest.importorskip("ethosu")
+    made, target = create_backend("tosa"), load_target("ethos-u55-128")
+    artifact = api.export_model(small_network(0, np.int8), target, api.Options(), made, "tosa").artifact
+    compiled = run_vela(artifact.files[artifact.manifest.main], "ethos-u55-128", system="Ethos_U55_High_End_Embedded", memory="Shared_Sram",
+                        optimise="Performance", suffix="tosa")
+    assert compiled.npu_operators == 1 and compiled.cpu_operators == ()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 1e-3, 0.999999999, 3.7, 1e-12, 2.0**-40])
+def test_multipliers_are_near_the_scale(scale):
+    multiplier, shift = multiplier_of(scale)
+    assert 0 <= multiplier < 1 << 31 and 2 <= shift <= 62
+    assert multiplier / 2.0**shift == pytest.approx(scale, rel=2.0**-30, abs=2.0**-62)
+
+
+def test_options_are_checked():
+    with pytest.raises(EdgeccError) as raised:
+        create_backend("tosa{images=sideways}")
+    assert raised.value.code == "E009"
