@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from edgecc.backends.tflite.quantized import present
 from edgecc.backends.tflite.recorder import Quantization, Recorded
 from edgecc.backends.tosa.lowering import Lowering
 from edgecc.backends.tosa.rescale import multiplier_of, rescaled, widened
@@ -78,9 +79,7 @@ def _activation(lowering: Lowering, op: Recorded) -> None:
 
 
 def _operand(lowering: Lowering, index: int) -> tuple[str, Quantization]:
-    quantization = lowering.integers(index)
-    assert quantization is not None, "operands of an operator on integers are integers"
-    return lowering.name(index), quantization
+    return lowering.name(index), present(lowering.integers(index))
 
 
 def _sum(lowering: Lowering, op: Recorded) -> None:
