@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edgecc.artifact.abi import HEADER_NAME, OPEN_HEADER_NAME
 from edgecc.backends.c.address import Symbols, argument_text
@@ -222,6 +222,7 @@ class _Items:
 
     def __init__(self, module: Module, symbols: Symbols, profile: bool) -> None:
         self.module, self.symbols, self.profile = module, symbols, profile
+        self.sizes = size_names(module)
         self.tables: list[str] = []
         self.checks = IndexChecks()
         self.number = 0
@@ -243,26 +244,25 @@ class _Items:
                 case SetSize():
                     out += set_size_lines(item, self.module, self.symbols)
                 case StringCall():
-                    out += string_call_lines(item, self.symbols, size_names(self.module))
+                    out += string_call_lines(item, self.symbols, self.sizes)
                 case Repeat():
                     out += repeat_lines(item, self.lines(item.body), self.symbols)
         return out
 
     def _call(self, call: Call, column: int | None) -> list[str]:
         self.number += 1
-        checks = [self.checks.statement(argument_text(argument, self.symbols, writes=False), indices, size_names(self.module)) for argument, indices in call.checks]
-        return [*checks, *_call(self.module, self.symbols, call, self.number - 1, self.profile, column)]
+        checks = [self.checks.statement(argument_text(argument, self.symbols, writes=False), indices, self.sizes) for argument, indices in call.checks]
+        return [*checks, *_call(self.module, self.symbols, self.sizes, call, self.number - 1, self.profile, column)]
 
 
-def _call(module: Module, symbols: Symbols, call: Call, number: int, profile: bool, column: int | None) -> list[str]:
-    """Call number `number` with its comment; `column` is its place in the table of rows of its stripes."""
+def _call(module: Module, symbols: Symbols, names: Mapping[str, str], call: Call, number: int, profile: bool, column: int | None) -> list[str]:
+    """Call number `number` with its comment; `names` are the C locals of sizes, `column` is its place in the table of rows of its stripes."""
     function = module.function(call.function)
     if len(function.buffers) != len(call.arguments) or len(function.parameters) != (len(call.sizes) if column is None else 2):
         raise EdgeccError("E900", f"C back end: a call of {call.function} has {len(call.arguments)} arguments "
                           f"for {len(function.buffers)} buffers and {len(function.parameters)} parameters")
     arguments = [argument_text(argument, symbols, writes=buffer.role != "input")
                  for argument, buffer in zip(call.arguments, function.buffers, strict=True)]
-    names = size_names(module)
     arguments += [f"(ptrdiff_t){dim_text(size, names)}" for size in call.sizes]
     if column is not None:
         arguments += [f"row[{column}]", f"end[{column}]"]

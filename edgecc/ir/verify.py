@@ -35,10 +35,15 @@ def verify(graph: Graph) -> None:
 
 
 def verify_types(graph: Graph) -> None:
-    """Checks invariant 4, which depends on nothing but what `structural_hash` covers.
+    """Checks invariants 4 and 11, which depend on nothing but what `structural_hash` covers.
 
     Raises: EdgeccError E900 naming the node.
     """
+    _verify_results_types(graph)
+    _verify_sizes(graph, frozenset())
+
+
+def _verify_results_types(graph: Graph) -> None:
     for node in graph.nodes:
         try:
             types = node.result_types()
@@ -49,16 +54,15 @@ def verify_types(graph: Graph) -> None:
             raise _broken(4, f"results have types {', '.join(map(str, got))}; the shape rule gives "
                              f"{', '.join(map(str, types))}", node)
         for region in node.regions:
-            verify_types(region)
+            _verify_results_types(region)
 
 
 def verify_structure(graph: Graph) -> None:
-    """Checks every invariant but number 4.
+    """Checks every invariant but numbers 4 and 11.
 
     Raises: EdgeccError E900 naming the invariant and the node.
     """
     _verify_structure(graph, set())
-    _verify_sizes(graph, frozenset())
 
 
 def _verify_structure(graph: Graph, elsewhere: set[int]) -> None:
@@ -80,18 +84,19 @@ def _verify_structure(graph: Graph, elsewhere: set[int]) -> None:
         elif id(value) not in known:
             raise _broken(8, f"output {position} (%{value.name}) is not a value of the graph")
     _verify_interface(graph)
-    for value in (*known.values(), *(v for v in graph.constants())):
+    own = tuple(graph.constants())
+    for value in (*known.values(), *own):
         if set(value._uses) != uses.get(id(value), set()):
             raise _broken(2, f"the use list of %{value.name} is wrong")
         if sorted(value.layout.order) != list(range(value.type.rank)):
             raise _broken(9, f"layout {value.layout} of %{value.name}: {value.type} is not a permutation")
-    for value in (*graph.inputs, *graph.outputs, *graph.constants()):
+    for value in (*graph.inputs, *graph.outputs, *own):
         if not value.layout.is_row_major:
             raise _broken(9, f"%{value.name} belongs to the interface or is constant and has layout {value.layout}")
     for node in graph.nodes:
         if node.regions and not all(value.layout.is_row_major for value in node.outputs):
             raise _broken(9, "a result is not row-major, as outputs of regions are", node)
-    constants = {id(value) for value in graph.constants()}
+    constants = {id(value) for value in own}
     if not constants.isdisjoint(elsewhere):
         raise _broken(10, f"a constant of {graph.name} belongs to another graph too")
     elsewhere |= constants

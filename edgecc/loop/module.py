@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from edgecc.ir.dims import Dim, Symbol, replaced
 from edgecc.ir.instance import Source
@@ -316,7 +317,7 @@ class Module:
         """Whether shapes differ from run to run."""
         return bool(self.sources or self.computed_sizes)
 
-    @property
+    @cached_property
     def computed_sizes(self) -> tuple[Symbol, ...]:
         """The sizes that are known while running only, in the order in which they are computed."""
         return tuple(dict.fromkeys(item.symbol for item in self.all_items if isinstance(item, SetSize)))
@@ -353,7 +354,8 @@ class Module:
 
     def function(self, name: str) -> Function:
         """The kernel called `name`."""
-        for item in self.functions:
-            if item.name == name:
-                return item
-        raise KeyError(name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Function]:
+        return {function.name: function for function in self.functions}

@@ -208,7 +208,7 @@ class _Lowering:
         step = plan.placement.steps[number]
         arguments = self._arguments(plan, number, kernel)
         function = self.functions.add(kernel)
-        replacing = {result for where, result, _ in plan.live.replaced if where == number}
+        replacing = plan.live.replacing.get(number, frozenset())
         pairs = {slot for result, operand in kernel.in_place if overwriting for slot in (FromOutput(result), FromInput(operand))}
         overwritten = {arguments[i] for i, a in enumerate(kernel.arguments)
                        if (isinstance(a, FromOutput) and a.index in replacing) or a in pairs}

@@ -13,8 +13,9 @@ The operand's piece then becomes part of the result's: its steps are added to th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from edgecc.memory.placement import Place, Placement, Step
 from edgecc.memory.strides import same_memory
@@ -66,6 +67,14 @@ class Liveness:
     blocks: tuple[Block, ...]
     homes: tuple[tuple[int, int], ...]
     replaced: frozenset[tuple[int, int, int]]
+
+    @cached_property
+    def replacing(self) -> Mapping[int, frozenset[int]]:
+        """The results of each step that overwrite an operand; steps without such results are not named."""
+        out: dict[int, set[int]] = {}
+        for step, result, _ in self.replaced:
+            out.setdefault(step, set()).add(result)
+        return {step: frozenset(results) for step, results in out.items()}
 
     @property
     def length(self) -> int:

@@ -289,6 +289,7 @@ def test_nothing_is_overwritten_while_it_is_needed() -> None:
     b = graph.add(RELU, a)
     plan = finish(graph, graph.add(Softmax(0), graph.add(ADD, b, a)))
     assert {(plan.placement.steps[s].op.name, o) for s, _, o in plan.live.replaced} == {("elementwise", 0), ("softmax", 0)}
+    assert sum(map(len, plan.live.replacing.values())) == len(plan.live.replaced)
 
 
 def test_another_view_of_the_operand_forbids_overwriting() -> None:
@@ -328,7 +329,7 @@ def test_two_results_do_not_overwrite_one_operand() -> None:
     placement = place_values(graph)
     needs = [Needs(((0, 0), (1, 0))) if isinstance(s.op, Both) else Needs() for s in placement.steps]
     live = liveness(placement, needs, range(len(placement.steps)))
-    assert live.replaced == {(1, 0, 0)}
+    assert live.replaced == {(1, 0, 0)} and live.replacing == {1: {0}}
 
 
 def test_inputs_outputs_and_constants_are_never_overwritten() -> None:
