@@ -6,19 +6,20 @@ dequantized, computed in floats and quantized again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from edgecc.backends.tflite import quantized
+from edgecc.backends.tflite import functions, quantized
 from edgecc.backends.tflite.emitter import KINDS, Emitter, Order, Result, plain
 from edgecc.backends.tflite.recorder import Quantization
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Node, Value
-from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, substitute
 from edgecc.ir.types import DType
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.elementwise_table import ELEMENTWISE
@@ -51,6 +52,9 @@ _ALL = {**_PRIMITIVES, **_COMPARISONS}
 
 _X = Arg(0, DType.F32)
 _HARD_SWISH = ELEMENTWISE["HardSwish"].build((_X,), {})
+_PRELU = ELEMENTWISE["PRelu"].build((_X, Arg(1, DType.F32)), {})
+_FLOAT_FUNCTIONS = ("GELU", "LEAKY_RELU")
+"""Operators of one operand that whole expressions on floats become."""
 
 
 def binary(primitive: str) -> ScalarExpr:
@@ -74,28 +78,73 @@ def activation(expr: ScalarExpr) -> str | None:
     return None
 
 
-def takes_integers(expr: ScalarExpr) -> bool:
-    """Whether TFLite computes an expression on integers as a whole."""
-    if activation(expr) is not None or expr == _HARD_SWISH:
-        return True
+def own_form(node: Node) -> tuple[ScalarExpr, list[Value]]:
+    """The expression of a node in which constants of one element are numbers, and the operands that are left."""
+    op = node.op
+    if not isinstance(op, Elementwise):
+        raise EdgeccError("E900", f"{op.name} is not elementwise")
+    arguments: list[ScalarExpr] = []
+    left: list[Value] = []
+    for value in node.inputs:
+        known = value is not None and value.type.dtype is DType.F32 and value.type.elements == 1 and quantized.is_constant(value)
+        if value is None or known:
+            number = 0.0 if value is None else float(quantized.constant_floats(value).reshape(()))
+            arguments.append(Literal(number, DType.F32))
+        else:
+            arguments.append(Arg(len(left), value.type.dtype))
+            left.append(value)
+    return substitute(op.expr, arguments), left
+
+
+def takes_integers(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
+    """Whether TFLite computes a node on the integers of its operands; `is_quantized` tells who has some."""
+    expr, values = own_form(node)
+    if len(values) == 1:
+        return is_quantized(values[0]) and (activation(expr) is not None or expr == _HARD_SWISH or functions.form_of(expr) is not None
+                                            or _is_primitive(expr))
+    if len(values) != 2 or not all(is_quantized(value) or _constant_integers(value) for value in values):
+        return False
+    if expr == _PRELU:
+        return is_quantized(values[0])
+    return any(is_quantized(value) for value in values) and _is_primitive(expr)
+
+
+def fuses_activation(node: Node) -> bool:
+    """Whether an activation can be applied within a sum or product."""
+    expr, values = own_form(node)
+    return expr in SUMS or (len(values) == 1 and isinstance(functions.form_of(expr), functions.WithNumber))
+
+
+def required_quantization(node: Node, source: Quantization | None) -> Quantization | None:
+    """The quantization that TFLite demands of a node's result, where it does."""
+    expr, values = own_form(node)
+    match expr:
+        case Apply("sigmoid", (Arg(),)):
+            return functions.PROBABILITIES
+        case Apply("tanh", (Arg(),)):
+            return Quantization((1 / 128,), 0)
+    form = functions.form_of(expr) if len(values) == 1 and activation(expr) is None else None
+    return None if form is None else functions.required_quantization(form, source)
+
+
+def _is_primitive(expr: ScalarExpr) -> bool:
+    """Whether an expression is an operator that takes integers, with its operands in order."""
     return isinstance(expr, Apply) and expr.op in _PRIMITIVES and _PRIMITIVES[expr.op].integers > 0 and all(
         argument == Arg(index, DType.F32) for index, argument in enumerate(expr.args))
 
 
-def required_quantization(expr: ScalarExpr) -> Quantization | None:
-    """The quantization that TFLite demands of an expression's result, where it does."""
-    match expr:
-        case Apply("sigmoid"):
-            return Quantization((1 / 256,), -128)
-        case Apply("tanh"):
-            return Quantization((1 / 128,), 0)
-    return None
+def _constant_integers(value: Value) -> bool:
+    """Whether a constant has integers of one scale."""
+    codes = quantized.constant_codes(value)
+    return codes is not None and codes.scales.size == 1 and codes.array.dtype == np.int8
 
 
 def obstacle(op: Elementwise, node: Node) -> str | None:
     """Why an elementwise node cannot be written in TFLite."""
     expr = op.expr
     if quantized.states_quantization(node):
+        return None
+    if _float_function(own_form(node)[0]) is not None:
         return None
     missing = sorted(_missing(expr))
     return f"computes {', '.join(missing)}, which TFLite has no operator for" if missing else None
@@ -121,29 +170,44 @@ def emit(emitter: Emitter, op: Elementwise, node: Node, result: Result) -> None:
     order = emitter.order_of(full[0]) if full else plain(rank)
     target = emitter.new(result, order)
     if result.quantization is not None:
-        _on_integers(emitter, expr, values, order, target, result)
+        _on_integers(emitter, node, order, target, result)
     else:
         built = _Expression(emitter, values, order)
         built.write(expr, target)
     emitter.place(result.value, target, order, result.quantization)
 
 
-def _on_integers(emitter: Emitter, expr: ScalarExpr, values: list[Value], order: Order, target: int, result: Result) -> None:
+def _on_integers(emitter: Emitter, node: Node, order: Order, target: int, result: Result) -> None:
+    expr, values = own_form(node)
     sources = [_aligned(emitter, value, order, integers=True) for value in values]
-    name = activation(expr)
+    name, form = activation(expr), functions.form_of(expr) if len(values) == 1 else None
     if name is not None:
         emitter.writer.operator(name, sources, [target], version=2)
     elif expr == _HARD_SWISH:
         emitter.writer.operator("HARD_SWISH", sources, [target], "HardSwishOptions")
+    elif expr == _PRELU:
+        emitter.writer.operator("PRELU", sources, [target])
+    elif form is not None:
+        functions.write(emitter, form, sources[0], target, result.activation)
     elif isinstance(expr, Apply):
         operator = _PRIMITIVES[expr.op]
         fused = {} if len(sources) == 1 else {"fusedActivationFunction": emitter.writer.value("ActivationFunctionType", result.activation)}
         emitter.writer.operator(operator.code, sources, [target], operator.options, operator.integers, **fused)
 
 
+def _float_function(expr: ScalarExpr) -> functions.Single | None:
+    """The operator that an expression of one operand is as a whole, on floats."""
+    form = functions.form_of(expr)
+    return form if isinstance(form, functions.Single) and form.code in _FLOAT_FUNCTIONS else None
+
+
 def _aligned(emitter: Emitter, value: Value, order: Order, *, integers: bool = False) -> int:
     """An operand with as many axes as `order` has, so that it broadcasts, in that order."""
     rank, own = len(order), value.type.rank
+    if integers and _constant_integers(value):
+        codes = quantized.present(quantized.constant_codes(value))
+        return emitter.constant(codes.array.reshape((1,) * (rank - own) + codes.array.shape), order, value.name,
+                                Quantization((float(codes.scales[0]),)))
     if own == rank:
         return emitter.integers(value, order) if integers else emitter.floats(value, order)
     index = emitter.integers(value, plain(own)) if integers else emitter.floats(value, plain(own))
@@ -182,6 +246,9 @@ class _Expression:
                 return self._apply(Operator("CAST", "CastOptions"), [self.write(argument)], dtype, target,
                                    outDataType=writer.value("TensorType", KINDS[dtype]))
             case Apply(op, args, dtype):
+                whole = _float_function(expr)
+                if whole is not None:
+                    return self._apply(Operator(whole.code, whole.options), [self.write(_X)], dtype, target, **whole.fields)
                 if expr == _HARD_SWISH:
                     return self._apply(Operator("HARD_SWISH", "HardSwishOptions"), [self.write(_X)], dtype, target)
                 name = activation(expr)
@@ -190,7 +257,7 @@ class _Expression:
                 return self._apply(_ALL[op], [self.write(argument) for argument in args], dtype, target)
         raise EdgeccError("E900", f"{expr} has no form in TFLite")
 
-    def _apply(self, operator: Operator, sources: list[int], dtype: DType, target: int | None, **fields: int) -> int:
+    def _apply(self, operator: Operator, sources: list[int], dtype: DType, target: int | None, **fields: Any) -> int:
         writer = self._emitter.writer
         if target is None:
             shape = np.broadcast_shapes(*(writer.tensors[index].shape for index in sources))

@@ -183,7 +183,7 @@ def _compute(emitter: Emitter, graph: Graph, node: Node, done: set[Node], demand
         if readers is None or not operators.takes_integers(node, emitter.is_quantized):
             continue
         nodes, made = readers
-        source = emitter.held(node.operand(0)).quantization
+        source = next((emitter.held(value).quantization for value in node.inputs if value is not None and emitter.is_quantized(value)), None)
         first = operators.required_quantization(node, source) or made
         operators.emit(emitter, node, Result(last.output, first, name))
         if last is not node:

@@ -51,7 +51,7 @@ def _ends_on_integers(node: Node, steps: int = STEPS) -> bool:
         return False
     users = node.output.users
     if operators.keeps_values(node.op) and integers_behind(node.output) is not None:
-        return bool(users) and all(computes_on_integers(user) for user in users)
+        return all(computes_on_integers(user) for user in users)
     if not operators.takes_integers(node, lambda value: integers_behind(value) is not None) or not users:
         return False
     if len(users) == 1 and operators.fuses_activation(node) and isinstance(users[0].op, Elementwise) and arithmetic.activation(users[0].op.expr):

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from edgecc.backends.tflite import arithmetic, quantized, windows
+from edgecc.backends.tflite import arithmetic, quantized, transposed, windows
 from edgecc.backends.tflite.emitter import KINDS, Emitter, Result, channels_last, plain
 from edgecc.backends.tflite.quantized import present
 from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Node, Value
 from edgecc.ir.op import Op
-from edgecc.ops.convolution import Conv, Pool
+from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Pad, Reshape, Slice, Transpose
@@ -32,6 +33,9 @@ Check = Callable[[Any, Node], str | None]
 
 SOFTMAX_RESULT = Quantization((1 / 256,), -128)
 """The quantization that TFLite demands of probabilities."""
+
+_ACTIVATED_AFTER: tuple[type[Op], ...] = (ConvTranspose, Reduce)
+"""Operators that TFLite applies no activation in, so that one becomes an operator behind."""
 
 _MOVEMENT: tuple[type[Op], ...] = (Reshape, Transpose, Slice, Concat, Pad)
 
@@ -58,7 +62,15 @@ def obstacle(node: Node) -> str | None:
 def emit(emitter: Emitter, node: Node, result: Result) -> None:
     """Writes a node for which `obstacle` is None."""
     rule, _ = RULES[type(node.op)]
-    rule(emitter, node.op, node, result)
+    if result.activation == "NONE" or not isinstance(node.op, _ACTIVATED_AFTER):
+        rule(emitter, node.op, node, result)
+        return
+    rule(emitter, node.op, node, replace(result, activation="NONE"))
+    order = emitter.order_of(result.value)
+    target = emitter.new(result, order)
+    # On integers of the same quantization it only sets limits.
+    emitter.writer.operator(result.activation, [emitter.operand(result.value, order, result)], [target], version=1 if result.quantization is None else 2)
+    emitter.place(result.value, target, order, result.quantization)
 
 
 def takes_integers(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
@@ -71,20 +83,22 @@ def takes_integers(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
             return False
         return weights.array.dtype == np.int8 and ((isinstance(op, Conv) and weights.axis == 0) or weights.scales.size == 1
                                                    or (isinstance(op, MatMul) and weights.axis == (0 if op.transpose_b else 1)))
+    if isinstance(op, ConvTranspose):
+        return is_quantized(node.operand(0)) and transposed.takes_integers(node)
+    if isinstance(op, Elementwise):
+        return arithmetic.takes_integers(node, is_quantized)
     if not all(value is not None and is_quantized(value) for value in node.inputs):
         return False
-    if isinstance(op, Elementwise):
-        return arithmetic.takes_integers(op.expr)
     if isinstance(op, Pool):
         return True
     return isinstance(op, Reduce | Softmax | Resize | Concat)
 
 
 def fuses_activation(node: Node) -> bool:
-    """Whether TFLite can apply an activation within the operator; sums and products of two operands can on integers only."""
+    """Whether an activation can be written with the operator; with sums and products of two operands on integers only."""
     if isinstance(node.op, MatMul):
         return is_fully_connected(node)
-    return isinstance(node.op, Conv) or (isinstance(node.op, Elementwise) and node.op.expr in arithmetic.SUMS)
+    return isinstance(node.op, (Conv, *_ACTIVATED_AFTER)) or (isinstance(node.op, Elementwise) and arithmetic.fuses_activation(node))
 
 
 def required_quantization(node: Node, source: Quantization | None) -> Quantization | None:
@@ -94,7 +108,7 @@ def required_quantization(node: Node, source: Quantization | None) -> Quantizati
     if isinstance(node.op, Pool | Resize):
         return source
     if isinstance(node.op, Elementwise):
-        return arithmetic.required_quantization(node.op.expr)
+        return arithmetic.required_quantization(node, source)
     return None
 
 
@@ -320,6 +334,7 @@ def _resize(emitter: Emitter, op: Resize, node: Node, result: Result) -> None:
 
 RULES: Mapping[type[Op], tuple[Rule, Check]] = MappingProxyType({
     Conv: (windows.emit_conv, windows.conv_obstacle), Pool: (windows.emit_pool, windows.pool_obstacle),
+    ConvTranspose: (transposed.emit_transposed, transposed.transposed_obstacle),
     Elementwise: (arithmetic.emit, arithmetic.obstacle), MatMul: (_matmul, _matmul_obstacle),
     Reduce: (_reduce, _reduce_obstacle), Softmax: (_softmax, _always),
     Reshape: (_reshape, _always), Transpose: (_transpose, _always), Slice: (_slice, _always), Concat: (_concat, _always),

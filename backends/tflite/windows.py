@@ -44,9 +44,15 @@ def choose_padding(dims: Sequence[int], results: Sequence[int], extents: Sequenc
     # Padding at the end that no window reaches changes nothing, so that only the begin has to agree.
     if all(r == -(-d // s) and b == t // 2 for r, d, s, b, t in zip(results, dims, strides, before, totals, strict=True)):
         return Padding("SAME")
+    return explicit_padding(dims, results, extents, strides, pads)
+
+
+def explicit_padding(dims: Sequence[int], results: Sequence[int], extents: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> Padding:
+    """Padding by an operator of its own, where there is any; see `choose_padding`."""
+    before = tuple(pads[:len(dims)])
     # As much at the end as the last window reaches, and no more, which VALID would make results of.
-    needed = tuple((r - 1) * s + e - d - b for r, d, e, s, b in zip(results, dims, extents, strides, before, strict=True))
-    return Padding("VALID", before, tuple(max(n, 0) for n in needed))
+    needed = tuple(max((r - 1) * s + e - d - b, 0) for r, d, e, s, b in zip(results, dims, extents, strides, before, strict=True))
+    return Padding("VALID", before, needed) if any((*before, *needed)) else Padding("VALID")
 
 
 def image(emitter: Emitter, value: Value, result: Result) -> int:
@@ -163,14 +169,16 @@ def pool_obstacle(op: Pool, node: Node) -> str | None:
     if any(d != 1 for d in op.dilations):
         return "pools with dilations have no form in TFLite"
     padding = _pool_padding(op, node)
-    if op.kind == "average" and (padding.before or (padding.name == "SAME" and op.count_include_pad)):
-        return "averages over padding have no form in TFLite"
+    if op.kind == "average" and padding.before and not op.count_include_pad:
+        return "averages over padding that do not count it have no form in TFLite"
     return None
 
 
 def _pool_padding(op: Pool, node: Node) -> Padding:
-    return choose_padding(numbers(node.operand(0).type.dims)[2:], numbers(node.output.type.dims)[2:],
-                          window_extents(op.kernel, op.dilations), op.strides, op.pads)
+    sizes, results, extents = numbers(node.operand(0).type.dims)[2:], numbers(node.output.type.dims)[2:], window_extents(op.kernel, op.dilations)
+    if op.kind == "average" and op.count_include_pad:
+        return explicit_padding(sizes, results, extents, op.strides, op.pads)
+    return choose_padding(sizes, results, extents, op.strides, op.pads)
 
 
 def emit_pool(emitter: Emitter, op: Pool, node: Node, result: Result) -> None:
@@ -178,7 +186,7 @@ def emit_pool(emitter: Emitter, op: Pool, node: Node, result: Result) -> None:
     x = node.operand(0)
     flat = x.type.rank == 3
     padding = _pool_padding(op, node)
-    lowest = float("-inf") if result.quantization is None else -128
+    lowest = None if op.kind == "average" else float("-inf") if result.quantization is None else -128
     source = _pad_image(emitter, image(emitter, x, result), padding, x.name, flat=flat, value=lowest)
     kernel, strides = ((1, *op.kernel), (1, *op.strides)) if flat else (op.kernel, op.strides)
     target, pending = place_image(emitter, result)

@@ -15,12 +15,12 @@ from typing import Any
 from edgecc.artifact.folder import MANIFEST_NAME, Artifact, Manifest, make_export
 from edgecc.backends.base import EmitOptions, GraphBackend, LoopBackend
 from edgecc.errors import EdgeccError, printable
-from edgecc.ir.graph import Graph
+from edgecc.ir.graph import Graph, Node
 from edgecc.options import spelled
 from edgecc.partition.plan import Crossing, Plan, plan_partition
-from edgecc.partition.split import Source, split
+from edgecc.partition.split import Source, Split, split
 from edgecc.pipeline import C, backend_passes, check_accepts, check_static, compile_graph, run_passes
-from edgecc.targets.schema import Target
+from edgecc.targets.schema import Npu, Target
 
 PARTS = "parts.json"
 SCHEMA = 1
@@ -55,16 +55,15 @@ def partition(graph: Graph, name: str, target: Target, npu: GraphBackend, cpu: L
     own = graph.copy()
     run_passes(own, backend_passes(npu, target))
     reasons = {node: reason for node in own.nodes if (reason := npu.supports(node, target)) is not None}
-    plan = plan_partition(own, target, target.npu, reasons)
-    pieces = split(own, plan)
+    plan, pieces, written = _written(own, name, target, target.npu, npu, reasons)
     files: dict[str, bytes] = {}
     parts: list[dict[str, Any]] = []
     artifacts: list[Artifact] = []
     for number, part in enumerate(pieces.parts):
         side = "npu" if part.on_npu else "cpu"
-        part_name = f"{name}_{side}{number}"
+        part_name = _part_name(name, number, on_npu=part.on_npu)
         if part.on_npu:
-            artifact = npu.emit(part.graph, part_name, target, next(iter(npu.forms)))
+            artifact = written[number]
         else:
             artifact = cpu.emit(compile_graph(part.graph, target, name=part_name, threads=threads, backend=cpu).module, target, EmitOptions())
         folder = f"{number}_{side}"
@@ -81,6 +80,35 @@ def partition(graph: Graph, name: str, target: Target, npu: GraphBackend, cpu: L
     whole = make_export(f"{spelled(npu.name, npu)}+{spelled(cpu.name, cpu)}", own, name, target, files, PARTS, report=report,
                         arena_bytes=max((a.arena_bytes for a in artifacts), default=0), weights_bytes=sum(a.weights_bytes for a in artifacts))
     return Partitioned(own, plan, whole, npu, cpu)
+
+
+def _part_name(name: str, number: int, *, on_npu: bool) -> str:
+    return f"{name}_{'npu' if on_npu else 'cpu'}{number}"
+
+
+def _written(graph: Graph, name: str, target: Target, described: Npu, npu: GraphBackend,
+             reasons: Mapping[Node, str]) -> tuple[Plan, Split, dict[int, Artifact]]:
+    """The division, its parts, and what the accelerator's back end wrote for its own, by number.
+
+    Where it finds nothing to do for the accelerator in a part (E114), that part goes to the CPU.
+    """
+    reasons = dict(reasons)
+    while True:
+        plan = plan_partition(graph, target, described, reasons)
+        pieces = split(graph, plan)
+        written: dict[int, Artifact] = {}
+        refused: dict[Node, str] = {}
+        for number, part in enumerate(pieces.parts):
+            if part.on_npu:
+                try:
+                    written[number] = npu.emit(part.graph, _part_name(name, number, on_npu=True), target, next(iter(npu.forms)))
+                except EdgeccError as error:
+                    if error.code != "E114":
+                        raise
+                    refused |= dict.fromkeys(plan.parts[number][1], error.message)
+        if not refused:
+            return plan, pieces, written
+        reasons |= refused
 
 
 def part_artifacts(artifact: Artifact) -> tuple[tuple[Mapping[str, Any], Artifact], ...]:

@@ -144,9 +144,11 @@ def _parts(graph: Graph, reasons: Mapping[Node, str]) -> dict[Node, int]:
     for node in graph.nodes:
         least = max((parts[v.producer] for v in node.inputs if v is not None and v.producer is not None), default=0)
         parts[node] = least + (least % 2 != (0 if node in reasons else 1))
-    # What depends on constants alone can run at any time before its readers; with the first of them it crosses no border.
+    # What gives more bytes than it reads, such as numbers for integers, can run at any time before its readers; with the first of them less
+    # crosses a border, and of what depends on constants alone nothing.
     for node in reversed(graph.nodes):
-        if all(v is None or v.constant is not None for v in node.inputs) and not any(graph.is_output(v) for v in node.outputs):
+        read = sum(v.type.size_bytes for v in node.inputs if v is not None and v.constant is None)
+        if read < sum(v.type.size_bytes for v in node.outputs) and not any(graph.is_output(v) for v in node.outputs):
             first = min((parts[user] for v in node.outputs for user in v.users), default=parts[node])
             parts[node] = max(parts[node], first - (first - parts[node]) % 2)
     return parts
