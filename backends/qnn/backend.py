@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgecc.artifact.folder import Artifact, make_export
-from edgecc.backends.base import API, GraphBackend
+from edgecc.backends.base import API, GraphBackend, Trace
 from edgecc.backends.npu import option_of_target
 from edgecc.backends.onnx.between import computes_between_integers
 from edgecc.backends.onnx.handover import hand_over, handover_obstacle, inputs_of, results_of
+from edgecc.backends.onnx.tracing import trace_quantized
 from edgecc.backends.requirements import Requirement
 from edgecc.backends.tools.call import Answer, call_worker
 from edgecc.backends.tools.environment import ToolEnvironment
@@ -97,6 +98,10 @@ class QnnBackend(GraphBackend):
                        {file: artifact.files[file] for file in (f"{name}.onnx", f"{name}_qnn.bin")}, arrays)
         with np.load(io.BytesIO(answer.files["outputs.npz"]), allow_pickle=False) as stored:
             return results_of(artifact, [stored[key] for key in stored.files])
+
+    def trace(self, graph: Graph, artifact: Artifact, inputs: Mapping[str, Array]) -> Trace | None:
+        """The integers of a run, by a network that has them as outputs. Raises: EdgeccError E400, E401."""
+        return trace_quantized(self, graph, artifact, inputs)
 
     def _arch(self, target: Target) -> str:
         return self.arch or option_of_target(target, self.name, "arch")

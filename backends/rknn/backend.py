@@ -16,9 +16,10 @@ from typing import ClassVar
 import numpy as np
 
 from edgecc.artifact.folder import Artifact, make_export
-from edgecc.backends.base import API, GraphBackend
+from edgecc.backends.base import API, GraphBackend, Trace
 from edgecc.backends.npu import option_of_target
 from edgecc.backends.onnx.handover import hand_over, handover_obstacle, inputs_of, results_of
+from edgecc.backends.onnx.tracing import trace_quantized
 from edgecc.backends.requirements import Requirement
 from edgecc.backends.rknn.figures import read_figures
 from edgecc.backends.tools.call import Answer, call_worker
@@ -99,6 +100,10 @@ class RknnBackend(GraphBackend):
         answer = self._call(manifest.report["platform"], artifact.files[f"{manifest.name}_qdq.onnx"], inputs_of(artifact, inputs))
         with np.load(io.BytesIO(answer.files["outputs.npz"]), allow_pickle=False) as stored:
             return results_of(artifact, [stored[name] for name in stored.files])
+
+    def trace(self, graph: Graph, artifact: Artifact, inputs: Mapping[str, Array]) -> Trace | None:
+        """The integers of a run, by a network that has them as outputs. Raises: EdgeccError E400, E401."""
+        return trace_quantized(self, graph, artifact, inputs)
 
     def _call(self, platform: str, model: bytes, inputs: list[Array] | None = None) -> Answer:
         arrays = None if inputs is None else {f"in{index}": array for index, array in enumerate(inputs)}

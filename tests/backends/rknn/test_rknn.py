@@ -12,7 +12,6 @@ from edgecc.backends.rknn.figures import read_figures
 from edgecc.errors import EXIT_TOOL, EdgeccError
 from edgecc.frontend import import_model
 from edgecc.ir.extract import extract
-from edgecc.layerwise import verify_layers
 from edgecc.targets.schema import list_targets, load_target
 from tests.support.fake_tools import fake_environment
 from tests.support.quantized_models import small_network
@@ -42,8 +41,8 @@ class TestDriver:
         assert report["layers"][0]["name"] == "Conv:conv_16_n" and report["layers"][0]["traffic_bytes"] == 151 * 1024
 
     def test_layer_by_layer_nothing_differs(self):
-        layers = verify_layers(import_model(small_network(0, np.int8)), "net", load_target("rk3588-npu"), create_backend("rknn"), {"x": X})
-        assert len(layers) > 8 and all(layer.steps <= 1 for layer in layers) and sum(layer.differing for layer in layers) < 9
+        layers = api.verify(small_network(0, np.int8), target="rk3588-npu", backend="rknn", inputs={"x": X}).layers
+        assert layers is not None and layers.layers > 8 and layers.steps <= 1 and layers.share < 0.001
 
     def test_integers_at_the_border_are_converted_on_the_way(self):
         graph, target, made = import_model(small_network(0, np.int8)), load_target("rk3588-npu"), create_backend("rknn")
