@@ -41,6 +41,11 @@ class ToolEnvironment(Requirement):
         found = folder / "bin" / "python"
         return found if found.is_file() and (given or (folder / COMPLETE).is_file()) else None
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether there is such an environment, whole."""
+        return self.interpreter() is not None
+
     def found(self) -> str:
         """The path of its Python, or ""."""
         return str(self.interpreter() or "")

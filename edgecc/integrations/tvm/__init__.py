@@ -9,6 +9,6 @@ docs/tvm.md tells more. Needs the extra `tvm`.
 """
 
 from edgecc.integrations.tvm.codegen import EXTERNAL, register
-from edgecc.integrations.tvm.partition import Share, multiply_adds, offload, partition
+from edgecc.integrations.tvm.partition import Share, compile_regions, multiply_adds, offload, partition
 
-__all__ = ["EXTERNAL", "Share", "multiply_adds", "offload", "partition", "register"]
+__all__ = ["EXTERNAL", "Share", "compile_regions", "multiply_adds", "offload", "partition", "register"]

@@ -70,19 +70,23 @@ def partition(module: Any) -> Any:
     return ir.transform.Sequential(passes)(recognize(module))
 
 
-def offload(module: Any, target: str = "host") -> Any:
-    """The module with what edgecc computes compiled; `tvm.relax.build` then compiles the rest and links both.
+def compile_regions(module: Any, target: str = "host") -> Any:
+    """What `partition` gave, with the regions compiled; `tvm.relax.build` then compiles the rest and links both.
 
     Args:
-        module: see `partition`.
         target: of edgecc, by name: the processor that TVM compiles for.
     Raises: what TVM makes of an EdgeccError where a region cannot be compiled.
     """
     register()
     transform = importlib.import_module("tvm.relax.transform")
-    done = transform.RunCodegen({EXTERNAL: {"target": target}})(partition(module))
+    done = transform.RunCodegen({EXTERNAL: {"target": target}})(module)
     # The weights are in the object files; without this TVM would store those of the regions once more.
     return done.without_attr("const_name_to_constant")
+
+
+def offload(module: Any, target: str = "host") -> Any:
+    """`partition`, then `compile_regions`."""
+    return compile_regions(partition(module), target)
 
 
 @dataclass(frozen=True)
