@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgecc.backends.tflite.emitter import Emitter
-from edgecc.backends.tflite.schema import Quantization
+from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.scalar import Apply, Arg, Literal, ScalarExpr
 from edgecc.ir.types import DType
 from edgecc.ops.elementwise_table import ELEMENTWISE

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecc.backends.tflite import quantized, windows
 from edgecc.backends.tflite.emitter import Emitter, Result
-from edgecc.backends.tflite.schema import Quantization
+from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Node
 from edgecc.ir.types import Array
