@@ -109,6 +109,14 @@ def takes_integers(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
     return any(is_quantized(value) for value in values) and _is_primitive(expr)
 
 
+def uses_functions(node: Node) -> bool:
+    """Whether the integers of a node are computed by a function (edgecc/backends/tflite/functions.py), or by PRELU."""
+    if not isinstance(node.op, Elementwise):
+        return False
+    expr, values = own_form(node)
+    return expr == _PRELU or (len(values) == 1 and activation(expr) is None and expr != _HARD_SWISH and not _is_primitive(expr))
+
+
 def fuses_activation(node: Node) -> bool:
     """Whether an activation can be applied within a sum or product."""
     expr, values = own_form(node)
@@ -146,16 +154,17 @@ def obstacle(op: Elementwise, node: Node) -> str | None:
         return None
     if _float_function(own_form(node)[0]) is not None:
         return None
-    missing = sorted(_missing(expr))
+    missing = sorted(missing_primitives(expr))
     return f"computes {', '.join(missing)}, which TFLite has no operator for" if missing else None
 
 
-def _missing(expr: ScalarExpr) -> set[str]:
+def missing_primitives(expr: ScalarExpr) -> set[str]:
+    """What of an expression TFLite has no operator for."""
     match expr:
         case Apply(op, args):
-            return set().union(*(_missing(a) for a in args), set() if op in _ALL and expr.dtype in KINDS else {f"{op} of {expr.dtype.value}"})
+            return set().union(*(missing_primitives(a) for a in args), set() if op in _ALL and expr.dtype in KINDS else {f"{op} of {expr.dtype.value}"})
         case Convert(arg, dtype):
-            return _missing(arg) | (set() if dtype in KINDS else {dtype.value})
+            return missing_primitives(arg) | (set() if dtype in KINDS else {dtype.value})
         case Bitcast():
             return {"bits"}
     return set()
@@ -246,7 +255,7 @@ class _Expression:
                 return self._apply(Operator("CAST", "CastOptions"), [self.write(argument)], dtype, target,
                                    outDataType=writer.value("TensorType", KINDS[dtype]))
             case Apply(op, args, dtype):
-                whole = _float_function(expr)
+                whole = _float_function(expr) if writer.functions else None
                 if whole is not None:
                     return self._apply(Operator(whole.code, whole.options), [self.write(_X)], dtype, target, **whole.fields)
                 if expr == _HARD_SWISH:

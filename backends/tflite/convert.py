@@ -180,7 +180,8 @@ def _compute(emitter: Emitter, graph: Graph, node: Node, done: set[Node], demand
             end, activation = user, name
     for last, name in dict.fromkeys(((end, activation), (node, "NONE"))):
         readers = quantized.quantizers(graph, last.output) if len(last.outputs) == 1 else None
-        if readers is None or not operators.takes_integers(node, emitter.is_quantized):
+        if readers is None or not operators.takes_integers(node, emitter.is_quantized) or (
+                not emitter.writer.functions and arithmetic.uses_functions(node)):
             continue
         nodes, made = readers
         source = next((emitter.held(value).quantization for value in node.inputs if value is not None and emitter.is_quantized(value)), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -57,7 +57,13 @@ class Recorded:
 
 
 class Recorder(ABC):
-    """Tensors and operators of one subgraph, in the order they are added."""
+    """Tensors and operators of one subgraph, in the order they are added.
+
+    Class variables:
+        functions: whether functions such as GELU or limits may be recorded as operators of their own.
+    """
+
+    functions: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []

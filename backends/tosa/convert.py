@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from edgecc.backends.tflite import convert as tflite
 from edgecc.backends.tflite import operators, quantized
+from edgecc.backends.tflite.arithmetic import missing_primitives
 from edgecc.backends.tflite.recorder import Recorded
 from edgecc.backends.tosa import arithmetic, movement, reductions, windows
 from edgecc.backends.tosa.lowering import Lowering, TosaRecorder
@@ -20,7 +21,7 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.scalar import Apply, Convert, ScalarExpr
 from edgecc.ir.types import DType
-from edgecc.ops.convolution import Conv
+from edgecc.ops.convolution import Conv, ConvTranspose
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Slice
@@ -54,8 +55,10 @@ def obstacle(node: Node) -> str | None:
     for value in (*node.inputs, *node.outputs):
         if value is not None and value.constant is None and value.type.dtype not in _TYPES:
             return f"TOSA's base profiles have no tensors of {value.type.dtype.value}"
+    if isinstance(op, ConvTranspose):
+        return "a transposed convolution has no form here"
     if isinstance(op, Elementwise):
-        missing = sorted(_missing(op.expr)) if not quantized.states_quantization(node) else []
+        missing = sorted(_missing(op.expr) | missing_primitives(op.expr)) if not quantized.states_quantization(node) else []
         return f"computes {', '.join(missing)}, which TOSA has no operator for" if missing else None
     if isinstance(op, Conv) and op.group > 1 and node.operand(1).type.dims[1] != 1:
         return "a convolution in groups of several channels has no form in TOSA"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ PROPAGATE = "NanPropagationMode.PROPAGATE"
 
 class TosaRecorder(Recorder):
     """Records operators for TOSA, where names of enumerations stay names."""
+
+    functions: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()

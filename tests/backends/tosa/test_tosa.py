@@ -85,6 +85,14 @@ def test_multipliers_are_near_the_scale(scale):
     assert multiplier / 2.0**shift == pytest.approx(scale, rel=2.0**-30, abs=2.0**-62)
 
 
+def test_functions_that_tosa_has_no_operator_for_are_computed_in_floats():
+    net = Quantized(2)
+    x = net.quantize("x", 0.05, -3)
+    y = net.quantize(net.node("LeakyRelu", x, alpha=0.2), 0.041, -60)
+    y = net.quantize(net.node("Clip", y, net.store(np.float32(-1)), net.store(np.float32(2))), 0.02, 0)
+    assert api.verify(net.model(y, (1, 4, 9, 10)), "generic-c", backend="tosa").ok
+
+
 def test_options_are_checked():
     with pytest.raises(EdgeccError) as raised:
         create_backend("tosa{images=sideways}")
