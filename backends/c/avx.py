@@ -33,8 +33,8 @@ VNNI = "avx512vnni"
 """Feature of products of four bytes."""
 
 KEEP = """\
-/* gcc takes casts between its own type of sums and __m512i for copies, and keeps sums of a loop in memory as well. Tied to a
- * register they stay there. Other compilers need no help. */
+/* gcc takes casts between its own type of sums and that of the intrinsics for copies, and keeps sums of a loop in memory as
+ * well. Tied to a register they stay there. Other compilers need no help. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define EDGECC_KEEP(sum) __extension__({ __typeof__(sum) kept = (sum); __asm__("" : "+v"(kept)); kept; })
 #else
@@ -81,7 +81,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     for lanes in (4, 8, 16):
         yield Key("dot_u8s8", I32, lanes), _dot_by_words(lanes)
         yield Key("dot_u8s8", I32, lanes), Row(f"{prefix(lanes * 32)}_dpbusd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
-        yield Key("keep", I32, lanes), Row("EDGECC_KEEP({0})", (*AVX512, VNNI))
+        yield Key("keep", I32, lanes), Row("EDGECC_KEEP({0})", needs_of(lanes * 32))
 
 
 def _dot_by_words(lanes: int) -> Row:

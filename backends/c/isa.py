@@ -109,7 +109,7 @@ def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:
             return avx.vector_type(dtype, lanes, mask_registers=wide)
 
         return Isa("avx512" if wide else "avx2", ("immintrin.h",), select_rows(rows, features),
-                   min(vector_bits, 512 if wide else 256), avx.lanes_of, vector_type, avx.KEEP if avx.VNNI in features else "")
+                   min(vector_bits, 512 if wide else 256), avx.lanes_of, vector_type, avx.KEEP)
     has_fma = architecture == "aarch64" or HARDWARE_FMA in features
     return Isa("portable", (), select_rows(scalar_rows(has_fma=has_fma), features), 0, _no_lanes, _no_vector)
 

@@ -24,7 +24,7 @@ from tests.support.kernel_check import Given, request_for
 
 Case = tuple[Op, list[Given], list[Layout | None] | None]
 COMPILERS = ("gcc", "clang", "zig")
-_MULTIPLY_ADD = re.compile(r"^(fmla|fmadd|vfmadd\w+|fmls|vpdpbusd)\b")
+_MULTIPLY_ADD = re.compile(r"^(fmla|fmadd|vfmadd\w+|fmls|vpdpbusd|vpmaddwd)\b")
 _BRANCH = re.compile(r"^(b|b\.?[a-z]{2}|cbn?z|tbn?z|j[a-z]+)\s")
 
 
