@@ -20,10 +20,11 @@ import onnx
 from edgecc.artifact.folder import Artifact, Manifest, read_manifest
 from edgecc.artifact.load import Model, Port, check_inputs, load, ports_of, random_inputs
 from edgecc.artifact.toolchain import lacks_compiler, runs_natively
-from edgecc.backends.base import EmitOptions, GraphBackend, Loaded, LoopBackend, SelfTest, Trace
+from edgecc.backends.base import AnyBackend, EmitOptions, GraphBackend, Loaded, LoopBackend, SelfTest, Trace
 from edgecc.backends.c import selftest
 from edgecc.backends.c.names import model_identifier
 from edgecc.backends.discovery import create_backend, select_backend
+from edgecc.backends.exported import exported_model
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.importing import ImportReport, import_model_with_report
@@ -413,11 +414,15 @@ def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, 
                     **options: Any) -> Model:
     """A runnable model from an artifact folder, a shared library, or an ONNX model (compiled on the way, by `backend`).
 
+    What a back end wrote for other tools runs in these (`GraphBackend.run`).
+
     Raises: EdgeccError E001 for a back end whose artifacts do not run as a model does.
     """
     if source.is_dir() or source.suffix in (".so", ".dylib"):
         if target is not None or backend is not None:
             raise EdgeccError("E001", f"--target and --backend are for models; {printable(str(source))} is compiled already")
+        if source.is_dir() and (main := read_manifest(source)).main:
+            return _exported(create_backend(main.backend), Artifact.read(source))
         if source.is_dir() and cc is None and _is_object(read_manifest(source)):
             return _as_model(_through_llvm().load(Artifact.read(source)))
         return load(source, cc=cc, isolated=isolated)
@@ -426,7 +431,7 @@ def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, 
         raise EdgeccError("E001", f"the model is divided between the sides of {done.artifact.manifest.target.name}; `edgecc verify` runs both",
                           hint="--backend c is for the CPU alone")
     if not isinstance(done, Compilation):
-        raise EdgeccError("E001", f"back end {done.backend.name} writes for other tools; `edgecc verify` runs what it writes")
+        return exported_model(done.backend, done.artifact)
     return _as_model(load_compilation(done, cc))
 
 
@@ -437,6 +442,12 @@ def _through_llvm() -> LoopBackend:
 def _is_object(manifest: Manifest) -> bool:
     """Whether an artifact is an object file for this machine."""
     return manifest.sources[:1] != () and manifest.sources[0].endswith(".o") and runs_natively(manifest.target)
+
+
+def _exported(backend: AnyBackend, artifact: Artifact) -> Model:
+    if backend.takes != "graph":
+        raise EdgeccError("E007", f"back end {backend.name} does not write {printable(artifact.manifest.main)}")
+    return exported_model(backend, artifact)
 
 
 def _as_model(loaded: Loaded) -> Model:

@@ -34,7 +34,7 @@ def run(
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
     checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
     precision: Annotated[str, typer.Option(help="Precision of a model compiled here: fp32, fp16 or bf16.")] = "fp32",
-    backend: Annotated[str | None, typer.Option(help="What compiles a model: c needs a C compiler, llvm runs in this process.", show_default=False)] = None,
+    backend: Annotated[str | None, typer.Option(help="What compiles a model: c needs a C compiler, llvm runs in this process, others run in their own tools.", show_default=False)] = None,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
