@@ -94,7 +94,7 @@ FIRST_OF_KERNELS = "fuse-elementwise"
 FIRST_OF_INTEGERS = "move-quantization"
 """The pass that begins to compute on the integers of quantized values."""
 
-SIGNED_PRODUCTS, SIGNED_ACTIVATIONS = "dotprod", "signed-activations"
+SIGNED_PRODUCTS, SIGNED_ACTIVATIONS = "neon", "signed-activations"
 """The feature of machines whose products of bytes take signed factors, and the pass that makes such factors for them."""
 
 

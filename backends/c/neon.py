@@ -57,6 +57,13 @@ FMLA_LANE = """\
 #endif
 """
 
+SHORT_PRODUCTS = {
+    4: "int8x16_t x = vreinterpretq_s8_u32(a), y = vreinterpretq_s8_u32(b);\n"
+       "return vpadalq_s16(c, vpaddq_s16(vmull_s8(vget_low_s8(x), vget_low_s8(y)), vmull_high_s8(x, y)));",
+    2: "int16x8_t products = vmull_s8(vreinterpret_s8_u32(a), vreinterpret_s8_u32(b));\n"
+       "return vpadal_s16(c, vpadd_s16(vget_low_s16(products), vget_high_s16(products)));"}
+"""Bodies for vectors of four and two groups. The sum of two products needs 16 bits where no factor of one side is -128."""
+
 _SUFFIX = {F32: "f32", F64: "f64", I32: "s32", U32: "u32", I64: "s64", U64: "u64", BOOL: "u32"}
 _TYPES = {F32: "float32", F64: "float64", I32: "int32", U32: "uint32", I64: "int64", U64: "uint64", BOOL: "uint32",
           DType.F16: "float16"}
@@ -94,6 +101,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     for lanes, q in ((4, "q"), (2, "")):
         groups = ", ".join(f"vreinterpret{q}_s8_u32({{{i}}})" for i in range(2))
         yield Key("nearest", F32, lanes), Row(f"vcvtn{q}_s32_f32({{0}})", NEON)
+        yield Key("dot_s8_short", I32, lanes), Row(SHORT_PRODUCTS[lanes], NEON, body=True)
         yield Key("dot_s8", I32, lanes), Row(f"vdot{q}_s32({{2}}, {groups})", (*NEON, "dotprod"))
         yield Key("dot_s8_lane:4", I32, lanes), Row(
             f"vdot{q}_laneq_s32({{2}}, vreinterpret{q}_s8_u32({{0}}), vreinterpretq_s8_u32({{1}}), {{3}})", (*NEON, "dotprod"))

@@ -199,7 +199,7 @@ class Request:
 
     Sizes known only at run time are numbered; number i is parameter `size_name(i)` of the function, between the
     `bounds[i]`, both inclusive. `known_sums` says how small integer sums are known to be
-    (edgecc/kernels/shifted_sums.py). `values` are the elements of a `Sizes` operator.
+    (edgecc/kernels/shifted_sums.py), `short_weights` whether constant weights of 8 bits are above -128. `values` are the elements of a `Sizes` operator.
     """
 
     op: Op
@@ -214,6 +214,7 @@ class Request:
     bounds: tuple[tuple[int, int], ...] = ()
     values: tuple[Index, ...] = ()
     known_sums: int = 0
+    short_weights: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -422,6 +423,7 @@ def signature(request: Request) -> str:
     if request.is_open:
         precision += f" sizes {[list(map(str, v.sizes)) for v in _views(request)]} of {list(request.bounds)}"
     precision += f" sums {request.known_sums}" if request.known_sums else ""
+    precision += " short weights" if request.short_weights else ""
     return (f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}{precision}"
             f"{' rows' if request.rows else ''}")
 

@@ -34,7 +34,7 @@ from edgecc.kernels.contraction import (
 from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
 from edgecc.kernels.depthwise_grouped import GROUP, Grouped, GroupedNest, arrange, grouped_cycles, grouped_of, shifts_of
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
-from edgecc.kernels.grouped import ByteDot, Terms, byte_dot
+from edgecc.kernels.grouped import SHORT_PRODUCT, ByteDot, Terms, byte_dot
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
@@ -86,7 +86,9 @@ def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, zer
 
 def _byte_dot(request: Request, axes: Sequence[Axis], zeros: tuple[int, int]) -> ByteDot | None:
     x = request.operand(0).view
-    return byte_dot(request, x.dtype, zero=zeros[0], folds=folds_offset(request) and Borders.of(axes).fits(x.dims[1]))
+    dot = byte_dot(request, x.dtype, zero=zeros[0], folds=folds_offset(request) and Borders.of(axes).fits(x.dims[1]))
+    # Four instructions for three of four products: a multiply-add each is not more.
+    return None if dot is not None and dot.name == SHORT_PRODUCT else dot
 
 
 def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, way: Way = None,

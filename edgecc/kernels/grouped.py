@@ -20,8 +20,12 @@ from edgecc.loop.ir import Const, Expr, Op
 from edgecc.targets.schema import Target
 
 FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512f", "avx512bf16"), "dot_s8": ("dotprod",),
-                                                          "dot_u8s8": ("avx2",)})
+                                                          "dot_u8s8": ("avx2",), "dot_s8_short": ("neon",)})
 """What a target needs for each grouped product to be an instruction, or a few of them that are quicker than one by one."""
+
+SHORT_PRODUCT, SHORT_PRODUCT_RATE = "dot_s8_short", 0.3
+"""The product for machines that multiply bytes but do not sum them, and how many of it are done in the time of a multiply-add: it
+takes two long products, a pairwise sum, and a pairwise accumulation."""
 
 BY_LANE = frozenset({"dot_s8"})
 """Products whose instruction takes a group of the first factor out of a vector of groups, where multiply-adds do."""
@@ -81,7 +85,8 @@ def byte_dot(request: Request, x: DType, *, zero: int, folds: bool) -> ByteDot |
     w = request.operand(1)
     if x not in (DType.I8, DType.U8) or w.view.dtype is not DType.I8 or not w.is_constant:
         return None
-    dot = next((DOTS[name] for name in ("dot_s8", "dot_u8s8") if request.target.has(*FEATURES[name])), None)
+    names = ("dot_s8", SHORT_PRODUCT, "dot_u8s8") if request.short_weights else ("dot_s8", "dot_u8s8")
+    dot = next((DOTS[name] for name in names if request.target.has(*FEATURES[name])), None)
     if dot is None:
         return None
     moved = 0 if x is dot.element else 128 if x is DType.I8 else -128
@@ -90,6 +95,8 @@ def byte_dot(request: Request, x: DType, *, zero: int, folds: bool) -> ByteDot |
 
 def product_target(request: Request, widening: Target, terms: Terms) -> Target:
     """The target for a contraction: `widening`, made for factors that are converted on the way, unless groups are multiplied by lane."""
+    if terms.dot == SHORT_PRODUCT:
+        return replace(widening, core=replace(widening.core, fma_per_cycle=SHORT_PRODUCT_RATE * widening.core.fma_per_cycle))
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 
 

@@ -45,10 +45,14 @@ SMALL, SHORT = 1, 2
 
 
 def with_known_sums(request: Request, arrays: Sequence[Array | None]) -> Request:
-    """The request with what is known of its sums, given the arrays of constant operands."""
-    if not request.target.has("neon") or request.is_open:
+    """The request with what is known of its sums and products, given the arrays of constant operands."""
+    op = request.op
+    if not request.target.has("neon") or request.is_open or not isinstance(op, Conv | MatMul):
         return request
-    level = _level(request.op, request.operand(0).view.dtype, arrays) if isinstance(request.op, Conv | MatMul) else 0
+    weights = arrays[1]
+    if weights is not None and weights.dtype == np.int8 and weights.size and not request.target.has("dotprod"):
+        request = replace(request, short_weights=bool(weights.min() > -128))
+    level = _level(op, request.operand(0).view.dtype, arrays)
     return replace(request, known_sums=level) if level else request
 
 

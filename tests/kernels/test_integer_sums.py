@@ -193,3 +193,37 @@ def test_largest_bytes_of_windows(machine, dtype):
                                       outputs=[kernels.laid_out(result, order)])
         kernels.check(request, [x])
         kernels.check(request, [x], machine=machine)
+
+
+@pytest.mark.parametrize("target", ["cortex-a53", "cortex-a72"])
+@pytest.mark.parametrize(("dtype", "zero"), [(DType.I8, 5), (DType.U8, 131)])
+def test_bytes_are_multiplied_without_products_of_groups(target, dtype, zero):
+    random = np.random.default_rng(9)
+    low, high = dtype.limits
+    bias = random.integers(-9999, 9999, 18).astype(np.int32)
+    x = random.choice([low, low + 1, high], (7, 40)).astype(dtype.numpy)  # sums of two products at the limits of 16 bits
+    w = random.choice([-127, 127], (40, 18)).astype(np.int8)
+    request = kernels.request_for(MatMul(a_zero=zero), [x, w, bias], target, constants=[1, 2])
+    assert dots(request) == {"dot_s8_short"}
+    kernels.check(request, [x, w, bias])
+    kernels.check(request, [x, w, bias], machine=target)
+    w[3, 4] = -128
+    request = kernels.request_for(MatMul(a_zero=zero), [x, w, bias], target, constants=[1, 2])
+    assert not dots(request)  # twice -128 * -128 would not fit
+    kernels.check(request, [x, w, bias])
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_convolutions_without_products_of_groups(kernel):
+    random = np.random.default_rng(10)
+    x = random.integers(-128, 128, (1, 16, 5, 7)).astype(np.int8)
+    w = random.integers(-127, 128, (18, 16, kernel, kernel)).astype(np.int8)
+    op = Conv((1, 1), (kernel // 2,) * 4, (1, 1), 1, EPILOGUE, 3)
+    arrays = [x, w, random.integers(-2**20, 2**20, 18).astype(np.int32), np.full((1, 18, 1, 1), 2.0**-11, np.float32), np.array(7, np.uint8)]
+    (result,) = op.infer([TensorType.of(a) for a in arrays])
+    order = (0, 2, 3, 1)
+    request = kernels.request_for(op, arrays, "cortex-a72", inputs=[kernels.laid_out(TensorType.of(x), order)],
+                                  outputs=[kernels.laid_out(result, order)], constants=[1, 2, 3, 4])
+    assert dots(request) == {"dot_s8_short"}
+    kernels.check(request, arrays)
+    kernels.check(request, arrays, machine="cortex-a72")
