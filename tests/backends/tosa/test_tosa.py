@@ -85,12 +85,12 @@ def test_multipliers_are_near_the_scale(scale):
     assert multiplier / 2.0**shift == pytest.approx(scale, rel=2.0**-30, abs=2.0**-62)
 
 
-def test_functions_that_tosa_has_no_operator_for_are_computed_in_floats():
+@pytest.mark.parametrize("function", ["LeakyRelu", "Clip"])
+def test_functions_that_tosa_has_no_operator_for_are_computed_in_floats(function):
     net = Quantized(2)
-    x = net.quantize("x", 0.05, -3)
-    y = net.quantize(net.node("LeakyRelu", x, alpha=0.2), 0.041, -60)
-    y = net.quantize(net.node("Clip", y, net.store(np.float32(-1)), net.store(np.float32(2))), 0.02, 0)
-    assert api.verify(net.model(y, (1, 4, 9, 10)), "generic-c", backend="tosa").ok
+    limits = (net.store(np.float32(-1)), net.store(np.float32(2))) if function == "Clip" else ()
+    y = net.node(function, net.quantize("x", 0.05, -3), *limits)
+    assert api.verify(net.model(net.quantize(y, 0.041, -60), (1, 4, 9, 10)), "generic-c", backend="tosa").ok
 
 
 def test_options_are_checked():
