@@ -31,6 +31,7 @@ def work(request: Mapping[str, Any], results: Path) -> dict[str, Any]:
     """Builds a network, and runs it in the simulator if that is asked for."""
     if importlib.util.find_spec("torch") is None:
         stand_in_for_torch()
+    give_writable_arrays()
     toolkit = importlib.import_module("rknn.api").RKNN(verbose=True)
     toolkit.config(target_platform=request["platform"], optimization_level=request["optimization"])
     check("load_onnx", toolkit.load_onnx("network.onnx"))
@@ -52,6 +53,17 @@ def check(step: str, status: int) -> None:
     """Ends the process where a step of the toolkit failed."""
     if status != 0:
         sys.exit(f"{step} ended with {status}")
+
+
+def give_writable_arrays() -> None:
+    """Has onnx give arrays that can be written to: the toolkit writes to them where it fuses a Pad, and onnx 1.18 forbids that."""
+    helper: Any = importlib.import_module("onnx.numpy_helper")
+    read = helper.to_array
+
+    def to_array(*arguments: Any, **options: Any) -> Any:
+        return np.array(read(*arguments, **options))
+
+    helper.to_array = to_array
 
 
 def stand_in_for_torch() -> None:
