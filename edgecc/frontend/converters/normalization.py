@@ -10,6 +10,7 @@ from edgecc.frontend.items import Item, Refused
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, convert, literal
+from edgecc.ir.types import DType
 from edgecc.ops.convolution import Pool
 from edgecc.ops.reduction import ArgReduce, BatchNorm, Normalize, Reduce, Softmax
 
@@ -22,8 +23,15 @@ def _as_matrix(call: Call, x: Value, axis: int) -> Value:
 
 @converter("Softmax", "LogSoftmax", since=13)
 def _softmax(call: Call) -> Value:
-    x = call.input()
-    return call.add(Softmax(call.axis(call.integer("axis", -1), x.type.rank), call.node.op_type == "LogSoftmax"), x)
+    x, log = call.input(), call.node.op_type == "LogSoftmax"
+    axis = call.axis(call.integer("axis", -1), x.type.rank)
+    return call.add(Softmax(axis, log), x) if log or x.type.dtype is not DType.F16 else _softmax_by_steps(call, x, axis)
+
+
+def _softmax_by_steps(call: Call, x: Value, axis: int) -> Value:
+    """Softmax as the function by which ONNX defines it, each of whose steps rounds to the type of x."""
+    powers = call.map(lambda a, m: apply("exp", apply("sub", a, m)), x, call.add(Reduce("max", (axis,)), x))
+    return call.map(lambda e, s: apply("div", e, s), powers, call.add(Reduce("sum", (axis,)), powers))
 
 
 @converter("Softmax", "LogSoftmax", until=12)
