@@ -134,7 +134,10 @@ def _stored(path: Path, declared: onnx.TypeProto) -> Any:
 
 @dataclass
 class Run:
-    """One data set of a case, compiled: the network's number in the batch, its inputs, and what is wanted of it."""
+    """One data set of a case, compiled: the network's number in the batch, its inputs, and what is wanted of it.
+
+    `doubtful` are the results of the reference execution, where those are not what is wanted.
+    """
 
     case: Case
     number: int
@@ -142,6 +145,7 @@ class Run:
     outputs: Sequence[Port]
     arrays: list[Any]
     expected: Sequence[Any]
+    doubtful: Sequence[Any] | None = None
 
 
 @dataclass
@@ -195,15 +199,18 @@ def _collect(case: Case, target: Target, collected: _Collected, compare: Differe
         given = dict(zip(inputs_of_model, inputs, strict=False))
         graph, report = import_model_with_report(case.model, inputs=given, bind_values=True)
         feeds = {name: array for name, array in flattened(given).items() if name in graph.input_names}
+        doubtful: list[Any] | None = None
         if compare is not None:
             results = execute(graph, feeds)
-            problem = compare(case, expected, [port.gather(results) for port in report.outputs])
+            gathered = [port.gather(results) for port in report.outputs]
+            problem = compare(case, expected, gathered)
             if problem:
+                doubtful = gathered if problem != "random" and len(case.data_sets) == 1 else None
                 collected.doubts[case.name] = problem if problem == "random" else f"{problem} of the reference execution"
         number = len(collected.modules)
         collected.modules.append(compile_graph(graph, target, name=f"model{number}").module)
         arrays = [feeds[name] for name in graph.input_names]
-        collected.runs.append(Run(case, number, graph, report.outputs, arrays, expected))
+        collected.runs.append(Run(case, number, graph, report.outputs, arrays, expected, doubtful))
 
 
 def stored_names(model: onnx.ModelProto) -> set[str]:
@@ -242,6 +249,8 @@ def _run_batch(runs: Sequence[Run], modules: Sequence[Module], target: Target, c
                 problem = compare(run.case, run.expected, [port.gather(named) for port in run.outputs])
                 if problem:
                     outcomes.setdefault(run.case.name, problem)
+                elif run.doubtful is not None and _agree(run.doubtful, [port.gather(named) for port in run.outputs]):
+                    outcomes.setdefault(run.case.name, "ok")
     except EdgeccError as error:
         if len(numbers) == 1:
             outcomes[runs[0].case.name] = f"{error.code} {_reason(error)}"
@@ -277,6 +286,13 @@ def suite_difference(case: Case, expected: Sequence[Any], results: Sequence[Any]
         wrong = "wrong shape" if "incorrect shape" in text else "wrong type" if "ACTUAL: dtype(" in text else "wrong result"
         return "random" if wrong == "wrong result" and is_random(case) else wrong
     return ""
+
+
+def _agree(exact: Sequence[Any], results: Sequence[Any]) -> bool:
+    """Whether the results are those of the reference but for roundings: what is wanted may be rounding noise, which the reference lacks."""
+    pairs = zip(_tensors(exact), _tensors(results), strict=True)
+    return all(a.shape == b.shape and a.dtype == b.dtype == np.float32 and
+               np.max(np.abs(a - b), initial=0) <= 2**-22 * np.max(np.abs(a), initial=0) for a, b in pairs)
 
 
 def is_random(case: Case) -> bool:

@@ -1,4 +1,10 @@
-"""Fourier transforms of known length, as products with matrices of cosines and sines, and mel weights."""
+"""Fourier transforms of known length, as products with matrices of cosines and sines, and mel weights.
+
+Complex signals of a length that has divisors are transformed in two steps, which takes fewer multiplications and rounds like the
+usual algorithms.
+
+Source: J. W. Cooley, J. W. Tukey, "An algorithm for the machine calculation of complex Fourier series", 1965.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +14,11 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import element_type
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import apply
+from edgecc.ir.scalar import apply, literal
 from edgecc.ir.types import Array, DType
 from edgecc.ops.indexing import Gather
 from edgecc.ops.matrix import MatMul
@@ -21,17 +28,17 @@ _LONGEST = 4096
 """Longest transform that is compiled as a matrix product; its matrix has at most 2^26 elements."""
 
 
-def _matrix(call: Call, length: int, bins: int, parts: int, inverse: bool, dtype: DType) -> Array:
+def _matrix(call: Call, length: int, bins: int, parts: int, inverse: bool, dtype: DType, *, scaled: bool = True) -> Array:
     """[parts*length, 2*bins]: rows are samples (real, or real and imaginary in turn), columns are bins likewise.
 
-    X[k] = sum over n of x[n] * exp(-2 pi i k n / length); the inverse turns the sign and divides by length.
+    X[k] = sum over n of x[n] * exp(-2 pi i k n / length); the inverse turns the sign and, `scaled`, divides by length.
     """
     if length > _LONGEST:
         raise Unsupported(f"a Fourier transform of {length} points; the longest is {_LONGEST}")
     call.reserve((length, parts, bins, 2), "the matrix of a Fourier transform", dtype.numpy.itemsize)
     # The product is reduced modulo the length first, which keeps the angles exact.
     angle = 2.0 * np.pi * np.arange(length) / length
-    cosine, sine = ((part / (length if inverse else 1)).astype(dtype.numpy) for part in (np.cos(angle), np.sin(angle if inverse else -angle)))
+    cosine, sine = ((part / (length if inverse and scaled else 1)).astype(dtype.numpy) for part in (np.cos(angle), np.sin(angle if inverse else -angle)))
     turn = np.outer(np.arange(length, dtype=np.int32), np.arange(bins, dtype=np.int32)) % length
     out = np.empty((length, parts, bins, 2), dtype.numpy)
     out[:, 0, :, 0], out[:, 0, :, 1] = cosine[turn], sine[turn]
@@ -71,12 +78,41 @@ def _dft(call: Call) -> Value:
     moved = call.transpose(x, [*others, axis, rank - 1])
     outer = moved.type.dims[:-2]
     bins = length // 2 + 1 if onesided else length
-    matrix = call.constant(_matrix(call, length, bins, parts, inverse, x.type.dtype))
-    rows = call.reshape(moved, (*outer, length * parts) if outer else (1, length * parts))
-    spectrum = call.reshape(call.add(MatMul(), rows, matrix), (*outer, bins, 2))
+    first = max(n for n in range(1, math.isqrt(length) + 1) if length % n == 0)
+    if first > 1 and parts == 2:
+        spectrum = call.slice(_in_two_steps(call, moved, first, inverse), rank - 2, 0, bins)
+    else:
+        matrix = call.constant(_matrix(call, length, bins, parts, inverse, x.type.dtype))
+        rows = call.reshape(moved, (*outer, length * parts) if outer else (1, length * parts))
+        spectrum = call.reshape(call.add(MatMul(), rows, matrix), (*outer, bins, 2))
     back = list(range(rank - 2))
     back.insert(axis, rank - 2)
     return call.transpose(spectrum, [*back, rank - 1])
+
+
+def _in_two_steps(call: Call, x: Value, first: int, inverse: bool) -> Value:
+    """The transform [..., length, 2] of complex x [..., length, 2] by transforms of `first` and of length / first points.
+
+    With n = n2 + second * n1 and k = k1 + first * k2 the sum over n1 for each n2, turned by n2 * k1 / length, is summed over n2.
+    """
+    *outer, length, parts = x.type.dims
+    second, dtype, rank = length // first, x.type.dtype, len(outer)
+    lead, kept = tuple(outer), list(range(rank))
+    columns = call.transpose(call.reshape(x, (*lead, first, second, parts)), [*kept, rank + 1, rank, rank + 2])
+    whole = call.constant(_matrix(call, first, first, parts, inverse, dtype, scaled=False))
+    sums = call.reshape(call.add(MatMul(), call.reshape(columns, (*lead, second, first * parts)), whole), (*lead, second, first, 2))
+    call.reserve((2, second, first), "the turns of a Fourier transform")
+    angle = 2.0 * np.pi * (np.outer(np.arange(second), np.arange(first)) % length) / length
+    cosine, sine = (call.constant(part.astype(dtype.numpy)[..., None]) for part in (np.cos(angle), np.sin(angle if inverse else -angle)))
+    real, imaginary = (call.slice(sums, rank + 2, part, 1) for part in (0, 1))
+    turned = concat(call, [
+        call.map(lambda a, b, c, s: apply("sub", apply("mul", a, c), apply("mul", b, s)), real, imaginary, cosine, sine),
+        call.map(lambda a, b, c, s: apply("add", apply("mul", a, s), apply("mul", b, c)), real, imaginary, cosine, sine)], rank + 2)
+    rows = call.reshape(call.transpose(turned, [*kept, rank + 1, rank, rank + 2]), (*lead, first, second * 2))
+    rest = call.constant(_matrix(call, second, second, 2, inverse, dtype, scaled=False))
+    found = call.reshape(call.add(MatMul(), rows, rest), (*lead, first, second, 2))
+    ordered = call.reshape(call.transpose(found, [*kept, rank + 1, rank, rank + 2]), (*lead, length, 2))
+    return call.map(lambda a: apply("mul", a, literal(1.0 / length, dtype)), ordered) if inverse else ordered
 
 
 def _real_inverse(call: Call, x: Value, axis: int, length: int | None) -> Value:
