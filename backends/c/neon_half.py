@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgecc.backends.c import interleaved_stores
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
 
@@ -27,6 +28,7 @@ def half_rows() -> Iterator[tuple[Key, Row]]:
         yield from _memory_rows(lanes)
         yield from _arithmetic_rows(lanes)
         yield from _conversion_rows(lanes)
+    yield from interleaved_stores.half_rows(NEEDS)
     # FMADD rounds once; float arithmetic in between would round twice.
     yield Key("fma", F16, 1), Row("(float)vget_lane_f16(vfma_f16(vdup_n_f16((float16_t){2}), vdup_n_f16((float16_t){0}), "
                                   "vdup_n_f16((float16_t){1})), 0)", NEEDS)

@@ -212,6 +212,8 @@ class Prelude:
             case "store_low" | "store_low_plus" as kind:
                 offset = ["int16_t "] if kind == "store_low_plus" else []
                 return "void", [f"{memory} *", *[f"{self.isa.type_name(DType.I32, lanes)} "] * int(op.split(":")[1]), *offset]
+            case "store_interleaved":
+                return "void", [f"{memory} *", *[f"{value} "] * int(op.split(":")[1])]
             case "store_saturated":
                 return "void", [f"{memory} *", *[f"{self.isa.type_name(DType.I32, lanes)} "] * int(op.split(":")[1])]
             case "to_bits":

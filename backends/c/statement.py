@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, strip_parentheses
+from edgecc.backends.c.interleaved_stores import groups_of
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.prelude import Prelude
@@ -112,9 +113,18 @@ class BodyPrinter:
         return 0
 
     def _stores(self, stores: list[Store], scope: Scope, depth: int) -> None:
-        """Neighbouring stores; those that saturate are joined where there are instructions for it."""
+        """Neighbouring stores; those that saturate or alternate are joined where there are instructions for it."""
         printer = ExpressionPrinter(self.prelude, scope)
-        for run in runs_of(stores, self.prelude.has_row):
+        alone: list[Store] = []
+        for group in groups_of(stores, self.prelude.has_row):
+            if len(group) == 1:
+                alone += group
+                continue
+            first = group[0]
+            self._emit(depth, self.prelude.call(
+                f"store_interleaved:{len(group)}", first.value.dtype, first.value.lanes, printer.pointer(first.buffer, first.index),
+                *(strip_parentheses(printer.expr(store.value)) for store in group)) + ";")
+        for run in runs_of(alone, self.prelude.has_row):
             if isinstance(run, Store):
                 self._statement(run, scope, depth)
                 continue

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children, size, used_args
 from edgecc.ir.types import DType
 from edgecc.kernels.base import ROW_AXIS, Kernel, Request, View, kernel_for
 from edgecc.kernels.iteration import (
+    BLOCK_ALONG,
     Axis,
     Step,
     axes_of,
@@ -22,6 +25,7 @@ from edgecc.kernels.nearest import in_integers
 from edgecc.kernels.rows import each_row, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.loop.builder import number, repeat
+from edgecc.loop.index import const
 from edgecc.loop.ir import Buffer, Expr
 from edgecc.ops.elementwise import Elementwise
 
@@ -31,6 +35,9 @@ COMPUTED = frozenset({DType.F32, DType.F16, DType.BF16, DType.I32})
 
 NARROW = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
 """Types whose values lie in 32-bit lanes once they are read."""
+
+MOST_ALTERNATING = 4
+"""Most vectors of f16 that an instruction interleaves (AArch64, ST4)."""
 
 MAX_UNROLLED_SIZE = 4
 """Expressions of up to so many primitives are written twice in the main loop: the loop's own cost shows there."""
@@ -70,8 +77,11 @@ def lower_elementwise(request: Request) -> Kernel:
     y = b.output(0, "y", aliased=bool(in_place))
     keep = [axis for axis in range(len(result.dims)) if not (request.rows and axis == ROW_AXIS)]
     axes = simplified(axes_of(views, keep)) or (Axis(1, (0,) * len(views)),)
-    is_vector = axes[-1].strides[0] == 1 and _vectorizes(op.expr)
     native = request.computes_in(DType.F16) and _mentions(op.expr, DType.F16)
+    alternating = Axis(1, (0,) * len(views))
+    if native and not in_place and result.dtype is DType.F16 and _alternates(axes):
+        axes, alternating = axes[:-1], axes[-1]
+    is_vector = (axes[-1].strides[0] == 1 or alternating.extent > 1) and _vectorizes(op.expr)
     computed_in = DType.F16 if native else DType.F32
     used_lanes = 1
     with each_row(b, request, views) as origin:
@@ -89,15 +99,29 @@ def lower_elementwise(request: Request) -> Kernel:
                         values[index] = b.let(f"c{index}", repeat(b.load(loaded[index], offsets[view]), lanes))
 
                 def body(step: Step, _: int, values: list[Expr] = values, inner: Axis = inner) -> None:
-                    for view, index in enumerate(loaded, start=1):
-                        if inner.strides[view] != 0:
-                            values[index] = step.load(b, view, loaded[index])
-                    value = lower_scalar(op.expr, values, step.lanes, b, native=native and computes_in_half(op.expr))
-                    step.store(b, 0, y, in_integers(value))
+                    results = []
+                    for place in range(alternating.extent):
+                        own = step.moved([const(place * stride) for stride in alternating.strides])
+                        for view, index in enumerate(loaded, start=1):
+                            if inner.strides[view] != 0:
+                                values[index] = own.load(b, view, loaded[index])
+                        value = lower_scalar(op.expr, values, step.lanes, b, native=native and computes_in_half(op.expr))
+                        results.append((own, in_integers(value)))
+                    for own, value in results:
+                        own.store(b, 0, y, value)
 
-                unroll = 2 if size(op.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
+                unroll = 2 if alternating.extent == 1 and size(op.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
                 vectors(b, inner, offsets, lanes, body, unroll=unroll)
     return b.kernel(in_place=tuple(in_place), choice=f"{len(axes)} loops, vectors of {used_lanes}")
+
+
+def _alternates(axes: Sequence[Axis]) -> bool:
+    """Whether the result's innermost axis is as short as machines interleave vectors, and runs along the next one are lanes of all operands."""
+    if len(axes) < 2 or any(axis.size is not None for axis in axes[-2:]):
+        return False
+    run, inner = axes[-2:]
+    return 2 <= inner.extent <= MOST_ALTERNATING and inner.strides[0] == 1 and run.strides[0] == inner.extent and all(
+        stride == 1 for stride in run.strides[1:]) and run.extent >= BLOCK_ALONG
 
 
 def shape_text(view: View) -> str:

@@ -20,7 +20,7 @@ from edgecc.kernels import half_sums
 from edgecc.kernels.base import Request, View, lower
 from edgecc.kernels.half_sums import Reduction
 from edgecc.loop.index import const
-from edgecc.loop.ir import Declare, walk
+from edgecc.loop.ir import Declare, Store, walk
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
@@ -210,3 +210,18 @@ def test_short_sums_are_not_cut_where_the_border_has_fewer_terms():
     assert not any(isinstance(s, Declare) and s.name == "total" for s in walk(lower(request).function.body))
     long = convolution(F16, inputs=90, outputs=8, size=(5, 7), kernel=3)[0]
     assert any(isinstance(s, Declare) and s.name == "total" for s in walk(lower(long).function.body))
+
+
+@pytest.mark.parametrize(("channels", "size", "alternates"), [
+    (3, (2, 17), True), (2, (1, 13), True), (4, (3, 100), True), (5, (1, 49), False), (3, (1, 7), False)])
+def test_planes_become_pixels_by_stores_that_interleave(channels, size, alternates):
+    dims = (1, channels, *size)
+    planes = [numbers(1, dims, F32), numbers(2, dims, F32)]
+    op = Elementwise(Convert(apply("mul", Arg(0, F32), Arg(1, F32)), F16))
+    out = laid_out(TensorType(F16, dims), (0, 2, 3, 1))
+    request = dataclasses.replace(request_for(op, planes, "cortex-a76", outputs=[out]), precision=F16)
+    stores = [s for s in walk(lower(request).function.body) if isinstance(s, Store)]
+    assert any(s.stride == channels for s in stores) == alternates
+    check(request, planes, 0.0)
+    if alternates:
+        check(request, planes, 0.0, machine="cortex-a76")
