@@ -182,7 +182,8 @@ class Importer:
     def restore(self, mark: Mark) -> None:
         """Forgets the nodes and the problems met since `mark`, when the same emitter was at work."""
         graph = mark.emitter.graph
-        graph.erase_dead(reversed(graph.nodes[mark.nodes:]))
+        for node in reversed(graph.nodes[mark.nodes:]):  # not what they alone read: later nodes may read it too
+            graph.erase(node)
         self.unsupported, self.failures, self.needed = dict(mark.unsupported), mark.failures, dict(mark.needed)
         self.computed_sizes = dict(mark.computed_sizes)
         del self.notes[mark.notes:]

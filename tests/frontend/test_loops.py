@@ -67,6 +67,15 @@ def test_what_a_branch_cannot_do_is_reported(make, op, info):
     assert "c" in report.bound
 
 
+def test_what_only_a_body_reads_outlives_an_attempt_to_write_the_loop_out(make, op, info, check, random):
+    """Whether the loop goes on is known at run time, so that the copy of its body is given up for a region."""
+    body = body_of([op("Identity", "flag", "on"), op("Mul", "sum z", "more")], ["i", "going", "sum"], ["on", "more"])
+    nodes = [op("Neg", "x", "z"), op("Loop", ["once", "", "x"], "y", body=body)]
+    model = make(nodes, [info("x", [2]), info("flag", [], TensorProto.BOOL)], ["y"], {"once": np.int64(1)})
+    graph = check(model, {"x": random(2), "flag": np.array(False)}, by="ort")
+    assert ops_of(graph) == ["elementwise", "loop"]
+
+
 SUMS = ["i", "going", "sum"], ["on", "more"]
 
 
