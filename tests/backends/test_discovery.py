@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from edgecc.backends import discovery
@@ -111,7 +112,8 @@ def test_its_artifacts(cli, tmp_path):
     assert json.loads((out / "manifest.json").read_text())["main"] == "digits.txt"
     assert "nodes" in cli(*arguments, "--backend", "counts{base=2}").out  # the folder is replaced
     assert int((out / "digits.txt").read_text(), 2) == table["report"]["nodes"]
-    refused = cli("run", out, "--inputs", "examples/digits/digits_test.npz")
+    np.savez(tmp_path / "inputs.npz", image=np.zeros((1, 1, 8, 8), np.float32))
+    refused = cli("run", out, "--inputs", tmp_path / "inputs.npz")
     assert refused.status == 4 and "[E405]" in refused.err
     refused = cli("verify", DIGITS, "--shape", "image=1x1x8x8", "--emit", "count")
     assert refused.status == 4 and "[E405]" in refused.err

@@ -138,7 +138,7 @@ def test_infinite_errors_become_the_largest_double():
         name, max_abs_err, max_rel_err, tolerance, ok = "y", float("inf"), float("nan"), 0.5, False
 
     class Outcome:
-        ok, target, outputs, arena_bytes, weights_bytes, code_bytes, precision = False, "t", (Output(),), 1, 2, None, "fp32"
+        ok, target, outputs, arena_bytes, weights_bytes, code_bytes, precision, layers = False, "t", (Output(),), 1, 2, None, "fp32", None
 
     (output,) = verification_table(Outcome())["outputs"]
     assert output["max_abs_err"] == output["max_rel_err"] > 1e308 and output["tolerance"] == 0.5

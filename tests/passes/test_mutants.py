@@ -205,7 +205,7 @@ OTHERS = {
                "first = [*contraction.inputs[:2], None, None, None][:3]", "relu", "epilogue"),
         Mutant("use check removed", "if sole_user(graph, value) is not node:", "if False:", "1 another reader", "epilogue"),
         Mutant("size check removed", "if len(extra) > MAX_EXTRA or size(expr) > MAX_SIZE:", "if False:", "3 too many operands", "epilogue"),
-        Mutant("rounding check removed", "if own is not None and isinstance(node.op, Elementwise) and rounds(own)", "if False",
+        Mutant("rounding check removed", "if own is not None and not exact and isinstance(node.op, Elementwise) and rounds(own)", "if False",
                "4 a comparison with what an epilogue rounds", "epilogue"),
     )),
     "fuse_residual": (test_fuse_residual, (
