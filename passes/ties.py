@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.instance import operator_at
 from edgecc.ir.types import Array
 from edgecc.passes.scaled import rounding
 from edgecc.reference.compare import UNIT
-from edgecc.reference.executor import execute, run_node
+from edgecc.reference.executor import check_inputs, execute, run_node
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,20 @@ def compare_at_ties(before: Snapshot, after: Graph, replaced: Mapping[Value, Val
         array = arrays[value]
         return array.astype(np.float64) if value.type.dtype.is_float else array
 
+    sizes = check_inputs(after, inputs)
     compared = differing = 0
     problems: list[str] = []
     for node in before.graph.nodes:
         own = [before.sources[value] for value in node.outputs]
         if all(value in held for value in own):
             arrays.update(zip(node.outputs, (held[value] for value in own), strict=True))
+            if node.op.binds is not None:
+                sizes[node.op.binds.name] = int(held[own[0]])
             continue
         operands = tuple(None if v is None else read(v) for v in node.inputs)
-        results = run_node(node.op, operands, tuple(v.type for v in node.outputs), wide=True, where=", ".join(node.loc))
+        if node.op.binds is not None and operands[0] is not None:
+            sizes[node.op.binds.name] = int(operands[0])
+        results = run_node(operator_at(node.op, sizes), operands, tuple(v.type.at(sizes) for v in node.outputs), wide=True, where=", ".join(node.loc))
         magnitudes = node.op.magnitude(operands)
         for value, source, result, magnitude in zip(node.outputs, own, results, magnitudes, strict=True):
             arrays[value] = result

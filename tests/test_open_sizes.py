@@ -309,3 +309,20 @@ def test_products_of_short_floats_of_any_number_of_rows(target, precision, threa
     result = edgecc.verify(model(nodes, {"x": ["n", 24]}, constants={"w": weights}), target=target, precision=precision, threads=threads,
                            shapes={"n": (Range(1, 9),)})
     assert result.ok
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_means_of_integers_over_images_of_any_size(target):
+    """They are sums of integers, exact, so that rounding them again never falls on the other side of a tie."""
+    stored = [onnx.numpy_helper.from_array(np.array(value, kind), name) for name, value, kind in (
+        ("xs", 0.25, np.float32), ("xz", 3, np.uint8), ("ys", 0.125, np.float32), ("yz", 7, np.uint8))]
+    nodes = [helper.make_node("DequantizeLinear", ["x", "xs", "xz"], ["d"]), helper.make_node("GlobalAveragePool", ["d"], ["m"]),
+             helper.make_node("QuantizeLinear", ["m", "ys", "yz"], ["y"])]
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", 20, "rows", "columns"])
+    graph = helper.make_graph(nodes, "g", [x], [helper.make_empty_tensor_value_info("y")], stored)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    shapes = {"n": (Range(1, 2),), "rows": (Range(1, 13),), "columns": (Range(3, 20),)}
+    reduced = [node.op for node in compile_graph(import_model(proto, shapes=shapes), load_target(target), name="net").graph.nodes if node.op.name == "reduce"]
+    assert [op.kind for op in reduced] == ["wide_sum"]
+    result = edgecc.verify(proto, target=target, shapes=shapes)
+    assert result.ok and result.outputs[0].max_abs_err == 0

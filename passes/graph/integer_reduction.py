@@ -12,15 +12,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgecc.ir.graph import Graph, Node
+from edgecc.ir.dims import upper_bound
+from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.op import Op
-from edgecc.ir.scalar import Arg, literal
-from edgecc.ir.types import Array, DType
+from edgecc.ir.scalar import Arg, ScalarExpr, apply, convert, literal
+from edgecc.ir.types import Array, Dim, DType
 from edgecc.ops.convolution import Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.reduction import Reduce
 from edgecc.ops.requantize import Steps, dequantized
 from edgecc.ops.rules import NARROW_INTEGERS
+from edgecc.ops.sizes import Sizes
 from edgecc.ops.windows import sums_of_windows
 from edgecc.passes.base import NodePass
 from edgecc.passes.rewrite import replace
@@ -36,9 +38,11 @@ class IntegerReduction(NodePass):
     Average pools are convolutions of each channel with ones; the padding counts nothing. Where windows at the border have
     fewer elements, each position has its own scale.
 
+    Where the run decides how many elements there are, it computes n z and s / n.
+
     Declines when:
-    1. Elements have scales of their own, or there are so many that a sum may exceed 32 bits.
-    2. The number of elements is known only at run time.
+    1. Elements have scales of their own, or there may be so many that a sum exceeds 32 bits.
+    2. The size of an image whose windows are averaged is known only at run time.
     """
 
     name: ClassVar[str] = "integer-reduction"
@@ -56,9 +60,9 @@ class IntegerReduction(NodePass):
             return False
         if operand.steps is None:
             return self.decline(node, "elements have scales of their own")
-        if not operand.integers.type.is_static:
-            return self.decline(node, "the number of elements is known only at run time")
         if isinstance(node.op, Pool):
+            if not operand.integers.type.is_static:
+                return self.decline(node, "the size of the image is known only at run time")
             return self._pool(graph, node, node.op, operand, operand.steps)
         return self._reduce(graph, node, node.op, operand, operand.steps)
 
@@ -70,12 +74,36 @@ class IntegerReduction(NodePass):
         return True
 
     def _reduce(self, graph: Graph, node: Node, op: Reduce, operand: Scaled, steps: Steps) -> bool:
-        count = math.prod(operand.integers.type.dims[axis] for axis in op.axes)
-        if count == 0 or _exceeds(count, steps):
-            return self.decline(node, "sums may exceed 32 bits" if count else "there are no elements")
+        sizes = [operand.integers.type.shape[axis] for axis in op.axes]
+        most = math.prod(map(upper_bound, sizes))
+        if most == 0 or _exceeds(most, steps):
+            return self.decline(node, "sums may exceed 32 bits" if most else "there are no elements")
+        count: Dim = math.prod(sizes)
+        if not isinstance(count, int):
+            _reduce_open(graph, node, op, operand, steps, count)
+            return True
         scale = steps.scale / count if op.kind == "mean" else steps.scale
         _replace(graph, node, Reduce("wide_sum", op.axes, op.keepdims), (operand, None), np.asarray(scale), count * steps.zero)
         return True
+
+
+def _reduce_open(graph: Graph, node: Node, op: Reduce, operand: Scaled, steps: Steps, count: Dim) -> None:
+    """As `_reduce`, where the number of elements is one of the run."""
+    sums = graph.add(Reduce("wide_sum", op.axes, op.keepdims), operand.integers, before=node, loc=node.loc, name=node.output.name)
+    parameters: list[Value] = []
+
+    def of_count(expr: ScalarExpr, name: str) -> Arg:
+        elements = graph.add(Sizes((count,), ()), before=node, loc=node.loc, name="count")
+        parameters.append(graph.add(Elementwise(expr), elements, before=node, loc=node.loc, name=name))
+        return Arg(len(parameters), expr.dtype)
+
+    number = Arg(0, DType.I64)
+    factor: ScalarExpr = literal(steps.scale, DType.F32)
+    if op.kind == "mean":
+        quotient = apply("div", literal(steps.scale, DType.F64), convert(number, DType.F64))
+        factor = of_count(convert(quotient, DType.F32), "scale")
+    zeros = of_count(apply("mul", convert(number, DType.I32), literal(steps.zero, DType.I32)), "zeros") if steps.zero else None
+    replace(graph, node, Elementwise(dequantized(Arg(0, DType.I32), factor, zeros)), sums, *parameters)
 
 
 def _exceeds(count: int, steps: Steps) -> bool:

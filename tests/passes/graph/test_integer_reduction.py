@@ -22,8 +22,12 @@ def pool(pads: str, result: str, *, include: bool = False, ceil: bool = False) -
                                  f': f32[1,2,{result}] loc("Pool")')
 
 
+OPEN = TEXT.replace("u8[1,2,5,5]", "u8[1,2,h:1..7,5]").replace("f32[1,2,5,5]", "f32[1,2,h:1..7,5]")
+
 FIRES = {
     "mean": TEXT,
+    "mean of as many as the run says": OPEN,
+    "sum of as many as the run says": OPEN.replace('"mean"', '"sum"').replace("[131]", "[0]"),
     "sum": TEXT.replace('"mean"', '"sum"'),
     "pool": pool("(0,0,0,0)", "2,2"),
     "pool at the border": pool("(1,1,1,0)", "3,3"),
@@ -34,6 +38,7 @@ FIRES = {
 DECLINES = {
     "1 scales of channels": TEXT.replace("%s = constant f32[] [0.25]", "%s = constant f32[2,1,1] [0.25, 0.1]"),
     "1 too many": TEXT.replace("u8[1,2,5,5]", "u16[1,2,200,200]").replace("f32[1,2,5,5]", "f32[1,2,200,200]").replace("u8", "u16"),
+    "2 windows": pool("(0,0,0,0)", "floordiv(h:4..5 - 3, 2) + 1,2").replace("[1,2,5,5]", "[1,2,h:4..5,5]"),
 }
 
 
