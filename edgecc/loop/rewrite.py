@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from edgecc.errors import EdgeccError
@@ -77,6 +77,16 @@ def map_expressions(body: Body, rewrite: Callable[[Expr], Expr]) -> Body:
                 out.append(If(rewrite(condition), map_expressions(then, rewrite), map_expressions(orelse, rewrite)))
             case _:
                 out.append(stmt)
+    return tuple(out)
+
+
+def bound_before(block: Body, lets: Mapping[int, Sequence[Let]], rewrite: Callable[[Expr], Expr]) -> Body:
+    """`block` with `lets` before the statements of these positions and `rewrite` applied to its own expressions, not to those of
+    loops and branches in it."""
+    out: list[Stmt] = []
+    for position, stmt in enumerate(block):
+        out.extend(lets.get(position, ()))
+        out.append(stmt if isinstance(stmt, For | If) else map_expressions((stmt,), rewrite)[0])
     return tuple(out)
 
 

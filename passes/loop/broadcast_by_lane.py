@@ -12,19 +12,16 @@ from edgecc.loop.ir import (
     Broadcast,
     Const,
     Expr,
-    For,
     Function,
-    If,
     Lane,
     Let,
     Load,
     Op,
     Ref,
-    Stmt,
     expressions,
     map_children,
 )
-from edgecc.loop.rewrite import map_blocks, map_expressions, stored_buffers
+from edgecc.loop.rewrite import bound_before, map_blocks, stored_buffers
 from edgecc.passes.loop.base import LoopPass
 
 Run = tuple[str, tuple[tuple[Atom, int], ...], DType, float | int | bool | None]
@@ -81,11 +78,7 @@ class BroadcastByLane(LoopPass):
                     return Broadcast(Lane(Ref(place[0], load.dtype, self.lanes), place[1]), expr.lanes)
             return map_children(expr, rewrite)
 
-        out: list[Stmt] = []
-        for position, stmt in enumerate(block):
-            out.extend(inserted.get(position, ()))
-            out.append(stmt if isinstance(stmt, For | If) else map_expressions((stmt,), rewrite)[0])
-        return tuple(out)
+        return bound_before(block, inserted, rewrite)
 
 
 def _broadcast(expr: Expr) -> tuple[Load, float | int | bool | None] | None:
