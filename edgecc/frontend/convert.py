@@ -20,13 +20,15 @@ from edgecc.frontend.items import Item, KeyedColumns, Missing, Refused, TensorSe
 from edgecc.frontend.limits import Limits, raised
 from edgecc.frontend.registry import CONVERTERS, Undecided, Unsupported, find
 from edgecc.frontend.shapes import infer_node
-from edgecc.frontend.structure import Schema, check_node, live_nodes, node_label, schema_of
+from edgecc.frontend.signatures import check_signature
+from edgecc.frontend.structure import Schema, check_node, check_strings, live_nodes, node_label, schema_of
 from edgecc.frontend.tensors import sparse_array, tensor_array
 from edgecc.ir.dims import Dim, SymbolicDim
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.instance import graph_symbols
 
-_LENIENT_DOMAINS = {"com.microsoft": 1}
+MICROSOFT = "com.microsoft"
+_LENIENT_DOMAINS = {MICROSOFT: 1}
 """Domains whose operators are understood without an opset import, as onnxruntime does."""
 
 MAX_FAILURES = 100
@@ -56,10 +58,12 @@ class Scope:
         is_top: whether these are the names of the model's own graph.
         emitter: of the graph that the stored tensors belong to.
         types: what the model says of the types of values.
+        within: in the body that ONNX defines for an operator, the label of its node and its name; elsewhere both are empty.
     """
 
     def __init__(self, opsets: Mapping[str, int], parent: Scope | None = None,
-                 attributes: Mapping[str, onnx.AttributeProto] | None = None, *, is_top: bool = False) -> None:
+                 attributes: Mapping[str, onnx.AttributeProto] | None = None, *, is_top: bool = False,
+                 within: tuple[tuple[str, ...], str] = ((), "")) -> None:
         self.items: dict[str, Item | None] = {}
         self.weights: dict[str, onnx.TensorProto | onnx.SparseTensorProto] = {}
         self.opsets = opsets
@@ -68,6 +72,7 @@ class Scope:
         self.is_top = is_top
         self.emitter: Emitter | None = None
         self.types: dict[str, onnx.TypeProto] = {}
+        self.within = within
 
 
 @dataclass(frozen=True)
@@ -168,11 +173,11 @@ class Importer:
         if self._unrolled > self.limits.unrolled:
             raise EdgeccError("E101", f"loops and conditions written out have more than {self.limits.unrolled} nodes",
                               hint=raised("unrolled"))
-        scope = Scope(parent.opsets, parent, parent.attributes)
+        scope = Scope(parent.opsets, parent, parent.attributes, within=parent.within)
         self.add_weights(scope, graph)
         for value, item in zip(graph.input, inputs, strict=False):
             scope.items[value.name] = item
-        return self.run_nodes(graph.node, [value.name for value in graph.output], scope)
+        return self.run_nodes(graph.node, [value.name for value in graph.output], scope, parent.within[0])
 
     def mark(self) -> Mark:
         """Where the conversion stands, for `restore`."""
@@ -230,7 +235,9 @@ class Importer:
 
     def _run_node(self, node: onnx.NodeProto, scope: Scope, loc: tuple[str, ...]) -> None:
         """Converts one node and names its results in the scope, whatever happens."""
-        where = f"{'+'.join(loc)} ({printable(node.op_type)})"
+        prefix = "" if node.domain in ("", "ai.onnx") else f"{printable(node.domain)}."
+        operator = f"{scope.within[1] and scope.within[1] + ': '}{prefix}{printable(node.op_type)}"
+        where = f"{'+'.join(loc)} ({operator})"
         inputs: list[Item | None] = []
         for name in node.input:
             item = self._lookup(name, scope, where) if name else None
@@ -242,8 +249,7 @@ class Importer:
             pass
         except Unsupported as problem:
             self.need(problem.needs)
-            prefix = "" if node.domain in ("", "ai.onnx") else f"{printable(node.domain)}."
-            self.unsupported.setdefault(Refused(loc, f"{prefix}{printable(node.op_type)}", problem.reason, problem.hint))
+            self.unsupported.setdefault(Refused(loc, operator, problem.reason, problem.hint))
         except EdgeccError as error:
             located = _located(error, where)
             if located.code == "E101":
@@ -314,6 +320,10 @@ class Importer:
                 raise EdgeccError("E102", problem)
         if any(isinstance(item, Unknown) for item in inputs):
             raise Undecided
+        if domain == MICROSOFT:
+            check_signature(node, inputs, attributes)
+        elif schema is not None:
+            check_strings(schema, inputs)
         if convert is None:
             return self._run_function(node, schema, version, attributes, inputs, loc, scope)
         call = Call(self, scope, node, version, loc, inputs, attributes)
@@ -374,7 +384,8 @@ class Importer:
         given.update({attribute.name: attribute for attribute in function.attribute_proto})
         given.update(attributes)
         defaults = {"": outer.opsets.get("", onnx.defs.onnx_opset_version())}
-        scope = Scope({**defaults, **opsets}, attributes=given)
+        within = f"{outer.within[1] and outer.within[1] + ': '}{printable(node.op_type)}"
+        scope = Scope({**defaults, **opsets}, attributes=given, within=(loc, within))
         for position, name in enumerate(function.input):
             scope.items[name] = inputs[position] if position < len(inputs) else None
         wanted = [name for name, used in zip(function.output, node.output, strict=False) if used]

@@ -12,8 +12,11 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.items import Item
 from edgecc.frontend.limits import Limits, raised, subgraphs
 from edgecc.frontend.load import LoadedModel, check_opset
+from edgecc.ir.graph import Value
+from edgecc.ir.types import DType
 
 Schema = Any
 """An onnx.defs.OpSchema; the type stubs of onnx do not know what it says about function bodies."""
@@ -223,3 +226,19 @@ def check_node(node: onnx.NodeProto, opsets: Mapping[str, int], ir_version: int)
         text = str(error).split("==> Context")[0].strip()
         return printable(text.splitlines()[0] if text else type(error).__name__)
     return None
+
+
+def check_strings(schema: Schema, inputs: Sequence[Item | None]) -> None:
+    """Looks for operands that are strings, or truth values, where the operator takes none.
+
+    Other types that a schema does not list are left to the converters: with them an operator means what it says all the same.
+
+    Raises: EdgeccError E110.
+    """
+    for index, item in enumerate(inputs):
+        if not isinstance(item, Value) or item.type.dtype not in (DType.STRING, DType.BOOL) or not schema.inputs:
+            continue
+        parameter = schema.inputs[min(index, len(schema.inputs) - 1)]
+        name = "string" if item.type.dtype is DType.STRING else "bool"
+        if parameter.types and not any(kind.endswith(f"tensor({name})") for kind in parameter.types):
+            raise EdgeccError("E110", f"operand {index} ({printable(parameter.name)}) is {item.type}; {schema.name} takes no {name} there")

@@ -36,11 +36,12 @@ def examine(data: bytes) -> None:
 
 def fill(folder: Path) -> None:
     """Small models of many kinds as a start."""
-    from tests.support import fuzz, hostile
+    from tests.support import fuzz, hostile, malformed
 
     families = (hostile.control, hostile.structure, hostile.attributes)
     found = [m.SerializeToString() for family in families for _, _, m in family() if m.ByteSize() < 4000]
     found += [fuzz.Generator(random.Random(seed)).model().SerializeToString() for seed in range(400)]
+    found += [malformed.model_of(sound, sound.graph).SerializeToString() for sound in malformed.sound_models()]
     for data in found:
         (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
 

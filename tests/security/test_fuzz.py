@@ -1,6 +1,7 @@
 """Random models: an error for people, or code that computes what the reference computes.
 
-Long runs are made by hand with tests/fuzz/structured.py and tests/fuzz/importer.py; this is a short one, the same every time.
+Long runs are made by hand with tests/fuzz/structured.py and tests/fuzz/importer.py; these are short ones, the same every time.
+EDGECC_FUZZ_SECONDS=NUMBER makes them as long, and other ones.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from edgecc.targets.schema import load_target
 from tests.support import fuzz
 from tests.support.ccompile import require
+
+FOLDER = Path(__file__).parents[1] / "fuzz"
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -62,9 +65,19 @@ def test_damaged_bytes_are_refused_or_understood(seed: int) -> None:
 def test_bytes_guided_by_coverage(tmp_path) -> None:
     """Some seconds of what tests/fuzz/importer.py does for an hour: libFuzzer makes bytes that reach new lines of the importer."""
     pytest.importorskip("atheris")
-    script = Path(__file__).parents[1] / "fuzz" / "importer.py"
-    run = subprocess.run([sys.executable, str(script), str(tmp_path / "corpus"), "-max_total_time=6", f"-artifact_prefix={tmp_path}/", "-seed=7",
-                          "-print_final_stats=1"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    script, seconds = FOLDER / "importer.py", fuzz.seconds_of_fuzzing(6)
+    run = subprocess.run([sys.executable, str(script), str(tmp_path / "corpus"), f"-max_total_time={seconds:g}", f"-artifact_prefix={tmp_path}/", "-seed=7",
+                          "-print_final_stats=1"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=seconds + 300)
     assert run.returncode == 0, run.stderr[-3000:]
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"], run.stderr[-3000:]
     assert int(run.stderr.split("number_of_executed_units:")[1].split()[0]) > 100
+
+
+@pytest.mark.skipif(fuzz.seconds_of_fuzzing(0) == 0, reason="EDGECC_FUZZ_SECONDS is not set")
+def test_random_and_damaged_models_for_as_long_as_is_said(tmp_path) -> None:
+    seconds = fuzz.seconds_of_fuzzing(0)
+    run = subprocess.run([sys.executable, str(FOLDER / "structured.py"), "--seconds", str(seconds), "--out", str(tmp_path / "findings"),
+                          "--seed", str(random.randrange(2**31))], check=False, cwd=tmp_path, capture_output=True, text=True,
+                         timeout=seconds + 600)
+    assert run.returncode == 0, f"{run.stdout[-3000:]}{run.stderr[-3000:]}"
+    print(run.stdout.splitlines()[-1])

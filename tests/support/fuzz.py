@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ ELEMENT_TYPES = {"float": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32"
 SECONDS_OF_RUNS = 30.0
 
 Schema = Any
+
+
+def seconds_of_fuzzing(default: float) -> float:
+    """Seconds that each test of random models may take: of the environment variable EDGECC_FUZZ_SECONDS, or `default`."""
+    return float(os.environ.get("EDGECC_FUZZ_SECONDS", default))
 
 
 @functools.cache

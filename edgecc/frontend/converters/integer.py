@@ -74,6 +74,8 @@ def requantize(call: Call, total: Value, scale: Value, zero: Value | None, dtype
 
 def _convolved(call: Call, x: Value, x_zero: Value | None, w: Value, w_zero: Value | None, b: Value | None) -> Value:
     """Sums of (x - x_zero) * (w - w_zero), zeros of x beyond its borders."""
+    if w.type.rank < 3:
+        raise EdgeccError("E110", f"the weights are {w.type}, wanted [channels, channels / group, ...]")
     channels = (w.type.dims[0], *(1,) * (w.type.rank - 1))
     weights = centred(call, w, None if w_zero is None else parameter(call, w_zero, channels))
     zero = known_zero(x_zero)

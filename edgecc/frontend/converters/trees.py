@@ -24,6 +24,7 @@ from edgecc.ir.types import Array, DType
 from edgecc.ops.movement import Slice
 from edgecc.ops.trees import TREE_AGGREGATES, TreeEnsemble
 
+_AGGREGATES = ("average", "sum", "min", "max")
 _MODES = ("LEQ", "LT", "GTE", "GT", "EQ", "NEQ", "MEMBER")
 
 
@@ -141,6 +142,8 @@ def _tree_ensemble(call: Call) -> Value:
     count = len(splits)
     tree_nodes = [forest.reserve() for _ in range(count)]
     leaves = [forest.reserve() for _ in weights]
+    if len(lists["leaf_targetids"]) != len(weights):
+        raise EdgeccError("E102", f"leaf_targetids has {len(lists['leaf_targetids'])} entries and leaf_weights {len(weights)}")
     for leaf, target, weight in zip(leaves, lists["leaf_targetids"], weights, strict=True):
         forest.leaves[leaf] = [(target, float(weight))]
     if any(len(lists[name]) != count for name in lists if name.startswith("nodes")) or len(modes) != count or len(tracks) != count:
@@ -164,7 +167,7 @@ def _tree_ensemble(call: Call) -> Value:
             if node in done:
                 continue
             done.add(node)
-            mode = _MODES[int(modes[node])] if int(modes[node]) < len(_MODES) else ""
+            mode = dict(enumerate(_MODES)).get(modes[node], "")
             yes, no, tracked = child(node, "true"), child(node, "false"), bool(tracks[node])
             if mode == "MEMBER":
                 values = []
@@ -176,11 +179,13 @@ def _tree_ensemble(call: Call) -> Value:
             elif mode:
                 forest.compare(node, mode, lists["nodes_featureids"][node], float(splits[node]), yes, no, tracked or mode == "NEQ")
             else:
-                raise EdgeccError("E102", f"mode {int(modes[node])} of a node is not known")
+                raise EdgeccError("E102", f"mode {modes[node]} of a node is not known")
             pending += [k for k in (no, yes) if k < count]
-    aggregate = ("average", "sum", "min", "max")[call.integer("aggregate_function", 1) % 4]
-    y = forest.value(call, x, roots, call.integer("n_targets"), aggregate)
-    return call.cast(post_transformed(call, y, POST_TRANSFORMS[call.integer("post_transform", 0) % 5]), call.input().type.dtype)
+    aggregate, post = call.integer("aggregate_function", 1), call.integer("post_transform", 0)
+    if not 0 <= aggregate < len(_AGGREGATES) or not 0 <= post < len(POST_TRANSFORMS):
+        raise EdgeccError("E102", f"aggregate_function is {aggregate} and post_transform {post}, wanted 0..3 and 0..4")
+    y = forest.value(call, x, roots, call.integer("n_targets"), _AGGREGATES[aggregate])
+    return call.cast(post_transformed(call, y, POST_TRANSFORMS[post]), call.input().type.dtype)
 
 
 def _older_forest(call: Call, x: Value, kind: str) -> tuple[_Forest, list[int]]:
@@ -209,6 +214,8 @@ def _older_forest(call: Call, x: Value, kind: str) -> tuple[_Forest, list[int]]:
         forest.compare(places[tree, numbers[k]], mode, features[k], float(splits[k]), places[tree, yes[k]], places[tree, no[k]], bool(tracks[k]))
     owners, members, targets = (call.ints(f"{kind}_{part}") or () for part in ("treeids", "nodeids", "ids"))
     weights = _either(call, f"{kind}_weights")
+    if len({len(part) for part in (owners, members, targets, weights)}) != 1:
+        raise EdgeccError("E102", "the attributes of the leaves have different lengths")
     for tree, node, target, weight in zip(owners, members, targets, weights, strict=True):
         if (tree, node) not in places:
             raise EdgeccError("E110", f"tree {tree} has no leaf {node}")

@@ -29,6 +29,8 @@ def _pool(call: Call) -> dict[int, Array]:
     items = np.array(numbers, np.int64) if strings is None and numbers is not None else strings
     if items is None or starts is None:
         raise EdgeccError("E102", "attributes pool_int64s, or pool_strings, and ngram_counts are missing")
+    if not starts:
+        raise EdgeccError("E102", "attribute ngram_counts is empty")
     out: dict[int, Array] = {}
     for length, (start, stop) in enumerate(zip(starts, (*starts[1:], len(items)), strict=True), start=1):
         if not 0 <= start <= stop <= len(items) or (stop - start) % length:
