@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,11 +100,7 @@ class CBackend(LoopBackend):
 def target_isa(target: Target) -> Isa:
     """The instruction table of a target."""
     pipeline = (IN_ORDER,) if target.core.in_order else ()
-    return _known_isa(target.architecture, (*target.isa.features, *pipeline), target.vector.bits)
-
-
-_known_isa = functools.cache(isa_of)
-"""The tables have tens of thousands of rows and are the same for all models."""
+    return isa_of(target.architecture, (*target.isa.features, *pipeline), target.vector.bits)
 
 
 class _KernelFile:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgecc.backends.c import avx, avx_bf16, neon, neon_half
@@ -83,8 +84,9 @@ class Isa:
         return narrow_ok and Key("normalize", dtype, lanes) in self.rows and self.supports_lanes(op, held, lanes)
 
 
-def isa_of(architecture: str, features: Sequence[str], vector_bits: int) -> Isa:
-    """The instruction table of a machine.
+@functools.cache
+def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Isa:
+    """The instruction table of a machine; it has tens of thousands of rows and is made once.
 
     Args:
         architecture: "aarch64", "x86_64", or anything else for portable C.
