@@ -9,6 +9,9 @@ the processor, in a folder of its own that is also where its temporary files go,
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
 import json
 import os
 import resource
@@ -77,6 +80,7 @@ def _serve() -> None:
     import onnx.reference  # noqa: F401  (heavy packages that commands import when they run)
 
     import edgecc.api
+    import edgecc.cli
     import edgecc.cli.check
     import edgecc.cli.compile
     import edgecc.cli.inspect
@@ -84,6 +88,9 @@ def _serve() -> None:
     import edgecc.cli.verify
 
     edgecc.api.resolve_target("generic-c")
+    with contextlib.redirect_stdout(io.StringIO()):
+        edgecc.cli.main(["explain", "E110"])  # the first command imports what the command line needs
+    gc.freeze()  # forks collect nothing of what they share with this process, so that its pages need not be copied
     for line in sys.stdin:
         print(json.dumps(_forked(json.loads(line))), flush=True)
 
