@@ -119,6 +119,18 @@ def flags_of(machine: Machine, compiler: str) -> list[str]:
     return list(machine.zig_flags if compiler == "zig" else machine.flags)
 
 
+MAIN = """\
+int main(void) {
+  for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+    if (fread(given[i].at, 1, given[i].bytes, stdin) != given[i].bytes) return 2;
+CALLS
+  for (size_t i = 0; i < sizeof results / sizeof *results; i++)
+    if (fwrite(results[i].at, 1, results[i].bytes, stdout) != results[i].bytes) return 3;
+  return 0;
+}
+"""
+
+
 _WORK: list[tempfile.TemporaryDirectory[str]] = []
 
 
@@ -175,20 +187,21 @@ def functions_source(functions: Sequence[Function], target: Any, *, main: bool =
     text = "\n".join([f"{'#include <stdio.h>' if main else ''}\n{includes(isa)}", prelude.text, *(p.definition for p in printed)])
     if not main:
         return text
-    lines, calls = [], []
+    memory, given, results, calls = [], [], [], []
     for number, function in enumerate(functions):
         names = [f"buffer{number}_{i}" for i in range(len(function.buffers))]
         for name, buffer in zip(names, function.buffers, strict=True):
             size = _bytes_of(buffer)
-            lines.append(f"static _Alignas(64) unsigned char {name}[{size}];")
-            calls.append(f"  if (fread({name}, 1, {size}, stdin) != {size}) return 2;")
+            memory.append(f"static _Alignas(64) unsigned char {name}[{size}];")
+            given.append(f"  {{{name}, {size}}},")
+            if buffer.role != "input":
+                results.append(f"  {{{name}, {size}}},")
         arguments = ", ".join(f"({STORAGE[b.dtype]} *)(void *){name}" for name, b in zip(names, function.buffers, strict=True))
         for values in calls_of:
             calls.append(f"  {function.name}({', '.join([arguments, *map(str, values)])});")
-        for name, buffer in zip(names, function.buffers, strict=True):
-            if buffer.role != "input":
-                calls.append(f"  if (fwrite({name}, 1, {_bytes_of(buffer)}, stdout) != {_bytes_of(buffer)}) return 3;")
-    return "\n".join([text, *lines, "int main(void) {", *calls, "  return 0;", "}", ""])
+    return "\n".join([text, *memory, "struct area { unsigned char *at; size_t bytes; };",
+                      "static const struct area given[] = {", *given, "};", "static const struct area results[] = {", *results, "};",
+                      MAIN.replace("CALLS", "\n".join(calls))])
 
 
 def function_source(function: Function, target: Any, *, main: bool = False) -> str:
