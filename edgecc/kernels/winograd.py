@@ -5,10 +5,10 @@ Algorithms for Convolutional Neural Networks", CVPR 2016; the transforms are in 
 winograd_tiles.py, the loops in winograd_nest.py). With stride 2 there are (2 m + 1)^2 products. Weights are transformed at
 compile time in float64 and rounded once, so they take (m + 2)^2 / 9 times the memory.
 
-Where arithmetic in f16 is allowed, tiles of 2 and 4 results are multiplied and summed in f16, over at most `HALF_TERMS`
-terms (edgecc/kernels/half_sums.py); transforms are computed in f32. Random sums are then off by 0.3 % (m = 2) and 0.6 %
-(m = 4) of what they come to, where direct ones in f16 are by 0.2 to 0.4 %. Inputs are scaled down, and weights up, so
-that factors are at most four times as large as inputs. Tiles of 6 results are computed in f32 as a whole.
+Where arithmetic in f16 is allowed, tiles of 2 and 4 results are computed in f16 as a whole, in sums of at most `HALF_TERMS`
+terms (edgecc/kernels/half_sums.py) that are added up in f16. Random sums are then off by 0.2 % (m = 2) and 0.65 % (m = 4)
+of what they come to, where direct ones in f16 are by 0.2 to 0.4 %; with transforms in f32 it would be 0.2 and 0.6 %. Inputs
+are scaled down, and weights up, so that factors are at most four times as large as inputs. Tiles of 6 results are computed in f32.
 
 Rounding errors are larger than those of a plain sum, and the elements of a tile share them. Relative to the largest
 magnitude of the summed terms (`Conv.magnitude`) they stay below 2e-6 (m = 2), 8e-6 (m = 4) and 6.2e-5 (m = 6); typical
@@ -71,8 +71,8 @@ HALF_TERMS: Mapping[int, int] = MappingProxyType({2: 256, 4: 64})
 HALF_ERROR_UNITS: Mapping[int, float] = MappingProxyType({2: 8.0, 4: 24.0})
 """`ERROR_UNITS` of sums in f16, in roundoffs of f16."""
 
-FLUSH_CYCLES = 3.0
-"""What it takes to add a vector of sums in f16 to those in f32: two conversions, additions, loads and stores."""
+FLUSH_CYCLES = 1.0
+"""What it takes to add a vector of sums to those of the terms before: an addition, a load and a store."""
 
 LARGEST_PAD = TAPS - 1
 """With wider padding there would be tiles that no input lies under."""
@@ -176,7 +176,7 @@ def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
 def _divisions(request: Request, b: Blocking) -> Iterator[Division]:
     """How threads can divide the work; also not at all, for maps and channels too few."""
     yield ALONE
-    lanes, outputs, threads = vector_lanes(request.target), request.outputs[0].dims[1], request.threads
+    lanes, outputs, threads = vector_lanes(request.target, _factors(request, b.m)), request.outputs[0].dims[1], request.threads
     for rows in range(1, min(threads, -(-b.rows // b.block_rows)) + 1):
         channels, rest = divmod(threads, rows)
         if threads > 1 and not rest and (channels == 1 or outputs % (channels * lanes) == 0):
@@ -185,8 +185,8 @@ def _divisions(request: Request, b: Blocking) -> Iterator[Division]:
 
 def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
     """The modelled cycles are those of the busiest thread times the number of threads."""
-    target, x, y = request.target, request.operand(0).view, request.outputs[0]
-    lanes, images, depth, outputs = vector_lanes(target), x.dims[0], x.dims[1], y.dims[1]
+    target, x, y, factors = request.target, request.operand(0).view, request.outputs[0], _factors(request, b.m)
+    lanes, images, depth, outputs = vector_lanes(target, factors), x.dims[0], x.dims[1], y.dims[1]
     high, wide = b.tilings(axes)
     again = b.division.channels  # inputs are transformed for each range of result channels
     column_blocks = -(-b.columns // b.block_columns)
@@ -205,13 +205,12 @@ def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
             arithmetic += vectors_out * number * wide.lines(across) * _line_cycles(ops_down, high.lines(down), down, target)
             arithmetic += vectors_out * number * down * _line_cycles(
                 ops_out + across * (1 + extras), wide.lines(across) + across * extras, across, target)
-    size = _factors(request, b.m).size
-    multiply = b.division.shares * _product_tile(b, axes, depth, outputs // again, _own_blocks(images, b), target, _factors(request, b.m))[1]
-    scratch = size * products * (depth + outputs / again)
+    multiply = b.division.shares * _product_tile(b, axes, depth, outputs // again, _own_blocks(images, b), target, factors)[1]
+    scratch = factors.size * products * (depth + outputs / again)
     outside = x.dtype.size * x.elements + y.dtype.size * y.elements * (1 + extras)
     strip = x.dtype.size * high.inputs(b.m) * wide.inputs(b.block_columns * b.m) * lanes
     used = images * _products_of(high, b.rows) * _products_of(wide, b.columns)
-    traffic = 3 * read_cycles(size * used * (again * depth + outputs), scratch, target)  # fetched, written back, read
+    traffic = 3 * read_cycles(factors.size * used * (again * depth + outputs), scratch, target)  # fetched, written back, read
     traffic += read_cycles(outside, outside, target)
     traffic += again * 2 * read_cycles(x.dtype.size * high.inputs(b.m) * b.rows * columns * depth, 2 * strip, target)
     idle = request.threads / b.division.shares * b.division.unevenness(high, b.block_rows)
@@ -321,8 +320,8 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     """The kernel that works on blocks of tiles as `b` says."""
     request = replace(request, threads=1)  # the shares are all that threads divide
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
-    lanes, depth, outputs, own = vector_lanes(target), x.dims[1], y.dims[1], y.dims[1] // b.division.channels
     factors, blocks = _factors(request, b.m), _own_blocks(x.dims[0], b)
+    lanes, depth, outputs, own = vector_lanes(target, factors), x.dims[1], y.dims[1], y.dims[1] // b.division.channels
     tile, _ = _product_tile(b, axes, depth, own, blocks, target, factors)
     panels = cut_panels(own, tile, narrowest_lanes(target, factors))
     padded = sum(panel.padded * panel.count for panel in panels)
@@ -337,18 +336,18 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     points = sum(pair.points for pair in pairs)
     w: tuple[Buffer, KernelArgument] = (Buffer("w", factors, b.division.channels * points * padded * depth, "input"),
                                         Packed((1,), partial(_pack, tilings, panels, factors, scale, b.division.channels)))
-    weights = with_bias(replace(request, precision=DType.F32), w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
+    weights = with_bias(request if half else replace(request, precision=DType.F32), w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     whole = "+".join(("s", *(name for name in weights.padded if name == "b")))
     schedule = (*tile_schedule(tile, target, winograd.inner, ("w",), factors),
-                f"vectorize{{loop={LANE},lanes={lanes},narrowest={narrowest_lanes(target)},padded={whole}}}")
+                f"vectorize{{loop={LANE},lanes={lanes},narrowest={narrowest_lanes(target, factors)},padded={whole}}}")
     workspace = [(Buffer(name, dtype, count, "workspace"), Workspace(dtype.size * count)) for name, dtype, count in winograd.scratch]
     strided = "" if axes[0].stride == 1 else f" with stride {axes[0].stride}"
     rest = " and ".join(f"{t.rest}" for t in tilings if t.rest < b.m)
     name = f"conv_winograd{b.m}_{depth}_{outputs}"
     kernel = assemble(request, name, winograd.nest(panels, weights, epilogue), schedule, weights, epilogue, 3,
                       doc=f"3x3 convolution, {depth} to {outputs} channels, {axes[0].out}x{axes[1].out} pixels, "
-                          f"by Winograd's F({b.m}x{b.m}, 3x3){strided}{', products in f16' if half else ''}",
+                          f"by Winograd's F({b.m}x{b.m}, 3x3){strided}{', in f16' if half else ''}",
                       choice=f"winograd {b.m}x{b.m}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, "
                              f"blocks of {b.block_rows} x {b.block_columns} tiles{', the last ones of ' + rest if rest else ''}{b.division.text}",
                       workspace=workspace)

@@ -50,7 +50,7 @@ class Winograd:
         lanes: channels of a vector.
         v, s: where the factors of the products and their sums lie in the arrays of a share.
         ahead: how the products prefetch weights, if they do.
-        factors: the type of the products' factors and sums. scale: what the inputs are multiplied by first.
+        factors: the type of the transforms, and of the products' factors and sums. scale: what the inputs are multiplied by first.
         block: the most terms of a sum in f16.
     """
 
@@ -82,7 +82,7 @@ class Winograd:
         """The scratch arrays: name, type and number of elements."""
         shares = self.blocking.division.shares
         return tuple((name, dtype, shares * elements) for name, dtype, elements in (
-            ("v", self.factors, self.v.elements), ("s", self.factors, self.s.elements), ("t", DType.F32, self._t_size)))
+            ("v", self.factors, self.v.elements), ("s", self.factors, self.s.elements), ("t", self.factors, self._t_size)))
 
     @property
     def _width(self) -> int:
@@ -179,15 +179,15 @@ class Winograd:
             if not band.first <= i < band.last:
                 return None
             place = [self._image, channel + lane, var("strip") * down + (i - high.axis.pad), left + column]
-            value = convert(Load("x", x.at(place), x.dtype), DType.F32)
+            value = convert(Load("x", x.at(place), x.dtype), self.factors)
             return value if self.scale == 1.0 else mul(value, self.scale)
 
         def store(i: int, value: Expr) -> Stmt:
             return Store("t", self._t(column + i * self._width) + lane, value)
 
-        nothing: Expr = Const(0.0, DType.F32)
+        nothing: Expr = Const(0.0, self.factors)
         zeros = (For(LANE, ZERO, const(count), tuple(store(i, nothing) for i in range(high.lines(band.m)))),)
-        moved = _line(count, [load(i) for i in range(size)], lambda d, bind: high.transform_input(band.m, d, bind), store)
+        moved = _line(count, [load(i) for i in range(size)], lambda d, bind: high.transform_input(band.m, d, bind), store, nothing)
         return tuple(For("column", start, stop, body) for start, stop, body in
                      ((ZERO, first, zeros), (first, last, (moved,)), (last, const(width), zeros)) if start != stop)
 
@@ -212,12 +212,11 @@ class Winograd:
         first = (line + high.first_line(number, band.m)) * self._width + tile * (wide.m * wide.axis.stride)
 
         def load(j: int) -> Expr:
-            return Load("t", self._t(first + j) + lane, DType.F32)
+            return Load("t", self._t(first + j) + lane, self.factors)
 
         def store(j: int, value: Expr) -> Stmt:
             horizontal, across = self._line_at(j, m, tile)
-            return Store("v", self._place(self.v, self._pair(number, across), block, vertical, horizontal) + channel + lane,
-                         convert(value, self.factors))
+            return Store("v", self._place(self.v, self._pair(number, across), block, vertical, horizontal) + channel + lane, value)
 
         moved = _line(count, [load(j) for j in range(wide.inputs(m))], lambda d, bind: wide.transform_input(m, d, bind), store)
         return _lines(lines, moved)
@@ -260,7 +259,7 @@ class Winograd:
             w = Load(name, start + k * panel.padded + channel, self.factors)
             place = self._address(self.s, number, point, row) + channel0 + channel
             return (tile_nest(rows, panel.padded, reductions, x, w, zero(self.factors),
-                              lambda acc: Store("s", place, convert(acc, self.factors)), ahead=ahead, block=self.block),)
+                              lambda acc: Store("s", place, acc), ahead=ahead, block=self.block, blocks_in=self.factors),)
 
         body = panel_loops(panels, self.depth, in_panel)
         return (For("point", ZERO, const(pair.points), body),) if pair.points > 1 else body
@@ -298,7 +297,7 @@ class Winograd:
             down = high.group_of(i, band.m)
             vertical = _line_of(high.groups[down], const(i - high.first_line(down, band.m)), var("strip") - block.row, high.m)
             place = self._place(self.s, self._pair(down, number), block, vertical, horizontal) + channel + lane
-            return convert(Load("s", place, self.factors), DType.F32)
+            return Load("s", place, self.factors)
 
         def store(i: int, value: Expr) -> Stmt:
             return Store("t", self._t(first + i * width) + lane, value)
@@ -319,7 +318,7 @@ class Winograd:
             return lambda view: view.at(place)
 
         def load(j: int) -> Expr:
-            return Load("t", self._t(row * width + j) + lane, DType.F32)
+            return Load("t", self._t(row * width + j) + lane, self.factors)
 
         def transform(d: Sequence[Expr | None], bind: Bind) -> Sequence[Expr]:
             bias = weights.bias(channel + lane, address(0)) if len(weights.arguments) > 1 else None
@@ -382,8 +381,11 @@ def _all(values: Sequence[Expr | None]) -> list[Expr]:
 
 
 def _line(count: int, loads: Sequence[Expr | None], transform: Callable[[Sequence[Expr | None], Bind], Sequence[Expr | None]],
-          store: Callable[[int, Expr], Stmt]) -> Stmt:
-    """One transform of `count` lanes: loads, arithmetic with a name for every value that is used again, stores."""
+          store: Callable[[int, Expr], Stmt], nothing: Expr | None = None) -> Stmt:
+    """One transform of `count` lanes: loads, arithmetic with a name for every value that is used again, stores.
+
+    `nothing` is stored for results that are zero; None where there are none.
+    """
     body: list[Stmt] = []
 
     def bind(value: Expr) -> Expr:
@@ -395,5 +397,7 @@ def _line(count: int, loads: Sequence[Expr | None], transform: Callable[[Sequenc
 
     results = transform([None if load is None else bind(load) for load in loads], bind)
     for i, result in enumerate(results):
-        body.append(store(i, Const(0.0, DType.F32) if result is None else bind(result)))
+        value = nothing if result is None else bind(result)
+        if value is not None:
+            body.append(store(i, value))
     return For(LANE, ZERO, const(count), tuple(body))
