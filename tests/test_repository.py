@@ -28,7 +28,7 @@ The empty name is edgecc/__init__.py, the public functions.
 COMES_WITH = {"google": "onnx"}
 """Packages of other names that a declared dependency brings: onnx models are messages of google.protobuf."""
 
-OPTIONAL_PACKAGES = frozenset({"ziglang", "onnxruntime", "openvino", "ncnn", "pnnx", "MNN", "tvm", "iree", "PIL"})
+OPTIONAL_PACKAGES = frozenset({"ziglang", "onnxruntime", "openvino", "ncnn", "pnnx", "MNN", "tvm", "torch", "iree", "PIL"})
 """Packages that are imported where they are used, because edgecc works without them."""
 
 LAZY_PARTS = frozenset({"", "cli"})

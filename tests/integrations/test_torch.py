@@ -1,0 +1,166 @@
+"""edgecc as a back end of torch.compile: the results of PyTorch, and PyTorch where edgecc has none."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="the extra torch is not installed")
+pytest.importorskip("onnxscript", reason="the extra torch is not installed")
+
+import torch
+from torch import nn
+
+from edgecc.errors import EdgeccError
+from edgecc.integrations.torch import Settings, backend, to_onnx
+from edgecc.integrations.torch.tensors import in_order, order_of, to_array, to_tensor
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+class Recorder:
+    """The back end, which keeps what it returned."""
+
+    def __init__(self, **options: object) -> None:
+        self.options, self.made = options, []
+
+    def __call__(self, graph, inputs):
+        self.made.append(backend(graph, inputs, options=self.options))
+        return self.made[-1]
+
+    @property
+    def compilations(self) -> list[int]:
+        return [made.compilations for made in self.made]
+
+    @property
+    def reasons(self) -> list[str | None]:
+        return [made.reason for made in self.made]
+
+
+class Small(nn.Module):
+    """A convolution with normalisation, something in place, attention on three axes, dropout, and results of every kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head, self.drop = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Linear(8, 5), nn.Dropout()
+
+    def forward(self, x):
+        y = torch.relu(self.norm(self.conv(x))).flatten(2).transpose(1, 2).clone()
+        y.add_(0.5)
+        attended = nn.functional.scaled_dot_product_attention(y, y, y)
+        return {"scores": self.head(self.drop(attended[:, -1])), "input": x, "turned": attended.transpose(1, 2), "number": 3}
+
+
+def close(got, want) -> bool:
+    return torch.allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_results_are_those_of_pytorch():
+    model, made = Small().eval(), Recorder(fallback=False)
+    compiled = torch.compile(model, backend=made)
+    with torch.inference_mode():
+        for size in (2, 2, 3):  # the second shape gives a graph of open size, which is compiled for the shape at hand
+            x = torch.randn(size, 3, 4, 5)
+            got, want = compiled(x), model(x)
+            assert close(got["scores"], want["scores"]) and close(got["turned"], want["turned"])
+            assert got["turned"].stride() == want["turned"].stride() and got["input"] is x and got["number"] == 3
+    assert made.compilations == [1, 1]
+
+
+def test_weights_that_were_written_to_are_compiled_again():
+    model, made = nn.Linear(6, 4), Recorder(fallback=False, limit=2)
+    compiled, x = torch.compile(model, backend=made), torch.randn(3, 6)
+    with torch.no_grad():
+        for _ in range(2):
+            assert close(compiled(x), model(x)) and close(compiled(x), model(x))
+            model.weight.mul_(-2)
+        with pytest.raises(EdgeccError, match="2 is the limit"):
+            compiled(x)
+    assert made.compilations == [2]
+
+
+@pytest.mark.parametrize(("function", "reason"), [
+    (lambda x: nn.functional.dropout(x, 0.5, training=True) + 1, "random numbers"),
+    (lambda x: x.mul_(2) + 1, "writes into"),
+    (lambda x: (x.t(), x + 1), "view of an input"),
+    (lambda x: torch.linalg.eigvalsh(x @ x.t()), "ONNX"),
+])
+def test_what_edgecc_cannot_compute_runs_in_pytorch(function, reason: str):
+    made, x = Recorder(), torch.randn(4, 4)
+    with torch.no_grad(), pytest.warns(UserWarning, match=reason):
+        torch.manual_seed(1)
+        got = torch.compile(function, backend=made)(x.clone())
+        torch.manual_seed(1)
+        torch.testing.assert_close(got, function(x.clone()))
+    assert reason in made.reasons[0]
+    torch._dynamo.reset()
+    with torch.no_grad(), pytest.raises(Exception, match=reason):
+        torch.compile(function, backend=Recorder(fallback=False))(x.clone())
+
+
+def test_training_runs_in_pytorch():
+    model, x = nn.Linear(3, 2), torch.randn(5, 3)
+    with pytest.warns(UserWarning, match="inference_mode"):
+        torch.compile(model, backend=backend)(x).sum().backward()
+    assert model.weight.grad is not None
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match="no gradients"):
+        torch.compile(model, backend=backend, options={"fallback": False})(x)
+
+
+def test_python_between_graphs_stays_python():
+    seen = []
+
+    def function(x):
+        y = torch.tanh(x)
+        seen.append(float(y.sum()))  # breaks the graph
+        return y * 2 if seen[-1] > 0 else y - 1
+
+    made, x = Recorder(fallback=False), torch.ones(3, 4)
+    with torch.no_grad():
+        compiled = torch.compile(function, backend=made)
+        assert close(compiled(x), torch.tanh(x) * 2) and close(compiled(-x), torch.tanh(-x) - 1)
+    assert len(seen) == 2 and len(made.made) >= 2
+
+
+def test_compiled_networks_are_kept_in_a_folder(tmp_path: Path):
+    model, x = nn.Linear(6, 4), torch.randn(2, 6)
+    for _ in range(2):
+        torch._dynamo.reset()
+        with torch.no_grad():
+            assert close(torch.compile(model, backend=backend, options={"cache": tmp_path, "fallback": False})(x), model(x))
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "manifest.json").is_file()
+
+
+def test_types_and_orders_of_elements():
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool):
+        tensor = torch.tensor([[0, 1, 3], [2, 5, 7]]).to(dtype).t()
+        assert torch.equal(to_tensor(to_array(tensor)), tensor)
+    last = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    turned = in_order(last.contiguous(), order_of(last.stride()))
+    assert torch.equal(turned, last) and turned.stride() == last.stride()
+    assert order_of((12, 4, 1)) is None
+
+
+def test_onnx_of_a_graph_has_no_traces_of_python():
+    graph = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    model = to_onnx(graph, [torch.randn(2, 4)])
+    assert [i.name for i in model.graph.input] == ["in0"] and [o.name for o in model.graph.output] == ["out0"]
+    assert b"forward" not in model.SerializeToString()
+
+
+def test_wrong_options_are_named():
+    with pytest.raises(EdgeccError, match="did you mean threads"):
+        Settings.of({"thread": 2})
+    with pytest.raises(EdgeccError, match="no mode"):
+        backend(torch.fx.symbolic_trace(nn.ReLU()), [], mode="max-autotune")
