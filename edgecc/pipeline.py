@@ -75,6 +75,7 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     "recognize-bias",
     "fold-pad",
     # Make kernel-sized pieces of work. Residuals after activations: those are free for any convolution.
+    "compose-tables",
     "fuse-elementwise",
     "fuse-activation",
     "fuse-residual",
@@ -87,7 +88,7 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
 )
 """The graph passes of a compilation, by name and in order. A pass that is not in the list states its own place."""
 
-FIRST_OF_KERNELS = "fuse-elementwise"
+FIRST_OF_KERNELS = "compose-tables"
 """The pass that begins to make pieces of work for CPU kernels. What stands before it is for everybody."""
 
 

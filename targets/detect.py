@@ -119,7 +119,7 @@ def _x86(facts: HostFacts) -> dict[str, Any]:
         return {"inherits": "generic-c"}
     if not flags.issuperset(V3_TO_V4):
         return {"inherits": "x86-64-v3"}
-    table: dict[str, Any] = {"inherits": "x86-64-v4-bf16" if {"avx512_bf16", "avx512_vnni"} <= flags else "x86-64-v4"}
+    table: dict[str, Any] = {"inherits": "x86-64-v4-bf16" if {"avx512_bf16", "avx512_vnni", "avx512vbmi"} <= flags else "x86-64-v4"}
     if fields.get("vendor_id") == "AuthenticAMD" and fields.get("cpu family") == str(AMD_ZEN4_FAMILY):
         # Zen 4 has 256-bit units: a 512-bit operation takes two of them.
         # Source: AMD Software Optimization Guide for the Zen4 Microarchitecture (57647).

@@ -37,7 +37,7 @@ PLUGINS = "edgecc.targets"
 ARCHITECTURES = ("aarch64", "x86_64", "generic")
 FEATURES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
     "aarch64": ("neon", "fp16", "dotprod", "i8mm"),
-    "x86_64": ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq", "avx512bf16", "avx512vnni"),
+    "x86_64": ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq", "avx512bf16", "avx512vnni", "avx512vbmi"),
     "generic": (),
 })
 """Feature names a target of each architecture may list: they gate kernels, and the flags must enable them."""

@@ -207,6 +207,8 @@ class Prelude:
                 return "uint32x4x2_t", [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
             case "interleave":
                 return self.isa.type_name(DType.U32, lanes), [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
+            case "lookup":
+                return value, [f"{value} "] * 5
             case "nearest":
                 return self.isa.type_name(DType.I32, lanes), [f"{value} "]
             case "store_low" | "store_low_plus" as kind:

@@ -24,7 +24,7 @@ A table maps `Key(op, dtype, lanes)` to a `Row`. The operations are those of the
 
 Some types have no vectors of their own; `carrier` says which type holds them. f16 and bf16 values are
 floats that are rounded after each operation, narrow integers are 32-bit integers that are brought
-back into range, in registers; memory always has the narrow form. Bool vectors (masks) have one form
+back into range, in registers (but for vectors of bytes that are looked up in tables); memory always has the narrow form. Bool vectors (masks) have one form
 for each number of lanes, whatever the type that was compared.
 """
 
@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgecc.ir.types import DType
+from edgecc.loop.narrow import LOOKUP_LANES
 
 
 class Key(NamedTuple):
@@ -87,7 +88,7 @@ def carrier(dtype: DType, lanes: int) -> DType:
     if dtype in HALF_TYPES:
         return DType.F32
     if lanes > 1 and dtype in NARROW_INTEGERS:
-        return DType.I32
+        return dtype if lanes == LOOKUP_LANES else DType.I32
     return dtype
 
 

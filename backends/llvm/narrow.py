@@ -1,4 +1,4 @@
-"""The operations of edgecc/loop/narrow.py: four bytes as one group, and floats to the nearest integer."""
+"""The operations of edgecc/loop/narrow.py: four bytes as one group, floats to the nearest integer, tables of bytes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from edgecc.backends.llvm.writer import Writer
 
 
 def narrow(w: Writer, op: str, lanes: int, args: list[str]) -> str:
-    """An operation of `NARROW`; the operands of "interleave" are bytes, that of "nearest" is an f32 in range."""
+    """An operation of `NARROW`; the operands of "interleave" and "lookup" are bytes, that of "nearest" is an f32 in range."""
     if op == "interleave":
         return _interleave(w, lanes, args)
+    if op == "lookup":
+        return _lookup(w, lanes, *args)
     floats, integers = vector_of("float", lanes), vector_of("i32", lanes)
     if not w.machine.has_vectors:
         return w.convert("fptosi", floats, w.intrinsic("rint", floats, args[0]), integers)
@@ -19,6 +21,15 @@ def narrow(w: Writer, op: str, lanes: int, args: list[str]) -> str:
             return in_halves(w, lanes, [("float", args[0])], "i32", lambda halves: narrow(w, op, lanes // 2, halves))
         return w.call(f"llvm.aarch64.neon.fcvtns.{suffix(integers)}.{suffix(floats)}", integers, (floats, args[0]))
     return w.call(f"llvm.lrint.{suffix(integers)}.{suffix(floats)}", integers, (floats, args[0]))
+
+
+def _lookup(w: Writer, lanes: int, a: str, b: str, c: str, d: str, places: str) -> str:
+    """A byte of four vectors by two permutations: the uppermost bit of a place chooses between them (backends/c/lookup.py)."""
+    kind = vector_of("i8", lanes)
+    low, high = (w.call(f"llvm.x86.avx512.vpermi2var.qi.{8 * lanes}", kind, (kind, first), (kind, places), (kind, second))
+                 for first, second in ((a, b), (c, d)))
+    upper = w.op("icmp slt", kind, places, "zeroinitializer")
+    return w.let(f"select {vector_of('i1', lanes)} {upper}, {kind} {high}, {kind} {low}")
 
 
 def _interleave(w: Writer, lanes: int, args: list[str]) -> str:

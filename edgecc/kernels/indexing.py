@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 
+from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Kernel, Operand, Request, View, kernel_for, size_dim
@@ -32,6 +33,7 @@ from edgecc.kernels.iteration import (
     vectors,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.lookup import is_lookup, lower_lookup
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, less, operation, select
 from edgecc.loop.index import ZERO, Index, const, from_expr, maximum
@@ -156,12 +158,16 @@ def _table(dtype: DType, sizes: Sequence[int], strides: Sequence[int], indices: 
 # -- gather -----------------------------------------------------------------------------------
 
 
-@kernel_for(Gather, is_open=True)
+@kernel_for(Gather, rows=True, is_open=True)
 def lower_gather(request: Request) -> Kernel:
     """Rows of x copied to where indices name them; a row is what lies behind the axis, in vectors."""
     op, x_view, indices = request.op, request.operand(0).view, request.operand(1)
     if not isinstance(op, Gather):
         raise TypeError(op)
+    if is_lookup(request):
+        return lower_lookup(request)
+    if request.rows:
+        raise EdgeccError("E112", f"{op.name} has kernels for ranges of rows where bytes are looked up in a table only")
     y_view, rank = request.outputs[0], len(indices.view.dims)
     b = KernelBuilder(request, "gather", f"gather {shape_text(indices.view)} positions of {shape_text(x_view)} along axis {op.axis}")
     inside: list[Axis] = []

@@ -42,18 +42,18 @@ class KernelBuilder(Builder):
         self._ones: Buffer | None = None
         self._numbers: Buffer | None = None
 
-    def input(self, index: int, name: str, *, aliased: bool = False, raw: bool = False) -> Buffer:
-        """The memory of operand `index`, which must be present; with `raw` as its `storage_type`."""
+    def input(self, index: int, name: str, *, aliased: bool = False, raw: bool = False, stored: DType | None = None) -> Buffer:
+        """The memory of operand `index`, which must be present; with `raw` as its `storage_type`, or as the type `stored` of equal size."""
         view = self.request.operand(index).view
         self._arguments.append(FromInput(index))
-        dtype = storage_type(view.dtype) if raw else view.dtype
+        dtype = storage_type(view.dtype) if raw else stored or view.dtype
         return self.buffer(name, dtype, max(1, view.span), "input", aliased=aliased)
 
-    def output(self, index: int, name: str, *, aliased: bool = False, raw: bool = False) -> Buffer:
-        """The memory of result `index`; with `raw` as its `storage_type`."""
+    def output(self, index: int, name: str, *, aliased: bool = False, raw: bool = False, stored: DType | None = None) -> Buffer:
+        """The memory of result `index`; with `raw` as its `storage_type`, or as the type `stored` of equal size."""
         view = self.request.outputs[index]
         self._arguments.append(FromOutput(index))
-        dtype = storage_type(view.dtype) if raw else view.dtype
+        dtype = storage_type(view.dtype) if raw else stored or view.dtype
         return self.buffer(name, dtype, max(1, view.span), "output", aliased=aliased)
 
     def packed(self, name: str, dtype: DType, elements: int, inputs: tuple[int, ...],

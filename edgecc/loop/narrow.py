@@ -2,9 +2,11 @@
 
     Op("interleave", (a, b, c, d), u32)   bytes a, b, c, d as one group of four, the first in the lowest bits (edgecc/loop/dot.py)
     Op("nearest", (x,), i32)              x, an f32 of magnitude below 2**31, rounded to the nearest integer, ties to even
+    Op("lookup", (a, b, c, d, x), u8)     byte x of the table of 256 bytes that a, b, c and d hold one after the other
 
 Operands of "interleave" are i8 or u8, all of one type; each lane of the result is a group of its own. Whoever writes
 "nearest" knows that the operand is in range: nothing is said of others, which machines convert in different ways.
+A "lookup" has LOOKUP_LANES lanes: vectors of bytes that lie side by side in registers, which nothing else computes with.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from edgecc.ir.types import Array, DType
 
 BYTES = (DType.I8, DType.U8)
 
+LOOKUP_LANES = 64
+"""Lanes of a lookup: the table is four vectors."""
+
 
 @dataclass(frozen=True)
 class Narrow:
@@ -31,7 +36,8 @@ class Narrow:
 
 
 NARROW: Mapping[str, Narrow] = types.MappingProxyType({
-    "interleave": Narrow(BYTES, 4, DType.U32), "nearest": Narrow((DType.F32,), 1, DType.I32)})
+    "interleave": Narrow(BYTES, 4, DType.U32), "nearest": Narrow((DType.F32,), 1, DType.I32),
+    "lookup": Narrow((DType.U8,), 5, DType.U8)})
 """The operations there are."""
 
 
@@ -42,6 +48,9 @@ def meaning(op: str, args: tuple[Any, ...]) -> Array:
         if not (np.abs(rounded) <= 2.0**31).all():
             raise ValueError(f"nearest: {rounded} is out of range")
         return np.asarray(rounded.astype(np.int64).astype(np.int32))
+    if op == "lookup":
+        *table, places = args
+        return np.asarray(np.concatenate(table)[places])
     total = np.zeros(np.shape(args[0]), np.uint32)
     for number, arg in enumerate(args):
         total = total | (np.asarray(arg).astype(np.uint8).astype(np.uint32) << np.uint32(8 * number))

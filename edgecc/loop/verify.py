@@ -61,7 +61,7 @@ from edgecc.loop.ir import (
     Stmt,
     Store,
 )
-from edgecc.loop.narrow import NARROW
+from edgecc.loop.narrow import LOOKUP_LANES, NARROW
 from edgecc.loop.text import expr_text, index_text, statement_text
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -343,6 +343,8 @@ class _Verifier:
         if narrow is not None:
             if expr.args[0].dtype not in narrow.operands or len({a.dtype for a in expr.args}) > 1 or expr.dtype is not narrow.result:
                 self.fail(5, f"{expr.op} of {kinds} gives {expr.dtype.value}")
+            if expr.op == "lookup" and expr.lanes != LOOKUP_LANES:
+                self.fail(5, f"lookup of {kinds}, it wants {LOOKUP_LANES} lanes")
             return
         selects = row is not None and row.result == "select"
         operands = expr.args[1:] if selects else expr.args

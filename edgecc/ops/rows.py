@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from edgecc.ir.op import Op
 from edgecc.ops.convolution import Conv, Pool
 from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.indexing import Gather
 
 Dims = tuple[int, ...]
 
@@ -55,9 +56,11 @@ def row_needs(op: Op, operand: int, inputs: Sequence[Dims | None], result: Dims)
             return window_needs(size, height, weights[ROW_AXIS], strides[0], dilations[0], pads[0])
         case Conv() if operand <= 2:
             return None
+        case Gather() if operand != 1 or inputs[0] is None or len(inputs[0]) != 1:
+            return None
         case Pool(kernel=kernel, strides=strides, dilations=dilations, pads=pads):
             return window_needs(size, height, kernel[0], strides[0], dilations[0], pads[0])
-        case (Conv() | Elementwise()) if size == height:
+        case (Conv() | Elementwise() | Gather()) if size == height:
             return RowNeeds(height, tuple(range(height)), tuple(range(1, height + 1)))
     return None
 

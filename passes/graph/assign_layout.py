@@ -112,6 +112,8 @@ def _wishes(graph: Graph, natural: Mapping[Value, Order]) -> dict[Value, Order |
                 for operand in node.inputs:
                     if operand is not None and operand.type.rank == result.type.rank:
                         wish(operand, wanted)
+            case Gather() if _is_lookup(node):
+                wish(node.inputs[1], wanted)
             case RegionOp():
                 for operand in node.inputs:
                     if operand is not None:
@@ -149,9 +151,16 @@ def _chosen(node: Node, value: Value, wish: Order | None, orders: Mapping[Value,
             return order if keepdims else _without(order, axes)
         case Expand() if first is not None and first.type.rank == value.type.rank:
             return wish or _order_of(first, orders)
+        case Gather() if _is_lookup(node):
+            return wish or _order_of(node.operand(1), orders)
         case Gather() if wish is not None:
             return wish
     return row_major
+
+
+def _is_lookup(node: Node) -> bool:
+    """Whether a gather replaces each index by an element: the result has the shape of the indices."""
+    return node.operand(0).type.rank == 1
 
 
 def _largest_order(operands: Sequence[Value | None], value: Value, orders: Mapping[Value, Order]) -> Order | None:

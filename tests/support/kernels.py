@@ -192,7 +192,7 @@ def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_
             case Workspace(size_bytes=size_bytes):
                 memory = np.full(size_bytes, 0xA5, np.uint8).view(buffer.dtype.numpy)
         if memory.dtype != buffer.dtype.numpy:  # kernels may take elements as integers, or groups of them as u32
-            assert buffer.dtype in (storage_type(DType.from_numpy(memory.dtype)), DType.U32), buffer
+            assert buffer.dtype in (storage_type(DType.from_numpy(memory.dtype)), DType.U32) or memory.dtype == np.int8, buffer
             memory = memory.view(buffer.dtype.numpy)
         assert memory.size >= buffer.elements, buffer
         buffers[buffer.name] = memory[:buffer.elements]

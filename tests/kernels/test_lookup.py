@@ -1,0 +1,81 @@
+"""Functions of a byte, looked up in a table: in registers where the machine permutes bytes, else byte by byte."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecc.ir.types import TensorType
+from edgecc.kernels.base import lower
+from edgecc.loop.ir import Op, expressions, subexpressions, walk
+from edgecc.ops.indexing import Gather
+from edgecc.targets.schema import load_target
+from tests.support import kernels, llvm
+
+PERMUTES = "x86-64-v4-bf16"
+BYTES = (np.int8, np.uint8)
+
+
+def case(seed, shape, table_type, index_type):
+    """A table and every byte, as far as there is room."""
+    random = np.random.default_rng(seed)
+    low = np.iinfo(table_type).min
+    table = random.integers(low, low + 256, 256).astype(table_type)
+    indices = np.resize(random.permutation(256).astype(np.uint8).view(index_type), shape)
+    return [table, indices]
+
+
+def has_lookup(request):
+    return any(isinstance(part, Op) and part.op == "lookup" for stmt in walk(lower(request).function.body)
+               for expr in expressions(stmt) for part in subexpressions(expr))
+
+
+@st.composite
+def gathers(draw):
+    shape = draw(kernels.shapes(0, 4, most_elements=700))
+    arrays = case(draw(st.integers(0, 99)), shape, draw(st.sampled_from(BYTES)), draw(st.sampled_from(BYTES)))
+    view = draw(kernels.views(TensorType.of(arrays[1])))
+    result_type = Gather(0).infer([TensorType.of(a) for a in arrays])[0]
+    result = draw(kernels.views(result_type))
+    if draw(st.booleans()):
+        result = kernels.laid_out(result_type, range(len(shape)))
+        view = kernels.laid_out(TensorType.of(arrays[1]), range(len(shape)))
+    target = draw(st.sampled_from((PERMUTES, PERMUTES, *kernels.TARGETS)))
+    return kernels.request_for(Gather(0), arrays, target, inputs=[None, view], outputs=[result], constants=[0],
+                               threads=draw(st.sampled_from((1, 4)))), arrays
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(gathers())
+def test_lookups_agree_with_the_reference(drawn):
+    request, arrays = drawn
+    kernels.check(request, arrays, units=0.0)
+    if lower(request).in_place:
+        kernels.check(request, arrays, units=0.0, in_place=(0, 1))
+
+
+@pytest.mark.parametrize(("machine", "shape"), [("host", (1, 13, 49)), ("host", (256,)), ("x86-64-v3", (3, 100)), ("cortex-a76", (1000,))])
+def test_compiled_lookups_give_every_entry(machine, shape):
+    for number in range(2):
+        arrays = case(number, shape, BYTES[number], BYTES[1 - number])
+        kernels.check(kernels.request_for(Gather(0), arrays, machine, constants=[0]), arrays, units=0.0, machine=machine)
+
+
+def test_runs_of_bytes_are_looked_up_in_registers():
+    request = kernels.request_for(Gather(0), case(0, (2, 100), np.int8, np.uint8), PERMUTES, constants=[0])
+    assert has_lookup(request)
+    few = kernels.request_for(Gather(0), case(0, (7,), np.int8, np.uint8), PERMUTES, constants=[0])
+    other = kernels.request_for(Gather(0), case(0, (2, 100), np.int8, np.uint8), "x86-64-v4", constants=[0])
+    assert not has_lookup(few) and not has_lookup(other)
+
+
+def test_llvm_looks_up_in_registers():
+    pytest.importorskip("llvmlite")
+    arrays = case(5, (1000,), np.int8, np.uint8)
+    function = lower(kernels.request_for(Gather(0), arrays, PERMUTES, constants=[0])).function
+    if not load_target("host").has("avx512vbmi"):
+        pytest.skip("this machine does not permute bytes")
+    found = llvm.run_function(function, {"table": arrays[0], "x": arrays[1]}, "host")["y"]
+    np.testing.assert_array_equal(found.view(np.int8), arrays[0][arrays[1]])
