@@ -60,6 +60,10 @@ class Isa:
         return STORAGE[held] if lanes == 1 else self._vector_type(held, lanes)
 
 
+    def sixteen_bytes(self, dtype: DType) -> str:
+        """C type of a register of bytes."""
+        return f"{'' if dtype.is_signed else 'u'}int8x16_t" if self.name == "neon" else "__m128i"
+
     def bytes_type(self, dtype: DType, lanes: int) -> str:
         """C type of a vector of bytes that is to be interleaved."""
         if self.name == "neon":

@@ -13,8 +13,9 @@ from edgecc.backends.c.table import Key
 INLINE = ("zero", "ones", "lane")
 """Operations that are expressions over a pair; all others are helper functions of parameters a, b, c."""
 
-NEVER = frozenset({"keep", *(f"{op}_lane:{lanes}" for op in ("fma", "mul") for lanes in (2, 4, 8))})
-"""Operations that pairs do not have: one register is not two, and a lane is one of a register."""
+NEVER = frozenset({"keep", *(f"{op}_lane:{lanes}" for op in ("fma", "mul") for lanes in (2, 4, 8)),
+                   *(f"store_{kind}:{count}" for kind in ("saturated", "turned", "interleaved") for count in (1, 2, 3, 4))})
+"""Operations that pairs do not have: one register is not two, a lane is one of a register, and bytes are one register already."""
 
 
 def inline_text(key: Key, ctype: str, operands: tuple[str, ...], half: Callable[..., str]) -> str:

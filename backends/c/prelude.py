@@ -215,8 +215,11 @@ class Prelude:
                 offset = ["int16_t "] if kind == "store_low_plus" else []
                 return "void", [f"{memory} *", *[f"{self.isa.type_name(DType.I32, lanes)} "] * int(op.split(":")[1]), *offset]
             case "store_interleaved":
-                return "void", [f"{memory} *", *[f"{value} "] * int(op.split(":")[1])]
-            case "store_saturated":
+                held = self.isa.sixteen_bytes(dtype) if dtype.size == 1 else value
+                return "void", [f"{memory} *", *[f"{held} "] * int(op.split(":")[1])]
+            case "saturated" | "turned":
+                return self.isa.sixteen_bytes(dtype), [f"{self.isa.type_name(DType.I32, lanes)} "] * 4
+            case "store_saturated" | "store_turned":
                 return "void", [f"{memory} *", *[f"{self.isa.type_name(DType.I32, lanes)} "] * int(op.split(":")[1])]
             case "to_bits":
                 return "uint16_t", [f"{value} "]

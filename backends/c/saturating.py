@@ -1,7 +1,9 @@
 """Stores that saturate: vectors of i32, clamped to a narrow type, leave as bytes by instructions that saturate as they narrow.
 
 A statement `y[i : i+n] = cast(min(max(v, low), high), i8)` is printed without its limits, and up to four of them whose
-places are neighbours as one store. Rows: Key("store_saturated:N", T, lanes) stores N vectors of `lanes` i32.
+places are neighbours as one store. Rows: Key("store_saturated:N", T, lanes) stores N vectors of `lanes` i32. Floats become
+integers of 8 bits by way of saturated i32, with NaN as 0, and so are such values too. Integers that are quantized as u8 and
+then made i8, 128 less, differ from these in their highest bits: Key("store_turned:N", i8, lanes).
 
 Sources: as in avx.py and neon.py; VPACKSSDW, VPACKUSWB and VPMOVSDB of volume 2, SQXTN and SQXTUN of DDI 0487.
 """
@@ -21,13 +23,22 @@ GROUPS = (4, 2, 1)
 
 I8, U8 = DType.I8, DType.U8
 
+TURNED = 128
+"""How much less than an integer in u8 the one in i8 is that differs in the highest bit alone."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """`values` (i32, before their limits), stored side by side from the place of `first` on."""
+    """`values` (i32, before their limits), stored side by side from the place of `first` on; `turned`: saturated to u8, less 128."""
 
     first: Store
     values: tuple[Expr, ...]
+    turned: bool = False
+
+    @property
+    def row(self) -> str:
+        """The operation that stores them."""
+        return f"store_{'turned' if self.turned else 'saturated'}:{len(self.values)}"
 
 
 def runs_of(stores: Sequence[Store], has_row: Callable[[str, DType, int], bool]) -> Iterator[Run | Store]:
@@ -36,17 +47,14 @@ def runs_of(stores: Sequence[Store], has_row: Callable[[str, DType, int], bool])
     The order changes. That is allowed where each element of memory that a value reads is written by its own store alone, as
     in every kernel (`Kernel.in_place`).
     """
-    saturating: list[tuple[Store, Expr]] = []
+    keyed: dict[tuple[object, ...], list[tuple[Store, Expr]]] = {}
     for store in stores:
-        value = _unlimited(store)
-        if value is None or not has_row("store_saturated:1", store.value.dtype, store.value.lanes):
+        found = _joined(store, has_row)
+        if found is None:
             yield store
         else:
-            saturating.append((store, value))
-    keyed: dict[tuple[object, ...], list[tuple[Store, Expr]]] = {}
-    for store, value in saturating:
-        keyed.setdefault((store.buffer, store.index.terms, store.value.dtype, store.value.lanes), []).append((store, value))
-    for same in keyed.values():
+            keyed.setdefault((store.buffer, store.index.terms, store.value.dtype, store.value.lanes, found.turned), []).append((store, found.value))
+    for (*_, turned), same in keyed.items():
         same.sort(key=lambda item: item[0].index.const)
         position = 0
         while position < len(same):
@@ -55,7 +63,7 @@ def runs_of(stores: Sequence[Store], has_row: Callable[[str, DType, int], bool])
             count = next(n for n in GROUPS if n <= len(same) - position
                          and has_row(f"store_saturated:{n}", first.value.dtype, lanes)
                          and all(same[position + i][0].index.const == start + i * lanes for i in range(n)))
-            yield Run(first, tuple(value for _, value in same[position:position + count]))
+            yield Run(first, tuple(value for _, value in same[position:position + count]), bool(turned))
             position += count
 
 
@@ -69,7 +77,7 @@ def stores_together(body: Body, has_row: Callable[[str, DType, int], bool]) -> B
     position = 0
     while position < len(body):
         first = body[position]
-        if not isinstance(first, Store) or _unlimited(first) is None or not has_row("store_saturated:1", first.value.dtype, first.value.lanes):
+        if not isinstance(first, Store) or _joined(first, has_row) is None:
             out.append(first)
             position += 1
             continue
@@ -92,13 +100,34 @@ def _is_load_of_others(stmt: Stmt, buffer: str) -> bool:
     return False
 
 
-def _unlimited(store: Store) -> Expr | None:
-    """The i32 vector that a store of neighbouring lanes saturates to i8 or u8."""
-    match store.value:
-        case Cast(arg=Op("min", (Op("max", (value, Const(low))), Const(high))), dtype=dtype) if (
-                dtype in (I8, U8) and value.dtype is DType.I32 and (int(low), int(high)) == tuple(map(int, dtype.limits))
-                and store.stride == 1 and store.valid in (0, value.lanes) and value.lanes > 1):
-            return value
+@dataclass(frozen=True)
+class Unlimited:
+    """An i32 vector that becomes bytes by saturation; see `Run` for `turned`."""
+
+    value: Expr
+    turned: bool = False
+
+
+def _joined(store: Store, has_row: Callable[[str, DType, int], bool]) -> Unlimited | None:
+    """What a store of neighbouring lanes saturates, where there are instructions that do so."""
+    found = unlimited(store.value) if store.stride == 1 and store.valid in (0, store.value.lanes) else None
+    kind = "store_turned" if found is not None and found.turned else "store_saturated"
+    return found if found is not None and has_row(f"{kind}:1", store.value.dtype, store.value.lanes) else None
+
+
+def unlimited(value: Expr) -> Unlimited | None:
+    """The i32 vector that becomes i8 or u8 in the end; None for other values."""
+    match value:
+        case _ if value.lanes == 1:
+            return None
+        case Cast(arg=Op("min", (Op("max", (inner, Const(low))), Const(high))), dtype=dtype) if (
+                dtype in (I8, U8) and inner.dtype is DType.I32 and (int(low), int(high)) == tuple(map(int, dtype.limits))):
+            return Unlimited(inner)
+        case Cast(arg=inner, dtype=dtype) if dtype in (I8, U8) and inner.dtype is DType.F32:
+            return Unlimited(Cast(inner, DType.I32))
+        case Cast(arg=Op("sub", (Cast(arg=Cast(dtype=DType.U8) as number), Const(moved))), dtype=DType.I8) if int(moved) == TURNED:
+            found = unlimited(number)
+            return None if found is None else Unlimited(found.value, turned=True)
     return None
 
 
@@ -162,7 +191,15 @@ def avx_rows() -> Iterator[tuple[Key, Row]]:
 
 
 def neon_rows() -> Iterator[tuple[Key, Row]]:
-    """One, two and four vectors of four lanes."""
+    """One, two and four vectors of four lanes; "saturated" and "turned" make one vector of bytes of four of them."""
+    unsigned = Key("saturated", U8, 4)
+    made = "vreinterpretq_s8_u8(veorq_u8(edgecc_saturated_u8x4({}), vdupq_n_u8(0x80)))"
+    yield Key("turned", I8, 4), Row(f"return {made.format('a, b, c, d')};", ("neon",), body=True, uses=(unsigned,))
+    yield Key("store_turned:4", I8, 4), Row(f"vst1q_s8(a, {made.format('b, c, d, e')});", ("neon",), body=True, uses=(unsigned,))
+    yield Key("store_turned:2", I8, 4), Row(f"vst1_s8(a, vget_low_s8({made.format('b, c, b, c')}));", ("neon",), body=True, uses=(unsigned,))
+    yield Key("store_turned:1", I8, 4), Row(
+        f"uint32_t bytes = vgetq_lane_u32(vreinterpretq_u32_s8({made.format('b, b, b, b')}), 0);\nmemcpy(a, &bytes, 4);",
+        ("neon",), body=True, uses=(unsigned,))
     for dtype in (I8, U8):
         narrow, s = ("vqmovun_s16", "u8") if dtype is U8 else ("vqmovn_s16", "s8")
         high = f"{narrow.removesuffix('_s16')}_high_s16"
@@ -171,9 +208,9 @@ def neon_rows() -> Iterator[tuple[Key, Row]]:
             f"uint32_t bytes = vget_lane_u32(vreinterpret_u32_{s}({narrow}(vcombine_s16(words, words))), 0);\nmemcpy(a, &bytes, 4);",
             ("neon",), body=True)
         yield Key("store_saturated:2", dtype, 4), Row(f"vst1_{s}(a, {narrow}(vqmovn_high_s32(vqmovn_s32(b), c)));", ("neon",), body=True)
-        yield Key("store_saturated:4", dtype, 4), Row(
-            f"int16x8_t low = vqmovn_high_s32(vqmovn_s32(b), c), high = vqmovn_high_s32(vqmovn_s32(d), e);\n"
-            f"vst1q_{s}(a, {high}({narrow}(low), high));", ("neon",), body=True)
+        four = "int16x8_t low = vqmovn_high_s32(vqmovn_s32({}), {}), high = vqmovn_high_s32(vqmovn_s32({}), {});\n"
+        yield Key("store_saturated:4", dtype, 4), Row(f"{four.format(*'bcde')}vst1q_{s}(a, {high}({narrow}(low), high));", ("neon",), body=True)
+        yield Key("saturated", dtype, 4), Row(f"{four.format(*'abcd')}return {high}({narrow}(low), high);", ("neon",), body=True)
         for plus in ("", "_plus"):
             def words(first: str, second: str, offset: str, plus: str = plus) -> str:
                 low = f"vuzp1q_s16(vreinterpretq_s16_s32({first}), vreinterpretq_s16_s32({second}))"

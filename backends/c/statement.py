@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, strip_parentheses
-from edgecc.backends.c.interleaved_stores import groups_of
+from edgecc.backends.c.interleaved_stores import groups_of, joined_parts
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.prelude import Prelude
@@ -121,9 +121,12 @@ class BodyPrinter:
                 alone += group
                 continue
             first = group[0]
-            self._emit(depth, self.prelude.call(
-                f"store_interleaved:{len(group)}", first.value.dtype, first.value.lanes, printer.pointer(first.buffer, first.index),
-                *(strip_parentheses(printer.expr(store.value)) for store in group)) + ";")
+            dtype, lanes = first.value.dtype, first.value.lanes
+            values = [strip_parentheses(printer.expr(store.value)) for store in group] if len(group) == first.stride else [
+                self.prelude.call(op, dtype, lanes, *(strip_parentheses(printer.expr(part)) for part in parts))
+                for op, parts in joined_parts(group)]
+            self._emit(depth, self.prelude.call(f"store_interleaved:{first.stride}", dtype, lanes * len(group) // first.stride,
+                                                printer.pointer(first.buffer, first.index), *values) + ";")
         for run in runs_of(alone, self.prelude.has_row):
             if isinstance(run, Store):
                 self._statement(run, scope, depth)
@@ -136,7 +139,7 @@ class BodyPrinter:
                     printer.pointer(first.buffer, first.index), *(printer.expr(word) for word in short.words), *offset) + ";")
                 continue
             self._emit(depth, self.prelude.call(
-                f"store_saturated:{len(run.values)}", first.value.dtype, first.value.lanes, printer.pointer(first.buffer, first.index),
+                run.row, first.value.dtype, first.value.lanes, printer.pointer(first.buffer, first.index),
                 *(strip_parentheses(printer.expr(value)) for value in run.values)) + ";")
 
     def _emit(self, depth: int, text: str) -> None:

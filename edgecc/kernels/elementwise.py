@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children, size, used_args
 from edgecc.ir.types import DType
@@ -18,10 +19,12 @@ from edgecc.kernels.iteration import (
     nest,
     simplified,
     split_for_threads,
+    vector_blocks,
     vectors,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.nearest import in_integers
+from edgecc.kernels.reciprocal import without_division
 from edgecc.kernels.rows import each_row, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.loop.builder import number, repeat
@@ -37,7 +40,10 @@ NARROW = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
 """Types whose values lie in 32-bit lanes once they are read."""
 
 MOST_ALTERNATING = 4
-"""Most vectors of f16 that an instruction interleaves (AArch64, ST4)."""
+"""Most vectors of f16 or of bytes that an instruction interleaves (AArch64, ST4)."""
+
+JOINED = 4
+"""Vectors of 32-bit lanes whose results fill one of bytes."""
 
 MAX_UNROLLED_SIZE = 4
 """Expressions of up to so many primitives are written twice in the main loop: the loop's own cost shows there."""
@@ -79,7 +85,8 @@ def lower_elementwise(request: Request) -> Kernel:
     axes = simplified(axes_of(views, keep)) or (Axis(1, (0,) * len(views)),)
     native = request.computes_in(DType.F16) and _mentions(op.expr, DType.F16)
     alternating = Axis(1, (0,) * len(views))
-    if native and not in_place and result.dtype is DType.F16 and _alternates(axes):
+    in_bytes = request.target.has("neon") and result.dtype in (DType.I8, DType.U8) and _vectorizes(op.expr)
+    if (in_bytes or (native and result.dtype is DType.F16)) and not in_place and _alternates(axes):
         axes, alternating = axes[:-1], axes[-1]
     is_vector = (axes[-1].strides[0] == 1 or alternating.extent > 1) and _vectorizes(op.expr)
     computed_in = DType.F16 if native else DType.F32
@@ -98,20 +105,27 @@ def lower_elementwise(request: Request) -> Kernel:
                     if inner.strides[view] == 0:
                         values[index] = b.let(f"c{index}", repeat(b.load(loaded[index], offsets[view]), lanes))
 
-                def body(step: Step, _: int, values: list[Expr] = values, inner: Axis = inner) -> None:
+                def body(steps: Sequence[Step], values: list[Expr] = values, inner: Axis = inner) -> None:
                     results = []
-                    for place in range(alternating.extent):
+                    for step, place in itertools.product(steps, range(alternating.extent)):
                         own = step.moved([const(place * stride) for stride in alternating.strides])
                         for view, index in enumerate(loaded, start=1):
                             if inner.strides[view] != 0:
                                 values[index] = own.load(b, view, loaded[index])
                         value = lower_scalar(op.expr, values, step.lanes, b, native=native and computes_in_half(op.expr))
-                        results.append((own, in_integers(value)))
+                        results.append((own, without_division(in_integers(value), request.target)))
                     for own, value in results:
                         own.store(b, 0, y, value)
 
+                if in_bytes and inner.size is None and inner.extent >= JOINED * lanes > JOINED:
+                    vector_blocks(b, inner, offsets, lanes, JOINED, body)
+                    continue
                 unroll = 2 if alternating.extent == 1 and size(op.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
-                vectors(b, inner, offsets, lanes, body, unroll=unroll)
+
+                def alone(step: Step, _: int, body: Callable[[Sequence[Step]], None] = body) -> None:
+                    body((step,))
+
+                vectors(b, inner, offsets, lanes, alone, unroll=unroll)
     return b.kernel(in_place=tuple(in_place), choice=f"{len(axes)} loops, vectors of {used_lanes}")
 
 

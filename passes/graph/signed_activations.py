@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgecc.ir.graph import Graph, Node, Value
-from edgecc.ir.scalar import Apply, Arg, Literal, ScalarExpr, children
+from edgecc.ir.scalar import Apply, Arg, Literal, ScalarExpr, apply, children, convert, literal
 from edgecc.ir.types import DType
 from edgecc.ops.convolution import Conv, Pool
 from edgecc.ops.elementwise import Elementwise
@@ -40,8 +40,13 @@ class SignedActivations(GraphPass):
     Machines whose products of bytes take two signed factors (SDOT) would turn around the highest bit of each byte of the
     other sign, in every layer that reads it. Runs while quantization still stands by itself.
 
+    NaN becomes the integer 0 of either type, which stands for different numbers. What may be NaN is quantized as u8, and 128 is
+    taken from that:
+
+        %q = quantize(%x, s, z) : u8   ->   %q = i8(i32(quantize(%x, s, z) : u8) - 128)
+
     A value stays as it is if it is returned; if something else than a dequantization reads it; or if what it rounds may be
-    NaN, which becomes the integer 0 of either type.
+    NaN and was moved only: passes that move quantization would not see it any more.
     """
 
     name: ClassVar[str] = "signed-activations"
@@ -66,10 +71,16 @@ def _make_signed(graph: Graph, node: Node, numbers: set[Value]) -> bool:
         return False
     known = [scaled(user.output) if len(user.outputs) == 1 else None for user in node.output.users]
     readers = [one.steps for one in known if one is not None and one.integers is node.output and one.steps is not None]
-    if not readers or len(readers) != len(known) or not _is_number(form.operand, numbers):
+    if not readers or len(readers) != len(known):
         return False
-    steps = _moved(form.steps)
-    integers = graph.add(Elementwise(steps.quantized(Arg(0, DType.F32))), form.operand, before=node, loc=node.loc, name=node.output.name)
+    expr = _moved(form.steps).quantized(Arg(0, DType.F32))
+    if not _is_number(form.operand, numbers):
+        producer = form.operand.producer
+        if producer is not None and isinstance(producer.op, MOVES):
+            return False
+        codes = convert(form.steps.quantized(Arg(0, DType.F32)), DType.I32)
+        expr = convert(apply("sub", codes, literal(MOVED, DType.I32)), DType.I8)
+    integers = graph.add(Elementwise(expr), form.operand, before=node, loc=node.loc, name=node.output.name)
     for user, own in zip(node.output.users, readers, strict=True):
         replace(graph, user, Elementwise(_moved(own).dequantized(Arg(0, DType.I8))), integers)
     if node in graph:
