@@ -107,7 +107,7 @@ def _report(found: Found) -> BackendReport:
         backend = found.load()()
     except EdgeccError as error:
         return BackendReport(found.name, found.package, problem=error.message)
-    missing = tuple(r for r in backend.requirements() if not r.found())
+    missing = tuple(r for r in backend.requirements() if not r.is_installed)
     return BackendReport(found.name, found.package, backend.summary, tuple(backend.forms), missing)
 
 
