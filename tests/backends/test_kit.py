@@ -26,13 +26,6 @@ class TestC(BackendTests):
     models = (DIGITS,)
 
 
-class TestLlvm(BackendTests):
-    backend = "llvm"
-    batch = 60
-    least = 160
-    models = (DIGITS,)
-
-
 class TestOnnx(BackendTests):
     backend = "onnx{opset=21}"
     batch = 200
