@@ -29,6 +29,7 @@ from edgecc.backends.c.neon import IN_ORDER
 from edgecc.backends.c.statement import includes, new_prelude, print_function
 from edgecc.backends.c.table import STORAGE
 from edgecc.loop.ir import Buffer, Function
+from tests.support.parsed_headers import with_parsed_headers
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -154,7 +155,11 @@ def build(files: Mapping[str, str | bytes], target: Any, *, compiler: str = "gcc
     if program.exists():
         return program
     folder.mkdir(exist_ok=True)
-    for name, text in files.items():
+    written = dict(files)
+    if compiler == "gcc" and isinstance(kernel := files.get("kernel.c"), str):
+        written["kernel.c"], found = with_parsed_headers(kernel, arguments, Path(_WORK[0].name))
+        arguments += found
+    for name, text in written.items():
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     sources = [name for name in files if name.endswith((".c", ".S"))]
     done = subprocess.run([*arguments, *sources, "-o", "program", *libraries], cwd=folder, capture_output=True, text=True,
