@@ -24,7 +24,10 @@ from edgecc.ir.dims import Dim, SymbolicDim, lower_bound, symbol
 from edgecc.ir.strings import check_strings
 from edgecc.ir.types import Array, DType, TensorType
 
-_BATCH = re.compile(r"n|b|bs|\?|none|unk__\d+|dynamic_axes_\d+|(.*[_\W])?batch([_\W]?size|[_\W]?dim)?(_?\d+)?", re.IGNORECASE)
+_BATCH = re.compile(r"n|b|bs|unk__\d+|dynamic_axes_\d+|(p2o\.)?DynamicDimension\.0|(.*[_\W])?batch([_\W]?size|[_\W]?dim)?(_?\d+)?",
+                    re.IGNORECASE)
+_NO_NAME = frozenset({"", "?", "-1", "None", "none"})
+"""What exporters write as the name of any dimension they do not know; two of them need not be equal."""
 _TERM = re.compile(r"[A-Za-z_][\w.]*|\d{1,9}")
 
 
@@ -92,7 +95,7 @@ def input_spec(value: onnx.ValueInfoProto) -> InputSpec:
 def _declared_dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value") and dim.dim_value >= 0:
         return int(dim.dim_value)
-    return str(dim.dim_param) or None
+    return None if dim.dim_param in _NO_NAME else str(dim.dim_param)
 
 
 @dataclass

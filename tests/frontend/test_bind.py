@@ -54,7 +54,13 @@ def test_sums_of_names_follow(model_with):
     assert bound == {"a": (7, 2), "b": (10,), "c": (3,), "d": (9,)}
 
 
-@pytest.mark.parametrize("name", ["batch", "batch_size", "N", "B", "unk__12", "input_batch", "Batch", "dynamic_axes_1", None])
+@pytest.mark.parametrize("name", ["?", "-1", "None"])
+def test_what_exporters_write_for_any_dimension_is_no_name(model_with, name):
+    assert types(model_with(a=[name, 3, name, name]), shapes={"a": (2, 3, 4, 5)}) == {"a": (2, 3, 4, 5)}
+
+
+@pytest.mark.parametrize("name", ["batch", "batch_size", "N", "B", "unk__12", "input_batch", "Batch", "dynamic_axes_1",
+                                  "p2o.DynamicDimension.0", None])
 def test_leading_batch_dims_default_to_one(model_with, name):
     graph, report = import_model_with_report(model_with(a=[name, 3]))
     assert graph.inputs[0].type.dims == (1, 3)
