@@ -44,6 +44,7 @@ from edgecc.passes.base import parse_passes
 from edgecc.pipeline import C, CompiledModel, PreparedGraph, check_accepts, compile_graph, prepare_graph
 from edgecc.reference.compare import RELATIVE_TOLERANCE, OutputComparison, compare_outputs
 from edgecc.reference.executor import execute
+from edgecc.reference.integer_ranges import integer_ranges
 from edgecc.reference.layerwise import LayerComparison, follow
 from edgecc.targets.precision import FP32
 from edgecc.targets.schema import Npu, Target, load_target
@@ -478,7 +479,7 @@ def _inputs_of(graph: Graph, given: Mapping[str, Array] | None, seed: int = 0) -
 
 def _random_inputs(graph: Graph, seed: int, sizes: Mapping[str, int]) -> dict[str, Array]:
     return random_inputs([Port(name, value.type.dtype.numpy, value.type.at(sizes).dims)
-                          for name, value in zip(graph.input_names, graph.inputs, strict=True)], seed)
+                          for name, value in zip(graph.input_names, graph.inputs, strict=True)], seed, integer_ranges(graph, sizes))
 
 
 def _name_of(model: ModelSource, graph: Graph) -> str:

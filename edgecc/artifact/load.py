@@ -250,8 +250,11 @@ def check_inputs(ports: Sequence[Port], inputs: Mapping[str, npt.ArrayLike]) -> 
     return arrays
 
 
-def random_inputs(ports: Iterable[Port], seed: int = 0) -> dict[str, Array]:
-    """Reproducible inputs: standard normal floats; zeros and ones for integers, which are often indices, and booleans; short strings."""
+def random_inputs(ports: Iterable[Port], seed: int = 0, ranges: Mapping[str, tuple[int, int]] | None = None) -> dict[str, Array]:
+    """Reproducible inputs: standard normal floats, integers from `ranges` (both ends included), short strings.
+
+    Integers without a range, which are often indices, and booleans are zeros and ones.
+    """
     generator = np.random.default_rng(seed)
     values: dict[str, Array] = {}
     for port in ports:
@@ -261,7 +264,8 @@ def random_inputs(ports: Iterable[Port], seed: int = 0) -> dict[str, Array]:
             drawn = generator.standard_normal(port.shape)  # f8e8m0 has positive numbers only
             values[port.name] = np.asarray(np.abs(drawn) if DType.from_numpy(port.dtype) is DType.F8E8M0 else drawn).astype(port.dtype)
         else:
-            values[port.name] = np.asarray(generator.integers(0, 2, port.shape)).astype(port.dtype)
+            low, high = (ranges or {}).get(port.name, (0, 1))
+            values[port.name] = np.asarray(generator.integers(low, high, port.shape, endpoint=True)).astype(port.dtype)
     return values
 
 
