@@ -72,6 +72,7 @@ class Options:
         inputs: arrays whose shapes bind dynamic dimensions; lists of arrays for sequences, None for empty optionals.
         bind_values: inputs that must be known for the model to be compiled, such as shapes, become constants of the values
             that `inputs` gives them; the report of the import names them.
+        constants: values of inputs that are the same in every run: they are compiled in, and are no inputs any more.
         threads: the number of threads a run uses.
         depth_first: "auto" runs chains of layers stripe by stripe where that saves memory or time; "off" never does.
             With several threads nothing runs in stripes, since the threads divide whole layers.
@@ -93,6 +94,7 @@ class Options:
     shapes: Mapping[str, Sequence[GivenDim]] | None = None
     inputs: Mapping[str, Given] | None = None
     bind_values: bool = False
+    constants: Mapping[str, Array] | None = None
     threads: int = 1
     depth_first: str = "auto"
     precision: str = FP32
@@ -245,7 +247,7 @@ def divide_model(model: ModelSource, target: Target, options: Options, npu: Npu)
         raise EdgeccError("E001", "where a model is divided, each side has passes of its own; --passes and --verify-each are for one back end",
                           hint="name it with --backend")
     graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
-                                            bind_values=options.bind_values)
+                                            bind_values=options.bind_values, constants=options.constants)
     name = model_identifier(options.name or _name_of(model, graph))
     return Division(graph, report, partition(graph, name, target, writer, threads=options.threads))
 
@@ -264,7 +266,7 @@ def export_model(model: ModelSource, target: Target, options: Options, backend: 
     _refuse_loop_options(options, f"back end {backend.name}")
     passes = None if options.passes is None else parse_passes(options.passes)
     graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
-                                            bind_values=options.bind_values)
+                                            bind_values=options.bind_values, constants=options.constants)
     inputs = _inputs_of(graph, None if options.inputs is None else flattened(options.inputs)) if options.verify_each else None
     prepared = prepare_graph(graph, target, backend, passes=passes, verify_each=inputs)
     name = model_identifier(options.name or _name_of(model, graph))
@@ -285,7 +287,7 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
         raise EdgeccError("E001", f"checks {printable(str(options.checks))!r} is not one of {', '.join(CHECKS)}")
     passes = None if options.passes is None else parse_passes(options.passes)
     graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
-                                            bind_values=options.bind_values)
+                                            bind_values=options.bind_values, constants=options.constants)
     inputs = _inputs_of(graph, None if options.inputs is None else flattened(options.inputs)) if options.verify_each else None
     compiled = compile_graph(graph, target, name=options.name or _name_of(model, graph), passes=passes,
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,

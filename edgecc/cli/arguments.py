@@ -20,8 +20,10 @@ from edgecc.frontend.bind import GivenDim, Range
 from edgecc.frontend.limits import Limits
 from edgecc.ir.types import Array
 
-_DIM = re.compile(r"[0-9]{1,18}(\.\.[0-9]{1,18})?|\?", re.ASCII)
+_DIM = re.compile(r"((?P<name>[a-z_]\w*):)?((?P<lower>[0-9]{1,18})(\.\.(?P<upper>[0-9]{1,18})(:(?P<step>[0-9]{1,18}))?)?|\?)(x|\Z)", re.ASCII)
 _NUMBER = re.compile(r"\d{1,19}|\d{1,9}e\d{1,2}")
+
+_INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 DESCRIPTION_LIMIT = 1 << 20  # bytes of an .npy header; numpy's own headers are far below
 
@@ -29,29 +31,79 @@ DESCRIPTION_LIMIT = 1 << 20  # bytes of an .npy header; numpy's own headers are 
 def parse_shapes(options: Sequence[str]) -> dict[str, tuple[GivenDim, ...]]:
     """Reads options such as "input=1x3x224x224"; the part before the last "=" is an input or a dimension.
 
-    A dimension may be left open between bounds, "1..8", or up to what the limits allow, "?".
+    A dimension may be left open between bounds, "1..8", also in steps, "64..320:32", or up to what the limits allow, "?". One that
+    the model does not name may be given a name, "n:1..8"; those of one name are equal.
 
     Raises: EdgeccError E001.
     """
     shapes: dict[str, tuple[GivenDim, ...]] = {}
     for option in options:
-        name, equals, dims = option.rpartition("=")
-        parts = dims.lower().split("x") if dims else []
-        if not equals or not name or not all(_DIM.fullmatch(part) for part in parts):
+        name, equals, text = option.rpartition("=")
+        dims = _dims(text.lower())
+        if not equals or not name or dims is None:
             raise EdgeccError("E001", f"--shape {printable(option)!r} is not understood",
                               hint="write --shape input=1x3x224x224, or --shape batch=4 for a named dimension; "
-                                   "batch=1..8 leaves one open between bounds")
+                                   "batch=1..8 leaves one open between bounds, height=64..320:32 in steps of 32")
         if name in shapes:
             raise EdgeccError("E001", f"--shape is given twice for {printable(name)!r}")
-        shapes[name] = tuple(_given(part) for part in parts)
+        shapes[name] = dims
     return shapes
 
 
-def _given(text: str) -> GivenDim:
-    if text == "?":
-        return Range()
-    lower, dots, upper = text.partition("..")
-    return Range(int(lower), int(upper)) if dots else int(lower)
+def _dims(text: str) -> tuple[GivenDim, ...] | None:
+    """The dimensions between the letters x; None where they are not understood."""
+    found: list[GivenDim] = []
+    start = 0
+    while start < len(text):
+        part = _DIM.match(text, start)
+        if part is None or (part["name"] and part["lower"] and not part["upper"]) or (part.end() == len(text) and text[-1] == "x"):
+            return None
+        start = part.end()
+        name = part["name"] or ""
+        if part["lower"] is None:
+            found.append(Range(name=name))
+        elif part["upper"] is None:
+            found.append(int(part["lower"]))
+        else:
+            found.append(Range(int(part["lower"]), int(part["upper"]), int(part["step"] or 1), name))
+    return tuple(found)
+
+
+def parse_constants(options: Sequence[str]) -> dict[str, Array]:
+    """Reads options such as "sr=16000", "scales=1,2.5" or "mask=mask.npy": values of inputs that are the same in every run.
+
+    Raises: EdgeccError E001, E007 where a file is not one of an array.
+    """
+    found: dict[str, Array] = {}
+    for option in options:
+        name, equals, text = option.rpartition("=")
+        if not equals or not name or not text:
+            raise EdgeccError("E001", f"--constant {printable(option)!r} is not understood",
+                              hint="write --constant sr=16000, --constant sizes=640,480 or --constant mask=mask.npy")
+        if name in found:
+            raise EdgeccError("E001", f"--constant is given twice for {printable(name)!r}")
+        found[name] = _read_array(Path(text)) if text.endswith(".npy") else _numbers(option, text)
+    return found
+
+
+def _numbers(option: str, text: str) -> Array:
+    values = [{"true": True, "false": False}.get(part.lower(), part) for part in text.split(",")]
+    try:
+        numbers = [value if isinstance(value, bool) else int(value) if _INTEGER.fullmatch(value) else float(value) for value in values]
+    except ValueError:
+        raise EdgeccError("E001", f"--constant {printable(option)!r} is not understood", hint="values are numbers, true, false, or a file of type .npy") from None
+    return np.asarray(numbers if len(numbers) > 1 else numbers[0])
+
+
+def _read_array(path: Path) -> Array:
+    where = printable(str(path))
+    try:
+        with path.open("rb") as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False, max_header_size=DESCRIPTION_LIMIT))
+    except OSError as error:
+        raise EdgeccError("E007", f"cannot be read: {error.strerror or printable(str(error))}", where=where) from None
+    except (ValueError, EOFError) as error:
+        raise EdgeccError("E007", f"not an .npy file of an array ({printable(str(error), 80)})", where=where) from None
 
 
 def parse_limits(options: Sequence[str]) -> Limits:

@@ -10,7 +10,7 @@ import typer
 
 from edgecc import api
 from edgecc.checking import CheckReport, check_model
-from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
+from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show_error
 from edgecc.errors import EXIT_MODEL, EXIT_OK, EdgeccError, printable
 from edgecc.targets.precision import FP32
@@ -23,6 +23,7 @@ def check(
     model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
     target: Annotated[str, typer.Option(help="A target of `edgecc targets`, or a path to a TOML file.")] = "host",
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
+    constant: Annotated[list[str] | None, typer.Option(help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)] = None,
     limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
@@ -31,7 +32,7 @@ def check(
 ) -> int:
     """List everything that keeps a model from being compiled. Exit status 3 if anything does. Writes nothing."""
     chosen = api.resolve_target(target)
-    options = api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), checks=checks,
+    options = api.Options(shapes=parse_shapes(shape or []), constants=parse_constants(constant or []), limits=parse_limits(limits or []), checks=checks,
                           inputs=read_arrays(inputs, "--inputs") if inputs else None, precision=precision)
     with progress(f"checking {model.name} for {chosen.name}"):
         report = check_model(model, chosen, options)

@@ -13,7 +13,7 @@ from edgecc.artifact.folder import Artifact
 from edgecc.backends.discovery import select_backend
 from edgecc.choices import choices_of, left_in_float
 from edgecc.cli import quantizing as q
-from edgecc.cli.arguments import in_dialect, parse_limits, parse_shapes, read_arrays
+from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table
 from edgecc.cli.division import show_division
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
@@ -35,6 +35,7 @@ def compile(
     emit: Annotated[str | None, typer.Option(help="c: sources; lib: and a shared library; exe: and a program; onnx: an ONNX model; or what another back end of `edgecc doctor` writes. c by default.", show_default=False)] = None,
     backend: Annotated[str | None, typer.Option(help="A back end of `edgecc doctor`, with options: onnx{opset=17}. By default the one that emits what is asked for.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
+    constant: Annotated[list[str] | None, typer.Option(help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)] = None,
     limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads a run uses.")] = 1,
@@ -80,6 +81,7 @@ def compile(
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     tuned = read_for(tuning, chosen) if tuning is not None else None
+    fixed = parse_constants(constant or [])
     quantized: q.Done | None = None
     if quantize is not None or calibration is not None:
         if quantize not in q.COMPILED or calibration is None:
@@ -87,10 +89,11 @@ def compile(
         scheme = Scheme(activations=quantize, symmetric=symmetric, per_channel=not per_tensor, method=method, percentile=percentile, equalize=equalize,
                         correct_bias=bias_correction, round_adaptively=adaptive_rounding, exclude=frozenset(exclude or ()), wide=frozenset(wide or ()))
         quantized = q.quantized(model, q.Settings(calibration, scheme, pictures, samples, min_sqnr, max_accuracy_drop, labels, label_offset, metric,
-                                                  validation), shape or [], target=target, rank=explain, not_slower=True)
+                                                  validation), shape or [], target=target, constants=fixed, rank=explain, not_slower=True)
     source, sizes = (model, parse_shapes(shape or [])) if quantized is None else (quantized.quantized.model, {})
+    fixed = fixed if quantized is None else {}
     with progress(f"compiling {model.name} for {chosen.name}"):
-        done = api.compile_for(source, chosen, api.Options(shapes=sizes, limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
+        done = api.compile_for(source, chosen, api.Options(shapes=sizes, constants=fixed, limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each,
                                                             self_test=self_test, winograd=winograd, checks=checks, name=name or model.stem,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,7 @@ from edgecc import api
 from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.cli.output import messages, results, show
 from edgecc.errors import EdgeccError, printable
+from edgecc.ir.types import Array
 from edgecc.quantization.accuracy import Goal, metric_named, read_labels
 from edgecc.quantization.data import CalibrationData, open_data, parse_preprocessing
 from edgecc.quantization.driver import Quantized, no_progress, quantize
@@ -72,7 +73,8 @@ class Done:
     notes: tuple[str, ...]
 
 
-def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: str, opset: int = OPSET, rank: bool = False, not_slower: bool = False) -> Done:
+def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: str, opset: int = OPSET,
+              constants: Mapping[str, Array] | None = None, rank: bool = False, not_slower: bool = False) -> Done:
     """Quantizes a model file; with `not_slower` layers that are modelled to be slower in 8 bits stay in float.
 
     Raises: EdgeccError E001 for options that do not fit, E007 for data that does not, and what the parts raise.
@@ -83,7 +85,7 @@ def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: 
         raise EdgeccError("E001", "--labels, --metric and --validation say what --max-accuracy-drop means, which is not given", where="--max-accuracy-drop")
     how = parse_preprocessing(settings.pictures)
     chosen = api.resolve_target(target)
-    network, notes = prepared(model, shapes=parse_shapes(list(shape)), opset=opset)
+    network, notes = prepared(model, shapes=parse_shapes(list(shape)), constants=constants, opset=opset)
 
     def opened(path: Path, option: str, limit: int | None) -> CalibrationData:
         return open_data(path, network, how, lambda file: read_arrays(file, option), limit=limit)

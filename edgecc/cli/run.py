@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edgecc import api
 from edgecc.artifact.load import Timing, random_inputs
-from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays, write_arrays
+from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays, write_arrays
 from edgecc.cli.output import print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array
@@ -28,6 +28,7 @@ def run(
     benchmark: Annotated[int, typer.Option(help="Time so many more runs.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension of a model. Repeatable.", show_default=False)] = None,
+    constant: Annotated[list[str] | None, typer.Option(help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)] = None,
     limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads a model compiled here uses.")] = 1,
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
@@ -43,7 +44,7 @@ def run(
         raise EdgeccError("E001", f"--benchmark wants a number of runs, got {benchmark}", where="edgecc run")
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     with progress(f"building {source.name}"):
-        model = api.load_or_compile(source, target, cc=cc, isolated=True, backend=backend, shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays,
+        model = api.load_or_compile(source, target, cc=cc, isolated=True, backend=backend, shapes=parse_shapes(shape or []), constants=parse_constants(constant or []), limits=parse_limits(limits or []), inputs=arrays,
                                     threads=threads, depth_first=depth_first, winograd=winograd, checks=checks, precision=precision)
     with model, progress(f"running {source.name}"):
         given = random_inputs(model.inputs, seed) if arrays is None else arrays

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecc import api
-from edgecc.cli.arguments import in_dialect, parse_limits, parse_shapes, read_arrays
+from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.division import show_summary
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
@@ -28,6 +28,7 @@ def verify(
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with the inputs; random ones by default.", show_default=False)] = None,
     expected: Annotated[Path | None, typer.Option(help="An .npz file with the right outputs; the reference by default.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
+    constant: Annotated[list[str] | None, typer.Option(help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)] = None,
     limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads the compiled model uses.")] = 1,
     depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
@@ -52,7 +53,7 @@ def verify(
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     wanted = read_arrays(expected, "--expected") if expected is not None else None
     with progress(f"compiling {model.name} for {chosen.name}"):
-        done = api.compile_for(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
+        done = api.compile_for(model, chosen, api.Options(shapes=parse_shapes(shape or []), constants=parse_constants(constant or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each, winograd=winograd, checks=checks), backend, emit)
     with progress(f"running on {chosen.name}"):

@@ -42,13 +42,19 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds, both inclusive, of a dimension that is left open; `upper` None: what the limits allow."""
+    """Bounds, both inclusive, of a dimension that is left open; `upper` None: what the limits allow.
+
+    With a `step` the dimension is one of lower, lower + step, ... Dimensions of the same `name` are the same number.
+    """
 
     lower: int = 1
     upper: int | None = None
+    step: int = 1
+    name: str = ""
 
     def __str__(self) -> str:
-        return "?" if self.upper is None else f"{self.lower}..{self.upper}"
+        bounds = "?" if self.upper is None else f"{self.lower}..{self.upper}"
+        return (f"{self.name}:" if self.name else "") + bounds + (f":{self.step}" if self.step != 1 else "")
 
 
 GivenDim = int | Range
@@ -126,14 +132,18 @@ class _Binder:
         known = self.sizes.get(name)
         if given.upper is None and known is not None:
             return known
-        if not 0 <= given.lower <= upper:
+        if not 0 <= given.lower <= upper or given.step < 1:
             raise EdgeccError(code, f"{source} gives the bounds {given}, which are not ordered")
-        return symbol(name, given.lower, upper)
+        if given.step == 1:
+            return symbol(name, given.lower, upper)
+        first = given.lower % given.step
+        return symbol(f"{name}/{given.step}", given.lower // given.step, (upper - first) // given.step) * given.step + first
 
     def give(self, spec: InputSpec, given: Sequence[GivenDim], source: str, code: str) -> None:
         """Binds all dims of an input to the given sizes."""
         shown = "x".join(map(str, given))
-        declared = spec.dims if spec.dims is not None and len(spec.dims) == len(given) else (None,) * len(given)
+        known = spec.dims if spec.dims is not None and len(spec.dims) == len(given) else (None,) * len(given)
+        declared = [size.name or None if dim is None and isinstance(size, Range) else dim for size, dim in zip(given, known, strict=True)]
         sizes = [dim if isinstance(size, Range) and size.upper is None and isinstance(dim, int) else
                  self.opened(size, dim if isinstance(dim, str) else f"{spec.name}.{axis}", source, code)
                  for axis, (size, dim) in enumerate(zip(given, declared, strict=True))]
@@ -150,6 +160,7 @@ class _Binder:
             elif isinstance(dim, int) and dim != size and (self.shapes[spec.name] or [dim] * len(sizes))[axis] == dim:
                 raise EdgeccError(code, f"{source} gives {size} for dimension {axis} of '{printable(spec.name)}'; "
                                         f"the model fixes it to {dim}: {describe(spec)}")
+        for dim, size in zip(declared, sizes, strict=True):
             if isinstance(dim, str):
                 self.name_dim(dim, size, source, code)
         old = self.shapes.get(spec.name)

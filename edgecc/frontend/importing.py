@@ -12,6 +12,7 @@ import onnx
 from edgecc.errors import EdgeccError, Problem, printable
 from edgecc.frontend.bind import Binding, GivenDim, InputSpec, bind, input_spec
 from edgecc.frontend.convert import Importer, Scope
+from edgecc.frontend.fixed_inputs import fixed_arrays
 from edgecc.frontend.interface import (
     Given,
     Port,
@@ -82,24 +83,27 @@ def import_model(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping
 def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
                              shapes: Mapping[str, Sequence[GivenDim]] | None = None,
                              inputs: Mapping[str, Given] | None = None, limits: Limits = DEFAULT_LIMITS,
-                             bind_values: bool = False) -> tuple[Graph, ImportReport]:
+                             bind_values: bool = False, constants: Mapping[str, Array] | None = None) -> tuple[Graph, ImportReport]:
     """`import_model`, with a report of what was assumed.
+
+    Inputs named in `constants` have those values in every run (`fixed_arrays`) and are no inputs of the graph.
 
     With `bind_values`, inputs that must be known for the model to be compiled (shapes, axes and the like) become
     constants of the values that `inputs` gives them, and are no inputs of the graph. The report names them.
     """
     name = source_name(model)
-    bound: frozenset[str] = frozenset()
+    fixed = constants or {}
+    bound: frozenset[str] = frozenset(fixed)
     try:
         loaded = load_model(model, limits)
         arrays = flattened(inputs or {})
         while True:
             try:
-                return _import(loaded, shapes or {}, inputs or {}, limits, bound, bind_values)
+                return _import(loaded, shapes or {}, inputs or {}, limits, bound, bind_values, fixed)
             except _NotKnownError as problem:
                 wanted = problem.names & frozenset(arrays if bind_values else {})
                 if not wanted:
-                    raise problem.error from None
+                    raise _of_unknown_inputs(problem.error, problem.names) from None
                 bound |= wanted
     except EdgeccError as error:
         if error.where == name or error.code in ("E001", "E005", "E007"):
@@ -114,7 +118,7 @@ def import_model_with_report(model: str | Path | bytes | onnx.ModelProto, *,
 
 
 def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given: Mapping[str, Given],
-            limits: Limits, bound: frozenset[str], bind_values: bool) -> tuple[Graph, ImportReport]:
+            limits: Limits, bound: frozenset[str], bind_values: bool, fixed: Mapping[str, Array]) -> tuple[Graph, ImportReport]:
     proto = loaded.proto.graph
     outline = inline_functions(loaded, without_weights(loaded.proto), limits)
     constants = {t.name: t for t in proto.initializer}
@@ -123,6 +127,7 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     _check_overridden(constants, arrays)
     declared = [value for value in proto.input if value.name not in names]
     specs, refused = _input_specs(tensor_inputs(declared, given))
+    arrays |= fixed_arrays(specs, fixed)
     output_names = [value.name for value in proto.output]
     binding = bind(specs, shapes, arrays, limits, ignored=names | {item.loc[0] for item in refused})
 
@@ -171,6 +176,14 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
 
 _NOTHING_GIVEN = np.zeros(0)
 """Stands for the array of an input for which none is given."""
+
+
+def _of_unknown_inputs(error: EdgeccError, names: frozenset[str]) -> EdgeccError:
+    """An error that would not be met, perhaps, were the values of some inputs known."""
+    listed = ", ".join(f"--constant {printable(name)}=VALUE" for name in sorted(names))
+    hint = f"where the value is the same in every run, give it: {listed}"
+    return EdgeccError(error.code, error.message, where=error.where, hint=f"{error.hint}; {hint}" if error.hint else hint,
+                       details=error.details, problems=error.problems)
 
 
 def _of_other_sizes(error: EdgeccError, binding: Binding) -> EdgeccError:

@@ -24,11 +24,12 @@ OPSET = 21
 
 
 def prepared(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[GivenDim]] | None = None,
-             inputs: Mapping[str, Array] | None = None, limits: Limits | None = None, opset: int = OPSET) -> tuple[Network, tuple[str, ...]]:
+             inputs: Mapping[str, Array] | None = None, limits: Limits | None = None, opset: int = OPSET,
+             constants: Mapping[str, Array] | None = None) -> tuple[Network, tuple[str, ...]]:
     """The network to quantize, and the importer's notes.
 
     Raises: EdgeccError for what cannot be imported, and E114 for what cannot be written as ONNX.
     """
-    graph, report = import_model_with_report(model, shapes=shapes, inputs=inputs, limits=limits or Limits())
+    graph, report = import_model_with_report(model, shapes=shapes, inputs=inputs, limits=limits or Limits(), constants=constants)
     run_passes(graph, parse_passes(PASSES))
     return Network(export_onnx(graph, opset=opset)), tuple(report.notes)
