@@ -18,8 +18,10 @@ from edgecc.frontend.limits import Limits, raised
 from edgecc.ir.dims import Dim, SymbolicDim, upper_bound
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op, RegionOp
+from edgecc.ir.scalar import Arg, Convert
 from edgecc.ir.strings import data_bytes
 from edgecc.ir.types import Array, DType, TensorType
+from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.strings import takes_strings
 from edgecc.ops.work import reference_work
 
@@ -137,9 +139,9 @@ class Emitter:
                 warnings.simplefilter("ignore", RuntimeWarning)  # numpy on empty axes and on NaN
                 arrays = op.reference([None if v is None else v.constant for v in operands])
             return tuple(self.constant(_as_type(a, t)) for a, t in zip(arrays, types, strict=True))
-        data = followed(op, operands) if is_static and not strings and len(types) == 1 and not types[0].dtype.is_float else None
+        data = followed(op, operands) if is_static and not strings and len(types) == 1 else None
         if data is not None:
-            return (self.integers(data, types[0].dtype, loc),)
+            return (self.whole_numbers(data, types[0].dtype, loc),)
         return self.graph.add_node(op, operands, loc=loc).outputs
 
     def emit_regions(self, op: RegionOp, inputs: Sequence[Value], regions: Sequence[Graph], loc: Sequence[str]) -> tuple[Value, ...]:
@@ -158,6 +160,15 @@ class Emitter:
         if self._budget.emitted > 2 * self.limits.nodes:
             raise EdgeccError("E101", f"the model expands to more than {2 * self.limits.nodes} operators",
                               hint=raised("nodes"))
+
+    def whole_numbers(self, data: Array, dtype: DType, loc: Sequence[str]) -> Value:
+        """`integers`, or floats that equal some."""
+        if not dtype.is_float:
+            return self.integers(data, dtype, loc)
+        whole = self.integers(data, DType.I64, loc)
+        if whole.constant is not None:
+            return self.constant(whole.constant.astype(dtype.numpy))
+        return self.graph.add_node(Elementwise(Convert(Arg(0, DType.I64), dtype)), (whole,), loc=loc).outputs[0]
 
     def integers(self, data: Array, dtype: DType, loc: Sequence[str] = ()) -> Value:
         """Integers some of which may be dimensions known only at run time: a constant, or the result of `Sizes`."""

@@ -3,7 +3,8 @@
 Exported models compute shapes by operators: Shape -> Gather -> Concat -> Reshape. Where a dimension is
 open, such a tensor is the result of a `Sizes` operator, whose elements are expressions over the sizes
 of a run. What is computed from it is followed here on arrays of Python objects, numbers and
-`SymbolicDim`s alike, so that a converter that needs a shape finds one.
+`SymbolicDim`s alike, so that a converter that needs a shape finds one. Exporters compute shapes in floats, too: whole
+numbers that the float type holds exactly are followed there, as the conversion of a `Sizes` operator.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from edgecc.ir.dims import Dim, SymbolicDim, larger, lower_bound, smaller, upper
 from edgecc.ir.graph import Node, Value
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
-from edgecc.ir.types import Array, DType
+from edgecc.ir.types import Array, DType, is_float_array
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather
 from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
@@ -36,9 +37,17 @@ def known_data(value: Value) -> Array | None:
     producer = value.producer
     if producer is not None and isinstance(producer.op, Sizes):
         return _objects(producer.op.elements).reshape(producer.op.shape)
+    if producer is not None and _is_conversion(producer.op) and (source := producer.operand(0).producer) is not None and isinstance(source.op, Sizes):
+        return known_data(producer.operand(0))
     if producer is not None and is_computable(producer):
         return producer.op.reference([None if v is None else v.constant for v in producer.inputs])[0]
     return None
+
+
+def whole_numbers(value: Value) -> tuple[Dim, ...] | None:
+    """The elements of a value as whole numbers that may depend on the run; None where they are not known or not whole."""
+    data = known_data(value)
+    return None if data is None or not _is_whole(data) else tuple(_whole(data).reshape(-1))
 
 
 def is_computable(node: Node) -> bool:
@@ -58,14 +67,15 @@ def sizes_operator(data: Array, dtype: DType) -> Sizes:
 
 
 def followed(op: Op, operands: Sequence[Value | None]) -> Array | None:
-    """The one result of an operator on known integers, at least one of which depends on the run.
+    """The one result of an operator on known whole numbers, at least one of which depends on the run.
 
     Returns None where the operator is not followed, is too large, or would have to decide what the run decides.
     """
     data = [None if v is None else known_data(v) for v in operands]
     if not any(d is not None and is_symbolic(d) for d in data) or any(
-            v is not None and (d is None or v.type.dtype.is_float or d.size > FOLLOWED_ELEMENTS)
-            for v, d in zip(operands, data, strict=True)):
+            v is not None and (d is None or d.size > FOLLOWED_ELEMENTS) for v, d in zip(operands, data, strict=True)):
+        return None
+    if not all(d is None or _is_whole(d) for d in data):
         return None
     try:
         match op:
@@ -74,9 +84,9 @@ def followed(op: Op, operands: Sequence[Value | None]) -> Array | None:
                     return None
                 (result,) = op.reference(data)
             case Concat() | Expand() | Reshape() | Slice() | Transpose():
-                (result,) = op.reference([None if d is None else d.astype(object) for d in data])
+                (result,) = op.reference([None if d is None else _whole(d) for d in data])
             case Elementwise(expr=expr):
-                arrays = np.broadcast_arrays(*(d.astype(object) for d in data if d is not None))
+                arrays = np.broadcast_arrays(*(_whole(d) for d in data if d is not None))
                 result = _objects([_element(expr, elements) for elements in zip(*(a.reshape(-1) for a in arrays), strict=True)])
                 result = result.reshape(arrays[0].shape)
             case _:
@@ -86,6 +96,21 @@ def followed(op: Op, operands: Sequence[Value | None]) -> Array | None:
             raise
         return None
     return np.asarray(result, dtype=object) if result.size <= FOLLOWED_ELEMENTS else None
+
+
+def _is_conversion(op: Op) -> bool:
+    return isinstance(op, Elementwise) and isinstance(op.expr, Convert) and isinstance(op.expr.arg, Arg) and op.expr.dtype.is_float
+
+
+def _is_whole(data: Array) -> bool:
+    return not is_float_array(data) or bool(np.all(np.isfinite(data)) and np.all(data == np.trunc(data)))
+
+
+def _whole(data: Array) -> Array:
+    """Whole numbers as Python objects."""
+    if not is_float_array(data):
+        return data.astype(object)
+    return _objects([int(element) for element in data.reshape(-1)]).reshape(data.shape)
 
 
 def _objects(elements: Sequence[Any]) -> Array:
@@ -104,21 +129,45 @@ def _element(expr: ScalarExpr, elements: Sequence[Any]) -> Dim:
         case Arg(index=index):
             element = elements[index]
             return element if isinstance(element, SymbolicDim) else int(element)
-        case Literal(value=value) if not expr.dtype.is_float:
+        case Literal(value=value) if not expr.dtype.is_float or float(value).is_integer():
             return int(value)
-        case Convert(arg=arg, dtype=dtype) if dtype.is_integer and arg.dtype.is_integer:
+        case Convert(arg=arg, dtype=dtype) if DType.BOOL not in (dtype, arg.dtype):
             return _held(_element(arg, elements), dtype)
         case Apply(op="select", args=(condition, then, orelse)):
             return _element(then if _element(condition, elements) else orelse, elements)
+        case Apply(op="floor" | "ceil" as op, args=(Apply(op="div", args=(dividend, divisor)),)):
+            # Of quotients of whole numbers that the type holds exactly none is rounded to or across a whole number.
+            return _rounded_quotient(op, _element(dividend, elements), _element(divisor, elements))
         case Apply(op=op, args=args) if all(not a.dtype.is_float for a in args):
             return _applied(op, [_element(a, elements) for a in args])
+        case Apply(op=op, args=args):
+            result = _applied_to_floats(op, [_element(a, elements) for a in args])
+            return _held(result, expr.dtype) if expr.dtype.is_float else result
+    raise EdgeccError("E104", "it is computed at run time")
+
+
+def _rounded_quotient(op: str, dividend: Dim, divisor: Dim) -> Dim:
+    if lower_bound(dividend) >= 0 and lower_bound(divisor) > 0:
+        return dividend // divisor if op == "floor" else (dividend + divisor - 1) // divisor
+    raise EdgeccError("E104", "it is computed at run time")
+
+
+def _applied_to_floats(op: str, args: Sequence[Dim]) -> Dim:
+    match op, args:
+        case "floor" | "ceil", (a,):
+            return a
+        case "div", (a, b) if lower_bound(b) > 0 and a % b == 0:
+            return a // b
+        case "add" | "sub" | "mul" | "neg" | "max" | "min" | "lt" | "le" | "eq", _:
+            return _applied(op, args)
     raise EdgeccError("E104", "it is computed at run time")
 
 
 def _held(dim: Dim, dtype: DType) -> Dim:
-    """A dimension in another integer type, which must hold it."""
-    info = np.iinfo(dtype.numpy)
-    if int(info.min) <= lower_bound(dim) and upper_bound(dim) <= int(info.max):
+    """A dimension in another type, which must hold it exactly."""
+    exact = int(1 / dtype.unit_roundoff) if dtype.is_float else 0
+    low, high = (-exact, exact) if dtype.is_float else dtype.limits
+    if low <= lower_bound(dim) and upper_bound(dim) <= high:
         return dim
     raise EdgeccError("E104", f"{dim} may not fit {dtype.value}")
 

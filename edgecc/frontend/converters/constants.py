@@ -10,10 +10,10 @@ from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import size_of, sizes_of
 from edgecc.frontend.items import Item, Refused
-from edgecc.frontend.known import is_symbolic, known_data
+from edgecc.frontend.known import is_symbolic, known_data, whole_numbers
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import element_type, sparse_array, tensor_array
-from edgecc.ir.dims import lower_bound, upper_bound
+from edgecc.ir.dims import Dim, lower_bound, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import Arg, apply, convert, literal
 from edgecc.ir.strings import string_array
@@ -81,7 +81,8 @@ def _range(call: Call) -> Value:
     if any(data is None for data in open_ends):
         return _computed_range(call)
     if any(data is not None and is_symbolic(data) for data in open_ends):
-        return _open_range(call)
+        ends = [number for index in range(3) for number in whole_numbers(call.input(index)) or ()]
+        return _open_range(call, *ends) if len(ends) == 3 else _computed_range(call)
     start, limit, delta = (call.known(index, what) for index, what in enumerate(("start", "limit", "delta")))
     if any(x.size != 1 or x.dtype != start.dtype for x in (start, limit, delta)):
         raise EdgeccError("E110", "start, limit and delta must be single numbers of one type")
@@ -96,9 +97,8 @@ def _range(call: Call) -> Value:
     return call.constant((first + step * np.arange(count, dtype=np.float64)).astype(start.dtype))
 
 
-def _open_range(call: Call) -> Value:
+def _open_range(call: Call, start: Dim, limit: Dim, delta: Dim) -> Value:
     """A range of whole numbers whose length, and maybe start, is known only at run time: part of one of the largest length."""
-    (start,), (limit,), (delta,) = (call.known_dims(index, what) for index, what in enumerate(("start", "limit", "delta")))
     if not isinstance(delta, int) or delta == 0:
         raise EdgeccError("E110", f"a range in steps of {delta} does not end")
     dtype = call.input(0).type.dtype
