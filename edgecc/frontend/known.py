@@ -9,7 +9,9 @@ numbers that the float type holds exactly are followed there, as the conversion 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,12 @@ from edgecc.ir.types import Array, DType, is_float_array
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather
 from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
+from edgecc.ops.reduction import Reduce
 from edgecc.ops.requantize import as_dequantized
 from edgecc.ops.sizes import Sizes
+
+_COMBINED = MappingProxyType({"sum": "add", "wide_sum": "add", "prod": "mul", "max": "max", "min": "min"})
+"""What combines the elements of each kind of reduction that is followed."""
 
 FOLLOWED_ELEMENTS = 1024
 """Results of more elements are computed at run time: shapes are short."""
@@ -89,6 +95,9 @@ def followed(op: Op, operands: Sequence[Value | None]) -> Array | None:
                 arrays = np.broadcast_arrays(*(_whole(d) for d in data if d is not None))
                 result = _objects([_element(expr, elements) for elements in zip(*(a.reshape(-1) for a in arrays), strict=True)])
                 result = result.reshape(arrays[0].shape)
+            case Reduce(kind=kind, axes=axes, keepdims=keepdims) if kind in _COMBINED and data[0] is not None and data[0].size:
+                dtype = op.infer([v.type for v in operands if v is not None])[0].dtype
+                result = _reduced(_COMBINED[kind], _whole(data[0]), axes, keepdims, dtype)
             case _:
                 return None
     except EdgeccError as error:
@@ -144,6 +153,17 @@ def _element(expr: ScalarExpr, elements: Sequence[Any]) -> Dim:
             result = _applied_to_floats(op, [_element(a, elements) for a in args])
             return _held(result, expr.dtype) if expr.dtype.is_float else result
     raise EdgeccError("E104", "it is computed at run time")
+
+
+def _reduced(op: str, data: Array, axes: Sequence[int], keepdims: bool, dtype: DType) -> Array:
+    """A reduction of whole numbers, each partial result of which `dtype` holds."""
+    result = data
+    for axis in axes:
+        lines = np.moveaxis(result, axis, 0)
+        combined = _objects([functools.reduce(lambda a, b: _held(_applied(op, (a, b)), dtype), column)
+                             for column in lines.reshape(len(lines), -1).T])
+        result = np.expand_dims(combined.reshape(lines.shape[1:]), axis)
+    return result if keepdims else result.reshape([size for axis, size in enumerate(data.shape) if axis not in axes])
 
 
 def _rounded_quotient(op: str, dividend: Dim, divisor: Dim) -> Dim:

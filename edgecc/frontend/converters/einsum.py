@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.registry import converter
+from edgecc.ir.dims import Dim
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply
 from edgecc.ops.matrix import MatMul
@@ -24,8 +25,8 @@ class _Term:
     value: Value
     labels: tuple[str, ...]
 
-    def size(self, label: str) -> int:
-        return self.value.type.dims[self.labels.index(label)]
+    def size(self, label: str) -> Dim:
+        return self.value.type.shape[self.labels.index(label)]
 
 
 @converter("Einsum")
@@ -126,7 +127,7 @@ def _product(call: Call, a: _Term, b: _Term, later: set[str]) -> _Term:
     x = call.reshape(x, (*(a.size(label) for label in batch), math.prod(row_sizes), inner_size))
     y = call.reshape(y, (*(b.size(label) for label in batch), inner_size, math.prod(column_sizes)))
     product = call.add(MatMul(), x, y)
-    value = call.reshape(product, (*product.type.dims[:-2], *row_sizes, *column_sizes))
+    value = call.reshape(product, (*product.type.shape[:-2], *row_sizes, *column_sizes))
     return _Term(value, (*batch, *rows, *columns))
 
 

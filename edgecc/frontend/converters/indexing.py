@@ -15,7 +15,7 @@ from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
 from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import apply, literal
+from edgecc.ir.scalar import ScalarExpr, apply, literal
 from edgecc.ir.types import Dim, DType
 from edgecc.ops.indexing import SCATTER_REDUCTIONS, Gather, GatherElements, GatherND, ScatterElements, ScatterND
 
@@ -166,10 +166,13 @@ def _trilu(call: Call) -> Value:
 @converter("ReverseSequence")
 def _reverse_sequence(call: Call) -> Value:
     """Reads position len-1-t of each sequence for t < len, and t itself after it."""
-    x, lengths = call.input(0), call.known_ints(1, "sequence_lens")
+    x = call.input(0)
     time, batch = call.integer("time_axis", 0), call.integer("batch_axis", 1)
     if x.type.rank < 2 or sorted((time, batch)) != [0, 1]:
         raise EdgeccError("E110", f"time_axis {time} and batch_axis {batch} must be 0 and 1, on rank 2 at least")
+    if not x.type.is_static or call.input(1).constant is None:
+        return _reversed_by_run(call, x, call.input(1), time)
+    lengths = call.known_ints(1, "sequence_lens")
     steps, members = x.type.dims[time], x.type.dims[batch]
     if len(lengths) != members or min(lengths, default=0) < 0 or max(lengths, default=0) > steps:
         raise EdgeccError("E110", f"sequence_lens {list(lengths)} do not fit {x.type}")
@@ -180,3 +183,20 @@ def _reverse_sequence(call: Call) -> Value:
     pairs = np.stack([source, member], axis=-1)
     ordered = pairs if time == 0 else pairs.transpose(1, 0, 2)[..., ::-1]
     return call.add(GatherND(), x, call.constant(np.ascontiguousarray(ordered, dtype=np.int64)))
+
+
+def _reversed_by_run(call: Call, x: Value, lengths: Value, time: int) -> Value:
+    """ReverseSequence of lengths or sizes that the run decides: each sequence is read at positions computed from its length."""
+    order = (1, 0, *range(2, x.type.rank))
+    sequences = x if time == 1 else call.transpose(x, order)
+    members, steps = sequences.type.shape[:2]
+    if lengths.type.shape != (members,):
+        raise EdgeccError("E110", f"sequence_lens {lengths.type} do not fit {x.type}")
+
+    def source(step: ScalarExpr, length: ScalarExpr) -> ScalarExpr:
+        backwards = apply("sub", apply("sub", length, literal(1, DType.I64)), step)
+        return apply("select", apply("lt", step, length), backwards, step)
+
+    read = call.map(source, call.positions(steps), call.reshape(call.cast(lengths, DType.I64), (members, 1)))
+    result = call.add(GatherND(1), sequences, call.reshape(read, (members, steps, 1)))
+    return result if time == 1 else call.transpose(result, order)
