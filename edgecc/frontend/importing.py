@@ -161,7 +161,7 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     try:
         outputs = _outputs(importer, results, proto.output)
     except EdgeccError as problem:
-        error = _of_other_sizes(problem, binding) if binding.changed else problem
+        error = _of_other_sizes(problem, binding) if binding.changed else _of_rounded_sizes(problem)
         if importer.needed:
             raise _NotKnownError(frozenset(names_of[value] for value in importer.needed), error) from error
         raise error from None
@@ -194,6 +194,15 @@ def _of_other_sizes(error: EdgeccError, binding: Binding) -> EdgeccError:
             "Give the size of the file, or export the model with a dynamic dimension")
     return EdgeccError(error.code, error.message, where=error.where, hint=f"{error.hint}; {hint}" if error.hint else hint,
                        details=error.details, problems=[replace(problem, change=problem.change or hint) for problem in error.problems])
+
+
+def _of_rounded_sizes(error: EdgeccError) -> EdgeccError:
+    """An error about open sizes that were halved and rounded: the network may be made for multiples only."""
+    if error.code != "E110" or "floordiv(" not in error.message:
+        return error
+    hint = "if the network takes only multiples of a number, of 32 perhaps, leave the dimension open in such steps: --shape height=64..320:32"
+    return EdgeccError(error.code, error.message, where=error.where, hint=f"{error.hint}; {hint}" if error.hint else hint,
+                       details=error.details, problems=error.problems)
 
 
 def _renamed(ports: Sequence[Port], names: Sequence[str]) -> tuple[Port, ...]:

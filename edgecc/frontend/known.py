@@ -77,6 +77,7 @@ def followed(op: Op, operands: Sequence[Value | None]) -> Array | None:
 
     Returns None where the operator is not followed, is too large, or would have to decide what the run decides.
     """
+    op, operands = _with_quotient(op, operands)
     data = [None if v is None else known_data(v) for v in operands]
     if not any(d is not None and is_symbolic(d) for d in data) or any(
             v is not None and (d is None or d.size > FOLLOWED_ELEMENTS) for v, d in zip(operands, data, strict=True)):
@@ -105,6 +106,17 @@ def followed(op: Op, operands: Sequence[Value | None]) -> Array | None:
             raise
         return None
     return np.asarray(result, dtype=object) if result.size <= FOLLOWED_ELEMENTS else None
+
+
+def _with_quotient(op: Op, operands: Sequence[Value | None]) -> tuple[Op, Sequence[Value | None]]:
+    """An operator that rounds together with the division it rounds the result of, whose own result is no whole number."""
+    match op, operands:
+        case Elementwise(expr=Apply(op="floor" | "ceil", args=(Arg(),)) | Convert(arg=Arg()) as rounding), (Value() as quotient,):
+            division = quotient.producer
+            if division is not None and isinstance(division.op, Elementwise) and isinstance(division.op.expr, Apply) and division.op.expr.op == "div":
+                joined = Apply(rounding.op, (division.op.expr,), rounding.dtype) if isinstance(rounding, Apply) else Convert(division.op.expr, rounding.dtype)
+                return Elementwise(joined), division.inputs
+    return op, operands
 
 
 def _is_conversion(op: Op) -> bool:
@@ -140,6 +152,8 @@ def _element(expr: ScalarExpr, elements: Sequence[Any]) -> Dim:
             return element if isinstance(element, SymbolicDim) else int(element)
         case Literal(value=value) if not expr.dtype.is_float or float(value).is_integer():
             return int(value)
+        case Convert(arg=Apply(op="div", args=(dividend, divisor)) as arg, dtype=dtype) if arg.dtype.is_float and dtype.is_integer:
+            return _held(_rounded_quotient("floor", _element(dividend, elements), _element(divisor, elements)), dtype)
         case Convert(arg=arg, dtype=dtype) if DType.BOOL not in (dtype, arg.dtype):
             return _held(_element(arg, elements), dtype)
         case Apply(op="select", args=(condition, then, orelse)):

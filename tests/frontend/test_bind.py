@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model, import_model_with_report
@@ -139,3 +139,36 @@ def test_inputs_of_other_types_are_unsupported(make, op, info, code):
 
 def test_two_inputs_of_one_name(make, op, info):
     refused("E102", make([op("Relu", "x", "y")], [info("x", [2]), info("x", [2])]))
+
+
+def with_constants(model, **constants):
+    graph, _ = import_model_with_report(model, constants={name: np.asarray(value) for name, value in constants.items()})
+    return graph
+
+
+def test_inputs_that_never_change_are_compiled_in(make, op):
+    graph = with_constants(make([op("Add", "a b", "y")], {"a": [2, 3], "b": [2, 3]}), b=4)
+    assert graph.input_names == ["a"]
+    (node,) = graph.nodes
+    assert node.operand(1).constant.tolist() == [[4.0] * 3] * 2
+    assert with_constants(make([op("Add", "a b", "y")], {"a": ["n", 3], "b": ["n"]}), b=[1.0, 2.0, 3.0]).inputs[0].type.dims == (3, 3)
+
+
+@pytest.mark.parametrize(("constants", "words"), [
+    ({"c": 1}, "no input of the model"), ({"k": 2.5}, "does not hold 2.5"), ({"k": 300}, "does not hold 300"), ({"a": "text"}, "does not hold such")])
+def test_constants_fit_the_input(make, op, info, constants, words):
+    model = make([op("Cast", "k", "f", to=TensorProto.FLOAT), op("Add", "a f", "y")], [info("a", [2]), info("k", [2], TensorProto.INT8)])
+    with pytest.raises(EdgeccError, match=words) as caught:
+        with_constants(model, **constants)
+    assert caught.value.code == "E001"
+
+
+def test_a_branch_that_does_not_fit_asks_for_the_value_that_decides(make, op, info):
+    def branch(name, rows):
+        w = helper.make_tensor(f"w{name}", TensorProto.FLOAT, [rows, 2], [0.5] * (rows * 2))
+        return helper.make_graph([op("MatMul", f"x w{name}", f"r{name}")], name, [], [helper.make_empty_tensor_value_info(f"r{name}")], [w])
+    model = make([op("If", "c", "y", then_branch=branch("t", 4), else_branch=branch("e", 3))], [info("x", [1, 4]), info("c", [], TensorProto.BOOL)])
+    with pytest.raises(EdgeccError) as caught:
+        import_model(model)
+    assert "--constant c=VALUE" in caught.value.hint
+    assert with_constants(model, c=True).input_names == ["x"]

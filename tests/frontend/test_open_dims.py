@@ -93,6 +93,17 @@ def test_a_name_opens_every_dimension_it_has():
     ([("Trilu", "x", "y", {"upper": 0})], ["n", "n"], {}),
     ([("Split", "x", "a y", {"axis": 0, "num_outputs": 2})], ["n", 3], {}),
     ([("Tile", "x twice", "y", {})], ["n", 3], {"twice": np.array([2, 3])}),
+    ([("Shape", "x", "s", {}), ("Gather", "s zero", "n", {}), ("Cast", "n", "f", {"to": 1}), ("Range", "nil f one", "y", {})], ["n", 3],
+     {"zero": INT(0), "nil": np.float32(0), "one": np.float32(1)}),
+    ([("Shape", "x", "s", {}), ("Cast", "s", "f", {"to": 1}), ("Div", "f two", "h", {}), ("Ceil", "h", "c", {}), ("Cast", "c", "i", {"to": 7}),
+      ("Expand", "one i", "y", {})], ["n", 3], {"two": np.float32(2), "one": np.ones((1,), np.float32)}),
+    ([("Shape", "x", "s", {}), ("Cast", "s", "f", {"to": 1}), ("Div", "f two", "h", {}), ("Cast", "h", "i", {"to": 7}), ("Expand", "one i", "y", {})],
+     ["n", 3], {"two": np.float32(2), "one": np.ones((1,), np.float32)}),
+    ([("Shape", "x", "s", {}), ("ReduceProd", "s", "p", {"keepdims": 0}), ("Range", "zero p two", "r", {}), ("Cast", "r", "y", {"to": 1})],
+     ["n", 3], {"zero": INT(0), "two": INT(2)}),
+    ([("Einsum", "x x", "y", {"equation": "ij,kj->ik"})], ["n", 3], {}),
+    ([("Shape", "x", "s", {}), ("Gather", "s zero", "n", {"axis": 0}), ("Expand", "n three", "l", {}),
+      ("ReverseSequence", "x l", "y", {"time_axis": 0, "batch_axis": 1})], ["n", 3], {"zero": np.array([0]), "three": np.array([3])}),
 ], ids=lambda case: "-".join(op for op, *_ in case) if isinstance(case, list) and case and isinstance(case[0], tuple) else "")
 def test_shape_arithmetic(nodes, dims, constants):
     agrees(model(nodes, {"x": dims}, constants=constants), {"n": (Range(2, 9),)})
@@ -127,3 +138,24 @@ def test_bounds_that_contradict_are_refused(shapes):
     with pytest.raises(EdgeccError) as raised:
         import_model(model([("Relu", "x", "y", {})], {"x": ["n", 3]}), shapes=shapes)
     assert raised.value.code == "E001"
+
+
+def test_a_dimension_may_be_open_in_steps():
+    halved = model([("MaxPool", "x", "p", {"kernel_shape": [2, 2], "strides": [2, 2]}), ("Resize", "p none scales", "r", {}), ("Add", "x r", "y", {})],
+                   {"x": [1, 1, "h", 4]}, constants={"none": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)})
+    graph = import_model(halved, shapes={"h": (Range(4, 12, 4),)})
+    assert str(graph.inputs[0].type) == 'f32[1,1,4*"h/4":1..3,4]'
+    assert import_model(halved, shapes={"h": (Range(2, 11, 4),)}).inputs[0].type.shape[2].evaluate({"h/4": 2}) == 10
+    with pytest.raises(EdgeccError, match="do not fit"):
+        execute(graph, {"x": np.zeros((1, 1, 6, 4), np.float32)})
+    with pytest.raises(EdgeccError) as raised:
+        import_model(halved, shapes={"h": (Range(4, 12),)})
+    assert "in such steps" in raised.value.hint
+
+
+def test_dimensions_without_names_are_equal_where_the_user_names_them_alike():
+    proto = model([("Add", "a b", "y", {})], {"a": [None, 3], "b": [None, 3]})
+    with pytest.raises(EdgeccError, match="do not broadcast"):
+        import_model(proto, shapes={"a": (Range(2, 4), 3), "b": (Range(2, 4), 3)})
+    graph = import_model(proto, shapes={"a": (Range(2, 4, name="n"), 3), "b": (Range(name="n"), 3)})
+    assert str(graph.outputs[0].type) == "f32[n:2..4,3]"
