@@ -7,6 +7,7 @@ dialect cannot say is an error that names every place.
     every operator   movement and Relu keep to the grid of their operand, so quantizing their results by its parameters changes nothing;
                      quantizing in front of Relu and Clip by what stands behind changes nothing either, since both are monotonic
     float biases     the product that DequantizeLinear computes, stored
+    fine softmax     quantizing to 16 bits first may round a number next to a tie the other way: the one exception
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Dialect:
         float_biases: whether biases are stored as floats instead of being dequantized.
         one_scale: whether equal scales of all channels must be stated as one.
         every: whether the result of each operator between quantized ones is quantized.
+        fine_softmax: whether results of Softmax are quantized to 16 bits before they are to 8, because the tool computes it in numbers
+            as short as its result; from opset 21 on, which has u16.
         newest_opset: of the default domain that it reads.
     """
 
@@ -45,6 +48,7 @@ class Dialect:
     float_biases: bool = False
     one_scale: bool = False
     every: bool = False
+    fine_softmax: bool = False
     newest_opset: int = 21
 
 
@@ -53,12 +57,15 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType({
     "rknn": Dialect("Rockchip RKNN-Toolkit2", "RKNN-Toolkit2 user guide, quantized ONNX models: asymmetric int8, symmetric weights for each channel",
                     activations="int8", signed_weights=True, float_biases=True, newest_opset=19),
     "qnn": Dialect("Qualcomm QNN HTP", "onnxruntime documentation, QNN execution provider: nodes between DequantizeLinear and QuantizeLinear, "
-                   "uint8 activations", activations="uint8", signed_weights=True, one_scale=True, every=True),
+                   "uint8 activations", activations="uint8", signed_weights=True, one_scale=True, every=True, fine_softmax=True),
     "tensorrt": Dialect("NVIDIA TensorRT", "TensorRT developer guide, explicit quantization: int8, zero points of 0, biases of floats",
                         activations="int8", symmetric=True, signed_weights=True, float_biases=True),
     "openvino": Dialect("Intel OpenVINO", "OpenVINO documentation, quantized models: QuantizeLinear and DequantizeLinear of u8 and i8"),
 })
 """The dialects by name."""
+
+FIRST_OPSET_OF_U16 = 21
+"""Opset of the first QuantizeLinear that makes u16."""
 
 _GRID = frozenset({"Reshape", "Flatten", "Transpose", "MaxPool", "Squeeze", "Unsqueeze", "Slice", "Relu", "Identity", "Expand", "DepthToSpace"})
 """Operators whose results are among the values of their first operand, or zero."""
@@ -86,6 +93,8 @@ def in_dialect(model: onnx.ModelProto, name: str, opset: int) -> tuple[onnx.Mode
         _state_equal_scales_once(work)
     if dialect.every:
         _quantize_every(work)
+    if dialect.fine_softmax and opset >= FIRST_OPSET_OF_U16:
+        _refine_softmax(work)
     return work.finished(opset), tuple(_in_floats(work))
 
 
@@ -166,6 +175,17 @@ def _quantize_every(work: QdqModel) -> None:
             parameters = _parameters(work, node.input[0])
             if parameters is not None:
                 work.quantized_after(node.output[0], parameters)
+
+
+def _refine_softmax(work: QdqModel) -> None:
+    """Quantizes what Softmax computes to u16, of which 256 steps are one of the u8 that it is quantized to next."""
+    for node in list(work.of("Softmax")):
+        readers = work.readers(node.output[0])
+        if len(readers) != 1 or readers[0].op_type != QUANTIZE or work.stored[readers[0].input[2]].dtype != np.uint8:
+            continue
+        scale, zero = (work.stored[name] for name in readers[0].input[1:])
+        work.quantized_after(node.output[0], Parameters(work.store(scale / np.float32(256), readers[0].input[1]),
+                                                        work.store(zero.astype(np.uint16) * np.uint16(256), readers[0].input[2])))
 
 
 def _parameters(work: QdqModel, name: str) -> Parameters | None:

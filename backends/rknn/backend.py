@@ -48,7 +48,8 @@ class RknnBackend(GraphBackend):
 
     Attributes:
         platform: one of `PLATFORMS`; "" is the one that the target has.
-        optimization: level 0 to 3 of the toolkit; 3 may change results for speed.
+        optimization: level 0 to 3 of the toolkit; at 3 it gives means, concatenations and what reads them other scales than the model has,
+            so that their results are a step off.
     """
 
     api: ClassVar[int] = API
@@ -59,7 +60,7 @@ class RknnBackend(GraphBackend):
     unit_roundoff: ClassVar[float] = 2.0**-11
 
     platform: str = ""
-    optimization: int = 3
+    optimization: int = 2
 
     def __post_init__(self) -> None:
         if self.platform and self.platform not in PLATFORMS:

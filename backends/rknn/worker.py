@@ -33,6 +33,7 @@ def work(request: Mapping[str, Any], results: Path) -> dict[str, Any]:
         stand_in_for_torch()
     give_writable_arrays()
     toolkit = importlib.import_module("rknn.api").RKNN(verbose=True)
+    keep_symmetric_scales()
     toolkit.config(target_platform=request["platform"], optimization_level=request["optimization"])
     check("load_onnx", toolkit.load_onnx("network.onnx"))
     check("build", toolkit.build(do_quantization=False))
@@ -64,6 +65,23 @@ def give_writable_arrays() -> None:
         return np.array(read(*arguments, **options))
 
     helper.to_array = to_array
+
+
+def keep_symmetric_scales() -> None:
+    """Has the toolkit take symmetric quantization as it stands in the model.
+
+    What has a zero point of 0 it takes to be symmetric, of values -127 to 127. But it computes the limits that the scale is then
+    derived from as those of -128 to 127: scales become larger by 128/127, and weights are rounded a second time. Told that it is
+    symmetric, its function computes the right limits.
+    """
+    original: Any = importlib.import_module("rknn.api.quant_utils").get_min_max_from_scale_zp
+
+    def limits(scale: Any, zero: Any, dtype: Any, qtype: Any = None) -> Any:
+        return original(scale, zero, dtype, qtype if np.any(zero) else "sym")
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("rknn.") and getattr(module, "get_min_max_from_scale_zp", None) is original:
+            module.get_min_max_from_scale_zp = limits  # type: ignore[attr-defined]
 
 
 def stand_in_for_torch() -> None:

@@ -13,6 +13,7 @@ from edgecc.backends.discovery import create_backend
 from edgecc.backends.onnx.dialects import DIALECTS
 from edgecc.errors import EdgeccError
 from tests.support.assets import asset
+from tests.support.quantized_models import Quantized
 
 
 def quantized_model(activations=np.int8, zeros=(-3, -128, 5, 0), weights_zero=0, last="Softmax"):
@@ -101,7 +102,8 @@ def test_dialects_compute_the_same(dialect, activations):
 def test_types(dialect, kind, activations):
     model, _ = written(quantized_model(activations, weights_zero=128 if activations is np.uint8 else 0), dialect)
     arrays = stored(model)
-    assert {arrays[node.input[2]].dtype for node in model.graph.node if node.op_type == "QuantizeLinear"} == {np.dtype(kind)}
+    assert {arrays[node.input[2]].dtype for node in model.graph.node if node.op_type == "QuantizeLinear"} == (
+        {np.dtype(kind), np.dtype(np.uint16)} if dialect == "qnn" else {np.dtype(kind)})
     weights = [arrays[node.input[0]] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in arrays]
     assert {w.dtype for w in weights} == ({np.dtype(np.int8)} if dialect == "rknn" else {np.dtype(np.int8), np.dtype(np.int32)})
     biases = [node.input[2] for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
@@ -119,7 +121,18 @@ def test_qnn_quantizes_around_every_operator():
     assert report["in floats"] == []
     plain, _ = written(quantized_model(), "ort")
     count = [sum(n.op_type == "QuantizeLinear" for n in m.graph.node) for m in (plain, model)]
-    assert count == [4, 8]  # behind conv, pool, reshape and gemm as well
+    assert count == [4, 9]  # behind conv, pool, reshape and gemm as well, and twice behind softmax
+
+
+def test_qnn_quantizes_softmax_to_16_bits_first():
+    net = Quantized(0)
+    model = net.model(net.quantize(net.node("Softmax", net.quantize("x", 0.1, 3)), 1 / 256, -128), (5, 40))
+    found, _ = written(model, "qnn")
+    arrays = stored(found)
+    assert [arrays[node.input[2]].dtype.name for node in found.graph.node if node.op_type == "QuantizeLinear"] == ["uint8", "uint16", "uint8"]
+    inputs = {"x": np.random.default_rng(1).normal(0, 4, (5, 40)).astype(np.float32)}
+    (want,), (got,) = run(model, inputs), run(found, inputs)
+    assert len(np.unique(want)) > 20 and np.abs(got - want).max() <= 1 / 256 and (got != want).mean() < 0.02
 
 
 def test_what_stays_in_floats_is_said():

@@ -58,6 +58,12 @@ class TestDriver:
         assert raised.value.code == "E401" and "this processor lacks an operator" in " ".join(raised.value.details)
 
 
+    def test_a_network_of_which_the_cpu_runs_a_part_is_an_error(self):
+        with pytest.raises(EdgeccError) as raised:
+            written(backend="qnn{arch=75}")
+        assert raised.value.code == "E401" and "left to the CPU: Exp" in " ".join(raised.value.details)
+
+
 def test_a_missing_tool_is_named_with_the_command_that_installs_it(monkeypatch, tmp_path):
     monkeypatch.delenv("EDGECC_QNN", raising=False)
     monkeypatch.setenv("EDGECC_TOOLS", str(tmp_path))
@@ -101,13 +107,22 @@ class TestPlugin:
         (got,) = made.run(artifact, {"x": X}).values()
         assert got.shape == (1, 10) and abs(float(got.sum()) - 1) < 0.1
 
-
     def test_equal_scales_of_a_bias_are_understood(self):
         made, target = create_backend("qnn"), load_target("hexagon-v73")
         graph = prepare_graph(import_model(small_network(0, np.int8)), target, made).graph
         artifact = made.emit(graph, "net", target, "qnn")
         _, layers = follow(graph, {"x": X}, made.trace(graph, artifact, {"x": X}).integers, {})
         assert layers.steps < 20, "a bias that is read as another one is off by a hundred steps"
+
+    def test_inputs_at_ties_and_softmax_are_right_to_a_step(self):
+        net = Quantized(5)
+        x = net.quantize("x", 2 / 255, -1)
+        w, s = net.weights(16, 8, 3, 3)
+        y = net.quantize(net.node("Conv", x, w, net.bias(16, s, 2 / 255), strides=[2, 2]), 0.02, 0)
+        model = net.model(net.quantize(net.node("Softmax", y, axis=3), 1 / 256, -128), (1, 8, 33, 61))
+        values = (np.random.default_rng(2).integers(0, 256, (1, 8, 33, 61)).astype(np.float32) - 127.5) / np.float32(127.5)
+        layers = api.verify(model, target="hexagon-v73", backend="qnn", inputs={"x": values}).layers
+        assert layers is not None and layers.layers == 3 and layers.steps <= 1 and layers.share < 0.03
 
     def test_equal_calls_give_equal_bytes(self):
         assert written()[1].files == written()[1].files

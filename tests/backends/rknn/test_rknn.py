@@ -14,9 +14,22 @@ from edgecc.frontend import import_model
 from edgecc.ir.extract import extract
 from edgecc.targets.schema import list_targets, load_target
 from tests.support.fake_tools import fake_environment
-from tests.support.quantized_models import small_network
+from tests.support.quantized_models import Quantized, small_network
 
 X = np.random.default_rng(0).uniform(-2.5, 2.5, (1, 3, 17, 20)).astype(np.float32)
+
+
+def symmetric_network(codes):
+    """Zero points of 0 (of int8), weights that use their range."""
+    middle = 128 if codes is np.uint8 else 0
+    net = Quantized(1, codes)
+    w, s = net.weights(16, 3, 3, 3)
+    a = net.quantize(net.node("Conv", net.quantize("x", 0.02, middle), w, net.bias(16, s, 0.02)), 0.3, middle)
+    w, s = net.weights(16, 1, 3, 3)
+    b = net.quantize(net.node("Conv", a, w, net.bias(16, s, 0.3), group=16), 0.9, middle)
+    w, s = net.weights(32, 16, 1, 1)
+    c = net.quantize(net.node("Conv", b, w, net.bias(32, s, 0.9)), 2.5, middle)
+    return net.model(net.quantize(net.node("GlobalAveragePool", c), 0.5, middle), (1, 3, 17, 20))
 
 
 @pytest.fixture
@@ -100,6 +113,12 @@ class TestToolkit:
         assert artifact.files[artifact.manifest.main][:4] == b"RKNN" and report["cycles"] > 0 and report["memory_bytes"] > 0
         (got,) = made.run(artifact, {"x": X}).values()
         assert got.shape == (1, 10) and abs(float(got.sum()) - 1) < 0.1
+
+    @pytest.mark.parametrize("codes", [np.int8, np.uint8])
+    def test_layer_by_layer_the_simulator_computes_what_the_model_says(self, codes):
+        # Values of zero point 0 and weights keep their scales.
+        layers = api.verify(symmetric_network(codes), target="rk3588-npu", backend="rknn", inputs={"x": X}).layers
+        assert layers is not None and layers.layers == 5 and layers.steps <= 1 and layers.share < 0.001
 
     def test_equal_calls_give_equal_bytes(self):
         assert written()[1].files == written()[1].files

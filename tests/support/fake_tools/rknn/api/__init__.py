@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import onnxruntime
+
+from . import quant_utils
+from .quant_utils import get_min_max_from_scale_zp
 
 
 class RKNN:
@@ -22,6 +26,15 @@ class RKNN:
         if self.platform == "rv1103":
             print("E build: \x1b[31mthis platform lacks an operator")
             return -1
+        constants = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load_from_string(self.model).graph.initializer}
+        for node in onnx.load_from_string(self.model).graph.node:
+            if node.op_type == "DequantizeLinear" and node.input[0] in constants and constants[node.input[0]].dtype == "int8":
+                scale, zero = (constants[name].reshape(-1).tolist() for name in node.input[1:])
+                for function in (get_min_max_from_scale_zp, quant_utils.get_min_max_from_scale_zp):
+                    low, high = function(scale, zero, "int8")
+                    if max(-low[0], high[0]) > 127 * scale[0]:
+                        print("E build: weights lose a part of their range")
+                        return -1
         print("I building: 10%\rI building: 100%")
         print("D RKNN: [00:00:00.001] 0    InputOperator      INT8     CPU    \\                 (1,3,17,20)  0/0/0  0  InputOperator:in0")
         print("D RKNN: [00:00:00.001] 1    Conv               INT8     NPU    (1,3,17,20),...   (1,16,9,10)  23540/112896/112896  151  Conv:conv_16_n")
