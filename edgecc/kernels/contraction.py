@@ -182,7 +182,7 @@ def zeros_of(op: Conv | MatMul) -> tuple[int, int]:
 
 def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
               store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "", ahead: Body = (),
-              zeros: tuple[int, int] = (0, 0), more: Sequence[tuple[Expr, Expr]] = (), block: int = 0, blocks_in: DType = DType.F32) -> For:
+              zeros: tuple[int, int] = (0, 0), more: Sequence[tuple[Expr, Expr]] = (), block: int = 0) -> For:
     """The plain nest over `rows` rows and `channels` channels.
 
     Args:
@@ -193,7 +193,6 @@ def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction],
         more: further pairs of factors whose products each step adds.
         ahead: prefetches that stand in front of the innermost reduction of sums in one piece.
         block: the most terms of a sum in f16, if not those of edgecc/kernels/half_sums.py.
-        blocks_in: the type in which sums of blocks are added.
 
     Long sums in f16 are cut into blocks (edgecc/kernels/half_sums.py).
     """
@@ -205,13 +204,14 @@ def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction],
         inner = (*ahead, *_loops(reductions[-1:], step))
         body: Body = (Declare("acc", bias), *_loops(reductions[:-1], inner), store(accumulator))
         return For(row_loop, ZERO, as_index(rows), (For(CHANNEL, ZERO, const(channels), body),))
-    total = Ref("total", blocks_in)
-    parts: list[Stmt] = [Declare("total", convert(bias, blocks_in))]
+    kept = half_sums.total_type(reductions, *lengths[1:])
+    total = Ref("total", kept)
+    parts: list[Stmt] = [Declare("total", convert(bias, kept))]
     for part in blocks:
         own = step if part.place is None else instantiate(step, {part.inner[-1].name: part.place}, {})
         parts += _loops(part.outer, (
             Declare("acc", zero(DType.F16)), *_loops(part.inner, own),
-            Assign("total", Op("add", (total, convert(accumulator, blocks_in)), blocks_in))))
+            Assign("total", Op("add", (total, convert(accumulator, kept)), kept))))
     return For(row_loop, ZERO, as_index(rows), (For(CHANNEL, ZERO, const(channels), (*parts, store(total))),))
 
 

@@ -1,9 +1,10 @@
-"""Sums of many terms in f16: kept in f16 over a block of terms, then added to f32 sums.
+"""Sums of many terms in f16: kept in f16 over a block of terms, then added to the sum of the blocks before.
 
 A sum of n terms of random signs, each rounded to f16, is off by about sqrt(n)/2 roundoffs (2^-11) of what it comes to.
-Blocks of at most `BLOCK` terms, added in f32, keep that at 12 roundoffs, 0.6 %, however many terms there are: what Winograd
-tiles of 4 results in f16 are off by, too. A block costs a conversion, an addition, and a load and a store of the f32 sum (the
-registers hold the block's) for each lane, 1 to 5 % of a block's multiply-adds; sums of a single block are not cut.
+Blocks of at most `BLOCK` terms keep that at 12 roundoffs, 0.6 %, however many terms there are: what Winograd tiles of 4
+results in f16 are off by, too. Adding b blocks in f16 adds about sqrt(b/2) roundoffs, which up to `HALF_BLOCKS` blocks is
+next to nothing; more are added in f32. A block costs an addition, and a load and a store of the sum (the registers hold the
+block's) for each vector, with sums in f32 three times that; sums of a single block are not cut.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgecc.ir.types import DType
 from edgecc.loop.index import Index, const, var
 
 LONGEST = BLOCK = 576
+
+HALF_BLOCKS = 16
+"""Up to so many blocks are added in f16."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ def cut(reductions: Sequence[Reduction], longest: int = LONGEST, block: int = BL
     while first > 0 and math.prod(extents[first - 1:]) <= block:
         first -= 1
     return (Cut(tuple(reductions[:first]), tuple(reductions[first:])),)
+
+
+def total_type(reductions: Sequence[Reduction], block: int = BLOCK) -> DType:
+    """The type in which the blocks of a reduction are added."""
+    return DType.F16 if math.prod(loop.extent for loop in reductions) <= HALF_BLOCKS * block else DType.F32
 
 
 def _cut_innermost(outer: tuple[Reduction, ...], last: Reduction, most: int) -> list[Cut]:

@@ -259,7 +259,7 @@ class Winograd:
             w = Load(name, start + k * panel.padded + channel, self.factors)
             place = self._address(self.s, number, point, row) + channel0 + channel
             return (tile_nest(rows, panel.padded, reductions, x, w, zero(self.factors),
-                              lambda acc: Store("s", place, acc), ahead=ahead, block=self.block, blocks_in=self.factors),)
+                              lambda acc: Store("s", place, convert(acc, self.factors)), ahead=ahead, block=self.block),)
 
         body = panel_loops(panels, self.depth, in_panel)
         return (For("point", ZERO, const(pair.points), body),) if pair.points > 1 else body

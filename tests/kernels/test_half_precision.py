@@ -197,12 +197,16 @@ def test_long_sums_are_cut_into_blocks_that_hold_every_term_once(terms):
     assert not blocks or count == math.prod(terms)
 
 
-@pytest.mark.parametrize(("machine", "inputs", "kernel"), [("", 1000, 1), ("", 97, 3), ("cortex-a76", 1203, 1), ("cortex-a76", 260, 3)])
+@pytest.mark.parametrize(("machine", "inputs", "kernel"), [("", 1000, 1), ("", 97, 3), ("cortex-a76", 1203, 1), ("cortex-a76", 260, 3),
+                                                          ("cortex-a76", 16 * 576 + 1, 1)])
 def test_long_sums_are_as_accurate_as_their_blocks(machine, inputs, kernel):
     request, arrays, _ = convolution(F16, inputs=inputs, outputs=9, size=(2, 5), kernel=kernel, epilogue="clamp", seed=3)
     bound = 4.0 + np.sqrt(half_sums.BLOCK) / 2
     check(request, arrays, bound, machine=machine)
-    assert any(b.dtype is F16 for b in lower(request).function.buffers)
+    function = lower(request).function
+    assert any(b.dtype is F16 for b in function.buffers)
+    few = inputs <= half_sums.HALF_BLOCKS * half_sums.BLOCK
+    assert kernel > 1 or {s.value.dtype for s in walk(function.body) if isinstance(s, Declare) and s.name == "total"} == {F16 if few else F32}
 
 
 def test_short_sums_are_not_cut_where_the_border_has_fewer_terms():
