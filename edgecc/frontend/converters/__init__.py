@@ -7,6 +7,7 @@ from edgecc.frontend.converters import (
     convolution,
     einsum,
     elementwise,
+    experts,
     gradient,
     indexing,
     integer,
@@ -16,6 +17,8 @@ from edgecc.frontend.converters import (
     microsoft,
     microsoft_attention,
     microsoft_layout,
+    microsoft_quantized,
+    microsoft_tensors,
     movement,
     normalization,
     padding,
@@ -39,7 +42,7 @@ from edgecc.frontend.converters import (
     vectorizer,
 )
 
-__all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "gradient", "indexing", "integer", "labels", "loops", "matrix", "microsoft",
-           "microsoft_attention", "microsoft_layout", "movement", "normalization", "padding", "pictures", "pooling", "qlinear", "quantization",
+__all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "experts", "gradient", "indexing", "integer", "labels", "loops", "matrix", "microsoft",
+           "microsoft_attention", "microsoft_layout", "microsoft_quantized", "microsoft_tensors", "movement", "normalization", "padding", "pictures", "pooling", "qlinear", "quantization",
            "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "strings", "support_vectors", "training", "trees",
            "vectorizer"]

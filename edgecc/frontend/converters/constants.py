@@ -75,6 +75,7 @@ def _size(call: Call) -> Value:
 
 
 @converter("Range")
+@converter("Range", domain="com.microsoft")
 def _range(call: Call) -> Value:
     """start + delta * i for i below ceil((limit - start) / delta)."""
     open_ends = [known_data(call.input(index)) for index in range(3)]

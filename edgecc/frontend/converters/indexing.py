@@ -60,6 +60,7 @@ def _gather_elements(call: Call) -> Value:
 
 
 @converter("GatherND")
+@converter("GatherND", domain="com.microsoft")
 def _gather_nd(call: Call) -> Value:
     batch = call.integer("batch_dims", 0)
     x, indices = call.input(0), call.input(1)
@@ -148,6 +149,7 @@ def _one_hot(call: Call) -> Value:
 
 
 @converter("Trilu")
+@converter("Trilu", domain="com.microsoft")
 def _trilu(call: Call) -> Value:
     x = call.input()
     if x.type.rank < 2:

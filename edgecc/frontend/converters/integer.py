@@ -122,6 +122,7 @@ def product(call: Call, a: Value, a_zero: Value | None, b: Value, b_zero: Value 
 
 
 @converter("MatMulInteger", since=10)
+@converter("MatMulInteger16", domain="com.microsoft")
 def _matmul_integer(call: Call) -> Value:
     return product(call, call.input(0), call.optional(2), call.input(1), call.optional(3))
 

@@ -190,9 +190,16 @@ def _embed_layer_normalization(call: Call) -> list[Item | None]:
 
     Result 1 is the number of ones in each row of the mask, or zeros; result 2 the sum.
     """
-    ids, segments, words, positions, table = call.input(0), call.optional(1), call.input(2), call.input(3), call.optional(4)
+    result, count, total = embedded(call, (call.input(2), call.input(3), call.optional(4)), (call.input(5), call.input(6)), call.optional(8))
+    return [result, count, total]
+
+
+def embedded(call: Call, tables: tuple[Value, Value, Value | None], factors: tuple[Value, Value], given: Value | None) -> tuple[Item | None, Value, Value]:
+    """EmbedLayerNormalization with tables of words, positions and segments, scale and shift, and maybe the positions."""
+    ids, segments, (words, positions, table) = call.input(0), call.optional(1), tables
     batch, rows = ids.type.dims
-    given = call.optional(8)
+    if rows > positions.type.dims[0] and given is None:
+        raise EdgeccError("E110", f"the ids are {ids.type}; the table of positions is {positions.type}")
     places = call.slice(positions, 0, 0, rows) if given is None else call.add(Gather(0), positions, given)
     total = call.map(lambda a, b: apply("add", a, b), call.add(Gather(0), words, ids), places)
     if segments is not None and table is not None:
@@ -202,4 +209,4 @@ def _embed_layer_normalization(call: Call) -> list[Item | None]:
         count = call.constant(np.zeros(batch, np.int32))
     else:
         count = call.reshape(call.add(Reduce("sum", (1,)), call.cast(mask, DType.I32)), (batch,))
-    return [layer_norm(call, total, call.input(5), call.input(6))[0], count, total]
+    return layer_norm(call, total, *factors)[0], count, total

@@ -115,28 +115,30 @@ def _is_positive(m: ScalarExpr) -> ScalarExpr:
 @converter("Attention", domain=_DOMAIN)
 def _attention(call: Call) -> list[Item | None]:
     """Projections, attention with a past, all in one. Result 1 is the past extended by this run."""
-    x, weights, bias = call.input(0), call.input(1), call.optional(2)
+    projected = call.add(MatMul(), call.input(0), call.input(1), call.optional(2))
+    return projected_attention(call, projected, mask=call.optional(3), past=call.optional(4), bias=call.optional(5))
+
+
+def projected_attention(call: Call, projected: Value, *, mask: Value | None, past: Value | None, bias: Value | None) -> list[Item | None]:
+    """What Attention computes of queries, keys and values side by side, [B,S,Q+K+V], by the node's attributes."""
     if call.flag("do_rotary") or call.flag("past_present_share_buffer"):
         raise Unsupported("rotary embedding, or a past that shares its memory")
     count = call.integer("num_heads")
-    batch, rows, _ = x.type.dims
-    projected = call.add(MatMul(), x, weights, bias)
-    width = weights.type.dims[1]
+    batch, rows, width = projected.type.dims
     sizes = call.ints("qkv_hidden_sizes") or (width // 3,) * 3
-    if len(sizes) != 3 or sum(sizes) != width:
-        raise EdgeccError("E110", f"the weights {weights.type} have {width} columns; qkv_hidden_sizes are {list(sizes)}")
+    if len(sizes) != 3 or sum(sizes) != width or min(sizes) < 1:
+        raise EdgeccError("E110", f"the weights have {width} columns; qkv_hidden_sizes are {list(sizes)}")
     starts = (0, sizes[0], sizes[0] + sizes[1])
     q, k, v = (_heads(call, call.slice(projected, 2, start, size), count) for start, size in zip(starts, sizes, strict=True))
-    past, present = call.optional(4), None
+    present = None
     if past is not None:
         halves = [call.reshape(call.slice(past, 0, index, 1), past.type.dims[1:]) for index in range(2)]
         k, v = concat(call, [halves[0], k], 2), concat(call, [halves[1], v], 2)
     if call.wants(1):
         present = concat(call, [call.reshape(part, (1, *part.type.dims)) for part in (k, v)], 0)
     total = k.type.dims[2]
-    mask = call.optional(3)
     terms = [None if mask is None else _mask_bias(call, mask, batch, rows, total, call.number("mask_filter_value", -10000.0)),
-             _causal(call, rows, total) if call.flag("unidirectional") else None, call.optional(5)]
+             _causal(call, rows, total) if call.flag("unidirectional") else None, bias]
     y = attend(call, q, k, v, terms, call.number("scale", 0.0) or None)
     return [_merged(call, y), present]
 

@@ -22,6 +22,7 @@ def _pad_by_attributes(call: Call) -> Value:
 
 
 @converter("Pad", since=11)
+@converter("Pad", domain="com.microsoft")
 def _pad_by_operands(call: Call) -> Value:
     axes = None if call.optional(3) is None else call.known_ints(3, "axes")
     value = call.optional(2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.registry import converter
@@ -16,9 +18,13 @@ _TAKES_BETA = frozenset({"Affine", "ScaledTanh", "HardSigmoid"})
 @converter("LSTM", "GRU", "RNN", since=7)
 def _recurrent(call: Call) -> tuple[Value, ...]:
     kind = call.node.op_type.lower()
-    operands = [call.optional(index) for index in range(8 if kind == "lstm" else 6)]
-    x, r = call.input(0), call.input(2)
-    call.input(1)
+    others = [call.optional(index) for index in range(3, 8 if kind == "lstm" else 6)]
+    return recurrent(call, kind, call.input(0), call.input(1), call.input(2), others)
+
+
+def recurrent(call: Call, kind: str, x: Value, w: Value, r: Value, others: Sequence[Value | None]) -> tuple[Value, ...]:
+    """The results of LSTM, GRU or RNN, by the node's attributes; `others` are the operands from the bias on."""
+    operands = [x, w, r, *others]
     direction = call.text("direction", "forward")
     hidden = call.integer("hidden_size", r.type.dims[-1] if r.type.rank else 0)
     names, alphas, betas = _activations(call, kind, 2 if direction == "bidirectional" else 1)

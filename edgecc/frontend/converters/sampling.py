@@ -29,6 +29,7 @@ def _one_of(call: Call, name: str, default: str, known: dict[str, str]) -> str:
 
 
 @converter("GridSample", since=16)
+@converter("GridSample", domain="com.microsoft")
 def _grid_sample(call: Call) -> Value:
     mode = _one_of(call, "mode", "linear", _SAMPLE_MODES)
     padding = _one_of(call, "padding_mode", "zeros", {name: name for name in SAMPLE_PADDINGS})
