@@ -109,17 +109,17 @@ def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool
     """
     if x.dtype in (DType.I8, DType.U8):
         byte = byte_dot(request, x.dtype, zero=zero, folds=folds)
-        groups = None if byte is None else _grouped(x, axis, DOTS[byte.name])
+        groups = None if byte is None else grouped_view(x, axis, DOTS[byte.name])
         return Terms(x) if byte is None or groups is None else Terms(groups, DOTS[byte.name].group, byte.name, byte.flip, byte.offset)
     for dot in DOTS.values():
         if dot.sum.is_float and x.dtype is dot.element and request.operand(1).view.dtype is dot.element and request.target.has(*FEATURES[dot.name]):
-            groups = _grouped(x, axis, dot)
+            groups = grouped_view(x, axis, dot)
             if groups is not None:
                 return Terms(groups, dot.group, dot.name)
     return Terms(x)
 
 
-def _grouped(view: View, axis: int, dot: Dot) -> View | None:
+def grouped_view(view: View, axis: int, dot: Dot) -> View | None:
     """The view of groups along `axis`, or None where they are not neighbours at whole distances."""
     others = [s for a, (s, d) in enumerate(zip(view.strides, view.dims, strict=True)) if a != axis and d != 1]
     if view.strides[axis] != 1 or view.dims[axis] % dot.group or any(s % dot.group for s in others):

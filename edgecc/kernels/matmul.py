@@ -5,7 +5,7 @@ Three forms:
  2. Its columns are contiguous (or it is small): the product runs once a batch and reads the factor in place.
  3. Its rows are contiguous (a transposed factor, such as the keys of attention): with few rows or few
     columns each result is a dot product along the reduction; with more, the factor is first packed into
-    scratch memory, once a batch.
+    scratch memory, once a batch. So are factors of bytes where the machine multiplies groups of them (edgecc/kernels/byte_factors.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Candidate, FromInput, Kernel, KernelArgument, Request, View, Workspace, candidates_for
+from edgecc.kernels.byte_factors import COLUMN, ByteFactors, byte_terms
 from edgecc.kernels.call_cost import call_cycles
 from edgecc.kernels.contraction import (
     PIXEL,
@@ -180,7 +181,8 @@ class _Problem:
         if self.request.is_open:
             return Terms(self.x)
         if self.x.dtype in NARROW_INTEGERS and not (self.is_packed_constant and not self.op.b_zero):
-            return Terms(self.x)
+            packs = not self.is_packed_constant and self.rows > FEW and self.target.vector.bits > 0
+            return byte_terms(self.request, self.x, zeros_of(self.op)[0]) if packs else Terms(self.x)
         return terms_of(self.request, self.x, len(self.x.dims) - 1, zero=zeros_of(self.op)[0], folds=folds_offset(self.request))
 
     @property
@@ -310,21 +312,27 @@ class _Problem:
         copies = self.batches if request.threads > 1 else 1
         start = self._batch * elements if copies > 1 else ZERO
         scratch = (Buffer("p", element, copies * elements, "workspace"), Workspace(copies * elements * element.size))
-        weights = with_bias(request, scratch, self.channels, panels, packed=True)
+        batch = self._batch if copies > 1 else ZERO
+        integers = ByteFactors(terms, self.w.dtype, zeros_of(self.op)[1], self.rows, steps, tile.lanes, panels, batch, copies) if dtype is DType.I32 and terms.dot else None
+        weights = with_bias(request, scratch, self.channels, panels, packed=True) if integers is None else integers.weights(scratch, self.y)
         product = replace(self._product(), depth=steps, x=terms.x, w=replace(self.w, dtype=element), x_at=partial(self._at, terms.x),
-                          dot=terms.dot, packed_start=start)
+                          dot=terms.dot, packed_start=start, factor=terms.factor)
         nest = product_nest(product, tile, panels, weights, epilogue, target)
         source, argument = self._w_buffer()
         read = self.w.dtype if not terms.dot else storage_type(self.w.dtype)
         weights = Weights(((replace(source, dtype=read), argument), *weights.arguments[1:]), True, weights.padded, weights.bias)
-        across = terms.dot and self.w.strides[-1] == 1  # two rows of the factor, interleaved in vectors
-        schedule = (f"vectorize{{loop=lane,lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)}}}",) if across else ()
-        return assemble(request, self.name, outer_loops((*self._pack_nest(panels, tile, terms, read, start), *nest.body), self.y.dims, self._batch_axes, sizes=self.y.sizes),
+        across = terms.dot and self.w.strides[-1] == 1  # rows of the factor, interleaved in vectors
+        vectorize = f"vectorize{{loop=%s,lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)}}}"
+        schedule = (*((vectorize % "lane",) if across else ()), *((vectorize % COLUMN,) if integers is not None else ()))
+        starts = () if integers is None else integers.starts(partial(self._at, terms.x), start)
+        pack = self._pack_nest(panels, tile, terms, read, start, integers)
+        return assemble(request, self.name, outer_loops((*pack, *starts, *nest.body), self.y.dims, self._batch_axes, sizes=self.y.sizes),
                         (*schedule, *tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=self.open_rows is not None)), weights, epilogue, 3, doc=self.doc,
                         choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}",
-                        workspace=(scratch,), terms=terms)
+                        workspace=(scratch, *(() if integers is None else integers.workspace)), terms=terms)
 
-    def _pack_nest(self, panels: Sequence[Panel], tile: RegisterTile, terms: Terms, read: DType, begin: Index) -> Body:
+    def _pack_nest(self, panels: Sequence[Panel], tile: RegisterTile, terms: Terms, read: DType, begin: Index,
+                   integers: ByteFactors | None = None) -> Body:
         """Fills the panels, from element `begin` on; the terms of a group lie side by side in one element, the first in the lowest bits."""
         element = terms.element(self.w.dtype)
 
@@ -332,6 +340,8 @@ class _Problem:
             if self.open_channels is not None:  # the last vector repeats the last channel
                 channel = minimum(channel, self.open_channels - 1)
             parts = [Load("w", self._at(self.w, step * terms.group + i, channel), read) for i in range(terms.group)]
+            if integers is not None:
+                return integers.packed(Op("interleave", tuple(parts), element))
             value: Expr = convert(parts[0], element)
             for number, part in enumerate(parts[1:], start=1):
                 shifted = Op("shift_left", (convert(part, element), Const(number * 8 * read.size, element)), element)
