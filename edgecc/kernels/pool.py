@@ -7,6 +7,7 @@ import math
 from edgecc.ir.types import DType
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, Request, kernel_for
 from edgecc.kernels.contraction import PIXEL, accumulator_type, convert
+from edgecc.kernels.iteration import PARALLEL_WORK
 from edgecc.kernels.nearest import saturated
 from edgecc.kernels.register_tile import narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds, row_parameters, rows_suffix
@@ -95,6 +96,8 @@ def lower_pool(request: Request) -> Kernel:
                 f"jam{{loop={PIXEL}_inner}}"]
     if last.kernel <= 8:
         schedule += ["unroll{loop=tap}", "reuse-loads"]
+    if request.threads > 1 and y.elements * math.prod(op.kernel) >= PARALLEL_WORK * max(1, lanes):
+        schedule.append(f"parallelize{{threads={request.threads}}}")
     function = Function(f"{op.kind}_pool_{window}_{x.dims[1]}{rows_suffix(request)}",
                         (Buffer("x", x.dtype, max(1, x.span), "input"), Buffer("y", y.dtype, max(1, y.span), "output")), nest,
                         f"{window} {op.kind} pool, {x.dims[1]} channels, {'x'.join(str(a.out) for a in axes)} pixels",

@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
+from edgecc.kernels.base import lower
+from edgecc.loop.ir import For
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
-from tests.support.kernel_check import Given, any_strides, check_kernel
+from edgecc.passes.loop import apply_schedule
+from tests.support.kernel_check import Given, any_strides, check_kernel, request_for
 
 TARGETS = ("cortex-a76", "cortex-a55", "x86-64-v4", "x86-64-v3", "generic-c")
 
@@ -103,6 +106,15 @@ def pools(draw):
 def test_pool_agrees_with_the_reference(case):
     op, shape, layout, target, seed = case
     check_kernel(op, [Given(array(seed, *shape), layout=layout)], target, [layout])
+
+
+def test_threads_divide_the_rows_of_large_pools():
+    op, layout = Pool("max", (3, 3), (2, 2), (1, 1, 1, 1), (1, 1)), Layout.channels_last(4)
+    for channels, loops in ((1, "serial"), (4, "parallel")):
+        given = [Given(array(0, 1, channels, 87, 85), layout=layout)]
+        kernel = lower(request_for(op, given, "generic-c", [layout], threads=3))
+        assert {stmt.kind for stmt in apply_schedule(kernel.function, kernel.schedule).body if isinstance(stmt, For)} == {loops}
+        check_kernel(op, given, "generic-c", [layout], threads=3)
 
 
 @st.composite

@@ -168,6 +168,12 @@ def test_threads_divide_rows_or_what_has_the_larger_weights(channels, size, stri
     assert division in lower(request_for(op, operands, "x86-64-v4", [LAST], 2)).choice
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_small_blocks_of_threads_pay_for_reading_weights_again(threads):
+    op, operands = convolution(0, batch=1, channels=64, outputs=64, size=(56, 56), pads=(1, 1, 1, 1))
+    assert lower(request_for(op, operands, "x86-64-v4", [LAST], threads)).choice.startswith("winograd 6x6")
+
+
 def test_maps_too_small_for_threads_are_computed_by_one():
     op, operands = convolution(0, batch=1, channels=100, outputs=100, size=(6, 6), pads=(1, 1, 1, 1))
     kernel = lower(request_for(op, operands, "x86-64-v4", [LAST], 3), "winograd 6x6")
