@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children, size, used_args
 from edgecc.ir.types import DType
@@ -28,7 +28,7 @@ from edgecc.kernels.reciprocal import without_division
 from edgecc.kernels.rows import each_row, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.loop.builder import number, repeat
-from edgecc.loop.index import const
+from edgecc.loop.index import Index, const
 from edgecc.loop.ir import Buffer, Expr
 from edgecc.ops.elementwise import Elementwise
 
@@ -85,8 +85,9 @@ def lower_elementwise(request: Request) -> Kernel:
     axes = simplified(axes_of(views, keep)) or (Axis(1, (0,) * len(views)),)
     native = request.computes_in(DType.F16) and _mentions(op.expr, DType.F16)
     alternating = Axis(1, (0,) * len(views))
-    in_bytes = request.target.has("neon") and result.dtype in (DType.I8, DType.U8) and _vectorizes(op.expr)
-    if (in_bytes or (native and result.dtype is DType.F16)) and not in_place and _alternates(axes):
+    in_bytes = result.dtype in (DType.I8, DType.U8) and _vectorizes(op.expr)
+    interleaves = (in_bytes and request.target.has("neon")) or (native and result.dtype is DType.F16)
+    if interleaves and not in_place and _alternates(axes):
         axes, alternating = axes[:-1], axes[-1]
     is_vector = (axes[-1].strides[0] == 1 or alternating.extent > 1) and _vectorizes(op.expr)
     computed_in = DType.F16 if native else DType.F32
@@ -99,6 +100,10 @@ def lower_elementwise(request: Request) -> Kernel:
             inner = divided[-1]
             used_lanes = max(used_lanes, lanes)
             first = [o + s for o, s in zip(origin, start, strict=True)]
+            if in_bytes and alternating.extent == 1 and lanes > 1 and _repeats(divided[1 if parallel else 0:]):
+                with nest(b, divided[:-2], start=first, parallel=parallel) as offsets:
+                    _by_columns(b, op.expr, operands, loaded, y, divided[-2:], offsets, lanes)
+                continue
             with nest(b, divided[:-1], start=first, parallel=parallel) as offsets:
                 values = list(operands)
                 for view, index in enumerate(loaded, start=1):
@@ -127,6 +132,48 @@ def lower_elementwise(request: Request) -> Kernel:
 
                 vectors(b, inner, offsets, lanes, alone, unroll=unroll)
     return b.kernel(in_place=tuple(in_place), choice=f"{len(axes)} loops, vectors of {used_lanes}")
+
+
+def _repeats(axes: Sequence[Axis]) -> bool:
+    """Whether vectors of some operand come again along the axis around the innermost one, such as a factor for each channel of an image."""
+    if len(axes) < 2 or any(axis.size is not None for axis in axes[-2:]):
+        return False
+    outer, inner = axes[-2:]
+    again = any(o == 0 and i == 1 for o, i in zip(outer.strides, inner.strides, strict=True))
+    return again and inner.strides[0] == 1 and all(i == 1 for i in inner.strides) and outer.extent >= JOINED
+
+
+def _by_columns(b: KernelBuilder, expr: ScalarExpr, operands: Sequence[Expr], loaded: Mapping[int, Buffer], y: Buffer, axes: Sequence[Axis],
+                offsets: Sequence[Index], lanes: int) -> None:
+    """Vectors along the inner one of two axes, each at all positions of the outer one before the next: what comes again is loaded once.
+
+    As many positions as make `JOINED` vectors are computed together.
+    """
+    outer, inner = axes
+
+    def column(steps: Sequence[Step]) -> None:
+        held = {(view, place): b.let("c", step.load(b, view, buffer)) for view, buffer in enumerate(loaded.values(), start=1)
+                if outer.strides[view] == 0 for place, step in enumerate(steps)}
+        at_once = max(1, JOINED // len(steps))
+
+        def rows(row: Index, count: int) -> None:
+            results = []
+            for ahead, (place, step) in itertools.product(range(count), enumerate(steps)):
+                own = step.moved([(row + ahead) * stride for stride in outer.strides])
+                values = list(operands)
+                for view, index in enumerate(loaded, start=1):
+                    values[index] = held.get((view, place)) or own.load(b, view, loaded[index])
+                results.append((own, without_division(in_integers(lower_scalar(expr, values, lanes, b)), b.request.target)))
+            for own, value in results:
+                own.store(b, 0, y, value)
+
+        whole = outer.extent // at_once * at_once
+        with b.loop("p", whole, step=at_once) as row:
+            rows(row, at_once)
+        if whole < outer.extent:
+            rows(const(whole), outer.extent - whole)
+
+    vector_blocks(b, inner, offsets, lanes, JOINED, column)
 
 
 def _alternates(axes: Sequence[Axis]) -> bool:

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, apply, convert, literal
-from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import FromInput, lower
+from edgecc.ir.types import DType, Layout, TensorType
+from edgecc.kernels.base import FromInput, View, lower
 from edgecc.loop.ir import For, Load, subexpressions, walk
 from edgecc.loop.ir import expressions as direct_expressions
 from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.requantize import requantized
 from tests.support import kernels
 
 F32, F16, I32, I64, U8, BOOL = DType.F32, DType.F16, DType.I32, DType.I64, DType.U8, DType.BOOL
@@ -150,3 +151,33 @@ def test_compiled_code_agrees(machine):
     halves = [kernels.numbers(3, (5, 27), F16), kernels.numbers(4, (27,), F16)]
     request = kernels.request_for(binary("mul", F16), halves, machine)
     kernels.check(request, halves, machine=machine)
+
+
+def scaled_channels(target, channels, height, width, threads=1):
+    """Bytes of an image, channels last, times a byte for each channel: a request, and the operands."""
+    random = np.random.default_rng(channels)
+    arrays = [random.integers(0, 256, shape).astype(np.uint8) for shape in ((1, channels, height, width), (1, channels, 1, 1))]
+    less = [apply("sub", convert(Arg(i, DType.U8), I32), literal(zero, I32)) for i, zero in enumerate((138, 7))]
+    op = Elementwise(requantized(apply("mul", *less), literal(0.0048, F32), literal(111.0, F32), DType.U8))
+    views = [View(DType.U8, a.shape, Layout.channels_last(4).strides(a.shape)) for a in arrays]
+    return kernels.request_for(op, arrays, target, inputs=views, outputs=views[:1], threads=threads), arrays
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(16, 5, 7), (17, 3, 3), (49, 2, 5), (100, 13, 1), (96, 14, 14)])
+def test_factors_of_channels(channels, height, width):
+    for target, threads in (("x86-64-v4", 1), ("x86-64-v3", 4), ("cortex-a76", 1), ("generic-c", 1)):
+        request, arrays = scaled_channels(target, channels, height, width, threads)
+        kernels.check(request, arrays, units=0.0)
+        kernels.check(request, arrays, units=0.0, in_place=(0, 0))
+
+
+@pytest.mark.parametrize("machine", ["x86-64-v3", "cortex-a76"])
+def test_factors_of_channels_as_c(machine):
+    kernels.check(*scaled_channels(machine, 49, 3, 7), units=0.0, machine=machine)
+
+
+def test_factors_of_channels_are_loaded_once():
+    function = lower(scaled_channels("x86-64-v4", 96, 14, 14)[0]).function
+    inside = [s for loop in walk(function.body) if isinstance(loop, For) and loop.var.startswith("p") for s in walk(loop.body)]
+    loads = {part.buffer for s in inside for e in direct_expressions(s) for part in subexpressions(e) if isinstance(part, Load)}
+    assert loads == {"x0"}
