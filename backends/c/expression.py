@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgecc.backends.c.names import identifier, is_identifier
+from edgecc.backends.c.paired_sums import summed
 from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS
 from edgecc.errors import EdgeccError
@@ -43,6 +44,8 @@ class Binding:
     """Least value of a loop variable, where known."""
     is_const: bool = False
     """Of a buffer: whether it is only read."""
+    is_pair: bool = False
+    """Of sums: whether they are kept in two registers (paired_sums.py)."""
 
 
 @dataclass
@@ -222,7 +225,8 @@ class ExpressionPrinter:
             case Const(value=value, dtype=dtype, lanes=lanes):
                 return self._constant(value, dtype, lanes)
             case Ref(name=name):
-                return self.scope.use(name).c_name
+                binding = self.scope.use(name)
+                return summed(binding.c_name) if binding.is_pair else binding.c_name
             case Load():
                 return self._load(expr)
             case Op():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 
-from edgecc.backends.c import avx, pairs
+from edgecc.backends.c import avx, paired_sums, pairs
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Row, helper_name
 from edgecc.errors import EdgeccError
@@ -197,6 +197,11 @@ class Prelude:
             case dot if dot in DOTS:
                 groups = self.isa.type_name(DType.U32, lanes)
                 return value, [f"{groups} ", f"{groups} ", f"{value} "]
+            case "split_sums":
+                return paired_sums.PAIR, [f"{value} "]
+            case "dot_s8_short_pair" | "dot_s8_short_twice" as dot:
+                groups = self.isa.type_name(DType.U32, lanes)
+                return paired_sums.PAIR, [*[f"{groups} "] * (4 if dot.endswith("twice") else 2), f"{paired_sums.PAIR} "]
             case "group":
                 return "uint32_t", [f"const {memory} *"]
             case "groups":

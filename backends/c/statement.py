@@ -10,6 +10,7 @@ from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, stri
 from edgecc.backends.c.interleaved_stores import groups_of, joined_parts
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.names import comment_text
+from edgecc.backends.c.paired_sums import PAIR, PRODUCT, factors_of, paired_sums
 from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.saturating import low_bits, runs_of, stores_together
 from edgecc.backends.c.table import STORAGE
@@ -81,6 +82,7 @@ class BodyPrinter:
 
     def body(self, body: Body, scope: Scope, depth: int) -> None:
         """Prints statements into a block whose scope is `scope`; it is extended by what they bind."""
+        pairs = paired_sums(body, self.prelude.has_row)
         for is_store, stmts in itertools.groupby(stores_together(body, self.prelude.has_row), lambda stmt: isinstance(stmt, Store)):
             if is_store:
                 self._stores([stmt for stmt in stmts if isinstance(stmt, Store)], scope, depth)
@@ -88,8 +90,13 @@ class BodyPrinter:
             waiting = list(stmts)
             while waiting:
                 count = self._pair(waiting, scope, depth)
-                if not count:
-                    self._statement(waiting[0], scope, depth)
+                first = waiting[0]
+                if isinstance(first, Declare) and first.name in pairs:
+                    text = self.prelude.call("split_sums", DType.I32, first.value.lanes,
+                                             strip_parentheses(ExpressionPrinter(self.prelude, scope).expr(first.value)))
+                    self.define(first.name, DType.I32, first.value.lanes, text, scope, depth, is_const=False, is_pair=True)
+                elif not count:
+                    self._statement(first, scope, depth)
                 del waiting[:count or 1]
 
     def _pair(self, stmts: list[Stmt], scope: Scope, depth: int) -> int:
@@ -153,6 +160,11 @@ class BodyPrinter:
             case Let(name=name, value=value) | Declare(name=name, value=value):
                 text = strip_parentheses(printer.expr(value))
                 self.define(name, value.dtype, value.lanes, text, scope, depth, is_const=isinstance(stmt, Let))
+            case Assign(name=name, value=value) if name in scope.names and scope.names[name].is_pair:
+                sums, factors = scope.names[name].c_name, factors_of(name, value)
+                row = "split_sums" if factors is None else f"{PRODUCT}_{'twice' if len(factors) == 4 else 'pair'}"
+                operands = [printer.expr(value)] if factors is None else [*map(printer.expr, factors), sums]
+                self._emit(depth, f"{sums} = {self.prelude.call(row, DType.I32, value.lanes, *operands)};")
             case Assign(name=name, value=value):
                 text = strip_parentheses(printer.expr(value))
                 keep = _keep(name, value)
@@ -195,10 +207,11 @@ class BodyPrinter:
         self._emit(depth, f"EDGECC_RELOAD({pointer});")
 
     def define(self, name: str, dtype: DType, lanes: int, text: str, scope: Scope, depth: int, *,
-               is_const: bool) -> Binding:
-        """Prints the definition of a local."""
+               is_const: bool, is_pair: bool = False) -> Binding:
+        """Prints the definition of a local; `is_pair`: of sums in two registers."""
         binding = scope.bind(name, dtype, lanes)
-        ctype = self.prelude.isa.type_name(dtype, lanes)
+        binding.is_pair = is_pair
+        ctype = PAIR if is_pair else self.prelude.isa.type_name(dtype, lanes)
         const = "const " if is_const else ""
         self.lines.append(_Definition(f"{INDENT * depth}{const}{ctype} {binding.c_name} = {text};", binding, depth))
         return binding

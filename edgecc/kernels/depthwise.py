@@ -34,7 +34,7 @@ from edgecc.kernels.contraction import (
 from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
 from edgecc.kernels.depthwise_grouped import GROUP, Grouped, GroupedNest, arrange, grouped_cycles, grouped_of, shifts_of
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
-from edgecc.kernels.grouped import SHORT_PRODUCT, ByteDot, Terms, byte_dot
+from edgecc.kernels.grouped import SHORT_PRODUCT, SHORT_PRODUCT_RATE, ByteDot, Terms, byte_dot
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
@@ -78,17 +78,18 @@ def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, zer
     rolling = rolling_of(window, x.dims[1], lanes, target)
     if rolling is not None:
         out.append((rolling, vectors * rolling_cycles(window, rolling, target)))
-    grouped = grouped_of(window, x.dims[1], lanes)
-    if grouped is not None and _byte_dot(request, axes, zeros) is not None:
-        out.append((grouped, vectors / INTEGER_STEP * grouped_cycles(window, grouped, target)))
+    dot = _byte_dot(request, axes, zeros)
+    is_short = dot is not None and dot.name == SHORT_PRODUCT
+    grouped = grouped_of(window, x.dims[1], lanes, *([1] if is_short else []))  # of sums in two registers each fewer fit
+    if grouped is not None and dot is not None:
+        cycles = grouped_cycles(window, grouped, target, SHORT_PRODUCT_RATE if is_short else 1.0)
+        out.append((grouped, vectors / INTEGER_STEP * cycles))
     return tuple(out)
 
 
 def _byte_dot(request: Request, axes: Sequence[Axis], zeros: tuple[int, int]) -> ByteDot | None:
     x = request.operand(0).view
-    dot = byte_dot(request, x.dtype, zero=zeros[0], folds=folds_offset(request) and Borders.of(axes).fits(x.dims[1]))
-    # Four instructions for three of four products: a multiply-add each is not more.
-    return None if dot is not None and dot.name == SHORT_PRODUCT else dot
+    return byte_dot(request, x.dtype, zero=zeros[0], folds=folds_offset(request) and Borders.of(axes).fits(x.dims[1]))
 
 
 def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, way: Way = None,
@@ -148,7 +149,8 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     shape = "x".join(str(a.kernel) for a in axes)
     schedule = (f"tile{{loop={PIXEL},factor={rows},balanced=1}}",
                 f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(target, dtype)},padded={'+'.join(weights.padded)}}}",
-                f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", *starts, "reuse-loads")
+                f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", *starts,
+                *(["pair-products"] if dot is not None and dot.name == SHORT_PRODUCT else []), "reuse-loads")
     tile = f"tile {rows} pixels x {vectors} vectors of {lanes}"
     if way is not None:
         tile = (f"rolling sums, {vectors} x {lanes} channels" if isinstance(way, Rolling)

@@ -51,7 +51,7 @@ class Grouped:
     vectors: int
 
 
-def grouped_of(window: Window, channels: int, lanes: int) -> Grouped | None:
+def grouped_of(window: Window, channels: int, lanes: int, most_rows: int = MOST_ROWS) -> Grouped | None:
     """How to group the rows of a window; None where it is too large, has gaps, or lies in the padding along a row."""
     high, wide = window.high, window.wide
     if high.dilation != 1 or wide.dilation != 1 or wide.stride > wide.kernel or high.kernel > MOST_TALL or wide.kernel > MOST_WIDE:
@@ -59,7 +59,7 @@ def grouped_of(window: Window, channels: int, lanes: int) -> Grouped | None:
     if not all(start < stop for start, stop in (wide.static_bounds(o) for o in (0, wide.out - 1)[:wide.out])):
         return None
     groups = -(-high.kernel // GROUP)
-    rows = min(MOST_ROWS, (GROUP * groups - high.kernel) // high.stride + 1, max(1, high.out))
+    rows = min(most_rows, (GROUP * groups - high.kernel) // high.stride + 1, max(1, high.out))
     return Grouped(rows, groups, min(VECTORS, -(-channels // lanes)))
 
 
@@ -80,12 +80,12 @@ def arrange(window: Window, grouped: Grouped, weights: Array) -> Array:
     return out.reshape(channels, -1)
 
 
-def grouped_cycles(window: Window, grouped: Grouped, target: Target) -> float:
-    """Modelled cycles for one vector of channels of all results."""
+def grouped_cycles(window: Window, grouped: Grouped, target: Target, rate: float = 1.0) -> float:
+    """Modelled cycles for one vector of channels of all results; `rate`: products in the time of a multiply-add."""
     core, wide = target.core, window.wide
     results = window.high.out * wide.out
     columns = math.ceil(window.high.out / grouped.rows) * min(wide.size, wide.out * wide.stride + wide.kernel) * grouped.groups
-    dots = results * wide.kernel * grouped.groups
+    dots = results * wide.kernel * grouped.groups / rate
     # Loads of four rows, and about as many instructions to interleave them; conversions and stores at the end.
     per_lane = 2.0 if target.vector.fma_by_lane else 4.0
     shuffles, closing = per_lane * columns, 5.0 * results

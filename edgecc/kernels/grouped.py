@@ -23,9 +23,9 @@ FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512
                                                           "dot_u8s8": ("avx2",), "dot_s8_short": ("neon",)})
 """What a target needs for each grouped product to be an instruction, or a few of them that are quicker than one by one."""
 
-SHORT_PRODUCT, SHORT_PRODUCT_RATE = "dot_s8_short", 0.3
-"""The product for machines that multiply bytes but do not sum them, and how many of it are done in the time of a multiply-add: it
-takes two long products, a pairwise sum, and a pairwise accumulation."""
+SHORT_PRODUCT, SHORT_PRODUCT_RATE = "dot_s8_short", 0.4
+"""The product for machines that multiply bytes but do not sum them, and how many of it are done in the time of a multiply-add: two
+of them take four long products and two pairwise accumulations."""
 
 BY_LANE = frozenset({"dot_s8"})
 """Products whose instruction takes a group of the first factor out of a vector of groups, where multiply-adds do."""
@@ -95,8 +95,10 @@ def byte_dot(request: Request, x: DType, *, zero: int, folds: bool) -> ByteDot |
 
 def product_target(request: Request, widening: Target, terms: Terms) -> Target:
     """The target for a contraction: `widening`, made for factors that are converted on the way, unless groups are multiplied by lane."""
-    if terms.dot == SHORT_PRODUCT:
-        return replace(widening, core=replace(widening.core, fma_per_cycle=SHORT_PRODUCT_RATE * widening.core.fma_per_cycle))
+    if terms.dot == SHORT_PRODUCT and widening.vector.bits:
+        # Each sum takes two registers (the C back end's paired_sums), and lanes of the first factor are spread by an instruction.
+        vector = replace(widening.vector, registers=widening.vector.registers // 2, fma_by_lane=request.target.vector.fma_by_lane)
+        return replace(widening, vector=vector, core=replace(widening.core, fma_per_cycle=SHORT_PRODUCT_RATE * widening.core.fma_per_cycle))
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 
 
