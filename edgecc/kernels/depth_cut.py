@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
+from edgecc.kernels import half_sums
 from edgecc.kernels.ahead import MOST_STEPS
 from edgecc.kernels.base import KernelArgument, Request, Workspace
 from edgecc.kernels.contraction import LINE_BYTES, cache_block, packed_channels, sum_type
@@ -44,31 +45,37 @@ where a tile takes all registers (6 x 4 vectors on AArch64, 5 to 10 % more instr
 class DepthCut:
     """A reduction in `parts` parts of `depth` steps, or whole; `rows` rows pass over all panels of a part, then the next ones.
 
-    Between two parts, sums wait in scratch memory [rows of the result, packed channels].
+    Between two parts, sums of type `dtype` wait in scratch memory [rows of the result, packed channels]. In f32 the next part
+    goes on from them, in f16 it is summed alone and added, which rounds less (edgecc/kernels/half_sums.py).
     """
 
     parts: int
     depth: int
     rows: int
+    dtype: DType = DType.F32
 
     def workspace(self, rows: int, panels: Sequence[Panel]) -> tuple[tuple[Buffer, KernelArgument], ...]:
         """The scratch memory; none for a reduction in one part."""
         if self.parts == 1:
             return ()
         elements = rows * packed_channels(panels)
-        return ((Buffer(PARTIAL, DType.F32, elements, "workspace"), Workspace(4 * elements)),)
+        return ((Buffer(PARTIAL, self.dtype, elements, "workspace"), Workspace(self.dtype.size * elements)),)
 
 
 def cut_depth(rows: int, tile: RegisterTile, depth: int, channels: int, request: Request) -> DepthCut | None:
-    """How to cut a reduction of f32 over packed weights; None: not at all, with the usual blocks of rows. Threads divide whole reductions.
+    """How to cut a reduction over packed weights; None: not at all, with the usual blocks of rows. Threads divide whole reductions.
 
     Machines that multiply by lane read weights as often as rows and are narrow enough to wait for the second cache: parts fit
     the first one. Others cut what leaves no room for a panel, the next one, which is being prefetched, and what is read
-    of the rows in the second cache; cut, rows stay there for all panels.
+    of the rows in the second cache; cut, rows stay there for all panels. Sums of f16 are cut where they would be too long.
     """
     target = request.target
     second = target.cache(2)
-    if second is None or request.threads > 1 or request.rows or sum_type(request) is not DType.F32:
+    if second is None or request.threads > 1 or request.rows:
+        return None
+    if sum_type(request) is DType.F16:
+        return _cut_half_sums(rows, tile, depth, channels, target)
+    if sum_type(request) is not DType.F32:
         return None
     if target.vector.fma_by_lane:
         return _cut_for_first_cache(rows, tile, depth, channels, target)
@@ -79,6 +86,15 @@ def cut_depth(rows: int, tile: RegisterTile, depth: int, channels: int, request:
         if depth % (parts * MOST_STEPS) == 0 and depth // parts * step_bytes <= second.size // 2:
             return DepthCut(parts, depth // parts, rows)
     return None
+
+
+def _cut_half_sums(rows: int, tile: RegisterTile, depth: int, channels: int, target: Target) -> DepthCut | None:
+    """Blocks of a sum in f16, for tiles that have no registers to spare for the sums of the blocks before."""
+    blocks = half_sums.blocks_of(depth, multiple=2 * tile.lanes)
+    if blocks is None or tile.lanes < 2 or 2 * tile.rows * tile.vectors <= target.vector.registers:
+        return None
+    block = cache_block(rows, tile, 2 * blocks.terms, 2 * depth * channels, target)
+    return DepthCut(blocks.count, blocks.terms, block, DType.F16)
 
 
 def cut_text(cut: DepthCut | None) -> str:

@@ -50,6 +50,23 @@ class Cut:
     place: Index | None = None
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """`count` blocks of `terms` terms each."""
+
+    count: int
+    terms: int
+
+
+def blocks_of(depth: int, most: int = BLOCK, multiple: int = 8) -> Blocks | None:
+    """Blocks of at most `most` terms and a multiple of `multiple`, few enough to be added in f16; None where there are none or one will do."""
+    least = -(-depth // most)
+    if least < 2:
+        return None
+    return next((Blocks(count, depth // count) for count in range(least, min(2 * least, HALF_BLOCKS) + 1)
+                 if depth % (count * multiple) == 0), None)
+
+
 def cut(reductions: Sequence[Reduction], longest: int = LONGEST, block: int = BLOCK) -> tuple[Cut, ...]:
     """The blocks of at most `block` terms of a reduction; () where it has at most `longest` and needs none."""
     extents = [loop.extent for loop in reductions]

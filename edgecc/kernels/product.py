@@ -24,13 +24,15 @@ from edgecc.kernels.contraction import (
     packed_channels,
     panel_loops,
     tile_nest,
+    zero,
 )
 from edgecc.kernels.depth_cut import PARTIAL, DepthCut
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
+from edgecc.loop.builder import add
 from edgecc.loop.index import ZERO, Index, const, var
-from edgecc.loop.ir import Body, Expr, For, Load, Store
+from edgecc.loop.ir import Body, Expr, For, Load, Stmt, Store
 from edgecc.targets.schema import Target
 
 
@@ -110,10 +112,16 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
                 return product.address(view, row, channel)
 
             partial_sum = row * packed_channels(panels) + b_start + var("channel")
-            bias = weights.bias(b_start + var("channel"), address) if begins else Load(PARTIAL, partial_sum, DType.F32)
+            waiting = Load(PARTIAL, partial_sum, DType.F32 if cut is None else cut.dtype)
+            alone = not begins and waiting.dtype is DType.F16
+            bias = weights.bias(b_start + var("channel"), address) if begins else zero(waiting.dtype) if alone else waiting
+
+            def store(acc: Expr) -> Stmt:
+                total = add(waiting, acc) if alone else acc
+                return epilogue.store(total, address) if ends else Store(PARTIAL, partial_sum, total)
+
             return (tile_nest(count, panel.size, reductions, product.factor(Load(first, product.x_at(row, k), product.x.dtype)), w, bias,
-                              lambda acc: epilogue.store(acc, address) if ends else Store(PARTIAL, partial_sum, acc),
-                              dot=product.dot, ahead=ahead, zeros=product.zeros),)
+                              store, dot=product.dot, ahead=ahead, zeros=product.zeros),)
 
         if product.open_channels is not None:
             return open_panel_loops(product.open_channels, tile.channels, tile.lanes, depth, in_panel)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
+from edgecc.kernels import half_sums
 from edgecc.kernels.ahead import Ahead
 from edgecc.kernels.base import View
 from edgecc.kernels.contraction import INNER, PIXEL, Epilogue, Weights, convert, panel_loops, tile_nest, zero
@@ -26,7 +27,7 @@ from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.winograd_tiles import Band, Block, Blocking, Cut, Group, Pair, Scratch, Tiling
 from edgecc.kernels.winograd_transform import Bind
-from edgecc.loop.builder import mul
+from edgecc.loop.builder import add, mul
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import Body, Const, Expr, For, Let, Load, Ref, Stmt, Store
 
@@ -255,11 +256,22 @@ class Winograd:
                 reductions.insert(0, Reduction("steps", ZERO, const(self.depth // self.inner)))
                 ahead = self.ahead.prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, self.factors.size)
                 k = k + chunk * self.inner
-            x = Load("v", self._address(self.v, number, point, row) + k, self.factors)
-            w = Load(name, start + k * panel.padded + channel, self.factors)
             place = self._address(self.s, number, point, row) + channel0 + channel
-            return (tile_nest(rows, panel.padded, reductions, x, w, zero(self.factors),
-                              lambda acc: Store("s", place, convert(acc, self.factors)), ahead=ahead, block=self.block),)
+
+            def product(loops: Sequence[Reduction], k: Index, *, begins: bool = True) -> For:
+                x = Load("v", self._address(self.v, number, point, row) + k, self.factors)
+                w = Load(name, start + k * panel.padded + channel, self.factors)
+                return tile_nest(rows, panel.padded, loops, x, w, zero(self.factors),
+                                 lambda acc: Store("s", place, convert(acc if begins else add(Load("s", place, self.factors), acc), self.factors)),
+                                 ahead=ahead, block=self.block)
+
+            blocks = half_sums.blocks_of(self.depth, self.block) if self.block and self.ahead is None else None
+            if blocks is None:
+                return (product(reductions, k),)
+            # One block after the other for all rows: a tile whose sums fill the registers has none to spare for those of the blocks before.
+            block = [Reduction(INNER, ZERO, const(blocks.terms))]
+            later = product(block, var("k_block") * blocks.terms + k, begins=False)
+            return product(block, k), For("k_block", const(1), const(blocks.count), (later,))
 
         body = panel_loops(panels, self.depth, in_panel)
         return (For("point", ZERO, const(pair.points), body),) if pair.points > 1 else body

@@ -209,6 +209,28 @@ def test_long_sums_are_as_accurate_as_their_blocks(machine, inputs, kernel):
     assert kernel > 1 or {s.value.dtype for s in walk(function.body) if isinstance(s, Declare) and s.name == "total"} == {F16 if few else F32}
 
 
+@pytest.mark.parametrize(("machine", "inputs", "outputs", "size", "epilogue"), [
+    ("", 640, 33, (3, 5), "residual"), ("cortex-a76", 960, 41, (7, 7), "clamp"), ("cortex-a76", 1920, 24, (1, 13), "residual")])
+def test_blocks_of_long_sums_wait_in_memory_where_they_fill_the_registers(machine, inputs, outputs, size, epilogue):
+    request, arrays, _ = convolution(F16, inputs=inputs, outputs=outputs, size=size, epilogue=epilogue, seed=4)
+    function = lower(request).function
+    assert {s.dtype for s in function.buffers if s.role == "workspace"} == {F16}
+    assert not any(isinstance(s, Declare) and s.name == "total" for s in walk(function.body))
+    check(request, arrays, 4.0 + np.sqrt(half_sums.BLOCK) / 2, machine=machine)
+
+
+@pytest.mark.parametrize("depth", [64, 72, 128, 480, 576, 960, 1000, 4608, 20000])
+@pytest.mark.parametrize("most", [64, 576])
+def test_blocks_of_even_size_cover_the_sum(depth, most):
+    blocks = half_sums.blocks_of(depth, most)
+    if blocks is None:
+        assert depth <= most or depth > most * half_sums.HALF_BLOCKS or depth % 16
+    else:
+        assert blocks.count * blocks.terms == depth
+        assert blocks.terms <= most
+        assert 2 <= blocks.count <= half_sums.HALF_BLOCKS
+
+
 def test_short_sums_are_not_cut_where_the_border_has_fewer_terms():
     request = convolution(F16, inputs=3, outputs=8, size=(5, 7), kernel=3, stride=2)[0]
     assert not any(isinstance(s, Declare) and s.name == "total" for s in walk(lower(request).function.body))
