@@ -51,9 +51,9 @@ $(CREATED):
 	@touch $@
 
 $(INSTALLED): $(CREATED) pyproject.toml
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,zig,tvm]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,zig,tvm]'
 	@# Its pins are older than what other packages want; it works with newer ones.
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'tosa-tools==2026.8.0'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps 'tosa-tools==2026.8.0'
 	@touch $@
 
 # Without these everything still works: zig from the wheel compiles, and what cannot be emulated runs on the host.
