@@ -16,7 +16,7 @@ from tests.support.onnx_suite import read_record, update_record
 from tests.support.ort_models import domains, loaded_models, run_models
 
 RECORD = Path(__file__).with_name("ort_models.txt")
-PARTS = 24
+PARTS = 6
 PASSES = ("ok", "ok-folded")
 
 
