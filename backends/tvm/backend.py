@@ -17,6 +17,7 @@ from edgecc.backends.base import API, GraphBackend
 from edgecc.backends.llvm.machine import machine_of
 from edgecc.backends.requirements import Requirement, check_requirements
 from edgecc.backends.tvm.convert import to_relax
+from edgecc.backends.tvm.emulated import run_emulated
 from edgecc.backends.tvm.library import TVM, build_library, run_library, tvm_target
 from edgecc.backends.tvm.loader import loader_files
 from edgecc.backends.tvm.rules import obstacle
@@ -74,13 +75,17 @@ class TvmBackend(GraphBackend):
         return make_export(spelled(self.name, self), graph, name, target, files, next(iter(files)), report=report, weights_bytes=weights)
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Runs a library for the machine at hand in TVM's virtual machine. Raises: EdgeccError E400, E401, E405."""
-        check_requirements([TVM], "running artifacts of back end tvm")
+        """Runs a library in TVM's virtual machine, in this process or under the target's emulator. Raises: EdgeccError E400, E401, E405."""
         manifest = artifact.manifest
-        if not manifest.main.endswith(".so") or not runs_natively(manifest.target):
-            raise EdgeccError("E405", f"TVM runs libraries for this machine, not {manifest.main} for {manifest.target.name}",
-                              hint="--target host --emit tvm")
-        outputs = run_library(artifact.files[manifest.main], [np.asarray(inputs[port.name], port.type.dtype.numpy) for port in manifest.inputs])
+        native = runs_natively(manifest.target)
+        if not manifest.main.endswith(".so"):
+            raise EdgeccError("E405", f"TVM runs libraries, not {manifest.main}", hint="--emit tvm")
+        arrays = [np.ascontiguousarray(inputs[port.name], port.type.dtype.numpy) for port in manifest.inputs]
+        if native:
+            check_requirements([TVM], "running artifacts of back end tvm")
+            outputs = run_library(artifact.files[manifest.main], arrays)
+        else:
+            outputs = run_emulated(artifact, arrays)
         return {port.name: output for port, output in zip(manifest.outputs, outputs, strict=True)}
 
 

@@ -81,12 +81,21 @@ class Build:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Choices of a build: further compiler flags, threads (link the thread library), seconds until it is stopped."""
+    """Choices of a build.
+
+    Attributes:
+        flags: further ones of the compiler.
+        threads: link the thread library.
+        timeout: seconds until it is stopped.
+        include: folders of headers.
+        link: further arguments of the linker, such as shared libraries. A program that has some for another machine needs a C library there.
+    """
 
     flags: tuple[str, ...] = ()
     threads: bool = False
     timeout: float = TIMEOUT_SECONDS
     include: tuple[Path, ...] = field(default=())
+    link: tuple[str, ...] = ()
 
 
 def runs_natively(target: Target) -> bool:
@@ -175,7 +184,7 @@ def build_executable(compiler: Compiler, folder: Path, sources: Sequence[str], o
     `main` do not count into `code_bytes`.
     Raises: EdgeccError E401 with what the compiler said.
     """
-    link = () if compiler.native else ("-static",)
+    link = () if compiler.native or options.link else ("-static",)
     return _build(compiler, folder, sources, main, output, link, (), options)
 
 
@@ -217,7 +226,7 @@ def _build(compiler: Compiler, folder: Path, sources: Sequence[str], main: Seque
         sizes = [elf.code_bytes(path.read_bytes()) for path in objects[:len(sources)]]
         # No flags of the processor: objects need none to be linked, and zig would build its C library for each one anew.
         _call([*(compiler.linker or compiler.command), *options.flags, *link_flags, *thread_flags, *map(str, objects), "-o", str(output.resolve()),
-               *compiler.target.toolchain.libraries], Path(scratch), scratch, options.timeout, "linking")
+               *options.link, *compiler.target.toolchain.libraries], Path(scratch), scratch, options.timeout, "linking")
     known = [size for size in sizes if size is not None]
     return Build(output, sum(known) if len(known) == len(sizes) else None)
 

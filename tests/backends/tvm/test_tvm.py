@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from edgecc.artifact.toolchain import find_compiler
 from edgecc.backends.testing import BackendTests
 from edgecc.backends.testing.subject import Subject
+from edgecc.backends.tvm import emulated
 from edgecc.backends.tvm.rules import RULES, obstacle
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph
@@ -55,7 +57,7 @@ def test_the_script_runs_the_library(tmp_path):
     assert done.stdout.split() == ["'y'", "float32", "(2,", "3)", "mean", str(float(np.maximum(a + 1, 0).astype(np.float64).mean()))]
 
 
-def test_a_library_for_another_processor():
+def test_a_library_for_another_processor(monkeypatch):
     try:
         find_compiler(load_target("cortex-a76"))
     except EdgeccError as error:
@@ -68,8 +70,12 @@ def test_a_library_for_another_processor():
     assert "cortex-a76" in artifact.manifest.report["target"]
     if sys.platform == "linux" and find_compiler(load_target("cortex-a76")).native:
         return
-    with pytest.raises(EdgeccError, match="E405"):
-        subject.run(artifact, {"a": np.zeros((2, 3), np.float32), "b": np.zeros((2, 3), np.float32)})
+    arrays = {"a": np.arange(-3, 3, dtype=np.float32).reshape(2, 3), "b": np.ones((2, 3), np.float32)}
+    if os.environ.get(emulated.VARIABLE):
+        np.testing.assert_array_equal(subject.run(artifact, arrays)["y"], np.maximum(arrays["a"] + 1, 0))
+    monkeypatch.setenv(emulated.VARIABLE, "nowhere")
+    with pytest.raises(EdgeccError, match=r"(?s)E405.*manylinux_2_28_aarch64 apache-tvm"):
+        subject.run(artifact, arrays)
 
 
 def test_the_module_can_be_printed():
