@@ -12,7 +12,7 @@ from edgecc.artifact.build import add_library, add_program
 from edgecc.artifact.folder import Artifact, make_artifact, weights_blob
 from edgecc.artifact.toolchain import find_compiler
 from edgecc.backends.base import API, WEIGHTS_TEXT_LIMIT, EmitOptions, LoopBackend
-from edgecc.backends.c.build import cmake_text
+from edgecc.backends.c.build import CMAKE_FILE, cmake_text, public_headers
 from edgecc.backends.c.isa import Isa, isa_of
 from edgecc.backends.c.model import banner, header, source, symbols_of
 from edgecc.backends.c.names import is_identifier, names_a_file
@@ -79,8 +79,8 @@ class CBackend(LoopBackend):
         has_threads = any(p.uses_threads for p in printed)
         if has_threads:
             sources.append("runtime.c")
-        files["CMakeLists.txt"] = cmake_text(module.name, sources, target, has_assembly="weights.S" in files,
-                                             has_threads=has_threads)
+        files[CMAKE_FILE] = cmake_text(module.name, sources, target, headers=public_headers(module), weights_file=weights_file if "weights.S" in files else "",
+                                       has_threads=has_threads)
         content = {name: text.encode("ascii") for name, text in files.items()}
         if weights_file:
             content[weights_file] = blob

@@ -13,6 +13,7 @@ from edgecc.artifact.folder import Artifact, make_artifact, weights_blob
 from edgecc.artifact.load import load
 from edgecc.artifact.toolchain import runs_natively
 from edgecc.backends.base import API, EmitOptions, Loaded, LoopBackend
+from edgecc.backends.c.build import CMAKE_FILE, cmake_text, public_headers
 from edgecc.backends.c.model import header, symbols_of
 from edgecc.backends.llvm.engine import Code
 from edgecc.backends.llvm.jit import load_object
@@ -69,6 +70,9 @@ class LlvmBackend(LoopBackend):
         weights_file = WEIGHTS_FILE if blob and (given or form != "obj") else ""
         if weights_file:
             files[weights_file] = blob
+        if form != "llvm-ir":
+            files[CMAKE_FILE] = cmake_text(module.name, (name,), target, headers=public_headers(module), weights_file=weights_file if form == "asm" and not given else "",
+                                           has_self_test=False).encode("ascii")
         return make_artifact(module, target, files, (name,), weights_file=weights_file, weights_linked=not given)
 
     def load(self, artifact: Artifact, cc: str | None = None) -> Loaded:

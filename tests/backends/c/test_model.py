@@ -265,3 +265,16 @@ def test_cmake_builds_libraries_and_the_self_test(make_network, tmp_path):
     subprocess.run(["cmake", "-S", str(folder), "-B", str(build_folder)], check=True, capture_output=True)
     subprocess.run(["cmake", "--build", str(build_folder)], check=True, capture_output=True)
     subprocess.run(["ctest", "--output-on-failure"], cwd=build_folder, check=True, capture_output=True)
+    subprocess.run(["cmake", "--install", str(build_folder), "--prefix", str(tmp_path / "installed")], check=True, capture_output=True)
+    program = tmp_path / "program"
+    program.mkdir()
+    (program / "main.c").write_text('#include "tiny.h"\nint main(void) { return tiny_get_model()->abi == 1 ? 0 : 1; }\n')
+    for number, found in enumerate((f'add_subdirectory("{folder}" net)', "find_package(tiny REQUIRED)")):
+        (program / "CMakeLists.txt").write_text(
+            f"cmake_minimum_required(VERSION 3.15)\nproject(program C)\n{found}\nadd_executable(program main.c)\n"
+            "target_link_libraries(program PRIVATE tiny::tiny)\n")
+        here = tmp_path / f"program{number}"
+        subprocess.run(["cmake", "-S", str(program), "-B", str(here), f"-DCMAKE_PREFIX_PATH={tmp_path / 'installed'}"], check=True, capture_output=True)
+        subprocess.run(["cmake", "--build", str(here)], check=True, capture_output=True)
+        subprocess.run([str(here / "program")], check=True)
+        assert not list(here.rglob("*selftest")) and not list(here.rglob("*.so"))
