@@ -280,6 +280,8 @@ class ExpressionPrinter:
         rounded = self._rounding_store(value) if stride == 1 and valid in (0, value.lanes) else ""
         if rounded and isinstance(value, Cast):
             return self.prelude.call(rounded, value.dtype, value.lanes, self.pointer(buffer, index), self.expr(value.arg))
+        if isinstance(value, Op) and value.op == "interleave" and stride == 1 and self.prelude.has_row("store_words", value.args[0].dtype, value.lanes):
+            return self.prelude.call("store_words", value.args[0].dtype, value.lanes, self.pointer(buffer, index), *map(self.expr, value.args))
         text = self.expr(value)
         if value.lanes == 1:
             return self.prelude.call("store", value.dtype, 1, self.element(buffer, index), strip_parentheses(text))

@@ -18,7 +18,7 @@ VBMI = "avx512vbmi"
 
 
 def avx_rows() -> Iterator[tuple[Key, Row]]:
-    """The lookup, and loads and stores of bytes side by side."""
+    """The lookup, loads and stores of bytes side by side, and a store that joins bytes of four vectors to words."""
     needs = (*AVX512, VBMI)
 
     def row(op: str, text: str, *, body: bool = False) -> tuple[Key, Row]:
@@ -30,5 +30,14 @@ def avx_rows() -> Iterator[tuple[Key, Row]]:
         mask = f"UINT64_C({(1 << count) - 1:#x})"
         yield row(f"load:{count}", f"_mm512_maskz_loadu_epi8({mask}, {{0}})")
         yield row(f"store:{count}", f"_mm512_mask_storeu_epi8({{0}}, {mask}, {{1}})")
+    # Words of a vector of the result stand in one quarter of each plane, so quarters of quarters change places before they are joined.
+    order = ", ".join(str(4 * (place % 4) + place // 4) for place in range(16))
+    lines = [f"const __m512i order = _mm512_setr_epi32({order});"]
+    lines += [f"{name} = _mm512_permutexvar_epi32(order, {name});" for name in "bcde"]
+    for half, name in (("lo", "low"), ("hi", "high")):
+        lines += [f"__m512i {name}_first = _mm512_unpack{half}_epi8(b, c), {name}_last = _mm512_unpack{half}_epi8(d, e);"]
+    for number, (name, half) in enumerate((name, half) for name in ("low", "high") for half in ("lo", "hi")):
+        lines.append(f"_mm512_storeu_si512(a + {16 * number}, _mm512_unpack{half}_epi16({name}_first, {name}_last));")
+    yield row("store_words", "\n".join(lines), body=True)
     yield row("lookup", "__m512i low = _mm512_permutex2var_epi8(a, e, b), high = _mm512_permutex2var_epi8(c, e, d);\n"
                         "return _mm512_mask_blend_epi8(_mm512_movepi8_mask(e), low, high);", body=True)

@@ -212,6 +212,8 @@ class Prelude:
                 return "uint32x4x2_t", [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
             case "interleave":
                 return self.isa.type_name(DType.U32, lanes), [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
+            case "store_words":
+                return "void", ["uint32_t *", *[f"{value} "] * 4]
             case "lookup":
                 return value, [f"{value} "] * 5
             case "nearest":

@@ -19,6 +19,7 @@ A table maps `Key(op, dtype, lanes)` to a `Row`. The operations are those of the
     apart                       a product that must be rounded before a constant is added to it
     store_saturated:N, store_low:N, store_low_plus:N   stores of N vectors as bytes (saturating.py)
     nearest, interleave, bytes, group ...   edgecc/loop/narrow.py and interleaving.py
+    store_words                 a store of words whose bytes are those of four vectors of bytes
     store_rounded               a store of floats that rounds them to the half-precision type of the key
     dot_NAME                    a grouped product (edgecc/loop/dot.py); the key has the type of the sums
 

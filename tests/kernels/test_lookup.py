@@ -21,8 +21,7 @@ BYTES = (np.int8, np.uint8)
 def case(seed, shape, table_type, index_type):
     """A table and every byte, as far as there is room."""
     random = np.random.default_rng(seed)
-    low = np.iinfo(table_type).min
-    table = random.integers(low, low + 256, 256).astype(table_type)
+    table = np.frombuffer(random.bytes(256 * np.dtype(table_type).itemsize), table_type)
     indices = np.resize(random.permutation(256).astype(np.uint8).view(index_type), shape)
     return [table, indices]
 
@@ -35,7 +34,7 @@ def has_lookup(request):
 @st.composite
 def gathers(draw):
     shape = draw(kernels.shapes(0, 4, most_elements=700))
-    arrays = case(draw(st.integers(0, 99)), shape, draw(st.sampled_from(BYTES)), draw(st.sampled_from(BYTES)))
+    arrays = case(draw(st.integers(0, 99)), shape, draw(st.sampled_from((*BYTES, np.int32))), draw(st.sampled_from(BYTES)))
     view = draw(kernels.views(TensorType.of(arrays[1])))
     result_type = Gather(0).infer([TensorType.of(a) for a in arrays])[0]
     result = draw(kernels.views(result_type))
@@ -61,6 +60,8 @@ def test_compiled_lookups_give_every_entry(machine, shape):
     for number in range(2):
         arrays = case(number, shape, BYTES[number], BYTES[1 - number])
         kernels.check(kernels.request_for(Gather(0), arrays, machine, constants=[0]), arrays, units=0.0, machine=machine)
+    words = case(3, shape, np.int32, np.uint8)
+    kernels.check(kernels.request_for(Gather(0), words, machine, constants=[0]), words, units=0.0, machine=machine)
 
 
 def test_runs_of_bytes_are_looked_up_in_registers():
@@ -79,3 +80,7 @@ def test_llvm_looks_up_in_registers():
         pytest.skip("this machine does not permute bytes")
     found = llvm.run_function(function, {"table": arrays[0], "x": arrays[1]}, "host")["y"]
     np.testing.assert_array_equal(found.view(np.int8), arrays[0][arrays[1]])
+    words = case(6, (1000,), np.int32, np.uint8)
+    function = lower(kernels.request_for(Gather(0), words, PERMUTES, constants=[0])).function
+    planes = np.concatenate([(words[0].view(np.uint32) >> 8 * place).astype(np.uint8) for place in range(4)])
+    np.testing.assert_array_equal(llvm.run_function(function, {"table": planes, "x": words[1]}, "host")["y"].view(np.int32), words[0][words[1]])
