@@ -58,6 +58,7 @@ from edgecc.kernels.spatial import Axis, axes_of
 from edgecc.kernels.winograd import winograd_candidates
 from edgecc.loop.index import ZERO, Index
 from edgecc.ops.convolution import Conv
+from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.targets.schema import Target
 
 
@@ -73,6 +74,8 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
         return _depthwise(request, op, axes)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
         return _pointwise(request, op)
+    if x.dims[1] == 1 and x.dtype in NARROW_INTEGERS:  # one channel lies wherever it is said to: innermost, so that taps are neighbours
+        x = replace(x, strides=(x.strides[0], 1, *x.strides[2:]))
     borders = Borders.of(axes)
     folds = folds_offset(request) and borders.fits(w.dims[0])
     terms = terms_of(request, x, 1, zero=zeros_of(op)[0], folds=folds) if w.dims[1] % 2 == 0 else Terms(x)

@@ -135,7 +135,8 @@ class Direct:
                     variant = (line.run.segment.tap_start or 0, line.run.segment.tap_stop or 0)
                     offsets, first = self.byte_runs.offsets(variant), self.byte_runs.first_step(variant)
                     places = [w_start + (term * len(offsets) + first + g) * panel.padded + var("channel") for g in range(len(offsets))]
-                    pairs = [(factor(group_at("x", x_index + offset, self.x.dtype)), Load("w", place, DType.U32))
+                    length = self.byte_runs.length(variant)
+                    pairs = [(factor(group_at("x", x_index + offset, self.x.dtype, length)), Load("w", place, DType.U32))
                              for offset, place in zip(offsets, places, strict=True)]
                 return tile_nest(line.extent, panel.size, reductions, *pairs[0], bias, lambda acc: epilogue.store(acc, address),
                                  row_loop=line.loop, dot=self.dot, zeros=self.zeros, more=pairs[1:])

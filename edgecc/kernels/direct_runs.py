@@ -3,7 +3,8 @@
     3 taps of 3 channels are 9 bytes: groups of four begin at bytes 0, 4 and 5
 
 The last group overlaps the one before, and its weights for the bytes that both have are zero: nothing is read beyond the
-run. Windows at the border have shorter runs, and weights of their own. First layers of networks are of this kind.
+run. Windows at the border have shorter runs, and weights of their own; what such a run lacks to a group are zeros. First layers of
+networks are of this kind.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.spatial import Axis
 from edgecc.loop.index import Index
-from edgecc.loop.ir import Expr, Load, Op
+from edgecc.loop.ir import Const, Expr, Load, Op
 
 GROUP = 4
 MOST_GROUPS = 8
@@ -38,7 +39,7 @@ class ByteRuns:
 
     @staticmethod
     def of(axes: Sequence[Axis], depth: int) -> ByteRuns | None:
-        """None where a run is shorter than a group, or too long to be written out, or computed for each position."""
+        """None where all runs are shorter than a group, or one is too long to be written out, or computed for each position."""
         variants = []
         for segment in axes[-1].segments():
             if segment.tap_start is None or segment.tap_stop is None:
@@ -46,12 +47,16 @@ class ByteRuns:
             variants.append((segment.tap_start, segment.tap_stop))
         runs = ByteRuns(tuple(axes), depth, tuple(dict.fromkeys(variants)))
         lengths = [depth * (stop - start) for start, stop in runs.variants]
-        return runs if lengths and min(lengths) >= GROUP and max(lengths) <= GROUP * MOST_GROUPS else None
+        return runs if lengths and min(lengths) > 0 and GROUP <= max(lengths) <= GROUP * MOST_GROUPS else None
+
+    def length(self, variant: tuple[int, int]) -> int:
+        """Bytes of a run."""
+        return self.depth * (variant[1] - variant[0])
 
     def offsets(self, variant: tuple[int, int]) -> tuple[int, ...]:
         """Where the groups of a run begin, in bytes from the run's start."""
-        length = self.depth * (variant[1] - variant[0])
-        return tuple(min(GROUP * g, length - GROUP) for g in range(-(-length // GROUP)))
+        length = self.length(variant)
+        return tuple(max(0, min(GROUP * g, length - GROUP)) for g in range(-(-length // GROUP)))
 
     @property
     def _rows(self) -> int:
@@ -77,12 +82,13 @@ class ByteRuns:
             done = 0
             for g, offset in enumerate(offsets):
                 fresh = done - offset
-                block[:, :, g, fresh:] = ordered[:, :, start * self.depth + done:start * self.depth + offset + GROUP]
+                end = min(offset + GROUP, self.length((start, stop)))
+                block[:, :, g, fresh:end - offset] = ordered[:, :, start * self.depth + done:start * self.depth + end]
                 done = offset + GROUP
             parts.append(block.reshape(weights.shape[0], -1))
         return np.concatenate(parts, axis=1)
 
 
-def group_at(buffer: str, place: Index, dtype: DType) -> Expr:
-    """Four neighbouring bytes from `place` on."""
-    return Op("interleave", tuple(Load(buffer, place + j, dtype) for j in range(GROUP)), DType.U32)
+def group_at(buffer: str, place: Index, dtype: DType, count: int = GROUP) -> Expr:
+    """`count` neighbouring bytes from `place` on, as four, the others zero."""
+    return Op("interleave", tuple(Load(buffer, place + j, dtype) if j < count else Const(0, dtype) for j in range(GROUP)), DType.U32)

@@ -49,8 +49,8 @@ def test_windows(given_case):
 
 @pytest.mark.parametrize("machine", ["cortex-a76", "x86-64-v4-bf16"])
 def test_first_layers_as_c(machine):
-    for dtype, zero, kernel in ((DType.U8, 114, 3), (DType.I8, -14, 7)):
-        request, arrays = case(machine, dtype, zero, 3, 35, (15, 21), (kernel, kernel), (2, 2), (kernel // 2,) * 4)
+    for dtype, zero, channels, kernel in ((DType.U8, 114, 3, 3), (DType.I8, -14, 3, 7), (DType.I8, 83, 1, 4)):
+        request, arrays = case(machine, dtype, zero, channels, 35, (15, 21), (kernel, kernel), (2, 2), (kernel // 2,) * 4)
         assert is_grouped(request)
         kernels.check(request, arrays, machine=machine)
 
@@ -58,4 +58,14 @@ def test_first_layers_as_c(machine):
 def test_groups_lie_within_the_run():
     runs = ByteRuns.of((Axis(9, 4, 3, 2, 1, 1), Axis(9, 5, 3, 2, 1, 1)), 3)
     assert runs is not None and [runs.offsets(v) for v in runs.variants] == [(0, 2), (0, 4, 5), (0, 2)]
-    assert ByteRuns.of((Axis(9, 9, 3, 1, 1, 1), Axis(9, 9, 3, 1, 1, 1)), 1) is None  # two bytes at the border
+    assert ByteRuns.of((Axis(9, 9, 3, 1, 1, 1), Axis(9, 9, 3, 1, 1, 1)), 1) is None  # three bytes at most
+    runs = ByteRuns.of((Axis(9, 9, 3, 1, 1, 1), Axis(10, 5, 4, 2, 1, 1)), 1)
+    assert runs is not None and [runs.offsets(v) for v in runs.variants] == [(0,), (0,), (0,)]  # three bytes at the border
+
+
+@pytest.mark.parametrize("target", ["cortex-a76", "x86-64-v4-bf16"])
+def test_a_single_channel_is_innermost_in_any_layout(target):
+    channels_last, arrays = case(target, DType.I8, 83, 1, 17, (13, 10), (5, 4), (2, 2), (2, 1, 2, 1))
+    request = kernels.request_for(channels_last.op, arrays, target, outputs=channels_last.outputs, constants=[1, 2])
+    assert is_grouped(request)
+    kernels.check(request, arrays, units=0.0)
