@@ -50,6 +50,9 @@ def avx_rows() -> Iterator[tuple[Key, Row]]:
 def neon_rows() -> Iterator[tuple[Key, Row]]:
     """Four lanes, of 64-bit vectors of which the lower half counts, and twice four lanes at once."""
     yield from little_endian_rows()
+    for (s, lanes), q in (((s, lanes), "q" if lanes == 4 else "") for s in ("s8", "u8") for lanes in (4, 2)):
+        bytes_ = ", ".join(f"vreinterpret{q}_{s}_u32({{{i}}})" for i in range(2))
+        yield Key(f"max_{s}", DType.U32, lanes), Row(f"vreinterpret{q}_u32_{s}(vmax{q}_{s}({bytes_}))", ("neon",))
     for dtype in BYTES:
         s = "s8" if dtype.is_signed else "u8"
         yield Key("bytes", dtype, 4), Row(f"uint32_t bytes;\nmemcpy(&bytes, a, 4);\nreturn vreinterpret_{s}_u32(vdup_n_u32(bytes));",

@@ -216,6 +216,8 @@ class Prelude:
                 return "void", ["uint32_t *", *[f"{value} "] * 4]
             case "lookup":
                 return value, [f"{value} "] * 5
+            case "max_s8" | "max_u8":
+                return value, [f"{value} "] * 2
             case "nearest":
                 return self.isa.type_name(DType.I32, lanes), [f"{value} "]
             case "store_low" | "store_low_plus" as kind:

@@ -8,9 +8,14 @@ from edgecc.backends.llvm.writer import Writer
 
 
 def narrow(w: Writer, op: str, lanes: int, args: list[str]) -> str:
-    """An operation of `NARROW`; the operands of "interleave" and "lookup" are bytes, that of "nearest" is an f32 in range."""
+    """An operation of `NARROW`; the operands of "interleave" and "lookup" are bytes, that of "nearest" is an f32 in range, those of maxima are groups."""
     if op == "interleave":
         return _interleave(w, lanes, args)
+    if op in ("max_s8", "max_u8"):
+        groups, kind = vector_of("i32", lanes), vector_of("i8", 4 * lanes)
+        first, second = (w.convert("bitcast", groups, arg, kind) for arg in args)
+        larger = w.op(f"icmp {op[4]}gt", kind, first, second)
+        return w.convert("bitcast", kind, w.let(f"select {vector_of('i1', 4 * lanes)} {larger}, {kind} {first}, {kind} {second}"), groups)
     if op == "lookup":
         return _lookup(w, lanes, *args)
     floats, integers = vector_of("float", lanes), vector_of("i32", lanes)

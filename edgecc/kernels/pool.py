@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import FromInput, FromOutput, Kernel, Request, kernel_for
+from edgecc.kernels.base import FromInput, FromOutput, Kernel, Request, View, kernel_for
 from edgecc.kernels.contraction import PIXEL, accumulator_type, convert
+from edgecc.kernels.grouped import grouped_view
 from edgecc.kernels.iteration import PARALLEL_WORK
 from edgecc.kernels.nearest import saturated
 from edgecc.kernels.register_tile import narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds, row_parameters, rows_suffix
 from edgecc.kernels.spatial import Axis, Segment, axes_of
+from edgecc.loop.dot import DOTS
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import (
     Assign,
@@ -41,8 +43,10 @@ def lower_pool(request: Request) -> Kernel:
     if not isinstance(op, Pool):
         raise TypeError(op)
     x, y = request.operand(0).view, request.outputs[0]
+    whole = _in_groups(request, op)
+    x, y = (x, y) if whole is None else whole
     axes = axes_of(x.dims[2:], y.dims[2:], op.kernel, op.strides, op.dilations, op.pads)
-    is_vector = x.strides[1] == 1 and y.strides[1] == 1 and x.dtype in (DType.F32, DType.F16, DType.BF16, DType.I8, DType.U8)
+    is_vector = x.strides[1] == 1 and y.strides[1] == 1 and x.dtype in (DType.F32, DType.F16, DType.BF16, DType.I8, DType.U8, DType.U32)
     narrow = is_vector and x.dtype in (DType.I8, DType.U8)  # they lie in lanes of 32 bits, and saturating stores join them again
     dtype = x.dtype if op.kind == "max" and (request.computes_in(x.dtype) or x.dtype is not DType.F16) else accumulator_type(x.dtype)
     dtype = DType.I32 if narrow else dtype
@@ -66,7 +70,8 @@ def lower_pool(request: Request) -> Kernel:
                        for a, p, n in zip(axes, [*positions, column], names, strict=True)]
         element = convert(Load("x", x.at([image, channel, *coordinates]), x.dtype), dtype)
         accumulator = Ref("acc", dtype)
-        update = Op("max" if op.kind == "max" else "add", (accumulator, element), dtype)
+        combine = "add" if op.kind != "max" else "max" if whole is None else "max_s8" if request.outputs[0].dtype.is_signed else "max_u8"
+        update = Op(combine, (accumulator, element), dtype)
         body: Body = (Assign("acc", update),)
         for name, (start, stop) in reversed(list(zip(names, bounds, strict=True))):
             body = (For(name, start, stop, body),)
@@ -75,7 +80,7 @@ def lower_pool(request: Request) -> Kernel:
             result = Op("mul", (accumulator, _reciprocal(op, axes, [*positions, column], bounds, dtype)), dtype)
         store = Store("y", y.at([image, channel, *positions, column]), saturated(result, y.dtype) if narrow else convert(result, y.dtype))
         return For(loop, ZERO, const(segment.stop - segment.start),
-                   (For("channel", ZERO, const(size), (Declare("acc", _identity(op, x.dtype, dtype)), *body, store)),))
+                   (For("channel", ZERO, const(size), (Declare("acc", _identity(op, request.outputs[0].dtype, dtype)), *body, store)),))
 
     body: list[Stmt] = []
     blocks, rest = divmod(x.dims[1], block)
@@ -98,9 +103,9 @@ def lower_pool(request: Request) -> Kernel:
         schedule += ["unroll{loop=tap}", "reuse-loads"]
     if request.threads > 1 and y.elements * math.prod(op.kernel) >= PARALLEL_WORK * max(1, lanes):
         schedule.append(f"parallelize{{threads={request.threads}}}")
-    function = Function(f"{op.kind}_pool_{window}_{x.dims[1]}{rows_suffix(request)}",
+    function = Function(f"{op.kind}_pool_{window}_{request.outputs[0].dims[1]}{rows_suffix(request)}",
                         (Buffer("x", x.dtype, max(1, x.span), "input"), Buffer("y", y.dtype, max(1, y.span), "output")), nest,
-                        f"{window} {op.kind} pool, {x.dims[1]} channels, {'x'.join(str(a.out) for a in axes)} pixels",
+                        f"{window} {op.kind} pool, {request.outputs[0].dims[1]} channels, {'x'.join(str(a.out) for a in axes)} pixels",
                         row_parameters(request))
     return Kernel(function, (FromInput(0), FromOutput(0)), tuple(schedule), choice=f"{op.kind} pool: {PIXELS} pixels x {block} channels")
 
@@ -109,7 +114,18 @@ def _identity(op: Pool, own: DType, dtype: DType) -> Const:
     """What no element changes, among numbers of type `own`, in `dtype`."""
     if op.kind == "average":
         return Const(0.0, dtype)
+    if dtype is DType.U32:
+        return Const(0x80808080 if own.is_signed else 0, dtype)
     return Const(float("-inf") if dtype.is_float else int(own.limits[0]), dtype)
+
+
+def _in_groups(request: Request, op: Pool) -> tuple[View, View] | None:
+    """Operand and result of maxima of bytes as groups of four, which whole vectors hold (NEON); None for other pools."""
+    views = request.operand(0).view, request.outputs[0]
+    if op.kind != "max" or views[0].dtype not in (DType.I8, DType.U8) or not request.target.has("neon") or views[0].dims[1] % 16:
+        return None
+    x, y = (grouped_view(view, 1, DOTS["dot_s8"]) for view in views)
+    return None if x is None or y is None else (x, y)
 
 
 def _reciprocal(op: Pool, axes: tuple[Axis, ...], positions: list[Index], bounds: list[tuple[Index, Index]], dtype: DType) -> Expr:

@@ -50,3 +50,14 @@ def test_interleave():
     y = np.zeros(4, np.uint32)
     run_function(interleave(), {**arrays, "y": y})
     assert y.view(np.uint8).reshape(4, 4).tolist() == [[0, 1, 2, 3], [10, 11, 12, 13], [200, 201, 202, 203], [255] * 4]
+
+
+@pytest.mark.parametrize(("op", "dtype"), [("max_s8", np.int8), ("max_u8", np.uint8)])
+def test_larger_bytes(op, dtype):
+    a, b = (np.array(row, np.uint8).view(np.uint32) for row in ([0, 127, 128, 255, 1, 2, 3, 4], [255, 128, 127, 0, 4, 3, 2, 1]))
+    function = Function("f", (*(Buffer(name, DType.U32, 2, "input") for name in "ab"), Buffer("y", DType.U32, 2, "output")),
+                        (Store("y", ZERO, Op(op, tuple(Load(name, ZERO, DType.U32, 2) for name in "ab"), DType.U32, 2)),))
+    y = np.zeros(2, np.uint32)
+    verify_function(function)
+    run_function(function, {"a": a, "b": b, "y": y})
+    np.testing.assert_array_equal(y.view(dtype), np.maximum(a.view(dtype), b.view(dtype)))
