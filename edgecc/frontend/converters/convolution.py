@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
-from edgecc.frontend.converters.windows import auto_pad, distribute, per_axis, window
+from edgecc.frontend.converters.windows import auto_pad, cut, distribute, per_axis, window
 from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
@@ -30,7 +30,7 @@ def convolve(call: Call, x: Value, w: Value, b: Value | None, x_zero: int | None
     """x convolved with w as the node's attributes say, plus b; `x_zero` is the zero point of integers x."""
     slide = window(call, x.type.shape[2:], _kernel(call, x, w))
     op = Conv(slide.strides, slide.pads, slide.dilations, call.integer("group", 1), x_zero=x_zero)
-    return _added(call, op, x, w, b)
+    return cut(call, _added(call, op, x, w, b), slide)
 
 
 def _added(call: Call, op: Conv, x: Value, w: Value, b: Value | None) -> Value:

@@ -6,7 +6,7 @@ import math
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
-from edgecc.frontend.converters.windows import Window, per_axis, window
+from edgecc.frontend.converters.windows import Window, cut, per_axis, window
 from edgecc.frontend.items import Item
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
@@ -36,7 +36,7 @@ def _ceil(call: Call) -> bool:
 def max_pool(call: Call, x: Value) -> Value:
     """The largest element of each window on `x`, [N,C,...], as the node's attributes say."""
     slide = window_of(call, x)
-    return call.add(Pool("max", slide.kernel, slide.strides, slide.pads, slide.dilations, ceil_mode=_ceil(call)), x)
+    return cut(call, call.add(Pool("max", slide.kernel, slide.strides, slide.pads, slide.dilations, ceil_mode=_ceil(call)), x), slide)
 
 
 @converter("MaxPool")
@@ -45,8 +45,8 @@ def _max_pool(call: Call) -> list[Item | None]:
     y, slide = max_pool(call, x), window_of(call, x)
     if not call.wants(1):
         return [y]
-    return [y, call.add(MaxPosition(slide.kernel, slide.strides, slide.pads, slide.dilations, _ceil(call),
-                                    call.flag("storage_order")), x)]
+    positions = MaxPosition(slide.kernel, slide.strides, slide.pads, slide.dilations, _ceil(call), call.flag("storage_order"))
+    return [y, cut(call, call.add(positions, x), slide)]
 
 
 @converter("MaxUnpool", since=9)
@@ -99,8 +99,8 @@ def _col2im(call: Call) -> Value:
 def _average_pool(call: Call) -> Value:
     x = call.input()
     slide = window_of(call, x)
-    return call.add(Pool("average", slide.kernel, slide.strides, slide.pads, slide.dilations,
-                         call.flag("count_include_pad"), _ceil(call)), x)
+    return cut(call, call.add(Pool("average", slide.kernel, slide.strides, slide.pads, slide.dilations,
+                                   call.flag("count_include_pad"), _ceil(call)), x), slide)
 
 
 @converter("LpPool")
@@ -116,7 +116,7 @@ def _lp_pool(call: Call) -> Value:
             missing = -(x.type.dims[2 + axis] + pads[axis] + pads[rank + axis] - extent) % slide.strides[axis]
             pads[rank + axis] += missing
     powered = call.map(lambda a: _power(a, p), x)
-    mean = call.add(Pool("average", slide.kernel, slide.strides, tuple(pads), slide.dilations, True), powered)
+    mean = cut(call, call.add(Pool("average", slide.kernel, slide.strides, tuple(pads), slide.dilations, True), powered), slide)
     return call.map(lambda a: _root(apply("mul", a, literal(taps, a.dtype)), p), mean)
 
 

@@ -7,17 +7,22 @@ from dataclasses import dataclass
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
-from edgecc.ir.dims import Dim, numbers
+from edgecc.ir.dims import Dim, SymbolicDim, numbers, upper_bound
+from edgecc.ir.graph import Value
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window that slides over spatial axes; `pads` are (begin..., end...)."""
+    """A window that slides over spatial axes; `pads` are (begin..., end...).
+
+    Where the run decides how much of the end is padded, `pads` have the most, and results are cut to the spatial sizes `results`.
+    """
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     pads: tuple[int, ...]
+    results: tuple[Dim, ...] | None = None
 
     @property
     def extents(self) -> tuple[int, ...]:
@@ -52,9 +57,23 @@ def window(call: Call, spatial: Sequence[Dim], kernel: tuple[int, ...]) -> Windo
         case "VALID":
             return bare
         case side:
-            totals = [max((-(-size // stride) - 1) * stride + extent - size, 0)
-                      for size, stride, extent in zip(spatial, strides, bare.extents, strict=True)]
-            return Window(kernel, strides, dilations, distribute(numbers(totals), extra_at_end=side == "SAME_UPPER"))
+            results = [-(-size // stride) for size, stride in zip(spatial, strides, strict=True)]
+            totals = [max((count - 1) * stride + extent - size, 0)
+                      for count, size, stride, extent in zip(results, spatial, strides, bare.extents, strict=True)]
+            halves = [total // 2 for total in totals]
+            rest = [total - half for total, half in zip(totals, halves, strict=True)]
+            begins, ends = (halves, rest) if side == "SAME_UPPER" else (rest, halves)
+            pads = (*numbers(begins), *(upper_bound(end) for end in ends))
+            is_open = any(isinstance(end, SymbolicDim) for end in ends)
+            return Window(kernel, strides, dilations, pads, tuple(results) if is_open else None)
+
+
+def cut(call: Call, y: Value, slide: Window) -> Value:
+    """What a window computed, [N,C,...], without what it did beyond the padding of this run."""
+    for axis, size in enumerate(slide.results or (), 2):
+        if y.type.shape[axis] != size:
+            y = call.slice(y, axis, 0, size)
+    return y
 
 
 def auto_pad(call: Call) -> str:
