@@ -141,6 +141,16 @@ def _objects(elements: Sequence[Any]) -> Array:
     return out
 
 
+def evaluated(expr: ScalarExpr, elements: Sequence[Any]) -> Dim | None:
+    """A scalar expression over whole numbers that may depend on the run; None where no dimension can express it."""
+    try:
+        return _element(expr, elements)
+    except EdgeccError as error:
+        if error.code != "E104":
+            raise
+        return None
+
+
 def _element(expr: ScalarExpr, elements: Sequence[Any]) -> Dim:
     """A scalar expression over integers and dimensions.
 

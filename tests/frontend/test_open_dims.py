@@ -162,3 +162,49 @@ def test_dimensions_without_names_are_equal_where_the_user_names_them_alike():
         import_model(proto, shapes={"a": (Range(2, 4), 3), "b": (Range(2, 4), 3)})
     graph = import_model(proto, shapes={"a": (Range(2, 4, name="n"), 3), "b": (Range(name="n"), 3)})
     assert str(graph.outputs[0].type) == "f32[n:2..4,3]"
+
+
+def counted(extra=(), trips="", last="goes"):
+    """A loop over the first axis of x [n,3] that sums rows and collects the sums, as exporters of loops with conditions write it."""
+    body = helper.make_graph([
+        helper.make_node("Gather", ["x", "i"], ["row"]), helper.make_node("Add", ["sum", "row"], ["more"]), helper.make_node("Identity", ["more"], ["out"]),
+        helper.make_node("Add", ["i", "one"], ["next"]), helper.make_node("Cast", ["next"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["bound"], ["g"], to=TensorProto.FLOAT), helper.make_node("Less", ["f", "g"], ["goes"]), *extra],
+        "body", [helper.make_tensor_value_info("number", TensorProto.INT64, []), helper.make_tensor_value_info("so", TensorProto.BOOL, []),
+                 helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("bound", TensorProto.INT64, []),
+                 helper.make_tensor_value_info("sum", TensorProto.FLOAT, [3])],
+        [helper.make_empty_tensor_value_info(name) for name in (last, "next", "bound", "more", "out")])
+    nodes = [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Gather", ["s", "zero"], ["n"]), helper.make_node("Less", ["zero", "n"], ["first"]),
+             helper.make_node("Loop", [trips, "first", "zero", "n", "start"], ["a", "b", "c", "rows"], body=body), helper.make_node("Add", ["rows", "x"], ["y"])]
+    constants = {"zero": INT(0), "one": INT(1), "start": np.zeros(3, np.float32), "many": INT(100)}
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])], [helper.make_empty_tensor_value_info("y")],
+                              [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()])
+    graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize("proto", [
+    counted(), counted(trips="many"),
+    counted(extra=[helper.make_node("Less", ["number", "bound"], ["below"]), helper.make_node("And", ["goes", "below"], ["both"])], last="both")])
+def test_loops_that_count_up_to_a_size_collect_as_many_rows(proto):
+    graph = agrees_where_regions_are(proto, {"n": (Range(2, 6),)})
+    assert str(graph.outputs[0].type) == "f32[n:2..6,3]"
+
+
+def test_loops_that_data_ends_collect_what_nothing_bounds():
+    proto = counted(extra=[helper.make_node("ReduceSum", ["more"], ["t"], keepdims=0), helper.make_node("Less", ["t", "g"], ["low"]),
+                           helper.make_node("And", ["goes", "low"], ["both"])], last="both")
+    with pytest.raises(EdgeccError, match="known only at run time"):
+        import_model(proto, shapes={"n": (Range(2, 6),)})
+
+
+def agrees_where_regions_are(proto, shapes):
+    """`agrees`, without graphs of fixed sizes, which are not made of regions."""
+    graph = import_model(proto, shapes=shapes)
+    verify(graph)
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for size in (2, 3, 6):
+        inputs = sample_inputs(graph, 1, {"n": size})
+        (got,), (want,) = execute(graph, inputs).values(), session.run(None, inputs)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    return graph

@@ -12,6 +12,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import first_of
 from edgecc.frontend.converters.movement import stacked
+from edgecc.frontend.counted_loops import iterations
 from edgecc.frontend.intervals import interval_of
 from edgecc.frontend.items import Item, Unknown
 from edgecc.frontend.regions import Region, converted, finish, inside, new_region
@@ -158,8 +159,12 @@ def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: V
     if results is None:
         return None
     _check_states(states, results[1:1 + len(states)], needs)
-    rows, padded = _rows(call, body, len(states), trips, condition, results, needs) if stacks else (0, False)
-    if stacks and not padded:
+    count_of_run = iterations(trips, condition, region.inputs[0], states, region.inputs[1:1 + len(states)], results, region.emitter.captures)
+    if stacks and count_of_run is not None:
+        rows, padded = upper_bound(count_of_run), not isinstance(count_of_run, int)
+    else:
+        rows, padded = _rows(call, body, len(states), trips, condition, results, needs) if stacks else (0, False)
+    if stacks and (not padded or count_of_run is not None):
         region = replace(region, inputs=region.inputs[:-1])
     elif stacks:  # the number of iterations is one more state
         with inside(call, region):
@@ -173,6 +178,8 @@ def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: V
     values = call.importer.emitter.emit_regions(op, [count, go_on, *states, *captured], [graph], call.loc)
     if not padded:
         return list(values)
+    if count_of_run is not None:
+        return [*values[:len(states)], *(call.slice(value, 0, 0, count_of_run) for value in values[len(states):])]
     number, what = values[len(states) - 1], "the number of iterations"
     return [*values[:len(states) - 1], *(first_of(call, value, 0, number, what, name=call.node.output[len(carried)]) for value in values[len(states):])]
 
