@@ -145,7 +145,8 @@ ZERO = Index()
 
 def _canonical(terms: Mapping[Atom, int], const: int) -> Index:
     kept = [(atom, c) for atom, c in terms.items() if c != 0]
-    kept.sort(key=lambda item: item[0].key)
+    if len(kept) > 1:
+        kept.sort(key=lambda item: item[0].key)
     return Index(tuple(kept), const)
 
 
@@ -201,24 +202,25 @@ def apply_op(op: str, args: tuple[Index, ...]) -> Index:
 def substitute(index: Index, mapping: Mapping[str, Index],
                expr_rewrite: Callable[[Expr], Expr] | None = None) -> Index:
     """Replaces loop variables by indices; `expr_rewrite` is applied to expressions inside `IndexOf` atoms."""
-    if not index.terms:
+    if all(isinstance(atom, LoopVar) and atom.name not in mapping for atom, _ in index.terms):
         return index
-    total = Index((), index.const)
-    changed = False
+    merged: dict[Atom, int] = {}
+    constant = index.const
     for atom, coefficient in index.terms:
         match atom:
             case LoopVar(name=name):
-                replacement = mapping.get(name)
-                changed = changed or replacement is not None
-                part = Index(((atom, 1),)) if replacement is None else replacement
+                part = mapping.get(name)
             case IndexOp(op=op, args=args):
                 part = apply_op(op, tuple(substitute(a, mapping, expr_rewrite) for a in args))
-                changed = True
             case IndexOf(expr=expr):
                 part = Index(((IndexOf(expr if expr_rewrite is None else expr_rewrite(expr)), 1),))
-                changed = True
-        total = total + part * coefficient
-    return total if changed else index
+        if part is None:
+            merged[atom] = merged.get(atom, 0) + coefficient
+            continue
+        constant += part.const * coefficient
+        for inner, factor in part.terms:
+            merged[inner] = merged.get(inner, 0) + factor * coefficient
+    return _canonical(merged, constant)
 
 
 def mentions(index: Index, name: str) -> bool:

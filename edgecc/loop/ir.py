@@ -367,7 +367,7 @@ def map_children(expr: Expr, rewrite: Callable[[Expr], Expr]) -> Expr:
     match expr:
         case Op(args=args):
             new = tuple(rewrite(a) for a in args)
-            return expr if all(a is b for a, b in zip(new, args, strict=True)) else replace(expr, args=new)
+            return expr if all(a is b for a, b in zip(new, args, strict=True)) else Op(expr.op, new, expr.dtype, expr.lanes)
         case Cast(arg=arg) | Bitcast(arg=arg) | Broadcast(arg=arg) | Lane(arg=arg) | Horizontal(arg=arg):
             changed = rewrite(arg)
             return expr if changed is arg else replace(expr, arg=changed)
