@@ -120,13 +120,14 @@ def flags_of(machine: Machine, compiler: str) -> list[str]:
     return list(machine.zig_flags if compiler == "zig" else machine.flags)
 
 
+END = "  {NULL, 0},\n};"
 MAIN = """\
 int main(void) {
-  for (size_t i = 0; i < sizeof given / sizeof *given; i++)
-    if (fread(given[i].at, 1, given[i].bytes, stdin) != given[i].bytes) return 2;
+  for (const struct area *i = given; i->at != NULL; i++)
+    if (fread(i->at, 1, i->bytes, stdin) != i->bytes) return 2;
 CALLS
-  for (size_t i = 0; i < sizeof results / sizeof *results; i++)
-    if (fwrite(results[i].at, 1, results[i].bytes, stdout) != results[i].bytes) return 3;
+  for (const struct area *i = results; i->at != NULL; i++)
+    if (fwrite(i->at, 1, i->bytes, stdout) != i->bytes) return 3;
   return 0;
 }
 """
@@ -205,7 +206,7 @@ def functions_source(functions: Sequence[Function], target: Any, *, main: bool =
         for values in calls_of:
             calls.append(f"  {function.name}({', '.join([arguments, *map(str, values)])});")
     return "\n".join([text, *memory, "struct area { unsigned char *at; size_t bytes; };",
-                      "static const struct area given[] = {", *given, "};", "static const struct area results[] = {", *results, "};",
+                      "static const struct area given[] = {", *given, END, "static const struct area results[] = {", *results, END,
                       MAIN.replace("CALLS", "\n".join(calls))])
 
 
