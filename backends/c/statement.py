@@ -17,7 +17,7 @@ from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.loop.dot import DOTS
-from edgecc.loop.index import ZERO, Index, IndexOf, IndexOp, LoopVar
+from edgecc.loop.index import ZERO, Index, IndexOf, IndexOp, LoopVar, substitute
 from edgecc.loop.ir import (
     Assign,
     Barrier,
@@ -198,13 +198,18 @@ class BodyPrinter:
         """Makes a pointer to an element of a buffer that the compiler knows nothing of; an old one to the same element serves again."""
         pointer = scope.pointers.get(buffer, {}).get(index)
         if pointer is None:
-            binding = scope.use(buffer)
-            if binding.dtype is None:
-                raise EdgeccError("E900", f"C back end: {buffer!r} is not a buffer")
-            text = ExpressionPrinter(self.prelude, scope).pointer(buffer, index)
-            pointer = scope.point(buffer, index)
-            self._emit(depth, f"{'const ' if binding.is_const else ''}{STORAGE[binding.dtype]} *{pointer} = {text};")
+            pointer = self._pointer(buffer, index, index, scope, scope, depth)
         self._emit(depth, f"EDGECC_RELOAD({pointer});")
+
+    def _pointer(self, buffer: str, index: Index, first: Index, scope: Scope, known: Scope, depth: int) -> str:
+        """Defines a pointer to element `first`, by which the elements near `index` are accessed where `known` is the scope."""
+        binding = scope.use(buffer)
+        if binding.dtype is None:
+            raise EdgeccError("E900", f"C back end: {buffer!r} is not a buffer")
+        text = ExpressionPrinter(self.prelude, scope).pointer(buffer, first)
+        pointer = known.point(buffer, index)
+        self._emit(depth, f"{'const ' if binding.is_const else ''}{STORAGE[binding.dtype]} *{pointer} = {text};")
+        return pointer
 
     def define(self, name: str, dtype: DType, lanes: int, text: str, scope: Scope, depth: int, *,
                is_const: bool, is_pair: bool = False) -> Binding:
@@ -223,9 +228,25 @@ class BodyPrinter:
         inner = scope.nested()
         name = inner.bind(loop.var, low=printer.least(loop.start)).c_name
         step = f"++{name}" if loop.step == 1 else f"{name} += {loop.step}"
+        moving = [] if bounds else self._moving_pointers(loop, scope, inner, depth)
         self._emit(depth, f"for (ptrdiff_t {name} = {start}; {name} < {stop}; {step}) {{")
         self.body(loop.body, inner, depth + 1)
+        for pointer, distance in moving:
+            self._emit(depth + 1, f"{pointer} += {distance};")
         self._emit(depth, "}")
+
+    def _moving_pointers(self, loop: For, scope: Scope, inner: Scope, depth: int) -> list[tuple[str, int]]:
+        """Defines the pointers that the body of a loop reloads first and that move by the same distance with every iteration;
+        computed anew for each, they would cost a copy or an addition beside the counting."""
+        moving = []
+        for stmt in loop.body:
+            if not isinstance(stmt, Reload):
+                break
+            distance = stmt.index.coefficient(loop.var)
+            if distance and stmt.index not in inner.pointers.get(stmt.buffer, {}):
+                first = substitute(stmt.index, {loop.var: loop.start})
+                moving.append((self._pointer(stmt.buffer, stmt.index, first, scope, inner, depth), distance * loop.step))
+        return moving
 
 
 def _keep(name: str, value: Expr) -> str | None:

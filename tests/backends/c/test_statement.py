@@ -117,6 +117,22 @@ def test_reloaded_buffers_are_read_from_where_their_pointers_stand():
     np.testing.assert_array_equal(run(body, (replace(X, elements=10), replace(Y, elements=13)), {"x": x})["y"], want)
 
 
+def test_pointers_of_a_loop_move_with_its_iterations():
+    i, j = var("i"), var("j")
+    inner = (Reload("x", i * 2 + j * 10), Reload("x", i.mod(3) + 40), Reload("y", j), Store("y", i + j * 7, add(x_at(i * 2 + j * 10 + 1), x_at(i.mod(3) + 42))))
+    body = [For("j", const(0), const(2), (For("i", const(1), const(7), inner, step=2),)),
+            For("i", const(1), const(1), (Reload("x", i * 2), Store("y", i, x_at(i * 2))))]
+    function = Function("kernel", (replace(X, elements=50), replace(Y, elements=14)), tuple(body))
+    text = printed(function)
+    assert text.count("x_at += 4;") == 1
+    x, want = np.arange(50, dtype=np.float32), np.zeros(14, np.float32)
+    for row in range(2):
+        for k in (1, 3, 5):
+            want[k + 7 * row] = x[2 * k + 10 * row + 1] + x[k % 3 + 42]
+    got = run(body, function.buffers, {"x": x})["y"]
+    np.testing.assert_array_equal(got[want != 0], want[want != 0])
+
+
 def test_comments_cannot_leave_their_comment():
     function = Function("kernel", (), (Comment("*/ int hostile; /* ??/\n \\"), Comment("x" * 1000)), doc="*/ {{{ \\")
     text = printed(function)
