@@ -117,6 +117,14 @@ def uses_functions(node: Node) -> bool:
     return expr == _PRELU or (len(values) == 1 and activation(expr) is None and expr != _HARD_SWISH and not _is_primitive(expr))
 
 
+def is_table(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
+    """Whether the integers of a node are a function of those of one operand that TFLite has no operator for, or only `functions`."""
+    if not isinstance(node.op, Elementwise) or not uses_functions(node):
+        return False
+    _, values = own_form(node)
+    return len(values) == 1 and is_quantized(values[0]) and values[0].type.rank == node.output.type.rank
+
+
 def fuses_activation(node: Node) -> bool:
     """Whether an activation can be applied within a sum or product."""
     expr, values = own_form(node)
@@ -186,9 +194,24 @@ def emit(emitter: Emitter, op: Elementwise, node: Node, result: Result) -> None:
     emitter.place(result.value, target, order, result.quantization)
 
 
+def _table(emitter: Emitter, node: Node, value: Value, made: Quantization) -> int:
+    """A constant with what a function of one quantized operand gives for each of its 256 integers."""
+    given = quantized.present(emitter.held(value).quantization)
+    numbers_ = ((np.arange(-128, 128) - given.zero).astype(np.float32) * np.float32(given.scale)).astype(np.float32)
+    operands = [numbers_ if operand is value else None if operand is None else quantized.constant_floats(operand).reshape(())
+                for operand in node.inputs]
+    with np.errstate(all="ignore"):
+        (results,) = node.op.reference(operands)
+        steps = np.nan_to_num(np.rint(results / np.float32(made.scale)) + made.zero)
+    return emitter.writer.constant("table", np.clip(steps, -128, 127).astype(np.int8))
+
+
 def _on_integers(emitter: Emitter, node: Node, order: Order, target: int, result: Result) -> None:
     expr, values = own_form(node)
     sources = [_aligned(emitter, value, order, integers=True) for value in values]
+    if emitter.writer.tables and is_table(node, emitter.is_quantized):
+        emitter.writer.operator("TABLE", [sources[0], _table(emitter, node, values[0], quantized.present(result.quantization))], [target])
+        return
     name, form = activation(expr), functions.form_of(expr) if len(values) == 1 else None
     if name is not None:
         emitter.writer.operator(name, sources, [target], version=2)

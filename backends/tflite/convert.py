@@ -180,12 +180,14 @@ def _compute(emitter: Emitter, graph: Graph, node: Node, done: set[Node], demand
             end, activation = user, name
     for last, name in dict.fromkeys(((end, activation), (node, "NONE"))):
         readers = quantized.quantizers(graph, last.output) if len(last.outputs) == 1 else None
-        if readers is None or not operators.takes_integers(node, emitter.is_quantized) or (
-                not emitter.writer.functions and arithmetic.uses_functions(node)):
+        table = emitter.writer.tables and last is node and arithmetic.is_table(node, emitter.is_quantized)
+        if readers is None or not (table or operators.takes_integers(node, emitter.is_quantized)) or (
+                not table and not emitter.writer.functions and arithmetic.uses_functions(node)):
             continue
         nodes, made = readers
         source = next((emitter.held(value).quantization for value in node.inputs if value is not None and emitter.is_quantized(value)), None)
-        first = operators.required_quantization(node, source) or made
+        first = None if table else operators.required_quantization(node, source)
+        first = first or made
         operators.emit(emitter, node, Result(last.output, first, name))
         if last is not node:
             done.add(last)

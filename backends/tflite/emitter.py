@@ -43,13 +43,11 @@ class Held:
 
     Attributes:
         dims: the value's own shape.
-        kind: of the floats, or of whatever is not quantized.
         quantization: of the integers, where there are any.
     """
 
     name: str
     dims: tuple[int, ...]
-    kind: str
     quantization: Quantization | None = None
     integers: dict[Order, int] = field(default_factory=dict)
     floats: dict[Order, int] = field(default_factory=dict)
@@ -94,7 +92,7 @@ class Emitter:
 
     def place(self, value: Value, index: int, order: Order, quantization: Quantization | None = None) -> None:
         """`value` is held by a tensor: of integers, if it has a quantization."""
-        held = Held(value.name, numbers(value.type.dims), _kind(value), quantization)
+        held = Held(value.name, numbers(value.type.dims), quantization)
         (held.floats if quantization is None else held.integers)[order] = index
         self._held[value] = held
 
@@ -127,7 +125,7 @@ class Emitter:
         held = self.held(value)
         if not held.floats:
             first = next(iter(held.integers))
-            index = self.writer.tensor(f"{held.name}_float", self._shape(held, first), held.kind)
+            index = self.writer.tensor(f"{held.name}_float", self._shape(held, first), "FLOAT32")
             self.writer.operator("DEQUANTIZE", [held.integers[first]], [index], "DequantizeOptions", 2)
             held.floats[first] = index
         return self._ordered(held, held.floats, order)
@@ -135,6 +133,18 @@ class Emitter:
     def operand(self, value: Value, order: Order, result: Result) -> int:
         """Integers for a quantized result, floats for others."""
         return self.floats(value, order) if result.quantization is None else self.integers(value, order)
+
+    def rescaled(self, value: Value, order: Order, quantization: Quantization) -> int:
+        """Integers of a quantized or constant value in a given quantization."""
+        if quantized.is_constant(value) and value not in self._held:
+            steps = np.rint(quantized.constant_floats(value) / np.float32(quantization.scale)) + quantization.zero
+            return self.constant(np.clip(steps, -128, 127).astype(np.int8), order, value.name, quantization)
+        source = self.integers(value, order)
+        if self.held(value).quantization == quantization:
+            return source
+        target = self.writer.tensor(f"{value.name}_rescaled", self.writer.tensors[source].shape, "INT8", quantization)
+        self.writer.operator("QUANTIZE", [source], [target], "QuantizeOptions", 2)
+        return target
 
     def constant(self, array: Array, order: Order, name: str = "constant", quantization: Quantization | None = None) -> int:
         """A constant tensor with the axes of `array` in `order`."""

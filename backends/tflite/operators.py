@@ -87,11 +87,10 @@ def takes_integers(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
         return is_quantized(node.operand(0)) and transposed.takes_integers(node)
     if isinstance(op, Elementwise):
         return arithmetic.takes_integers(node, is_quantized)
-    if not all(value is not None and is_quantized(value) for value in node.inputs):
-        return False
-    if isinstance(op, Pool):
-        return True
-    return isinstance(op, Reduce | Softmax | Resize | Concat)
+    values = [value for value in node.inputs if value is not None]
+    if isinstance(op, Concat):
+        return any(map(is_quantized, values)) and all(is_quantized(value) or quantized.is_constant(value) for value in values)
+    return isinstance(op, Pool | Reduce | Softmax | Resize) and all(map(is_quantized, values))
 
 
 def fuses_activation(node: Node) -> bool:
@@ -278,7 +277,9 @@ def _slice(emitter: Emitter, op: Slice, node: Node, result: Result) -> None:
 def _concat(emitter: Emitter, op: Concat, node: Node, result: Result) -> None:
     values = [value for value in node.inputs if value is not None]
     order = next((emitter.order_of(value) for value in values if not quantized.is_constant(value)), plain(node.output.type.rank))
-    sources = [emitter.operand(value, order, result) for value in values]
+    # What is put together has one quantization: that of the result.
+    sources = [emitter.floats(value, order) if result.quantization is None else emitter.rescaled(value, order, result.quantization)
+               for value in values]
     target = emitter.new(result, order)
     emitter.writer.operator("CONCATENATION", sources, [target], "ConcatenationOptions", 1 if result.quantization is None else 2,
                             axis=order.index(op.axis % len(order)), fusedActivationFunction=0)

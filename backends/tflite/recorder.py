@@ -61,9 +61,11 @@ class Recorder(ABC):
 
     Class variables:
         functions: whether functions such as GELU or limits may be recorded as operators of their own.
+        tables: whether any function of one operand of int8 may be recorded as TABLE, whose second operand has its 256 results.
     """
 
     functions: ClassVar[bool] = True
+    tables: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []

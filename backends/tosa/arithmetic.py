@@ -35,7 +35,9 @@ _BITS = 20
 
 def elementwise(lowering: Lowering, op: Recorded) -> None:
     """Any of them."""
-    if op.code in _TABLES and lowering.integers(op.outputs[0]) is not None:
+    if op.code == "TABLE":
+        lowering.writer.operator("TABLE", [lowering.name(index) for index in op.inputs], lowering.name(op.outputs[0]))
+    elif op.code in _TABLES and lowering.integers(op.outputs[0]) is not None:
         _table(lowering, op)
     elif op.code in ("RELU", "RELU6"):
         _activation(lowering, op)

@@ -34,7 +34,7 @@ RULES: Mapping[str, Rule] = MappingProxyType({
     "CONV_2D": windows.conv, "DEPTHWISE_CONV_2D": windows.depthwise, "FULLY_CONNECTED": windows.fully_connected,
     "MAX_POOL_2D": windows.pool, "AVERAGE_POOL_2D": windows.pool,
     "QUANTIZE": arithmetic.quantize, "DEQUANTIZE": arithmetic.dequantize,
-    **dict.fromkeys((*arithmetic.BINARY, *arithmetic.SWAPPED, *arithmetic.UNARY, "DIV", "SELECT_V2", "HARD_SWISH", "RELU", "RELU6"),
+    **dict.fromkeys((*arithmetic.BINARY, *arithmetic.SWAPPED, *arithmetic.UNARY, "DIV", "SELECT_V2", "HARD_SWISH", "RELU", "RELU6", "TABLE"),
                     arithmetic.elementwise),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"), reductions.reduce),
     "SOFTMAX": reductions.softmax, "LOG_SOFTMAX": reductions.softmax,

@@ -21,6 +21,7 @@ class TosaRecorder(Recorder):
     """Records operators for TOSA, where names of enumerations stay names."""
 
     functions: ClassVar[bool] = False
+    tables: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,9 +102,14 @@ class Lowering:
         a, b = self.aligned([left, right])
         if into is None:
             into = self.like(a, np.broadcast_shapes(self.writer.shapes[a], self.writer.shapes[b]))
-        operands = [a, b, *([self.writer.constant(np.zeros(1), "INT8")] if code == "MUL" else [])]
+        operands = [a, b, *([self.scalar(0, "INT8")] if code == "MUL" else [])]
         attributes = [PROPAGATE] if code in ("MINIMUM", "MAXIMUM") else []
         return self.writer.operator(code, operands, into, *attributes)
+
+    def product(self, left: str, right: str, shift: int) -> str:
+        """The product of tensors of i32, shifted to the right and rounded."""
+        shape = np.broadcast_shapes(self.writer.shapes[left], self.writer.shapes[right])
+        return self.writer.operator("MUL", [left, right, self.scalar(shift, "INT8")], self.like(left, shape))
 
     def unary(self, code: str, name: str, into: str | None = None) -> str:
         """An operator on one tensor."""

@@ -71,10 +71,11 @@ def softmax(lowering: Lowering, op: Recorded) -> None:
 
 
 def _integer_softmax(lowering: Lowering, op: Recorded, scale: float) -> None:
-    """Softmax of i8 with results in steps of 1/256 from -128, within a step of the exact one.
+    """Softmax of i8 with results in steps of 1/256 from -128, as precise as TFLite's (kernels/internal/reference/softmax.h).
 
-    Powers of the distance to the largest element have 15 bits, from a table. Their sum, shifted so that its first bit is the 31st, has
-    a reciprocal of 15 bits, from another table that is interpolated. The product, shifted back and rounded, is the result.
+    Powers of the distance to the largest element have 30 bits, the upper half from one table, the lower half from another one. Their sum
+    has 19 bits behind the point, as TFLite's has, and is shifted so that its first bit is the 31st. Its reciprocal starts from a table that
+    is interpolated, and a step of Newton's method makes 30 bits of it. The product, shifted back and rounded, is the result.
     """
     writer = lowering.writer
     source, target = lowering.name(op.inputs[0]), lowering.name(op.outputs[0])
@@ -82,26 +83,28 @@ def _integer_softmax(lowering: Lowering, op: Recorded, scale: float) -> None:
     axis = len(dims) - 1
     if dims[axis] > LONGEST_SOFTMAX:
         raise EdgeccError("E114", f"a softmax of integers over {dims[axis]} elements has no form in TOSA", hint=f"up to {LONGEST_SOFTMAX} have")
+
+    def number(value: int) -> str:
+        return writer.constant(np.full([1] * len(dims), value), "INT32")
+
     distance = lowering.binary("SUB", widened(writer, source, 0), widened(writer, _over(lowering, "REDUCE_MAX", source, axis), 0))
-    # Entries of a table of i16 stand 128 apart, so that each distance of -255 to 0 is an entry.
+    # Entries of a table of i16 stand 128 apart, so that each distance of -255 to 0 is an entry; what is looked up is the entry times 128.
     index = rescaled(writer, distance, lowering.like(distance, kind="INT16"), [(1 << 30, 23)], twice=False)
-    steps = np.minimum(np.arange(513) - 256, 0)
-    powers = writer.constant(np.floor(np.exp(steps * scale) * 32767 + 0.5), "INT16")
-    looked = writer.operator("TABLE", [index, powers], lowering.like(distance))
-    power = _shifted(lowering, looked, writer.constant(np.full([1] * len(dims), 7), "INT32"))
-    total = _over(lowering, "REDUCE_SUM", power, axis)
+    powers = np.minimum(np.floor(np.exp(np.minimum(np.arange(513) - 256, 0) * scale) * (1 << 30) + 0.5), (1 << 30) - 1).astype(np.int64)
+    upper, lower = (writer.operator("TABLE", [index, writer.constant(half, "INT16")], lowering.like(distance))
+                    for half in (powers >> 15, powers & 0x7fff))
+    power = lowering.binary("ADD", lowering.binary("LOGICAL_LEFT_SHIFT", upper, number(8)), _shifted(lowering, lower, number(7)))
+    total = _over(lowering, "REDUCE_SUM", _shifted(lowering, power, number(11)), axis)
     zeros = writer.operator("CLZ", [total], lowering.like(total))
-    one = writer.constant(np.ones([1] * len(dims)), "INT32")
-    normal = writer.operator("LOGICAL_LEFT_SHIFT", [total, lowering.binary("SUB", zeros, one)], lowering.like(total))
+    normal = lowering.binary("LOGICAL_LEFT_SHIFT", total, lowering.binary("SUB", zeros, number(1)))
     # 2^30 to 2^31 becomes the whole range of i16.
-    place = rescaled(writer, lowering.binary("SUB", normal, writer.constant(np.full([1] * len(dims), 3 << 29), "INT32")),
-                     lowering.like(total, kind="INT16"), [(1 << 30, 44)], twice=False)
+    place = rescaled(writer, lowering.binary("SUB", normal, number(3 << 29)), lowering.like(total, kind="INT16"), [(1 << 30, 44)], twice=False)
     reciprocals = writer.constant(np.minimum(np.floor(32768 / (1 + np.arange(513) / 512) + 0.5), 32767), "INT16")
-    factor = _shifted(lowering, writer.operator("TABLE", [place, reciprocals], lowering.like(total)),
-                      writer.constant(np.full([1] * len(dims), 7), "INT32"))
-    product = lowering.binary("MUL", power, factor)
-    back = lowering.binary("SUB", writer.constant(np.full([1] * len(dims), 38), "INT32"), zeros)
-    rescaled(writer, _shifted(lowering, product, back), target, [(1 << 30, 30)], 0, -128, twice=False)
+    first = lowering.binary("LOGICAL_LEFT_SHIFT", writer.operator("TABLE", [place, reciprocals], lowering.like(total)), number(8))
+    error = lowering.binary("SUB", number(1 << 30), lowering.product(normal, first, 30))
+    factor = lowering.binary("ADD", first, lowering.product(first, error, 30))
+    result = _shifted(lowering, lowering.product(power, factor, 31), lowering.binary("SUB", number(33), zeros))
+    rescaled(writer, result, target, [(1 << 30, 30)], 0, -128, twice=False)
 
 
 def _shifted(lowering: Lowering, name: str, by: str) -> str:
