@@ -208,3 +208,15 @@ def agrees_where_regions_are(proto, shapes):
         (got,), (want,) = execute(graph, inputs).values(), session.run(None, inputs)
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
     return graph
+
+
+def test_branches_that_return_one_number_in_different_ranks():
+    then = helper.make_graph([helper.make_node("Neg", ["x"], ["t"])], "then", [], [helper.make_empty_tensor_value_info("t")])
+    orelse = helper.make_graph([helper.make_node("ReduceSum", ["x"], ["e"], keepdims=0)], "else", [], [helper.make_empty_tensor_value_info("e")])
+    graph = import_model(helper.make_model(helper.make_graph(
+        [helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=orelse)], "g",
+        [helper.make_tensor_value_info("c", TensorProto.BOOL, []), helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_empty_tensor_value_info("y")]), opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
+    for condition, want in ((True, -3.0), (False, 3.0)):
+        (got,) = execute(graph, {"c": np.array(condition), "x": np.array([3], np.float32)}).values()
+        np.testing.assert_array_equal(got, [want])

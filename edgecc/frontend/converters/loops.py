@@ -20,7 +20,7 @@ from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.dims import Dim, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, literal
-from edgecc.ir.types import DType, TensorType
+from edgecc.ir.types import DType, Shape, TensorType
 from edgecc.ops.control import If, Loop
 from edgecc.ops.indexing import Gather
 
@@ -56,6 +56,11 @@ def _if(call: Call) -> list[Item | None]:
         results.append([] if values is None else [values[index] for index in wanted])
     if not complete:
         return [Unknown()] * len(call.node.output)
+    for position, pair in enumerate(zip(*results, strict=True)):
+        for region, values, value in zip(regions, results, _single_elements(pair), strict=True):
+            if value is not None:
+                with inside(call, region):
+                    values[position] = region.emitter.local(call.reshape(values[position], value))
     for then, otherwise in zip(*results, strict=True):
         if then.type != otherwise.type:
             raise Unsupported(f"the branches return {then.type} and {otherwise.type}; at run time both must be of one type",
@@ -63,6 +68,15 @@ def _if(call: Call) -> list[Item | None]:
     graphs, captured = finish(regions, results)
     outputs = iter(call.importer.emitter.emit_regions(If(), [condition, *captured], graphs, call.loc))
     return [next(outputs) if call.wants(index) else None for index in range(len(call.node.output))]
+
+
+def _single_elements(pair: Sequence[Value]) -> Sequence[Shape | None]:
+    """Shapes for what two branches return where both are one number but of other ranks, as conditions often are: the larger rank for both."""
+    types = [value.type for value in pair]
+    if types[0] == types[1] or types[0].dtype is not types[1].dtype or any(t.shape != (1,) * t.rank for t in types):
+        return [None] * len(pair)
+    rank = max(t.rank for t in types)
+    return [None if t.rank == rank else (1,) * rank for t in types]
 
 
 @converter("Loop")
@@ -90,7 +104,7 @@ def _loop(call: Call) -> list[Item | None]:
         ways = (region, written_out)
     else:
         ways = (written_out, region)
-    return _first(call, ways)
+    return _first(call, ways, region)
 
 
 def _iterations(call: Call) -> int | None:
@@ -103,9 +117,9 @@ def _iterations(call: Call) -> int | None:
     return _FOREVER if trips is None else call.known_int(0, "the trip count")
 
 
-def _first(call: Call, ways: Sequence[Callable[[], list[Item | None] | None]]) -> list[Item | None]:
-    """The results of the first way that works; the problems are those of the last one."""
-    for way in ways[:-1]:
+def _first(call: Call, ways: Sequence[Callable[[], list[Item | None] | None]], told: Callable[[], list[Item | None] | None]) -> list[Item | None]:
+    """The results of the first way that works; where none does, the problems are those of the way `told`."""
+    for way in ways:
         mark = call.importer.mark()
         try:
             results = way()
@@ -114,7 +128,7 @@ def _first(call: Call, ways: Sequence[Callable[[], list[Item | None] | None]]) -
         if results is not None:
             return results
         call.importer.restore(mark)
-    results = ways[-1]()
+    results = told()
     return [Unknown()] * len(call.node.output) if results is None else results
 
 
@@ -266,8 +280,9 @@ def _scanned(call: Call, body: onnx.GraphProto, states: list[Item | None], scann
         return _looped_scan(call, body, states, scanned, axes, backwards, out_axes, out_back)
 
     if not isinstance(steps, int) or steps > UNROLLED_STEPS or (stacks and steps == 0):
-        return _first(call, (region,))
-    return _first(call, (region, written_out) if steps * len(body.node) > UNROLLED_NODES else (written_out,))
+        return _first(call, (region,), region)
+    ways = (region, written_out) if steps * len(body.node) > UNROLLED_NODES else (written_out,)
+    return _first(call, ways, written_out)
 
 
 def _unrolled_scan(call: Call, body: onnx.GraphProto, states: list[Item | None], scanned: Sequence[Value], axes: Sequence[int],
