@@ -18,8 +18,7 @@ from edgecc.ir.types import Array, DType
 
 def sole_user(graph: Graph, value: Value) -> Node | None:
     """The only node that reads `value` (at one or more operand positions), or None: also for values the graph returns."""
-    users = value.users
-    return users[0] if len(users) == 1 and not graph.is_output(value) else None
+    return None if graph.is_output(value) else value.sole_user
 
 
 MAX_NAMES = 256

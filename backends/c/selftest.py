@@ -63,6 +63,16 @@ def inputs(module: Module) -> dict[str, Array]:
     return arrays
 
 
+_SAME = """static int same(const char *name, const void *a, const void *b, size_t bytes) {
+  uint32_t hash = 2166136261u; /* FNV-1a */
+  for (size_t i = 0; i < bytes; ++i) hash = (hash ^ ((const unsigned char *)a)[i]) * 16777619u;
+  const int differs = memcmp(a, b, bytes) != 0;
+  printf("%s: %zu bytes, FNV-1a %08x%s\\n", name, bytes, (unsigned)hash, differs ? ", runs DISAGREE" : "");
+  return differs;
+}
+"""
+
+
 def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | None, *, weights_from_file: bool) -> str:
     """The text of selftest.c."""
     name = module.name
@@ -130,14 +140,7 @@ static uint32_t next(void) {{
   return state;
 }}
 {"".join(helpers)}
-static int same(const char *name, const void *a, const void *b, size_t bytes) {{
-  uint32_t hash = 2166136261u; /* FNV-1a */
-  for (size_t i = 0; i < bytes; ++i) hash = (hash ^ ((const unsigned char *)a)[i]) * 16777619u;
-  const int differs = memcmp(a, b, bytes) != 0;
-  printf("%s: %zu bytes, FNV-1a %08x%s\\n", name, bytes, (unsigned)hash, differs ? ", runs DISAGREE" : "");
-  return differs;
-}}
-{load}
+{_SAME if any("same(" in check for check in checks) else ""}{load}
 int main(void) {{
   int failures = 0;
 {load_call}{"".join(fills) or "  (void)next;" + chr(10)}

@@ -76,6 +76,17 @@ class Value:
         """The nodes that read this value, each once, in order of first use."""
         return tuple(dict.fromkeys(use.node for use in self._uses.values()))
 
+    @property
+    def use_count(self) -> int:
+        """The number of operand positions that read this value."""
+        return len(self._uses)
+
+    @property
+    def sole_user(self) -> Node | None:
+        """The node that reads this value, at one or more positions, if no other one does; else None."""
+        first = next((use.node for use in self._uses.values()), None)
+        return first if all(use.node is first for use in self._uses.values()) else None
+
     def __repr__(self) -> str:
         return f"<Value %{self.name}: {self.type}>"
 
@@ -161,6 +172,7 @@ class Graph:
         self.inputs: list[Value] = []
         self.input_names: list[str] = []
         self.outputs: list[Value] = []
+        self._returned: set[int] = set()  # ids of the outputs
         self.output_names: list[str] = []
         self._first: Node | None = None
         self._last: Node | None = None
@@ -206,11 +218,11 @@ class Graph:
 
     def is_output(self, value: Value) -> bool:
         """Whether the graph returns this value."""
-        return any(value is out for out in self.outputs)
+        return id(value) in self._returned
 
     def has_single_use(self, value: Value) -> bool:
         """Whether exactly one operand reads the value and the graph does not return it."""
-        return len(value.uses) == 1 and not self.is_output(value)
+        return value.use_count == 1 and not self.is_output(value)
 
     def values(self) -> Iterator[Value]:
         """Every value once: inputs, then constants and results in order of appearance, then constant outputs."""
@@ -258,6 +270,7 @@ class Graph:
         if len(values) != len(names):
             raise EdgeccError("E900", f"{len(values)} outputs with {len(names)} names")
         self.outputs = list(values)
+        self._returned = {id(value) for value in values}
         self.output_names = list(names)
 
     def constant(self, array: Array, name: str = "c") -> Value:
@@ -350,7 +363,10 @@ class Graph:
             raise EdgeccError("E900", f"replacing %{old.name}: {old.type} by %{new.name}: {new.type}")
         for use in old.uses:
             self.set_operand(use.node, use.index, new)
-        self.outputs = [new if value is old else value for value in self.outputs]
+        if self.is_output(old):
+            self.outputs = [new if value is old else value for value in self.outputs]
+            self._returned.discard(id(old))
+            self._returned.add(id(new))
 
     def set_operand(self, node: Node, index: int, value: Value | None) -> None:
         """Replaces one operand. The node's results keep their types; the verifier checks them."""
@@ -369,7 +385,7 @@ class Graph:
         if node not in self:
             raise EdgeccError("E900", f"erasing {node!r}, which is not in the graph")
         for value in node.outputs:
-            if value.uses or self.is_output(value):
+            if value.use_count or self.is_output(value):
                 raise EdgeccError("E900", f"erasing {node!r} while %{value.name} is still used")
         for index, operand in enumerate(node.inputs):
             if operand is not None:
@@ -386,7 +402,7 @@ class Graph:
             binding: list[Node] = []
             while pending:
                 node = pending.pop()
-                if node in self and not any(v.uses or self.is_output(v) for v in node.outputs):
+                if node in self and not any(v.use_count or self.is_output(v) for v in node.outputs):
                     if node.op.binds is not None:
                         binding.append(node)
                         continue

@@ -18,6 +18,9 @@ from edgecc.passes.base import NodePass
 from edgecc.passes.expressions import canonical, is_cheap, reads_discontinuously, rounds
 from edgecc.passes.rewrite import replace, sole_user
 
+MOST_READERS = 256
+"""Readers of a value that may each compute it themselves; it bounds the time it takes to look at all of them for each."""
+
 
 @dataclass(frozen=True)
 class FuseElementwise(NodePass):
@@ -25,7 +28,7 @@ class FuseElementwise(NodePass):
 
     1. The producer has no other reader: it disappears.
     2. The producer has several readers but is one cheap operation on one operand (and small constants), and all
-       of its readers are Elementwise of the same shape: computing it again costs less than storing it.
+       of its readers, 256 at most, are Elementwise of the same shape: computing it again costs less than storing it.
 
     Broadcasting stays right because the producer's shape broadcasts to the reader's shape, and its operands to its
     own. What is fused is computed for each element of the reader's shape.
@@ -96,7 +99,7 @@ class FuseElementwise(NodePass):
 def _costly_to_repeat(graph: Graph, producer: Node, inner: Elementwise) -> str | None:
     """Why a producer with several readers is kept, or None where each reader can compute it itself."""
     value = producer.output
-    if graph.is_output(value) or any(not isinstance(user.op, Elementwise) or user.output.type.shape != value.type.shape
+    if graph.is_output(value) or value.use_count > MOST_READERS or any(not isinstance(user.op, Elementwise) or user.output.type.shape != value.type.shape
                                      for user in value.users):
         return "it is needed elsewhere too"
     large = [v for v in producer.inputs if v is not None and v.type.capacity * 16 > value.type.capacity]

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import hostile
+import edgecc
+from edgecc.targets.schema import load_target
+from tests.support import hostile, hostile_data
+from tests.support.ccompile import build, require, run_program
 from tests.support.limited import Outcome, Server
 
-MODELS = {model.name: model for model in hostile.everything()}
+MODELS = {model.name: model for model in hostile.everything(hostile_data.FAMILIES)}
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +58,12 @@ def test_no_text_of_a_model_reaches_a_file_unescaped(server, tmp_path):
             data = path.read_bytes()
             assert path.suffix == ".bin" or all(0x20 <= byte < 0x7F or byte == 0x0A for byte in data), path
             assert b"touch pwned" not in data or path.name in ("manifest.json", "model.c", "model.h", "selftest.c", "kernels.c"), path
+
+
+def test_code_of_a_model_without_outputs_is_clean():
+    target = load_target("generic-c")
+    require(target)
+    artifact = edgecc.compile(hostile.model([hostile.node("Relu", "x")], outputs=()), target, self_test=True)
+    files = {name: text for name, text in artifact.files.items()
+             if name.endswith((".h", ".bin")) or name in (*artifact.manifest.sources, "selftest.c")}
+    assert run_program(build(files, target), target).decode() == "ok\n"

@@ -158,11 +158,11 @@ def bombs() -> Iterator[tuple[str, str, onnx.ModelProto]]:
 # -- graphs inside nodes ----------------------------------------------------------------------
 
 
-def _branch(nodes: Sequence[onnx.NodeProto], result: str) -> onnx.GraphProto:
+def branch(nodes: Sequence[onnx.NodeProto], result: str) -> onnx.GraphProto:
     return helper.make_graph(list(nodes), "branch", [], [helper.make_empty_tensor_value_info(result)])
 
 
-def _loop_body(inner: Sequence[onnx.NodeProto], result: str) -> onnx.GraphProto:
+def loop_body(inner: Sequence[onnx.NodeProto], result: str) -> onnx.GraphProto:
     return helper.make_graph([*inner, helper.make_node("Identity", ["go"], ["on"])], "body",
                              [info("i", (), TensorProto.INT64), info("go", (), TensorProto.BOOL), info("v", None)],
                              [helper.make_empty_tensor_value_info("on"), helper.make_empty_tensor_value_info(result)])
@@ -172,29 +172,29 @@ def control() -> Iterator[tuple[str, str, onnx.ModelProto]]:
     """Loops, conditions, functions."""
     true, false = (numpy_helper.from_array(np.array(v), n) for n, v in (("t", True), ("f", False)))
     for trips in (2**62, 2**31, 10**6, -1, -(2**63)):
-        body = _loop_body([node("Relu", "v", "r")], "r")
+        body = loop_body([node("Relu", "v", "r")], "r")
         yield f"loop_{trips}", ANY, model([node("Loop", "n t x", body=body)], weights=[ints("n", trips), true])
-    body = _loop_body([node("Relu", "v", "r")], "r")
+    body = loop_body([node("Relu", "v", "r")], "r")
     yield "loop_without_end", ANY, model([helper.make_node("Loop", ["", "t", "x"], ["y"], body=body)], weights=[true])
-    nested = _loop_body([node("Relu", "v", "r")], "r")
+    nested = loop_body([node("Relu", "v", "r")], "r")
     for _ in range(6):
-        nested = _loop_body([node("Loop", "n t v", "r", body=nested)], "r")
+        nested = loop_body([node("Loop", "n t v", "r", body=nested)], "r")
     yield "loops_in_loops", REFUSED, model([node("Loop", "n t x", body=nested)], weights=[ints("n", 1000), true])
-    growing = _loop_body([node("Concat", "v v", "r", axis=0)], "r")
+    growing = loop_body([node("Concat", "v v", "r", axis=0)], "r")
     yield "loop_that_doubles", REFUSED, model([node("Loop", "n t x", body=growing)], weights=[ints("n", 200), true])
-    deep = _branch([node("Relu", "x", "r")], "r")
+    deep = branch([node("Relu", "x", "r")], "r")
     for _ in range(25):
-        deep = _branch([node("If", "t", "r", then_branch=deep, else_branch=deep)], "r") if deep.ByteSize() < 200_000 else deep
+        deep = branch([node("If", "t", "r", then_branch=deep, else_branch=deep)], "r") if deep.ByteSize() < 200_000 else deep
     yield "ifs_in_ifs", ANY, model([node("If", "t", then_branch=deep, else_branch=deep)], weights=[true])
-    slim, other = _branch([node("Relu", "x", "r")], "r"), _branch([node("Neg", "x", "r")], "r")
+    slim, other = branch([node("Relu", "x", "r")], "r"), branch([node("Neg", "x", "r")], "r")
     for _ in range(22):
-        slim = _branch([node("If", "t", "r", then_branch=slim, else_branch=other)], "r")
+        slim = branch([node("If", "t", "r", then_branch=slim, else_branch=other)], "r")
     yield "if_deep", ANY, model([node("If", "t", then_branch=slim, else_branch=other)], weights=[true])
     yield "if_without_branch", REFUSED, model([node("If", "t")], weights=[true])
     yield "if_on_floats", ANY, model([node("If", "x", then_branch=other, else_branch=other)])
-    yield "if_empty_branch", REFUSED, model([node("If", "f", then_branch=other, else_branch=_branch([], "ghost"))], weights=[false])
-    yield "scan_axis", REFUSED, model([node("Scan", "x", body=_branch([node("Relu", "x", "r")], "r"), num_scan_inputs=2**62)])
-    yield "loop_body_of_wrong_arity", REFUSED, model([node("Loop", "n t x", body=_branch([], "x"))], weights=[ints("n", 2), true])
+    yield "if_empty_branch", REFUSED, model([node("If", "f", then_branch=other, else_branch=branch([], "ghost"))], weights=[false])
+    yield "scan_axis", REFUSED, model([node("Scan", "x", body=branch([node("Relu", "x", "r")], "r"), num_scan_inputs=2**62)])
+    yield "loop_body_of_wrong_arity", REFUSED, model([node("Loop", "n t x", body=branch([], "x"))], weights=[ints("n", 2), true])
     chain = [helper.make_function("f", f"F{i}", ["a"], ["b"], [helper.make_node(f"F{i + 1}", ["a"], ["c"], domain="f"),
                                                                 helper.make_node(f"F{i + 1}", ["c"], ["b"], domain="f")],
                                   [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)]) for i in range(24)]
@@ -204,7 +204,7 @@ def control() -> Iterator[tuple[str, str, onnx.ModelProto]]:
     yield "functions_in_a_circle", REFUSED, model([call], functions=[
         helper.make_function("f", f"F{i}", ["a"], ["b"], [helper.make_node(f"F{(i + 1) % 5}", ["a"], ["b"], domain="f")],
                              [helper.make_opsetid("f", 1)]) for i in range(5)], domains=["f"])
-    hidden = helper.make_node("If", ["t"], ["b"], then_branch=_branch([helper.make_node("F0", ["a"], ["r"], domain="f")], "r"),
+    hidden = helper.make_node("If", ["t"], ["b"], then_branch=branch([helper.make_node("F0", ["a"], ["r"], domain="f")], "r"),
                               else_branch=other)
     yield "function_calling_itself_in_a_branch", REFUSED, model([call], functions=[helper.make_function(
         "f", "F0", ["a"], ["b"], [node("Constant", "", "t", value=true), hidden], [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)])],
@@ -321,7 +321,7 @@ def attributes() -> Iterator[tuple[str, str, onnx.ModelProto]]:
         yield f"conv_{name}_{len(values)}", REFUSED, model([node("Conv", "x w", **{name: helper.make_attribute(
             name, values, attr_type=AttributeProto.INTS).ints or []})] if values else [_empty_list(node("Conv", "x w"), name)],
             inputs=image, weights=[kernel])
-    for wrong in (1.5, "x", [1.5], floats("t"), _branch([], "x")):
+    for wrong in (1.5, "x", [1.5], floats("t"), branch([], "x")):
         yield f"softmax_axis_{type(wrong).__name__}", REFUSED, model([node("Softmax", "x", axis=wrong)])
     for perm in ([], [0], [0, 0], [1, 2], [-1, 0], [2**62, 0], [0, 1, 2]):
         changed = node("Transpose", "x", perm=perm) if perm else _empty_list(node("Transpose", "x"), "perm")
@@ -468,10 +468,10 @@ def lists() -> Iterator[tuple[str, str, bytes]]:
                                ("types", onnx.GraphProto(value_info=[info("z", (1,))]), 7),
                                ("texts", onnx.ModelProto(metadata_props=[onnx.StringStringEntryProto()]), None)):
         many = entry.SerializeToString() * (1_000_000 if field is None else 300_000)
-        yield f"many_{what}", REFUSED, sound.SerializeToString() + (many if field is None else _field(field, many))
+        yield f"many_{what}", REFUSED, sound.SerializeToString() + (many if field is None else message_field(field, many))
 
 
-def _field(number: int, content: bytes) -> bytes:
+def message_field(number: int, content: bytes) -> bytes:
     """A message as a field of another; two of one number are merged by the parser."""
     size, length = b"", len(content)
     while length > 127:
@@ -479,10 +479,13 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2]) + size + bytes([length]) + content
 
 
-def everything() -> Iterator[Hostile]:
-    """All hostile models, each name once."""
+Family = Callable[[], Iterator[tuple[str, str, onnx.ModelProto]]] | Callable[[], Iterator[tuple[str, str, bytes]]]
+
+
+def everything(more: Sequence[Family] = ()) -> Iterator[Hostile]:
+    """All hostile models, those of further families too, each name once."""
     seen: set[str] = set()
-    for family in (bombs, control, structure, attributes, names, files, lists):
+    for family in (bombs, control, structure, attributes, names, files, lists, *more):
         for name, wanted, content in family():
             unique = name
             number = 2

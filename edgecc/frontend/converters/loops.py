@@ -235,9 +235,9 @@ def _scan(call: Call) -> list[Item | None]:
     if count < 1 or len(scanned) != count:
         raise EdgeccError("E102", f"num_scan_inputs is {count}; there are {len(call.inputs)} operands")
     axes = [call.axis(axis, x.type.rank) for axis, x in zip(_listed(call, "scan_input_axes", count), scanned, strict=True)]
-    backwards = [bool(back) for back in _listed(call, "scan_input_directions", count)]
+    backwards = _directions(call, "scan_input_directions", count)
     out_axes = _listed(call, "scan_output_axes", stacks)
-    out_back = [bool(back) for back in _listed(call, "scan_output_directions", stacks)]
+    out_back = _directions(call, "scan_output_directions", stacks)
     return _scanned(call, body, states, scanned, axes, backwards, out_axes, out_back)
 
 
@@ -254,7 +254,7 @@ def _scan_of_batch(call: Call) -> list[Item | None]:
         raise Unsupported("members of the batch have different lengths", "convert the model to opset 9")
     if not 1 <= batch <= UNROLLED_STEPS:
         raise Unsupported(f"a batch of {batch}", "convert the model to opset 9")
-    backwards = [bool(back) for back in _listed(call, "directions", count)]
+    backwards = _directions(call, "directions", count)
     members: list[list[Value]] = [[] for _ in call.node.output]
     for member in range(batch):
         own = [_element(call, x, 0, member) for x in operands]
@@ -390,6 +390,14 @@ def _listed(call: Call, name: str, count: int) -> tuple[int, ...]:
     if len(entries) != count:
         raise EdgeccError("E102", f"{name} has {len(entries)} entries, wanted {count}")
     return entries
+
+
+def _directions(call: Call, name: str, count: int) -> list[bool]:
+    """Whether each axis is taken from its end."""
+    entries = _listed(call, name, count)
+    if not set(entries) <= {0, 1}:
+        raise EdgeccError("E102", f"{name} is {list(entries)}, wanted 0 or 1 for each")
+    return [entry == 1 for entry in entries]
 
 
 def _element(call: Call, x: Value, axis: int, position: int) -> Value:
