@@ -70,8 +70,8 @@ class Binding:
         dims: the sizes of named dimensions.
         notes: what was assumed.
         changed: which sizes that the model fixes are others now.
-        opened_batch: the size of the first dimension of all inputs whose sizes were changed, if nothing else of them was, the
-            model fixes it to 1 and the run decides it.
+        opened_batch: the size of the first dimension of all inputs of which that was changed, if the model fixes it to 1 and the
+            run decides it.
     """
 
     types: Mapping[str, TensorType]
@@ -156,7 +156,7 @@ class _Binder:
             if isinstance(dim, int) and dim != size and code == "E001":  # what --shape says counts more than the file
                 self.changed.append(f"dimension {axis} of '{printable(spec.name)}' is {size} instead of {dim}")
                 self.shapes[spec.name] = None
-                self.batches.add(size if axis == 0 and dim == 1 else None)
+                self.batches |= set() if axis else {size if dim == 1 else None}
             elif isinstance(dim, int) and dim != size and (self.shapes[spec.name] or [dim] * len(sizes))[axis] == dim:
                 raise EdgeccError(code, f"{source} gives {size} for dimension {axis} of '{printable(spec.name)}'; "
                                         f"the model fixes it to {dim}: {describe(spec)}")
@@ -274,7 +274,7 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
 
 
 def _opened(binder: _Binder) -> SymbolicDim | None:
-    """The one batch size that the run decides, if nothing but it was changed."""
+    """The one batch size that the run decides, if no other first dimension was changed."""
     return next((size for size in binder.batches if len(binder.batches) == 1 and isinstance(size, SymbolicDim)), None)
 
 

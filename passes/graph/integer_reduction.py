@@ -17,7 +17,7 @@ from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Arg, ScalarExpr, apply, convert, literal
 from edgecc.ir.types import Array, Dim, DType
-from edgecc.ops.convolution import Pool
+from edgecc.ops.convolution import Conv, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.reduction import Reduce
 from edgecc.ops.requantize import Steps, dequantized
@@ -42,7 +42,7 @@ class IntegerReduction(NodePass):
 
     Declines when:
     1. Elements have scales of their own, or there may be so many that a sum exceeds 32 bits.
-    2. The size of an image whose windows are averaged is known only at run time.
+    2. The size of an image is known only at run time, and some windows may have fewer elements than others.
     """
 
     name: ClassVar[str] = "integer-reduction"
@@ -61,15 +61,21 @@ class IntegerReduction(NodePass):
         if operand.steps is None:
             return self.decline(node, "elements have scales of their own")
         if isinstance(node.op, Pool):
-            if not operand.integers.type.is_static:
-                return self.decline(node, "the size of the image is known only at run time")
             return self._pool(graph, node, node.op, operand, operand.steps)
         return self._reduce(graph, node, node.op, operand, operand.steps)
 
     def _pool(self, graph: Graph, node: Node, op: Pool, operand: Scaled, steps: Steps) -> bool:
         if _exceeds(math.prod(op.kernel), steps):
             return self.decline(node, "sums may exceed 32 bits")
-        conv, weights, counts = sums_of_windows(op, operand.integers.type.dims, steps.zero)
+        batch, *sizes = operand.integers.type.shape
+        known = [size for size in sizes if isinstance(size, int)]
+        if len(known) == len(sizes):
+            conv, weights, counts = sums_of_windows(op, (batch if isinstance(batch, int) else 1, *known), steps.zero)
+        elif not isinstance(sizes[0], int) or op.ceil_mode or (any(op.pads) and not op.count_include_pad):
+            return self.decline(node, "the size of the image is known only at run time, and windows at its border have fewer elements")
+        else:
+            conv = Conv(op.strides, op.pads, op.dilations, sizes[0], x_zero=steps.zero or None)
+            weights, counts = np.ones((sizes[0], 1, *op.kernel), np.int8), np.array(float(math.prod(op.kernel)))
         _replace(graph, node, conv, (operand, weights), np.asarray(steps.scale / counts), 0)
         return True
 

@@ -34,6 +34,13 @@ def test_items_of_an_opened_batch_are_computed_as_if_alone(flat, random):
     np.testing.assert_allclose(execute(opened, {"x": x})["y"], np.concatenate(alone), rtol=1e-5, atol=1e-5)
 
 
+def test_a_batch_and_a_height_are_opened_together(random):
+    pooled = model([node("GlobalAveragePool", "x", "p"), node("Reshape", "p s")], inputs=[info("x", (1, 4, 6, 6))], weights=[ints("s", 1, 4)])
+    graph = import_model(pooled, shapes={"x": (edgecc.Range(1, 5), 4, edgecc.Range(4, 9), 6)})
+    x = random(3, 4, 7, 6)
+    np.testing.assert_allclose(execute(graph, {"x": x})["y"], x.mean((2, 3)), rtol=1e-5)
+
+
 def test_an_opened_batch_verifies():
     result = edgecc.verify(shuffled((1, 4, 6, 6)), target="generic-c", shapes={"x": (edgecc.Range(1, 5), 4, 6, 6)})
     assert result.ok

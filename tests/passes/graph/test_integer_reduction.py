@@ -32,13 +32,15 @@ FIRES = {
     "pool": pool("(0,0,0,0)", "2,2"),
     "pool at the border": pool("(1,1,1,0)", "3,3"),
     "pool of padding": pool("(1,1,1,0)", "3,3", include=True),
+    "pool of an open height": pool("(0,0,0,0)", "floordiv(h:4..5 - 3, 2) + 1,2").replace("[1,2,5,5]", "[1,2,h:4..5,5]"),
+    "pool of an open batch": pool("(1,1,1,0)", "3,3").replace("[1,2,", "[n:1..3,2,"),
     "pool rounded up": pool("(0,0,0,0)", "2,3", ceil=True),
 }
 
 DECLINES = {
     "1 scales of channels": TEXT.replace("%s = constant f32[] [0.25]", "%s = constant f32[2,1,1] [0.25, 0.1]"),
     "1 too many": TEXT.replace("u8[1,2,5,5]", "u16[1,2,200,200]").replace("f32[1,2,5,5]", "f32[1,2,200,200]").replace("u8", "u16"),
-    "2 windows": pool("(0,0,0,0)", "floordiv(h:4..5 - 3, 2) + 1,2").replace("[1,2,5,5]", "[1,2,h:4..5,5]"),
+    "2 windows": pool("(1,0,0,0)", "floordiv(h:4..5 - 2, 2) + 1,2").replace("[1,2,5,5]", "[1,2,h:4..5,5]"),
 }
 
 
