@@ -78,12 +78,13 @@ CASES = {
     "product, open rows and columns": ([("Transpose", "x", "t", {"perm": [0, 2, 1]}), ("MatMul", "x t", "p", {}), ("Add", "p k", "y", {})],
                                        {"x": ["m", "n", 24], "k": ["m", 1, "n"]}),
     "product, open terms": ([("MatMul", "p x", "y", {})], {"p": ["m", "n", "n"], "x": ["m", "n", 24]}),
+    "product, few open terms": ([("MatMul", "p x", "y", {})], {"p": ["few", "few"], "x": ["few", 24]}),
     "attention of one row": ([("Transpose", "k", "t", {"perm": [0, 2, 1]}), ("MatMul", "q t", "s1", {}), ("Softmax", "s1", "p", {}),
                               ("MatMul", "p k", "y", {})], {"q": [4, 1, 8], "k": [4, "n", 8]}),
 }
 CONSTANTS = {"w": np.linspace(-1, 1, 24 * 40, dtype=np.float32).reshape(24, 40),
              "v": np.linspace(1, -1, 40 * 13, dtype=np.float32).reshape(40, 13), "a": np.array([1]), "s": np.ones(17, np.float32), "last": np.array([-2]), "big": np.array([99]), "zero": np.int64(0)}
-BOUNDS = {"m": (Range(1, 3),), "n": (Range(2, 37),)}
+BOUNDS = {"m": (Range(1, 3),), "n": (Range(2, 37),), "few": (Range(1, 6),)}
 
 
 def case(name):

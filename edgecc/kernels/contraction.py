@@ -222,10 +222,11 @@ def _loops(reductions: Sequence[Reduction], body: Body) -> Body:
 
 
 def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded: Sequence[str],
-                  dtype: DType = DType.F32, *, open_rows: bool = False, groups: bool = False) -> tuple[str, ...]:
+                  dtype: DType = DType.F32, *, open_rows: bool = False, open_depth: bool = False,
+                  groups: bool = False) -> tuple[str, ...]:
     """Loop passes that turn a plain nest into micro-kernels of the given tile; `dtype` is the type of the sums.
 
-    `open_rows`: the run decides how many rows there are. `groups`: the first factor is read in groups of bytes that lie anywhere.
+    `open_rows`, `open_depth`: the run decides how many rows, or terms of a sum, there are. `groups`: the first factor is read in groups of bytes that lie anywhere.
     """
     by_lane = target.vector.fma_by_lane and tile.lanes > 1
     vectorize = (f"vectorize{{loop={CHANNEL},lanes={tile.lanes},narrowest={narrowest_lanes(target, dtype)},"
@@ -236,7 +237,7 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     rest = f",rest={REST_ROWS}" if open_rows and tile.rows > REST_ROWS else ""
     steps = [f"tile{{loop={PIXEL},factor={tile.rows},balanced=1{rest}}}", *((vectorize, jam) if by_lane else (jam, vectorize))]
     unroll = tile.lanes if by_lane else UNROLL
-    tiled = inner_extent > max(2 * UNROLL, unroll + unroll // 2)
+    tiled = open_depth or inner_extent > max(2 * UNROLL, unroll + unroll // 2)
     # Short sums of groups by lane are written out as a whole; compilers would load all of their weights first, and spill.
     fence = 0 if tile.lanes == 1 or (by_lane and (tiled or dtype is not DType.I32)) else 1
     if by_lane and not target.core.in_order and inner_extent % (2 * unroll) == 0 and inner_extent >= LEAST_ITERATIONS * 2 * unroll:

@@ -299,7 +299,8 @@ class _Problem:
         weights = with_bias(request, self._w_buffer(), self.channels, panels, packed=False)
         nest = product_nest(self._product(), tile, panels, weights, epilogue, target)
         return assemble(request, self.name, outer_loops(nest.body, self.y.dims, self._batch_axes, sizes=self.y.sizes),
-                        tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=self.open_rows is not None), weights, epilogue, 3, doc=self.doc,
+                        tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=self.open_rows is not None,
+                                      open_depth=self.open_depth is not None), weights, epilogue, 3, doc=self.doc,
                         choice=f"product in place: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}")
 
     def packed_scratch(self, tile: RegisterTile) -> Kernel:
@@ -327,7 +328,8 @@ class _Problem:
         starts = () if integers is None else integers.starts(partial(self._at, terms.x), start)
         pack = self._pack_nest(panels, tile, terms, read, start, integers)
         return assemble(request, self.name, outer_loops((*pack, *starts, *nest.body), self.y.dims, self._batch_axes, sizes=self.y.sizes),
-                        (*schedule, *tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=self.open_rows is not None)), weights, epilogue, 3, doc=self.doc,
+                        (*schedule, *tile_schedule(tile, target, nest.inner, weights.padded, dtype, open_rows=self.open_rows is not None,
+                                                   open_depth=self.open_depth is not None)), weights, epilogue, 3, doc=self.doc,
                         choice=f"product, factor packed at run time: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}",
                         workspace=(scratch, *(() if integers is None else integers.workspace)), terms=terms)
 
