@@ -65,6 +65,8 @@ class Op:
 
     def arity_error(self, count: int) -> str | None:
         """Why `count` operands are not acceptable, or None where they are."""
+        if count == len(self.inputs):
+            return None
         required = sum(1 for n in self.inputs if not n.endswith(("?", "*")))
         variadic = bool(self.inputs) and self.inputs[-1].endswith("*")
         if count < required or (count > len(self.inputs) and not variadic):

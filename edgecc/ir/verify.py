@@ -71,36 +71,36 @@ def _verify_structure(graph: Graph, elsewhere: set[int]) -> None:
         raise _broken(10, f"the region {graph.name} belongs to two nodes")
     elsewhere.add(id(graph))
     known: dict[int, Value] = {id(v): v for v in graph.inputs}
-    uses: dict[int, set[tuple[int, int]]] = {}
+    own: dict[int, Value] = {}
+    uses: dict[int, int] = {}
     for value in graph.inputs:
         if value.producer is not None or value.constant is not None:
             raise _broken(1, f"graph input %{value.name} has a producer or data")
-    for node in graph.nodes:
-        _verify_operands(node, known, uses)
+    nodes = graph.nodes
+    for node in nodes:
+        _verify_operands(node, known, own, uses)
         _verify_results(node, known)
     for position, value in enumerate(graph.outputs):
         if value.constant is not None:
             _verify_constant(value)
+            own[id(value)] = value
         elif id(value) not in known:
             raise _broken(8, f"output {position} (%{value.name}) is not a value of the graph")
     _verify_interface(graph)
-    own = tuple(graph.constants())
-    for value in (*known.values(), *own):
-        if set(value._uses) != uses.get(id(value), set()):
+    for value in (*known.values(), *own.values()):
+        if len(value._uses) != uses.get(id(value), 0):
             raise _broken(2, f"the use list of %{value.name} is wrong")
         if sorted(value.layout.order) != list(range(value.type.rank)):
             raise _broken(9, f"layout {value.layout} of %{value.name}: {value.type} is not a permutation")
-    for value in (*graph.inputs, *graph.outputs, *own):
+    for value in (*graph.inputs, *graph.outputs, *own.values()):
         if not value.layout.is_row_major:
             raise _broken(9, f"%{value.name} belongs to the interface or is constant and has layout {value.layout}")
-    for node in graph.nodes:
+    if not own.keys().isdisjoint(elsewhere):
+        raise _broken(10, f"a constant of {graph.name} belongs to another graph too")
+    elsewhere |= own.keys()
+    for node in nodes:
         if node.regions and not all(value.layout.is_row_major for value in node.outputs):
             raise _broken(9, "a result is not row-major, as outputs of regions are", node)
-    constants = {id(value) for value in own}
-    if not constants.isdisjoint(elsewhere):
-        raise _broken(10, f"a constant of {graph.name} belongs to another graph too")
-    elsewhere |= constants
-    for node in graph.nodes:
         for region in node.regions:
             _verify_structure(region, elsewhere)
 
@@ -122,7 +122,8 @@ def _verify_sizes(graph: Graph, known: frozenset[Symbol]) -> None:
             sizes.add(node.op.binds)
 
 
-def _verify_operands(node: Node, known: dict[int, Value], uses: dict[int, set[tuple[int, int]]]) -> None:
+def _verify_operands(node: Node, known: dict[int, Value], own: dict[int, Value], uses: dict[int, int]) -> None:
+    """Checks operands; adds constants to `own` and counts in `uses`, by ids, how often values are read."""
     problem = node.op.arity_error(len(node.inputs))
     if problem is not None:
         raise _broken(5, problem, node)
@@ -133,9 +134,12 @@ def _verify_operands(node: Node, known: dict[int, Value], uses: dict[int, set[tu
             continue
         if value.constant is not None:
             _verify_constant(value)
+            own[id(value)] = value
         elif id(value) not in known:
             raise _broken(1, f"operand {index} (%{value.name}) is not defined before it is used", node)
-        uses.setdefault(id(value), set()).add((id(node), index))
+        if (id(node), index) not in value._uses:
+            raise _broken(2, f"the use list of %{value.name} is wrong")
+        uses[id(value)] = uses.get(id(value), 0) + 1
 
 
 def _verify_results(node: Node, known: dict[int, Value]) -> None:
