@@ -25,8 +25,10 @@ from edgecc.backends.rknn.figures import read_figures
 from edgecc.backends.tools.call import Answer, call_worker
 from edgecc.backends.tools.environment import ToolEnvironment
 from edgecc.errors import EdgeccError, printable
-from edgecc.ir.graph import Graph, Node
+from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.scalar import Apply, Arg
 from edgecc.ir.types import Array
+from edgecc.ops.elementwise import Elementwise
 from edgecc.options import spelled
 from edgecc.targets.schema import Target
 
@@ -104,7 +106,7 @@ class RknnBackend(GraphBackend):
 
     def trace(self, graph: Graph, artifact: Artifact, inputs: Mapping[str, Array]) -> Trace | None:
         """The integers of a run, by a network that has them as outputs. Raises: EdgeccError E400, E401."""
-        return trace_quantized(self, graph, artifact, inputs)
+        return trace_quantized(self, graph, artifact, inputs, _is_sigmoid)
 
     def _call(self, platform: str, model: bytes, inputs: list[Array] | None = None) -> Answer:
         arrays = None if inputs is None else {f"in{index}": array for index, array in enumerate(inputs)}
@@ -113,3 +115,9 @@ class RknnBackend(GraphBackend):
 
     def _platform(self, target: Target) -> str:
         return self.platform or option_of_target(target, self.name, "platform")
+
+
+def _is_sigmoid(value: Value) -> bool:
+    """Whether a value is a Sigmoid: where that is an output, the toolkit does not come to an end looking for x * Sigmoid(x)."""
+    op = None if value.producer is None else value.producer.op
+    return isinstance(op, Elementwise) and isinstance(op.expr, Apply) and op.expr.op == "sigmoid" and isinstance(op.expr.args[0], Arg)

@@ -57,6 +57,13 @@ class TestDriver:
         layers = api.verify(small_network(0, np.int8), target="rk3588-npu", backend="rknn", inputs={"x": X}).layers
         assert layers is not None and layers.layers > 8 and layers.steps <= 1 and layers.share < 0.001
 
+    def test_sigmoid_is_no_output_of_what_is_traced(self):
+        made, artifact = written()
+        graph = import_model(small_network(0, np.uint8))
+        traced = made.trace(graph, artifact, {"x": X}).integers
+        read = [value.producer.operand(0).producer for value in traced]
+        assert len(traced) > 8 and not any(node is not None and "sigmoid" in str(node.op) for node in read)
+
     def test_integers_at_the_border_are_converted_on_the_way(self):
         graph, target, made = import_model(small_network(0, np.int8)), load_target("rk3588-npu"), create_backend("rknn")
         (want,) = made.run(made.emit(graph, "whole", target, "rknn"), {"x": X}).values()
@@ -119,6 +126,10 @@ class TestToolkit:
         # Values of zero point 0 and weights keep their scales.
         layers = api.verify(symmetric_network(codes), target="rk3588-npu", backend="rknn", inputs={"x": X}).layers
         assert layers is not None and layers.layers == 5 and layers.steps <= 1 and layers.share < 0.001
+
+    def test_swish_is_compared_as_a_whole(self):
+        layers = api.verify(small_network(0, np.int8), target="rk3588-npu", backend="rknn", inputs={"x": X}).layers
+        assert layers is not None and layers.layers > 8 and layers.steps <= 1 and layers.share < 0.01
 
     def test_equal_calls_give_equal_bytes(self):
         assert written()[1].files == written()[1].files
