@@ -9,6 +9,7 @@ the same bits. Instructions that multiply groups of four bytes do the work: four
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -48,6 +49,21 @@ class Rows:
             self.x_stride, self.y_stride = x.dims[-1], y.dims[-1]
         else:
             self.count, self.x_stride, self.y_stride = y.dims[-2], x.strides[-2], y.strides[-2]
+
+    def tiles(self, b: KernelBuilder, group: int, tile: Callable[[Index, int], None]) -> None:
+        """Calls `tile` with the first row and the number of rows: in a loop over groups of rows, then for those that are left."""
+        whole = self.count // group if group else 0
+        with b.loop("row", whole) as row:
+            tile(row * group, group)
+        if self.count > whole * group:
+            tile(const(whole * group), self.count - whole * group)
+
+    def store(self, b: KernelBuilder, y: Buffer, row: Index, column: Index, sums: Sequence[Sequence[Expr]], valid: int) -> None:
+        """Stores vectors side by side from a row and column on, a list of them for each row; of the last one `valid` lanes, if not 0."""
+        for r, line in enumerate(sums):
+            for v, total in enumerate(line):
+                place = (row + r) * self.y_stride + (column + v * total.lanes) * self.y_step
+                b.store(y, place, cast(total, y.dtype), stride=self.y_step, valid=valid if v == len(line) - 1 else 0)
 
 
 class QuantizedRows:
@@ -196,22 +212,14 @@ class _Integers:
         return self.b.kernel(choice=f"{op.bits}-bit weights by 8-bit values: tile {self.group} x {widths.vectors} vectors of {self.lanes}, {self.dot.name}")
 
     def _panel(self, panel: Index, vectors: int, valid: int) -> None:
-        whole = self.rows.count // self.group if self.group else 0
-        with self.b.loop("row", whole) as row:
-            self._tile(panel, vectors, valid, row * self.group, self.group)
-        if self.rows.count > whole * self.group:
-            self._tile(panel, vectors, valid, const(whole * self.group), self.rows.count - whole * self.group)
+        self.rows.tiles(self.b, self.group, partial(self._tile, panel, vectors, valid))
 
     def _tile(self, panel: Index, vectors: int, valid: int, row: Index, count: int) -> None:
-        b, rows = self.b, self.rows
+        b = self.b
         totals = [[b.declare("acc", number(0.0, DType.F32, self.lanes)) for _ in range(vectors)] for _ in range(count)]
         with b.loop("block", self.blocks) as block:
             self._block(panel, vectors, row, block, totals)
-        first = panel * (self.widths.vectors * self.lanes)
-        for r, line in enumerate(totals):
-            for v, total in enumerate(line):
-                place = (row + r) * rows.y_stride + (first + v * self.lanes) * rows.y_step
-                b.store(self.y, place, cast(total, self.y.dtype), stride=rows.y_step, valid=valid if v == vectors - 1 else 0)
+        self.rows.store(b, self.y, row, panel * (self.widths.vectors * self.lanes), totals, valid)
 
     def _block(self, panel: Index, vectors: int, row: Index, block: Index, totals: list[list[Ref]]) -> None:
         b, lanes = self.b, self.lanes

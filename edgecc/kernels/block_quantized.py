@@ -113,24 +113,16 @@ class _Floats:
                                     f"{', blocks scaled when summed' if self.late else ''}")
 
     def _panel(self, panel: Index, vectors: int, valid: int) -> None:
-        whole = self.rows.count // self.group if self.group else 0
-        with self.b.loop("row", whole) as row:
-            self._tile(panel, vectors, valid, row * self.group, self.group)
-        if self.rows.count > whole * self.group:
-            self._tile(panel, vectors, valid, const(whole * self.group), self.rows.count - whole * self.group)
+        self.rows.tiles(self.b, self.group, partial(self._tile, panel, vectors, valid))
 
     def _tile(self, panel: Index, vectors: int, valid: int, row: Index, count: int) -> None:
-        b, rows = self.b, self.rows
+        b = self.b
         sums = [[b.declare("acc", number(0.0, DType.F32, self.lanes)) for _ in range(vectors)] for _ in range(count)]
         with b.loop("block", self.whole) as block:
             self._block(panel, vectors, row, block, self.op.block, sums)
         if self.whole < self.blocks:
             self._block(panel, vectors, row, const(self.whole), self.depth - self.whole * self.op.block, sums)
-        first = panel * (self.widths.vectors * self.lanes)
-        for r, line in enumerate(sums):
-            for v, total in enumerate(line):
-                place = (row + r) * rows.y_stride + (first + v * self.lanes) * rows.y_step
-                b.store(self.y, place, cast(total, self.y.dtype), stride=rows.y_step, valid=valid if v == vectors - 1 else 0)
+        self.rows.store(b, self.y, row, panel * (self.widths.vectors * self.lanes), sums, valid)
 
     def _block(self, panel: Index, vectors: int, row: Index, block: Index, terms: int, sums: list[list[Ref]]) -> None:
         """Adds the terms of one block to the sums."""
