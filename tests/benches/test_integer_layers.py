@@ -6,6 +6,7 @@ import numpy as np
 from onnx.reference import ReferenceEvaluator
 
 from benches.integer_layers import named, rows_of, without_quantization
+from benches.ties import compared
 from edgecc import api
 from edgecc.targets.schema import load_target
 from tests.support.quantized_models import Quantized, small_network
@@ -37,3 +38,10 @@ def test_rows_hold_every_call_that_stands_for_a_node():
     assert sum(row.seconds for row in rows) == sum(seconds for call, seconds in own if set(call.loc) & set(names))
     assert sum(row.twin_seconds for row in rows) == sum(seconds for call, seconds in twins if set(call.loc) & set(nodes))
     assert all(row.gain == row.twin_seconds / row.seconds for row in rows)
+
+
+def test_numbers_of_a_small_network_differ_at_ties_only(tmp_path):
+    path = tmp_path / "small.onnx"
+    path.write_bytes(small_network(2, np.int8).SerializeToString())
+    report = compared(path)
+    assert report.compared > 1000 and not report.problems and report.differing <= report.compared // 200
