@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import sys
@@ -85,9 +86,10 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports_of(path: Path) -> list[Import]:
+@functools.cache
+def imports_of(path: Path) -> tuple[Import, ...]:
     """Every import statement of a file, at any depth."""
-    return list(_imports(ast.parse(path.read_text(encoding="utf-8")), path, in_function=False, for_types_only=False))
+    return tuple(_imports(ast.parse(path.read_text(encoding="utf-8")), path, in_function=False, for_types_only=False))
 
 
 def _imports(node: ast.AST, path: Path, *, in_function: bool, for_types_only: bool) -> Iterator[Import]:
