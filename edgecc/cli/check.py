@@ -56,8 +56,8 @@ def check(
 
 
 def _error(report: CheckReport, name: str, target: str) -> EdgeccError:
-    """All findings as one error; its code is that of the first."""
-    first = report.findings[0]
+    """All findings as one error; its code is that of the first, one about the model if there is any."""
+    first = next((finding for finding in report.findings if finding.kind != "precision"), report.findings[0])
     count = len(report.findings)
     if count == 1:
         return EdgeccError(first.code, first.why, where=name if first.where == name else f"{name}:{first.where}", hint=first.change)

@@ -132,6 +132,8 @@ def test_check(cli, small_model, tmp_path):
     assert outcome.status == 3 and not table["ok"] and [p["code"] for p in table["problems"]] == ["E105"] * 2
     outcome = cli("check", tmp_path / "unsupported.onnx")
     assert outcome.status == 3 and outcome.out == "" and "NorThis" in outcome.err
+    outcome = cli("check", tmp_path / "unsupported.onnx", "--precision", "fp16", "--target", "cortex-a53")
+    assert outcome.status == 3 and outcome.err.startswith("[E105]") and "fp16" in outcome.err and "NorThis" in outcome.err
     outcome = cli("check", "absent.onnx", "--json")
     assert outcome.status == 2 and "[E007]" in outcome.err and outcome.out == ""
     assert listing(tmp_path) == ["unsupported.onnx"]
