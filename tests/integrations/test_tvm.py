@@ -12,7 +12,9 @@ from tvm import relax
 
 from edgecc.integrations import tvm as edgecc_tvm
 from edgecc.integrations.tvm.importing import import_function, obstacle
+from edgecc.pipeline import compile_graph
 from edgecc.reference.executor import execute
+from edgecc.targets.schema import load_target
 
 GENERATOR = np.random.default_rng(5)
 
@@ -122,6 +124,29 @@ def test_loops_that_importers_write_for_one_operator_are_recognized():
     assert (share.regions, share.edgecc) == (1, 300)
     x = 9 * GENERATOR.standard_normal((1, 3, 5, 5)).astype(np.float32)
     np.testing.assert_allclose(run(edgecc_tvm.offload(module), x)[0], run(module, x)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_quantized_regions_compute_on_integers():
+    weights = GENERATOR.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8)
+    scales = np.abs(GENERATOR.standard_normal(8)).astype(np.float32) / 64
+
+    def build(builder, x):
+        def stored(value, scale, zero):
+            scale, zero = relax.const(np.float32(scale)), relax.const(np.int8(zero))
+            return builder.emit(relax.op.dequantize(builder.emit(relax.op.quantize(value, scale, zero, axis=1, out_dtype="int8")), scale, zero, axis=1))
+
+        kernel = builder.emit(relax.op.dequantize(relax.const(weights), relax.const(scales), relax.const(np.zeros(8, np.int8)), axis=0))
+        deep = builder.emit(relax.op.nn.conv2d(stored(x, 0.03, 5), kernel, padding=(1, 1, 1, 1)))
+        return stored(builder.emit(relax.op.nn.relu(deep)), 0.11, -128)
+
+    module = module_of(build, ((1, 3, 13, 13), "float32"))
+    parts = edgecc_tvm.partition(module)
+    assert edgecc_tvm.multiply_adds(parts) == edgecc_tvm.Share(8 * 27 * 169, 8 * 27 * 169, 1)
+    region = import_function(next(f for f in parts.functions.values() if "Codegen" in (f.attrs or {})), "region")
+    compiled = compile_graph(region, load_target("host"), name="region").graph
+    assert [node.inputs[0].type.dtype.is_float for node in compiled.nodes if node.op.name == "conv"] == [False]
+    x = GENERATOR.standard_normal((1, 3, 13, 13)).astype(np.float32)
+    np.testing.assert_array_equal(run(edgecc_tvm.compile_regions(parts), x)[0], execute(compiled, {"in0": x})["out0"])
 
 
 def test_other_loops_are_left_alone():

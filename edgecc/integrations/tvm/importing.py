@@ -24,6 +24,7 @@ from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
 from edgecc.ops.reduction import Reduce, Softmax
+from edgecc.ops.requantize import dequantized, quantized
 
 _TYPES: Mapping[str, DType] = MappingProxyType({str(dtype.numpy): dtype for dtype in TYPES})
 
@@ -264,6 +265,38 @@ def _slice(graph: Graph, call: Any, operands: Sequence[Operand]) -> Value:
     return _add(graph, Slice(tuple(starts), tensor_type(call.ty).shape, tuple(steps)), x)
 
 
+def _spread(graph: Graph, call: Any, parameter: Value, x: Value) -> Value:
+    """A scale or zero point shaped to broadcast to `x`: one for all, or one per entry of an axis."""
+    dims: tuple[int, ...] = ()
+    if parameter.type.elements != 1:
+        axis = int(call.attrs.axis) % x.type.rank
+        dims = tuple(parameter.type.elements if a == axis else 1 for a in range(x.type.rank))
+    if parameter.constant is not None:
+        return graph.constant(parameter.constant.reshape(dims))
+    return _add(graph, Reshape(dims), parameter)
+
+
+def _quantize(graph: Graph, call: Any, operands: Sequence[Operand]) -> Value:
+    """As ONNX has it: half to even, and saturated. Passes make integer operators of what lies between."""
+    x, scale, zero = operands
+    dtype = tensor_type(call.ty).dtype
+    if dtype.is_float or dtype.size > 2 or scale.type.dtype is not DType.F32:
+        raise unsupported(f"quantization to {dtype.value} by a scale of {scale.type.dtype.value} is not known")
+    a, s, z = _arguments([x, scale, zero])
+    return _elementwise(graph, quantized(a, s, z, dtype, DType.F32), x, _spread(graph, call, scale, x), _spread(graph, call, zero, x))
+
+
+def _dequantize(graph: Graph, call: Any, operands: Sequence[Operand]) -> Value:
+    x, scale, zero = operands
+    dtype = tensor_type(call.ty).dtype
+    if x.type.dtype.is_float or x.type.dtype.size > 4 or dtype is not DType.F32:
+        raise unsupported(f"dequantization from {x.type.dtype.value} to {dtype.value} is not known")
+    a, s, z = _arguments([x, scale, zero])
+    if zero.constant is not None and not zero.constant.any():
+        return _elementwise(graph, dequantized(a, s, None, dtype), x, _spread(graph, call, scale, x))
+    return _elementwise(graph, dequantized(a, s, z, dtype), x, _spread(graph, call, scale, x), _spread(graph, call, zero, x))
+
+
 CONVERTERS: Mapping[str, Converter] = MappingProxyType({
     **{f"relax.{name}": _primitive(primitive) for primitive, name in OPERATORS.items()},
     "relax.divide": _primitive("div"),
@@ -283,6 +316,6 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType({
     "relax.reshape": _reshape, "relax.expand_dims": _reshape, "relax.squeeze": _reshape, "relax.flatten": _reshape,
     "relax.nn.batch_flatten": _reshape,
     "relax.permute_dims": _permute, "relax.concat": _concat, "relax.broadcast_to": _broadcast, "relax.nn.pad": _pad,
-    "relax.strided_slice": _slice,
+    "relax.strided_slice": _slice, "relax.quantize": _quantize, "relax.dequantize": _dequantize,
 })
 """The converter of each operator."""

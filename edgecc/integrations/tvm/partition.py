@@ -65,9 +65,19 @@ def partition(module: Any) -> Any:
     """
     relax, ir = importlib.import_module("tvm.relax"), importlib.import_module("tvm.ir")
     transform = relax.transform
-    passes = [transform.FoldBatchnormToConv2D(), transform.DecomposeOpsForInference(), transform.FoldConstant(),
+    # Integers that stand for weights have to stay integers; edgecc folds constants itself.
+    folding = [] if _is_quantized(module) else [transform.FoldConstant()]
+    passes = [transform.FoldBatchnormToConv2D(), transform.DecomposeOpsForInference(), *folding,
               transform.FuseOpsByPattern(patterns(), bind_constants=True), transform.MergeCompositeFunctions()]
     return ir.transform.Sequential(passes)(recognize(module))
+
+
+def _is_quantized(module: Any) -> bool:
+    """Whether numbers of the main function are made of integers."""
+    relax = importlib.import_module("tvm.relax")
+    found: list[str] = []
+    relax.analysis.post_order_visit(module["main"], lambda expr: found.append(str(getattr(getattr(expr, "op", None), "name", ""))))
+    return "relax.dequantize" in found
 
 
 def compile_regions(module: Any, target: str = "host") -> Any:
