@@ -118,13 +118,22 @@ def multiply_adds(module: Any) -> Share:
             continue
         inside = function.attrs is not None and str(function.attrs.get("Codegen", "")) == EXTERNAL
         regions += inside
-
-        def count(expr: Any, inside: bool = inside) -> None:
-            if isinstance(expr, relax.Call):
-                counts[inside] += _work(expr)
-
-        relax.analysis.post_order_visit(function, count)
+        counts[inside] += _work_of(function)
     return Share(counts[True], counts[True] + counts[False], regions)
+
+
+def _work_of(function: Any) -> int:
+    """Multiply-adds of a function, and of those inside of it as often as they are called: calls with other weights may share one."""
+    relax = importlib.import_module("tvm.relax")
+    inner: dict[Any, int] = {}
+    total = 0
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            if isinstance(binding.value, relax.Function):
+                inner[binding.var] = _work_of(binding.value)
+            elif isinstance(binding.value, relax.Call):
+                total += inner[binding.value.op] if binding.value.op in inner else _work(binding.value)
+    return total
 
 
 def _work(call: Any) -> int:
