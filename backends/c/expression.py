@@ -44,6 +44,8 @@ class Binding:
     """Least value of a loop variable, where known."""
     is_const: bool = False
     """Of a buffer: whether it is only read."""
+    mixed: str = ""
+    """Of sums that are mixed with those of another row: C text of them alone (mixed_rows.py)."""
     is_pair: bool = False
     """Of sums: whether they are kept in two registers (paired_sums.py)."""
 
@@ -226,7 +228,7 @@ class ExpressionPrinter:
                 return self._constant(value, dtype, lanes)
             case Ref(name=name):
                 binding = self.scope.use(name)
-                return summed(binding.c_name) if binding.is_pair else binding.c_name
+                return summed(binding.c_name) if binding.is_pair else binding.mixed or binding.c_name
             case Load():
                 return self._load(expr)
             case Op():

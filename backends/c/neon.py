@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgecc.backends.c import interleaved_stores, interleaving, paired_sums, saturating
+from edgecc.backends.c import interleaved_stores, interleaving, mixed_rows, paired_sums, saturating
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
 
@@ -99,6 +99,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     yield from saturating.neon_rows()
     yield from interleaved_stores.byte_rows()
     yield from paired_sums.neon_rows()
+    yield from mixed_rows.neon_rows()
     yield from interleaving.neon_rows()
     for lanes, q in ((4, "q"), (2, "")):
         groups = ", ".join(f"vreinterpret{q}_s8_u32({{{i}}})" for i in range(2))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, strip_parentheses
+from edgecc.backends.c.free_names import free_names
 from edgecc.backends.c.interleaved_stores import groups_of, joined_parts
 from edgecc.backends.c.isa import Isa
+from edgecc.backends.c.mixed_rows import LANES, ROW, Step, halves, row_pairs, step_of
 from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.paired_sums import PAIR, PRODUCT, factors_of, paired_sums
 from edgecc.backends.c.prelude import Prelude
@@ -17,7 +19,7 @@ from edgecc.backends.c.table import STORAGE
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.loop.dot import DOTS
-from edgecc.loop.index import ZERO, Index, IndexOf, IndexOp, LoopVar, substitute
+from edgecc.loop.index import ZERO, Index, substitute
 from edgecc.loop.ir import (
     Assign,
     Barrier,
@@ -28,21 +30,16 @@ from edgecc.loop.ir import (
     Declare,
     Expr,
     For,
-    FromIndex,
     Function,
     If,
     Lane,
     Let,
-    Load,
     Op,
     Prefetch,
     Ref,
     Reload,
     Stmt,
     Store,
-    bodies,
-    expressions,
-    subexpressions,
 )
 from edgecc.loop.math import MathFunction
 
@@ -79,10 +76,15 @@ class BodyPrinter:
     def __init__(self, prelude: Prelude) -> None:
         self.prelude = prelude
         self.lines: list[_Line] = []
+        self._mixed: dict[str, str] = {}  # sums of two rows that are mixed, the second by the first
+        self._waiting: dict[str, Step] = {}
 
     def body(self, body: Body, scope: Scope, depth: int) -> None:
         """Prints statements into a block whose scope is `scope`; it is extended by what they bind."""
         pairs = paired_sums(body, self.prelude.has_row)
+        self._mixed |= (rows := row_pairs(body, self.prelude.has_row))
+        declared: set[str] = set()
+        second_of = {second: first for first, second in rows.items()}
         for is_store, stmts in itertools.groupby(stores_together(body, self.prelude.has_row), lambda stmt: isinstance(stmt, Store)):
             if is_store:
                 self._stores([stmt for stmt in stmts if isinstance(stmt, Store)], scope, depth)
@@ -97,6 +99,11 @@ class BodyPrinter:
                     self.define(first.name, DType.I32, first.value.lanes, text, scope, depth, is_const=False, is_pair=True)
                 elif not count:
                     self._statement(first, scope, depth)
+                    if isinstance(first, Declare) and first.name in rows.keys() | second_of.keys():
+                        declared.add(first.name)
+                        partner = rows.get(first.name) or second_of[first.name]
+                        if partner in declared:
+                            self._mix(*((first.name, partner) if first.name in rows else (partner, first.name)), scope, depth)
                 del waiting[:count or 1]
 
     def _pair(self, stmts: list[Stmt], scope: Scope, depth: int) -> int:
@@ -165,6 +172,8 @@ class BodyPrinter:
                 row = "split_sums" if factors is None else f"{PRODUCT}_{'twice' if len(factors) == 4 else 'pair'}"
                 operands = [printer.expr(value)] if factors is None else [*map(printer.expr, factors), sums]
                 self._emit(depth, f"{sums} = {self.prelude.call(row, DType.I32, value.lanes, *operands)};")
+            case Assign(name=name, value=value) if name in scope.names and scope.names[name].mixed:
+                self._mixed_step(name, value, scope, depth)
             case Assign(name=name, value=value):
                 text = strip_parentheses(printer.expr(value))
                 keep = _keep(name, value)
@@ -193,6 +202,31 @@ class BodyPrinter:
                 self._emit(depth, f"/* {comment_text(text)} */")
             case _:
                 raise EdgeccError("E900", f"C back end: no statement {type(stmt).__name__}")
+
+    def _mix(self, first: str, second: str, scope: Scope, depth: int) -> None:
+        """Exchanges halves of the sums of two rows, which are mixed from here on."""
+        low, high = (scope.names[name] for name in (first, second))
+        start = scope.bind(f"{first}_start").c_name
+        self._emit(depth, f"const int32x4_t {start} = {low.c_name};")
+        self._emit(depth, f"{low.c_name} = {halves(start, high.c_name, 1)};")
+        self._emit(depth, f"{high.c_name} = {halves(start, high.c_name, 2)};")
+        low.mixed, high.mixed = (halves(low.c_name, high.c_name, number) for number in (1, 2))
+
+    def _mixed_step(self, name: str, value: Expr, scope: Scope, depth: int) -> None:
+        """A step of the second of two rows does the work for both; that of the first waits for it."""
+        step = step_of(name, value)
+        if step is None:
+            raise EdgeccError("E900", f"C back end: {name!r} is mixed with another row and assigned something else than products")
+        if name in self._mixed:
+            self._waiting[name] = step
+            return
+        first = next(one for one, other in self._mixed.items() if other == name and one in self._waiting)
+        other, printer = self._waiting.pop(first), ExpressionPrinter(self.prelude, scope)
+        operands = [printer.expr(part) for part in (other.x, step.x)] + [str(1 + step.position // 2)] + [
+            printer.expr(part) for part in (step.first, step.second)]
+        for number, total in enumerate((first, name), 1):
+            target = scope.names[total].c_name
+            self._emit(depth, f"{target} = {self.prelude.call(f'{ROW}:{number}', DType.I32, LANES, target, *operands)};")
 
     def _reload(self, buffer: str, index: Index, scope: Scope, depth: int) -> None:
         """Makes a pointer to an element of a buffer that the compiler knows nothing of; an old one to the same element serves again."""
@@ -333,7 +367,7 @@ def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, s
     Buffers, parameters and locals that the body reads travel in a struct.
     """
     printer = ExpressionPrinter(caller.prelude, scope)
-    needed = set(_free_names(loop))
+    needed = set(free_names(loop))
     captured = [(name, binding) for name, binding in scope.names.items() if name in needed]
     members = []
     inner = Scope({}, taken={symbol, "context", "begin", "end", "shared"})
@@ -372,55 +406,6 @@ def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, s
     shared = f"{INDENT}const struct {symbol} *shared = context;\n" if members else f"{INDENT}(void)context;\n"
     return (f"struct {symbol} {{\n{struct}}};\n\n"
             f"static void {symbol}(void *context, ptrdiff_t begin, ptrdiff_t end) {{\n{shared}{_render(own.lines)}}}\n")
-
-
-def _free_names(loop: For) -> Iterator[str]:
-    """Every name of a buffer, parameter, local or loop variable that occurs in a loop, its limit apart."""
-    yield from _index_names(loop.start)
-    for stmt in loop.body:
-        yield from _statement_names(stmt)
-
-
-def _statement_names(stmt: object) -> Iterator[str]:
-    match stmt:
-        case Store(buffer=buffer, index=index):
-            yield buffer
-            yield from _index_names(index)
-        case Assign(name=name):
-            yield name
-        case For(start=start, stop=stop):
-            yield from _index_names(start)
-            yield from _index_names(stop)
-    if isinstance(stmt, For | Let | Declare | Assign | Store | If):
-        for expr in expressions(stmt):
-            yield from _expr_names(expr)
-        for nested in bodies(stmt):
-            for inner in nested:
-                yield from _statement_names(inner)
-
-
-def _expr_names(expr: Expr) -> Iterator[str]:
-    for part in subexpressions(expr):
-        match part:
-            case Ref(name=name):
-                yield name
-            case Load(buffer=buffer, index=index):
-                yield buffer
-                yield from _index_names(index)
-            case FromIndex(index=index):
-                yield from _index_names(index)
-
-
-def _index_names(index: Index) -> Iterator[str]:
-    for atom, _ in index.terms:
-        match atom:
-            case LoopVar(name=name):
-                yield name
-            case IndexOf(expr=expr):
-                yield from _expr_names(expr)
-            case IndexOp(args=args):
-                for arg in args:
-                    yield from _index_names(arg)
 
 
 # -- mathematical functions -----------------------------------------------------------------------

@@ -21,7 +21,7 @@ from edgecc.ir.types import Array, DType
 from edgecc.kernels import half_sums
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
 from edgecc.kernels.borders import Borders
-from edgecc.kernels.grouped import SHORT_PRODUCT, Terms, group_terms
+from edgecc.kernels.grouped import Terms, group_terms, pairs_steps
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.nearest import in_integers
 from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
@@ -442,7 +442,7 @@ def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...],
     Extra operands that lie exactly like the result may share its memory (a residual added in place).
     """
     name += rows_suffix(request)
-    if terms is not None and terms.dot == SHORT_PRODUCT:
+    if terms is not None and pairs_steps(terms, request.target):
         place = next((i for i, step in enumerate(schedule) if step.startswith("reuse-loads")), len(schedule))
         schedule = (*schedule[:place], "pair-products", *schedule[place:])
     x, (_, y) = request.operand(0).view if terms is None else terms.x, epilogue.result

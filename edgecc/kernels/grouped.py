@@ -93,12 +93,26 @@ def byte_dot(request: Request, x: DType, *, zero: int, folds: bool) -> ByteDot |
     return ByteDot(dot.name, moved != 0, zero + moved) if folds or zero + moved == 0 else None
 
 
+MATRIX_FEATURE, MATRIX_RATE, MATRIX_REGISTERS = "i8mm", 1.5, 3
+"""Machines that multiply two rows by two columns of bytes: how many grouped products they do in the time of one, shuffles included, and
+the registers these take."""
+
+
+def pairs_steps(terms: Terms, target: Target) -> bool:
+    """Whether the products of two steps are added at once."""
+    return terms.dot == SHORT_PRODUCT or (terms.dot in BY_LANE and target.has(MATRIX_FEATURE))
+
+
 def product_target(request: Request, widening: Target, terms: Terms) -> Target:
     """The target for a contraction: `widening`, made for factors that are converted on the way, unless groups are multiplied by lane."""
     if terms.dot == SHORT_PRODUCT and widening.vector.bits:
         # Each sum takes two registers (the C back end's paired_sums), and lanes of the first factor are spread by an instruction.
         vector = replace(widening.vector, registers=widening.vector.registers // 2, fma_by_lane=request.target.vector.fma_by_lane)
         return replace(widening, vector=vector, core=replace(widening.core, fma_per_cycle=SHORT_PRODUCT_RATE * widening.core.fma_per_cycle))
+    if terms.dot in BY_LANE and request.target.has(MATRIX_FEATURE) and widening.vector.bits:
+        target = request.target
+        return replace(target, vector=replace(target.vector, registers=target.vector.registers - MATRIX_REGISTERS),
+                       core=replace(target.core, fma_per_cycle=MATRIX_RATE * target.core.fma_per_cycle))
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 
 

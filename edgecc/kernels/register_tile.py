@@ -80,6 +80,8 @@ def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> b
     by_lane = target.vector.fma_by_lane
     if dtype is DType.I32 and target.has("avx2") and not target.has("avx512vnni"):
         return rows * vectors + 2 * vectors + 2 <= target.vector.registers  # words of even and of odd bytes
+    if by_lane and dtype is DType.I32 and target.has("i8mm") and rows > 1 and rows % 2:
+        return False  # products of matrices take two rows
     operands = rows + min(2, vectors) + (dtype is not DType.F32) if by_lane else vectors + 1
     return rows * vectors + operands <= target.vector.registers
 

@@ -227,3 +227,16 @@ def test_convolutions_without_products_of_groups(kernel):
     assert dots(request) == {"dot_s8_short"}
     kernels.check(request, arrays)
     kernels.check(request, arrays, machine="cortex-a72")
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(7, 40, 20), (12, 12, 34)])
+def test_matrices_of_bytes(rows, depth, columns):
+    random = np.random.default_rng(11)
+    x = random.choice([-128, 127, 3], (rows, depth)).astype(np.int8)
+    w = random.integers(-128, 128, (depth, columns)).astype(np.int8)
+    bias = random.integers(-2**20, 2**20, columns).astype(np.int32)
+    arrays = [x, w, bias, np.full(columns, 2.0**-11, np.float32), np.array(7, np.uint8)]
+    request = kernels.request_for(MatMul(a_zero=-5, epilogue=EPILOGUE), arrays, "cortex-a710", constants=[1, 2, 3, 4])
+    assert dots(request) == {"dot_s8"}
+    kernels.check(request, arrays)
+    kernels.check(request, arrays, machine="cortex-a710")
