@@ -68,6 +68,8 @@ def machine_of(target: Any) -> Machine:
         return target
     needs = {"avx512bf16": AVX512_BF16.needs, "avx512f": AVX512.needs, "avx2": AVX2.needs}
     needed = next((needs[f] for f in ("avx512bf16", "avx512f", "avx2") if f in target.isa.features), ())
+    if "avx512vbmi" in target.isa.features:
+        needed = (*needed, "avx512vbmi")
     pipeline = (IN_ORDER,) if target.core.in_order else ()
     return Machine(target.name, target.architecture, (*target.isa.features, *pipeline), target.vector.bits, tuple(target.isa.gcc), needed,
                    tuple(target.isa.zig))
