@@ -112,7 +112,7 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
     second_arena = "second_arena" if writes_strings else "arena"
     helpers = [_real(module), _HALF_BITS if DType.F16 in read else "", _BFLOAT_BITS if DType.BF16 in read else "",
                _HALF_VALUE if DType.F16 in compared else "", _BFLOAT_VALUE if DType.BF16 in compared else "",
-               *(_value_table(dtype) for dtype in DType if dtype in compared and dtype.is_stored_only), _FAR if compared else "", strings.helpers(DType.STRING in read, writes_strings)]
+               *(_value_table(dtype) for dtype in DType if dtype in compared and dtype.is_stored_only), _FAR if any("far(" in check for check in checks) else "", strings.helpers(DType.STRING in read, writes_strings)]
     arrays += [f"static const int64_t in_{n}_dims[] = {{{', '.join(map(str, p.type.max_dims))}}};\n"
                for n, p in zip(symbols.inputs, module.inputs, strict=True) if is_open(p)]
     arguments = [", ".join(f"{prefix}_{n}" + ("" if not is_open(p) else f", in_{n}_dims" if prefix == "in" else ", NULL")
