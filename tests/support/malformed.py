@@ -18,6 +18,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
+from edgecc.frontend.limits import subgraphs
 from edgecc.pipeline import default_graph_passes, run_passes
 
 SOUND = Path(__file__).parents[1] / "security" / "operators.txt"
@@ -249,6 +250,7 @@ def _wrong_with(error: EdgeccError, sound: Sound) -> str:
     if _UNCLEAR.search(text):
         return f"not clear: {text}"
     place = text.split("hint:")[0]
-    if sound.operator not in place and not re.search(r"'\w+'|input \w+|initializer|tensor", place):
-        return f"names neither the operator nor a value: {text}"
+    operators = {sound.operator} | {node.op_type for graph in subgraphs(sound.graph.node[0]) for node in graph.node}
+    if not any(operator in place for operator in operators) and not re.search(r"'\w+'|input \w+|initializer|tensor", place):
+        return f"names neither an operator nor a value: {text}"
     return ""
