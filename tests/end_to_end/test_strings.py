@@ -198,7 +198,7 @@ def test_a_pointer_to_nothing_is_an_error() -> None:
 
 
 def test_what_is_no_operation_on_strings_is_refused() -> None:
-    for line, reason in (("y = ReduceSum <keepdims = 0> (x)", "does not take strings"),
+    for line, reason in (("y = ReduceSum <keepdims = 0> (x)", "ReduceSum takes no string"),
                          ("y, z = StringSplit <delimiter = \",\"> (x)", "not a constant")):
         with pytest.raises(EdgeccError) as caught:
             edgecc.compile(model(HEAD + f"bad (string[2] x) => (string[n] y) {{ {line} }}"))
