@@ -40,8 +40,8 @@ from edgecc.targets.schema import Target
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
 _TEST_FOLDER = Path(onnx.backend.test.__file__).parent
 REASON_LENGTH = 120
-FLAGS = ("-O0",)
-"""Cases take longer to compile than to run."""
+SMALL_FLAGS = ("-O0",)
+"""For cases that take longer to compile than to run."""
 RANDOM_OPERATORS = frozenset({"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"})
 """ONNX leaves the generator of random numbers open."""
 
@@ -179,7 +179,9 @@ def outcomes(cases: Iterable[Case], target: Target, *, cc: str | None = None, re
         except Exception as error:  # any other exception is a finding, not an end of the run
             collected.outcomes[case.name] = f"unhandled {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     runs = [run for run in collected.runs if run.case.name not in collected.outcomes]
-    _run_batch(runs, collected.modules, target, cc, collected.outcomes, compare)
+    for large in (False, True):
+        chosen = [run for run in runs if (run.case.kind == "real") is large]
+        _run_batch(chosen, collected.modules, target, cc, ("-O1",) if large else SMALL_FLAGS, collected.outcomes, compare)
     folded = {run.case.name: True for run in runs}
     for run in runs:
         folded[run.case.name] &= all(value.constant is not None for value in run.graph.outputs)
@@ -223,15 +225,15 @@ def _open_inputs(model: onnx.ModelProto | Path) -> list[str]:
     return [value.name for value in loaded.graph.input if value.name not in stored_names(loaded)]
 
 
-def _run_batch(runs: Sequence[Run], modules: Sequence[Module], target: Target, cc: str | None, outcomes: dict[str, str],
-               compare: Difference) -> None:
+def _run_batch(runs: Sequence[Run], modules: Sequence[Module], target: Target, cc: str | None, flags: Sequence[str],
+               outcomes: dict[str, str], compare: Difference) -> None:
     """Builds and executes; where the C compiler fails, halves the batch until the guilty network is alone."""
     if not runs:
         return
     numbers = sorted({run.number for run in runs})
     position = {number: index for index, number in enumerate(numbers)}
     try:
-        with _built([modules[number] for number in numbers], target, cc) as executor:
+        with _built([modules[number] for number in numbers], target, cc, flags) as executor:
             for run in runs:
                 largest = [value.type.largest for value in run.graph.outputs]
                 memory = [result_memory(kind) for kind in largest]
@@ -255,14 +257,14 @@ def _run_batch(runs: Sequence[Run], modules: Sequence[Module], target: Target, c
             return
         half = set(numbers[:len(numbers) // 2])
         for inside in (True, False):
-            _run_batch([run for run in runs if (run.number in half) is inside], modules, target, cc, outcomes, compare)
+            _run_batch([run for run in runs if (run.number in half) is inside], modules, target, cc, flags, outcomes, compare)
 
 
 @contextlib.contextmanager
-def _built(modules: Sequence[Module], target: Target, cc: str | None) -> Iterator[BatchExecutor]:
+def _built(modules: Sequence[Module], target: Target, cc: str | None, flags: Sequence[str]) -> Iterator[BatchExecutor]:
     batch = emit_batch(modules, target)
     with tempfile.TemporaryDirectory(prefix="edgecc-suite-") as scratch:
-        program = build_batch(find_compiler(target, cc), batch.files, batch.sources, Path(scratch), FLAGS)
+        program = build_batch(find_compiler(target, cc), batch.files, batch.sources, Path(scratch), flags)
         executor = BatchExecutor((*find_emulator(target), str(program)))
         try:
             yield executor
