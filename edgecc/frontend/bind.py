@@ -241,14 +241,14 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
             binder.name_dim(name, binder.opened(sizes[0], name, source, "E001"), source, "E001")
         else:
             raise EdgeccError("E001", f"--shape names '{printable(name)}', which is neither an input nor a dimension "
-                                      "of the model", hint=_suggest(name, [*by_name, *sorted(dim_names)]))
+                                      "of the model", hint=suggestion(name, [*by_name, *sorted(dim_names)]))
     opened = any(isinstance(size, SymbolicDim) for size in binder.sizes.values()) or any(
         isinstance(size, SymbolicDim) for shape in binder.shapes.values() for size in shape or ())
     for name, array in arrays.items():
         if name in skipped:
             continue
         if name not in by_name:
-            raise EdgeccError("E005", f"the model has no input '{printable(name)}'", hint=_suggest(name, list(by_name)))
+            raise EdgeccError("E005", f"the model has no input '{printable(name)}'", hint=suggestion(name, list(by_name)))
         spec = by_name[name]
         if array.dtype != spec.dtype.numpy:
             raise EdgeccError("E005", f"the array for '{printable(name)}' has elements of type {array.dtype}; "
@@ -278,7 +278,8 @@ def _opened(binder: _Binder) -> SymbolicDim | None:
     return next((size for size in binder.batches if len(binder.batches) == 1 and isinstance(size, SymbolicDim)), None)
 
 
-def _suggest(name: str, known: Sequence[str]) -> str:
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """A hint for a name that is none of `known`: the nearest of them, or what there is."""
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"did you mean '{printable(close[0])}'?"

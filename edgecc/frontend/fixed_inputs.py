@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.bind import InputSpec, describe
+from edgecc.frontend.bind import InputSpec, describe, suggestion
 from edgecc.ir.types import Array, DType
 
 
@@ -24,9 +23,8 @@ def fixed_arrays(specs: Sequence[InputSpec], given: Mapping[str, Array]) -> dict
     for name, value in given.items():
         spec = by_name.get(name)
         if spec is None:
-            near = difflib.get_close_matches(name, list(by_name), n=1)
             raise EdgeccError("E001", f"--constant names '{printable(name)}', which is no input of the model",
-                              hint=f"did you mean '{printable(near[0])}'?" if near else f"the inputs are {', '.join(map(printable, by_name))}")
+                              hint=suggestion(name, list(by_name)))
         found[name] = _shaped(spec, _typed(spec, np.asarray(value)))
     return found
 

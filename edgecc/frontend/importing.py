@@ -181,7 +181,11 @@ _NOTHING_GIVEN = np.zeros(0)
 def _of_unknown_inputs(error: EdgeccError, names: frozenset[str]) -> EdgeccError:
     """An error that would not be met, perhaps, were the values of some inputs known."""
     listed = ", ".join(f"--constant {printable(name)}=VALUE" for name in sorted(names))
-    hint = f"where the value is the same in every run, give it: {listed}"
+    return _hinted(error, f"where the value is the same in every run, give it: {listed}")
+
+
+def _hinted(error: EdgeccError, hint: str) -> EdgeccError:
+    """The error with one more hint."""
     return EdgeccError(error.code, error.message, where=error.where, hint=f"{error.hint}; {hint}" if error.hint else hint,
                        details=error.details, problems=error.problems)
 
@@ -192,17 +196,16 @@ def _of_other_sizes(error: EdgeccError, binding: Binding) -> EdgeccError:
         return error
     hint = (f"{'; '.join(binding.changed)}: the file fixes this size, and the node holds numbers that were made for it. "
             "Give the size of the file, or export the model with a dynamic dimension")
-    return EdgeccError(error.code, error.message, where=error.where, hint=f"{error.hint}; {hint}" if error.hint else hint,
-                       details=error.details, problems=[replace(problem, change=problem.change or hint) for problem in error.problems])
+    problems = [replace(problem, change=problem.change or hint) for problem in error.problems]
+    return _hinted(EdgeccError(error.code, error.message, where=error.where, hint=error.hint, details=error.details, problems=problems), hint)
 
 
 def _of_rounded_sizes(error: EdgeccError) -> EdgeccError:
     """An error about open sizes that were halved and rounded: the network may be made for multiples only."""
     if error.code != "E110" or "floordiv(" not in error.message:
         return error
-    hint = "if the network takes only multiples of a number, of 32 perhaps, leave the dimension open in such steps: --shape height=64..320:32"
-    return EdgeccError(error.code, error.message, where=error.where, hint=f"{error.hint}; {hint}" if error.hint else hint,
-                       details=error.details, problems=error.problems)
+    return _hinted(error, "if the network takes only multiples of a number, of 32 perhaps, leave the dimension open in such steps: "
+                          "--shape height=64..320:32")
 
 
 def _renamed(ports: Sequence[Port], names: Sequence[str]) -> tuple[Port, ...]:
