@@ -85,13 +85,18 @@ def factors_of(scale: float, zero: float, dtype: DType) -> tuple[float, float] |
     if Fraction(float(high)) > inverse:
         high = np.nextafter(high, np.float32(0))
     low = np.float32(float(inverse - Fraction(float(high))))
-    if low <= 0:
-        return None
+    factors = float(high), float(low)
+    return factors if low > 0 and quantize_alike(factors, scale, zero, dtype) else None
+
+
+def quantize_alike(factors: tuple[float, float], scale: float, zero: float, dtype: DType) -> bool:
+    """Whether products with (high, low) round to the same integers as quotients by `scale`: near each step, and so everywhere, since both grow with x."""
+    high, low = map(np.float32, factors)
     tried = _around_steps(scale, zero, dtype)
     fused, product = operation("fma", F32, F32), operation("mul", F32, F32)
     quotients = operation("div", F32, F32)(tried, np.float32(scale))
     products = fused(tried, high, product(tried, low))
-    return (float(high), float(low)) if bool(np.array_equal(np.rint(quotients), np.rint(products))) else None
+    return bool(np.array_equal(np.rint(quotients), np.rint(products)))
 
 
 def _around_steps(scale: float, zero: float, dtype: DType) -> Array:

@@ -6,7 +6,7 @@ import pytest
 from edgecc.ir.scalar import Arg, apply, convert, literal
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.base import lower
-from edgecc.kernels.reciprocal import factors_of
+from edgecc.kernels.reciprocal import factors_of, quantize_alike
 from edgecc.loop.ir import Op, Store, expressions, subexpressions, walk
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.requantize import Steps
@@ -74,12 +74,21 @@ def test_division_stays_where_multiply_adds_are_none_or_an_integer_would_change(
 
 
 def test_factors_quantize_like_the_quotient():
-    random = np.random.default_rng(3)
+    random, found = np.random.default_rng(3), 0
     for scale in np.exp(random.uniform(-12, 3, 40)).astype(np.float32):
         factors = factors_of(float(scale), 5.0, U8)
         if factors is None:
             continue
+        found += 1
         x = ((np.arange(-8, 256) + 0.5) * scale).astype(np.float32)
         x = np.concatenate([x, np.nextafter(x, np.float32(0)), np.nextafter(x, np.float32(1e30))])
         exact = x.astype(np.float64) * factors[0] + (x * np.float32(factors[1])).astype(np.float64)
         assert np.array_equal(np.rint(exact.astype(np.float32)), np.rint(x / scale))
+    assert found >= 20
+
+
+def test_one_factor_alone_changes_integers_and_is_seen_to():
+    scale = float(np.float32(0.1))
+    high, low = factors_of(scale, 0.0, U8)
+    assert quantize_alike((high, low), scale, 0.0, U8)
+    assert not quantize_alike((high, 0.0), scale, 0.0, U8)
