@@ -119,7 +119,7 @@ def _iterations(call: Call) -> int | None:
 
 def _first(call: Call, ways: Sequence[Callable[[], list[Item | None] | None]], told: Callable[[], list[Item | None] | None]) -> list[Item | None]:
     """The results of the first way that works; where none does, the problems are those of the way `told`."""
-    for way in ways:
+    for way in ways[:-1] if ways[-1] is told else ways:
         mark = call.importer.mark()
         try:
             results = way()
