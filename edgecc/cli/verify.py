@@ -16,6 +16,7 @@ from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, pars
 from edgecc.cli.division import show_summary
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
+from edgecc.reference.sensitivity import FACTOR, Allowance
 from edgecc.targets.precision import FP32
 
 app = typer.Typer(add_completion=False)
@@ -83,7 +84,21 @@ def verification_table(outcome: api.Verification) -> dict[str, Any]:
     if outcome.layers is not None:
         table["layers"] = {"count": outcome.layers.layers, "steps": outcome.layers.steps, "share": outcome.layers.share,
                            "where": list(outcome.layers.where), "ok": outcome.layers.ok}
+    if outcome.allowances:
+        table["allowances"] = [{"name": a.name, "sensitivity": a.sensitivity, "tolerance": a.tolerance, "allowed": a.allowed,
+                                "granted": a.granted} for a in outcome.allowances]
     return table | ({"precision": outcome.precision, "relative_tolerance": outcome.relative_tolerance} if reduced else {})
+
+
+def allowance_text(allowance: Allowance) -> str:
+    """What an output was allowed, and why, in a sentence."""
+    why = f"{printable(allowance.name)} depends on numbers that the model rounds to integers in each run, and rounding decides which"
+    moves = f"moves the reference by {allowance.sensitivity:.3g}" if allowance.floats else f"changes {allowance.sensitivity:.0f} elements of the reference"
+    if not allowance.granted:
+        return f"{why}: by itself it {moves}, which does not explain the difference"
+    if not allowance.floats:
+        return f"{why}: by itself it {moves}, and these were allowed"
+    return f"{why}: by itself it {moves}; allowed are the usual {allowance.tolerance:.3g} and {FACTOR:g} times that"
 
 
 def _finite(value: float) -> float:
@@ -108,6 +123,8 @@ def _show(outcome: api.Verification) -> None:
         worst = f", at {printable('+'.join(layers.where), 80)}" if layers.where else ""
         console.print(f"{layers.layers} layers of integers, each on the integers that it was given, of which the tool rounds some its own way: "
                       f"at most {layers.steps} {'step' if layers.steps == 1 else 'steps'} off (1 is allowed){worst}; {layers.share:.2%} differ")
+    for allowance in outcome.allowances:
+        note(allowance_text(allowance))
     overflows = sum(one.overflows for one in outcome.outputs)
     if overflows and outcome.precision == "fp16":
         note(f"{overflows} elements are infinite or NaN: f16 holds numbers up to 65504; --keep-fp32 NODE keeps a node in fp32")

@@ -38,7 +38,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph
 from edgecc.ir.strings import is_string_array
 from edgecc.ir.types import Array, DType, is_float_array
-from edgecc.reference.executor import execute
+from edgecc.reference.executor import Perturbation, execute
 
 UNIT = 2.0**-24
 """The size of one perturbation, and of one unit of a pass's tolerance in float32 graphs."""
@@ -188,15 +188,20 @@ def compare_before_after(before: Graph, after: Graph, inputs: Mapping[str, Array
                                 observe_graph(after, inputs, samples=0), tolerance_units)
 
 
-def _measured(graph: Graph, inputs: Mapping[str, Array], wide: Mapping[str, Array], samples: int,
-              seed: int) -> dict[str, Array]:
-    generator = np.random.default_rng(seed)
+def perturbation(generator: np.random.Generator) -> Perturbation:
+    """Multiplies every element by 1 + 2^-24 * N(0, 1), but those of at most 8 significant bits; see the module's docstring."""
 
     def perturb(array: Array) -> Array:
         with np.errstate(all="ignore"):
             exact = array.astype(DType.BF16.numpy).astype(np.float64) == array
             return np.asarray(array * np.where(exact, 1.0, 1.0 + UNIT * generator.standard_normal(array.shape)))
 
+    return perturb
+
+
+def _measured(graph: Graph, inputs: Mapping[str, Array], wide: Mapping[str, Array], samples: int,
+              seed: int) -> dict[str, Array]:
+    perturb = perturbation(np.random.default_rng(seed))
     deviations: dict[str, Array] = {}
     for _ in range(samples):
         moved = execute(graph, inputs, wide=True, perturb=perturb)

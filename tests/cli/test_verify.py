@@ -139,6 +139,7 @@ def test_infinite_errors_become_the_largest_double():
 
     class Outcome:
         ok, target, outputs, arena_bytes, weights_bytes, code_bytes, precision, layers = False, "t", (Output(),), 1, 2, None, "fp32", None
+        allowances = ()
 
     (output,) = verification_table(Outcome())["outputs"]
     assert output["max_abs_err"] == output["max_rel_err"] > 1e308 and output["tolerance"] == 0.5

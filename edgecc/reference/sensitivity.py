@@ -1,0 +1,149 @@
+"""How far rounding alone moves the outputs of a network that rounds to integers on the way.
+
+Where a network quantizes what it computes, or picks the largest of several numbers, the last bit of a sum decides between two integers,
+and the network goes on with either. Two programs that are right then differ by far more than rounding, and a fixed tolerance says nothing.
+What can be measured is how far such decisions move the outputs: the reference is executed in float64, and several times more with every
+value off by a roundoff of float32 at random (`edgecc/reference/compare.py` has the method), and compared with its execution in the types
+of the graph. A program that is right is one more sample of the same kind.
+
+So a float output may be off by `FACTOR` times what the samples were off by, as its largest error and as its root mean square, which a
+program that is wrong throughout does not keep to. An element of another type may be what any of the samples has there. Where the samples
+are off by more than `LARGEST` of an output's magnitude, nothing is allowed: such a comparison would say nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ir.scalar import Apply, Convert, ScalarExpr, children
+from edgecc.ir.types import Array, is_float_array
+from edgecc.ops.elementwise import Elementwise
+from edgecc.reference.compare import OutputComparison, perturbation
+from edgecc.reference.executor import execute
+
+FACTOR = 2.0
+"""By how much an error may exceed the largest of the samples."""
+
+SAMPLES = 4
+"""Executions with values off by a roundoff."""
+
+LARGEST = 1 / 8
+"""The most that may be allowed, relative to the largest expected magnitude."""
+
+ROUNDING = frozenset({"round", "floor", "ceil"})
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What an output was allowed because rounding decides it.
+
+    Attributes:
+        name: the output.
+        sensitivity: how far the samples lie from the reference at most; for outputs that are no floats how many elements they moved.
+        tolerance: what was allowed without it.
+        allowed: what the largest error may be with it.
+        granted: whether the output is right by it.
+        floats: whether the output is of floats.
+    """
+
+    name: str
+    sensitivity: float
+    tolerance: float
+    allowed: float
+    granted: bool
+    floats: bool = True
+
+
+def decided_by_rounding(graph: Graph) -> frozenset[str]:
+    """The outputs that depend on an integer which was rounded or chosen from floats that vary."""
+    varying: set[Value] = set(graph.inputs)
+    decided: set[Value] = set()
+    for node in graph.nodes:
+        operands = [v for v in node.inputs if v is not None]
+        if not any(v in varying for v in operands):
+            continue
+        varying.update(node.outputs)
+        floats = any(v in varying and v.type.dtype.is_float for v in operands)
+        if any(v in decided for v in operands) or (floats and _decides(node)):
+            decided.update(node.outputs)
+    return frozenset(name for name, value in zip(graph.output_names, graph.outputs, strict=True) if value in decided)
+
+
+def allow_for_rounding(graph: Graph, inputs: Mapping[str, Array], results: Mapping[str, Array], expected: Mapping[str, Array],
+                       compared: Sequence[OutputComparison], seed: int = 0) -> tuple[tuple[OutputComparison, ...], tuple[Allowance, ...]]:
+    """Judges again the outputs that differ, where rounding decides them.
+
+    Args:
+        graph: what the reference executes.
+        inputs: of the run.
+        results: what the compiled network computed.
+        expected: what was compared with; the reference's own or another implementation's.
+        compared: the outcome of `compare_outputs`.
+    Returns: the comparisons, with the tolerances that count now, and what was allowed.
+    """
+    decided = decided_by_rounding(graph)
+    wanting = [one.name for one in compared if not one.ok and one.name in decided]
+    if not wanting:
+        return tuple(compared), ()
+    plain = execute(graph, inputs)
+    samples = [execute(graph, inputs, wide=True)]
+    samples += [execute(graph, inputs, wide=True, perturb=perturbation(np.random.default_rng([seed, number]))) for number in range(SAMPLES)]
+    again: dict[str, tuple[OutputComparison, Allowance]] = {}
+    for one in compared:
+        if one.name in wanting:
+            judge = _judge_floats if is_float_array(plain[one.name]) else _judge_others
+            again[one.name] = judge(one, results[one.name], np.asarray(expected[one.name]), plain[one.name],
+                                    [sample[one.name] for sample in samples])
+    return tuple(again[one.name][0] if one.name in again else one for one in compared), tuple(found for _, found in again.values())
+
+
+def _decides(node: Node) -> bool:
+    """Whether a node makes integers of floats, or rounds them; comparisons alone do not count."""
+    if node.regions:
+        return any(_decides(inner) for region in node.regions for inner in region.nodes)
+    if isinstance(node.op, Elementwise):
+        return _rounds(node.op.expr)
+    epilogue = getattr(node.op, "epilogue", None)
+    return (epilogue is not None and _rounds(epilogue)) or any(not v.type.dtype.is_float for v in node.outputs)
+
+
+def _rounds(expr: ScalarExpr) -> bool:
+    here = (isinstance(expr, Apply) and expr.op in ROUNDING) or (
+        isinstance(expr, Convert) and expr.arg.dtype.is_float and (not expr.dtype.is_float or expr.dtype.is_stored_only))
+    return here or any(_rounds(child) for child in children(expr))
+
+
+def _judge_floats(one: OutputComparison, result: Array, expected: Array, plain: Array,
+                  samples: Sequence[Array]) -> tuple[OutputComparison, Allowance]:
+    wanted = expected.astype(np.float64)
+    finite = np.isfinite(wanted) & np.isfinite(plain)
+    moved = [np.where(finite & np.isfinite(sample), sample - plain.astype(np.float64), 0.0) for sample in samples]
+    sensitivity = max(float(np.max(np.abs(each), initial=0.0)) for each in moved)
+    largest = LARGEST * float(np.max(np.abs(wanted), where=finite, initial=0.0))
+    allowed = one.tolerance + (FACTOR * sensitivity if FACTOR * sensitivity <= largest else 0.0)
+    with np.errstate(all="ignore"):
+        error = _root_mean_square(np.where(finite, result.astype(np.float64) - wanted, 0.0))
+    typical = one.tolerance + FACTOR * max(map(_root_mean_square, moved))
+    ok = one.max_abs_err <= allowed < math.inf and error <= typical
+    return replace(one, tolerance=allowed, ok=ok), Allowance(one.name, sensitivity, one.tolerance, allowed, ok)
+
+
+def _judge_others(one: OutputComparison, result: Array, expected: Array, plain: Array,
+                  samples: Sequence[Array]) -> tuple[OutputComparison, Allowance]:
+    moved = np.zeros(plain.shape, bool)
+    right = result == expected
+    for sample in samples:
+        moved |= sample != plain
+        right |= (result == sample) & (sample != plain)
+    ok = bool(np.all(right))
+    return replace(one, ok=ok, tolerance=one.max_abs_err if ok else one.tolerance), Allowance(
+        one.name, float(np.count_nonzero(moved)), one.tolerance, one.max_abs_err if ok else one.tolerance, ok, floats=False)
+
+
+def _root_mean_square(array: Array) -> float:
+    return float(np.sqrt(np.mean(array**2))) if array.size else 0.0
