@@ -13,6 +13,7 @@ import numpy as np
 
 from edgecc.api import Compilation, ModelSource, Options, compile_model
 from edgecc.errors import EXIT_MODEL, EXIT_USAGE, EdgeccError, Problem, printable
+from edgecc.float_layers import FloatLayer, float_layers
 from edgecc.frontend.bind import input_spec
 from edgecc.frontend.load import load_model, source_name
 from edgecc.frontend.registry import Unsupported
@@ -49,6 +50,7 @@ class CheckReport:
         notes: what was assumed, and what may come as a surprise.
         calls, arena_bytes, weights_bytes: of the compiled model; 0 where there is none.
         index_checks: how many operands of kernels hold indices that are looked at in each run.
+        float_layers: layers that the model quantizes and that are computed in float.
     """
 
     findings: tuple[Finding, ...]
@@ -57,6 +59,7 @@ class CheckReport:
     arena_bytes: int = 0
     weights_bytes: int = 0
     index_checks: int = 0
+    float_layers: tuple[FloatLayer, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -89,7 +92,8 @@ def check_model(model: ModelSource, target: Target, options: Options = DEFAULT_O
     module = done.compiled.module
     findings += _memory(done, target)
     return CheckReport(tuple(findings), (*done.report.notes, *_overflows(done, options)), len(module.all_calls), module.arena_bytes,
-                       module.weights_bytes, sum(len(call.checks) for call in module.all_calls))
+                       module.weights_bytes, sum(len(call.checks) for call in module.all_calls),
+                       float_layers(done.graph, done.compiled.graph, done.compiled.passes))
 
 
 def _findings(error: EdgeccError, name: str) -> Iterator[Finding]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgecc.kernels.base import Request, candidates, signature
 from edgecc.loop.ir import For
 from edgecc.lowering import NO_TUNING, LoweredModel
-from edgecc.passes.base import Decline
-from edgecc.passes.graph.move_quantization import MoveQuantization
-from edgecc.pipeline import PassReport
 
 ONLY, MODELLED, MEASURED = "only way", "cost model", "measured"
 
@@ -73,12 +70,3 @@ def _types(request: Request | None) -> str:
     first = next((operand.view.dtype for operand in request.inputs if operand is not None and not operand.is_constant), None)
     result = request.outputs[0].dtype
     return result.value if first is None or first is result else f"{first.value} to {result.value}"
-
-
-def left_in_float(reports: Sequence[PassReport]) -> tuple[Decline, ...]:
-    """Why quantized parts of the network are computed in float after all, each reason once."""
-    found: dict[Decline, None] = {}
-    for report in reports:
-        if report.graph_pass.rounds_anew or isinstance(report.graph_pass, MoveQuantization):
-            found.update(dict.fromkeys(report.declines))
-    return tuple(found)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgecc import api
-from edgecc.choices import MEASURED, MODELLED, ONLY, Choice, choices_of, left_in_float
+from edgecc.choices import MEASURED, MODELLED, ONLY, Choice, choices_of
+from edgecc.float_layers import left_in_float
 from edgecc.kernels.base import candidates, signature
 from edgecc.pipeline import compile_graph
 from edgecc.targets.schema import load_target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,11 @@ from edgecc.checking import CheckReport, check_model
 from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show_error
 from edgecc.errors import EXIT_MODEL, EXIT_OK, EdgeccError, printable
+from edgecc.float_layers import FloatLayer
 from edgecc.targets.precision import FP32
+
+NAMED = 4
+"""So many layers of a kind are named."""
 
 app = typer.Typer(add_completion=False)
 
@@ -40,7 +45,8 @@ def check(
         print_json({"ok": report.ok, "target": chosen.name, "problems": [asdict(finding) for finding in report.findings],
                     "notes": list(report.notes), "calls": report.calls, "arena_bytes": report.arena_bytes,
                     "weights_bytes": report.weights_bytes, "index_checks": report.index_checks}
-                   | ({} if precision == FP32 else {"precision": precision}))
+                   | ({} if precision == FP32 else {"precision": precision})
+                   | ({"float_layers": [asdict(layer) for layer in report.float_layers]} if report.float_layers else {}))
         return EXIT_OK if report.ok else EXIT_MODEL
     for text in report.notes:
         note(text)
@@ -50,9 +56,26 @@ def check(
                         f"arena {human_bytes(report.arena_bytes)}, weights {human_bytes(report.weights_bytes)}")
         if report.index_checks:
             results().print(f"indices of {report.index_checks} operands are computed at run time and looked at in each run (--checks {checks})")
+        for line in _float_layers(report.float_layers):
+            results().print(line)
         return EXIT_OK
     show_error(_error(report, printable(model.name), chosen.name))
     return EXIT_MODEL
+
+
+def _float_layers(layers: Sequence[FloatLayer]) -> Iterator[str]:
+    """Layers that are quantized and computed in float, those of one operator and reason together."""
+    groups: dict[tuple[str, str, str], list[FloatLayer]] = {}
+    for layer in layers:
+        groups.setdefault((layer.op, layer.why, layer.change), []).append(layer)
+    if layers:
+        yield f"{len(layers)} quantized {'layer is' if len(layers) == 1 else 'layers are'} computed in float:"
+    for (op, why, change), same in groups.items():
+        more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
+        names = ", ".join(f"{layer.where} {layer.shape}" for layer in same[:NAMED])
+        floats, stored = sum(layer.float_bytes for layer in same), sum(layer.quantized_bytes for layer in same)
+        weights = f"; weights {human_bytes(stored)}, as floats {human_bytes(floats)}" if stored else ""
+        yield f"  {op} {names}{more}: {why}" + (f" ({change})" if change else "") + weights
 
 
 def _error(report: CheckReport, name: str, target: str) -> EdgeccError:

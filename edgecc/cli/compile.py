@@ -11,13 +11,14 @@ from rich.table import Table
 from edgecc import api
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.discovery import select_backend
-from edgecc.choices import choices_of, left_in_float
+from edgecc.choices import choices_of
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table
 from edgecc.cli.division import show_division
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
+from edgecc.float_layers import left_in_float
 from edgecc.lowering import NO_TUNING
 from edgecc.quantization.scheme import Scheme
 from edgecc.targets.precision import FP32
