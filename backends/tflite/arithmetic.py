@@ -239,7 +239,7 @@ def _aligned(emitter: Emitter, value: Value, order: Order, *, integers: bool = F
     if integers and _constant_integers(value):
         codes = quantized.present(quantized.constant_codes(value))
         return emitter.constant(codes.array.reshape((1,) * (rank - own) + codes.array.shape), order, value.name,
-                                Quantization((float(codes.scales[0]),)))
+                                Quantization((float(codes.scales[0]),), codes.zero))
     if own == rank:
         return emitter.integers(value, order) if integers else emitter.floats(value, order)
     index = emitter.integers(value, plain(own)) if integers else emitter.floats(value, plain(own))

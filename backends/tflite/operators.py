@@ -77,7 +77,7 @@ def takes_integers(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
     """Whether a node whose result is quantized can be computed on the integers of its operands; `is_quantized` tells who has some."""
     op = node.op
     if isinstance(op, Conv | MatMul):
-        weights = quantized.constant_codes(node.operand(1))
+        weights = quantized.weight_codes(node.operand(1))
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if weights is None or not is_quantized(node.operand(0)) or (bias is not None and not quantized.is_constant(bias)):
             return False
@@ -161,7 +161,7 @@ def _fully_connected(emitter: Emitter, op: MatMul, node: Node, result: Result) -
         zeros = np.zeros(channels, np.float32) if bias is None else quantized.constant_floats(bias).reshape(-1)
         added = emitter.writer.constant("bias", np.broadcast_to(zeros, (channels,)))
     else:
-        codes, given = quantized.present(quantized.constant_codes(b)), quantized.present(emitter.held(a).quantization)
+        codes, given = quantized.present(quantized.weight_codes(b)), quantized.present(emitter.held(a).quantization)
         scales, added = windows.quantized_weights(emitter, codes, given, bias, channels)
         weights = emitter.writer.constant("weights", codes.array if op.transpose_b else codes.array.T,
                                           Quantization(tuple(float(s) for s in scales)))

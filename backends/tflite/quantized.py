@@ -24,11 +24,12 @@ SHIFT = {DType.I8: 0, DType.U8: 128}
 
 @dataclass(frozen=True)
 class Codes:
-    """A constant in integers: `array` is of int8 or int32, and `scales` one number or one for each index of `axis`."""
+    """A constant in integers: `array` is of int8 or int32, and `scales` one number or one for each index of `axis`; `zero` stands for 0."""
 
     array: Array
     scales: Array
     axis: int
+    zero: int = 0
 
 
 def quantization_of(node: Node) -> Quantization | None:
@@ -61,19 +62,25 @@ def present(part: T | None) -> T:
 
 
 def constant_codes(value: Value) -> Codes | None:
-    """The integers behind a dequantized constant; None where it is none, or one whose zero point is not 0."""
+    """The integers behind a dequantized constant; None where it is none, or one whose elements have several zero points."""
     form = scaled(value)
     q = None if form is None else form.integers.constant
     if form is None or q is None or form.integers.type.dtype not in (*SHIFT, DType.I32):
         return None
-    shift = SHIFT.get(form.integers.type.dtype, 0)
-    if form.single_zero != shift:
+    zero, shift = form.single_zero, SHIFT.get(form.integers.type.dtype, 0)
+    if zero is None:
         return None
     codes = q if shift == 0 else (q.astype(np.int16) - shift).astype(np.int8)
     axes = [axis for axis, size in enumerate(form.scale.shape) if size != 1]
     if len(axes) > 1:
         return None
-    return Codes(codes, form.scale.reshape(-1), codes.ndim - form.scale.ndim + axes[0] if axes else 0)
+    return Codes(codes, form.scale.reshape(-1), codes.ndim - form.scale.ndim + axes[0] if axes else 0, zero - shift)
+
+
+def weight_codes(value: Value) -> Codes | None:
+    """`constant_codes` of a filter or a bias: TFLite demands that 0 stands for 0 there. None for all others."""
+    codes = constant_codes(value)
+    return codes if codes is not None and codes.zero == 0 else None
 
 
 def is_constant(value: Value) -> bool:

@@ -35,7 +35,7 @@ def transposed_obstacle(op: ConvTranspose, node: Node) -> str | None:
 
 def takes_integers(node: Node) -> bool:
     """Whether the weights are int8, with a scale for each result channel or one for all."""
-    weights = quantized.constant_codes(node.operand(1))
+    weights = quantized.weight_codes(node.operand(1))
     return weights is not None and weights.array.dtype == np.int8 and (weights.axis == 1 or weights.scales.size == 1)
 
 
@@ -79,7 +79,7 @@ def _weights(emitter: Emitter, node: Node, result: Result, *, flat: bool) -> tup
     if result.quantization is None:
         zeros = np.zeros(channels, np.float32) if bias is None else quantized.constant_floats(bias).reshape(-1)
         return emitter.writer.constant("weights", _arranged(quantized.constant_floats(w), flat=flat)), emitter.writer.constant("bias", zeros)
-    codes, source = quantized.present(quantized.constant_codes(w)), quantized.present(emitter.held(node.operand(0)).quantization)
+    codes, source = quantized.present(quantized.weight_codes(w)), quantized.present(emitter.held(node.operand(0)).quantization)
     scales, index = windows.quantized_weights(emitter, codes, source, bias, channels)
     return emitter.writer.constant("weights", _arranged(codes.array, flat=flat), Quantization(tuple(float(s) for s in scales))), index
 

@@ -126,7 +126,7 @@ def quantized_weights(emitter: Emitter, codes: quantized.Codes, source: Quantiza
     scales = codes.scales.astype(np.float32)
     units = np.float32(source.scale) * scales
     numbers_ = np.zeros(channels) if bias is None else quantized.constant_floats(bias).reshape(-1).astype(np.float64)
-    stored = None if bias is None else quantized.constant_codes(bias)
+    stored = None if bias is None else quantized.weight_codes(bias)
     if stored is not None and stored.array.dtype == np.int32 and np.allclose(stored.scales, units, rtol=1e-5, atol=0.0):
         array = stored.array.reshape(-1)
     else:
@@ -143,7 +143,7 @@ def _weights(emitter: Emitter, node: Node, result: Result, *, depthwise: bool, f
         array = _image_weights(quantized.constant_floats(w), depthwise=depthwise, flat=flat)
         zeros = np.zeros(channels, np.float32) if bias is None else quantized.constant_floats(bias).reshape(-1)
         return emitter.writer.constant("weights", array), emitter.writer.constant("bias", zeros)
-    codes, source = quantized.present(quantized.constant_codes(w)), quantized.present(emitter.held(node.operand(0)).quantization)
+    codes, source = quantized.present(quantized.weight_codes(w)), quantized.present(emitter.held(node.operand(0)).quantization)
     scales, index = quantized_weights(emitter, codes, source, bias, channels)
     array = _image_weights(codes.array, depthwise=depthwise, flat=flat)
     quantization = Quantization(tuple(float(s) for s in scales), 0, 3 if depthwise and scales.size > 1 else 0)

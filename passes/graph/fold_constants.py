@@ -43,7 +43,8 @@ class FoldConstants(GraphPass):
     1. The results are larger than limit_bytes and than twice the operands: the weights would grow by data that
        is quickly made at run time (an expanded scalar). Twice, because f16 weights widened to f32 are wanted.
     2. A result is returned by the graph: something has to write it there.
-    3. The node dequantizes constants, and keep_dequantized is set.
+    3. The node dequantizes constants, and keep_dequantized is set; a number alone that only elementwise operators read is folded,
+       since it is a part of the function that they compute.
     4. Folding has made 8 times the constants there were, or used up its time: a few nodes can ask for any amount.
     """
 
@@ -77,7 +78,7 @@ class FoldConstants(GraphPass):
         arrays = [None if value is None else value.constant for value in node.inputs]
         if any(value is not None and value.constant is None for value in node.inputs):
             return False
-        if self.keep_dequantized and isinstance(node.op, Elementwise) and as_dequantized(node.op.expr) is not None:
+        if self.keep_dequantized and _states_integers(node):
             return self.decline(node, "the integers are to be kept")
         if is_open(node.op) or any(not value.type.is_static for value in node.outputs):
             return self.decline(node, "the result depends on sizes known only at run time")
@@ -99,3 +100,10 @@ class FoldConstants(GraphPass):
             graph.replace_all_uses(value, graph.constant(result, value.name))
         graph.erase_dead([node])
         return True
+
+
+def _states_integers(node: Node) -> bool:
+    """Whether a node dequantizes constants that operators may want as integers."""
+    if not isinstance(node.op, Elementwise) or as_dequantized(node.op.expr) is None:
+        return False
+    return node.output.type.elements != 1 or not all(isinstance(user.op, Elementwise) for user in node.output.users)

@@ -35,6 +35,11 @@ class Quantized:
         attributes = {} if axis is None else {"axis": axis}
         return self.node("DequantizeLinear", self.store(codes), self.store(scales), **attributes), scales
 
+    def constant(self, shape: tuple[int, ...], scale: float, zero: int) -> str:
+        """Constants with a zero point, as quantizers write operands of sums and products."""
+        codes = self.store(self.random.integers(-128, 128, shape).astype(np.int8))
+        return self.node("DequantizeLinear", codes, self.store(np.float32(scale)), self.store(np.int8(zero)))
+
     def bias(self, size: int, scales: np.ndarray, scale: float) -> str:
         codes = self.random.integers(-3000, 3000, size).astype(np.int32)
         units = np.broadcast_to(scales * np.float32(scale), (size,)).astype(np.float32)

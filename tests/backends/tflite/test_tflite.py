@@ -99,6 +99,8 @@ LAYERS = {
     "over a number": lambda net, x: (net.node("Div", x, net.store(np.float32(3))), 0.03),
     "a number less": lambda net, x: (net.node("Sub", net.store(np.float32(1)), x), 0.0613),
     "plus constants": lambda net, x: (net.node("Add", x, net.weights(4, 1, 1, axis=None)[0]), 0.06),
+    "plus constants that have a zero point": lambda net, x: (net.node("Add", x, net.constant((4, 1, 1), 0.023, 40)), 0.0613),
+    "times a quantized number": lambda net, x: (net.node("Mul", x, net.constant((), 0.03, -100)), 0.1),
     "concat of other scales": lambda net, x: (net.node("Concat", x, net.quantize(net.node("Relu", x), 0.031, -90), net.quantize("x", 0.03, 7),
                                                        net.weights(1, 2, 9, 10, axis=None)[0], axis=1), 0.05),
     "product": lambda net, x: (net.node("MatMul", x, net.weights(10, 5, axis=1)[0]), 0.4),

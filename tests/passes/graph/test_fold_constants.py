@@ -92,3 +92,19 @@ def test_the_limit_is_inclusive(golden):
 
 def test_widened_weights_are_folded_whatever_their_size(golden):
     golden(fired("fold-constants{limit_bytes=0}", WIDENED))
+
+
+def test_numbers_alone_are_folded_where_integers_are_kept():
+    text = """
+        graph "g" (%x: f32[2,3] "x") {
+          %c = constant i8[] [101]
+          %d = constant i8[3] [1, 2, 3]
+          %a = elementwise(%c) {expr=`mul(f32(sub(i32($0:i8), 5:i32)), 0.5:f32)`} : f32[] loc("A")
+          %b = elementwise(%d) {expr=`mul(f32(sub(i32($0:i8), 5:i32)), 0.5:f32)`} : f32[3] loc("B")
+          %y = elementwise(%x, %a) {expr=`mul($0:f32, $1:f32)`} : f32[2,3] loc("Y")
+          %z = elementwise(%y, %b) {expr=`add($0:f32, $1:f32)`} : f32[2,3] loc("Z")
+          return %z "z"
+        }"""
+    graph = graph_of(text)
+    run_checked(graph, "fold-constants{keep_dequantized=true}")
+    assert [node.loc for node in graph.nodes] == [("B",), ("Y",), ("Z",)]
