@@ -1,6 +1,6 @@
 """Time of each layer of a quantized network on integers and in float, call by call, on this machine.
 
-    python -m benches.integer_layers MODEL ... [--rounds 12] [--turn 0.4] [--threads 1] [--all]
+    python -m benches.integer_layers MODEL ... [--rounds 12] [--turn 0.4] [--threads 1] [--target host] [--all]
 
 The float twin of a network is the same network without its quantization: what is quantized and dequantized passes through,
 weights are constants in f32. Both are compiled layer by layer (without depth-first blocks) and profiled, taking turns. Kernel
@@ -120,9 +120,9 @@ def rows_of(names: Iterable[str], own: Sequence[tuple[CallReport, float]], twins
     return rows
 
 
-def measure(path: Path, threads: int, rounds: int, turn: float) -> tuple[list[Row], float, float]:
+def measure(path: Path, threads: int, rounds: int, turn: float, target_name: str = "host") -> tuple[list[Row], float, float]:
     """The rows of a network, and the seconds that all calls of each form take."""
-    model, target = named(onnx.load(path)), load_target("host")
+    model, target = named(onnx.load(path)), load_target(target_name)
     names = [node.name for node in model.graph.node if node.op_type not in (ROUNDING, RESTORING)]
     compiler = find_compiler(target)
     found: list[list[tuple[CallReport, float]]] = []
@@ -156,11 +156,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--turn", type=float, default=0.4)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--target", default="host", help="a target whose code this machine runs, such as x86-64-v3 or generic-c")
     parser.add_argument("--all", action="store_true", help="every layer, not only those that are slower on integers")
     options = parser.parse_args()
     print(headline())
     for path in options.models:
-        rows, seconds, twin_seconds = measure(path, options.threads, options.rounds, options.turn)
+        rows, seconds, twin_seconds = measure(path, options.threads, options.rounds, options.turn, options.target)
         slower = [row for row in rows if row.gain < 1]
         print(f"\n{path.stem}: {1e6 * seconds:.1f} us on integers, {1e6 * twin_seconds:.1f} in float; {len(slower)} of {len(rows)} layers slower on integers")
         print("| layer | integers us | float us | times as fast | kernels |\n|---|---|---|---|---|")

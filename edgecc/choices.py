@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgecc.kernels.base import Request, candidates, signature
 from edgecc.loop.ir import For
 from edgecc.lowering import NO_TUNING, LoweredModel
+from edgecc.lowering.cycles import calls_cycles
 
 ONLY, MODELLED, MEASURED = "only way", "cost model", "measured"
 
@@ -24,7 +25,7 @@ class Choice:
         candidate: the name of what was chosen, "" where there is one way only.
         decided: `ONLY`, `MODELLED` or `MEASURED` (by a tuning file).
         reason: why the kernel looks as it does.
-        cycles: modelled, of one run; 0 where there is no model.
+        cycles: modelled, of one run.
         share: of `cycles` in the sum over all calls.
         alternatives: the other candidates with their modelled cycles, the cheapest first.
         threads: how many share the work.
@@ -46,12 +47,14 @@ class Choice:
 
 def choices_of(lowered: LoweredModel, tuning: Mapping[str, str] = NO_TUNING) -> tuple[Choice, ...]:
     """Every call in the order of the run. `tuning` is what the network was lowered with."""
-    total = sum(call.kernel.cycles for call in lowered.calls) or 1.0
+    counted = calls_cycles(lowered)
+    modelled = [call.kernel.cycles or cycles for call, cycles in zip(lowered.calls, counted, strict=True)]
+    total = sum(modelled) or 1.0
     divided = {function.name for function in lowered.module.functions
                if any(isinstance(statement, For) and statement.kind == "parallel" for statement in function.body)}
     ways: dict[Request, tuple[tuple[str, float], ...]] = {}
     found = []
-    for position, call in enumerate(lowered.calls):
+    for position, (call, cycles) in enumerate(zip(lowered.calls, modelled, strict=True)):
         kernel, request = call.kernel, call.kernel.request
         if request is not None and request not in ways:
             ways[request] = tuple((candidate.name, candidate.cycles) for candidate in candidates(request))
@@ -59,7 +62,7 @@ def choices_of(lowered: LoweredModel, tuning: Mapping[str, str] = NO_TUNING) -> 
         measured = request is not None and tuning.get(signature(request)) == kernel.candidate
         decided = ONLY if not others else MEASURED if measured else MODELLED
         found.append(Choice(position, call.loc or (call.name,), call.op, call.function, _types(request), kernel.candidate, decided,
-                            call.choice, kernel.cycles, kernel.cycles / total, others, lowered.module.threads if call.function in divided else 1))
+                            call.choice, cycles, cycles / total, others, lowered.module.threads if call.function in divided else 1))
     return tuple(found)
 
 

@@ -26,7 +26,7 @@ ARM_PARTS: Mapping[int, str] = {
 ARM_FLAGS: Mapping[str, str] = {"asimd": "neon", "asimdhp": "fp16", "asimddp": "dotprod", "i8mm": "i8mm"}
 """Hardware capability names of Linux (Documentation/arch/arm64/elf_hwcaps.rst) and our feature names."""
 
-AMD_ZEN4_FAMILY = 25
+AMD_ZEN4_FAMILY, AMD_ZEN5_FAMILY = 25, 26
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,11 @@ def _x86(facts: HostFacts) -> dict[str, Any]:
         # Zen 4 has 256-bit units: a 512-bit operation takes two of them.
         # Source: AMD Software Optimization Guide for the Zen4 Microarchitecture (57647).
         table["core"] = {"fma_per_cycle": 1, "loads_per_cycle": 1, "stores_per_cycle": 0.5}
+        table["rates"] = {"arithmetic": 2, "dot_products": 1, "conversions": 1}
+    if fields.get("vendor_id") == "AuthenticAMD" and fields.get("cpu family") == str(AMD_ZEN5_FAMILY):
+        # Four pipes of 512 bits: two multiply, two add; integers run on all of them, shuffles and conversions on two.
+        # Source: AMD Software Optimization Guide for the Zen5 Microarchitecture (58455).
+        table["rates"] = {"arithmetic": 3, "integer_products": 2, "conversions": 2, "widenings": 2, "roundings": 2, "shuffles": 2}
     return table
 
 
@@ -140,7 +145,10 @@ def _arm(facts: HostFacts) -> dict[str, Any]:
     base = ARM_PARTS.get(part, "generic-aarch64") if implementer == 0x41 else "generic-aarch64"
     march = "+".join(["armv8-a", *(flag for ours, flag in _ARM_MARCH.items() if ours in features)])
     isa = {"features": features, "gcc": [f"-march={march}"], "clang": [f"-march={march}"], "zig": ["-mcpu=native"]}
-    return {"inherits": base, "isa": isa}
+    table: dict[str, Any] = {"inherits": base, "isa": isa}
+    if base == "generic-aarch64" and "dotprod" in features:  # as fast as multiply-adds; matrices of bytes as in cortex-a710.toml
+        table["rates"] = {"dot_products": 1.5 if "i8mm" in features else 1}
+    return table
 
 
 _ARM_MARCH = {"fp16": "fp16", "dotprod": "dotprod", "i8mm": "i8mm"}

@@ -107,6 +107,33 @@ class Core:
 
 
 @dataclass(frozen=True)
+class Rates:
+    """Vector instructions of full width that start in a cycle, by family; of scalars on a machine without vectors.
+
+    Multiply-adds of floats, loads and stores are in `Core`.
+
+    Attributes:
+        arithmetic: additions, products of floats, comparisons, logic, limits.
+        integer_products: products of lanes of 32 bits.
+        dot_products: products of four bytes added to a lane of 32 bits; where that takes several instructions, all of them.
+        conversions: between integers and floats of lanes of equal width.
+        widenings: to lanes of another width, saturating ones included.
+        roundings: to the nearest integer as a float.
+        shuffles: permutations, interleavings and tables in registers.
+        divisions: divisions and square roots.
+    """
+
+    arithmetic: float = 1.0
+    integer_products: float = 0.5
+    dot_products: float = 0.4
+    conversions: float = 1.0
+    widenings: float = 1.0
+    roundings: float = 1.0
+    shuffles: float = 1.0
+    divisions: float = 0.1
+
+
+@dataclass(frozen=True)
 class Cache:
     """One level of data cache. `size` (bytes) is what one core has, or what all share if `shared`; `line` in bytes."""
 
@@ -193,6 +220,7 @@ class Target:
     caches: tuple[Cache, ...] = field(metadata={"key": "cache"})
     memories: tuple[Memory, ...] = field(metadata={"key": "memory"})
     bandwidth: Bandwidth = Bandwidth()
+    rates: Rates = Rates()
     toolchain: Toolchain = Toolchain()
     emulator: Emulator | None = None
     npu: Npu | None = None
@@ -423,8 +451,8 @@ def _check(target: Target, file: str) -> None:
     core, positive = target.core, [("", "cores", target.cores), ("[vector]", "registers", vector.registers)]
     positive += [("[core]", spec.name, getattr(core, spec.name)) for spec in dataclasses.fields(core)
                  if spec.name != "in_order"]
-    positive += [("[bandwidth]", spec.name, getattr(target.bandwidth, spec.name))
-                 for spec in dataclasses.fields(target.bandwidth)]
+    for key, table in (("[bandwidth]", target.bandwidth), ("[rates]", target.rates)):
+        positive += [(key, spec.name, getattr(table, spec.name)) for spec in dataclasses.fields(table)]
     if target.npu is not None:
         positive += [("[npu]", key, getattr(target.npu, key)) for key in ("macs_per_cycle", "bytes_per_cycle")]
         if target.npu.start_cycles < 0:

@@ -24,9 +24,8 @@ def choices_table(choices: Sequence[Choice]) -> Table:
     for choice in choices:
         first = printable(choice.nodes[0], 40)
         nodes = first if len(choice.nodes) == 1 else f"{first} +{len(choice.nodes) - 1}"
-        modelled = choice.cycles > 0
         table.add_row(str(choice.position), nodes, choice.op, choice.types, choice.candidate or choice.op, choice.decided, choice.reason,
-                      _thousands(choice.cycles) if modelled else "-", f"{choice.share:.1%}" if modelled else "-",
+                      _thousands(choice.cycles), f"{choice.share:.1%}",
                       str(choice.threads), _alternatives(choice.alternatives))
     return table
 

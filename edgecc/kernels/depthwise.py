@@ -34,7 +34,7 @@ from edgecc.kernels.contraction import (
 from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
 from edgecc.kernels.depthwise_grouped import GROUP, Grouped, GroupedNest, arrange, grouped_cycles, grouped_of, shifts_of
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
-from edgecc.kernels.grouped import SHORT_PRODUCT, SHORT_PRODUCT_RATE, ByteDot, Terms, byte_dot
+from edgecc.kernels.grouped import SHORT_PRODUCT, ByteDot, Terms, byte_dot
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
@@ -82,7 +82,7 @@ def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, zer
     is_short = dot is not None and dot.name == SHORT_PRODUCT
     grouped = grouped_of(window, x.dims[1], lanes, *([1] if is_short else []))  # of sums in two registers each fewer fit
     if grouped is not None and dot is not None:
-        cycles = grouped_cycles(window, grouped, target, SHORT_PRODUCT_RATE if is_short else 1.0)
+        cycles = grouped_cycles(window, grouped, target, target.rates.dot_products / target.core.fma_per_cycle if is_short else 1.0)
         out.append((grouped, vectors / INTEGER_STEP * cycles))
     return tuple(out)
 

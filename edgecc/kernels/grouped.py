@@ -23,9 +23,8 @@ FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512
                                                           "dot_u8s8": ("avx2",), "dot_s8_short": ("neon",)})
 """What a target needs for each grouped product to be an instruction, or a few of them that are quicker than one by one."""
 
-SHORT_PRODUCT, SHORT_PRODUCT_RATE = "dot_s8_short", 0.4
-"""The product for machines that multiply bytes but do not sum them, and how many of it are done in the time of a multiply-add: two
-of them take four long products and two pairwise accumulations."""
+SHORT_PRODUCT = "dot_s8_short"
+"""The product for machines that multiply bytes but do not sum them: two of it take four long products and two pairwise accumulations."""
 
 BY_LANE = frozenset({"dot_s8"})
 """Products whose instruction takes a group of the first factor out of a vector of groups, where multiply-adds do."""
@@ -93,9 +92,8 @@ def byte_dot(request: Request, x: DType, *, zero: int, folds: bool) -> ByteDot |
     return ByteDot(dot.name, moved != 0, zero + moved) if folds or zero + moved == 0 else None
 
 
-MATRIX_FEATURE, MATRIX_RATE, MATRIX_REGISTERS = "i8mm", 1.5, 3
-"""Machines that multiply two rows by two columns of bytes: how many grouped products they do in the time of one, shuffles included, and
-the registers these take."""
+MATRIX_FEATURE, MATRIX_REGISTERS = "i8mm", 3
+"""Machines that multiply two rows by two columns of bytes, and the registers that shuffles of operands take."""
 
 
 def pairs_steps(terms: Terms, target: Target) -> bool:
@@ -108,11 +106,11 @@ def product_target(request: Request, widening: Target, terms: Terms) -> Target:
     if terms.dot == SHORT_PRODUCT and widening.vector.bits:
         # Each sum takes two registers (the C back end's paired_sums), and lanes of the first factor are spread by an instruction.
         vector = replace(widening.vector, registers=widening.vector.registers // 2, fma_by_lane=request.target.vector.fma_by_lane)
-        return replace(widening, vector=vector, core=replace(widening.core, fma_per_cycle=SHORT_PRODUCT_RATE * widening.core.fma_per_cycle))
+        return replace(widening, vector=vector, core=replace(widening.core, fma_per_cycle=request.target.rates.dot_products))
     if terms.dot in BY_LANE and request.target.has(MATRIX_FEATURE) and widening.vector.bits:
         target = request.target
         return replace(target, vector=replace(target.vector, registers=target.vector.registers - MATRIX_REGISTERS),
-                       core=replace(target.core, fma_per_cycle=MATRIX_RATE * target.core.fma_per_cycle))
+                       core=replace(target.core, fma_per_cycle=target.rates.dot_products))
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from edgecc.frontend.importing import import_model_with_report
+from edgecc.lowering.cycles import calls_cycles
 from edgecc.pipeline import compile_graph
 from edgecc.targets.schema import Target
 
@@ -17,7 +18,7 @@ CONVERTED = 1.15
 
 @dataclass(frozen=True)
 class Costs:
-    """Modelled cycles of the nodes of a network, by name, where the cost model knows them.
+    """Modelled cycles of the nodes of a network, by name (edgecc/lowering/cycles.py).
 
     Attributes:
         narrow: with 8-bit values. wide: with 16-bit values. real: in float.
@@ -47,8 +48,8 @@ def modelled_cycles(model: onnx.ModelProto, target: Target) -> dict[str, float]:
     lowered = compile_graph(graph, target, name="costs").lowered
     kinds = {node.name: node.op_type for node in model.graph.node}
     found: dict[str, float] = {}
-    for call in lowered.calls:
+    for call, cycles in zip(lowered.calls, calls_cycles(lowered), strict=True):
         names = [name for name in call.loc if kinds.get(name, "") not in ("", "QuantizeLinear", "DequantizeLinear")]
         if names:
-            found[names[0]] = found.get(names[0], 0.0) + call.kernel.cycles
+            found[names[0]] = found.get(names[0], 0.0) + cycles
     return found

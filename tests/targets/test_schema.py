@@ -128,6 +128,7 @@ def test_a_file_may_inherit_from_a_built_in_target_and_from_a_file(tmp_path):
     ("registers = 32", "registers = true", ["[vector]", "'registers' wants an integer, got true or false"]),
     ("registers = 32", "registers = 0", ["[vector]", "'registers' must be positive"]),
     ("fma_per_cycle = 1", "fma_per_cycle = -1", ["[core]", "'fma_per_cycle' must be positive"]),
+    ("[[memory]]", "[rates]\nshuffles = 0\n[[memory]]", ["[rates]", "'shuffles' must be positive"]),
     ("in_order = false", "in_order = 0", ["[core]", "'in_order' wants true or false"]),
     ("cores = 2", "cores = 2.5", ["'cores' wants an integer, got a number (2.5)"]),
     ('features = ["neon"]', 'features = "neon"', ["[isa]", "'features' wants a list"]),
