@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgecc.backends.llvm import halves
-from edgecc.backends.llvm.types import element_type, held_type, register_type, suffix, vector_of, zero
+from edgecc.backends.llvm.extrema import extremum, has_extrema
+from edgecc.backends.llvm.types import element_type, float_text, held_type, register_type, suffix, vector_of, zero
 from edgecc.backends.llvm.writer import Writer
 from edgecc.ir.types import DType
 
@@ -29,6 +30,11 @@ def cast(w: Writer, value: str, source: DType, result: DType, lanes: int) -> str
     wanted = vector_of(element_type(result), lanes)
     if source.is_float and result.is_float:
         return w.convert("fptrunc" if result is F32 else "fpext", kind, value, wanted)
+    if source is F32 and has_extrema(w.machine, kind):
+        if result is DType.I32:
+            return _to_words(w, value, lanes)
+        if result.size < 4:
+            return _to_narrow(w, value, result, lanes)
     if source.is_float:
         name = f"llvm.fpto{'s' if result.is_signed else 'u'}i.sat.{suffix(wanted)}.{suffix(kind)}"
         return w.call(name, wanted, (kind, value))
@@ -59,6 +65,31 @@ def bitcast(w: Writer, value: str, source: DType, result: DType, lanes: int) -> 
             return w.convert("bitcast", vector_of("i16", lanes), value, vector_of("half", lanes))
         return halves.from_bits(w, result, value, lanes)
     return w.convert("bitcast", register_type(isa, source, lanes), value, register_type(isa, result, lanes))
+
+
+_TRUNCATING = {4: "sse2.cvttps2dq", 8: "avx.cvtt.ps2dq.256", 16: "avx512.mask.cvttps2dq.512"}
+"""Conversions of x86-64 by lanes; they give the least integer for everything out of range and for NaN."""
+
+
+def _to_words(w: Writer, value: str, lanes: int) -> str:
+    """f32 as i32 on x86-64; LLVM does the general form lane by lane in places."""
+    floats, integers, mask = (vector_of(element, lanes) for element in ("float", "i32", "i1"))
+    rounding = [(integers, "zeroinitializer"), ("i16", "-1"), ("i32", "4")] if lanes == 16 else []
+    number = w.call(f"llvm.x86.{_TRUNCATING[lanes]}", integers, (floats, value), *rounding)
+    huge = w.op("fcmp oge", floats, value, f"splat (float {float_text(2.0**31, F32)})")
+    inside = w.select(mask, huge, integers, f"splat (i32 {2**31 - 1})", number)
+    return w.select(mask, w.op("fcmp ord", floats, value, value), integers, inside, "zeroinitializer")
+
+
+def _to_narrow(w: Writer, value: str, result: DType, lanes: int) -> str:
+    """f32 as integers of 8 or 16 bits on x86-64: limits first, since only i32 is an instruction."""
+    floats, integers, wanted = (vector_of(element, lanes) for element in ("float", "i32", element_type(result)))
+    low, high = (f"splat (float {float_text(float(limit), F32)})" for limit in result.limits)
+    inside = extremum(w, "min", floats, extremum(w, "max", floats, value, low), high)  # NaN becomes the lower limit
+    number = w.convert("fptosi", floats, inside, integers)
+    if result.is_signed:
+        number = w.select(vector_of("i1", lanes), w.op("fcmp ord", floats, value, value), integers, number, "zeroinitializer")
+    return w.convert("trunc", integers, number, wanted)
 
 
 def _to_short(w: Writer, value: str, source: DType, result: DType, lanes: int) -> str:

@@ -130,6 +130,10 @@ class ExpressionWriter:
             case FromIndex(index=index, dtype=dtype):
                 return conversions.cast(self.w, self.index(index), DType.I64, dtype, 1)
 
+    def scalar(self, value: Const | Broadcast) -> str:
+        """What stands in every lane, as a scalar."""
+        return self.expr(Const(value.value, value.dtype) if isinstance(value, Const) else value.arg)
+
     def kind(self, dtype: DType, lanes: int) -> str:
         """LLVM type of a value."""
         return register_type(self.w.machine.isa, dtype, lanes)
@@ -187,7 +191,7 @@ class ExpressionWriter:
             return dot(self.w, op.op, lanes, [self.expr(a) for a in args])
         first = args[0]
         if op.op == "interleave" and isinstance(first, Load) and args == tuple(
-                Load(first.buffer, first.index + place, dtype, lanes, 4) for place in range(4)):
+                Load(first.buffer, first.index + place, dtype, lanes, 4 if lanes > 1 else first.stride) for place in range(4)):
             return memory.words(self.w, lanes, self.pointer(first.buffer, first.index))
         if op.op in NARROW:
             return narrow(self.w, op.op, lanes, [self.expr(a) for a in args])

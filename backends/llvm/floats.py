@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgecc.backends.llvm import halves
+from edgecc.backends.llvm.extrema import extremum
 from edgecc.backends.llvm.types import element_type, float_text, held_type, vector_of
 from edgecc.backends.llvm.writer import Writer
 from edgecc.errors import EdgeccError
@@ -29,10 +30,6 @@ _COMPARISONS = frozenset(name for name, primitive in PRIMITIVES.items() if primi
 _STAYS_ROUNDED = _COMPARISONS | {"min", "max", "min_const", "max_const", "select", "abs", "neg", "floor", "ceil", "round",
                                  "sign"}
 """Operations whose results are numbers of the short type where the operands are."""
-
-_EXTREMUM = {"<4 x float>": "sse.{}.ps", "<8 x float>": "avx.{}.ps.256", "<16 x float>": "avx512.{}.ps.512",
-             "<4 x double>": "avx.{}.pd.256", "<8 x double>": "avx512.{}.pd.512"}
-"""Intrinsics of the minimum and maximum of x86-64 by the type of their vectors."""
 
 MathHelper = Callable[[str, int], str]
 """Gives the name of the helper function of a mathematical function on so many lanes of f32."""
@@ -83,7 +80,7 @@ def _on(w: Writer, op: str, held: DType, lanes: int, args: list[str]) -> str | N
         if is_vector_of_arm:
             return w.intrinsic(f"{name}imum", kind, *args)
         first, second = args[::-1] if op.endswith("_const") else args
-        found = _second_unless(w, name, kind, first, second)
+        found = extremum(w, name, kind, first, second)
         if op.endswith("_const"):
             return found
         return w.select(mask, w.op("fcmp uno", kind, first, first), kind, first, found)
@@ -110,17 +107,6 @@ def _on(w: Writer, op: str, held: DType, lanes: int, args: list[str]) -> str | N
             below = w.select(mask, w.op("fcmp olt", kind, args[0], number(0.0)), kind, number(-1.0), rest)
             return w.select(mask, w.op("fcmp ogt", kind, args[0], number(0.0)), kind, number(1.0), below)
     return None
-
-
-def _second_unless(w: Writer, name: str, kind: str, first: str, second: str) -> str:
-    """What MINPS and MAXPS give: the first operand where it is smaller or larger, else, NaN included, the second one."""
-    instruction = _EXTREMUM.get(kind) if w.machine.isa.name in ("avx2", "avx512") else None
-    if instruction is not None:
-        # By name: selects by two comparisons would be joined to one select by an `or` of masks.
-        rounding = [("i32", "4")] if "512" in instruction else []
-        return w.call(f"llvm.x86.{instruction.format(name)}", kind, (kind, first), (kind, second), *rounding)
-    mask = "i1" if not kind.startswith("<") else vector_of("i1", int(kind[1:].split(maxsplit=1)[0]))
-    return w.select(mask, w.op("fcmp olt" if name == "min" else "fcmp ogt", kind, first, second), kind, first, second)
 
 
 def _half_fma(w: Writer, args: list[str]) -> str:

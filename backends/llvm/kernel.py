@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from edgecc.backends.c.names import comment_text
-from edgecc.backends.llvm import memory
+from edgecc.backends.c.saturating import stores_together
 from edgecc.backends.llvm.expression import ExpressionWriter
 from edgecc.backends.llvm.scope import Local, Scope
+from edgecc.backends.llvm.stores import joins, write_stores
 from edgecc.backends.llvm.types import memory_type, register_type
 from edgecc.backends.llvm.writer import Shared, Writer
 from edgecc.errors import EdgeccError
@@ -39,8 +41,12 @@ class BodyWriter:
 
     def body(self, body: Body, scope: Scope) -> None:
         """Writes statements into a block whose scope is `scope`; it is extended by what they bind."""
-        for stmt in body:
-            self._statement(stmt, scope)
+        for is_store, stmts in itertools.groupby(stores_together(body, joins(self.w.machine)), lambda stmt: isinstance(stmt, Store)):
+            if is_store:
+                write_stores(self.expressions(scope), [stmt for stmt in stmts if isinstance(stmt, Store)])
+                continue
+            for stmt in stmts:
+                self._statement(stmt, scope)
 
     def expressions(self, scope: Scope) -> ExpressionWriter:
         """The writer of expressions at this point."""
@@ -59,9 +65,6 @@ class BodyWriter:
                 scope.bind(name, Local(printer.expr(value), value.dtype, value.lanes))
             case Assign(name=name, value=value):
                 scope.local(name).text = printer.expr(value)
-            case Store(buffer=buffer, index=index, value=value, stride=stride, valid=valid):
-                text = printer.expr(value)
-                memory.store(w, value.dtype, value.lanes, printer.pointer(buffer, index), text, valid or value.lanes, stride)
             case If():
                 self._if(stmt, scope)
             case Barrier():

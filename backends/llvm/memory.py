@@ -92,7 +92,7 @@ def _to_raw(w: Writer, dtype: DType, value: str, lanes: int) -> str:
 def _has_masks(w: Writer, element: str, lanes: int) -> bool:
     """Whether one instruction moves some lanes of a vector."""
     if w.machine.isa.name == "avx512":
-        return lanes * _bits(element) >= 128
+        return lanes >= 4
     return w.machine.isa.name == "avx2" and _bits(element) >= 32
 
 
@@ -158,10 +158,25 @@ def _indices(order: Sequence[int]) -> str:
     return f"<{len(order)} x i32> <" + ", ".join("i32 poison" if i < 0 else f"i32 {i}" for i in order) + ">"
 
 
+def permuted(w: Writer, element: str, lanes: int, value: str, order: Sequence[int]) -> str:
+    """The lanes of a vector in another order, as many as `order` has."""
+    kind = vector_of(element, lanes)
+    return w.let(f"shufflevector {kind} {value}, {kind} poison, {_indices(order)}")
+
+
+def joined(w: Writer, element: str, lanes: int, values: Sequence[str]) -> str:
+    """Vectors of `lanes` lanes as one; they are 1, 2 or 4."""
+    while len(values) > 1:
+        kind, order = vector_of(element, lanes), _indices(range(2 * lanes))
+        values = [w.let(f"shufflevector {kind} {values[place]}, {kind} {values[place + 1]}, {order}") for place in range(0, len(values), 2)]
+        lanes *= 2
+    return values[0]
+
+
 def part(w: Writer, element: str, lanes: int, value: str, start: int, count: int) -> str:
     """`count` neighbouring lanes of a vector; a scalar where it is one."""
     kind = vector_of(element, lanes)
     if count == 1:
         return w.let(f"extractelement {kind} {value}, i64 {start}")
-    return w.let(f"shufflevector {kind} {value}, {kind} poison, {_indices(range(start, start + count))}")
+    return permuted(w, element, lanes, value, range(start, start + count))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgecc.backends.llvm.memory import joined
 from edgecc.backends.llvm.pairs import in_halves
 from edgecc.backends.llvm.types import suffix, vector_of
 from edgecc.backends.llvm.writer import Writer
@@ -43,9 +44,25 @@ def _interleave(w: Writer, lanes: int, args: list[str]) -> str:
         for number, arg in enumerate(args[1:], 1):
             total = w.op("or", "i32", total, w.op("shl", "i32", w.convert("zext", "i8", arg, "i32"), str(8 * number)))
         return total
+    if w.machine.architecture == "x86_64":
+        return _permuted_bytes(w, lanes, args)
     first, second = (_zip(w, "i8", lanes, args[start], args[start + 1]) for start in (0, 2))
     words = [w.convert("bitcast", vector_of("i8", 2 * lanes), pair, vector_of("i16", lanes)) for pair in (first, second)]
     return w.convert("bitcast", vector_of("i16", 2 * lanes), _zip(w, "i16", lanes, *words), vector_of("i32", lanes))
+
+
+def _permuted_bytes(w: Writer, lanes: int, args: list[str]) -> str:
+    """One permutation of all that is no zero, which LLVM makes one instruction of where there is one for bytes."""
+    zero = "zeroinitializer"
+    given = [place for place, arg in enumerate(args) if arg != zero]
+    count = 1 if len(given) < 2 else 2 if len(given) == 2 else 4
+    vectors = [*(args[place] for place in given), *[zero] * (count - len(given))] or [zero]
+    order = [given.index(place) * lanes + lane if place in given else count * lanes for lane in range(lanes) for place in range(4)]
+    all_bytes = joined(w, "i8", lanes, vectors)
+    kind = vector_of("i8", count * lanes)
+    listed = ", ".join(f"i32 {place}" for place in order)
+    found = w.let(f"shufflevector {kind} {all_bytes}, {kind} zeroinitializer, <{4 * lanes} x i32> <{listed}>")
+    return w.convert("bitcast", vector_of("i8", 4 * lanes), found, vector_of("i32", lanes))
 
 
 def _zip(w: Writer, element: str, lanes: int, a: str, b: str) -> str:
