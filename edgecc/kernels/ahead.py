@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgecc.kernels.contraction import LINE_BYTES, UNROLL
+from edgecc.kernels.contraction import UNROLL
 from edgecc.kernels.cost import weight_cycles
+from edgecc.kernels.register_tile import LINE_BYTES
 from edgecc.loop.index import Index, const, var
 from edgecc.loop.ir import Body, For, Prefetch
 from edgecc.targets.schema import Target

@@ -48,9 +48,6 @@ UNROLL = 4
 LEAST_ITERATIONS = 3
 """Compilers unroll shorter loops themselves, and then move loads of weights out of the loop around and spill them."""
 
-LINE_BYTES = 64
-"""Bytes a prefetch brings: a cache line of every machine prefetches are made for."""
-
 
 @dataclass(frozen=True)
 class Weights:
@@ -483,17 +480,3 @@ def _start_of(request: Request) -> int:
     if not request.known_sums or not isinstance(op, Conv | MatMul):
         return 0
     return BITS if epilogue_of(request, op.epilogue, 3).shifted else 0
-
-
-def cache_block(rows: int, tile: RegisterTile, row_bytes: int, weights_bytes: int, target: Target) -> int:
-    """Rows of the first factor that all panels pass over before the next rows come.
-
-    They stay in half of the first-level cache if the weights, which are then read once a block, stay in half of the
-    second-level one. Larger weights are worth reading less often: the rows take half of the second-level cache.
-    """
-    first, second = (next((cache.size for cache in target.caches if cache.level == level), default) // 2
-                     for level, default in ((1, 32 * 1024), (2, 0)))
-    room = first if weights_bytes <= second else max(first, second)
-    most = max(1, room // max(1, row_bytes * tile.rows)) * tile.rows
-    blocks = -(-rows // most)
-    return min(rows, -(-rows // (blocks * tile.rows)) * tile.rows)

@@ -14,7 +14,6 @@ from functools import partial
 
 from edgecc.ir.scalar import ScalarExpr
 from edgecc.kernels.base import Kernel, Request, View
-from edgecc.kernels.borders import Borders
 from edgecc.kernels.contraction import (
     PIXEL,
     Epilogue,
@@ -32,7 +31,16 @@ from edgecc.kernels.contraction import (
     weights_of,
 )
 from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
-from edgecc.kernels.depthwise_grouped import GROUP, Grouped, GroupedNest, arrange, grouped_cycles, grouped_of, shifts_of
+from edgecc.kernels.depthwise_grouped import (
+    GROUP,
+    Grouped,
+    GroupedNest,
+    arrange,
+    borders_of,
+    grouped_cycles,
+    grouped_of,
+    shifts_of,
+)
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
 from edgecc.kernels.grouped import SHORT_PRODUCT, ByteDot, Terms, byte_dot
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
@@ -89,7 +97,7 @@ def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, zer
 
 def _byte_dot(request: Request, axes: Sequence[Axis], zeros: tuple[int, int]) -> ByteDot | None:
     x = request.operand(0).view
-    return byte_dot(request, x.dtype, zero=zeros[0], folds=folds_offset(request) and Borders.of(axes).fits(x.dims[1]))
+    return byte_dot(request, x.dtype, zero=zeros[0], folds=folds_offset(request) and len(axes) == 2 and borders_of(axes).fits(x.dims[1]))
 
 
 def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, way: Way = None,
@@ -108,7 +116,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     panels = _channel_panels(channels, vectors * lanes, lanes, narrowest_lanes(target, dtype))
     dot = _byte_dot(request, axes, zeros) if isinstance(way, Grouped) else None
     if isinstance(way, Grouped) and dot is not None:
-        window, borders = Window(*axes), Borders.of(axes)
+        window, borders = Window(*axes), borders_of(axes)
         depth = len(shifts_of(window, way)) * window.wide.kernel
         weights = weights_of(request, channels, depth, panels, partial(arrange, window, way), bias_axis=1,
                              terms=Terms(x, GROUP, dot.name, dot.flip, dot.offset), borders=borders if dot.offset else None)
@@ -125,7 +133,8 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
 
     starts = start_schedule(target, weights.padded)
     if isinstance(way, Grouped) and dot is not None:
-        four = GroupedNest(x, window, way, dot, weights, epilogue, image, borders if dot.offset else None, packed_channels(panels), bool(start_schedule(request.target, weights.padded)))
+        four = GroupedNest(x, window, way, dot, weights, epilogue, image, borders if dot.offset else None, zeros[0], packed_channels(panels),
+                           bool(start_schedule(request.target, weights.padded)))
         body = four.rows(bounds, lambda nest: panel_loops(panels, depth, nest))
     elif isinstance(way, Rolling):
         window = Window(*axes)

@@ -4,8 +4,8 @@
 
 Four rows of input, interleaved, serve as many rows of the result as their windows fit into: two for 3 x 3, whose weights then
 are (w0, w1, w2, 0) for the first and (0, w0, w1, w2) for the second. Larger windows take two groups. Sums roll along the row
-as in edgecc/kernels/depthwise_rolling.py. Rows of the padding enter as bytes that multiply to zero, columns of it are left
-out, and what a zero point would have contributed is in the biases (edgecc/kernels/borders.py).
+as in edgecc/kernels/depthwise_rolling.py. Rows of the padding enter as zero points, columns of it are left out, and what a
+zero point contributes besides is in the biases (edgecc/kernels/borders.py).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import View
-from edgecc.kernels.borders import Borders
+from edgecc.kernels.borders import AxisClasses, Borders
 from edgecc.kernels.contraction import Epilogue, Weights
 from edgecc.kernels.depthwise_block import Window
 from edgecc.kernels.depthwise_rolling import open_sums
 from edgecc.kernels.grouped import ByteDot
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds
-from edgecc.kernels.spatial import Segment
+from edgecc.kernels.spatial import Axis, Segment
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import Assign, Body, Const, Declare, Expr, For, Let, Load, Op, Ref, Reload, Stmt
 from edgecc.targets.schema import Target
@@ -61,6 +61,12 @@ def grouped_of(window: Window, channels: int, lanes: int, most_rows: int = MOST_
     groups = -(-high.kernel // GROUP)
     rows = min(most_rows, (GROUP * groups - high.kernel) // high.stride + 1, max(1, high.out))
     return Grouped(rows, groups, min(VECTORS, -(-channels // lanes)))
+
+
+def borders_of(axes: Sequence[Axis]) -> Borders:
+    """The classes of positions that have biases of their own: they differ in columns only."""
+    high, wide = axes
+    return Borders((AxisClasses(high, 1, 1), AxisClasses.of(wide)))
 
 
 def shifts_of(window: Window, grouped: Grouped) -> tuple[int, ...]:
@@ -104,6 +110,7 @@ class GroupedNest:
     epilogue: Epilogue
     image: Index
     borders: Borders | None
+    zero: int
     packed: int
     reload: bool = False
 
@@ -149,15 +156,13 @@ class GroupedNest:
         def bias(number: int, o: int, column: Index) -> Expr:
             place = b_start + lane
             if self.borders is not None:
-                tall, broad = self.borders.axes
-                classes = [tall.of_taps(const(first_tap), const(last_tap)) if tall.count > 1 else ZERO,
-                           broad.of_taps(*map(const, wide.static_bounds(o))) if broad.count > 1 else ZERO]
-                place = place + self.borders.number(classes) * self.packed
+                broad = self.borders.axes[-1]
+                place = place + (broad.of_taps(*map(const, wide.static_bounds(o))) if broad.count > 1 else ZERO) * self.packed
             return self.weights.bias(place, address(number, column))
 
         def uses(number: int, group: int) -> bool:
-            taps = [line - number * high.stride for line in range(GROUP * group, GROUP * group + GROUP) if line in lines]
-            return any(first_tap <= tap < last_tap for tap in taps)
+            taps = [line - number * high.stride for line in range(GROUP * group, GROUP * group + GROUP)]
+            return any(0 <= tap < high.kernel and (self.dot.offset != 0 or first_tap <= tap < last_tap) for tap in taps)
 
         pairs = [(number, group) for number in range(count) for group in range(self.grouped.groups) if uses(number, group)]
         sums = [[Ref(f"acc{number}_{i}", DType.I32) for i in range(live)] for number in range(count)]
@@ -173,7 +178,8 @@ class GroupedNest:
                         out += [*([Reload("b", b_start)] if self.reload else []), Assign(rolling[o % live].name, bias(number, o, shift + o))]
             for group in sorted({g for _, g in pairs}) if windows else ():
                 element = Ref(f"x{x}_{group}", DType.U32)
-                out += self._group(element.name, [self.x.at([self.image, channel, high.first(row) + line, place]) if line in lines else None
+                out += self._group(element.name, [self._byte(self.x.at([self.image, channel, high.first(row) + line, place]) if line in lines else None,
+                                                             multiplied=line < high.kernel + (count - 1) * high.stride)
                                                   for line in range(GROUP * group, GROUP * group + GROUP)])
                 for o, across in windows:
                     for number, own in pairs:
@@ -206,11 +212,14 @@ class GroupedNest:
             body += column(x, const(x), ZERO, opened)
         return For("channel", ZERO, const(panel.size), tuple(body))
 
-    def _group(self, name: str, places: Sequence[Index | None]) -> list[Stmt]:
-        """Binds `name` to the bytes at these places; where there is none, to one that multiplies to zero."""
+    def _byte(self, place: Index | None, *, multiplied: bool) -> Expr:
+        """The byte at a place; without one the zero point, or, where its weights are zero, any."""
         dtype = self.x.dtype
-        none = Const((-128 if dtype.is_signed else 128) if self.dot.flip else 0, dtype)
-        value = Op("interleave", tuple(none if place is None else Load("x", place, dtype) for place in places), DType.U32)
+        return Const(self.zero if multiplied else 0, dtype) if place is None else Load("x", place, dtype)
+
+    def _group(self, name: str, elements: Sequence[Expr]) -> list[Stmt]:
+        """Binds `name` to these bytes as the product takes them."""
+        value = Op("interleave", tuple(elements), DType.U32)
         if not self.dot.flip:
             return [Let(name, value)]
         raw = Ref(f"{name}_raw", DType.U32)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from edgecc.ir.types import DType
 from edgecc.kernels.base import View
 from edgecc.kernels.contraction import (
-    LINE_BYTES,
     Epilogue,
     Weights,
     centred,
@@ -25,7 +24,7 @@ from edgecc.kernels.contraction import (
 )
 from edgecc.kernels.cost import OVERLAP
 from edgecc.kernels.depthwise_block import Window
-from edgecc.kernels.register_tile import Panel
+from edgecc.kernels.register_tile import LINE_BYTES, Panel
 from edgecc.kernels.rows import Bounds
 from edgecc.kernels.spatial import Segment
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var

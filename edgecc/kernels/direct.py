@@ -13,7 +13,6 @@ from edgecc.kernels.base import View
 from edgecc.kernels.borders import Borders
 from edgecc.kernels.contraction import (
     INNER,
-    LINE_BYTES,
     PIXEL,
     Epilogue,
     Weights,
@@ -25,7 +24,7 @@ from edgecc.kernels.direct_runs import ByteRuns, group_at
 from edgecc.kernels.grouped import Terms
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.lines import Edges, Line, edges_of
-from edgecc.kernels.register_tile import Panel
+from edgecc.kernels.register_tile import LINE_BYTES, Panel
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.kernels.spatial import Axis, Run, runs_of
 from edgecc.loop.index import ZERO, Index, const, var

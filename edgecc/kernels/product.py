@@ -19,7 +19,6 @@ from edgecc.kernels.contraction import (
     PIXEL,
     Epilogue,
     Weights,
-    cache_block,
     open_panel_loops,
     packed_channels,
     panel_loops,
@@ -28,7 +27,7 @@ from edgecc.kernels.contraction import (
 )
 from edgecc.kernels.depth_cut import PARTIAL, DepthCut
 from edgecc.kernels.half_sums import Reduction
-from edgecc.kernels.register_tile import Panel, RegisterTile
+from edgecc.kernels.register_tile import Panel, RegisterTile, cache_block
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.loop.builder import add
 from edgecc.loop.index import ZERO, Index, const, var
@@ -83,8 +82,11 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     element, name = product.w.dtype.size, weights.arguments[0][0].name
     weights_bytes = product.channels * product.depth * element
     several = sum(panel.count for panel in panels) > 1
-    block = cache_block(product.rows, tile, product.depth * product.x.dtype.size, weights_bytes, target) if several else product.rows
     width = max(panel.padded for panel in panels) if panels else 0
+    block = product.rows
+    if several:
+        block = cache_block(product.rows, tile, product.depth * product.x.dtype.size, weights_bytes, target,
+                            result_bytes=width * epilogue.result[1].dtype.size)
     depth = product.depth if cut is None else cut.depth
     prefetched = None
     if several and weights.packed and (block >= product.rows or cut is not None):

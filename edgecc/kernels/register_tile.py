@@ -24,6 +24,9 @@ EPILOGUE_INSTRUCTIONS = 2.0
 CANDIDATES = 6
 """How many tiles are worth measuring: the model's first choice was among the best six of every layer looked at."""
 
+LINE_BYTES = 64
+"""Bytes a prefetch brings: a cache line of every machine prefetches are made for."""
+
 MISSED_LOADS = 0.15
 """Share of the cycles of loads that nothing hides."""
 
@@ -180,3 +183,19 @@ def cut_panels(channels: int, tile: RegisterTile, narrowest: int) -> tuple[Panel
             out.append(Panel(start, rest, whole * tile.lanes + tail_lanes, 1))
             start = channels
     return tuple(out)
+
+
+def cache_block(rows: int, tile: RegisterTile, row_bytes: int, weights_bytes: int, target: Target, *, result_bytes: int = LINE_BYTES) -> int:
+    """Rows of the first factor that all panels pass over before the next rows come.
+
+    They stay in half of the first-level cache if the weights, which are then read once a block, stay in half of the
+    second-level one. Larger weights are worth reading less often: the rows take half of the second-level cache.
+    `result_bytes`: what a panel makes of a row. Of less than a line the line stays as well, for the panels that fill the rest of it.
+    """
+    row_bytes += LINE_BYTES if result_bytes < LINE_BYTES else 0
+    first, second = (next((cache.size for cache in target.caches if cache.level == level), default) // 2
+                     for level, default in ((1, 32 * 1024), (2, 0)))
+    room = first if weights_bytes <= second else max(first, second)
+    most = max(1, room // max(1, row_bytes * tile.rows)) * tile.rows
+    blocks = -(-rows // most)
+    return min(rows, -(-rows // (blocks * tile.rows)) * tile.rows)

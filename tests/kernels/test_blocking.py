@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from edgecc.ir.types import DType, Layout
 from edgecc.kernels.ahead import panels_ahead
 from edgecc.kernels.base import candidates, lower
-from edgecc.kernels.contraction import cache_block
-from edgecc.kernels.register_tile import RegisterTile, best_tiles, cover_cycles, cut_panels, fits, step_cycles
+from edgecc.kernels.register_tile import (
+    RegisterTile,
+    best_tiles,
+    cache_block,
+    cover_cycles,
+    cut_panels,
+    fits,
+    step_cycles,
+)
 from edgecc.kernels.spatial import Segment, runs_of
 from edgecc.loop.index import const
 from edgecc.loop.interpreter import run_function
@@ -165,6 +172,13 @@ def test_rows_are_blocked_for_the_cache_that_the_weights_leave_free():
     assert light % 6 == heavy % 6 == 0
     assert light * 1024 <= 16 * 1024 < heavy * 1024 <= 512 * 1024
     assert cache_block(49, tile, 1024, 4 << 20, target) == 49
+
+
+def test_lines_that_panels_fill_one_by_one_count_as_rows_of_a_block():
+    target, tile = load_target("cortex-a76"), RegisterTile(4, 8, 4)
+    assert cache_block(784, tile, 32, 6 * 1024, target, result_bytes=64) == 784
+    block = cache_block(784, tile, 32, 6 * 1024, target, result_bytes=32)
+    assert block * (32 + 64) <= 32 * 1024 < 2 * block * (32 + 64)
 
 
 @pytest.mark.parametrize("machine", ["x86-64-v4", "x86-64-v3", "cortex-a76", "cortex-a53", "generic-c"])

@@ -93,3 +93,10 @@ def test_ranges_of_rows(target):
         run_function(function, memory, {"row_start": start, "row_stop": stop})
         done.reshape(12, -1)[start:stop] = memory["y"].reshape(12, -1)[start:stop]
     assert (done.reshape(12, 6, 16).transpose(2, 0, 1) == expected[0]).all()
+
+
+def test_rows_of_the_padding_need_no_biases_of_their_own():
+    request, arrays = case("cortex-a76", DType.U8, 9, 16, (12, 6), (3, 3), (1, 1), (1, 1, 1, 1))
+    kernel = lower(request, "depthwise grouped")
+    (biases,) = [a.pack(*(arrays[i] for i in a.inputs)) for b, a in zip(kernel.function.buffers, kernel.arguments, strict=True) if b.name == "b"]
+    assert biases.size == 4 * 16  # with and without the first and the last column of the window
