@@ -20,24 +20,7 @@ from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute, sample_inputs
 from edgecc.targets.schema import load_target
 from tests.support.ccompile import require
-
-
-def model(nodes, inputs, outputs=("y",), *, kind=TensorProto.FLOAT, constants=()):
-    graph = helper.make_graph(
-        [helper.make_node(op, ins.split(), outs.split(), **attributes) for op, ins, outs, attributes in nodes], "g",
-        [helper.make_tensor_value_info(name, kind, dims) for name, dims in inputs.items()],
-        [helper.make_empty_tensor_value_info(name) for name in outputs],
-        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in dict(constants).items()])
-    for value in graph.output:
-        value.type.tensor_type.elem_type = kind
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-
-
-def model_of_names(nodes, inputs, outputs, constants):
-    """`model`, where two spaces in a row stand for an operand that is absent."""
-    proto = model([], inputs, outputs, constants=constants)
-    proto.graph.node.extend(helper.make_node(op, ins.split(" "), outs.split(" "), **attributes) for op, ins, outs, attributes in nodes)
-    return proto
+from tests.support.onnx_models import model
 
 
 def agrees(proto, shapes, *, target="host", isolated=False, flags=()):
@@ -110,7 +93,7 @@ def test_batches_of_images():
     generator = np.random.default_rng(0)
     constants = {"k": generator.standard_normal((6, 3, 3, 3)).astype(np.float32), "w6": generator.standard_normal((6, 5)).astype(np.float32),
                  "d": generator.standard_normal((6, 1, 3, 3)).astype(np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
-    agrees(model_of_names(nodes, {"x": ["n", 3, 11, 9]}, ("y", "z"), constants), {"n": (Range(1, 4),)})
+    agrees(model(nodes, {"x": ["n", 3, 11, 9]}, ("y", "z"), constants=constants), {"n": (Range(1, 4),)})
 
 
 @pytest.mark.parametrize("target", ["host", "cortex-a76"])
@@ -243,7 +226,7 @@ def test_resampling_by_whole_factors(target, attributes):
     """By 2 and 3, and by a half, of channels side by side and of rows."""
     w = np.random.default_rng(0).standard_normal((20, 3, 1, 1)).astype(np.float32)
     nodes = [("Conv", "x w", "c", {}), ("Resize", "c  up", "u", attributes), ("Relu", "u", "y", {}), ("Resize", "x  down", "z", attributes)]
-    proto = model_of_names(nodes, {"x": [1, 3, "h", "w0"]}, ("y", "z"), {
+    proto = model(nodes, {"x": [1, 3, "h", "w0"]}, ("y", "z"), constants={
         "w": w, "up": np.array([1, 1, 2, 3], np.float32), "down": np.array([1, 1, 0.5, 2], np.float32)})
     agrees(proto, {"h": (Range(4, 11),), "w0": (Range(2, 17),)}, target=target)
 

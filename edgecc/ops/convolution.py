@@ -20,9 +20,29 @@ MAX_COLUMN_ELEMENTS = 2**25
 """Elements of the matrix of windows that the reference of `Conv` makes at most: 256 MiB of float64."""
 
 
+class _Sums(Op):
+    """What convolutions share: sums of products in float64, rounded once, then an epilogue."""
+
+    epilogue: ScalarExpr | None
+
+    def _sums(self, inputs: Sequence[Array | None]) -> Array:
+        """The sums with bias, in float64, of x, w and b."""
+        raise NotImplementedError
+
+    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """The sums, rounded to the type of x or to that of integers, through the epilogue."""
+        x, _ = present(inputs[:2])
+        return (rules.apply_epilogue(self.epilogue, self._sums(inputs), x.dtype, inputs[3:]),)
+
+    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        """Sum of the magnitudes of the products and the bias, then through the epilogue."""
+        absolute = [None if a is None else np.abs(a) for a in inputs[:3]]
+        return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
+
+
 @register
 @dataclass(frozen=True)
-class Conv(Op):
+class Conv(_Sums):
     """y[n,o,p] = epilogue(b[o] + sum over i, k of x[n, g*C/G + i, p*strides + k*dilations - pads_begin] * w[o,i,k]).
 
     g = o // (O/G) is the group of output channel o; elements of x outside its bounds are zero. For integers of 8 and 16
@@ -73,17 +93,8 @@ class Conv(Op):
         y = rules.result_type(self, sums, (x.shape[0], out_channels, *out), inputs)
         return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
 
-    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-        """Windows of a padded view times weights, one matrix product a group, in float64."""
-        x, _ = present(inputs[:2])
-        return (rules.apply_epilogue(self.epilogue, self._sums(inputs), x.dtype, inputs[3:]),)
-
-    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-        """Sum of the magnitudes of the products and the bias, then through the epilogue."""
-        absolute = [None if a is None else np.abs(a) for a in inputs[:3]]
-        return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
-
     def _sums(self, inputs: Sequence[Array | None]) -> Array:
+        """Windows of a padded view times weights, one matrix product a group."""
         x, w = (rules.centred(a, zero) for a, zero in zip(present(inputs[:2]), (self.x_zero, None), strict=True))
         rank = x.ndim - 2
         padded = np.pad(x, [(0, 0), (0, 0), *zip(self.pads[:rank], self.pads[rank:], strict=True)])
@@ -100,7 +111,7 @@ class Conv(Op):
 
 @register
 @dataclass(frozen=True)
-class ConvTranspose(Op):
+class ConvTranspose(_Sums):
     """y[n,o,q] = epilogue(b[o] + sum of x[n,i,p] * w[i,o',k] over i, p, k with p*strides + k*dilations - pads_begin = q).
 
     i runs over the channels of o's group, and o' = o mod O/G. This is the gradient of `Conv` towards its input.
@@ -140,16 +151,6 @@ class ConvTranspose(Op):
         y = rules.result_type(self, x.dtype, (x.shape[0], out_channels, *self._out_dims(x.shape[2:], w.shape[2:])), inputs)
         return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
 
-    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-        """Scatters one matrix product per kernel tap, in float64."""
-        x, _ = present(inputs[:2])
-        return (rules.apply_epilogue(self.epilogue, self._sums(inputs), x.dtype, inputs[3:]),)
-
-    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-        """Sum of the magnitudes of the products and the bias, then through the epilogue."""
-        absolute = [None if a is None else np.abs(a) for a in inputs[:3]]
-        return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
-
     def _output_padding(self, rank: int) -> tuple[int, ...]:
         return self.output_padding or (0,) * rank
 
@@ -160,6 +161,7 @@ class ConvTranspose(Op):
                      - self.pads[a] - self.pads[rank + a] if spatial[a] > 0 else 0 for a in range(rank))
 
     def _sums(self, inputs: Sequence[Array | None]) -> Array:
+        """Scatters one matrix product per kernel tap."""
         x, w = (rules.wide(a) for a in present(inputs[:2]))
         n, spatial, kernel = x.shape[0], x.shape[2:], w.shape[2:]
         rank = len(spatial)

@@ -16,17 +16,7 @@ from edgecc.frontend.bind import Range
 from edgecc.ir.instance import graph_at, graph_symbols
 from edgecc.ir.verify import verify
 from edgecc.reference.executor import execute, sample_inputs
-
-
-def model(nodes, inputs, outputs=("y",), *, kind=TensorProto.FLOAT, constants=()):
-    graph = helper.make_graph(
-        [helper.make_node(op, ins.split(), outs.split(), **attributes) for op, ins, outs, attributes in nodes], "g",
-        [helper.make_tensor_value_info(name, kind, dims) for name, dims in inputs.items()],
-        [helper.make_empty_tensor_value_info(name) for name in outputs],
-        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in dict(constants).items()])
-    for value in graph.output:
-        value.type.tensor_type.elem_type = kind
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+from tests.support.onnx_models import model
 
 
 def agrees(proto, shapes):
