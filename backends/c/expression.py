@@ -79,10 +79,11 @@ class Scope:
         return pointers[index]
 
     def place(self, buffer: str, index: Index) -> tuple[str, Index]:
-        """The C pointer to access an element of a buffer by, and how far the element is from where it points to."""
-        for element, pointer in self.pointers.get(buffer, {}).items():
-            if (index - element).is_const:
-                return pointer, index - element
+        """The C pointer to access an element of a buffer by, the nearest there is, and how far the element is from where it points to."""
+        distances = ((index - element, pointer) for element, pointer in self.pointers.get(buffer, {}).items())
+        near = min(((distance, pointer) for distance, pointer in distances if distance.is_const), key=lambda pair: abs(pair[0].const), default=None)
+        if near is not None:
+            return near[1], near[0]
         return self.use(buffer).c_name, index
 
     def _fresh(self, name: str) -> str:

@@ -178,17 +178,20 @@ class RollingNest:
         opened = set(range(live))
         low, turns = self._steady
         period = live * wide.stride
+        columns = period * self._periods
         for x in range(low):
             body += column(x, const(x), ZERO, opened)
         if turns:
             step = var("turn") if turns > 1 else ZERO
-            steady = [stmt for x in range(low, low + period)
-                      for stmt in column(x, const(x) + step * period, step * live, set() if turns > 1 else opened)]
-            if turns > 1 and self.reload and self.x.strides[-1] * self.x.dtype.size <= PAIR_REACH:
-                places = [[self.image, channel0, high.first(row) + tap * high.dilation, step * period + low] for tap in taps]
-                steady = [*(Reload("x", self.x.at(place)) for place in places), *steady]
+            steady: list[Stmt] = []
+            for start in range(low, low + columns, period):
+                if turns > 1 and self.reload and self.x.strides[-1] * self.x.dtype.size <= PAIR_REACH:
+                    places = [[self.image, channel0, high.first(row) + tap * high.dilation, step * columns + start] for tap in taps]
+                    steady += [Reload("x", self.x.at(place)) for place in places]
+                for x in range(start, start + period):
+                    steady += column(x, const(x) + step * columns, step * (columns // wide.stride), set() if turns > 1 else opened)
             body += (For("turn", ZERO, const(turns), tuple(steady)),) if turns > 1 else steady
-        for x in range(low + turns * period, wide.size):
+        for x in range(low + turns * columns, wide.size):
             body += column(x, const(x), ZERO, opened)
         return For("channel", ZERO, const(panel.size), tuple(body))
 
@@ -201,4 +204,12 @@ class RollingNest:
                    if x + wide.pad - wide.kernel + 1 >= 0 and (x + wide.pad) // wide.stride < wide.out]
         if not columns:
             return 0, 0
-        return columns[0], len(columns) // (open_sums(self.window) * wide.stride)
+        return columns[0], len(columns) // (open_sums(self.window) * wide.stride * self._periods)
+
+    @property
+    def _periods(self) -> int:
+        """How many turns of all registers an iteration takes. Two, which halves the cost of the loop, where one would move by a
+        fraction of a cache line, so that the distances of its misses alternate and no prefetcher follows them, or where
+        pixels lie line by line; elsewhere twice as many loads, each with a stride to be learnt, would cost more than the loop."""
+        pixel = self.x.strides[-1] * self.x.dtype.size
+        return 2 if pixel <= LINE_BYTES or open_sums(self.window) * self.window.wide.stride * pixel % LINE_BYTES else 1

@@ -110,15 +110,21 @@ def test_groups_keep_the_rows_under_a_window_in_half_of_the_first_cache(width, c
     assert group_size(window, Panel(0, 8, 8, count), bytes_each, load_target("cortex-a76")) == size
 
 
-def test_rolling_sums_load_every_element_of_a_row_once():
-    op = Conv((1, 1), (1,) * 4, (1, 1), 16)
-    operands = [Given(array(0, 1, 16, 14, 30), layout=LAST), Given(array(1, 16, 1, 3, 3), True), Given(array(2, 16), True)]
+@pytest.mark.parametrize(("channels", "stride", "columns"), [
+    (32, 1, 3),   # 6 lines an iteration
+    (16, 1, 6),   # pixels lie line by line
+    (24, 1, 6),   # three columns would be 4.5 lines
+    (24, 2, 4),   # 6 lines
+    (12, 2, 8)])  # four columns would be 3 lines, but pixels are shorter than one
+def test_rolling_sums_load_every_element_of_a_row_once(channels, stride, columns):
+    op = Conv((1, stride), (1,) * 4, (1, 1), channels)
+    operands = [Given(array(0, 1, channels, 14, 50), layout=LAST), Given(array(1, channels, 1, 3, 3), True), Given(array(2, channels), True)]
     function = lower(request_for(op, operands, "cortex-a76", [LAST]), "depthwise rolling").function
     turns = next(s for s in walk(function.body) if isinstance(s, For) and s.var == "turn")
     inner = [e for s in turns.body for top in expressions(s) for e in subexpressions(top)]
-    # Three columns of two rows (the first row of the result), each for three windows.
-    assert sum(isinstance(e, Load) and e.buffer == "x" for e in inner) == 3 * 2
-    assert sum(isinstance(e, Op) and e.op == "fma" for e in inner) == 3 * 3 * 2
+    # Columns of two rows (the first row of the result), each for all windows it lies in.
+    assert sum(isinstance(e, Load) and e.buffer == "x" for e in inner) == columns * 2
+    assert sum(isinstance(e, Op) and e.op == "fma" for e in inner) == columns * 3 * 2 // stride
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -117,6 +117,14 @@ def test_reloaded_buffers_are_read_from_where_their_pointers_stand():
     np.testing.assert_array_equal(run(body, (replace(X, elements=10), replace(Y, elements=13)), {"x": x})["y"], want)
 
 
+def test_elements_are_read_by_the_nearest_pointer():
+    body = [Reload("x", const(1)), Reload("x", const(5)), *(Store("y", const(i), x_at(const(i))) for i in range(8))]
+    text = printed(Function("kernel", (X, Y), tuple(body)))
+    assert [text.count(f"= {element};") for element in ("x_at[2]", "x_at_1[-1]", "x_at_1[0]", "x_at_1[2]")] == [1, 1, 1, 1]
+    x = np.arange(8, dtype=np.float32)
+    np.testing.assert_array_equal(run(body, (X, Y), {"x": x})["y"], x)
+
+
 def test_pointers_of_a_loop_move_with_its_iterations():
     i, j = var("i"), var("j")
     inner = (Reload("x", i * 2 + j * 10), Reload("x", i.mod(3) + 40), Reload("y", j), Store("y", i + j * 7, add(x_at(i * 2 + j * 10 + 1), x_at(i.mod(3) + 42))))
