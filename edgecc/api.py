@@ -33,7 +33,7 @@ from edgecc.frontend.limits import Limits, raised
 from edgecc.frontend.load import source_name
 from edgecc.ir.graph import Graph
 from edgecc.ir.instance import corners, graph_symbols
-from edgecc.ir.types import Array
+from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import CHECKS
 from edgecc.lowering import NO_TUNING
 from edgecc.partition.artifact import Partitioned, partition
@@ -42,11 +42,11 @@ from edgecc.partition.run import PartitionedModel
 from edgecc.partition.trace import trace
 from edgecc.passes.base import parse_passes
 from edgecc.pipeline import C, CompiledModel, PreparedGraph, check_accepts, compile_graph, prepare_graph
-from edgecc.reference.compare import RELATIVE_TOLERANCE, OutputComparison, compare_outputs
+from edgecc.reference.compare import RELATIVE_TOLERANCE, OutputComparison, compare_outputs, relative_tolerance
 from edgecc.reference.executor import execute
 from edgecc.reference.integer_ranges import integer_ranges
 from edgecc.reference.layerwise import LayerComparison, follow
-from edgecc.reference.sensitivity import Allowance, allow_for_rounding
+from edgecc.reference.sensitivity import Allowance, allow_for_precision, allow_for_rounding
 from edgecc.targets.precision import FP32
 from edgecc.targets.schema import Npu, Target, load_target
 
@@ -156,7 +156,7 @@ class Verification:
     `code_bytes` is None where the object format is not ELF. `relative_tolerance` is what an output may differ by, over its
     largest expected magnitude: 1e-4, or 16 roundoffs of a shorter type that values are stored in. `layers` is there where a tool
     or an accelerator computed on integers that it rounds by a rule of its own (edgecc/reference/layerwise.py). `allowances` has what
-    outputs were allowed besides because rounding decides them (edgecc/reference/sensitivity.py).
+    outputs were allowed besides because rounding moves them further (edgecc/reference/sensitivity.py).
     """
 
     ok: bool
@@ -323,8 +323,8 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
     What integers are to be is what the graph says once it computes on them: a number that rounds the other way at a tie changes
     everything behind it. That the graph says the same as the model but at ties is what `verify_each` checks. Back ends whose tools
     round by another rule are compared layer by layer, and their outputs with what follows from the integers that the tool had;
-    outputs that are expected of them may differ by one step of their quantization. What differs and depends on integers that a run
-    rounds floats to is allowed as much as rounding moves the reference (edgecc/reference/sensitivity.py).
+    outputs that are expected of them may differ by one step of their quantization. What differs in a half precision, or depends on
+    integers that a run rounds floats to, is allowed as much as rounding moves the reference (edgecc/reference/sensitivity.py).
     """
     reference = done.compiled.graph if isinstance(done, Compilation) and any(
         report.changed and report.graph_pass.rounds_anew for report in done.compiled.passes) else done.graph
@@ -332,11 +332,11 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
     margins = {} if writer is None or not writer.steps else {name: writer.steps * size for name, size in output_steps(done.graph).items()}
     narrowest = (done.compiled.module.precision.unit_roundoff if isinstance(done, Compilation) else
                  0.0 if writer is None or margins else writer.unit_roundoff)
-    relative = max(_relative_tolerance(done.graph), 16.0 * narrowest)
+    relative = max(relative_tolerance(done.graph), 16.0 * narrowest)
     symbols = graph_symbols(done.graph)
     cases = [inputs] if inputs is not None or not symbols else [
         _random_inputs(done.graph, seed, sizes) for sizes in corners(symbols)]
-    found: list[tuple[OutputComparison, ...]] = []
+    manifest, found = done.artifact.manifest, list[tuple[OutputComparison, ...]]()
     layers: LayerComparison | None = None
     allowances: tuple[Allowance, ...] = ()
     with _loaded(done, cc) as model:
@@ -350,12 +350,14 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
             results = model.run(arrays)
             compared = compare_outputs(results, wanted, relative=relative, margins=margins)
             if followed is None and not all(one.ok for one in compared):
-                compared, more = allow_for_rounding(reference, arrays, results, wanted, compared, seed)
+                if isinstance(done, Compilation) and done.compiled.module.precision is not DType.F32:
+                    compared, more = allow_for_precision(reference, done.compiled.graph, manifest.precision, arrays, results, wanted, compared, seed)
+                else:
+                    compared, more = allow_for_rounding(reference, arrays, results, wanted, compared, seed)
                 allowances += more
             found.append(compared)
     outputs = tuple(max(same, key=lambda o: (not o.ok, o.max_abs_err / o.tolerance if o.tolerance else 0.0))
                     for same in zip(*found, strict=True))
-    manifest = done.artifact.manifest
     return Verification(all(o.ok for o in outputs) and (layers is None or layers.ok), manifest.target.name, outputs, done.artifact.arena_bytes,
                         done.artifact.weights_bytes, model.code_bytes, manifest.precision, relative, layers, allowances)
 
@@ -467,19 +469,6 @@ def _as_model(loaded: Loaded) -> Model:
     if not isinstance(loaded, Model):
         raise EdgeccError("E001", "the back end's artifacts can be verified, but not run by themselves")
     return loaded
-
-
-def _relative_tolerance(graph: Graph) -> float:
-    """The relative tolerance of `compare_outputs`: the usual one, or 16 roundoffs of the narrowest type a run rounds to.
-
-    The outputs may be wider than what they were computed from. Values computed from constants alone do not
-    count: they are the same for everybody.
-    """
-    varying = {id(value): value for value in graph.inputs}
-    for node in graph.nodes:
-        if any(operand is not None and id(operand) in varying for operand in node.inputs):
-            varying |= {id(result): result for result in node.outputs}
-    return max(RELATIVE_TOLERANCE, *(16.0 * value.type.dtype.unit_roundoff for value in varying.values()), 0.0)
 
 
 def _inputs_of(graph: Graph, given: Mapping[str, Array] | None, seed: int = 0) -> dict[str, Array]:

@@ -86,12 +86,15 @@ def verification_table(outcome: api.Verification) -> dict[str, Any]:
                            "where": list(outcome.layers.where), "ok": outcome.layers.ok}
     if outcome.allowances:
         table["allowances"] = [{"name": a.name, "sensitivity": a.sensitivity, "tolerance": a.tolerance, "allowed": a.allowed,
-                                "granted": a.granted} for a in outcome.allowances]
+                                "granted": a.granted, "precision": a.precision} for a in outcome.allowances]
     return table | ({"precision": outcome.precision, "relative_tolerance": outcome.relative_tolerance} if reduced else {})
 
 
 def allowance_text(allowance: Allowance) -> str:
     """What an output was allowed, and why, in a sentence."""
+    if allowance.precision:
+        moves = f"{printable(allowance.name)}: rounding to {allowance.precision} moves the reference by {allowance.sensitivity:.3g}"
+        return moves + (f"; allowed are {allowance.allowed:.3g}" if allowance.granted else ", which does not explain the difference")
     why = f"{printable(allowance.name)} depends on numbers that the model rounds to integers in each run, and rounding decides which"
     moves = f"moves the reference by {allowance.sensitivity:.3g}" if allowance.floats else f"changes {allowance.sensitivity:.0f} elements of the reference"
     if not allowance.granted:

@@ -350,6 +350,19 @@ def compare_outputs(results: Mapping[str, Array], expected: Mapping[str, Array],
     return tuple(comparisons)
 
 
+def relative_tolerance(graph: Graph) -> float:
+    """The relative tolerance of `compare_outputs`: the usual one, or 16 roundoffs of the narrowest type a run rounds to.
+
+    The outputs may be wider than what they were computed from. Values computed from constants alone do not
+    count: they are the same for everybody.
+    """
+    varying = {id(value): value for value in graph.inputs}
+    for node in graph.nodes:
+        if any(operand is not None and id(operand) in varying for operand in node.inputs):
+            varying |= {id(result): result for result in node.outputs}
+    return max(RELATIVE_TOLERANCE, *(16.0 * value.type.dtype.unit_roundoff for value in varying.values()), 0.0)
+
+
 def _kind(array: Array) -> str:
     if is_string_array(array):
         return "string"

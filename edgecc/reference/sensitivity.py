@@ -1,10 +1,12 @@
-"""How far rounding alone moves the outputs of a network that rounds to integers on the way.
+"""How far rounding alone moves the outputs of a network, where it moves them by more than a fixed tolerance says.
 
 Where a network quantizes what it computes, or picks the largest of several numbers, the last bit of a sum decides between two integers,
 and the network goes on with either. Two programs that are right then differ by far more than rounding, and a fixed tolerance says nothing.
 What can be measured is how far such decisions move the outputs: the reference is executed in float64, and several times more with every
 value off by a roundoff of float32 at random (`edgecc/reference/compare.py` has the method), and compared with its execution in the types
 of the graph. A program that is right is one more sample of the same kind.
+
+Of a network that is compiled in a half precision the samples are executions of the converted one (edgecc/reference/half_precision.py).
 
 So a float output may be off by `FACTOR` times what the samples were off by, as its largest error and as its root mean square, which a
 program that is wrong throughout does not keep to. An element of another type may be what any of the samples has there. Where the samples
@@ -25,6 +27,7 @@ from edgecc.ir.types import Array, is_float_array
 from edgecc.ops.elementwise import Elementwise
 from edgecc.reference.compare import OutputComparison, perturbation
 from edgecc.reference.executor import execute
+from edgecc.reference.half_precision import HalfPrecision
 
 FACTOR = 2.0
 """By how much an error may exceed the largest of the samples."""
@@ -48,6 +51,7 @@ class Allowance:
         tolerance: what was allowed without it.
         allowed: what the largest error may be with it.
         granted: whether the output is right by it.
+        precision: the half precision that moves the output; "" where integers do that a run rounds floats to.
         floats: whether the output is of floats.
     """
 
@@ -56,6 +60,7 @@ class Allowance:
     tolerance: float
     allowed: float
     granted: bool
+    precision: str = ""
     floats: bool = True
 
 
@@ -90,15 +95,34 @@ def allow_for_rounding(graph: Graph, inputs: Mapping[str, Array], results: Mappi
     wanting = [one.name for one in compared if not one.ok and one.name in decided]
     if not wanting:
         return tuple(compared), ()
-    plain = execute(graph, inputs)
     samples = [execute(graph, inputs, wide=True)]
     samples += [execute(graph, inputs, wide=True, perturb=perturbation(np.random.default_rng([seed, number]))) for number in range(SAMPLES)]
+    return _judged(wanting, compared, results, expected, execute(graph, inputs), samples, "")
+
+
+def allow_for_precision(graph: Graph, converted: Graph, precision: str, inputs: Mapping[str, Array], results: Mapping[str, Array],
+                        expected: Mapping[str, Array], compared: Sequence[OutputComparison],
+                        seed: int = 0) -> tuple[tuple[OutputComparison, ...], tuple[Allowance, ...]]:
+    """Judges again the outputs of a network in a half precision that differ.
+
+    Args: as for `allow_for_rounding`; `converted` is what was compiled of `graph`.
+    """
+    wanting = [one.name for one in compared if not one.ok]
+    network = HalfPrecision(converted)
+    samples = [network.run(inputs, seed + number) for number in range(SAMPLES)]
+    return _judged(wanting, compared, results, expected, execute(graph, inputs), samples, precision)
+
+
+def _judged(wanting: Sequence[str], compared: Sequence[OutputComparison], results: Mapping[str, Array], expected: Mapping[str, Array],
+            plain: Mapping[str, Array], samples: Sequence[Mapping[str, Array]],
+            precision: str) -> tuple[tuple[OutputComparison, ...], tuple[Allowance, ...]]:
     again: dict[str, tuple[OutputComparison, Allowance]] = {}
     for one in compared:
         if one.name in wanting:
             judge = _judge_floats if is_float_array(plain[one.name]) else _judge_others
-            again[one.name] = judge(one, results[one.name], np.asarray(expected[one.name]), plain[one.name],
-                                    [sample[one.name] for sample in samples])
+            judged, allowance = judge(one, results[one.name], np.asarray(expected[one.name]), plain[one.name],
+                                      [sample[one.name] for sample in samples])
+            again[one.name] = judged, replace(allowance, precision=precision)
     return tuple(again[one.name][0] if one.name in again else one for one in compared), tuple(found for _, found in again.values())
 
 
