@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children, size, used_args
 from edgecc.ir.types import DType
 from edgecc.kernels.base import ROW_AXIS, Kernel, Request, View, kernel_for
+from edgecc.kernels.byte_pairs import Prepared, prepare, with_fewer_operations
 from edgecc.kernels.iteration import (
     BLOCK_ALONG,
     Axis,
@@ -31,6 +32,7 @@ from edgecc.loop.builder import number, repeat
 from edgecc.loop.index import Index, const
 from edgecc.loop.ir import Buffer, Expr
 from edgecc.ops.elementwise import Elementwise
+from edgecc.targets.schema import Target
 
 COMPUTED = frozenset({DType.F32, DType.F16, DType.BF16, DType.I32})
 """Types whose values are computed with in vectors of 32-bit lanes. Bools go along with them as masks; alone
@@ -110,7 +112,9 @@ def lower_elementwise(request: Request) -> Kernel:
                     if inner.strides[view] == 0:
                         values[index] = b.let(f"c{index}", repeat(b.load(loaded[index], offsets[view]), lanes))
 
-                def body(steps: Sequence[Step], values: list[Expr] = values, inner: Axis = inner) -> None:
+                factor = _factor(b, op.expr, values, loaded, [view for view in range(1, len(views)) if inner.strides[view] != 0], lanes)
+
+                def body(steps: Sequence[Step], values: list[Expr] = values, inner: Axis = inner, factor: Prepared | None = factor) -> None:
                     results = []
                     for step, place in itertools.product(steps, range(alternating.extent)):
                         own = step.moved([const(place * stride) for stride in alternating.strides])
@@ -118,7 +122,7 @@ def lower_elementwise(request: Request) -> Kernel:
                             if inner.strides[view] != 0:
                                 values[index] = own.load(b, view, loaded[index])
                         value = lower_scalar(op.expr, values, step.lanes, b, native=native and computes_in_half(op.expr))
-                        results.append((own, without_division(in_integers(value), request.target)))
+                        results.append((own, _finished(value, request.target, factor)))
                     for own, value in results:
                         own.store(b, 0, y, value)
 
@@ -155,6 +159,13 @@ def _by_columns(b: KernelBuilder, expr: ScalarExpr, operands: Sequence[Expr], lo
         held = {(view, place): b.let("c", step.load(b, view, buffer)) for view, buffer in enumerate(loaded.values(), start=1)
                 if outer.strides[view] == 0 for place, step in enumerate(steps)}
         at_once = max(1, JOINED // len(steps))
+        moving = [view for view in range(1, len(loaded) + 1) if outer.strides[view] != 0]
+        factors = []
+        for place in range(len(steps)):
+            values = list(operands)
+            for view, index in enumerate(loaded, start=1):
+                values[index] = held.get((view, place), values[index])
+            factors.append(_factor(b, expr, values, loaded, moving, lanes))
 
         def rows(row: Index, count: int) -> None:
             results = []
@@ -163,7 +174,7 @@ def _by_columns(b: KernelBuilder, expr: ScalarExpr, operands: Sequence[Expr], lo
                 values = list(operands)
                 for view, index in enumerate(loaded, start=1):
                     values[index] = held.get((view, place)) or own.load(b, view, loaded[index])
-                results.append((own, without_division(in_integers(lower_scalar(expr, values, lanes, b)), b.request.target)))
+                results.append((own, _finished(lower_scalar(expr, values, lanes, b), b.request.target, factors[place])))
             for own, value in results:
                 own.store(b, 0, y, value)
 
@@ -174,6 +185,22 @@ def _by_columns(b: KernelBuilder, expr: ScalarExpr, operands: Sequence[Expr], lo
             rows(const(whole), outer.extent - whole)
 
     vector_blocks(b, inner, offsets, lanes, JOINED, column)
+
+
+def _factor(b: KernelBuilder, expr: ScalarExpr, values: Sequence[Expr], loaded: Mapping[int, Buffer], moving: Sequence[int],
+            lanes: int) -> Prepared | None:
+    """What a product with a factor of bytes that is at hand in `values` needs, bound here; the operands seen by the views `moving` are not."""
+    indices = list(loaded)
+    if lanes == 1 or len(loaded) != 2 or len(moving) != 1 or not loaded[indices[moving[0] - 1]].dtype.is_integer:
+        return None
+    shown = list(values)
+    shown[indices[moving[0] - 1]] = b.load(loaded[indices[moving[0] - 1]], 0, lanes)
+    return prepare(b, in_integers(lower_scalar(expr, shown, lanes)), b.request.target)
+
+
+def _finished(value: Expr, target: Target, factor: Prepared | None) -> Expr:
+    """A result as it is stored: quantized by the fewest instructions that give the same integers."""
+    return with_fewer_operations(without_division(in_integers(value), target), target, factor)
 
 
 def _alternates(axes: Sequence[Axis]) -> bool:
