@@ -29,7 +29,8 @@ DEFAULT_OPTIONS = EmitOptions()
 KERNEL_FILE_BYTES = 48 * 1024
 """A file of kernels is closed when it reaches this size, so that compilers can work on several at once."""
 
-_RUNTIME = {name: (Path(__file__).parent / name).read_bytes() for name in ("runtime.c", "runtime.h")}
+RUNTIME = {name: (Path(__file__).parent / name).read_bytes() for name in ("runtime.c", "runtime.h")}
+"""What runs parallel loops on threads, in every artifact that has some."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class CBackend(LoopBackend):
         if weights_file:
             content[weights_file] = blob
         if has_threads:
-            content |= _RUNTIME
+            content |= RUNTIME
         return make_artifact(module, target, content, sources, weights_file=weights_file,
                              weights_linked=not weights_from_file)
 

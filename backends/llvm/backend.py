@@ -13,6 +13,7 @@ from edgecc.artifact.folder import Artifact, make_artifact, weights_blob
 from edgecc.artifact.load import load
 from edgecc.artifact.toolchain import runs_natively
 from edgecc.backends.base import API, EmitOptions, Loaded, LoopBackend
+from edgecc.backends.c.backend import RUNTIME
 from edgecc.backends.c.build import CMAKE_FILE, cmake_text, public_headers
 from edgecc.backends.c.model import header, symbols_of
 from edgecc.backends.llvm.engine import Code
@@ -22,6 +23,7 @@ from edgecc.backends.llvm.model import WEIGHTS_FILE, WEIGHTS_SECTION, Weights, m
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Node
 from edgecc.ir.types import DType
+from edgecc.loop.ir import For
 from edgecc.loop.module import Module
 from edgecc.targets.schema import Target
 
@@ -32,7 +34,7 @@ SUFFIXES = {"obj": ".o", "asm": ".s", "llvm-ir": ".ll"}
 
 @dataclass(frozen=True)
 class LlvmBackend(LoopBackend):
-    """Translates for x86-64 and AArch64, vectors included, without a C compiler. Code runs on one thread."""
+    """Translates for x86-64 and AArch64, vectors included, without a C compiler."""
 
     api: ClassVar[int] = API
     name: ClassVar[str] = "llvm"
@@ -55,7 +57,9 @@ class LlvmBackend(LoopBackend):
     def emit(self, module: Module, target: Target, options: EmitOptions = DEFAULT_OPTIONS) -> Artifact:
         """The artifact of a module: NAME.h and NAME.o, NAME.s or NAME.ll.
 
-        Raises: EdgeccError E001 and E115 for what the back end has not (threads, profiling, strings, other architectures);
+        Where the network runs on threads, runtime.c is beside it: linked with it the object runs on them, without it on one.
+
+        Raises: EdgeccError E001 and E115 for what the back end has not (self-tests, strings, other architectures);
             E900 where the module breaks a rule of the Loop IR.
         """
         form = options.form or "obj"
@@ -63,17 +67,21 @@ class LlvmBackend(LoopBackend):
         given = options.weights == "file"
         blob = weights_blob(module)
         name = f"{module.name}{SUFFIXES[form]}"
-        content = _content(form, module, target, machine, Weights.GIVEN if given else Weights.INCLUDED if form == "llvm-ir" else Weights.PLACE)
+        weights = Weights.GIVEN if given else Weights.INCLUDED if form == "llvm-ir" else Weights.PLACE
+        content = _content(form, module, target, machine, weights, options)
         if blob and not given and form == "obj":
             content = elf.with_section(content, WEIGHTS_SECTION, blob)
-        files = {f"{module.name}.h": header(module, target, symbols_of(module), weights_from_file=given).encode("ascii"), name: content}
+        files = {f"{module.name}.h": header(module, target, symbols_of(module), weights_from_file=given, profile=options.profile).encode("ascii"), name: content}
         weights_file = WEIGHTS_FILE if blob and (given or form != "obj") else ""
         if weights_file:
             files[weights_file] = blob
+        has_threads = module.threads > 1 and any(isinstance(stmt, For) and stmt.kind == "parallel" for f in module.functions for stmt in f.body)
+        sources = (name, "runtime.c") if has_threads else (name,)
+        files |= RUNTIME if has_threads else {}
         if form != "llvm-ir":
-            files[CMAKE_FILE] = cmake_text(module.name, (name,), target, headers=public_headers(module), weights_file=weights_file if form == "asm" and not given else "",
-                                           has_self_test=False).encode("ascii")
-        return make_artifact(module, target, files, (name,), weights_file=weights_file, weights_linked=not given)
+            files[CMAKE_FILE] = cmake_text(module.name, sources, target, headers=public_headers(module), weights_file=weights_file if form == "asm" and not given else "",
+                                           has_threads=has_threads, has_self_test=False).encode("ascii")
+        return make_artifact(module, target, files, sources, weights_file=weights_file, weights_linked=not given)
 
     def load(self, artifact: Artifact, cc: str | None = None) -> Loaded:
         """An object runs in this process where the machine is this one; else a linker and an emulator are needed."""
@@ -89,15 +97,13 @@ def _machine(module: Module, target: Target, options: EmitOptions) -> Machine:
         raise EdgeccError("E115", f"there is no LLVM code for {printable(target.architecture)}", where=target.name, hint="--emit c writes portable C")
     if module.strings is not None:
         raise EdgeccError("E115", "LLVM code has no strings", hint="--emit c has them")
-    if module.threads > 1:
-        raise EdgeccError("E001", f"LLVM code runs on one thread, not on {module.threads}", hint="--threads 1, or --emit c")
-    if options.profile or options.self_test is not None:
-        raise EdgeccError("E001", "LLVM code has neither self-test nor profile", hint="--emit c has both")
+    if options.self_test is not None:
+        raise EdgeccError("E001", "LLVM code has no self-test", hint="--emit c has one")
     return machine
 
 
-def _content(form: str, module: Module, target: Target, machine: Machine, weights: Weights) -> bytes:
-    text = module_text(module, target, machine, weights)
+def _content(form: str, module: Module, target: Target, machine: Machine, weights: Weights, options: EmitOptions) -> bytes:
+    text = module_text(module, target, machine, weights, threads=module.threads, profile=options.profile)
     code = Code(text, machine.triple, machine.cpu, machine.features, optimize=form != "llvm-ir")
     match form:
         case "llvm-ir":

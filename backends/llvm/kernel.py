@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.saturating import stores_together
 from edgecc.backends.llvm.expression import ExpressionWriter
+from edgecc.backends.llvm.parallel import BodyOf, attributes, divide
 from edgecc.backends.llvm.scope import Local, Scope
 from edgecc.backends.llvm.stores import joins, write_stores
 from edgecc.backends.llvm.types import memory_type, register_type
@@ -18,7 +19,6 @@ from edgecc.loop.ir import (
     Assign,
     Barrier,
     Body,
-    Buffer,
     Comment,
     Declare,
     For,
@@ -27,6 +27,7 @@ from edgecc.loop.ir import (
     Let,
     Prefetch,
     Reload,
+    Stmt,
     Store,
     walk,
 )
@@ -60,7 +61,7 @@ class BodyWriter:
         w, printer = self.w, self.expressions(scope)
         match stmt:
             case For():
-                self._loop(stmt, scope)
+                self.loop(stmt, scope)
             case Let(name=name, value=value) | Declare(name=name, value=value):
                 scope.bind(name, Local(printer.expr(value), value.dtype, value.lanes))
             case Assign(name=name, value=value):
@@ -85,9 +86,11 @@ class BodyWriter:
         place = self.w.let(f"getelementptr {kind}, ptr {base}, i64 {self.expressions(scope).index(index)}", f"{buffer}_at")
         self.w.call_void("llvm.prefetch.p0", ("ptr", place), ("i32", "0"), ("i32", "3"), ("i32", "1"))
 
-    def _loop(self, loop: For, scope: Scope) -> None:
+    def loop(self, loop: For, scope: Scope, bounds: Callable[[ExpressionWriter], tuple[str, str]] | None = None) -> None:
+        """Writes a loop; `bounds` gives its first value and its limit, if those are not its own."""
         w, printer = self.w, self.expressions(scope)
-        start, stop, low = printer.index(loop.start), printer.index(loop.stop), printer.low(loop.start)
+        low = printer.low(loop.start)
+        start, stop = (printer.index(loop.start), printer.index(loop.stop)) if bounds is None else bounds(printer)
         head, body, done = (w.fresh(f"{loop.var}_{part}") for part in ("loop", "body", "done"))
         before = w.block
         w.emit(f"br label %{head}")
@@ -152,10 +155,11 @@ def _assigned(bodies: Sequence[Body], scope: Scope) -> list[tuple[str, Local]]:
 # -- functions ------------------------------------------------------------------------------------
 
 
-def function_text(function: Function, shared: Shared, symbol: str, *, locs: Sequence[str] = (), linkage: str = "hidden") -> str:
+def function_text(function: Function, shared: Shared, symbol: str, *, locs: Sequence[str] = (), linkage: str = "hidden", threads: int = 1) -> str:
     """A kernel as the LLVM function `symbol`, whose parameters are the buffers and then the integers it is given.
 
-    Iterations of parallel loops run one after the other. `locs` are names of model nodes for the comment.
+    Parallel loops are divided among `threads`; with one of them iterations run one after the other. `locs` are names of model
+    nodes for the comment.
     """
     writer = Writer(shared)
     names: dict[str, Local] = {}
@@ -163,21 +167,32 @@ def function_text(function: Function, shared: Shared, symbol: str, *, locs: Sequ
     for buffer in function.buffers:
         text = f"%{writer.fresh(buffer.name)}"
         names[buffer.name] = Local(text, buffer.dtype)
-        parameters.append(f"{_attributes(buffer)} {text}")
+        parameters.append(f"{attributes(buffer)} {text}")
     for parameter in function.parameters:
         text = f"%{writer.fresh(parameter.name)}"
         names[parameter.name] = Local(text, low=parameter.minimum)
         parameters.append(f"i64 {text}")
-    BodyWriter(writer).body(function.body, Scope(names))
+    scope, parts = Scope(names), list[str]()
+    buffers = {buffer.name: buffer for buffer in function.buffers}
+    loops = [stmt for stmt in function.body if isinstance(stmt, For) and stmt.kind == "parallel" and threads > 1]
+    contexts = [writer.reserve() for _ in loops]
+    serial: list[Stmt] = []
+    for stmt in function.body:
+        if not isinstance(stmt, For) or not any(stmt is loop for loop in loops):
+            serial.append(stmt)
+            continue
+        BodyWriter(writer).body(tuple(serial), scope)
+        serial, number = [], len(parts)
+        parts.append(divide(BodyWriter(writer).expressions(scope), stmt, buffers, f"{symbol}_part{number or ''}", threads, contexts[number],
+                            _loop_writer(stmt)))
+    BodyWriter(writer).body(tuple(serial), scope)
     writer.emit("ret void")
-    return (f"{_comment(function, locs)}define {linkage} void @{symbol}({', '.join(parameters)}) #0 {{\n{writer.text}}}\n")
+    definition = f"{_comment(function, locs)}define {linkage} void @{symbol}({', '.join(parameters)}) #0 {{\n{writer.text}}}\n"
+    return "\n".join([*parts, definition])
 
 
-def _attributes(buffer: Buffer) -> str:
-    """What LLVM may assume of the pointer to a buffer."""
-    # The code may read fewer elements than there are, and the arrays of callers are aligned to elements only.
-    parts = ["ptr", "" if buffer.aliased else "noalias", "nocapture", "readonly" if buffer.role == "input" else ""]
-    return " ".join(part for part in parts if part)
+def _loop_writer(loop: For) -> BodyOf:
+    return lambda writer, scope, bounds: BodyWriter(writer).loop(loop, scope, bounds)
 
 
 def _comment(function: Function, locs: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgecc.backends.c.control import LOOP_STATUS, can_exceed, can_miss
 from edgecc.backends.llvm.checks import IndexChecks
+from edgecc.backends.llvm.profile import RunProfile
 from edgecc.backends.llvm.sizes import computed_size, dim_value, read_sizes, write_shapes
 from edgecc.backends.llvm.writer import Argument, Shared, Writer
 from edgecc.errors import EdgeccError
@@ -36,12 +37,14 @@ class RunWriter:
         shared: what functions of the LLVM module share.
         weights: the symbol of the weights, or of the pointer to them.
         weights_given: whether the weights are given at run time, so that the symbol is a pointer to them.
+        profile: whether a counter is read around each call.
     """
 
-    def __init__(self, module: Module, shared: Shared, weights: str, *, weights_given: bool) -> None:
+    def __init__(self, module: Module, shared: Shared, weights: str, *, weights_given: bool, profile: bool = False) -> None:
         self.module = module
         self.w = Writer(shared)
         self._weights, self._given = weights, weights_given
+        self._profile = RunProfile(self.w, module.name, len(module.all_calls)) if profile else None
         self._tables: list[str] = []
         self._iterations: list[str] = []
         self._checks = IndexChecks(module, shared)
@@ -70,10 +73,14 @@ class RunWriter:
             weights = w.let(f"load ptr, ptr {weights}", "weights")
             self._stop_if(w.op("icmp eq", "ptr", weights, "null"), 3)
         self._bases = {ArenaBytes: "%arena", WeightBytes: weights}
+        if self._profile:
+            self._profile.begin()
         self._items(module.calls)
+        if self._profile:
+            self._profile.end()
         write_shapes(w, module, output_dims, self._sizes, computed=True)
         w.emit("ret i32 0")
-        return "\n".join([*self._tables, *self._checks.definitions,
+        return "\n".join([*self._tables, *self._checks.definitions, *([self._profile.definitions] if self._profile else []),
                           f"define i32 @{module.name}_run(ptr %in, ptr %out, ptr %arena) nounwind {{\n{w.text}}}\n"])
 
     # -- arguments ----------------------------------------------------------------------------------
@@ -142,7 +149,10 @@ class RunWriter:
             self._stop_if(self.w.op("xor", "i1", fits, "true"), self._checks.status)
         arguments = [("ptr", self._address(argument, writes=buffer.role != "input"))
                      for argument, buffer in zip(call.arguments, function.buffers, strict=True)]
+        begin = self._profile.call_begins() if self._profile else ""
         self.w.call_void(f"{self.module.name}_{call.function}", *arguments, *integers, internal=True)
+        if self._profile:
+            self._profile.call_ends(begin)
 
     def _stripes(self, stripes: Stripes) -> None:
         """A loop over the stripes: the rows at which each kernel begins and ends stand in a table."""

@@ -12,7 +12,7 @@ import edgecc
 from edgecc import api
 from edgecc.artifact import elf, toolchain
 from edgecc.artifact.load import load, random_inputs
-from edgecc.backends.base import EmitOptions
+from edgecc.backends.base import EmitOptions, SelfTest
 from edgecc.backends.c.backend import CBackend
 from edgecc.backends.llvm.backend import LlvmBackend
 from edgecc.backends.llvm.jit import load_here
@@ -108,11 +108,9 @@ def test_assembly_and_text_say_what_they_are_for():
     assert text.files["weights.bin"] == assembly.files["weights.bin"]
 
 
-@pytest.mark.parametrize("make, options, words", [
-    (lambda: network(threads=2), EmitOptions(), "one thread"), (network, EmitOptions(profile=True), "profile")])
-def test_what_it_has_not_is_said(make, options, words):
-    with pytest.raises(EdgeccError, match=words):
-        LlvmBackend().emit(make(), load_target("host"), options)
+def test_what_it_has_not_is_said():
+    with pytest.raises(EdgeccError, match="self-test"):
+        LlvmBackend().emit(network(), load_target("host"), EmitOptions(self_test=SelfTest({})))
 
 
 def test_text_of_a_small_kernel(request: pytest.FixtureRequest):
