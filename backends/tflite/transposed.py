@@ -58,7 +58,8 @@ def emit_transposed(emitter: Emitter, op: ConvTranspose, node: Node, result: Res
     strides = (1, *op.strides) if flat else op.strides
     fits = all(full == size for full, size in zip(whole, wanted, strict=True)) or not direct
     writer.operator("TRANSPOSE_CONV", [emitter.vector(shape, "shape"), weights, source, bias], [made], "TransposeConvOptions", 3,
-                    padding=writer.value("Padding", "VALID" if fits else "SAME"), strideH=strides[0], strideW=strides[1], fusedActivationFunction=0)
+                    padding=writer.value("Padding", "VALID" if fits else "SAME"), strideH=strides[0], strideW=strides[1],
+                    fusedActivationFunction=writer.value("ActivationFunctionType", "NONE"))
     if not direct:
         begin = [0, *([0] if flat else []), *before, 0]
         end = [b + size for b, size in zip(begin, final.shape, strict=True)]

@@ -21,7 +21,7 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.scalar import Apply, Convert, ScalarExpr
 from edgecc.ir.types import DType
-from edgecc.ops.convolution import Conv, ConvTranspose
+from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Slice
@@ -32,6 +32,7 @@ Rule = Callable[[Lowering, Recorded], None]
 
 RULES: Mapping[str, Rule] = MappingProxyType({
     "CONV_2D": windows.conv, "DEPTHWISE_CONV_2D": windows.depthwise, "FULLY_CONNECTED": windows.fully_connected,
+    "TRANSPOSE_CONV": windows.transposed,
     "MAX_POOL_2D": windows.pool, "AVERAGE_POOL_2D": windows.pool,
     "QUANTIZE": arithmetic.quantize, "DEQUANTIZE": arithmetic.dequantize,
     **dict.fromkeys((*arithmetic.BINARY, *arithmetic.SWAPPED, *arithmetic.UNARY, "DIV", "SELECT_V2", "HARD_SWISH", "RELU", "RELU6", "TABLE"),
@@ -55,8 +56,6 @@ def obstacle(node: Node) -> str | None:
     for value in (*node.inputs, *node.outputs):
         if value is not None and value.constant is None and value.type.dtype not in _TYPES:
             return f"TOSA's base profiles have no tensors of {value.type.dtype.value}"
-    if isinstance(op, ConvTranspose):
-        return "a transposed convolution has no form here"
     if isinstance(op, Elementwise):
         missing = sorted(_missing(op.expr) | missing_primitives(op.expr)) if not quantized.states_quantization(node) else []
         return f"computes {', '.join(missing)}, which TOSA has no operator for" if missing else None

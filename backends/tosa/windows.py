@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgecc.backends.tflite.recorder import Recorded
@@ -37,9 +39,21 @@ def fully_connected(lowering: Lowering, op: Recorded) -> None:
     _sums(lowering, op, "CONV2D", source, weights.reshape(outputs, 1, 1, terms), b, (rows, 1, 1, outputs), [[0, 0, 0, 0], [1, 1], [1, 1]])
 
 
+def transposed(lowering: Lowering, op: Recorded) -> None:
+    """TRANSPOSE_CONV2D of NHWC by OHWI, which adds rows and columns to the whole result, or takes some away."""
+    _, w, x, b = op.inputs
+    sizes, kernel, results = lowering.tensor(x).shape[1:3], lowering.tensor(w).shape[1:3], lowering.tensor(op.outputs[0]).shape
+    edges = []
+    for size, taps, stride, result in zip(sizes, kernel, _strides(op), results[1:3], strict=True):
+        beyond = (size - 1) * stride + taps - result
+        before = max(beyond, 0) // 2
+        edges += [-before, before - beyond]
+    _sums(lowering, replace(op, inputs=(x, w, b)), "TRANSPOSE_CONV2D", lowering.name(x), lowering.numbers(w), b, results, [edges, _strides(op)])
+
+
 def _sums(lowering: Lowering, op: Recorded, code: str, source: str, weights: Array, bias: int, results: tuple[int, ...],
           window: list[list[int]]) -> None:
-    """The convolution, its activation, and the shape of the result."""
+    """The convolution, its activation, and the shape of the result; `op` has the operands x, weights and bias."""
     writer, (x, w, _) = lowering.writer, op.inputs
     given, made, codes = lowering.integers(x), lowering.integers(op.outputs[0]), lowering.tensor(w).quantization
     target, finish = lowering.with_activation(op)

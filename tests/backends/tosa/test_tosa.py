@@ -69,6 +69,18 @@ def test_windows_that_end_before_the_image_does():
     assert count == 0 and total == 4 * 3 * 6 + 480
 
 
+@pytest.mark.parametrize(("kernel", "attributes"), [
+    (4, {"strides": [2, 2], "pads": [1, 1, 1, 1]}), (3, {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}), (2, {"strides": [2, 2]}),
+    (3, {"strides": [1, 3], "pads": [2, 0, 0, 0]})])
+def test_transposed_convolutions(kernel, attributes):
+    net = Quantized(5)
+    w, s = net.weights(4, 6, kernel, kernel, axis=1)
+    y = net.node("Relu", net.node("ConvTranspose", net.quantize("x", 0.05, 3), w, net.bias(6, s, 0.05), **attributes))
+    model = net.model(net.quantize(y, 0.2, -100), (1, 4, 5, 7))
+    count, total = differing(model, {"x": np.random.default_rng(0).normal(0, 2, (1, 4, 5, 7)).astype(np.float32)})
+    assert count == 0 and total > 400
+
+
 def test_vela_leaves_nothing_for_the_cpu():
     pytest.importorskip("ethosu")
     made, target = create_backend("tosa"), load_target("ethos-u55-128")
