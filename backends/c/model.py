@@ -177,20 +177,27 @@ int {name}_init(const void *blob, size_t bytes) {{
         parts.append(f"extern const unsigned char {declared};\n")
     parts.append(string_definitions(module))
     parts.append(_run(module, symbols, weights_from_file=weights_from_file, profile=profile))
-    parts.append(_generic(module, target, symbols, weights_from_file=weights_from_file))
+    parts.append(generic_interface(module, target, symbols, weights_from_file=weights_from_file))
     return "\n".join(part for part in parts if part)
 
 
-def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: bool) -> str:
-    name = module.name
-    used = {type(a.base if isinstance(a, RowBytes) else a) for a in module.all_arguments}
-    lines = [f"int {name}_run(const {name}_inputs *in, const {name}_outputs *out, void *arena) {{"]
+def argument_checks(module: Module, symbols: Symbols) -> list[str]:
+    """Statements of NAME_run that refuse an arena or arrays that are not there."""
+    lines = []
     if module.arena_bytes > 0:
         lines.append(f"  if (arena == NULL || ((uintptr_t)arena & {module.arena_align - 1}) != 0) return 1;")
     checks = [f"in->{n} == NULL" for n, p in zip(symbols.inputs, module.inputs, strict=True) if p.type.largest.packed_bytes]
     checks += [f"out->{n} == NULL" for n, p in zip(symbols.outputs, module.outputs, strict=True) if p.type.largest.packed_bytes]
     if checks:
         lines.append(f"  if ({' || '.join(checks)}) return 2;")
+    return lines
+
+
+def _run(module: Module, symbols: Symbols, *, weights_from_file: bool, profile: bool) -> str:
+    name = module.name
+    used = {type(a.base if isinstance(a, RowBytes) else a) for a in module.all_arguments}
+    lines = [f"int {name}_run(const {name}_inputs *in, const {name}_outputs *out, void *arena) {{"]
+    lines += argument_checks(module, symbols)
     if module.is_open:
         lines += size_lines(module, symbols.inputs, symbols.outputs)
     if module.weights_bytes > 0 and weights_from_file:
@@ -288,7 +295,8 @@ def _stripes(stripes: Stripes, table: str, calls: Sequence[Sequence[str]]) -> li
             *(f"  {line}" for call in calls for line in call), "  }"]
 
 
-def _generic(module: Module, target: Target, symbols: Symbols, *, weights_from_file: bool) -> str:
+def generic_interface(module: Module, target: Target, symbols: Symbols, *, weights_from_file: bool) -> str:
+    """ABI 1 around NAME_run."""
     name = module.name
     text = []
     for kind, ports in (("input", module.inputs), ("output", module.outputs)):

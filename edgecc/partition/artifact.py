@@ -3,6 +3,7 @@
     parts.json                        the sequence of parts, where their inputs come from, the table of placement
     0_cpu/manifest.json, 0_cpu/...    an artifact of C for a part of the CPU
     1_npu/manifest.json, 1_npu/...    what the accelerator's back end wrote for a part of its own
+    NAME.c, NAME.h, NAME_parts.h      all parts in turn (driver.py)
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from edgecc.artifact.folder import MANIFEST_NAME, Artifact, Manifest, make_expor
 from edgecc.backends.base import EmitOptions, GraphBackend, LoopBackend
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node
+from edgecc.loop.module import Interface
 from edgecc.options import spelled
+from edgecc.partition.driver import DriverPart, write_driver
 from edgecc.partition.plan import Crossing, Plan, plan_partition
 from edgecc.partition.split import Source, Split, split
 from edgecc.pipeline import C, backend_passes, check_accepts, check_static, compile_graph, run_passes
@@ -58,7 +61,7 @@ def partition(graph: Graph, name: str, target: Target, npu: GraphBackend, cpu: L
     plan, pieces, written = _written(own, name, target, target.npu, npu, reasons)
     files: dict[str, bytes] = {}
     parts: list[dict[str, Any]] = []
-    artifacts: list[Artifact] = []
+    artifacts: list[DriverPart] = []
     for number, part in enumerate(pieces.parts):
         side = "npu" if part.on_npu else "cpu"
         part_name = _part_name(name, number, on_npu=part.on_npu)
@@ -69,16 +72,22 @@ def partition(graph: Graph, name: str, target: Target, npu: GraphBackend, cpu: L
         folder = f"{number}_{side}"
         files |= {f"{folder}/{file}": content for file, content in artifact.files.items()}
         files[f"{folder}/{MANIFEST_NAME}"] = artifact.manifest.to_json()
-        artifacts.append(artifact)
+        artifacts.append(DriverPart(folder, part_name, artifact, part.on_npu, part.inputs))
         parts.append({"folder": folder, "side": side, "name": part_name, "inputs": [_source(source) for source in part.inputs],
                       "arena_bytes": artifact.arena_bytes, "weights_bytes": artifact.weights_bytes})
     report = placement_report(plan)
     content = {"schema": SCHEMA, "npu": spelled(npu.name, npu), "cpu": spelled(cpu.name, cpu), "parts": parts,
                "outputs": [_source(source) for source in pieces.outputs], **report}
     files[PARTS] = (json.dumps(content, indent=2) + "\n").encode("ascii")
-    # Parts run one after the other: one arena of the largest size serves all.
+    inputs, outputs = (tuple(Interface(port, value.type) for port, value in zip(names, values, strict=True))
+                       for names, values in ((own.input_names, own.inputs), (own.output_names, own.outputs)))
+    driver = write_driver(name, target, inputs, outputs, artifacts, pieces.outputs)
+    if driver is not None:
+        files |= driver.files
+    # Parts run one after the other: one arena serves all.
+    arena_bytes = max((part.artifact.arena_bytes for part in artifacts), default=0) if driver is None else driver.arena_bytes
     whole = make_export(f"{spelled(npu.name, npu)}+{spelled(cpu.name, cpu)}", own, name, target, files, PARTS, report=report,
-                        arena_bytes=max((a.arena_bytes for a in artifacts), default=0), weights_bytes=sum(a.weights_bytes for a in artifacts))
+                        arena_bytes=arena_bytes, weights_bytes=sum(part.artifact.weights_bytes for part in artifacts))
     return Partitioned(own, plan, whole, npu, cpu)
 
 
