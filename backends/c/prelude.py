@@ -19,7 +19,7 @@ from edgecc.loop import math
 from edgecc.loop.dot import DOTS
 
 _COMPARISONS = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.result == "bool")
-_ARITY = {"fma": 3, "min_const": 2, "max_const": 2, "normalize": 1, "to_bits": 1, "round_odd": 1}
+_ARITY = {"exp_clamped": 1, "fma": 3, "min_const": 2, "max_const": 2, "normalize": 1, "to_bits": 1, "round_odd": 1}
 _UNCHANGED_RANGE = _COMPARISONS | {"min", "max", "select", "min_const", "max_const", "bit_and", "bit_or",
                                    "abs", "neg", "floor", "ceil", "round", "sign"}
 """Operations on a carrier whose results need no `normalize` for f16 and bf16 values."""
@@ -74,9 +74,9 @@ class Prelude:
         Raises: EdgeccError E900 where no such operation exists.
         """
         key = Key(op, dtype, lanes)
-        if dtype is DType.F32 and op in math.DEFINED:
-            return f"{self._math_helper(key)}({', '.join(operands)})"
         row = self.isa.rows.get(key)
+        if row is None and dtype is DType.F32 and op in math.DEFINED:
+            return f"{self._math_helper(key)}({', '.join(operands)})"
         if row is not None:
             return self._apply(key, row, operands)
         if self.isa.is_pair(dtype, lanes) and self._gives_pair(key):

@@ -115,3 +115,31 @@ def test_what_is_rounded_to_integers_is_divided():
     got, function = quotients(x, 0.0078, rounds=True)
     assert np.array_equal(got, np.rint(x / np.float32(0.0078)))
     assert any(isinstance(e, Op) and e.op == "div" for s in walk(function.body) for r in expressions(s) for e in subexpressions(r))
+
+
+def silu(x):
+    return apply("mul", x, apply("sigmoid", x))
+
+
+@pytest.mark.parametrize("expr", [silu(Arg(0, F32)), apply("mul", apply("sigmoid", Arg(0, F32)), Arg(0, F32))], ids=["x first", "x last"])
+def test_products_with_their_own_sigmoid_are_quotients(expr):
+    x = np.array([-np.inf, -3e38, -100, -88.8, -87, -20, -1.5, -1e-30, -0.0, 0.0, 1e-40, 0.3, 5, 90, 3e38, np.inf], np.float32)
+    b = Builder("silu")
+    source, out = b.buffer("x", F32, x.size, "input"), b.buffer("out", F32, x.size, "output")
+    with b.loop("i", x.size) as i:
+        b.store(out, i, lower_scalar(expr, [b.load(source, i)]))
+    function = b.function()
+    assert "sigmoid" not in {e.op for e in expressions(function.body) if isinstance(e, Op)}
+    arrays = {"x": x, "out": np.zeros_like(x)}
+    with np.errstate(all="ignore"):
+        run_function(function, arrays)
+        want = x.astype(np.float64) / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(arrays["out"], want, rtol=3e-7, atol=3e-37)
+    assert np.array_equal(np.signbit(arrays["out"][1:]), np.signbit(x[1:]))
+
+
+def test_a_sigmoid_that_is_needed_elsewhere_or_gates_another_value_stays():
+    gate = apply("sigmoid", Arg(0, F32))
+    for expr in (apply("add", apply("mul", Arg(0, F32), gate), gate), apply("mul", Arg(1, F32), gate)):
+        got = lower_scalar(expr, [load(), load(name="y")])
+        assert any(isinstance(e, Op) and e.op == "sigmoid" for e in subexpressions(got))
