@@ -348,8 +348,8 @@ def _read_merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     except OSError as error:
         raise EdgeccError("E002", f"cannot read the target file: {error.strerror or error}", where=printable(str(path)),
                           hint="`edgecc targets` lists those there are") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EdgeccError("E003", f"not a TOML file: {error}", where=printable(str(path))) from None
+    except (ValueError, RecursionError) as error:
+        raise EdgeccError("E003", f"not a TOML file: {printable(str(error), 200)}", where=printable(str(path))) from None
     resolved = path.resolve()
     if resolved in seen:
         raise _bad(str(path), "", "the chain of 'inherits' comes back to this file")
@@ -435,6 +435,8 @@ def _kind(value: Any) -> str:
 
 def _check(target: Target, file: str) -> None:
     """What types cannot say: known names, positive numbers, powers of two."""
+    if not target.name.isprintable() or not target.name:
+        raise _bad(file, "", f"key 'name' is {printable(target.name)!r}, wanted printable text")
     if target.architecture not in ARCHITECTURES:
         raise _bad(file, "", f"architecture {printable(target.architecture)!r} is not one of {', '.join(ARCHITECTURES)}",
                    _did_you_mean(target.architecture, ARCHITECTURES))
@@ -446,6 +448,8 @@ def _check(target: Target, file: str) -> None:
     vector = target.vector
     if vector.bits != (vector.widths[-1] if vector.widths else 0) or list(vector.widths) != sorted(set(vector.widths)):
         raise _bad(file, "[vector]", "key 'widths' must ascend and end with 'bits' (and be empty where bits = 0)")
+    if vector.bits and not target.isa.features:
+        raise _bad(file, "[vector]", f"there are vectors of {vector.bits} bits, and no feature in [isa] that has them")
     if any(width <= 0 or width % 32 for width in vector.widths):
         raise _bad(file, "[vector]", "key 'widths' wants positive multiples of 32")
     core, positive = target.core, [("", "cores", target.cores), ("[vector]", "registers", vector.registers)]

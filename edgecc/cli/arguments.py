@@ -131,10 +131,11 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
     """
     where = printable(str(path))
     try:
-        with np.load(path, allow_pickle=False, max_header_size=DESCRIPTION_LIMIT) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise EdgeccError("E007", f"{option} wants an .npz file with one array for each name", where=where,
-                                  hint='numpy.savez("inputs.npz", **{"name": array}) writes one')
+        archive = np.load(path, allow_pickle=False, max_header_size=DESCRIPTION_LIMIT)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise EdgeccError("E007", f"{option} wants an .npz file with one array for each name", where=where,
+                              hint='numpy.savez("inputs.npz", **{"name": array}) writes one')
+        with archive:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise EdgeccError("E007", f"cannot be read: {error.strerror or printable(str(error))}", where=where) from None

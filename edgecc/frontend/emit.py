@@ -19,7 +19,7 @@ from edgecc.ir.dims import Dim, SymbolicDim, upper_bound
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op, RegionOp
 from edgecc.ir.scalar import Arg, Convert
-from edgecc.ir.strings import data_bytes
+from edgecc.ir.strings import data_bytes, text_bytes
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.strings import takes_strings
@@ -178,10 +178,13 @@ class Emitter:
 
     def _affordable(self, op: Op, operands: Sequence[Value], results: Sequence[TensorType]) -> bool:
         """Whether evaluating fits into the budget, from which it is taken unless it is tiny."""
-        work = reference_work(op, [v.type for v in operands], results)
+        # Strings are as long as they are: each element of a result may have the texts of all operands.
+        made = any(t.dtype is DType.STRING for t in results)
+        texts = sum(text_bytes(v.constant) for v in operands if v.constant is not None) if made else 0
+        work = reference_work(op, [v.type for v in operands], results) + texts
         if work <= ALWAYS_FOLDED_WORK:
             return True
-        size = sum(t.size_bytes for t in results)
+        size = sum(t.size_bytes for t in results) + texts
         if work > self._budget.remaining_work or self._budget.constant_bytes + size > self.limits.constant_bytes:
             return False
         self._budget.remaining_work -= work

@@ -7,6 +7,7 @@ UTF-8 are kept as lone surrogates (Python's "surrogateescape"), so that they com
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -60,8 +61,15 @@ def array_bytes(array: Array) -> bytes:
 
 
 def data_bytes(array: Array) -> int:
-    """Bytes that an array takes; of strings with their texts."""
-    return array.nbytes + (sum(len(encoded(text)) + 1 for text in array.reshape(-1)) if is_string_array(array) else 0)
+    """Bytes that an array takes; of strings with their texts, as often as they stand there."""
+    return array.nbytes + text_bytes(array)
+
+
+def text_bytes(array: Array) -> int:
+    """Bytes of the texts of an array of strings; 0 for one of others."""
+    if not is_string_array(array):
+        return 0
+    return sum((len(encoded(text)) + 1) * count for text, count in Counter(array.reshape(-1).tolist()).items())
 
 
 def zeros(dims: Sequence[int], dtype: DType) -> Array:

@@ -139,7 +139,7 @@ def parts_table(artifact: Artifact) -> Mapping[str, Any]:
     """The content of parts.json. Raises: EdgeccError E007."""
     try:
         table = json.loads(artifact.files[PARTS])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         raise EdgeccError("E007", "not an artifact of a divided network", where=PARTS) from None
     if not isinstance(table, dict) or table.get("schema") != SCHEMA:
         raise EdgeccError("E007", f"{PARTS} is of another version", where=PARTS, hint="compile the model again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from edgecc.quantization.network import Network
 from edgecc.quantization.observe import Sample
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+MOST_PIXELS = 1 << 26
+"""A damaged file may say anything of its size."""
 FITS = ("stretch", "crop", "pad")
 CHANNELS = ("rgb", "bgr", "gray")
 Ports = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
@@ -164,6 +167,8 @@ def _count(arrays: Mapping[str, Array], ports: Ports, where: str) -> int:
         if name not in arrays:
             raise EdgeccError("E007", f"has no array called {printable(name)!r}", where=where,
                               hint=f"the model's inputs are {', '.join(printable(n) for n in ports)}")
+        if arrays[name].dtype.kind not in "biuf" and arrays[name].dtype != ports[name][0]:
+            raise EdgeccError("E007", f"{printable(name)} holds {printable(str(arrays[name].dtype), 40)}, wanted {ports[name][0]}", where=where)
         counts.add(_samples(arrays[name].shape, shape, name, where))
     if len(counts) != 1:
         raise EdgeccError("E007", f"the arrays hold different numbers of samples: {sorted(counts)}", where=where)
@@ -209,8 +214,11 @@ def picture(file: Path, shape: Sequence[int], how: Preprocessing) -> Array:
                           where=where)
     try:
         with image_module.open(file) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise EdgeccError("E007", f"a picture of {opened.width} x {opened.height} pixels; at most are {MOST_PIXELS}", where=where)
             image = opened.convert("L" if how.channels == "gray" else "RGB")
-    except (OSError, ValueError, image_module.DecompressionBombError) as error:
+    except (OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, struct.error,
+            image_module.DecompressionBombError) as error:  # what Pillow raises for damaged files of one format or another
         raise EdgeccError("E007", f"cannot be read as a picture: {printable(str(error), 80)}", where=where) from None
     values: Array = np.asarray(_fitted(image, width, height, how, image_module), np.float32)
     values = values[..., np.newaxis] if values.ndim == 2 else values

@@ -107,7 +107,7 @@ def read_tuning(path: Path) -> Tuning:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise EdgeccError("E007", f"cannot be read: {error.strerror or error}", where=where) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EdgeccError("E007", f"no tuning file: {printable(str(error), 80)}", where=where) from None
     try:
         if table["format"] != FORMAT:

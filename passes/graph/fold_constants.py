@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.instance import is_open
+from edgecc.ir.strings import text_bytes
 from edgecc.ir.text import format_node
-from edgecc.ir.types import TensorType
+from edgecc.ir.types import DType, TensorType
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.requantize import as_dequantized
 from edgecc.ops.work import reference_work
@@ -22,6 +23,9 @@ GROWTH = 8
 """All results together that are not small may have so many times the bytes of the constants there are (beside `spare_bytes`)."""
 WORK_PER_BYTE = 64
 """Scalar operations for each byte of the constants there are (beside `spare_work`)."""
+
+TEXT_WORK = 16
+"""Operations for each byte of a text: it is copied, measured, and escaped again and again until it stands in C."""
 
 
 @dataclass
@@ -88,6 +92,9 @@ class FoldConstants(GraphPass):
         if size > max(self.limit_bytes, 2 * operands):
             return self.decline(node, f"the result has {size} bytes, the operands {operands}")
         work = reference_work(node.op, node.input_types, [value.type for value in node.outputs])
+        if any(value.type.dtype is DType.STRING for value in node.outputs):  # which are as long as they are
+            texts = sum(text_bytes(array) for array in arrays if array is not None)
+            size, work = size + texts, work + TEXT_WORK * texts
         large = size if size > self.limit_bytes // 16 else 0
         if large > budget.size or work > budget.work:
             return self.decline(node, "what folding may take is used up")

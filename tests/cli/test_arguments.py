@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgecc.cli.arguments import parse_constants, parse_shapes
+from edgecc.cli.arguments import parse_constants, parse_shapes, read_arrays
 from edgecc.errors import EdgeccError
 from edgecc.frontend.bind import Range
 
@@ -41,3 +41,9 @@ def test_a_file_that_holds_no_array(tmp_path):
         with pytest.raises(EdgeccError) as caught:
             parse_constants([f"a={tmp_path / name}"])
         assert caught.value.code == "E007"
+
+
+def test_an_array_alone_is_no_file_of_named_arrays(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(4))
+    with pytest.raises(EdgeccError, match="savez"):
+        read_arrays(tmp_path / "a.npy", "--inputs")

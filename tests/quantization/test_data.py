@@ -40,7 +40,8 @@ def test_a_folder_of_files(tmp_path, image_network):
     assert [float(sample["x"][0, 0, 0, 0]) for sample in data] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("arrays", [{"z": np.zeros((1, 3, 8, 6), np.float32)}, {"x": np.zeros((1, 3, 8, 7), np.float32)}])
+@pytest.mark.parametrize("arrays", [{"z": np.zeros((1, 3, 8, 6), np.float32)}, {"x": np.zeros((1, 3, 8, 7), np.float32)},
+                                    {"x": np.zeros((1, 3, 8, 6), "U4")}, {"x": np.zeros((1, 3, 8, 6), [("a", "<f4"), ("b", "<i8")])}])
 def test_arrays_that_do_not_fit(tmp_path, image_network, arrays):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(EdgeccError) as caught:
@@ -91,6 +92,21 @@ def test_what_is_no_picture(tmp_path, image_network):
     with pytest.raises(EdgeccError) as caught:
         list(data)
     assert caught.value.code == "E007" and "a.jpg" in str(caught.value)
+
+
+def test_damaged_pictures_and_huge_ones(tmp_path):
+    path = tmp_path / "a.png"
+    gradient(10, 8).save(path)
+    sound = path.read_bytes()
+    chunk = sound.index(b"IDAT")
+    for data in (sound[:chunk] + b"r\x0f\x0c\x95" + sound[chunk + 4:], sound[:chunk + 9], sound[:20] + b"\0\0\x40\0\0\0\x40\0" + sound[28:]):
+        path.write_bytes(data)
+        with pytest.raises(EdgeccError) as caught:
+            picture(path, (1, 3, 8, 8), Preprocessing())
+        assert caught.value.code == "E007"
+    Image.new("1", (8200, 8200)).save(path)
+    with pytest.raises(EdgeccError, match="pixels"):
+        picture(path, (1, 3, 8, 8), Preprocessing())
 
 
 def test_the_option():

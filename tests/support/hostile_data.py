@@ -118,6 +118,15 @@ def numbers() -> Iterator[tuple[str, str, onnx.ModelProto]]:
     yield "pattern_of_repetitions", REFUSED, model([node("RegexFullMatch", "x", pattern="((a{1000}){1000}){1000}")], opset=20,
                                                    inputs=[info("x", (4,), TensorProto.STRING)])
     yield "outer_product_by_letters", REFUSED, model([node("Einsum", "x x x x", equation="ab,cd,ef,gh->abcdefgh")], inputs=[info("x", (100, 100))])
+    doubled = [node("StringConcat", f"t{i} t{i}", f"t{i + 1}") for i in range(40)]
+    yield "text_that_doubles", ANY, model([*doubled, node("StringConcat", "x t40")], opset=20, inputs=[info("x", (1,), TensorProto.STRING)],
+                                          weights=[TensorProto(name="t0", data_type=TensorProto.STRING, dims=[1], string_data=[b"abcdefgh"])])
+    yield "text_many_times", ANY, model([node("Expand", "t s", "e"), node("StringConcat", "e e", "d"), node("Equal", "x d")], opset=20,
+                                        inputs=[info("x", (1,), TensorProto.STRING)], weights=[ints("s", 100_000), TensorProto(
+                                            name="t", data_type=TensorProto.STRING, dims=[1], string_data=[b"a" * 100_000])])
+    yield "votes_of_millions_of_pairs", REFUSED, model([helper.make_node(
+        "SVMClassifier", ["x"], ["l", "y"], domain="ai.onnx.ml", classlabels_ints=range(3000), vectors_per_class=[1] * 3000, rho=[0.0],
+        support_vectors=[0.5] * 12000, coefficients=[1.0] * 3000)], domains=["ai.onnx.ml"])
     yield "experts_of_trillions", REFUSED, model([node("MoE", "x r a  c".replace("  ", " b "), domain="com.microsoft", k=2**40)], weights=[
         floats("r", (1, 3)), floats("a", (3, 6, 4)), floats("b", (3, 6)), floats("c", (3, 4, 6))])
     yield "blocks_of_trillions", REFUSED, model([node("MatMulNBits", "x b s", domain="com.microsoft", K=2**40, N=2**40, block_size=2**40)], weights=[

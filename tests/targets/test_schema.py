@@ -147,6 +147,10 @@ def test_a_file_may_inherit_from_a_built_in_target_and_from_a_file(tmp_path):
     ("schema = 1", "schema = 1\ninherits = 3", ["'inherits' wants a string"]),
     ("schema = 1", 'schema = 1\ninherits = "mine.toml"', ["comes back to this file"]),
     ("schema = 1", "schema = = 1", ["not a TOML file"]),
+    pytest.param("schema = 1", "schema = " + "[" * 50_000, ["not a TOML file"], id="deep"),
+    pytest.param("schema = 1", "schema = " + "9" * 5000, ["not a TOML file"], id="digits"),
+    ('features = ["neon"]', "features = []", ["[vector]", "no feature in [isa]"]),
+    ('name = "mine"', 'name = "\\u001b[2J"', ["'name'", "printable"]),
     ('[isa]\nbase = "armv8-a"\nfeatures = ["neon"]', "isa = 1", ["'isa' wants a table, got an integer"]),
 ])
 def test_mistakes_name_file_table_and_key(tmp_path, old, new, words):

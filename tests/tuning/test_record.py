@@ -60,7 +60,7 @@ def test_another_target_is_refused(other: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3", '{"format": "edgecc-tuning", "version": 1}',
-                                  '{"format": "edgecc-tuning", "version": 99}', '{"format": "other", "version": 1}',
+                                  pytest.param("[" * 100_000, id="deep"), '{"format": "edgecc-tuning", "version": 99}', '{"format": "other", "version": 1}',
                                   tuning(record("a", x=1.0)).to_json().replace('"chosen"', '"taken"'),
                                   tuning(record("a", x=1.0)).to_json().replace("1000000.0", '"fast"')])
 def test_other_files_are_refused(text: str, tmp_path: Path):

@@ -101,7 +101,9 @@ def _linear_classes(call: Call, x: Value, labels: Array, weights: Array, rho: fl
 def _votes(call: Call, x: Value, labels: Array, weights: Array, rho: Array) -> list[Value]:
     """Each pair of classes votes for one of the two; the first class with the most votes wins. The scores are those of the pairs."""
     vectors, counts, classes = call.floats("support_vectors") or (), call.ints("vectors_per_class") or (), len(labels)
-    total, pairs = sum(counts), list(itertools.combinations(range(classes), 2))
+    total = sum(counts)
+    call.reserve((max(total, classes, 1), classes * (classes - 1) // 2), "the coefficients of the pairs", 4)
+    pairs = list(itertools.combinations(range(classes), 2))
     if call.floats("prob_a"):
         raise Unsupported("probabilities of a support vector machine (prob_a, prob_b), which are fitted anew for each row",
                           "export the classifier without probabilities: with scikit-learn, SVC(probability=False)")
@@ -109,7 +111,6 @@ def _votes(call: Call, x: Value, labels: Array, weights: Array, rho: Array) -> l
             or len(rho) < len(pairs) or not pairs):
         raise EdgeccError("E110", f"{list(counts)} support vectors of {len(vectors)} numbers, {len(weights)} coefficients and {len(rho)} numbers "
                                   f"rho do not fit {classes} classes and the input {x.type}")
-    call.reserve((total, len(pairs)), "the coefficients of the pairs", 4)
     rows, start = weights.reshape(classes - 1, total), np.cumsum([0, *counts])
     columns = np.zeros((total, len(pairs)), np.float32)
     for column, (i, j) in enumerate(pairs):  # row k of the coefficients leaves out the class's own one
