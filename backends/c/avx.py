@@ -24,7 +24,7 @@ from edgecc.backends.c.avx_convert import (
     needs_of,
     prefix,
 )
-from edgecc.backends.c.table import Key, Row, helper_name
+from edgecc.backends.c.table import STORAGE, Key, Row, helper_name
 from edgecc.ir.types import DType
 
 F32, F64, I32, U32, I64, U64, BOOL = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64, DType.BOOL)
@@ -243,6 +243,19 @@ def _horizontal_uses(op: str, dtype: DType, lanes: int) -> tuple[Key, ...]:
 # -- integers -------------------------------------------------------------------------------------
 
 
+def _horizontal_words(operation: str, scalar: str, bits: int) -> str:
+    """Body that combines the upper half of integers of 32 bits with the lower one until one lane is left."""
+    lines, name, width = [], "a", bits
+    while width > 128:
+        half = width // 2
+        upper = f"_mm512_extracti64x4_epi64({name}, 1)" if width == 512 else f"_mm256_extracti128_si256({name}, 1)"
+        lines.append(f"__m{half}i v{half} = {prefix(half)}_{operation}({prefix(width)}_castsi{width}_si{half}({name}), {upper});")
+        name, width = f"v{half}", half
+    lines.append(f"__m128i pair = _mm_{operation}({name}, _mm_unpackhi_epi64({name}, {name}));")
+    lines.append(f"return ({scalar})_mm_cvtsi128_si32(_mm_{operation}(pair, _mm_shuffle_epi32(pair, 1)));")
+    return "\n".join(lines)
+
+
 def _integer_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
     lanes = bits // (dtype.size * 8)
     p, e, si = prefix(bits), f"epi{dtype.size * 8}", f"si{bits}"
@@ -292,6 +305,9 @@ def _integer_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
         wide = "edgecc_mask_widen({0})" if dtype.size == 8 else "{0}"
         yield row("select", f"{p}_blendv_epi8({{2}}, {{1}}, {wide})", uses=(MASK_WIDEN,) if dtype.size == 8 else ())
     yield row("select", f"{p}_mask_blend_{e}({{0}}, {{2}}, {{1}})", needs=AVX512)
+    if dtype.size == 4:
+        for op, suffix in (("add", e), ("min", kind), ("max", kind)):
+            yield row(f"horizontal:{op}", _horizontal_words(f"{op}_{suffix}", STORAGE[dtype], bits), body=True)
     element = "int" if dtype.size == 4 else "long long"
     for count in range(1, lanes):
         if bits < 512:

@@ -36,6 +36,12 @@ MOST_ROWS = 4
 LIMIT = 127
 LOW_HALVES = 0x0F0F0F0F
 
+MAGNITUDE = 0x7FFFFFFF
+"""The bits of an f32 without its sign."""
+
+MOST_WRITTEN_OUT = 8
+"""Vectors of a block whose largest magnitude is found without a loop."""
+
 
 class Rows:
     """The rows of a product; those of batches are rows as well."""
@@ -108,18 +114,25 @@ class QuantizedRows:
     def _block(self, row: Index, block: Index, terms: int) -> None:
         b, lanes = self.b, self.lanes
         source = row * self.rows.x_stride + block * (self.block * self.rows.x_step)
-        zeros = number(0.0, DType.F32, lanes)
-
         def x(offset: Index | int, valid: int) -> Expr:
             place = source + (offset * self.rows.x_step if isinstance(offset, Index) else const(offset * self.rows.x_step))
             return cast(b.load(self.x, place, lanes, valid=valid), DType.F32)
 
-        largest = b.declare("largest", zeros)
-        with b.loop("i", terms // lanes) as i:
-            b.assign(largest, operation("max", largest, operation("abs", x(i * lanes, 0))))
+        def magnitude(offset: Index | int, valid: int) -> Expr:
+            return operation("bit_and", Bitcast(x(offset, valid), DType.I32), MAGNITUDE)
+
+        # Magnitudes are ordered as their bits are, NaN above all: integers are compared at once, floats need care for NaN.
+        largest = b.declare("largest", number(0, DType.I32, lanes))
+        whole = terms // lanes
+        if whole <= MOST_WRITTEN_OUT:
+            for vector in range(whole):
+                b.assign(largest, operation("max", largest, magnitude(vector * lanes, 0)))
+        else:
+            with b.loop("i", whole) as i:
+                b.assign(largest, operation("max", largest, magnitude(i * lanes, 0)))
         if terms % lanes:
-            b.assign(largest, operation("max", largest, operation("abs", x(terms - terms % lanes, terms % lanes))))
-        found = b.let("ratio", div(Horizontal("max", largest) if lanes > 1 else largest, float(LIMIT)))
+            b.assign(largest, operation("max", largest, magnitude(terms - terms % lanes, terms % lanes)))
+        found = b.let("ratio", div(Bitcast(Horizontal("max", largest) if lanes > 1 else largest, DType.F32), float(LIMIT)))
         scale = b.let("value_scale", select(operation("le", float(np.finfo(np.float32).tiny), found), found, 1.0))
         b.store(self.scales, row * self.blocks + block, scale)
 
@@ -135,16 +148,16 @@ class QuantizedRows:
                 start = terms - terms % lanes
                 b.store(self.values, target + block * self.block + start, steps(start, terms % lanes), valid=terms % lanes)
             return
-        total = b.declare("total", zeros)
+        total = b.declare("total", number(0, DType.I32, lanes))
 
         def group(offset: Index | int, valid: tuple[int, ...]) -> None:
             word: Expr | None = None
             for g, count in enumerate(valid):
                 if not count:
                     continue
-                values = steps(offset + g * self.part, count)
+                values = b.let("codes", cast(steps(offset + g * self.part, count), DType.I32))
                 b.assign(total, add(total, values))
-                byte = operation("bit_and", Bitcast(cast(values, DType.I32), DType.U32), 0xFF)
+                byte = operation("bit_and", Bitcast(values, DType.U32), 0xFF)
                 byte = byte if g == 0 else operation("shift_left", byte, 8 * g)
                 word = byte if word is None else operation("bit_or", word, byte)
             place = target + block * self.part + offset
@@ -156,9 +169,9 @@ class QuantizedRows:
         else:
             for start in range(0, self.part, lanes):
                 group(start, tuple(max(0, min(lanes, terms - g * self.part - start)) for g in range(GROUP)))
-        correction = mul(Horizontal("add", total) if lanes > 1 else total, float(self.factor))
+        correction = mul(Horizontal("add", total) if lanes > 1 else total, self.factor)
         if self.corrections is not None:
-            b.store(self.corrections, row * self.blocks + block, cast(correction, DType.I32))
+            b.store(self.corrections, row * self.blocks + block, correction)
 
 
 def lower_integer(request: Request, op: MatMulNBits) -> Kernel | None:

@@ -28,3 +28,14 @@ def test_prints_a_row(module: str, arguments: tuple[str, ...], rows: tuple[str, 
     assert done.returncode == 0, done.stderr
     for row in rows:
         assert row in done.stdout
+
+
+def test_prints_a_row_of_weights():
+    if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
+        pytest.skip("no C compiler for this machine")
+    done = subprocess.run(
+        [sys.executable, "-m", "benches.weight_products", "--depth", "128", "--channels", "32", "--rounds", "1", "--cold-megabytes", "1",
+         "--form", "4:32:quantized"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "| int4, 32, quantized |" in done.stdout

@@ -92,6 +92,17 @@ def test_quantized_operands_are_integers():
         np.testing.assert_allclose(y[0], wanted, rtol=1e-6)
 
 
+def test_what_is_no_number_gives_the_same_bits_everywhere():
+    x, weights, scale = operands((5,), 96, 16, 32, 4, "")
+    x[0, 3], x[1, 40], x[2, 95], x[3, :32] = np.nan, np.inf, -np.inf, -0.0
+    x[4, 10:14] = [np.nan, 3e38, -np.inf, 1e-40]
+    arrays = [x, weights, scale]
+    for target in ("x86-64-v4-bf16", "cortex-a76"):
+        request = request_of(MatMulNBits(32, 4, True), arrays, target)
+        (wanted,), (got,) = kernels.run(request, arrays), kernels.run(request, arrays, target)
+        np.testing.assert_array_equal(got, wanted)
+
+
 @pytest.mark.parametrize("quantized", [False, True])
 def test_eight_weights_share_a_word(quantized):
     arrays = operands((1,), 64, 32, 32, 4, "")

@@ -1,0 +1,191 @@
+"""Products of one row with weights of few bits, beside the time this machine takes to read the same bytes.
+
+    python -m benches.weight_products --depth 2048 --channels 2048 --form 4:32:quantized --form 8:128:float
+
+The bound adds up the bytes of the packed weights and scales in a loop of plain vector loads, with and without prefetches, whichever is
+quicker. Both run in one process and take turns. Warm: the same weights again, which lie in a cache where they fit. Cold: another copy
+each time, so that all of them come from memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benches.machine import headline
+from edgecc.artifact.toolchain import BuildOptions, build_executable, find_compiler
+from edgecc.backends.c.isa import isa_of
+from edgecc.backends.c.statement import includes, new_prelude, print_function
+from edgecc.ir.types import DType, Layout, TensorType
+from edgecc.kernels.base import FromInput, FromOutput, Operand, Packed, Request, View, Workspace, lower
+from edgecc.ops.block_quantized import MatMulNBits
+from edgecc.passes.loop import apply_schedule
+from edgecc.targets.schema import Target, load_target
+
+COLD_MEGABYTES = 100
+"""Of all copies of the weights together: more than any cache of the machines this is for."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Bits of a weight, terms that share a scale, and whether the other factor is quantized."""
+
+    bits: int
+    block: int
+    quantized: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Form:
+        """Such as 4:32:quantized or 8:64:float."""
+        bits, block, operand = text.split(":")
+        return cls(int(bits), int(block), operand == "quantized")
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of the quickest run of the product and of the bound, and the bytes that both read."""
+
+    product: float
+    bound: float
+    size_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long as the bound the product takes."""
+        return self.product / self.bound
+
+
+def program(form: Form, depth: int, channels: int, target: Target, copies: int, rounds: int, turn: int) -> str:
+    """C that times `copies` of the weights in turn, `turn` runs of the product and of each bound in each of `rounds`."""
+    types = [TensorType(DType.F32, (1, depth)), TensorType(DType.U8, (channels, depth)), TensorType(DType.F16, (channels, -(-depth // form.block)))]
+    op = MatMulNBits(form.block, form.bits, form.quantized)
+    (result,) = op.infer(types)
+    views = [View(own.dtype, own.dims, Layout.row_major(own.rank).strides(own.dims)) for own in (*types, result)]
+    operands = tuple(Operand(view, is_constant=place > 0) for place, view in enumerate(views[:3]))
+    kernel = lower(Request(op, operands, (views[3],), target))
+    function = apply_schedule(kernel.function, kernel.schedule)
+    isa = isa_of(target.architecture, target.isa.features, target.vector.bits)
+    prelude = new_prelude(isa)
+    printed = print_function(function, prelude, "product", static=True)
+    arguments, offset = [], 0
+    for buffer, argument in zip(function.buffers, kernel.arguments, strict=True):
+        match argument:
+            case Packed():
+                arguments.append(f"(const void *)(weights + {offset})")
+                offset += -(-buffer.elements * buffer.dtype.size // 64) * 64
+            case FromInput():
+                arguments.append("(const void *)x")
+            case FromOutput():
+                arguments.append("(void *)y")
+            case Workspace():
+                arguments.append(f"(void *)(scratch + {(len(arguments) << 16)})")
+    return "\n".join(["#define _POSIX_C_SOURCE 199309L", "#include <stdio.h>", "#include <stdlib.h>", "#include <time.h>", includes(isa), prelude.text, printed.definition,
+                      f"enum {{ SIZE = {offset}, COPIES = {copies}, ROUNDS = {rounds}, TURN = {turn}, X = {depth}, Y = {channels} }};",
+                      f"static void run(const unsigned char *weights, const float *x, float *y, unsigned char *scratch) {{ product({', '.join(arguments)}); }}",
+                      MAIN])
+
+
+MAIN = r"""
+typedef int word __attribute__((vector_size(VECTOR_BYTES)));
+
+static int reading(const unsigned char *weights, ptrdiff_t ahead) {
+  word a = {0}, b = {0}, c = {0}, d = {0};
+  const word *at = (const word *)(const void *)weights;
+  ptrdiff_t i = 0;
+  for (; i + 4 <= SIZE / VECTOR_BYTES; i += 4) {
+    if (ahead) {
+      for (int line = 0; line < 4 * VECTOR_BYTES; line += 64)
+        __builtin_prefetch(weights + i * VECTOR_BYTES + line + ahead);
+    }
+    a += at[i], b += at[i + 1], c += at[i + 2], d += at[i + 3];
+  }
+  for (; i < SIZE / VECTOR_BYTES; ++i)
+    a += at[i];
+  a += b + c + d;
+  int sum = 0;
+  for (int lane = 0; lane < VECTOR_BYTES / 4; ++lane)
+    sum += a[lane];
+  return sum;
+}
+
+static double now(void) {
+  struct timespec at;
+  clock_gettime(CLOCK_MONOTONIC, &at);
+  return (double)at.tv_sec + 1e-9 * (double)at.tv_nsec;
+}
+
+int main(void) {
+  unsigned char *weights = aligned_alloc(4096, ((size_t)SIZE * COPIES + 4095) / 4096 * 4096), *scratch = aligned_alloc(4096, 1 << 20);
+  float *x = aligned_alloc(64, (X + 16) * sizeof *x), *y = aligned_alloc(64, (Y + 16) * sizeof *y);
+  if (!weights || !scratch || !x || !y)
+    return 1;
+  for (size_t i = 0; i < (size_t)SIZE * COPIES; ++i)
+    weights[i] = (unsigned char)(i * 2654435761u >> 27);
+  for (int i = 0; i < X; ++i)
+    x[i] = (float)(i * 37 % 101 - 50);
+  double least[3] = {1, 1, 1};
+  volatile int sink = 0;
+  for (int round = 0; round < ROUNDS; ++round) {
+    for (int kind = 0; kind < 3; ++kind) {
+      for (int turn = 0; turn < TURN; ++turn) {
+        const unsigned char *own = weights + (size_t)((round * TURN + turn) % COPIES) * SIZE;
+        double start = now();
+        if (kind == 0)
+          run(own, x, y, scratch);
+        else
+          sink += reading(own, kind == 1 ? 0 : 8192);
+        double took = now() - start;
+        if (took < least[kind])
+          least[kind] = took;
+      }
+    }
+  }
+  printf("%.9g %.9g %.9g %d\n", least[0], least[1], least[2], (int)SIZE);
+  return 0;
+}
+"""
+
+
+def measure(form: Form, depth: int, channels: int, *, cold_bytes: int, rounds: int, turn: int) -> Times:
+    """Times of a product of one row on this machine, of copies of the weights that fill `cold_bytes` (0: of the same ones).
+
+    Raises: EdgeccError where no C compiler is found or it fails.
+    """
+    target = load_target("host")
+    size = max(1, depth * channels * form.bits // 8)
+    copies = 1 + cold_bytes // size
+    turns = copies if cold_bytes else turn
+    with tempfile.TemporaryDirectory(prefix="edgecc-weights-") as scratch:
+        folder = Path(scratch)
+        (folder / "main.c").write_text(program(form, depth, channels, target, copies, rounds, turns), encoding="utf-8")
+        width = f"-DVECTOR_BYTES={max(16, target.vector.bits // 8)}"
+        built = build_executable(find_compiler(target), folder, ["main.c"], folder / "main", BuildOptions(flags=(width,)))
+        done = subprocess.run([str(built.output)], capture_output=True, text=True, check=True)
+    product, plain, ahead, total = map(float, done.stdout.split())
+    return Times(product, min(plain, ahead), int(total))
+
+
+def main() -> None:
+    """Prints a row for each form."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--form", type=Form.parse, action="append", metavar="BITS:BLOCK:quantized|float")
+    parser.add_argument("--depth", type=int, default=2048)
+    parser.add_argument("--channels", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--cold-megabytes", type=int, default=COLD_MEGABYTES, help="of all copies together")
+    parser.add_argument("--turn", type=int, default=50, help="runs of each before the next one's turn, while warm")
+    options = parser.parse_args()
+    forms = options.form or [Form(bits, block, True) for bits in (4, 8) for block in (32, 64, 128)] + [Form(4, 32, False)]
+    print(f"{headline()}\n\n| weights, block, operand | MB | warm: us, GB/s, of the bound | cold: us, GB/s, of the bound |\n|---|---|---|---|", flush=True)
+    for form in forms:
+        warm = measure(form, options.depth, options.channels, cold_bytes=0, rounds=options.rounds, turn=options.turn)
+        cold = measure(form, options.depth, options.channels, cold_bytes=options.cold_megabytes << 20, rounds=max(4, options.rounds // 8), turn=1)
+        cells = [f"{1e6 * own.product:.1f}, {own.size_bytes / own.product / 1e9:.0f}, {own.ratio:.2f}" for own in (warm, cold)]
+        print(f"| int{form.bits}, {form.block}, {'quantized' if form.quantized else 'float'} | {warm.size_bytes / 1e6:.2f} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
