@@ -265,9 +265,13 @@ class Packed:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A buffer of scratch memory in the arena, alive during this call only."""
+    """A buffer of scratch memory in the arena, alive during this call only.
+
+    `by_thread`: it is divided into equal parts, one for each thread, which no other one touches.
+    """
 
     size_bytes: int
+    by_thread: bool = False
 
 
 KernelArgument = FromInput | FromOutput | Packed | Workspace

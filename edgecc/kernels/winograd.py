@@ -342,7 +342,8 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     whole = "+".join(("s", *(name for name in weights.padded if name == "b")))
     schedule = (*tile_schedule(tile, target, winograd.inner, ("w",), factors),
                 f"vectorize{{loop={LANE},lanes={lanes},narrowest={narrowest_lanes(target, factors)},padded={whole}}}")
-    workspace = [(Buffer(name, dtype, count, "workspace"), Workspace(dtype.size * count)) for name, dtype, count in winograd.scratch]
+    workspace = [(Buffer(name, dtype, count, "workspace"), Workspace(dtype.size * count, b.division.shares > 1))
+                 for name, dtype, count in winograd.scratch]
     strided = "" if axes[0].stride == 1 else f" with stride {axes[0].stride}"
     rest = " and ".join(f"{t.rest}" for t in tilings if t.rest < b.m)
     name = f"conv_winograd{b.m}_{depth}_{outputs}"

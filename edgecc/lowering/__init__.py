@@ -416,5 +416,9 @@ def _titled(step: Step, regions: Sequence[LoweredRegion]) -> Iterator[tuple[str,
 
 def _needs(placement: Placement, work: Sequence[Work]) -> list[Needs]:
     return [control_needs(step.op, regions) if isinstance(regions, tuple) else Needs() if isinstance(regions, StringStep) else
-            Needs(regions.in_place, tuple(a.size_bytes for a in regions.arguments if isinstance(a, Workspace)))
-            for step, regions in zip(placement.steps, work, strict=True)]
+            _kernel_needs(regions) for step, regions in zip(placement.steps, work, strict=True)]
+
+
+def _kernel_needs(kernel: Kernel) -> Needs:
+    workspaces = [a for a in kernel.arguments if isinstance(a, Workspace)]
+    return Needs(kernel.in_place, tuple(w.size_bytes for w in workspaces), tuple(i for i, w in enumerate(workspaces) if w.by_thread))

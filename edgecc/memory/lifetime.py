@@ -8,17 +8,20 @@ A kernel may declare that a result can overwrite an operand (`Kernel.in_place`).
  - the result replaces no other operand yet.
 
 The operand's piece then becomes part of the result's: its steps are added to the other's lifetime.
+
+Scratch buffers with a part for each thread (edgecc/memory/thread_scratch.py) share blocks that stay where they are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from edgecc.memory.placement import Place, Placement, Step
 from edgecc.memory.strides import same_memory
+from edgecc.memory.thread_scratch import thread_scratch
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,20 @@ class Needs:
     Attributes:
         in_place: pairs (result, operand) that may share memory.
         workspaces: sizes in bytes of the scratch buffers.
+        by_thread: numbers of the scratch buffers that have a part for each thread.
     """
 
     in_place: tuple[tuple[int, int], ...] = ()
     workspaces: tuple[int, ...] = ()
+    by_thread: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Block:
     """A piece of the arena: `size_bytes` bytes from `first` to `last`, inclusive (positions in the order).
 
-    `root` is the placement's root, or -1 for workspace number `workspace` of step number `step`.
+    `root` is the placement's root, or -1 for workspace number `workspace` of step number `step`; with step -1 it is
+    number `workspace` of the blocks that hold the threads' parts of scratch buffers.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Liveness:
         blocks: what the arena must hold.
         homes: for each root the root it became part of, and the byte offset there.
         replaced: (step, result, operand) of every result that overwrites an operand.
+        by_thread: for (step, workspace) with a part for each thread, the number of the block that holds them, and the byte offset there.
     """
 
     order: tuple[int, ...]
@@ -67,6 +74,7 @@ class Liveness:
     blocks: tuple[Block, ...]
     homes: tuple[tuple[int, int], ...]
     replaced: frozenset[tuple[int, int, int]]
+    by_thread: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
     @cached_property
     def replacing(self) -> Mapping[int, frozenset[int]]:
@@ -104,9 +112,14 @@ def liveness(placement: Placement, needs: Sequence[Needs], order: Sequence[int],
               for index, root in enumerate(placement.roots)
               if root.kind == "arena" and root.size_bytes and sharing.homes[index][0] == index and sharing.last[index] >= 0]
     blocks += [Block(f"{placement.steps[number].name}.workspace", size, position, position, -1, number, slot)
-               for position, number in zip(positions, order, strict=True) for slot, size in enumerate(needs[number].workspaces) if size]
+               for position, number in zip(positions, order, strict=True) for slot, size in enumerate(needs[number].workspaces)
+               if size and slot not in needs[number].by_thread]
+    scratch = thread_scratch([(position, number, {slot: needs[number].workspaces[slot] for slot in needs[number].by_thread})
+                              for position, number in zip(positions, order, strict=True)])
+    blocks += [Block(f"threads.{index}", shared.size_bytes, shared.first, shared.last, workspace=index)
+               for index, shared in enumerate(scratch.blocks)]
     homes = tuple(sharing.find(index) for index in range(len(placement.roots)))
-    return Liveness(tuple(order), positions, tuple(blocks), homes, frozenset(replaced))
+    return Liveness(tuple(order), positions, tuple(blocks), homes, frozenset(replaced), scratch.places)
 
 
 class _Sharing:

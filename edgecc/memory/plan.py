@@ -69,6 +69,9 @@ class MemoryPlan:
 
     def workspace(self, step: int, slot: int) -> ArenaBytes:
         """The address of scratch buffer number `slot` of a step."""
+        if (step, slot) in self.live.by_thread:
+            block, offset = self.live.by_thread[step, slot]
+            return ArenaBytes(self._offset(-1, -1, block) + offset)
         return ArenaBytes(self._offset(-1, step, slot))
 
     def _offset(self, root: int, step: int, slot: int) -> int:
