@@ -33,6 +33,7 @@ from edgecc.kernels.depthwise_block import Block
 from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.direct_runs import ByteRuns
+from edgecc.kernels.few_channels import few_channels_candidates
 from edgecc.kernels.gathered import gathered_candidates
 from edgecc.kernels.grouped import Terms, byte_dot, product_target, terms_of
 from edgecc.kernels.lines import Line
@@ -73,7 +74,7 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     if op.group > 1 and w.dims[1] == 1 and w.dims[0] == op.group and request.operand(1).is_constant:
         return _depthwise(request, op, axes)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
-        return _pointwise(request, op)
+        return (*_pointwise(request, op), *few_channels_candidates(request, op, axes))
     if x.dims[1] == 1 and x.dtype in NARROW_INTEGERS:  # one channel lies wherever it is said to: innermost, so that taps are neighbours
         x = replace(x, strides=(x.strides[0], 1, *x.strides[2:]))
     borders = Borders.of(axes)
@@ -88,7 +89,8 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
         if runs is not None and dot is not None:
             terms = Terms(x, 4, dot.name, dot.flip, dot.offset)
             direct = replace(direct, dot=dot.name, flip=dot.flip, borders=borders if dot.offset else None, byte_runs=runs)
-    return (*_direct(request, op, direct, terms), *gathered_candidates(request, op, axes), *winograd_candidates(request, op, axes))
+    return (*_direct(request, op, direct, terms), *few_channels_candidates(request, op, axes), *gathered_candidates(request, op, axes),
+            *winograd_candidates(request, op, axes))
 
 
 def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Candidate, ...]:

@@ -119,7 +119,7 @@ class Direct:
                 def address(view: View) -> Index:
                     return view.at([image, channel, *place])
 
-                reductions, x_index, term = self._reduction(line, image, group * self.depth)
+                reductions, x_index, term = self.terms_at(line, image, group * self.depth)
                 w_index = (group * (padded * self.reduction) + w_start + term * panel.padded + var("channel") + self.weights_start
                            if weights.packed else self._weight_address(channel, term))
                 place_of_bias = group * padded + b_start + var("channel")
@@ -140,7 +140,7 @@ class Direct:
                 return tile_nest(line.extent, panel.size, reductions, *pairs[0], bias, lambda acc: epilogue.store(acc, address),
                                  row_loop=line.loop, dot=self.dot, zeros=self.zeros, more=pairs[1:])
 
-            body: Body = tuple(line_nest(self._along_row(run, rows)) for run in self._whole_rows)
+            body: Body = tuple(line_nest(self.along_row(run, rows)) for run in self._whole_rows)
             if ahead and panel.start == 0 and panel.count == 1:
                 body = (*self._prefetches(image, group * self.depth, rows), *body)
             for i, axis in reversed(list(enumerate(self.axes[:-1]))):
@@ -164,7 +164,7 @@ class Direct:
                   for channel in range(self.depth) for row in range(axis.stride)]
         return (For("line", ZERO, const(-(-self.x.dims[-1] // line)), tuple(Prefetch("x", place) for place in places)),)
 
-    def _along_row(self, run: Run, rows: Sequence[Index]) -> Line:
+    def along_row(self, run: Run, rows: Sequence[Index]) -> Line:
         """A run of a row, given the positions along the other axes."""
         loop = PIXEL if run.segment.tap_start is not None else "edge"
         taps = tuple(axis.bounds(row) for axis, row in zip(self.axes, rows, strict=False))
@@ -184,7 +184,7 @@ class Direct:
         """What register tiles run along in a map, and how many of each there are."""
         zeros = [ZERO] * (len(self.axes) - 1)
         rows = math.prod(a.out for a in self.axes[:-1])
-        return (*((self._along_row(run, zeros), rows) for run in self._whole_rows), *((line, 1) for line in self._down_columns))
+        return (*((self.along_row(run, zeros), rows) for run in self._whole_rows), *((line, 1) for line in self._down_columns))
 
     @property
     def _edges(self) -> Edges | None:
@@ -202,7 +202,7 @@ class Direct:
         edges = self._edges
         return () if edges is None else tuple(edges.lines(self.axes))
 
-    def _reduction(self, line: Line, image: Index, first_channel: Index) -> tuple[list[Reduction], Index, Index]:
+    def terms_at(self, line: Line, image: Index, first_channel: Index) -> tuple[list[Reduction], Index, Index]:
         """Loops of the reduction, the input address, and the number of the term in packed order."""
         run, position = line.run, line.position
         segment, column, shift = run.segment, line.column, run.shift(position)
