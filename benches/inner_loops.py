@@ -73,7 +73,7 @@ def main() -> int:
                     continue
                 taken = cycles(loop, target, tool)
                 needed = loop.multiply_adds / core.fma_per_cycle
-                rules = [f"{needed / in_order.cycles(loop.lines):.1%}"] if core.in_order else []
+                rules = [f"{needed / in_order.cycles(loop.lines, target=target):.1%}"] if core.in_order else []
                 table.add_row(name, compiler, str(len(loop.lines)), str(loop.multiply_adds), f"{len(loop.lines) / loop.multiply_adds:.2f}",
                               str(loop.stack_accesses), f"{taken:.1f}", f"{needed / taken:.1%}", *rules)
         Console(width=150).print(table)

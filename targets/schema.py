@@ -95,6 +95,8 @@ class Core:
         load_latency: cycles from a vector load that hits the first cache to its use.
         loads_per_cycle: vector loads a cycle (0.5 means one every other cycle).
         stores_per_cycle: vector stores a cycle.
+        half_loads: whether loads of half a vector, and insertions of one from a general register, start beside a multiply-add
+            where loads of whole vectors keep it out.
     """
 
     in_order: bool
@@ -104,6 +106,7 @@ class Core:
     load_latency: int
     loads_per_cycle: float
     stores_per_cycle: float
+    half_loads: bool = False
 
 
 @dataclass(frozen=True)
@@ -454,7 +457,7 @@ def _check(target: Target, file: str) -> None:
         raise _bad(file, "[vector]", "key 'widths' wants positive multiples of 32")
     core, positive = target.core, [("", "cores", target.cores), ("[vector]", "registers", vector.registers)]
     positive += [("[core]", spec.name, getattr(core, spec.name)) for spec in dataclasses.fields(core)
-                 if spec.name != "in_order"]
+                 if spec.type != "bool"]
     for key, table in (("[bandwidth]", target.bandwidth), ("[rates]", target.rates)):
         positive += [(key, spec.name, getattr(table, spec.name)) for spec in dataclasses.fields(table)]
     if target.npu is not None:

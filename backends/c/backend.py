@@ -13,6 +13,7 @@ from edgecc.artifact.folder import Artifact, make_artifact, weights_blob
 from edgecc.artifact.toolchain import find_compiler
 from edgecc.backends.base import API, WEIGHTS_TEXT_LIMIT, EmitOptions, LoopBackend
 from edgecc.backends.c.build import CMAKE_FILE, cmake_text, public_headers
+from edgecc.backends.c.half_loads import HALVES
 from edgecc.backends.c.isa import Isa, isa_of
 from edgecc.backends.c.model import banner, header, source, symbols_of
 from edgecc.backends.c.names import is_identifier, names_a_file
@@ -100,8 +101,14 @@ class CBackend(LoopBackend):
 
 def target_isa(target: Target) -> Isa:
     """The instruction table of a target."""
-    pipeline = (IN_ORDER,) if target.core.in_order else ()
-    return isa_of(target.architecture, (*target.isa.features, *pipeline), target.vector.bits)
+    return isa_of(target.architecture, (*target.isa.features, *pipeline_features(target)), target.vector.bits)
+
+
+def pipeline_features(target: Target) -> tuple[str, ...]:
+    """What stands beside the features of a target's instruction set because of how its core issues instructions."""
+    if not target.core.in_order:
+        return ()
+    return (IN_ORDER, HALVES) if target.core.half_loads else (IN_ORDER,)
 
 
 class _KernelFile:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgecc.backends.c import avx, avx_bf16, neon, neon_half
+from edgecc.backends.c import avx, avx_bf16, half_loads, neon, neon_half
 from edgecc.backends.c.avx_convert import AVX2, AVX512
 from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Table, carrier, select_rows
@@ -99,8 +99,9 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
     """
     wants_vectors = vector_bits > 0
     if architecture == "aarch64" and wants_vectors and "neon" in features:
-        rows = [*scalar_rows(has_fma=True), *neon.vector_rows()]
+        rows = [*scalar_rows(has_fma=True), *neon.vector_rows(), *half_loads.rows()]
         definitions = neon.KEEP + neon.APART + (neon.FMLA_LANE if neon.IN_ORDER in features else "")
+        definitions += half_loads.MACROS if half_loads.HALVES in features else ""
         if neon_half.FEATURE in features and vector_bits >= 128:
             rows += neon_half.half_rows()
             return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),

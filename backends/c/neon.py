@@ -50,10 +50,10 @@ IN_ORDER = "in-order"
 FMLA_LANE = """\
 /* The order of these is the order in which the core will execute them: no compiler moves them past one another. */
 #if defined(__GNUC__)
-#define EDGECC_FMLA_LANE(sum, vector, factors, lane) __extension__({ float32x4_t added = (sum); \\
+#define EDGECC_FMLA_LANE(fma, sum, vector, factors, lane) __extension__({ float32x4_t added = (sum); \\
   __asm__ volatile("fmla %0.4s, %1.4s, %2.s[" #lane "]" : "+w"(added) : "w"(vector), "w"(factors)); added; })
 #else
-#define EDGECC_FMLA_LANE(sum, vector, factors, lane) vfmaq_laneq_f32(sum, vector, factors, lane)
+#define EDGECC_FMLA_LANE(fma, sum, vector, factors, lane) fma(sum, vector, factors, lane)
 #endif
 """
 
@@ -193,7 +193,9 @@ def _float_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
             yield row(f"fma_lane:{source}", f"vfma{q}_{lane}_{s}({{2}}, {{0}}, {{1}}, {{3}})")
             yield row(f"mul_lane:{source}", f"vmul{q}_{lane}_{s}({{0}}, {{1}}, {{3}})")
         if lanes == 4:
-            yield Key("fma_lane:4", dtype, lanes), Row("EDGECC_FMLA_LANE({2}, {0}, {1}, {3})", (*NEON, IN_ORDER))
+            for source, lane in ((4, "laneq"), (2, "lane")):
+                text = f"EDGECC_FMLA_LANE(vfmaq_{lane}_f32, {{2}}, {{0}}, {{1}}, {{3}})"
+                yield Key(f"fma_lane:{source}", dtype, lanes), Row(text, (*NEON, IN_ORDER))
             yield Key("keep_lane", dtype, lanes), Row("{0}", (*NEON, IN_ORDER))
     else:
         yield row("fma_lane:2", f"vfmaq_laneq_{s}({{2}}, {{0}}, {{1}}, {{3}})")

@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from edgecc.backends.c import half_loads
 from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, strip_parentheses
 from edgecc.backends.c.free_names import free_names
+from edgecc.backends.c.half_loads import Part
 from edgecc.backends.c.interleaved_stores import groups_of, joined_parts
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.mixed_rows import LANES, ROW, Step, halves, row_pairs, step_of
@@ -78,6 +80,7 @@ class BodyPrinter:
         self.lines: list[_Line] = []
         self._mixed: dict[str, str] = {}  # sums of two rows that are mixed, the second by the first
         self._waiting: dict[str, Step] = {}
+        self._halves: dict[str, dict[str, str]] = {}  # C names of the halves of vectors whose parts are being loaded
 
     def body(self, body: Body, scope: Scope, depth: int) -> None:
         """Prints statements into a block whose scope is `scope`; it is extended by what they bind."""
@@ -89,11 +92,13 @@ class BodyPrinter:
             if is_store:
                 self._stores([stmt for stmt in stmts if isinstance(stmt, Store)], scope, depth)
                 continue
-            waiting = list(stmts)
+            waiting = list(half_loads.spread(tuple(stmts), self.prelude.has_row))
             while waiting:
                 count = self._pair(waiting, scope, depth)
                 first = waiting[0]
-                if isinstance(first, Declare) and first.name in pairs:
+                if isinstance(first, Part):
+                    self._part(first, scope, depth)
+                elif isinstance(first, Declare) and first.name in pairs:
                     text = self.prelude.call("split_sums", DType.I32, first.value.lanes,
                                              strip_parentheses(ExpressionPrinter(self.prelude, scope).expr(first.value)))
                     self.define(first.name, DType.I32, first.value.lanes, text, scope, depth, is_const=False, is_pair=True)
@@ -106,7 +111,27 @@ class BodyPrinter:
                             self._mix(*((first.name, partner) if first.name in rows else (partner, first.name)), scope, depth)
                 del waiting[:count or 1]
 
-    def _pair(self, stmts: list[Stmt], scope: Scope, depth: int) -> int:
+    def _part(self, part: Part, scope: Scope, depth: int) -> None:
+        """Prints a part of a load in halves."""
+        name, load = part.stmt.name, part.load
+        if part.row == "join":
+            halves = self._halves.pop(name)
+            text = self.prelude.call(part.row, load.dtype, load.lanes, halves["load_low"], halves["load_high"])
+        else:
+            index, offset = half_loads.address_parts(load)
+            pointer = ExpressionPrinter(self.prelude, scope).pointer(load.buffer, index)
+            text = self.prelude.call(part.row, load.dtype, load.lanes, pointer, str(offset))
+        if part.row in ("load_low", "load_high"):
+            half = scope.bind(f"{name}_{part.row.removeprefix('load_')}").c_name
+            self._halves.setdefault(name, {})[part.row] = half
+            ctype = self.prelude.isa.type_name(load.dtype, load.lanes) if part.row == "load_low" else "uint64_t"
+            self._emit(depth, f"const {ctype} {half} = {text};")
+        elif isinstance(part.stmt, Let):
+            self.define(name, load.dtype, load.lanes, text, scope, depth, is_const=True)
+        else:
+            self._emit(depth, f"{scope.names[name].c_name} = {text};")
+
+    def _pair(self, stmts: list[Stmt | Part], scope: Scope, depth: int) -> int:
         """Prints two neighbouring vectors of groups, which some machines interleave together; returns how many statements it printed."""
         if len(stmts) < 2:
             return 0

@@ -249,7 +249,9 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     if by_lane and groups:
         steps += [f"groups-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, tile.lanes // 2)]
     elif by_lane:
-        steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, *([tile.lanes // 2] if tile.lanes > 4 else []))]
+        halves = target.core.half_loads and dtype is DType.F32 and tile.lanes == 4
+        sources = (tile.lanes // 2,) if halves else (tile.lanes, *([tile.lanes // 2] if tile.lanes > 4 else []))
+        steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in sources]
     # Broadcasts may be kept for the next step where the accumulators leave half of the registers free.
     across = int(2 * tile.rows * tile.vectors <= target.vector.registers)
     steps += start_schedule(target, padded)

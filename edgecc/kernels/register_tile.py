@@ -72,6 +72,10 @@ def narrowest_lanes(target: Target, dtype: DType = DType.F32) -> int:
     return max(1, min(target.vector.widths, default=bits) // bits)
 
 
+HALVED = 4
+"""Registers for vectors of weights that come in halves: one in use, one ahead, halves of the next, and one between rows of two steps."""
+
+
 def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> bool:
     """Whether a tile with sums of type `dtype` and the operands it needs stay in the register file.
 
@@ -85,6 +89,8 @@ def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> b
         return rows * vectors + 2 * vectors + 2 <= target.vector.registers  # words of even and of odd bytes
     if by_lane and dtype is DType.I32 and target.has("i8mm") and rows > 1 and rows % 2:
         return False  # products of matrices take two rows
+    if by_lane and dtype is DType.F32 and target.core.half_loads:
+        return rows * vectors + rows + HALVED <= target.vector.registers
     operands = rows + min(2, vectors) + (dtype is not DType.F32) if by_lane else vectors + 1
     return rows * vectors + operands <= target.vector.registers
 
@@ -96,7 +102,7 @@ def step_cycles(rows: int, vectors: int, lanes: int, target: Target) -> float:
     are, whose lines are spread (14 x 2 runs at 84 to 94 % of 6 x 4 on Zen 5 once rows come from the second cache).
     Where multiply-adds take a lane, one load brings `lanes` terms of a row, and a pair of weight vectors. Cores that
     issue in order and take two cycles for a vector load (Cortex-A53, A55) start no vector multiply-add in these
-    cycles: there loads and multiply-adds add up.
+    cycles: there loads and multiply-adds add up, but for floats on those that load halves beside multiply-adds.
     """
     core = target.core
     fma = rows * vectors / core.fma_per_cycle
@@ -104,6 +110,9 @@ def step_cycles(rows: int, vectors: int, lanes: int, target: Target) -> float:
     loads = (weight_loads + row_loads) / core.loads_per_cycle
     issue = (rows * vectors + weight_loads + row_loads) / core.issue_width
     work = max(fma, loads)
+    if core.half_loads and lanes == vector_lanes(target):
+        # Two terms of a row are half a vector; one of weights is two halves and an insertion.
+        return max(fma, rows / 2 + 3 * vectors, float(core.fma_latency)) + MISSED_LOADS * loads
     if core.in_order and core.loads_per_cycle < 1:
         work = fma + (vectors + row_loads) / core.loads_per_cycle
     return max(work, issue, float(core.fma_latency)) + MISSED_LOADS * loads

@@ -18,5 +18,19 @@ FMLA = [f"fmla v{i}.4s, v30.4s, v31.s[0]" for i in range(12)]
     (["add x0, x0, #16", "add x1, x1, #16"], 1),
     (["add x0, x0, #16", "add x0, x0, #16"], 2),
 ])
-def test_cycles(lines, expected):
-    assert cycles(lines, 40) == pytest.approx(expected, abs=0.6)
+@pytest.mark.parametrize("target", ["cortex-a53", "cortex-a55"])
+def test_cycles(lines, expected, target):
+    wait = target == "cortex-a53" and any(line.startswith("ldr d") for line in lines)
+    assert cycles(lines, 40, target=target) == pytest.approx(expected + wait, abs=0.6)
+
+
+HALVES = ["ldr d28, [x0]", "ldr x1, [x0, #8]", "ins v28.d[1], x1"]
+
+
+@pytest.mark.parametrize(("target", "expected"), [("cortex-a55", 12), ("cortex-a53", 14)])
+def test_a_vector_in_halves(target, expected):
+    """ncnn: half a vector and an insertion each start beside a multiply-add on Cortex-A55, in a cycle of their own on Cortex-A53."""
+    lines = [*FMLA[:2], HALVES[0], *FMLA[2:4], HALVES[1], *FMLA[4:9], HALVES[2], *FMLA[9:]]
+    assert cycles(lines, 40, target=target) == pytest.approx(expected, abs=0.6)
+    together = [*FMLA[:2], "ldr x1, [x0, #8]", *FMLA[2:9], "ldr d29, [x0, #16]", "ins v28.d[1], x1", *FMLA[9:]]
+    assert cycles(together, 40, target=target) == pytest.approx(12 + (target == "cortex-a53"), abs=0.6)

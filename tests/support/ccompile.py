@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecc.backends.c.backend import pipeline_features
 from edgecc.backends.c.isa import isa_of
-from edgecc.backends.c.neon import IN_ORDER
 from edgecc.backends.c.statement import includes, new_prelude, print_function
 from edgecc.backends.c.table import STORAGE
 from edgecc.loop.ir import Buffer, Function
@@ -70,8 +70,7 @@ def machine_of(target: Any) -> Machine:
     needed = next((needs[f] for f in ("avx512bf16", "avx512f", "avx2") if f in target.isa.features), ())
     if "avx512vbmi" in target.isa.features:
         needed = (*needed, "avx512vbmi")
-    pipeline = (IN_ORDER,) if target.core.in_order else ()
-    return Machine(target.name, target.architecture, (*target.isa.features, *pipeline), target.vector.bits, tuple(target.isa.gcc), needed,
+    return Machine(target.name, target.architecture, (*target.isa.features, *pipeline_features(target)), target.vector.bits, tuple(target.isa.gcc), needed,
                    tuple(target.isa.zig))
 
 

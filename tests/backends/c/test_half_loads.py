@@ -1,0 +1,79 @@
+"""Loads in halves: where their parts stand among multiply-adds."""
+
+import pytest
+
+from edgecc.backends.c.half_loads import JOINED_DISTANCE, VECTOR_DISTANCE, WORD_DISTANCE, Part, address_parts, spread
+from edgecc.ir.types import DType
+from edgecc.loop.index import const, var
+from edgecc.loop.ir import Assign, Broadcast, Declare, Lane, Let, Load, Op, Ref, Store
+
+F32 = DType.F32
+
+
+def load(buffer, index, lanes=4, **options) -> Load:
+    return Load(buffer, index, F32, lanes, **options)
+
+
+def add(total, weights, row) -> Assign:
+    factor = Broadcast(Lane(Ref(row, F32, 2), 0), 4)
+    return Assign(total, Op("fma", (Ref(weights, F32, 4), factor, Ref(total, F32, 4)), F32, 4))
+
+
+def has_row(op, dtype, lanes) -> bool:
+    return dtype is F32 and lanes == (2 if op == "load_half" else 4)
+
+
+def body(columns: int, rows: int) -> tuple:
+    """Columns of weights, each loaded in front of its sums."""
+    return tuple(stmt for j in range(columns) for stmt in (
+        Let(f"w{j}", load("w", var("k") * 48 + 4 * j)), *(add(f"acc{j}_{i}", f"w{j}", f"x{i}") for i in range(rows))))
+
+
+def places_of(out) -> dict:
+    """By name and part, how many multiply-adds stand in front of it."""
+    places, sums = {}, 0
+    for item in out:
+        if isinstance(item, Part):
+            places[item.stmt.name, item.row] = sums
+        elif isinstance(item, Let):
+            places[item.name, "whole"] = sums
+        else:
+            sums += 1
+    return places
+
+
+@pytest.mark.parametrize("rows", [7, 9, 12])
+def test_parts_stand_beside_different_sums_and_far_enough_from_their_use(rows):
+    given = body(4, rows)
+    out = spread(given, has_row)
+    assert [item for item in out if isinstance(item, Assign)] == [stmt for stmt in given if isinstance(stmt, Assign)]
+    places = places_of(out)
+    for j in range(1, 4):
+        low, high, join = (places[f"w{j}", row] for row in ("load_low", "load_high", "join"))
+        assert join - high >= WORD_DISTANCE and join - low >= VECTOR_DISTANCE and j * rows - join >= JOINED_DISTANCE
+    later = [place for (name, _), place in places.items() if name != "w0"]
+    assert len(set(later)) == len(later)
+
+
+def test_registers_for_the_next_iteration_are_filled_behind_their_last_use():
+    sums = [add(f"acc{i}", "w", "x") for i in range(12)]
+    out = spread((*sums[:2], *(add(f"more{i}", "v", "x") for i in range(10)), Assign("w", load("w", var("k") * 4))), has_row)
+    places = places_of(out)
+    assert places["w", "load_low"] >= 2 and places["w", "join"] - places["w", "load_high"] >= WORD_DISTANCE
+
+
+def test_what_is_no_whole_vector_or_not_among_sums_stays_as_it_is():
+    few = body(1, 7)
+    assert spread(few, has_row) == few
+    assert spread(body(4, 7), lambda *key: False) == body(4, 7)
+    others = (Declare("a", load("w", const(0))), Store("y", const(0), Ref("a", F32, 4)))
+    assert spread(others, has_row) == others
+    kept = spread((Let("a", load("w", const(0), valid=3)), Let("b", load("w", const(0), stride=2)), *body(2, 7)), has_row)
+    assert {key for key in places_of(kept) if key[0] in "ab"} == {("a", "whole"), ("b", "whole")}
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(0, 0), (4, 16), (3, 12), (61, 244), (62, 248), (63, 0), (8188, 32752), (8192, 0), (-4, 0)])
+def test_constant_parts_of_addresses_within_reach_become_offsets(offset, expected):
+    index, constant = address_parts(load("w", var("k") * 16 + offset))
+    assert constant == expected
+    assert index == var("k") * 16 + (0 if expected else offset)
