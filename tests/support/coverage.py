@@ -75,9 +75,15 @@ def backends() -> str:
             continue
         rows.append(f"| {op} | {len(first.cases)} | " + " | ".join(counts) + " |")
     for name, table in tables.items():
-        refused = [f"{op} ({'; '.join(row.reasons)})" for op, row in table.items() if row.reasons]
-        if refused:
-            reasons.append(f"- {name} does not take: {', '.join(refused)}.")
+        by_reason: dict[str, list[str]] = {}
+        for op, row in table.items():
+            kind = op.removeprefix("elementwise ")
+            for reason in dict.fromkeys(row.reasons):
+                general = reason.removeprefix(f"{op} ").replace(f"computes {kind} of", "computes it of")
+                by_reason.setdefault(general, []).append(kind)
+        if by_reason:
+            reasons.append(f"### What {name} leaves out\n\n| why | of |\n|---|---|\n" + "\n".join(
+                f"| {reason} | {', '.join(kinds)} |" for reason, kinds in by_reason.items()) + "\n")
     elementwise = sum(op.startswith("elementwise ") for op in ops)
     return (f"## Back ends\n\nHow many examples of each core operator (edgecc/backends/op_table.py) a back end takes; "
             f"`edgecc ops --backend NAME` prints the same for any back end and says why not. Of {elementwise} kinds of elementwise "
