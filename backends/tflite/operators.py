@@ -81,6 +81,8 @@ def takes_integers(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if weights is None or not is_quantized(node.operand(0)) or (bias is not None and not quantized.is_constant(bias)):
             return False
+        if isinstance(op, MatMul) and not is_fully_connected(node):
+            return False
         return weights.array.dtype == np.int8 and ((isinstance(op, Conv) and weights.axis == 0) or weights.scales.size == 1
                                                    or (isinstance(op, MatMul) and weights.axis == (0 if op.transpose_b else 1)))
     if isinstance(op, ConvTranspose):
@@ -146,15 +148,16 @@ def _matmul(emitter: Emitter, op: MatMul, node: Node, result: Result) -> None:
 
 def is_fully_connected(node: Node) -> bool:
     """Whether a product is by a constant matrix."""
-    op, b = node.op, node.operand(1)
-    return isinstance(op, MatMul) and quantized.is_constant(b) and b.type.rank == 2 and not op.transpose_a
+    b = node.operand(1)
+    return isinstance(node.op, MatMul) and quantized.is_constant(b) and b.type.rank == 2
 
 
 def _fully_connected(emitter: Emitter, op: MatMul, node: Node, result: Result) -> None:
     a, b = node.operand(0), node.operand(1)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     order, channels = plain(node.output.type.rank), numbers(node.output.type.dims)[-1]
-    source = emitter.operand(a, plain(a.type.rank), result)
+    columns, rows = a.type.rank - 1, a.type.rank - 2
+    source = emitter.operand(a, (*range(rows), columns, rows) if op.transpose_a else plain(a.type.rank), result)
     if result.quantization is None:
         array = quantized.constant_floats(b)
         weights = emitter.writer.constant("weights", array if op.transpose_b else array.T)

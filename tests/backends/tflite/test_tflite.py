@@ -103,6 +103,7 @@ LAYERS = {
     "times a quantized number": lambda net, x: (net.node("Mul", x, net.constant((), 0.03, -100)), 0.1),
     "concat of other scales": lambda net, x: (net.node("Concat", x, net.quantize(net.node("Relu", x), 0.031, -90), net.quantize("x", 0.03, 7),
                                                        net.weights(1, 2, 9, 10, axis=None)[0], axis=1), 0.05),
+    "product of columns": lambda net, x: (net.node("MatMul", net.node("Transpose", x, perm=[0, 1, 3, 2]), net.weights(9, 5, axis=1)[0]), 0.4),
     "product": lambda net, x: (net.node("MatMul", x, net.weights(10, 5, axis=1)[0]), 0.4),
 }
 
