@@ -19,6 +19,7 @@ from tests.support.ethosu.layers import LAYERS, Bundle
 from tests.support.ethosu.machine import simulate
 from tests.support.ethosu.network import read_network
 from tests.support.ethosu.stream import decode
+from tests.support.quantized_models import Quantized
 
 ACCELERATORS = ("ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512")
 ONLY_INT8 = ("logistic", "tanh", "hard_swish", "batch_matmul")
@@ -105,3 +106,16 @@ def test_rounding():
     assert scaling.scaled(values, 1 << 31, 32, scaling.DOUBLE).tolist() == [-3, -2, -1, 0, 1, 2, 3]
     assert scaling.shifted(np.array([0x7FFFFFFF]), 32, scaling.DOUBLE).tolist() == [1]
     assert scaling.shifted(np.array([0x7FFFFFFF]), 32, scaling.NATURAL).tolist() == [0]
+
+
+def test_sums_of_one_scale_and_twice_it_round_ties_away_from_zero():
+    net = Quantized(1)
+    x = net.quantize("x", 0.05, 3)
+    model = net.model(net.quantize(net.node("Add", x, net.quantize(net.node("Transpose", x, perm=[0, 1, 3, 2]), 0.05, 3)), 0.1, -12), (1, 4, 9, 9))
+    artifact = api.export_model(model, load_target("ethos-u55-128"), api.Options(), create_backend("ethosu"), "ethosu").artifact
+    x = np.random.default_rng(0).integers(-128, 128, (1, 9, 9, 4)).astype(np.int8)
+    (got,) = simulate(artifact.files[artifact.manifest.main], [x])
+    (want,) = reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], [x])
+    np.testing.assert_array_equal(got, want)
+    total = x.astype(int) + x.transpose(0, 2, 1, 3) - 6
+    assert np.count_nonzero((total < 0) & (total % 2 == 1)) > 20

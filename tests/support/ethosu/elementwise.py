@@ -74,8 +74,9 @@ def _binary(operation: Operation, size: int, a: Array, b: Array) -> Array:
     if not output.has_global_scale(operation):
         return total
     both = operation["IFM_PRECISION"] >> 8 & 3 == _SCALE_BOTH
-    # Where both operands were scaled alike there is no double rounding.
-    return scaling.scaled(total, multiplier if size < 4 else 1, shift, scaling.NATURAL if both and rounding == scaling.DOUBLE else rounding)
+    # Where both operands were scaled alike the first step is left out. Vela chooses that where it would change nothing, so that ties go
+    # away from zero here as they do there.
+    return scaling.scaled(total, multiplier if size < 4 else 1, shift, scaling.SINGLE if both and rounding == scaling.DOUBLE else rounding)
 
 
 def _operands(operation: Operation, size: int, a: Array, b: Array) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
 """Fixed-point scaling: products with a multiplier, shifted right and rounded as the precision register says.
 
 DOUBLE is TFLite's rule (MultiplyByQuantizedMultiplier of the reference kernels): to 31 bits first, half up, and from there half
-away from zero. NATURAL rounds once, half up. TRUNCATE rounds towards zero.
+away from zero. NATURAL rounds once, half up. TRUNCATE rounds towards zero. SINGLE is DOUBLE without its first step.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-DOUBLE, TRUNCATE, NATURAL = 0, 1, 2
+DOUBLE, TRUNCATE, NATURAL, SINGLE = 0, 1, 2, 3
+"""Values of the precision register, but for the last one, which the accelerator chooses by itself."""
 
 
 def scaled(values: Array, multiplier: Array | int, shift: Array | int, rounding: int) -> Array:
@@ -28,8 +29,9 @@ def shifted(product: Array, shift: Array | int, rounding: int) -> Array:
         return np.where(product < 0, -(-product >> shift), product >> shift)
     if rounding == NATURAL:
         return _half_up(product, shift)
-    first = _half_up(product, np.minimum(shift, 31))
-    rest = np.maximum(shift - 31, 0)
+    whole = 0 if rounding == SINGLE else 31
+    first = _half_up(product, np.minimum(shift, whole))
+    rest = np.maximum(shift - whole, 0)
     mask = (np.int64(1) << rest) - 1
     return (first >> rest) + ((first & mask) > (mask >> 1) + (first < 0))
 
