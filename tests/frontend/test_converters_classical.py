@@ -178,11 +178,24 @@ def test_a_linear_support_vector_machine(run, random, classes, sign):
         kernel_params=[0.0, 0.0, 0.0])
 
 
-def test_probabilities_of_support_vectors_are_refused(make, op, random):
-    wrong = op("SVMClassifier", "x", "label score", domain=DOMAIN, coefficients=[1.0, 2.0], rho=[0.1], support_vectors=random(8).tolist(),
-               vectors_per_class=[1, 1], classlabels_ints=[0, 1], prob_a=[1.0], prob_b=[0.0])
-    with pytest.raises(EdgeccError, match="probabilities"):
-        import_model(make([wrong], {"x": random(3, 4)}, ["label", "score"], domains=[(DOMAIN, 3)]))
+@pytest.mark.parametrize(("counts", "post"), [([1, 2], "NONE"), ([3, 2], "LOGISTIC"), ([2, 1, 2], "NONE"), ([2, 1, 2], "SOFTMAX"),
+                                              ([1, 2, 1, 3, 1], "NONE")])
+def test_probabilities_of_support_vectors(run, random, counts, post):
+    total, classes = sum(counts), len(counts)
+    pairs = classes * (classes - 1) // 2
+    for _ in range(3):
+        run("SVMClassifier", {"x": 2 * random(7, 4)}, "label score", coefficients=random(total * (classes - 1)).tolist(), kernel_type="RBF",
+            kernel_params=[0.4, 0.5, 2.0], rho=random(pairs).tolist(), support_vectors=random(total * 4).tolist(), vectors_per_class=counts,
+            classlabels_ints=list(range(classes)), prob_a=(-2 * np.abs(random(pairs))).tolist(), prob_b=random(pairs).tolist(), post_transform=post)
+
+
+def test_probabilities_that_do_not_fit_are_refused(make, op, random):
+    for numbers, classes in ((2, 2), (1, 3), (200 * 199 // 2, 200)):
+        wrong = op("SVMClassifier", "x", "label score", domain=DOMAIN, coefficients=[1.0] * (classes * (classes - 1)), rho=[0.1] * (classes * (classes - 1) // 2),
+                   support_vectors=random(classes * 4).tolist(), vectors_per_class=[1] * classes, classlabels_ints=list(range(classes)),
+                   prob_a=[1.0] * numbers, prob_b=[0.0] * numbers)
+        with pytest.raises(EdgeccError, match=r"prob_a|at most are"):
+            import_model(make([wrong], {"x": random(3, 4)}, ["label", "score"], domains=[(DOMAIN, 3)]))
 
 
 @pytest.mark.parametrize("labels", [{"classlabels_int64s": [4, 7, 1]}, {"classlabels_strings": ["a", "b\n", "*/"]}])

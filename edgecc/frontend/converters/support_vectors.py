@@ -10,6 +10,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.classical import DOMAIN, features_of, labels_of, post_transformed
 from edgecc.frontend.converters.movement import concat
+from edgecc.frontend.converters.pairwise_probabilities import check_sigmoids, class_probabilities
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, convert, literal
@@ -101,12 +102,12 @@ def _linear_classes(call: Call, x: Value, labels: Array, weights: Array, rho: fl
 def _votes(call: Call, x: Value, labels: Array, weights: Array, rho: Array) -> list[Value]:
     """Each pair of classes votes for one of the two; the first class with the most votes wins. The scores are those of the pairs."""
     vectors, counts, classes = call.floats("support_vectors") or (), call.ints("vectors_per_class") or (), len(labels)
+    slopes, offsets = call.floats("prob_a") or (), call.floats("prob_b") or ()
+    if slopes:
+        check_sigmoids(slopes, offsets, classes)
     total = sum(counts)
     call.reserve((max(total, classes, 1), classes * (classes - 1) // 2), "the coefficients of the pairs", 4)
     pairs = list(itertools.combinations(range(classes), 2))
-    if call.floats("prob_a"):
-        raise Unsupported("probabilities of a support vector machine (prob_a, prob_b), which are fitted anew for each row",
-                          "export the classifier without probabilities: with scikit-learn, SVC(probability=False)")
     if (len(counts) != classes or min(counts) < 0 or len(weights) != (classes - 1) * total or len(vectors) != total * features_of(x)
             or len(rho) < len(pairs) or not pairs):
         raise EdgeccError("E110", f"{list(counts)} support vectors of {len(vectors)} numbers, {len(weights)} coefficients and {len(rho)} numbers "
@@ -124,6 +125,8 @@ def _votes(call: Call, x: Value, labels: Array, weights: Array, rho: Array) -> l
     votes = call.map(lambda a, b: apply("add", a, b), call.add(MatMul(), wins, call.constant(first)), call.add(MatMul(), loses, call.constant(second)))
     label = call.add(Gather(0), call.constant(labels), call.add(ArgReduce("max", 1, keepdims=False), votes))
     post = call.text("post_transform", "NONE")
+    if slopes:
+        return [label, post_transformed(call, class_probabilities(call, scores, slopes, offsets, classes), post)]
     if classes > 2:
         return [label, post_transformed(call, scores, post)]
     if post == "PROBIT":
