@@ -38,7 +38,7 @@ ARCHITECTURES = ("aarch64", "x86_64", "generic")
 FEATURES: Mapping[str, tuple[str, ...]] = types.MappingProxyType({
     "aarch64": ("neon", "fp16", "dotprod", "i8mm"),
     "x86_64": ("avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq", "avx512bf16", "avx512vnni", "avx512vbmi"),
-    "generic": (),
+    "generic": ("dsp", "mve"),
 })
 """Feature names a target of each architecture may list: they gate kernels, and the flags must enable them."""
 
@@ -69,6 +69,7 @@ class Vector:
     Attributes:
         bits: width kernels should use; 0 means scalar code only.
         registers: number of architectural vector registers (of scalar floating point ones if bits is 0).
+        integer_registers: where bits is 0, how many registers integers may take; 0: as many as `registers`.
         fma_by_lane: whether a multiply-add can take one factor from a lane of a vector register.
         widths: every usable width in bits, ascending; empty if bits is 0.
     """
@@ -77,6 +78,7 @@ class Vector:
     registers: int
     fma_by_lane: bool
     widths: tuple[int, ...]
+    integer_registers: int = 0
 
     def lanes(self, element_bytes: int) -> int:
         """Number of elements of `element_bytes` in one vector of the preferred width; 1 for scalar code."""
@@ -455,6 +457,8 @@ def _check(target: Target, file: str) -> None:
         raise _bad(file, "[vector]", f"there are vectors of {vector.bits} bits, and no feature in [isa] that has them")
     if any(width <= 0 or width % 32 for width in vector.widths):
         raise _bad(file, "[vector]", "key 'widths' wants positive multiples of 32")
+    if vector.integer_registers < 0:
+        raise _bad(file, "[vector]", f"key 'integer_registers' must not be negative, got {vector.integer_registers}")
     core, positive = target.core, [("", "cores", target.cores), ("[vector]", "registers", vector.registers)]
     positive += [("[core]", spec.name, getattr(core, spec.name)) for spec in dataclasses.fields(core)
                  if spec.type != "bool"]

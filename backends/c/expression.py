@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgecc.backends.c import microcontroller
 from edgecc.backends.c.names import identifier, is_identifier
 from edgecc.backends.c.paired_sums import summed
 from edgecc.backends.c.prelude import Prelude
@@ -323,6 +324,9 @@ class ExpressionPrinter:
             by_lane = self._by_lane(op)
             if by_lane is not None:
                 return by_lane
+        across = microcontroller.across_of(op)
+        if across is not None and self.prelude.has_row(microcontroller.DOT_ACROSS, DType.I32, microcontroller.LANES):
+            return self.prelude.call(microcontroller.DOT_ACROSS, DType.I32, microcontroller.LANES, *map(self.expr, across))
         texts = [self.expr(a) for a in args]
         if op.op == "add" and isinstance(args[0], Op) and args[0].op == "mul" and self.prelude.has_row("apart", dtype, lanes) \
                 and isinstance(args[1], Const) and rounds(args[1].value):

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgecc.backends.c import avx, avx_bf16, half_loads, neon, neon_half
+from edgecc.backends.c import avx, avx_bf16, half_loads, microcontroller, neon, neon_half
 from edgecc.backends.c.avx_convert import AVX2, AVX512
 from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Table, carrier, select_rows
@@ -19,7 +19,7 @@ class Isa:
     """What the printer knows of an instruction set.
 
     Attributes:
-        name: "portable", "neon", "avx2" or "avx512".
+        name: "portable", "helium", "neon", "avx2" or "avx512".
         headers: what the generated code includes for it.
         rows: the operations it has.
         widest: bits of its widest vectors, 0 for none.
@@ -118,7 +118,12 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
         return Isa("avx512" if wide else "avx2", ("immintrin.h",), select_rows(rows, features),
                    min(vector_bits, 512 if wide else 256), avx.lanes_of, vector_type, avx.KEEP)
     has_fma = architecture == "aarch64" or HARDWARE_FMA in features
-    return Isa("portable", (), select_rows(scalar_rows(has_fma=has_fma), features), 0, _no_lanes, _no_vector)
+    definitions = microcontroller.HEADER if microcontroller.DSP in features else ""
+    if microcontroller.HELIUM in features:
+        rows = [*scalar_rows(has_fma=has_fma), *microcontroller.vector_rows()]
+        return Isa("helium", (), select_rows(rows, features), microcontroller.VECTOR_BITS, microcontroller.lanes_of,
+                   microcontroller.vector_type, definitions + microcontroller.VECTORS)
+    return Isa("portable", (), select_rows(scalar_rows(has_fma=has_fma), features), 0, _no_lanes, _no_vector, definitions)
 
 
 def _no_lanes(dtype: DType, widest: int) -> tuple[int, ...]:

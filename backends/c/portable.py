@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from edgecc.backends.c import microcontroller
 from edgecc.backends.c.table import HALF_TYPES, STORAGE, Key, Row
 from edgecc.ir.types import DType
 
@@ -36,6 +37,7 @@ def scalar_rows(*, has_fma: bool) -> Iterator[tuple[Key, Row]]:
         yield from _half_rows(dtype)
     yield from _dot_rows(has_fma=has_fma)
     yield Key("nearest", DType.F32, 1), Row("(int32_t)rintf({0})")
+    yield from microcontroller.scalar_rows()
     yield from _cast_rows()
     yield from _bitcast_rows()
 
@@ -225,18 +227,13 @@ for (int half = 1; half >= 0; --half) {
 return c;"""
 
 
-_DOT_8 = """\
-uint32_t sum = (uint32_t)c;
-for (int i = 0; i < 32; i += 8) sum += (uint32_t)((FIRST)(a >> i & 0xFFu) * (int8_t)(b >> i & 0xFFu));
-return (int32_t)sum;"""
-
 
 def _dot_rows(*, has_fma: bool) -> Iterator[tuple[Key, Row]]:
     """Grouped products; see edgecc/loop/dot.py. In double the product is exact, and a sum rounds twice at worst."""
     fused = "fmaf(factors[0], factors[1], c)" if has_fma else "(float)((double)factors[0] * (double)factors[1] + (double)c)"
     yield Key("dot_bf16", DType.F32, 1), Row(_DOT_BF16.replace("FMA", fused), body=True)
-    yield Key("dot_s8", DType.I32, 1), Row(_DOT_8.replace("FIRST", "int8_t"), body=True)
-    yield Key("dot_u8s8", DType.I32, 1), Row(_DOT_8.replace("FIRST", "uint8_t"), body=True)
+    yield Key("dot_s8", DType.I32, 1), Row(microcontroller.DOT, body=True)
+    yield Key("dot_u8s8", DType.I32, 1), Row(microcontroller.DOT.replace("(int8_t)(a", "(uint8_t)(a"), body=True)
 
 
 # -- conversions ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 
-from edgecc.backends.c import avx, paired_sums, pairs
+from edgecc.backends.c import avx, microcontroller, paired_sums, pairs
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Row, helper_name
 from edgecc.errors import EdgeccError
@@ -177,7 +177,8 @@ class Prelude:
     def _signature(self, key: Key) -> tuple[str, list[str]]:
         """C types of the result and of the parameters of an operation."""
         op, dtype, lanes = key
-        value, scalar = self.isa.type_name(dtype, lanes), self.isa.type_name(dtype, 1)
+        scalar = self.isa.type_name(dtype, 1)
+        value = scalar if op == microcontroller.DOT_ACROSS else self.isa.type_name(dtype, lanes)
         memory = STORAGE[dtype]
         match op.split(":")[0]:
             case "load":
@@ -197,6 +198,9 @@ class Prelude:
             case dot if dot in DOTS:
                 groups = self.isa.type_name(DType.U32, lanes)
                 return value, [f"{groups} ", f"{groups} ", f"{value} "]
+            case microcontroller.DOT_ACROSS:
+                groups = self.isa.type_name(DType.U32, lanes)
+                return scalar, [f"{groups} ", f"{groups} ", f"{scalar} "]
             case "split_sums":
                 return paired_sums.PAIR, [f"{value} "]
             case "dot_s8_short_pair" | "dot_s8_short_twice" as dot:

@@ -20,7 +20,7 @@ from edgecc.kernels.ahead import stream_ahead, stream_begin
 from edgecc.kernels.base import Kernel, Request, View
 from edgecc.kernels.block_packing import GROUP, PanelWidths, in_panels, panel_widths, scale_table, words_of_groups
 from edgecc.kernels.cost import combine, weight_cycles, worthwhile_threads
-from edgecc.kernels.grouped import FEATURES
+from edgecc.kernels.grouped import has_product
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.register_tile import vector_lanes
 from edgecc.loop.builder import add, cast, div, fma, mul, number, operation, repeat, select, sub
@@ -176,7 +176,7 @@ class QuantizedRows:
 
 def lower_integer(request: Request, op: MatMulNBits) -> Kernel | None:
     """The kernel of a product whose operand is quantized; None where the target has no products of groups of bytes, or the shape no groups."""
-    dot = next((DOTS[name] for name in ("dot_s8", "dot_u8s8") if request.target.has(*FEATURES[name])), None)
+    dot = next((DOTS[name] for name in ("dot_s8", "dot_u8s8") if has_product(request.target, name)), None)
     if dot is None or op.block % (4 * GROUP) or request.operand(0).view.strides[-1] != 1 or vector_lanes(request.target) == 1:
         return None
     return _Integers(request, op, dot).kernel()

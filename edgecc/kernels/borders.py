@@ -88,9 +88,9 @@ class Borders:
         """Number of classes."""
         return math.prod(axis.count for axis in self.axes)
 
-    def fits(self, channels: int) -> bool:
+    def fits(self, channels: int, most_bytes: int = MOST_BYTES) -> bool:
         """Whether there is room for the biases of so many channels."""
-        return 4 * self.count * channels <= MOST_BYTES
+        return 4 * self.count * channels <= most_bytes
 
     def number(self, classes: Sequence[Index]) -> Index:
         """The class of a position, given that along each axis."""

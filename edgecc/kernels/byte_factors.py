@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from edgecc.ir.types import DType
 from edgecc.kernels.base import KernelArgument, Request, View, Workspace
 from edgecc.kernels.contraction import Weights, packed_channels, panel_loops
-from edgecc.kernels.grouped import FEATURES, Terms, grouped_view
+from edgecc.kernels.grouped import Terms, grouped_view, has_product
 from edgecc.kernels.register_tile import Panel
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import ZERO, Index, const, var
@@ -33,7 +33,7 @@ COLUMN = "column"
 def byte_terms(request: Request, x: View, zero: int) -> Terms:
     """How to read `x`, whose terms lie along its last axis and whose zero point is `zero`: in groups where the target multiplies them."""
     w = request.operand(1).view
-    name = next((name for name in ("dot_s8", "dot_u8s8") if request.target.has(*FEATURES[name])), "")
+    name = next((name for name in ("dot_s8", "dot_u8s8") if has_product(request.target, name)), "")
     if not name or x.dtype not in BYTES or w.dtype not in BYTES or request.optional(2) is not None or request.known_sums:
         return Terms(x)
     groups = grouped_view(x, len(x.dims) - 1, DOTS[name])

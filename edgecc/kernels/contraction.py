@@ -21,7 +21,7 @@ from edgecc.ir.types import Array, DType
 from edgecc.kernels import half_sums
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
 from edgecc.kernels.borders import Borders
-from edgecc.kernels.grouped import Terms, group_terms, pairs_steps
+from edgecc.kernels.grouped import DSP, Terms, group_terms, grouped_sum, pairs_steps
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.nearest import in_integers
 from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
@@ -29,7 +29,22 @@ from edgecc.kernels.rows import row_parameters, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.kernels.shifted_sums import BITS, by_addition
 from edgecc.loop.index import ZERO, Index, as_index, const, var
-from edgecc.loop.ir import Assign, Body, Buffer, Cast, Const, Declare, Expr, For, Function, Load, Op, Ref, Stmt, Store
+from edgecc.loop.ir import (
+    Assign,
+    Body,
+    Buffer,
+    Cast,
+    Const,
+    Declare,
+    Expr,
+    For,
+    Function,
+    Load,
+    Op,
+    Ref,
+    Stmt,
+    Store,
+)
 from edgecc.loop.rewrite import instantiate
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
@@ -145,7 +160,8 @@ def compute_target(request: Request, expr: ScalarExpr | None) -> Target:
     if sums in (DType.F32, DType.F16) and types <= VECTOR_TYPES:
         return target
     if sums is DType.I32 and request.operand(0).view.dtype in NARROW_INTEGERS and types <= VECTOR_TYPES:
-        return replace(target, vector=replace(target.vector, fma_by_lane=False))  # integers are widened on the way
+        registers = target.vector.integer_registers or target.vector.registers
+        return replace(target, vector=replace(target.vector, registers=registers, fma_by_lane=False))  # integers are widened on the way
     return replace(target, vector=replace(target.vector, bits=0, widths=(), fma_by_lane=False))
 
 
@@ -156,7 +172,7 @@ def multiply_add(x: Expr, w: Expr, accumulator: Expr, dot: str = "", zeros: tupl
     """
     dtype = accumulator.dtype
     if dot:
-        return Op(dot, (x, w, accumulator), dtype, accumulator.lanes)
+        return grouped_sum(dot, x, w, accumulator)
     x, w = (_less(convert(factor, dtype), zero) for factor, zero in zip((x, w), zeros, strict=True))
     if dtype.is_float:
         return Op("fma", (x, w, accumulator), dtype, accumulator.lanes)
@@ -236,7 +252,7 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     unroll = tile.lanes if by_lane else UNROLL
     tiled = open_depth or inner_extent > max(2 * UNROLL, unroll + unroll // 2)
     # Short sums of groups by lane are written out as a whole; compilers would load all of their weights first, and spill.
-    fence = 0 if tile.lanes == 1 or (by_lane and (tiled or dtype is not DType.I32)) else 1
+    fence = 0 if (tile.lanes == 1 and not (dtype is DType.I32 and target.has(DSP))) or (by_lane and (tiled or dtype is not DType.I32)) else 1
     if by_lane and not target.core.in_order and inner_extent % (2 * unroll) == 0 and inner_extent >= LEAST_ITERATIONS * 2 * unroll:
         # Twice the lanes an iteration, for half of the counting and moving of pointers; a fence between keeps the
         # registers of the second group of rows those of the first. In order, loads are spread over an iteration as it is.
@@ -349,7 +365,7 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
     """
     w, own_arrange = request.operand(1), arrange
     if w.is_constant:
-        elements = groups * packed_channels(panels) * reduction
+        elements = groups * packed_channels(panels) * reduction * (1 if terms is None else terms.lanes)
         dtype = w.view.dtype
         if terms is not None and terms.dot:
             arrange, dtype = partial(group_terms, arrange, terms.group), terms.element(dtype)
@@ -404,8 +420,9 @@ def _bias_view(view: View, dims: Sequence[int], axis: int) -> View:
 
 
 def _pack_weights(arrange: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], parts: int, weights: Array) -> Array:
-    return np.concatenate([pack_panels(part, panels) for group in np.split(arrange(weights), groups)
-                           for part in np.split(group, parts, axis=1)])
+    packed = np.concatenate([pack_panels(part, panels) for group in np.split(arrange(weights), groups)
+                             for part in np.split(group, parts, axis=1)])
+    return packed.view(np.uint32) if packed.dtype.kind == "V" else packed
 
 
 def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Array, begin: int = 0) -> Array:
@@ -451,7 +468,7 @@ def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...],
                      if view.shows_same(request.outputs[0]) and not request.operand(first_extra + i).is_constant)
     shared = {f"r{index - first_extra}" for _, index in in_place} | ({"y"} if in_place else set())
     arguments: list[tuple[Buffer, KernelArgument]] = [
-        (Buffer("x", x.dtype, max(1, x.span), "input"), FromInput(0)), *weights.arguments,
+        (Buffer("x", x.dtype, max(1, x.span + (0 if terms is None else terms.lanes - 1)), "input"), FromInput(0)), *weights.arguments,
         *((Buffer(buffer, view.dtype, max(1, view.span), "input"), FromInput(first_extra + i))
           for i, (buffer, view) in enumerate(epilogue.extras)),
         (Buffer("y", y.dtype, max(1, request.outputs[0].span), "output"), FromOutput(0)), *workspace,

@@ -35,7 +35,7 @@ from edgecc.kernels.direct import Direct
 from edgecc.kernels.direct_runs import ByteRuns
 from edgecc.kernels.few_channels import few_channels_candidates
 from edgecc.kernels.gathered import gathered_candidates
-from edgecc.kernels.grouped import Terms, byte_dot, product_target, terms_of
+from edgecc.kernels.grouped import DSP, Terms, byte_dot, product_target, terms_of
 from edgecc.kernels.lines import Line
 from edgecc.kernels.product import (
     Product,
@@ -78,7 +78,8 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     if x.dims[1] == 1 and x.dtype in NARROW_INTEGERS:  # one channel lies wherever it is said to: innermost, so that taps are neighbours
         x = replace(x, strides=(x.strides[0], 1, *x.strides[2:]))
     borders = Borders.of(axes)
-    folds = folds_offset(request) and borders.fits(w.dims[0])
+    # Microcontrollers have little memory for weights, and gain less by products of groups.
+    folds = folds_offset(request) and borders.fits(w.dims[0], *([view_bytes(w)] if request.target.has(DSP) else []))
     terms = terms_of(request, x, 1, zero=zeros_of(op)[0], folds=folds) if w.dims[1] % 2 == 0 else Terms(x)
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
@@ -132,7 +133,7 @@ def _direct_target(request: Request, op: Conv, direct: Direct, terms: Terms) -> 
 
 
 def _pointwise_terms(request: Request, op: Conv) -> Terms:
-    return terms_of(request, request.operand(0).view, 1, zero=zeros_of(op)[0], folds=folds_offset(request))
+    return terms_of(request, request.operand(0).view, 1, zero=zeros_of(op)[0], folds=folds_offset(request), vectors=True)
 
 
 def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edgecc.ir.scalar import ScalarExpr
+from edgecc.ir.types import DType
 from edgecc.kernels.base import Kernel, Request, View
 from edgecc.kernels.contraction import (
     PIXEL,
@@ -42,7 +43,7 @@ from edgecc.kernels.depthwise_grouped import (
     shifts_of,
 )
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
-from edgecc.kernels.grouped import SHORT_PRODUCT, ByteDot, Terms, byte_dot
+from edgecc.kernels.grouped import HELIUM, HELIUM_LANES, SHORT_PRODUCT, ByteDot, Terms, byte_dot
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
@@ -60,6 +61,9 @@ ROWS_OF_A_RANGE = 2
 INTEGER_STEP = 2.0
 """What multiplying and adding widened integers costs over a multiply-add of floats: two instructions, and one on fewer units."""
 
+COMPILERS_BLOCK = Block(1, 2)
+"""Results at a time where compilers make vectors (Helium) of a plain loop over all channels: they have eight registers for them."""
+
 MAX_UNROLLED_TAPS = 16
 """Longest window along a row whose taps are unrolled; longer ones keep a loop."""
 
@@ -73,11 +77,14 @@ def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, zer
     """The ways to compute a depthwise convolution beside row by row, which always will do, and modelled cycles of each."""
     x, y, target = request.operand(0).view, request.outputs[0], compute_target(request, expr)
     lanes = vector_lanes(target, sum_type(request))
-    if len(axes) != 2 or lanes == 1 or x.strides[1] != 1 or y.strides[1] != 1 or 0 in y.dims:
+    by_compiler = request.target.has(HELIUM) and lanes == 1 and sum_type(request) is DType.I32
+    if len(axes) != 2 or (lanes == 1 and not by_compiler) or x.strides[1] != 1 or y.strides[1] != 1 or 0 in y.dims:
         return ()
     window = Window(*axes)
     if window.taps > MAX_TAPS or any(s.tap_start is None for axis in axes for s in axis.segments()):
         return ()
+    if by_compiler:
+        return ((COMPILERS_BLOCK, x.dims[0] * x.dims[1] / HELIUM_LANES * block_cycles(window, COMPILERS_BLOCK, target)),)
     block = choose_block(window, ROWS_OF_A_RANGE if request.rows else axes[0].out, target)
     single = Block(1, _tile(axes[1], x.dims[1], lanes, target)[0])
     vectors = -(-x.dims[1] // lanes) * x.dims[0] * (1.0 if sum_type(request).is_float else INTEGER_STEP)
@@ -114,6 +121,8 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     if way is not None:
         rows, vectors = (way.columns, 1) if isinstance(way, Block) else (1, way.vectors)
     panels = _channel_panels(channels, vectors * lanes, lanes, narrowest_lanes(target, dtype))
+    if way is COMPILERS_BLOCK:
+        panels = (Panel(0, channels, channels, 1),)
     dot = _byte_dot(request, axes, zeros) if isinstance(way, Grouped) else None
     if isinstance(way, Grouped) and dot is not None:
         window, borders = Window(*axes), borders_of(axes)
@@ -160,6 +169,8 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
                 f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(target, dtype)},padded={'+'.join(weights.padded)}}}",
                 f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", *starts,
                 *(["pair-products"] if dot is not None and dot.name == SHORT_PRODUCT else []), "reuse-loads")
+    if way is COMPILERS_BLOCK:
+        schedule = ("reuse-loads",)
     tile = f"tile {rows} pixels x {vectors} vectors of {lanes}"
     if way is not None:
         tile = (f"rolling sums, {vectors} x {lanes} channels" if isinstance(way, Rolling)

@@ -16,12 +16,16 @@ import numpy as np
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Request, View
 from edgecc.loop.dot import DOTS, Dot
-from edgecc.loop.ir import Const, Expr, Op
+from edgecc.loop.ir import Const, Expr, Horizontal, Load, Op
 from edgecc.targets.schema import Target
 
-FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType({"dot_bf16": ("avx512f", "avx512bf16"), "dot_s8": ("dotprod",),
-                                                          "dot_u8s8": ("avx2",), "dot_s8_short": ("neon",)})
-"""What a target needs for each grouped product to be an instruction, or a few of them that are quicker than one by one."""
+FEATURES: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType({
+    "dot_bf16": (("avx512f", "avx512bf16"),), "dot_s8": (("dotprod",), ("dsp",)), "dot_u8s8": (("avx2",),), "dot_s8_short": (("neon",),)})
+"""What a target needs for each grouped product to be an instruction, or a few of them that are quicker than one by one: all of a row."""
+
+DSP, DSP_RATE, DSP_REGISTERS = "dsp", 0.5, 7
+"""Cores that multiply two pairs of 16 bits at once (SMLAD): how many grouped products they do in the time of a multiply-add once
+the bytes of both factors are widened, and the registers for sums and groups, as each group is widened into two."""
 
 SHORT_PRODUCT = "dot_s8_short"
 """The product for machines that multiply bytes but do not sum them: two of it take four long products and two pairwise accumulations."""
@@ -37,6 +41,7 @@ class Terms:
     Attributes:
         x: the first factor; with a `dot` its elements are groups.
         group: terms in one step.
+        lanes: groups of four bytes in a step whose products all go into one sum.
         dot: the operation of a step, or "" for a multiply-add.
         flip: whether the bytes of x are of the other sign than the operation's: their highest bits are turned around.
         offset: what is left of a zero point: this many times the sum of the weights belongs out of each sum.
@@ -47,9 +52,12 @@ class Terms:
     dot: str = ""
     flip: bool = False
     offset: int = 0
+    lanes: int = 1
 
     def factor(self, load: Expr) -> Expr:
         """The first factor of a step as the operation takes it."""
+        if self.lanes > 1 and isinstance(load, Load):
+            return replace(load, lanes=self.lanes)
         return Op("bit_xor", (load, Const(0x80808080, DType.U32)), DType.U32) if self.flip else load
 
     @property
@@ -85,7 +93,7 @@ def byte_dot(request: Request, x: DType, *, zero: int, folds: bool) -> ByteDot |
     if x not in (DType.I8, DType.U8) or w.view.dtype is not DType.I8 or not w.is_constant:
         return None
     names = ("dot_s8", SHORT_PRODUCT, "dot_u8s8") if request.short_weights else ("dot_s8", "dot_u8s8")
-    dot = next((DOTS[name] for name in names if request.target.has(*FEATURES[name])), None)
+    dot = next((DOTS[name] for name in names if has_product(request.target, name)), None)
     if dot is None:
         return None
     moved = 0 if x is dot.element else 128 if x is DType.I8 else -128
@@ -101,12 +109,26 @@ def pairs_steps(terms: Terms, target: Target) -> bool:
     return terms.dot == SHORT_PRODUCT or (terms.dot in BY_LANE and target.has(MATRIX_FEATURE))
 
 
+HELIUM, HELIUM_LANES, HELIUM_RATE, HELIUM_REGISTERS = "mve", 4, 1.0, 7
+"""Cores that add all products of two vectors of bytes to a general register (VMLADAV): groups in a vector, how many such products they
+do in the time of a multiply-add, and the registers for sums and vectors (there are eight of those, and sums take even numbers only)."""
+
+
+def has_product(target: Target, name: str) -> bool:
+    """Whether a grouped product pays on a target."""
+    return any(target.has(*features) for features in FEATURES[name])
+
+
 def product_target(request: Request, widening: Target, terms: Terms) -> Target:
     """The target for a contraction: `widening`, made for factors that are converted on the way, unless groups are multiplied by lane."""
     if terms.dot == SHORT_PRODUCT and widening.vector.bits:
         # Each sum takes two registers (the C back end's paired_sums), and lanes of the first factor are spread by an instruction.
         vector = replace(widening.vector, registers=widening.vector.registers // 2, fma_by_lane=request.target.vector.fma_by_lane)
         return replace(widening, vector=vector, core=replace(widening.core, fma_per_cycle=request.target.rates.dot_products))
+    if terms.dot in BY_LANE and request.target.has(DSP) and not widening.vector.bits:
+        registers, rate = (HELIUM_REGISTERS, HELIUM_RATE) if terms.lanes > 1 else (DSP_REGISTERS, DSP_RATE)
+        return replace(widening, vector=replace(widening.vector, registers=registers),
+                       core=replace(widening.core, fma_per_cycle=rate * widening.core.fma_per_cycle))
     if terms.dot in BY_LANE and request.target.has(MATRIX_FEATURE) and widening.vector.bits:
         target = request.target
         return replace(target, vector=replace(target.vector, registers=target.vector.registers - MATRIX_REGISTERS),
@@ -114,19 +136,24 @@ def product_target(request: Request, widening: Target, terms: Terms) -> Target:
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 
 
-def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool = False) -> Terms:
+def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool = False, vectors: bool = False) -> Terms:
     """How to read `x`, a view of operand 0 whose terms lie along `axis`: in groups where the target and the layout allow it.
 
     Args:
         zero: the zero point of x.
         folds: whether an `offset` can go into a bias: every sum has all of its terms, and weights and bias are known.
+        vectors: whether a step may take vectors of groups (`Terms.lanes`) where the target multiplies those.
     """
     if x.dtype in (DType.I8, DType.U8):
         byte = byte_dot(request, x.dtype, zero=zero, folds=folds)
         groups = None if byte is None else grouped_view(x, axis, DOTS[byte.name])
+        if groups is not None and byte is not None and vectors and request.target.has(HELIUM) and not byte.flip and groups.dims[axis] % HELIUM_LANES == 0:
+            dims = tuple(d // HELIUM_LANES if a == axis else d for a, d in enumerate(groups.dims))
+            strides = tuple(HELIUM_LANES if a == axis else s for a, s in enumerate(groups.strides))
+            return Terms(replace(groups, dims=dims, strides=strides), HELIUM_LANES * DOTS[byte.name].group, byte.name, offset=byte.offset, lanes=HELIUM_LANES)
         return Terms(x) if byte is None or groups is None else Terms(groups, DOTS[byte.name].group, byte.name, byte.flip, byte.offset)
     for dot in DOTS.values():
-        if dot.sum.is_float and x.dtype is dot.element and request.operand(1).view.dtype is dot.element and request.target.has(*FEATURES[dot.name]):
+        if dot.sum.is_float and x.dtype is dot.element and request.operand(1).view.dtype is dot.element and has_product(request.target, dot.name):
             groups = grouped_view(x, axis, dot)
             if groups is not None:
                 return Terms(groups, dot.group, dot.name)
@@ -144,8 +171,19 @@ def grouped_view(view: View, axis: int, dot: Dot) -> View | None:
 
 
 def group_terms(arrange: Callable[[Array], Array], group: int, weights: Array) -> Array:
-    """Weights as [channels, terms] with every `group` neighbouring terms in one u32."""
+    """Weights as [channels, terms] with every `group` neighbouring terms in one u32, or, of more than four bytes, in one element of so many."""
     flat = np.ascontiguousarray(arrange(weights))
     if group == 1:
         return flat
-    return flat.reshape(flat.shape[0], -1).view(np.uint32)
+    size = group * flat.itemsize
+    return flat.reshape(flat.shape[0], -1).view(np.uint32 if size == 4 else f"V{size}")
+
+
+def grouped_sum(dot: str, x: Expr, w: Expr, total: Expr) -> Expr:
+    """`total` and the products of a step; where x is a vector of groups and the sum a scalar, those of as many groups of w, which lie together."""
+    if x.lanes == total.lanes:
+        return Op(dot, (x, w, total), total.dtype, total.lanes)
+    if isinstance(w, Load):
+        w = replace(w, index=w.index * x.lanes, lanes=x.lanes)
+    products = Op(dot, (x, w, Const(0, total.dtype, x.lanes)), total.dtype, x.lanes)
+    return Op("add", (total, Horizontal("add", products)), total.dtype)

@@ -183,7 +183,7 @@ class _Problem:
         if self.x.dtype in NARROW_INTEGERS and not (self.is_packed_constant and not self.op.b_zero):
             packs = not self.is_packed_constant and self.rows > FEW and self.target.vector.bits > 0
             return byte_terms(self.request, self.x, zeros_of(self.op)[0]) if packs else Terms(self.x)
-        return terms_of(self.request, self.x, len(self.x.dims) - 1, zero=zeros_of(self.op)[0], folds=folds_offset(self.request))
+        return terms_of(self.request, self.x, len(self.x.dims) - 1, zero=zeros_of(self.op)[0], folds=folds_offset(self.request), vectors=True)
 
     @property
     def is_packed_constant(self) -> bool:

@@ -20,6 +20,7 @@ from edgecc.loop.ir import (
     For,
     FromIndex,
     Function,
+    Horizontal,
     Let,
     Load,
     Op,
@@ -166,4 +167,6 @@ class _Vectorizer:
                 return Cast(self.single(arg), dtype)
             case Bitcast(arg=arg, dtype=dtype):
                 return Bitcast(self.single(arg), dtype)
+            case Horizontal(arg=arg):
+                return replace(expr, arg=self.single(arg))
         return expr
