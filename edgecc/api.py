@@ -58,9 +58,10 @@ ModelSource = str | Path | bytes | onnx.ModelProto
 DEFAULT_LIMITS = Limits()
 DEPTH_FIRST = ("auto", "off")
 """Whether chains of layers run stripe by stripe."""
-FOR_LOOPS = ("threads", "depth_first", "precision", "keep_fp32", "tuning", "self_test", "winograd", "checks")
+FOR_LOOPS = ("threads", "depth_first", "precision", "keep_fp32", "tuning", "self_test", "winograd", "checks", "integers")
 """Options of a compilation that are about loop programs; back ends that take graphs have no use for them."""
 WINOGRAD = ("auto", "off")
+INTEGER_SUMS = ("auto", "always")
 """Whether Winograd's algorithm is used for convolutions: where it is modelled to be faster; never."""
 
 
@@ -86,6 +87,8 @@ class Options:
         self_test: put results of the reference into selftest.c, which then checks against them.
         winograd: "auto" or "off": whether convolutions may use Winograd's algorithm, which is faster, takes more memory
             for weights and rounds less exactly (edgecc/kernels/winograd.py has the bounds).
+        integers: "auto" or "always": whether convolutions and products of quantized layers may be summed in float where that gives
+            the same numbers and the cost model expects it to be faster (edgecc/lowering/precision.py).
         checks: what becomes of indices that are computed at run time and lie outside of their axis: "trap", the run ends with
             status 5; "clamp", they are moved to its nearest end; "off", they are trusted not to occur.
         name: prefix of everything in the generated code; by default the name of the model file.
@@ -105,6 +108,7 @@ class Options:
     verify_each: bool = False
     self_test: bool = False
     winograd: str = "auto"
+    integers: str = "auto"
     checks: str = "trap"
     name: str | None = None
     limits: Limits = DEFAULT_LIMITS
@@ -286,6 +290,8 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
         raise EdgeccError("E001", f"depth first {printable(str(options.depth_first))!r} is not one of {', '.join(DEPTH_FIRST)}")
     if options.winograd not in WINOGRAD:
         raise EdgeccError("E001", f"winograd {printable(str(options.winograd))!r} is not one of {', '.join(WINOGRAD)}")
+    if options.integers not in INTEGER_SUMS:
+        raise EdgeccError("E001", f"integers {printable(str(options.integers))!r} is not one of {', '.join(INTEGER_SUMS)}")
     if options.checks not in CHECKS:
         raise EdgeccError("E001", f"checks {printable(str(options.checks))!r} is not one of {', '.join(CHECKS)}")
     passes = None if options.passes is None else parse_passes(options.passes)
@@ -296,7 +302,7 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=inputs,
                              winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,
                              checks=options.checks, tuning=options.tuning or NO_TUNING, backend=backend,
-                             string_bytes=options.limits.string_bytes)
+                             string_bytes=options.limits.string_bytes, integers=options.integers)
     limits, arena = options.limits, compiled.module.arena_bytes
     if arena > limits.arena_bytes:
         raise EdgeccError("E101", f"a run needs {arena} bytes of memory; the limit is {limits.arena_bytes}", where=source_name(model),

@@ -26,6 +26,7 @@ from edgecc.ir.types import Array
 from edgecc.ir.verify import verify, verify_structure, verify_types
 from edgecc.loop.module import Module
 from edgecc.lowering import NO_TUNING, STRING_BYTES, LoweredModel, lower_graph
+from edgecc.lowering.precision import FLOATS, LayerPrecision, choose_precisions
 from edgecc.passes.base import (
     PASSES,
     Decline,
@@ -37,6 +38,7 @@ from edgecc.passes.base import (
     load_passes,
     parse_passes,
 )
+from edgecc.passes.graph.float_sums import FloatSums
 from edgecc.passes.rewrite import collect_replacements
 from edgecc.passes.ties import Snapshot, compare_at_ties, snapshot
 from edgecc.reference.compare import Observation, compare_observations, observe_graph, with_magnitudes
@@ -223,12 +225,14 @@ class CompiledModel:
         target: what it was compiled for.
         lowered: the module, its memory plan and a report for each call.
         passes: what each graph pass did.
+        precisions: how each convolution and product of integers is computed, and why; () where nothing was to be chosen.
     """
 
     graph: Graph
     target: Target
     lowered: LoweredModel
     passes: tuple[PassReport, ...]
+    precisions: tuple[LayerPrecision, ...] = ()
 
     @property
     def module(self) -> Module:
@@ -240,7 +244,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
                   depth_first: bool = True, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None,
                   winograd: bool = True, precision: str = FP32, keep_fp32: Sequence[str] = (), checks: str = "trap",
                   tuning: Mapping[str, str] = NO_TUNING, backend: LoopBackend = C,
-                  string_bytes: int = STRING_BYTES) -> CompiledModel:
+                  string_bytes: int = STRING_BYTES, integers: str = "auto") -> CompiledModel:
     """Runs graph passes on a copy of `graph` and lowers the result for `target`.
 
     Args:
@@ -253,15 +257,26 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
         precision: one of `PRECISIONS` (targets/precision.py); the default pipeline converts the network to it,
             but for the nodes called `keep_fp32`.
         backend: whose passes are run.
+        integers: "auto": of the default pipeline in fp32, sums of quantized layers are computed in float where that gives the same
+            numbers and the cost model expects it to be faster; "always" on integers.
     Raises: EdgeccError E001 where the target lacks the precision; what `run_passes` and `lower_graph` raise.
     """
     dtype = precision_type(precision, target)
     own = graph.copy()
-    reports = run_passes(own, backend_passes(backend, target, precision, keep_fp32) if passes is None else passes,
-                         verify_each=verify_each, observer=observer)
+    chosen = backend_passes(backend, target, precision, keep_fp32) if passes is None else tuple(passes)
+    kernels = next((place for place, one in enumerate(chosen) if one.name == FIRST_OF_KERNELS), None)
+    precisions: tuple[LayerPrecision, ...] = ()
+    if passes is None and integers == "auto" and precision == FP32 and kernels is not None:
+        reports = run_passes(own, chosen[:kernels], verify_each=verify_each, observer=observer)
+        precisions = choose_precisions(own, target, threads)
+        layers = "+".join(layer.nodes[0] for layer in precisions if layer.precision == FLOATS)
+        rest = (*([FloatSums(layers)] if layers else []), *chosen[kernels:])
+        reports += run_passes(own, rest, verify_each=verify_each, observer=observer)
+    else:
+        reports = run_passes(own, chosen, verify_each=verify_each, observer=observer)
     lowered = lower_graph(own, target, name=model_identifier(name), threads=threads, check=verify_each is not None,
                           depth_first=depth_first, winograd=winograd, precision=dtype, tuning=tuning, checks=checks, string_bytes=string_bytes)
-    return CompiledModel(own, target, lowered, reports)
+    return CompiledModel(own, target, lowered, reports, precisions)
 
 
 @dataclass(frozen=True)

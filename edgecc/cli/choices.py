@@ -10,6 +10,7 @@ from rich.table import Table
 
 from edgecc.choices import Choice
 from edgecc.errors import printable
+from edgecc.lowering.precision import LayerPrecision
 from edgecc.passes.base import Decline
 
 SHOWN_ALTERNATIVES = 3
@@ -47,6 +48,23 @@ def choices_json(choices: Sequence[Choice]) -> list[dict[str, Any]]:
     """The same as JSON values, with all alternatives."""
     return [{**asdict(choice), "alternatives": [{"candidate": name, "cycles": cycles} for name, cycles in choice.alternatives]}
             for choice in choices]
+
+
+def layers_table(precisions: Sequence[LayerPrecision]) -> Table:
+    """One row for each convolution and matrix product of integers: how it is summed, and why."""
+    table = Table("sums", "op", "precision", box=None, pad_edge=False)
+    for name in ("int8 k cycles", "float k cycles", "conversions"):
+        table.add_column(name, justify="right")
+    table.add_column("because")
+    for layer in precisions:
+        cycles = (layer.integer_cycles, layer.float_cycles, layer.conversion)
+        table.add_row(printable(layer.nodes[0], 40), layer.op, layer.precision, *(_thousands(one) if one else "-" for one in cycles), layer.reason)
+    return table
+
+
+def layers_json(precisions: Sequence[LayerPrecision]) -> list[dict[str, Any]]:
+    """The same as JSON values, in cycles."""
+    return [{**asdict(layer), "nodes": list(layer.nodes)} for layer in precisions]
 
 
 def _alternatives(alternatives: Sequence[tuple[str, float]]) -> str:

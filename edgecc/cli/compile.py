@@ -14,7 +14,7 @@ from edgecc.backends.discovery import select_backend
 from edgecc.choices import choices_of
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, parse_shapes, read_arrays
-from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table
+from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table, layers_json, layers_table
 from edgecc.cli.division import show_division
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
@@ -46,6 +46,7 @@ def compile(
     tuning: Annotated[Path | None, typer.Option(help="A file of `edgecc tune`, whose measurements choose the kernels.", show_default=False)] = None,
     passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
     winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
+    integers: Annotated[str, typer.Option(help="auto, or always: layers of quantized models are summed on integers even where floats give the same numbers and are modelled to be faster.")] = "auto",
     checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
     name: Annotated[str | None, typer.Option(help="Prefix of everything in the C code; by default the model's name.", show_default=False)] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare with the reference before anything is written.")] = False,
@@ -97,7 +98,7 @@ def compile(
         done = api.compile_for(source, chosen, api.Options(shapes=sizes, constants=fixed, limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
                                                             precision=precision, keep_fp32=keep_fp32 or (),
                                                             passes=passes, verify_each=verify_each,
-                                                            self_test=self_test, winograd=winograd, checks=checks, name=name or model.stem,
+                                                            self_test=self_test, winograd=winograd, integers=integers, checks=checks, name=name or model.stem,
                                                             tuning=None if tuned is None else tuned.choices), backend, emit)
     if verify:
         with progress("comparing with the reference"):
@@ -123,7 +124,7 @@ def compile(
                     "arena_bytes": artifact.arena_bytes, "arena_lower_bound": manifest.arena_lower_bound,
                     "weights_bytes": artifact.weights_bytes, "kernels": len(manifest.kernels),
                     "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]}
-                   | ({"choices": choices_json(choices), "left_in_float": declines_json(kept)} if explain else {})
+                   | ({"choices": choices_json(choices), "left_in_float": declines_json(kept), "precisions": layers_json(done.compiled.precisions)} if explain else {})
                    | ({} if quantized is None else {"quantization": q.report_json(quantized.quantized)}))
         return
     console = results()
@@ -149,6 +150,9 @@ def compile(
             show(q.precisions_table(quantized.quantized))
             console.print()
         show(choices_table(choices))
+        if done.compiled.precisions:
+            console.print()
+            show(layers_table(done.compiled.precisions))
         if kept:
             console.print()
             show(declines_table(kept))

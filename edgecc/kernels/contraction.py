@@ -89,7 +89,7 @@ class Epilogue:
         expr: Arg(0) is the accumulator, Arg(i) extra operand i-1; None stores the accumulator itself.
         extras: (buffer name, view broadcast to the result's shape) of each extra operand.
         result: (buffer name, view) of the result.
-        native: whether f16 is computed in f16.
+        native: whether f16 is computed in f16. whole: whether sums in f32 are integers that f32 holds (`Conv.exact`).
         fractions: the extra operands that are constants of magnitudes up to 1/2.
         shifted: how small sums are known to be where they start from the bits of a float, else 0 (edgecc/kernels/shifted_sums.py).
     """
@@ -100,6 +100,7 @@ class Epilogue:
     native: bool = False
     fractions: frozenset[str] = frozenset()
     shifted: int = 0
+    whole: bool = False
 
     def store(self, accumulator: Expr, address: Callable[[View], Index]) -> Stmt:
         """The store of one result element; `address` gives its place in a view of the result's shape."""
@@ -109,7 +110,7 @@ class Epilogue:
             loads = [Load(buffer, address(extra), extra.dtype) for buffer, extra in self.extras]
             value = lower_scalar(self.expr, [convert(accumulator, first_type(self.expr, view.dtype)), *loads], 1,
                                  native=self.native)
-        value = in_integers(value, self.fractions)
+        value = in_integers(value, self.fractions, accumulator if self.whole else None)
         if self.shifted:
             value = by_addition(value, accumulator, self.shifted) or value
         return Store(name, address(view), value)
@@ -484,7 +485,7 @@ def epilogue_of(request: Request, expr: ScalarExpr | None, first_extra: int) -> 
     extras = tuple((f"r{i}", operand.view.broadcast_to(y.dims))
                    for i, operand in enumerate(request.inputs[first_extra:]) if operand is not None)
     fractions = frozenset(f"r{i}" for i, operand in enumerate(request.inputs[first_extra:]) if operand is not None and operand.is_fraction)
-    epilogue = Epilogue(expr, extras, ("y", y), request.computes_in(DType.F16) and computes_in_half(expr), fractions)
+    epilogue = Epilogue(expr, extras, ("y", y), request.computes_in(DType.F16) and computes_in_half(expr), fractions, whole=isinstance(request.op, Conv | MatMul) and request.op.exact is True)
     if not request.known_sums or sum_type(request) is not DType.I32:
         return epilogue
     total = Ref("acc", DType.I32)

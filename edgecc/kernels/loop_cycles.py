@@ -125,8 +125,11 @@ class _Counter:
                     total += coefficient * _combined(op, [self.value(a) for a in args])
         return total
 
-    def expression(self, expr: Expr, work: _Work) -> None:
-        """Adds the instructions of an expression; what is loaded again within a block is there already."""
+    def expression(self, expr: Expr, work: _Work, *, fused: bool = False) -> None:
+        """Adds the instructions of an expression; what is loaded again within a block is there already.
+
+        `fused`: whether it is a summand, of which machines without vectors (MLA, MADD) multiply integers at once.
+        """
         if isinstance(expr, Load):
             if expr in self.known:
                 return
@@ -144,7 +147,7 @@ class _Counter:
                     self.add(work, lanes, rates.shuffles)
             case Broadcast(arg=arg):
                 self.expression(arg, work)
-                if isinstance(arg, Op | Cast):  # loads broadcast, and so do products by lane
+                if isinstance(arg, Op | Cast) and not _is_word(arg):  # loads broadcast, and so do products by lane
                     self.add(work, 1, rates.shuffles)
             case Lane(arg=arg):
                 self.expression(arg, work)
@@ -160,17 +163,22 @@ class _Counter:
                 count = max(count, self.vectors(arg.dtype, arg.lanes))
                 if arg.dtype.is_float != dtype.is_float:
                     self.add(work, count, rates.conversions)
-                if arg.dtype.size != dtype.size:
+                if arg.dtype.size != dtype.size and (arg.lanes > 1 or arg.dtype.size > dtype.size):  # scalar loads extend
                     self.add(work, count, rates.widenings)
             case FromIndex():
                 self.add(work, 1, rates.arithmetic)
+            case Op(args=args) if _is_word(expr):
+                self.expression(next((arg for arg in args if isinstance(arg, Load)), args[0]), work)
             case Op(op=op, args=args):
+                summand = op == "add" and expr.dtype is DType.I32 and not self.target.vector.bits
                 for inner in args:
-                    self.expression(inner, work)
+                    self.expression(inner, work, fused=summand)
                 if op in DEFINED and expr.dtype is DType.F32:
                     self.function(op, expr.lanes, work)
                     return
                 count = max([count, *(self.vectors(a.dtype, a.lanes) for a in args)])
+                if op == "mul" and fused:
+                    return
                 if op == "interleave":
                     count *= len(args)  # in pairs, pairs of pairs, and to their places
                 self.add(work, count, self.rate(op, args[0].dtype, expr.lanes))
@@ -190,8 +198,8 @@ class _Counter:
     def rate(self, op: str, dtype: DType, lanes: int) -> float:
         """Instructions of an operation that start in a cycle."""
         rates = self.target.rates
-        if op == "fma":
-            return self.target.core.fma_per_cycle
+        if op == "fma":  # portable C has none: a product and a sum
+            return self.target.core.fma_per_cycle if self.target.vector.bits else self.target.rates.arithmetic / 2
         if op in DOTS:
             return rates.dot_products if DOTS[op].element.is_integer else self.target.core.fma_per_cycle
         if op in DIVIDING:
@@ -208,6 +216,11 @@ class _Counter:
         """`count` instructions of a unit that starts `rate` of them in a cycle."""
         work.units += count / rate
         work.instructions += count
+
+
+def _is_word(expr: Expr) -> bool:
+    """Whether an expression joins neighbouring bytes, which is a load of all of them."""
+    return isinstance(expr, Op) and expr.op == "interleave" and expr.lanes == 1
 
 
 def _combined(op: str, args: list[float]) -> float:

@@ -47,13 +47,15 @@ SMALL, SHORT = 1, 2
 def with_known_sums(request: Request, arrays: Sequence[Array | None]) -> Request:
     """The request with what is known of its sums and products, given the arrays of constant operands."""
     op = request.op
-    if not request.target.has("neon") or request.is_open or not isinstance(op, Conv | MatMul):
+    portable = request.target.vector.bits == 0
+    if not (request.target.has("neon") or portable) or request.is_open or not isinstance(op, Conv | MatMul):
         return request
     weights = arrays[1]
-    if weights is not None and weights.dtype == np.int8 and weights.size and not request.target.has("dotprod"):
+    if not portable and weights is not None and weights.dtype == np.int8 and weights.size and not request.target.has("dotprod"):
         request = replace(request, short_weights=bool(weights.min() > -128))
     level = _level(op, request.operand(0).view.dtype, arrays)
-    return replace(request, known_sums=level) if level else request
+    # Narrowing to 16 bits first is for vectors.
+    return replace(request, known_sums=min(level, SMALL) if portable else level) if level else request
 
 
 def _level(op: Conv | MatMul, dtype: DType, arrays: Sequence[Array | None]) -> int:

@@ -134,7 +134,7 @@ def winograd_candidates(request: Request, op: Conv, axes: Sequence[Axis]) -> tup
 
 def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
     x, w, y = request.operand(0).view, request.operand(1), request.outputs[0]
-    if not request.winograd or request.rows:
+    if not request.winograd or request.rows or op.exact:
         return False
     if len(axes) != 2 or op.group != 1 or not w.is_constant:
         return False

@@ -12,6 +12,8 @@ from edgecc.kernels.shifted_sums import with_known_sums
 from edgecc.loop.index import Index, const, var
 from edgecc.memory.placement import Place, Step
 from edgecc.memory.strides import is_row_major
+from edgecc.ops.convolution import Conv
+from edgecc.ops.matrix import MatMul
 from edgecc.ops.sizes import Sizes
 from edgecc.targets.schema import Target
 
@@ -33,6 +35,9 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
             return place.view
         return replace(place.view, sizes=tuple(map(index, place.shape)), start=index(place.start))
 
+    result = step.outputs[0].view.dtype if step.outputs else DType.F32
+    if isinstance(step.op, Conv | MatMul) and step.op.exact:
+        result = DType.I8  # where such sums are requantized, integers of 8 bits come of it, whatever they are stored as
     inputs: list[Operand | None] = []
     for place, constant in zip(step.inputs, step.constants, strict=True):
         if place is None:
@@ -40,7 +45,7 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
         elif constant is None or constant.constant is None:
             inputs.append(Operand(view(place)))
         else:
-            inputs.append(Operand.of_constant(view(place), constant.constant, step.outputs[0].view.dtype))
+            inputs.append(Operand.of_constant(view(place), constant.constant, result))
     outputs = tuple(view(place) for place in step.outputs)
     if not numbers:
         request = Request(step.op, tuple(inputs), outputs, target, threads, precision, winograd=winograd and not rows, rows=rows,

@@ -53,7 +53,8 @@ class Conv(_Sums):
     Attributes: strides and dilations, one per spatial axis, >= 1; pads, (begin..., end...), >= 0; group G >= 1;
         epilogue, a scalar expression or None: Arg(0) is the sum with bias, rounded to x's type (or to f32, if x is
         f16 or bf16 and it says so; i32 for narrow integers), Arg(i) is extra operand i-1. The result has the epilogue's type.
-        x_zero, the zero point of a narrow integer x; None is 0.
+        x_zero, the zero point of a narrow integer x; None is 0. exact, whether floats are integers whose sums f32 holds, so that
+        only such sums may stand between; None is no.
     Raises: E110 where ranks, channels, types or attribute lengths do not fit, or a kernel exceeds the padded input.
     Source: ONNX Conv-22 and ConvInteger-10. Sums in float64, rounds once before the epilogue.
     """
@@ -67,6 +68,7 @@ class Conv(_Sums):
     group: int = 1
     epilogue: ScalarExpr | None = None
     x_zero: int | None = None
+    exact: bool | None = None
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """The convolved shape; see the class."""

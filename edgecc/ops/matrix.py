@@ -25,7 +25,7 @@ class MatMul(Op):
         axes broadcast by numpy's rules; bias and extra operands broadcast to the result -> y [...,M,N].
     Attributes: transpose_a, transpose_b: swap the last two axes of the operand first. epilogue, a scalar
         expression or None: Arg(0) is the sum with bias, rounded to a's type (or f32, see Conv), Arg(i) is extra operand i-1; the
-        result has the epilogue's type. a_zero, b_zero: zero points of narrow integer operands; None is 0.
+        result has the epilogue's type. a_zero, b_zero: zero points of narrow integer operands; None is 0. exact: see Conv.
     Raises: E110 where ranks are below 2, the inner sizes or types differ, or something does not broadcast.
     Source: ONNX MatMul-13, MatMulInteger-10 and Gemm-13 (scaling by alpha and beta, and operands of rank 1, are the frontend's
         work). Floats are summed in float64 and rounded once; integers wrap.
@@ -39,6 +39,7 @@ class MatMul(Op):
     epilogue: ScalarExpr | None = None
     a_zero: int | None = None
     b_zero: int | None = None
+    exact: bool | None = None
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """The product's shape; see the class."""

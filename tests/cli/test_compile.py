@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgecc.artifact.folder import Artifact
+from tests.support.quantized_models import small_network
 
 
 @pytest.fixture(autouse=True)
@@ -182,8 +183,22 @@ def test_explain_prints_a_row_for_each_call(cli, small_model: Path, tmp_path: Pa
     lines = cli(*arguments).out.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("call "))
     assert "instead (k cycles)" in lines[start] and len(lines) == start + 3
-    assert lines[start + 1].startswith("0 ") and "cost model" in lines[start + 1] and "100.0%" in lines[start + 1]
+    assert lines[start + 1].startswith("0 ") and "cost model" in lines[start + 1] and "%" in lines[start + 1]
     choices = cli(*arguments, "--json").json()["choices"]
     assert [choice["op"] for choice in choices] == ["conv", "elementwise"]
+    assert all(choice["cycles"] > 0 for choice in choices) and sum(choice["share"] for choice in choices) == pytest.approx(1.0)
     assert choices[0]["alternatives"] and set(choices[0]["alternatives"][0]) == {"candidate", "cycles"}
     assert "choices" not in cli(*arguments[:-1], "--json").json()
+
+
+def test_explain_says_how_layers_of_quantized_networks_are_summed(cli, tmp_path: Path):
+    onnx.save(small_network(1, np.uint8), tmp_path / "small.onnx")
+    arguments = ("compile", tmp_path / "small.onnx", "--target", "cortex-m55", "-o", tmp_path / "out", "--explain")
+    lines = cli(*arguments).out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("sums "))
+    rows = lines[start + 1:start + 5]
+    assert "int8 k cycles" in lines[start] and len({row.split()[0] for row in rows}) == 4
+    assert any(" float " in row and "the same numbers" in row for row in rows) and any(" int8 " in row and "modelled" in row for row in rows)
+    layers = cli(*arguments, "--json").json()["precisions"]
+    assert [layer["precision"] in ("int8", "float") and layer["integer_cycles"] > 0 for layer in layers] == [True] * 4
+    assert cli(*arguments, "--integers", "always", "--json").json()["precisions"] == []

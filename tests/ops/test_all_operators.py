@@ -118,7 +118,7 @@ def test_operators_document_themselves(op):
 
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_fields_are_of_kinds_that_the_textual_form_has(op):
-    plain = {int, Dim, int | None, float, bool, str, DType, ScalarExpr, ScalarExpr | None}
+    plain = {int, Dim, int | None, float, bool, bool | None, str, DType, ScalarExpr, ScalarExpr | None}
     plain |= {tuple[t, ...] for t in (int, float, bool, str, Dim)}
     hints = typing.get_type_hints(op)
     for field in dataclasses.fields(op):

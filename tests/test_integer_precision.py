@@ -1,0 +1,107 @@
+"""Which layers of quantized networks are summed in float: the cheapest choice, and the same numbers whatever is chosen."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecc import api
+from edgecc.lowering.precision import FLOATS, INTEGERS, MARGIN, cheapest_floats
+from edgecc.pipeline import CompiledModel, compile_graph
+from edgecc.targets.schema import Target, load_target
+from tests.support.graph_passes import graph_of
+from tests.support.quantized_models import small_network
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[list[tuple[float, float]], list[list[int]], list[float]]:
+    """Up to six layers that read up to four values."""
+    values = draw(st.lists(st.integers(0, 30).map(float), min_size=1, max_size=4))
+    cycles = st.integers(0, 40).map(float)
+    layers = draw(st.lists(st.tuples(cycles, cycles), min_size=1, max_size=6))
+    reads = [draw(st.lists(st.integers(0, len(values) - 1), min_size=1, max_size=2, unique=True)) for _ in layers]
+    return layers, reads, values
+
+
+@given(problems())
+def test_the_choice_is_the_cheapest_of_all(problem: tuple[list[tuple[float, float]], list[list[int]], list[float]]):
+    layers, reads, values = problem
+
+    def cost(chosen: frozenset[int]) -> float:
+        converted = {value for number in chosen for value in reads[number]}
+        return sum(pair[number in chosen] for number, pair in enumerate(layers)) + sum(values[v] for v in converted)
+
+    every = (frozenset(c) for size in range(len(layers) + 1) for c in itertools.combinations(range(len(layers)), size))
+    assert cost(cheapest_floats(layers, reads, values)) == min(map(cost, every))
+
+
+def test_layers_share_the_conversion_of_what_they_read():
+    assert cheapest_floats([(10.0, 6.0)], [[0]], [5.0]) == frozenset()
+    assert cheapest_floats([(10.0, 6.0), (10.0, 6.0)], [[0], [0]], [5.0]) == {0, 1}
+
+
+POINTWISE = """
+    graph "g" (%p: u8[1,16,9,9] "p") {
+      %x = elementwise(%p) {expr=`mul(f32(sub(i32($0:u8), 7:i32)), 0.02:f32)`} : f32[1,16,9,9]
+      %q = constant i8[32,16,1,1] random
+      %w = elementwise(%q) {expr=`mul(f32($0:i8), 0.01:f32)`} : f32[32,16,1,1]
+      %c = conv(%x, %w) {strides=(1,1), pads=(0,0,0,0), dilations=(1,1), group=1} : f32[1,32,9,9] loc("Conv")
+      %y = elementwise(%c) {expr=`u8(round(div($0:f32, 0.04:f32)))`} : u8[1,32,9,9]
+      return %y "y"
+    }"""
+
+
+def compiled(target: Target, integers: str = "auto", text: str = POINTWISE) -> CompiledModel:
+    return compile_graph(graph_of(text), target, name="g", integers=integers)
+
+
+def sums(model: CompiledModel) -> list[str]:
+    """The types that convolutions read."""
+    return [node.operand(0).type.dtype.value for node in model.graph.nodes if node.op.name == "conv"]
+
+
+@pytest.mark.parametrize(("name", "precision"), [("cortex-a76", INTEGERS), ("x86-64-v4-bf16", INTEGERS), ("cortex-m55", FLOATS)])
+def test_machines_choose_differently(name: str, precision: str):
+    # A core without products of bytes takes the zero point away from each of them, which floats have folded.
+    model = compiled(load_target(name))
+    (layer,) = model.precisions
+    assert (layer.precision, layer.nodes) == (precision, ("Conv",))
+    assert (layer.integer_cycles > MARGIN * layer.float_cycles + layer.conversion) == (precision == FLOATS)
+    assert sums(model) == ["f32" if precision == FLOATS else "u8"]
+
+
+def test_integers_on_request_and_where_floats_would_round():
+    m55 = load_target("cortex-m55")
+    assert compiled(m55, "always").precisions == () and sums(compiled(m55, "always")) == ["u8"]
+    wide = POINTWISE.replace("u8", "u16").replace("[1,16,9,9]", "[1,2048,2,2]").replace("[32,16,", "[32,2048,").replace("32,9,9", "32,2,2")
+    (layer,) = compiled(m55, text=wide).precisions
+    assert (layer.precision, layer.float_cycles, layer.reason) == (INTEGERS, 0.0, "in float sums would not be exact")
+
+
+def test_whatever_is_chosen_gives_the_same_bytes():
+    target = load_target("generic-c")
+    slow = replace(target, rates=replace(target.rates, conversions=0.01))  # integers become floats where they are requantized
+    model, x = small_network(1, np.uint8), np.random.default_rng(2).standard_normal((1, 3, 17, 20)).astype(np.float32)
+    found = []
+    for machine, integers in ((target, "always"), (slow, "auto")):
+        done = api.compile_model(model, machine, api.Options(integers=integers))
+        assert (FLOATS in {layer.precision for layer in done.compiled.precisions}) == (machine is slow)
+        with api.load_compilation(done) as run:
+            found.append([result.tobytes() for result in run.run({"x": x}).values()])
+    assert found[0] == found[1]
+
+
+def test_each_step_keeps_the_numbers():
+    target = load_target("cortex-m55")
+    done = api.compile_model(small_network(3, np.int8), target, api.Options(verify_each=True))
+    assert {layer.precision for layer in done.compiled.precisions} == {INTEGERS, FLOATS}
+
+
+def test_options_are_checked():
+    with pytest.raises(api.EdgeccError, match="integers 'never' is not one of auto, always"):
+        api.compile_model(small_network(3, np.int8), load_target("generic-c"), api.Options(integers="never"))
