@@ -59,7 +59,6 @@ REST_ROWS = 4
 UNROLL = 4
 """Steps of the innermost reduction a micro-kernel unrolls; one vector of lanes where it multiplies by lane."""
 
-
 LEAST_ITERATIONS = 3
 """Compilers unroll shorter loops themselves, and then move loads of weights out of the loop around and spill them."""
 
