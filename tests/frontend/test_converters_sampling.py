@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import edgecc
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
 from edgecc.lowering import lower_graph
@@ -115,3 +116,21 @@ def test_deform_conv_multiplies_samples_where_they_lie(make, op):
     assert [c.function.split("_")[0] for c in lowered.calls].count("matmul") == 1
     between = [c.function for c in lowered.calls][2:-1]
     assert [name.partition("_")[0] for name in between] == ["grid", "matmul"], between
+
+
+@pytest.mark.parametrize(("shape", "pooled", "scale", "shift"), [
+    ((1, 3, 8, 9), (2, 3), 1.0, 0.0), ((3, 2, 13, 5), (7, 7), 0.5, 0.5), ((2, 1, 1, 6), (1, 2), 0.0625, 0.0), ((2, 4, 7, 1), (5, 1), 1.3, 0.0)])
+def test_largest_elements_of_bins_of_regions(check_node, random, shape, pooled, scale, shift):
+    source = np.random.default_rng(3)
+    corners = np.round(source.uniform(-5, 20 / scale, (6, 4))) + shift
+    corners[::2, 2:] = corners[::2, :2] + np.abs(corners[::2, 2:])
+    rois = np.concatenate([source.integers(0, shape[0], (6, 1)), corners], 1).astype(np.float32)
+    check_node("MaxRoiPool", {"x": random(*shape), "r": rois}, opset=18, by="ort", tolerance=0, pooled_shape=list(pooled), spatial_scale=scale)
+
+
+def test_an_image_that_is_not_there_ends_the_run(make, op, random):
+    model = make([op("MaxRoiPool", "x r", "y", pooled_shape=[2, 2])], {"x": random(2, 1, 4, 4), "r": random(1, 5)})
+    rois = np.array([[2, 0, 0, 3, 3]], np.float32)
+    with edgecc.load(edgecc.compile(model, target="generic-c"), cc="gcc") as compiled, pytest.raises(EdgeccError) as caught:
+        compiled.run({"x": random(2, 1, 4, 4), "r": rois})
+    assert caught.value.code == "E403"

@@ -30,6 +30,7 @@ from edgecc.frontend.converters import (
     recurrent,
     reduction,
     refused,
+    region_pooling,
     resize,
     sampling,
     selection,
@@ -44,5 +45,5 @@ from edgecc.frontend.converters import (
 
 __all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "experts", "gradient", "indexing", "integer", "labels", "loops", "matrix", "microsoft",
            "microsoft_attention", "microsoft_layout", "microsoft_quantized", "microsoft_tensors", "movement", "normalization", "padding", "pictures", "pooling", "qlinear", "quantization",
-           "random", "recurrent", "reduction", "refused", "resize", "sampling", "selection", "sequences", "signal", "strings", "support_vectors", "training", "trees",
+           "random", "recurrent", "reduction", "refused", "region_pooling", "resize", "sampling", "selection", "sequences", "signal", "strings", "support_vectors", "training", "trees",
            "vectorizer"]
