@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -51,12 +52,46 @@ def specialize(graph: torch.fx.GraphModule, constants: Mapping[str, Any], result
     return torch.fx.GraphModule(root, nodes)
 
 
-def to_onnx(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor]) -> onnx.ModelProto:
+def to_onnx(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], *, decompose: bool = True) -> onnx.ModelProto:
     """A graph whose inputs are tensors like these and whose results are tensors, as an ONNX model of fixed shapes.
 
-    Inputs are called in0, in1, ..., results out0, out1, ...
+    Inputs are called in0, in1, ..., results out0, out1, ... `decompose`: whether operators that the exporter does not know are
+    tried in parts, which takes as long again.
     Raises: EdgeccError E105 where it draws random numbers, writes into what it is given, or has no form in ONNX.
     """
+    with _quietly():
+        exported = _exported(graph, tensors)
+        _check_effects(exported)
+        _check_draws(exported)
+        try:
+            return _converted(exported, len(tensors))
+        except torch.onnx.OnnxExporterError as unknown:
+            if not decompose:
+                raise unsupported(f"the graph has no form in ONNX: {_first_line(unknown)}") from unknown
+            # Some operators are known to the exporter only in parts, such as attention on tensors of rank 3.
+            try:
+                return _converted(exported.run_decompositions(), len(tensors))
+            except Exception as error:
+                raise unsupported(f"the graph has no form in ONNX: {_first_line(error.__cause__ or error)}") from error
+        except Exception as error:
+            raise unsupported(f"the graph has no form in ONNX: {_first_line(error)}") from error
+
+
+def exported_graph(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor]) -> torch.fx.GraphModule:
+    """A graph whose inputs are tensors like these as one of ATen operators, in which nothing is written in place.
+
+    Raises: EdgeccError E105 where it cannot be exported, or writes into what it is given.
+    """
+    with _quietly():
+        exported = _exported(graph, tensors)
+        _check_effects(exported)
+        found: torch.fx.GraphModule = exported.module(check_guards=False)
+        return found
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the messages of PyTorch's exporters."""
     loggers = [logging.getLogger(name) for name in EXPORTER_LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -64,24 +99,17 @@ def to_onnx(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor]) -> onn
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            try:
-                exported = torch.export.export(graph, tuple(tensors)).run_decompositions({})
-            except Exception as error:
-                raise unsupported(f"PyTorch cannot export the graph: {_first_line(error)}") from error
-            _check(exported)
-            try:
-                return _converted(exported, len(tensors))
-            except torch.onnx.OnnxExporterError:
-                # Some operators are known to the exporter only in parts, such as attention on tensors of rank 3.
-                try:
-                    return _converted(exported.run_decompositions(), len(tensors))
-                except Exception as error:
-                    raise unsupported(f"the graph has no form in ONNX: {_first_line(error.__cause__ or error)}") from error
-            except Exception as error:
-                raise unsupported(f"the graph has no form in ONNX: {_first_line(error)}") from error
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _exported(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor]) -> Any:
+    try:
+        return torch.export.export(graph, tuple(tensors)).run_decompositions({})
+    except Exception as error:
+        raise unsupported(f"PyTorch cannot export the graph: {_first_line(error)}") from error
 
 
 def _converted(exported: Any, inputs: int) -> onnx.ModelProto:
@@ -103,17 +131,21 @@ def _without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _check(exported: Any) -> None:
+def _check_effects(exported: Any) -> None:
     """Raises E105 for effects besides the results."""
     for spec in exported.graph_signature.output_specs:
         if spec.kind != torch.export.graph_signature.OutputKind.USER_OUTPUT:
             raise unsupported(f"the graph writes into {printable(str(spec.target or 'one of its inputs'))}")
+
+
+def _check_draws(exported: Any) -> None:
+    """Raises E105 for random numbers."""
     for node in exported.graph.nodes:
-        if _draws(node):
+        if draws(node):
             raise unsupported(f"{printable(str(node.target))} draws random numbers")
 
 
-def _draws(node: Any) -> bool:
+def draws(node: Any) -> bool:
     """Whether a node gives other results each time: those with dropout only where its probability is not 0."""
     if node.op != "call_function" or torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
         return False

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from edgecc import api
 from edgecc.artifact.load import Model
 from edgecc.errors import EdgeccError
+from edgecc.integrations.torch.dividing import Run, divide
 from edgecc.integrations.torch.exporting import specialize, to_onnx, unsupported
 from edgecc.integrations.torch.results import Computed, Handed, Results, results_of
 from edgecc.integrations.torch.settings import Settings
@@ -35,14 +36,16 @@ class _Compiled:
         shapes: what it was compiled for, as `_shapes` gives it.
         weights, versions: the tensors that became constants, and how often they had been written to.
         inputs: which arguments it reads.
-        model: the network; its inputs and outputs are in the order of `inputs` and of `Results.names`.
+        run: the network; its inputs and outputs are in the order of `inputs` and of `Results.names`.
+        left: the operators that PyTorch runs, and why.
     """
 
     shapes: tuple[Any, ...]
     weights: tuple[torch.Tensor, ...]
     versions: tuple[int, ...]
     inputs: tuple[int, ...]
-    model: Model
+    run: Run
+    left: Mapping[str, str]
 
 
 class Network:
@@ -77,6 +80,11 @@ class Network:
         return len(self._compiled)
 
     @property
+    def left(self) -> Mapping[str, str]:
+        """The operators that PyTorch runs between networks, and why."""
+        return {name: why for each in self._compiled for name, why in each.left.items()}
+
+    @property
     def reason(self) -> str | None:
         """Why PyTorch runs the graph; None where edgecc does."""
         return self._reason
@@ -86,8 +94,7 @@ class Network:
         with self._lock:
             found = self._fitting(arguments) if self._reason is None and self._results.names else None
             if found is not None:
-                outputs = found.model.run({port.name: to_array(arguments[i]) for port, i in zip(found.model.inputs, found.inputs, strict=True)})
-                tensors = [to_tensor(outputs[port.name]) for port in found.model.outputs]
+                tensors = found.run([arguments[i] for i in found.inputs])
         if found is None:
             return tuple(self._graph(*arguments))
         return tuple(arguments[item.index] if isinstance(item, Handed) else in_order(tensors[item.index], item.order)
@@ -117,8 +124,23 @@ class Network:
         graph = specialize(self._graph, constants, self._results.names)
         left = {node.name for node in graph.graph.nodes if node.op == "placeholder"}
         inputs = tuple(i for i, name in enumerate(self._names) if name in left)
-        model = _loaded(to_onnx(graph, [arguments[i] for i in inputs]), self._settings)
-        return _Compiled(shapes, weights, _versions(weights), inputs, model)
+        run, refused = self._run_of(graph, [arguments[i] for i in inputs])
+        return _Compiled(shapes, weights, _versions(weights), inputs, run, refused)
+
+    def _run_of(self, graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor]) -> tuple[Run, Mapping[str, str]]:
+        """A graph of tensors as one network, or as several with what edgecc refuses between them, which is returned."""
+        try:
+            return _network(to_onnx(graph, tensors), self._settings), {}
+        except EdgeccError as error:
+            if not self._settings.fallback:
+                raise
+            try:
+                divided = divide(graph, tensors, lambda model: _network(model, self._settings))
+            except EdgeccError:
+                raise error from None
+        refused = "; ".join(f"{name}: {why}" for name, why in divided.left.items())
+        warnings.warn(f"edgecc leaves operators of a graph to PyTorch, and computes the rest in networks ({divided.networks}): {refused}", stacklevel=2)
+        return divided.run, divided.left
 
     def _give_up(self, error: EdgeccError) -> None:
         """Has PyTorch run the graph from now on, or raises the error."""
@@ -140,6 +162,17 @@ def _shapes(values: Sequence[Any]) -> tuple[Any, ...]:
 def _versions(tensors: Sequence[torch.Tensor]) -> tuple[int, ...]:
     """How often each tensor was written to; 0 for tensors of inference mode, which do not count."""
     return tuple(0 if tensor.is_inference() else tensor._version for tensor in tensors)
+
+
+def _network(model: onnx.ModelProto, settings: Settings) -> Run:
+    """An ONNX model as a function of tensors. Raises: EdgeccError."""
+    loaded = _loaded(model, settings)
+
+    def run(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        outputs = loaded.run({port.name: to_array(tensor) for port, tensor in zip(loaded.inputs, tensors, strict=True)})
+        return [to_tensor(outputs[port.name]) for port in loaded.outputs]
+
+    return run
 
 
 def _loaded(model: onnx.ModelProto, settings: Settings) -> Model:
