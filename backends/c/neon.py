@@ -47,15 +47,23 @@ APART = """\
 IN_ORDER = "in-order"
 """Stands beside the features of machines that issue instructions in program order."""
 
-FMLA_LANE = """\
-/* The order of these is the order in which the core will execute them: no compiler moves them past one another. */
-#if defined(__GNUC__)
+_FMLA_LANE = """\
 #define EDGECC_FMLA_LANE(fma, sum, vector, factors, lane) __extension__({ float32x4_t added = (sum); \\
   __asm__ volatile("fmla %0.4s, %1.4s, %2.s[" #lane "]" : "+w"(added) : "w"(vector), "w"(factors)); added; })
 #else
 #define EDGECC_FMLA_LANE(fma, sum, vector, factors, lane) fma(sum, vector, factors, lane)
 #endif
 """
+
+FMLA_LANE = """\
+/* As instructions that gcc does not look into, multiply-adds keep their order, and each sum its register: no tile spills. */
+#if defined(__GNUC__) && !defined(__clang__)
+""" + _FMLA_LANE
+
+FMLA_LANE_IN_ORDER = """\
+/* The order of these is the order in which the core will execute them: no compiler moves them past one another. */
+#if defined(__GNUC__)
+""" + _FMLA_LANE
 
 SHORT_PRODUCTS = {
     4: "int8x16_t x = vreinterpretq_s8_u32(a), y = vreinterpretq_s8_u32(b);\n"
@@ -185,18 +193,15 @@ def _float_rows(dtype: DType, lanes: int) -> Iterator[tuple[Key, Row]]:
         yield row(op, f"{name}{q}_{s}({{0}})")
     yield row("fma", f"vfma{q}_{s}({{2}}, {{0}}, {{1}})")
     yield row("keep", "EDGECC_KEEP({0})")
-    yield row("keep_lane", "EDGECC_KEEP({0})")
+    yield row("keep_lane", "{0}" if dtype is F32 and lanes == 4 else "EDGECC_KEEP({0})")
     yield from _kind_rows(dtype, lanes)
     # Operand 0 is the vector, 1 the vector that has the lane, 2 the addend.
     if dtype is F32:
         for source, lane in ((4, "laneq"), (2, "lane")):
-            yield row(f"fma_lane:{source}", f"vfma{q}_{lane}_{s}({{2}}, {{0}}, {{1}}, {{3}})")
+            multiply_add = f"vfma{q}_{lane}_{s}"
+            yield row(f"fma_lane:{source}", f"EDGECC_FMLA_LANE({multiply_add}, {{2}}, {{0}}, {{1}}, {{3}})" if lanes == 4 else
+                      f"{multiply_add}({{2}}, {{0}}, {{1}}, {{3}})")
             yield row(f"mul_lane:{source}", f"vmul{q}_{lane}_{s}({{0}}, {{1}}, {{3}})")
-        if lanes == 4:
-            for source, lane in ((4, "laneq"), (2, "lane")):
-                text = f"EDGECC_FMLA_LANE(vfmaq_{lane}_f32, {{2}}, {{0}}, {{1}}, {{3}})"
-                yield Key(f"fma_lane:{source}", dtype, lanes), Row(text, (*NEON, IN_ORDER))
-            yield Key("keep_lane", dtype, lanes), Row("{0}", (*NEON, IN_ORDER))
     else:
         yield row("fma_lane:2", f"vfmaq_laneq_{s}({{2}}, {{0}}, {{1}}, {{3}})")
         yield row("mul_lane:2", f"vmulq_laneq_{s}({{0}}, {{1}}, {{3}})")

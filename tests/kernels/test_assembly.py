@@ -30,16 +30,15 @@ def test_neon_tiles_multiply_by_lane_without_touching_the_stack(name):
     assert len(multiply_adds) >= 0.75 * len(main.lines), "less than three quarters of the instructions are multiply-adds"
 
 
-@pytest.mark.parametrize("name", ["pointwise 64 to 384, 14x14", "pointwise 960 to 320, 7x7", "3x3 32 to 32, 28x28", "depthwise 3x3, 96 channels, 28x28"])
+@pytest.mark.parametrize("name", ["pointwise 64 to 384, 14x14", "pointwise 960 to 320, 7x7", "3x3 32 to 32, 28x28", "first layer 3 to 32, 3x3 stride 2",
+                                  "depthwise 3x3, 96 channels, 28x28"])
 def test_gcc_keeps_neon_accumulators_in_their_registers(name):
     main = loop_of(name, "cortex-a76", "gcc")
     assert main.multiply_adds >= 48
     assert main.stack_accesses == 0
     # In an iteration of a depthwise kernel three sums of two vectors start as copies of zero, and may move once.
-    starts = 6 if name.startswith("depthwise") else 0
-    # Tiles of 5 x 5 vectors leave gcc 12 no register to spare: three sums change places once in 200 multiply-adds, by 7 copies.
-    known = 1 if name == "pointwise 960 to 320, 7x7" else 0
-    assert sum(bool(re.match(r"mov v", line)) for line in main.lines) <= 2 * starts + 0.03 * main.multiply_adds + known, "accumulators are copied around"
+    most = 2 * 6 + 0.03 * main.multiply_adds if name.startswith("depthwise") else 0
+    assert sum(bool(re.match(r"mov v", line)) for line in main.lines) <= most, "accumulators are copied around"
 
 
 @pytest.mark.parametrize("name", CASES)
