@@ -153,7 +153,7 @@ def _float_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
             yield row(f"load:{count}", f"{p}_maskload_{s}({{0}}, {mask})")
             yield row(f"store:{count}", f"{p}_maskstore_{s}({{0}}, {mask}, {{1}})")
         yield row(f"load:{count}", f"{p}_maskz_loadu_{s}({(1 << count) - 1:#x}, {{0}})", needs=AVX512)
-        yield row(f"store:{count}", f"{p}_mask_storeu_{s}({{0}}, {(1 << count) - 1:#x}, {{1}})", needs=AVX512)
+        yield row(f"store:{count}", _low_store(dtype, bits, count), needs=AVX512)
     for count in range(1, lanes + 1):
         elements = ["a[0]", "a[b]", *(f"a[{i} * b]" for i in range(2, lanes))][:count] + ["0"] * (lanes - count)
         name = "gather" if count == lanes else f"gather:{count}"
@@ -165,6 +165,23 @@ def _float_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
         yield row(f"lane:{position}", f"return a[{position}];", body=True)
     for op in ("add", "mul", "min", "max"):
         yield row(f"horizontal:{op}", _horizontal(op, dtype, bits), body=True, uses=_horizontal_uses(op, dtype, lanes))
+
+
+def _low_store(dtype: DType, bits: int, count: int) -> str:
+    """The store of the first `count` lanes, by the narrowest part that has them and without a mask where they fill it.
+
+    Cores that forward stores to loads hold back every load of the bytes behind the last lane, masked or not: in a softmax in
+    place the next row would wait for the whole store before it.
+    """
+    s, size = "ps" if dtype is F32 else "pd", dtype.size * 8
+    if count == 1:
+        low = "{1}" if bits == 128 else f"{prefix(bits)}_cast{s}{bits}_{s}128({{1}})"
+        return f"_mm_store_s{s[1]}({{0}}, {low})"
+    part = next(width for width in (128, 256, 512) if width >= count * size)
+    value = "{1}" if part == bits else f"{prefix(bits)}_cast{s}{bits}_{s}{part}({{1}})"
+    if count * size == part:
+        return f"{prefix(part)}_storeu_{s}({{0}}, {value})"
+    return f"{prefix(part)}_mask_storeu_{s}({{0}}, {(1 << count) - 1:#x}, {value})"
 
 
 def _kind_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
