@@ -40,7 +40,8 @@ class AssignLayout(GraphPass):
     4. A Reshape is a view where the operand's order keeps the joined axes together; else its result lies as its
        readers want, and its operand row-major if that can be chosen.
     5. Operators that treat elements alike (Elementwise, Concat, Slice, Pad, ...) give the layout of their largest
-       operand, unless all readers want another one; MatMul gives what its readers want if rows stay contiguous.
+       operand, unless all readers want another one; MatMul gives what its readers want if rows stay contiguous, Softmax
+       and Normalize if the rows they run along do.
     6. Otherwise values are row-major.
 
     What readers want is found against the order of the graph: convolutions want channels last, a Reshape that would
@@ -144,6 +145,8 @@ def _chosen(node: Node, value: Value, wish: Order | None, orders: Mapping[Value,
             return reshaped_order(operand, _order_of(operand, orders), value.type.shape) or wish or row_major
         case MatMul():
             return wish if wish is not None and wish[-1] == value.type.rank - 1 else row_major
+        case (Softmax() | Normalize()) if wish is not None and _scatters_rows(node, wish, orders):
+            return _order_of(node.operand(0), orders)
         case Elementwise() | Concat() | Slice() | Pad() | Softmax() | Cumulative() | TopK() | Normalize() | ScatterND() | ScatterElements():
             return wish or _largest_order(node.inputs, value, orders) or row_major
         case Reduce(axes=axes, keepdims=keepdims):
@@ -156,6 +159,13 @@ def _chosen(node: Node, value: Value, wish: Order | None, orders: Mapping[Value,
         case Gather() if wish is not None:
             return wish
     return row_major
+
+
+def _scatters_rows(node: Node, wish: Order, orders: Mapping[Value, Order]) -> bool:
+    """Whether rows that a node reads one element after the other would lie apart in a result of the order `wish`."""
+    innermost = _order_of(node.operand(0), orders)[-1]
+    along = node.op.axes if isinstance(node.op, Normalize) else (node.op.axis,) if isinstance(node.op, Softmax) else ()
+    return innermost in along and wish[-1] not in along
 
 
 def _is_lookup(node: Node) -> bool:

@@ -129,6 +129,20 @@ ROW_MAJOR = {
 }
 
 
+@pytest.mark.parametrize("rows", ["normalize(%x) {axes=(2), epsilon=1e-05, rms=false}", "softmax(%x) {axis=2, log=false}"])
+def test_rows_stay_together_where_readers_want_them_apart(rows):
+    graph = graph_of(f"""
+        graph "g" (%x: f32[1,48,4] "x") {{
+          %a = {rows} : f32[1,48,4]
+          %b = transpose(%a) {{perm=(0,2,1)}} : f32[1,4,48]
+          %c = reshape(%b) {{shape=(1,8,24)}} : f32[1,8,24]
+          %d = elementwise(%c) {{expr=`neg($0:f32)`}} : f32[1,8,24]
+          return %d "y"
+        }}""")
+    run_passes(graph, [create_pass("assign-layout")])
+    assert graph.nodes[0].output.layout.is_row_major
+
+
 @pytest.mark.parametrize("case", FIRES)
 def test_fires(case, golden):
     golden(fired("assign-layout", FIRES[case]))
