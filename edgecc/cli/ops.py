@@ -63,8 +63,7 @@ def ops(
 
 def _list_onnx(name: str | None, as_json: bool) -> None:
     """The table of converters: every operator with the versions of its domain."""
-    known = {f"{domain}.{op}" if domain else op: entries for (domain, op), entries in sorted(CONVERTERS.items())
-             if any(entry.accepted for entry in entries)}
+    known = {f"{domain}.{op}" if domain else op: entries for (domain, op), entries in sorted(CONVERTERS.items())}
     if name is not None and name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         raise EdgeccError("E001", f"ONNX operator {printable(name)!r} has no converter", hint=f"did you mean {close[0]}?" if close else

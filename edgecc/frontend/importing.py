@@ -25,6 +25,7 @@ from edgecc.frontend.interface import (
 from edgecc.frontend.items import Item, Missing, Refused, TensorSequence
 from edgecc.frontend.limits import DEFAULT_LIMITS, Limits
 from edgecc.frontend.load import LoadedModel, load_model, source_name
+from edgecc.frontend.map_inputs import map_inputs
 from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.shapes import contradicted_outputs
 from edgecc.frontend.structure import inline_functions, without_weights
@@ -125,7 +126,8 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     names = set(constants) | {s.values.name for s in proto.sparse_initializer}
     arrays = flattened(given)
     _check_overridden(constants, arrays)
-    declared = [value for value in proto.input if value.name not in names]
+    maps = map_inputs(outline.graph.node, proto.input, limits)
+    declared = [maps[value.name].tensor if value.name in maps else value for value in proto.input if value.name not in names]
     specs, refused = _input_specs(tensor_inputs(declared, given))
     arrays |= fixed_arrays(specs, fixed)
     output_names = [value.name for value in proto.output]
@@ -150,9 +152,10 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
         names_of[value] = spec.name
     for item in refused:
         scope.items[item.loc[0]] = item
-    inputs = tuple(port_of_input(value.name, given.get(value.name, _NOTHING_GIVEN)) for value in declared)
+    inputs = tuple(Port(value.name, "map", (value.name,), maps[value.name].keys) if value.name in maps else
+                   port_of_input(value.name, given.get(value.name, _NOTHING_GIVEN)) for value in declared)
     for port in inputs:
-        if port.kind != "tensor":
+        if port.kind not in ("tensor", "map"):
             parts = tuple(part for part in map(scope.items.get, port.parts) if isinstance(part, Value))
             if len(parts) == len(port.parts):
                 scope.items[port.name] = Missing() if port.kind == "missing" else TensorSequence(parts)
@@ -169,7 +172,7 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     graph.set_outputs([value for item in results for value in tensors_of_item(item)], interface)
     verify(graph)
     plain = [(value, item) for value, item in zip(proto.output, results, strict=True) if isinstance(item, Value)]
-    notes = [*binding.notes, *notes, *contradicted_outputs(plain), *importer.notes]
+    notes = [*binding.notes, *(found.note for found in maps.values()), *notes, *contradicted_outputs(plain), *importer.notes]
     return graph, ImportReport(tuple(notes), loaded.opsets, binding.dims,
                                tuple(spec.name for spec in specs if spec.name in bound), inputs, _renamed(outputs, interface))
 

@@ -28,7 +28,7 @@ class Port:
 
     Attributes:
         name: in the model.
-        kind: "tensor", "sequence", "maps" for a sequence of maps, or "missing" for an optional that holds nothing.
+        kind: "tensor", "sequence", "map", "maps" for a sequence of maps, or "missing" for an optional that holds nothing.
         parts: the tensors it consists of, by name. Of maps it is one, with a row for each map.
         keys: of maps, what the columns stand for.
     """
@@ -43,7 +43,7 @@ class Port:
         if self.kind == "missing":
             return None
         found = [arrays[part] for part in self.parts]
-        if self.kind == "maps":
+        if self.kind in ("map", "maps"):
             return [dict(zip(self.keys, row, strict=True)) for row in found[0].tolist()]
         return found if self.kind == "sequence" else found[0]
 

@@ -37,15 +37,11 @@ class Undecided(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """A converter and the versions of the operator's domain it is right for, both inclusive.
-
-    `accepted` is false for one that always raises `Unsupported`: it is there to tell why.
-    """
+    """A converter and the versions of the operator's domain it is right for, both inclusive."""
 
     convert: Converter
     since: int
     until: int | None
-    accepted: bool = True
 
 
 _TABLE: dict[tuple[str, str], tuple[Entry, ...]] = {}
@@ -53,8 +49,7 @@ CONVERTERS: Mapping[tuple[str, str], tuple[Entry, ...]] = MappingProxyType(_TABL
 """Entries by (domain, operator); filled while edgecc.frontend.converters is imported, constant afterwards."""
 
 
-def converter(*op_types: str, domain: str = "", since: int = 1, until: int | None = None,
-              accepted: bool = True) -> Callable[[Converter], Converter]:
+def converter(*op_types: str, domain: str = "", since: int = 1, until: int | None = None) -> Callable[[Converter], Converter]:
     """Registers a function as the converter of the named operators from version `since` to `until` of their domain.
 
     The function returns the node's result, or a sequence with one entry per result (None for one that
@@ -67,7 +62,7 @@ def converter(*op_types: str, domain: str = "", since: int = 1, until: int | Non
             for entry in entries:
                 if (entry.until is None or entry.until >= since) and (until is None or until >= entry.since):
                     raise TypeError(f"two converters for {domain or 'ai.onnx'}.{op_type}")
-            _TABLE[domain, op_type] = (*entries, Entry(function, since, until, accepted))
+            _TABLE[domain, op_type] = (*entries, Entry(function, since, until))
         return function
 
     return decorate

@@ -1,8 +1,9 @@
 """Operators of ai.onnx.ml on numbers, against onnxruntime."""
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model, import_model_with_report
@@ -208,6 +209,44 @@ def test_maps_are_columns_with_names(make, op, random, labels):
     (port,) = report.outputs
     assert port.kind == "maps" and port.gather(execute(graph, {"x": x})) == wanted
     assert any("column" in note for note in report.notes)
+
+
+def of_a_map(op, attributes, key, value):
+    kinds = {"int64": TensorProto.INT64, "string": TensorProto.STRING, "float": TensorProto.FLOAT, "double": TensorProto.DOUBLE}
+    x = onnx.ValueInfoProto(name="x")
+    x.type.map_type.key_type = kinds[key]
+    x.type.map_type.value_type.tensor_type.elem_type = kinds[value]
+    graph = helper.make_graph([op("CastMap" if "map_form" in attributes else "DictVectorizer", "x", "y", domain=DOMAIN, **attributes)], "g", [x],
+                              [helper.make_empty_tensor_value_info("y")])
+    graph.output[0].type.tensor_type.elem_type = kinds["float" if "map_form" in attributes else value]
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)], ir_version=9)
+
+
+@pytest.mark.parametrize(("attributes", "key", "value", "given"), [
+    ({"string_vocabulary": ["a", "c", "b\x1b[2J", "z"]}, "string", "float", {"a": 4.0, "c": 8.0}),
+    ({"int64_vocabulary": [7, -1, 3]}, "int64", "float", {3: 0.5, -1: 2.5}),
+    ({"map_form": "SPARSE", "max_map": 5, "cast_to": "TO_FLOAT"}, "int64", "float", {0: 1.5, 3: -2.0})])
+def test_maps_that_are_inputs_become_columns(op, attributes, key, value, given):
+    ort = pytest.importorskip("onnxruntime")
+    model = of_a_map(op, attributes, key, value)
+    wanted = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": given})[0]
+    graph, report = import_model_with_report(model)
+    (port,) = report.inputs
+    assert port.kind == "map" and len(report.notes) == 1 and "\x1b" not in report.notes[0]
+    columns = np.array([[given.get(k, 0) for k in port.keys]], graph.inputs[0].type.dtype.numpy)
+    np.testing.assert_array_equal(execute(graph, {"x": columns})["y"], wanted)
+
+
+@pytest.mark.parametrize("attributes", [{"map_form": "DENSE"}, {"map_form": "SPARSE"}, {"map_form": "SPARSE", "max_map": 2**62}])
+def test_maps_whose_keys_nothing_says_are_refused(op, attributes):
+    with pytest.raises(EdgeccError) as caught:
+        import_model(of_a_map(op, attributes, "int64", "float"))
+    assert caught.value.code in ("E102", "E105")
+
+
+def test_operators_on_maps_take_no_other_tensors(make, op, random):
+    with pytest.raises(EdgeccError, match="wanted a map"):
+        import_model(make([op("DictVectorizer", "x", "y", domain=DOMAIN, int64_vocabulary=[1, 2])], {"x": random(1, 3)}, domains=[(DOMAIN, 1)]))
 
 
 def test_the_number_of_rows_may_be_the_runs(make, op, random):

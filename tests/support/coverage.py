@@ -31,7 +31,6 @@ Made by `pytest --bless tests/docs/test_coverage.py` from the table of converter
 
 - *converted*: a converter makes core operators of it, for the versions of the domain that are listed.
 - *function*: compiled as the body of other operators by which ONNX defines it.
-- *refused*: known, and refused with a hint.
 - *cases*: node tests of the onnx package in which the operator is the only one; *not passing* are those that are refused or, where
   the record says so, give another result.
 """
@@ -113,7 +112,7 @@ def page() -> str:
         summary = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
         parts.append(f"## {title}\n\n{len(names)} operators in onnx {onnx.__version__}: {summary}.\n\n"
                      "| operator | | versions | cases | not passing |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n")
-    ours = sorted(name for where, name in CONVERTERS if where == "com.microsoft" and _accepted("com.microsoft", name))
+    ours = sorted(name for where, name in CONVERTERS if where == "com.microsoft")
     parts.append(f"## com.microsoft\n\n{len(ours)} operators that onnxruntime's optimizer writes: {', '.join(ours)}.\n")
     parts.append(backends())
     parts.append(f"## All cases\n\nOf {len(outcomes)} cases (single operators, functions, models converted from PyTorch and others) {counts_of['ok']} pass, "
@@ -122,18 +121,14 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _accepted(domain: str, name: str) -> bool:
-    return any(entry.accepted for entry in CONVERTERS.get((domain, name), ()))
-
-
 def _how(domain: str, name: str, schema: onnx.defs.OpSchema) -> tuple[str, str]:
     entries = CONVERTERS.get((domain, name), ())
-    if _accepted(domain, name):
-        spans = (f"{e.since}.." + (str(e.until) if e.until else "") for e in entries if e.accepted)
+    if entries:
+        spans = (f"{e.since}.." + (str(e.until) if e.until else "") for e in entries)
         return "converted", ", ".join(spans)
     if schema.has_function or schema.has_context_dependent_function:
         return "function", f"{schema.since_version}.."
-    return ("refused" if entries else "not compiled"), ""
+    return "not compiled", ""
 
 
 def _grouped(failing: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from edgecc.frontend.converters import (
     integer,
     labels,
     loops,
+    maps,
     matrix,
     microsoft,
     microsoft_attention,
@@ -29,7 +30,6 @@ from edgecc.frontend.converters import (
     random,
     recurrent,
     reduction,
-    refused,
     region_pooling,
     resize,
     sampling,
@@ -43,7 +43,7 @@ from edgecc.frontend.converters import (
     vectorizer,
 )
 
-__all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "experts", "gradient", "indexing", "integer", "labels", "loops", "matrix", "microsoft",
+__all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "experts", "gradient", "indexing", "integer", "labels", "loops", "maps", "matrix", "microsoft",
            "microsoft_attention", "microsoft_layout", "microsoft_quantized", "microsoft_tensors", "movement", "normalization", "padding", "pictures", "pooling", "qlinear", "quantization",
-           "random", "recurrent", "reduction", "refused", "region_pooling", "resize", "sampling", "selection", "sequences", "signal", "strings", "support_vectors", "training", "trees",
+           "random", "recurrent", "reduction", "region_pooling", "resize", "sampling", "selection", "sequences", "signal", "strings", "support_vectors", "training", "trees",
            "vectorizer"]
