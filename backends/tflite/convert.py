@@ -19,7 +19,6 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.text import format_node
 from edgecc.ops.elementwise import Elementwise
-from edgecc.ops.movement import Pad
 
 
 @dataclass(frozen=True)
@@ -145,9 +144,7 @@ def _node(emitter: Emitter, graph: Graph, node: Node, done: set[Node], demanded:
 
 def _alike(emitter: Emitter, node: Node) -> bool:
     """Whether all operands that values are taken from are integers of one quantization."""
-    values = [value for value in node.inputs if value is not None]
-    if isinstance(node.op, Pad):
-        values = values[:1]
+    values = operators.moved(node)
     if not all(emitter.is_quantized(value) for value in values):
         return False
     return len({emitter.held(value).quantization for value in values}) == 1

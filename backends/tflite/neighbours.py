@@ -9,7 +9,6 @@ from edgecc.backends.tflite import arithmetic, operators, quantized
 from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.graph import Node, Value
 from edgecc.ops.elementwise import Elementwise
-from edgecc.ops.movement import Pad
 
 STEPS = 64
 """How many nodes that only move values are looked through."""
@@ -36,13 +35,8 @@ def integers_behind(value: Value, steps: int = STEPS) -> Quantization | None:
     direct = quantized.dequantization_of(node)
     if direct is not None or not operators.keeps_values(node.op) or operators.obstacle(node) is not None:
         return direct
-    found = {integers_behind(operand, steps - 1) for operand in _moved(node)}
+    found = {integers_behind(operand, steps - 1) for operand in operators.moved(node)}
     return next(iter(found)) if len(found) == 1 else None
-
-
-def _moved(node: Node) -> list[Value]:
-    values = [value for value in node.inputs if value is not None]
-    return values[:1] if isinstance(node.op, Pad) else values
 
 
 def _ends_on_integers(node: Node, steps: int = STEPS) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgecc.backends.tflite import arithmetic, quantized, transposed, windows
 from edgecc.backends.tflite.emitter import KINDS, Emitter, Result, channels_last, plain
+from edgecc.backends.tflite.gathering import emit_gather, gather_obstacle
 from edgecc.backends.tflite.quantized import present
 from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.dims import numbers
@@ -23,6 +24,7 @@ from edgecc.ir.graph import Node, Value
 from edgecc.ir.op import Op
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.indexing import Gather
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Pad, Reshape, Slice, Transpose
 from edgecc.ops.reduction import Reduce, Softmax
@@ -37,12 +39,21 @@ SOFTMAX_RESULT = Quantization((1 / 256,), -128)
 _ACTIVATED_AFTER: tuple[type[Op], ...] = (ConvTranspose, Reduce)
 """Operators that TFLite applies no activation in, so that one becomes an operator behind."""
 
-_MOVEMENT: tuple[type[Op], ...] = (Reshape, Transpose, Slice, Concat, Pad)
+_MOVEMENT: tuple[type[Op], ...] = (Reshape, Transpose, Slice, Concat, Pad, Gather)
+
+_FIRST_IS_MOVED: tuple[type[Op], ...] = (Pad, Gather)
+"""Those of them that take values from their first operand alone."""
 
 
 def keeps_values(op: Op) -> bool:
     """Whether results are values of the operands, so that integers pass through with the quantization they have."""
     return isinstance(op, _MOVEMENT) or (isinstance(op, Pool) and op.kind == "max") or (isinstance(op, Resize) and op.mode == "nearest")
+
+
+def moved(node: Node) -> list[Value]:
+    """The operands that an operator takes values from; for those that `keeps_values` holds for."""
+    values = [value for value in node.inputs if value is not None]
+    return values[:1] if isinstance(node.op, _FIRST_IS_MOVED) else values
 
 
 def obstacle(node: Node) -> str | None:
@@ -341,7 +352,7 @@ RULES: Mapping[type[Op], tuple[Rule, Check]] = MappingProxyType({
     ConvTranspose: (transposed.emit_transposed, transposed.transposed_obstacle),
     Elementwise: (arithmetic.emit, arithmetic.obstacle), MatMul: (_matmul, _matmul_obstacle),
     Reduce: (_reduce, _reduce_obstacle), Softmax: (_softmax, _always),
-    Reshape: (_reshape, _always), Transpose: (_transpose, _always), Slice: (_slice, _always), Concat: (_concat, _always),
+    Reshape: (_reshape, _always), Transpose: (_transpose, _always), Slice: (_slice, _always), Concat: (_concat, _always), Gather: (emit_gather, gather_obstacle),
     Pad: (_pad, _pad_obstacle), Resize: (_resize, _resize_obstacle),
 })
 """For each operator how it is written, and what keeps a node from being written."""

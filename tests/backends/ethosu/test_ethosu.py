@@ -44,6 +44,21 @@ def test_a_quantized_network_is_one_command_stream(target):
     np.testing.assert_array_equal(got, (want.astype(np.float32) + 128) / 256)
 
 
+@pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u65-256"])
+def test_movement_and_resizes_give_the_bytes_of_the_reference_kernels(target):
+    net = Quantized(3)
+    x = net.quantize("x", 0.05, 3)
+    y = net.quantize(net.node("Gather", x, net.store(np.array([0, 3, 3, 15, 1, 2, 4, 5], np.int64)), axis=1), 0.05, 3)
+    y = net.quantize(net.node("DepthToSpace", y, blocksize=2, mode="CRD"), 0.05, 3)
+    y = net.quantize(net.node("Resize", y, "", net.store(np.array([1, 1, 2, 2], np.float32)), mode="linear"), 0.05, 3)
+    y = net.quantize(net.node("Gather", y, net.store(np.array(5, np.int64)), axis=2), 0.05, 3)
+    _, artifact = written(net.model(y, (1, 16, 9, 7)), target)
+    assert artifact.manifest.report["cpu_operators"] == {} and artifact.manifest.report["command_streams"] == 1
+    inputs = [np.random.default_rng(0).integers(-128, 128, (1, 9, 7, 16)).astype(np.int8)]
+    (got,), (want,) = simulate(artifact.files[artifact.manifest.main], inputs), reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], inputs)
+    np.testing.assert_array_equal(got, want)
+
+
 def test_equal_calls_give_equal_bytes():
     model = small_network(1, np.uint8)
     assert written(model)[1].files == written(model)[1].files
