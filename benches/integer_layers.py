@@ -6,6 +6,7 @@ The float twin of a network is the same network without its quantization: what i
 weights are constants in f32. Both are compiled layer by layer (without depth-first blocks) and profiled, taking turns. Kernel
 calls of the two belong together that stand for common nodes of the model: fusing differs, so a row may be several calls of each.
 A row begins with the first call that it has on integers. Shown are rows whose integer form is slower; with --all every one.
+Beside what was measured stands what the cost model of the target expects, and how often both name the same winner.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from edgecc.artifact.load import check_inputs, ports_of, random_inputs
 from edgecc.artifact.toolchain import BuildOptions, build_shared_library, find_compiler
 from edgecc.backends.base import EmitOptions
 from edgecc.bench.process import Worker
+from edgecc.lowering.cycles import calls_cycles
 from edgecc.lowering.report import CallReport
 from edgecc.pipeline import emit_c
 from edgecc.targets.schema import load_target
@@ -36,18 +38,34 @@ ROUNDING, RESTORING = "QuantizeLinear", "DequantizeLinear"
 
 @dataclass(frozen=True)
 class Row:
-    """A layer: the nodes of the model it stands for, the calls, and the seconds they take, on integers and in float."""
+    """A layer: the nodes of the model it stands for, the calls, the seconds they take, on integers and in float, and modelled cycles."""
 
     nodes: tuple[str, ...]
     calls: tuple[str, ...]
     twins: tuple[str, ...]
     seconds: float
     twin_seconds: float
+    cycles: float = 0.0
+    twin_cycles: float = 0.0
 
     @property
     def gain(self) -> float:
         """How many times as fast integers are."""
         return self.twin_seconds / self.seconds if self.seconds > 0 else float("inf")
+
+    @property
+    def modelled_gain(self) -> float:
+        """The same by the cost model."""
+        return self.twin_cycles / self.cycles if self.cycles > 0 else float("inf")
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A call with the seconds and the modelled cycles it takes."""
+
+    call: CallReport
+    seconds: float
+    cycles: float
 
 
 def named(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -92,8 +110,8 @@ def without_quantization(model: onnx.ModelProto) -> onnx.ModelProto:
     return twin
 
 
-def rows_of(names: Iterable[str], own: Sequence[tuple[CallReport, float]], twins: Sequence[tuple[CallReport, float]]) -> list[Row]:
-    """Calls of both networks joined by the `names` they have in common, with their seconds."""
+def rows_of(names: Iterable[str], own: Sequence[Timed], twins: Sequence[Timed]) -> list[Row]:
+    """Calls of both networks joined by the `names` they have in common."""
     known = set(names)
     parent: dict[str, str] = {}
 
@@ -106,17 +124,18 @@ def rows_of(names: Iterable[str], own: Sequence[tuple[CallReport, float]], twins
     def layer(call: CallReport) -> list[str]:
         return [name for name in call.loc if name in known]
 
-    for call, _ in (*own, *twins):
-        found = layer(call)
+    for one in (*own, *twins):
+        found = layer(one.call)
         for name in found[1:]:
             parent[root(name)] = root(found[0])
-    order = list(dict.fromkeys(root(name) for call, _ in own for name in layer(call)[:1]))
+    order = list(dict.fromkeys(root(name) for one in own for name in layer(one.call)[:1]))
     rows = []
     for first in order:
-        mine, theirs = ([(call, seconds) for call, seconds in calls if layer(call) and root(layer(call)[0]) == first] for calls in (own, twins))
-        nodes = dict.fromkeys(name for call, _ in mine for name in layer(call))
-        rows.append(Row(tuple(nodes), tuple(call.function for call, _ in mine), tuple(call.function for call, _ in theirs),
-                        sum(seconds for _, seconds in mine), sum(seconds for _, seconds in theirs)))
+        mine, theirs = ([one for one in calls if layer(one.call) and root(layer(one.call)[0]) == first] for calls in (own, twins))
+        nodes = dict.fromkeys(name for one in mine for name in layer(one.call))
+        rows.append(Row(tuple(nodes), tuple(one.call.function for one in mine), tuple(one.call.function for one in theirs),
+                        sum(one.seconds for one in mine), sum(one.seconds for one in theirs),
+                        sum(one.cycles for one in mine), sum(one.cycles for one in theirs)))
     return rows
 
 
@@ -125,7 +144,7 @@ def measure(path: Path, threads: int, rounds: int, turn: float, target_name: str
     model, target = named(onnx.load(path)), load_target(target_name)
     names = [node.name for node in model.graph.node if node.op_type not in (ROUNDING, RESTORING)]
     compiler = find_compiler(target)
-    found: list[list[tuple[CallReport, float]]] = []
+    found: list[list[Timed]] = []
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgecc-layers-")))
         workers = []
@@ -139,14 +158,23 @@ def measure(path: Path, threads: int, rounds: int, turn: float, target_name: str
             worker = stack.enter_context(Worker("edgecc"))
             worker.ask({"model": str(library), "inputs": str(scratch / "inputs.npz"), "input_names": [port.name for port in ports],
                         "output_names": [port.name for port in done.artifact.manifest.outputs], "threads": threads, "folder": str(scratch)})
-            workers.append((worker, done.compiled.lowered.calls))
+            workers.append((worker, done.compiled.lowered))
         for _ in range(rounds):
             for worker, _ in workers:
                 worker.ask({"seconds": turn, "warm": 1, "least": 2})
-        for worker, calls in workers:
-            found.append(list(zip(calls, worker.ask({"profile": "network"})["least"], strict=True)))
+        for worker, lowered in workers:
+            found.append([Timed(*one) for one in zip(lowered.calls, worker.ask({"profile": "network"})["least"], calls_cycles(lowered), strict=True)])
     own, twins = found
-    return rows_of(names, own, twins), sum(seconds for _, seconds in own), sum(seconds for _, seconds in twins)
+    return rows_of(names, own, twins), sum(one.seconds for one in own), sum(one.seconds for one in twins)
+
+
+def agreement(rows: Sequence[Row]) -> str:
+    """How often the model names the winner that was measured; rows within a twentieth of a draw have none."""
+    clear = [row for row in rows if row.seconds > 0 and row.twin_seconds > 0 and abs(row.gain - 1) > 0.05]
+    counts = {(measured, modelled): sum((row.gain > 1, row.modelled_gain > 1) == (measured, modelled) for row in clear)
+              for measured in (True, False) for modelled in (True, False)}
+    return (f"measured faster on integers: modelled so {counts[True, True]}, not so {counts[True, False]}; "
+            f"measured faster in float: modelled so {counts[False, False]}, not so {counts[False, True]}; draws {len(rows) - len(clear)}")
 
 
 def main() -> None:
@@ -164,10 +192,11 @@ def main() -> None:
         rows, seconds, twin_seconds = measure(path, options.threads, options.rounds, options.turn, options.target)
         slower = [row for row in rows if row.gain < 1]
         print(f"\n{path.stem}: {1e6 * seconds:.1f} us on integers, {1e6 * twin_seconds:.1f} in float; {len(slower)} of {len(rows)} layers slower on integers")
-        print("| layer | integers us | float us | times as fast | kernels |\n|---|---|---|---|---|")
+        print(agreement(rows))
+        print("| layer | integers us | float us | times as fast | modelled | kernels |\n|---|---|---|---|---|---|")
         for row in rows if options.all else slower:
             print(f"| {row.nodes[0]}{f' +{len(row.nodes) - 1}' if len(row.nodes) > 1 else ''} | {1e6 * row.seconds:.2f} | "
-                  f"{1e6 * row.twin_seconds:.2f} | {row.gain:.2f} | {', '.join(row.calls)} / {', '.join(row.twins)} |")
+                  f"{1e6 * row.twin_seconds:.2f} | {row.gain:.2f} | {row.modelled_gain:.2f} | {', '.join(row.calls)} / {', '.join(row.twins)} |")
 
 
 if __name__ == "__main__":

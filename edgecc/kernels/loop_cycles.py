@@ -32,12 +32,17 @@ from edgecc.loop.ir import (
     Op,
     Stmt,
     Store,
+    expressions,
+    subexpressions,
 )
 from edgecc.loop.math import DEFINED, definition
 from edgecc.targets.schema import Target
 
 LOOP_INSTRUCTIONS = 2.0
 """Counting and branching, for each iteration."""
+
+BY_COMPILERS = 0.5
+"""Share of the lanes that is gained where a C compiler makes vectors of a loop of scalars."""
 
 DIVIDING = frozenset({"div", "sqrt", "mod", "fmod"})
 ROUNDING = frozenset({"round", "floor", "ceil", "nearest"})
@@ -96,7 +101,8 @@ class _Counter:
                 if not trips:
                     return 0.0
                 self.middle[name] = (low + max(low, high - step)) / 2
-                return trips * self.body(body, LOOP_INSTRUCTIONS)
+                widest = _widest_integer(body) if self.target.vector.bits else 0
+                return trips * self.body(body, LOOP_INSTRUCTIONS) / (max(1.0, BY_COMPILERS * self.target.vector.bits / 8 / widest) if widest else 1.0)
             case If(condition=condition, then=then, orelse=orelse):
                 self.expression(condition, work)
                 return max(self.body(then), self.body(orelse))
@@ -216,6 +222,16 @@ class _Counter:
         """`count` instructions of a unit that starts `rate` of them in a cycle."""
         work.units += count / rate
         work.instructions += count
+
+
+def _widest_integer(body: Body) -> int:
+    """Bytes of the widest type of a body that only adds up or compares scalar integers, which compilers make vectors of; else 0."""
+    if not body or not all(isinstance(stmt, Assign) for stmt in body):
+        return 0
+    every = [expr for stmt in body for top in expressions(stmt) for expr in subexpressions(top)]
+    plain = all((expr.lanes == 1 and expr.dtype.is_integer and not isinstance(expr, Op)) or (
+        isinstance(expr, Op) and expr.lanes == 1 and expr.op in ("add", "max", "min") and expr.dtype.is_integer) for expr in every)
+    return max(expr.dtype.size for expr in every) if plain else 0
 
 
 def _is_word(expr: Expr) -> bool:

@@ -12,7 +12,7 @@ from edgecc.ir.types import DType
 from edgecc.kernels.base import Operand, Request, View, lower
 from edgecc.kernels.loop_cycles import LOOP_INSTRUCTIONS, loop_cycles
 from edgecc.loop.index import const, var
-from edgecc.loop.ir import Buffer, Expr, For, Function, Load, Op, Parameter, Store
+from edgecc.loop.ir import Assign, Buffer, Const, Declare, Expr, For, Function, Load, Op, Parameter, Ref, Store
 from edgecc.lowering.cycles import kernel_cycles
 from edgecc.memory.strides import row_major_strides
 from edgecc.ops.elementwise import Elementwise
@@ -37,6 +37,16 @@ def test_the_busiest_resource_decides():
     assert loop_cycles(scaled(X), A76) == 1000 * max(1 / A76.core.stores_per_cycle, instructions / A76.core.issue_width)
     quotient = Op("div", (X, Op("div", (X, X), DType.F32, 4)), DType.F32, 4)
     assert loop_cycles(scaled(quotient), A76) == pytest.approx(1000 * 2 / A76.rates.divisions)
+
+
+def test_compilers_make_vectors_of_sums_of_integers_but_not_of_floats():
+    def total(dtype: DType) -> float:
+        step = Assign("sum", Op("add", (Ref("sum", dtype), Load("x", var("i"), dtype)), dtype))
+        body = (Declare("sum", Const(0, dtype)), For("i", const(0), const(4096), (step,)), Store("y", const(0), Ref("sum", dtype)))
+        return loop_cycles(Function("f", (Buffer("x", dtype, 4096, "input"), Buffer("y", dtype, 1, "output")), body), A76)
+
+    assert 0.4 < total(DType.I32) / total(DType.F32) < 0.6
+    assert 0.2 < total(DType.I16) / total(DType.F32) < 0.3
 
 
 def test_loads_add_to_arithmetic_where_they_issue_alone():
