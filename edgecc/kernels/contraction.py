@@ -107,8 +107,7 @@ class Epilogue:
         value = convert(accumulator, view.dtype)
         if self.expr is not None:
             loads = [Load(buffer, address(extra), extra.dtype) for buffer, extra in self.extras]
-            value = lower_scalar(self.expr, [convert(accumulator, first_type(self.expr, view.dtype)), *loads], 1,
-                                 native=self.native)
+            value = lower_scalar(self.expr, [convert(accumulator, first_type(self.expr, view.dtype)), *loads], 1, native=self.native)
         value = in_integers(value, self.fractions, accumulator if self.whole else None)
         if self.shifted:
             value = by_addition(value, accumulator, self.shifted) or value
