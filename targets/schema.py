@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import tomllib
 import types
 import typing
@@ -151,12 +152,16 @@ class Cache:
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """What one core reads from each level, in bytes a cycle, sustained over long runs of neighbouring lines."""
+    """What one core reads from each level, in bytes a cycle, sustained over long runs of neighbouring lines.
+
+    `memory_shared` is what all cores together read from memory.
+    """
 
     level1: float = 16.0
     level2: float = 8.0
     level3: float = 4.0
     memory: float = 2.0
+    memory_shared: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -28,21 +28,25 @@ def worthwhile_threads(cycles: float, threads: int) -> int:
     return threads if divided < 0.9 * cycles else 1
 
 
-def read_cycles(size_bytes: float, footprint: float, target: Target) -> float:
+def read_cycles(size_bytes: float, footprint: float, target: Target, threads: int = 1) -> float:
     """Cycles to read `size_bytes` out of data of `footprint` bytes that is read again and again.
 
-    The level that holds the footprint serves it; half of a level counts, the rest holds other data.
+    The level that holds the footprint serves it; half of a level counts, the rest holds other data. `threads` that read as
+    many other bytes each at the same time share what memory gives all cores.
     """
     rates = (target.bandwidth.level1, target.bandwidth.level2, target.bandwidth.level3)
     for cache, rate in zip(target.caches, rates, strict=False):
         if footprint <= cache.size / 2:
             return size_bytes / rate
-    return size_bytes / target.bandwidth.memory
+    return size_bytes / min(target.bandwidth.memory, target.bandwidth.memory_shared / threads)
 
 
-def weight_cycles(size_bytes: float, target: Target) -> float:
-    """Cycles to read the weights of one layer, once a run: those of the other layers have passed through the caches since."""
-    return read_cycles(size_bytes, SIMILAR_LAYERS * size_bytes, target)
+def weight_cycles(size_bytes: float, target: Target, threads: int = 1) -> float:
+    """Cycles to read the weights of one layer, once a run: those of the other layers have passed through the caches since.
+
+    `threads` read a part of them each, at the same time; the cycles are what reading all of them costs one thread then.
+    """
+    return read_cycles(size_bytes, SIMILAR_LAYERS * size_bytes, target, threads)
 
 
 def combine(arithmetic: float, traffic: float, target: Target) -> float:

@@ -174,6 +174,16 @@ def test_small_blocks_of_threads_pay_for_reading_weights_again(threads):
     assert lower(request_for(op, operands, "x86-64-v4", [LAST], threads)).choice.startswith("winograd 6x6")
 
 
+@pytest.mark.parametrize(("channels", "outputs", "size", "threads", "choice"), [
+    (128, 256, 28, 1, "winograd 4x4"), (128, 256, 28, 2, "winograd 2x2"), (64, 128, 56, 2, "blocks of 7 x 7 tiles, threads by 1")])
+def test_threads_prefer_fewer_weights_and_reading_them_less_often(channels, outputs, size, threads, choice):
+    op, operands = convolution(0, batch=1, channels=channels, outputs=outputs, size=(size, size), pads=(1, 1, 1, 1), stride=2)
+    target = resolve_target("x86-64-v4")
+    caches = tuple(replace(cache, size=32 << 20) if cache.level == 3 else cache for cache in target.caches)
+    request = replace(request_for(op, operands, "x86-64-v4", [LAST], threads), target=replace(target, caches=caches))
+    assert choice in lower(request).choice
+
+
 def test_maps_too_small_for_threads_are_computed_by_one():
     op, operands = convolution(0, batch=1, channels=100, outputs=100, size=(6, 6), pads=(1, 1, 1, 1))
     kernel = lower(request_for(op, operands, "x86-64-v4", [LAST], 3), "winograd 6x6")
