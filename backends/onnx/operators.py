@@ -16,12 +16,13 @@ import numpy as np
 from edgecc.backends.onnx.quantized import write_quantization
 from edgecc.backends.onnx.scalar import missing_primitives, write_expression
 from edgecc.backends.onnx.writer import Writer
-from edgecc.ir.graph import Node
+from edgecc.ir.graph import Node, Value
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Arg, ScalarExpr, literal, substitute, used_args
 from edgecc.ir.types import DType
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.elementwise_table import ELEMENTWISE
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
@@ -68,12 +69,17 @@ def write_node(writer: Writer, node: Node, operands: Operands) -> list[str]:
 # -- arithmetic -------------------------------------------------------------------------------
 
 
+_PRELU = ELEMENTWISE["PRelu"].build((Arg(0, DType.F32), Arg(1, DType.F32)), {})
+
+
 @_writes(Elementwise)
 def _elementwise(writer: Writer, op: Elementwise, operands: Operands, node: Node) -> list[str]:
     quantization = write_quantization(writer, op, operands, node)
     if quantization is not None:
         return [quantization]
     expr = _with_literals(op.expr, node)
+    if expr == _PRELU and _broadcasts(node.operand(1), node.operand(0)):
+        return [writer.one("PRelu", *_present(operands))]
     result = write_expression(writer, expr, _present(operands))
     dims = node.output.type.dims
     read = [value.type.dims for index, value in enumerate(node.inputs) if value is not None and index in used_args(expr)]
@@ -81,6 +87,12 @@ def _elementwise(writer: Writer, op: Elementwise, operands: Operands, node: Node
         # An operand that is not read still takes part in broadcasting.
         result = writer.one("Expand", result, writer.integers(dims, "shape"))
     return [result]
+
+
+def _broadcasts(value: Value, other: Value) -> bool:
+    """Whether a value takes the shape of another one by repeating elements, as ONNX demands of slopes."""
+    dims, wanted = value.type.dims, other.type.dims
+    return len(dims) <= len(wanted) and all(a in (1, b) for a, b in zip(reversed(dims), reversed(wanted), strict=False))
 
 
 def _with_literals(expr: ScalarExpr, node: Node) -> ScalarExpr:

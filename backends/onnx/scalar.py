@@ -140,15 +140,23 @@ def _hard_sigmoid(node: ScalarExpr) -> Match | None:
     return None
 
 
-def _row(name: str) -> Callable[[ScalarExpr], Match | None]:
-    """Recognises what the row `name` of the elementwise table builds by default, of any operand."""
+def _elu(node: ScalarExpr) -> Match | None:
+    match node:
+        case Apply("select", (Apply("lt", (x, zero), _), Apply("mul", (Literal() as alpha, Apply("sub", (Apply("exp", (y,), _), one), _)), _), z), _) if (
+                x == y == z and (_literal(zero), _literal(one)) == (0.0, 1.0)):
+            return "Elu", (x,), {"alpha": float(alpha.value)}
+    return None
+
+
+def _row(name: str, **attributes: str) -> Callable[[ScalarExpr], Match | None]:
+    """Recognises what the row `name` of the elementwise table builds by default or with attributes, of any operand."""
     def recognise(node: ScalarExpr) -> Match | None:
         if not node.dtype.is_float or isinstance(node, Arg | Literal):
             return None
         x = _first_operand(node)
         while x is not None and x.dtype is not DType.BOOL:
-            if ELEMENTWISE[name].build((x,), {}) == node:
-                return name, (x,), {}
+            if ELEMENTWISE[name].build((x,), attributes) == node:
+                return name, (x,), dict(attributes)
             x = _first_operand(x)
         return None
     return recognise
@@ -162,7 +170,7 @@ def _first_operand(expr: ScalarExpr) -> ScalarExpr | None:
 
 
 _ACTIVATIONS: tuple[tuple[int, Callable[[ScalarExpr], Match | None]], ...] = (
-    (14, _row("HardSwish")), (18, _row("Mish")), (20, _row("Gelu")), (1, _row("Softplus")), (1, _row("Softsign")),
-    (1, _row("Elu")), (1, _hard_sigmoid), (1, _leaky), (1, _clip), (1, _relu),
+    (14, _row("HardSwish")), (18, _row("Mish")), (20, _row("Gelu")), (20, _row("Gelu", approximate="tanh")),
+    (1, _row("Softplus")), (1, _row("Softsign")), (1, _elu), (1, _hard_sigmoid), (1, _leaky), (1, _clip), (1, _relu),
 )
 """Since which opset, and the recogniser; the first one that fits is taken."""

@@ -21,7 +21,7 @@ WEIGHTED: Mapping[str, tuple[int, int | None]] = {"Conv": (1, 2), "ConvTranspose
 
 ARITHMETIC = frozenset({
     *WEIGHTED, "Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool", "ReduceMean", "Resize", "Softmax",
-    "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "LeakyRelu", "Elu", "Gelu", "Mish", "Softplus", "Softsign", "Relu", "Clip"})
+    "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Elu", "Gelu", "Mish", "Softplus", "Softsign", "Relu", "Clip"})
 """Operators that integers are computed by; those of one operand and no neighbours become tables."""
 
 LIMITS: Mapping[str, tuple[float, float]] = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}

@@ -17,7 +17,7 @@ from edgecc.pipeline import run_passes
 from edgecc.quantization.network import Network
 
 PASSES = ("eliminate,simplify-movement,fold-constants,fuse-conv-bn,canonicalize,fold-constants,eliminate,"
-          "recognize-normalization,fold-transpose,fold-reshape,simplify-movement,canonicalize,eliminate,recognize-bias,fold-pad")
+          "recognize-normalization,recognize-activation,fold-transpose,fold-reshape,simplify-movement,canonicalize,eliminate,recognize-bias,fold-pad")
 """What is done to the graph. Nothing that makes kernels: other tools read the result, and know operators one by one."""
 
 OPSET = 21

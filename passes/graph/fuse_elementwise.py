@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,7 +77,7 @@ class FuseElementwise(NodePass):
         if _composed_size(node, node.op, value, producer.op) > 4 * self.max_size:  # more than simplification will take away
             self.decline(node, f"%{value.name}: the expression would be several times too large")
             return None
-        operands, expr = composed(node, node.op, producer, producer.op)
+        operands, expr = composed(node.inputs, node.op.expr, producer, producer.op.expr)
         operands, expr = canonical(operands, expr, node.output.type.shape)
         if len(operands) > self.max_operands or size(expr) > self.max_size:
             self.decline(node, f"%{value.name}: {len(operands)} operands and {size(expr)} operations are too many")
@@ -121,15 +122,15 @@ def _composed_size(node: Node, op: Elementwise, value: Value, inner: Elementwise
     return 0 if reads <= 1 else size(op.expr) + reads * size(inner.expr)
 
 
-def composed(node: Node, op: Elementwise, producer: Node, inner: Elementwise) -> tuple[list[Value], ScalarExpr]:
-    """Operands and expression of `node` with the expression of `producer` in the place of its result."""
-    kept = [v for v in node.inputs if v is not None and v is not producer.output]
+def composed(inputs: Sequence[Value | None], expr: ScalarExpr, producer: Node, inner: ScalarExpr) -> tuple[list[Value], ScalarExpr]:
+    """Operands and expression, over `inputs`, with that of `producer` in the place of its result."""
+    kept = [v for v in inputs if v is not None and v is not producer.output]
     operands = list(dict.fromkeys([*(v for v in producer.inputs if v is not None), *kept]))
     position = {id(v): i for i, v in enumerate(operands)}
 
     def read(value: Value) -> Arg:
         return Arg(position[id(value)], value.type.dtype)
 
-    inside = substitute(inner.expr, [read(v) for v in producer.inputs if v is not None])
-    args = [inside if v is producer.output else read(v) for v in node.inputs if v is not None]
-    return operands, substitute(op.expr, args)
+    inside = substitute(inner, [read(v) for v in producer.inputs if v is not None])
+    args = [inside if v is producer.output else read(v) for v in inputs if v is not None]
+    return operands, substitute(expr, args)

@@ -6,6 +6,7 @@ import contextlib
 import io
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings
@@ -97,18 +98,31 @@ def test_epilogues_become_nodes_that_others_know():
     assert {"Conv", "Clip", "Relu", "Add", "Gemm", "GlobalAveragePool"} <= ops and not ops & {"Max", "Min"}
 
 
-ACTIVATIONS = ["Relu", "LeakyRelu", "Elu", "HardSigmoid", "HardSwish", "Softplus", "Softsign", "Mish", "Gelu", "Sigmoid", "Tanh"]
+ACTIVATIONS = [*((name, {}) for name in ("Relu", "LeakyRelu", "Elu", "HardSigmoid", "HardSwish", "Softplus", "Softsign", "Mish", "Gelu", "Sigmoid", "Tanh")),
+               ("Gelu", {"approximate": "tanh"}), ("Elu", {"alpha": 0.75})]
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_recognised(name):
+@pytest.mark.parametrize(("name", "attributes"), ACTIVATIONS)
+def test_activations_are_recognised(name, attributes):
     """Also of an operand that is an expression itself, and within another one."""
     inner = apply("add", Arg(0, DType.F32), Arg(1, DType.F32))
-    expr = apply("mul", ELEMENTWISE[name].build((inner,), {}), Arg(1, DType.F32))
+    expr = apply("mul", ELEMENTWISE[name].build((inner,), attributes), Arg(1, DType.F32))
     graph = Graph()
     a, b = (graph.add_input(TensorType(DType.F32, (5,)), n) for n in "ab")
     graph.set_outputs([graph.add(Elementwise(expr), a, b)], ["y"])
-    assert [node.op_type for node in export_onnx(graph).graph.node] == ["Add", name, "Mul"]
+    nodes = export_onnx(graph).graph.node
+    assert [node.op_type for node in nodes] == ["Add", name, "Mul"]
+    written = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in nodes[1].attribute}
+    assert all(written[key] in (value, str(value).encode()) for key, value in attributes.items())
+
+
+@pytest.mark.parametrize(("slope", "want"), [((3, 1, 1), ["PRelu"]), ((2, 3, 1, 5), ["Less", "Mul", "Where"])])
+def test_slopes_that_only_repeat_are_written_as_such(slope, want):
+    graph = Graph()
+    x, s = graph.add_input(TensorType(DType.F32, (1, 3, 4, 5)), "x"), graph.add_input(TensorType(DType.F32, slope), "s")
+    expr = ELEMENTWISE["PRelu"].build((Arg(0, DType.F32), Arg(1, DType.F32)), {})
+    graph.set_outputs([graph.add(Elementwise(expr), x, s)], ["y"])
+    assert [node.op_type for node in export_onnx(graph).graph.node] == want
 
 
 @settings(max_examples=40, deadline=None)
