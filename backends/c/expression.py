@@ -11,6 +11,7 @@ from edgecc.backends.c import microcontroller
 from edgecc.backends.c.names import identifier, is_identifier
 from edgecc.backends.c.paired_sums import summed
 from edgecc.backends.c.prelude import Prelude
+from edgecc.backends.c.saturating import conversion
 from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
@@ -222,6 +223,14 @@ class ExpressionPrinter:
         return f"EDGECC_PREFETCH({self.scope.use(buffer).c_name}, {self.index(index)})"
 
     # -- expressions ------------------------------------------------------------------------------
+
+    def saturating(self, value: Expr, dtype: DType) -> str:
+        """A vector that saturates to `dtype` as it is stored; conversions of floats need not care for what saturation cares for."""
+        found = conversion(value, dtype, self.prelude.has_row)
+        if found is None:
+            return strip_parentheses(self.expr(value))
+        row, operand = found
+        return self.prelude.call(row, operand.dtype, operand.lanes, strip_parentheses(self.expr(operand)))
 
     def expr(self, expr: Expr) -> str:
         """An expression as C text that can stand as an operand of anything."""

@@ -222,7 +222,7 @@ class Prelude:
                 return value, [f"{value} "] * 5
             case "max_s8" | "max_u8":
                 return value, [f"{value} "] * 2
-            case "nearest":
+            case "nearest" | "converted" | "rounded":
                 return self.isa.type_name(DType.I32, lanes), [f"{value} "]
             case "store_low" | "store_low_plus" as kind:
                 offset = ["int16_t "] if kind == "store_low_plus" else []

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgecc.backends.c.avx_convert import AVX2, AVX512
+from edgecc.backends.c.avx_convert import AVX2, AVX512, prefix
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
 from edgecc.loop.ir import Body, Broadcast, Cast, Const, Expr, Let, Load, Op, Stmt, Store
@@ -157,8 +157,42 @@ def low_bits(run: Run) -> LowBits | None:
     return LowBits(tuple(words), offsets[0]) if all(offset == offsets[0] for offset in offsets) else None
 
 
+BEYOND = "65536.0f"
+"""Beyond the limits of every narrow type, and far from those of i32, behind which a conversion gives its least number."""
+
+
+def conversion(value: Expr, dtype: DType, has_row: Callable[[str, DType, int], bool]) -> tuple[str, Expr] | None:
+    """The row that makes integers of i32 that saturate to `dtype` as `value` does, a converted float, and its operand; None for other values.
+
+    Rows: Key("converted:T", F32, lanes), and Key("rounded:T", F32, lanes) of floats that are rounded to the nearest first. NaN gives 0.
+    """
+    match value:
+        case Cast(arg=Op("round", (inner,)), dtype=DType.I32) if inner.dtype is DType.F32 and has_row(f"rounded:{dtype.value}", DType.F32, inner.lanes):
+            return f"rounded:{dtype.value}", inner
+        case Cast(arg=inner, dtype=DType.I32) if inner.dtype is DType.F32 and has_row(f"converted:{dtype.value}", DType.F32, inner.lanes):
+            return f"converted:{dtype.value}", inner
+    return None
+
+
+def _conversion_rows() -> Iterator[tuple[Key, Row]]:
+    """A comparison that passes NaN on, and a conversion, which makes the least number of NaN: as u8 that is 0."""
+    for lanes in (4, 8, 16):
+        p, needs = prefix(32 * lanes), AVX512 if lanes == 16 else AVX2
+        rounding = "cvt_roundps_epi32({}, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)" if lanes == 16 else "cvtps_epi32({})"
+        for kind, convert in (("converted", "cvttps_epi32({})"), ("rounded", rounding)):
+            limited = f"{p}_min_ps({p}_set1_ps({BEYOND}), {{}})"
+            yield Key(f"{kind}:u8", DType.F32, lanes), Row(f"{p}_{convert.format(limited.format('{0}'))}", needs)
+            if lanes < 16:
+                ordered = f"{p}_and_ps({limited.format('a')}, {p}_cmp_ps(a, a, _CMP_ORD_Q))"
+                yield Key(f"{kind}:i8", DType.F32, lanes), Row(f"return {p}_{convert.format(ordered)};", needs, body=True)
+            else:
+                masked = convert.format(f"_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), {limited.format('a')}")
+                yield Key(f"{kind}:i8", DType.F32, lanes), Row(f"return {p}_maskz_{masked};", needs, body=True)
+
+
 def avx_rows() -> Iterator[tuple[Key, Row]]:
     """Those of AVX-512 follow, and so replace, those of AVX2."""
+    yield from _conversion_rows()
     for dtype in (I8, U8):
         pack = "packus" if dtype is U8 else "packs"
         yield Key("store_saturated:1", dtype, 4), Row(

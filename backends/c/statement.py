@@ -179,7 +179,7 @@ class BodyPrinter:
                 continue
             self._emit(depth, self.prelude.call(
                 run.row, first.value.dtype, first.value.lanes, printer.pointer(first.buffer, first.index),
-                *(strip_parentheses(printer.expr(value)) for value in run.values)) + ";")
+                *(printer.saturating(value, first.value.dtype) for value in run.values)) + ";")
 
     def _emit(self, depth: int, text: str) -> None:
         self.lines.append(INDENT * depth + text)

@@ -46,6 +46,15 @@ def test_the_same_bytes_everywhere(machine, dtype, turned):
     check_bytes(request_for(quantizer(scale, 126 if dtype is U8 else -3, dtype, turned), [x], machine), x, machine)
 
 
+@pytest.mark.parametrize(("machine", "dtype", "zero"), [
+    ("x86-64-v4", U8, None), ("x86-64-v4", I8, None), ("x86-64-v4", U8, 7), ("x86-64-v4", I8, -3), ("x86-64-v3", I8, None), ("x86-64-v3", U8, 9)])
+def test_bytes_of_converted_floats(machine, dtype, zero):
+    """No zero point is added to what is rounded: both are one instruction; 115 numbers end in a vector that is no whole one."""
+    x = difficult((1, 115), 0.25)
+    op = Elementwise(convert(apply("round", apply("mul", Arg(0, F32), literal(4.0, F32))), dtype)) if zero is None else quantizer(0.25, zero, dtype)
+    check_bytes(request_for(op, [x], machine), x, machine)
+
+
 @pytest.mark.parametrize(("channels", "size", "turned"), [(3, (2, 35), True), (3, (1, 16), False), (2, (3, 17), False),
                                                           (4, (1, 100), True), (5, (1, 49), False)])
 def test_planes_become_pixels(channels, size, turned):
