@@ -50,11 +50,34 @@ def _instruction(w: Writer, name: str, lanes: int, first: str, second: str, tota
             quads = vector_of("i8", 4 * lanes)
             a, b = (w.convert("bitcast", groups, value, quads) for value in (first, second))
             return w.call(f"llvm.x86.{VNNI.removesuffix('vnni')}.vpdpbusd.{bits}", groups, (groups, total), (quads, a), (quads, b))
+        case "dot_u8s8" if w.machine.architecture == "x86_64":
+            return _by_words(w, lanes, first, second, total)
         case "dot_bf16" if w.machine.architecture == "x86_64":
             pairs, sums = vector_of("bfloat", 2 * lanes), vector_of("float", lanes)
             a, b = (w.convert("bitcast", groups, value, pairs) for value in (first, second))
             return w.call(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", sums, (sums, total), (pairs, a), (pairs, b))
     return None
+
+
+_PAIRS = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
+"""Sums of two products of words, by the number of sums."""
+
+
+def _by_words(w: Writer, lanes: int, first: str, second: str, total: str) -> str:
+    """Products of bytes in words, the even ones and the odd ones: VPMADDUBSW would saturate its sums."""
+    groups, words = vector_of("i32", lanes), vector_of("i16", 2 * lanes)
+    a, b = (w.convert("bitcast", groups, value, words) for value in (first, second))
+    eight = "splat (i16 8)"
+
+    def products(x: str, y: str) -> str:
+        return w.call(f"llvm.x86.{_PAIRS[lanes]}", groups, (words, x), (words, y))
+
+    # Code is not scheduled: one sum is done before the other begins.
+    even = products(w.op("and", words, a, "splat (i16 255)"), w.op("ashr", words, w.op("shl", words, b, eight), eight))
+    odd = products(w.op("lshr", words, a, eight), w.op("ashr", words, b, eight))
+    found = w.op("add", groups, total, w.op("add", groups, even, odd))
+    # Else LLVM puts off the additions of a long sum, and has no registers for what is to be added.
+    return w.let(f'call {groups} asm "", "={"v" if w.machine.isa.name == "avx512" else "x"},0"({groups} {found})')
 
 
 def _element(w: Writer, groups: str, lanes: int, value: str, position: int, bits: int, *, signed: bool) -> str:

@@ -100,7 +100,7 @@ def test_operations_around_bytes(name):
             np.testing.assert_array_equal(result[key], value)
 
 
-@pytest.mark.parametrize("name", [*TARGETS, "x86-64-v4-bf16"])
+@pytest.mark.parametrize("name", [*TARGETS, "x86-64-v3", "x86-64-v4-bf16"])
 def test_grouped_products_are_those_of_the_interpreter(name):
     target = load_target(name)
     rng = np.random.default_rng(5)
