@@ -17,6 +17,7 @@ from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Request, View
 from edgecc.loop.dot import DOTS, Dot
 from edgecc.loop.ir import Const, Expr, Horizontal, Load, Op
+from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import Target
 
 FEATURES: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType({
@@ -42,6 +43,7 @@ class Terms:
         x: the first factor; with a `dot` its elements are groups.
         group: terms in one step.
         lanes: groups of four bytes in a step whose products all go into one sum.
+        matrix: whether products of matrices take two rows at a time.
         dot: the operation of a step, or "" for a multiply-add.
         flip: whether the bytes of x are of the other sign than the operation's: their highest bits are turned around.
         offset: what is left of a zero point: this many times the sum of the weights belongs out of each sum.
@@ -53,6 +55,7 @@ class Terms:
     flip: bool = False
     offset: int = 0
     lanes: int = 1
+    matrix: bool = False
 
     def factor(self, load: Expr) -> Expr:
         """The first factor of a step as the operation takes it."""
@@ -100,13 +103,13 @@ def byte_dot(request: Request, x: DType, *, zero: int, folds: bool) -> ByteDot |
     return ByteDot(dot.name, moved != 0, zero + moved) if folds or zero + moved == 0 else None
 
 
-MATRIX_FEATURE, MATRIX_REGISTERS = "i8mm", 3
+MATRIX_FEATURE, MATRIX_REGISTERS, MATRIX_TERMS = "i8mm", 3, 48
 """Machines that multiply two rows by two columns of bytes, and the registers that shuffles of operands take."""
 
 
 def pairs_steps(terms: Terms, target: Target) -> bool:
     """Whether the products of two steps are added at once."""
-    return terms.dot == SHORT_PRODUCT or (terms.dot in BY_LANE and target.has(MATRIX_FEATURE))
+    return terms.dot == SHORT_PRODUCT or (terms.matrix and target.has(MATRIX_FEATURE))
 
 
 HELIUM, HELIUM_LANES, HELIUM_RATE, HELIUM_REGISTERS = "mve", 4, 1.0, 7
@@ -131,6 +134,8 @@ def product_target(request: Request, widening: Target, terms: Terms) -> Target:
                        core=replace(widening.core, fma_per_cycle=rate * widening.core.fma_per_cycle))
     if terms.dot in BY_LANE and request.target.has(MATRIX_FEATURE) and widening.vector.bits:
         target = request.target
+        if not terms.matrix:
+            return replace(target, isa=replace(target.isa, features=tuple(f for f in target.isa.features if f != MATRIX_FEATURE)))
         return replace(target, vector=replace(target.vector, registers=target.vector.registers - MATRIX_REGISTERS),
                        core=replace(target.core, fma_per_cycle=target.rates.dot_products))
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
@@ -151,7 +156,12 @@ def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool
             dims = tuple(d // HELIUM_LANES if a == axis else d for a, d in enumerate(groups.dims))
             strides = tuple(HELIUM_LANES if a == axis else s for a, s in enumerate(groups.strides))
             return Terms(replace(groups, dims=dims, strides=strides), HELIUM_LANES * DOTS[byte.name].group, byte.name, offset=byte.offset, lanes=HELIUM_LANES)
-        return Terms(x) if byte is None or groups is None else Terms(groups, DOTS[byte.name].group, byte.name, byte.flip, byte.offset)
+        if byte is None or groups is None:
+            return Terms(x)
+        op, w = request.op, request.operand(1).view
+        depth = w.elements // max(1, w.dims[0]) if isinstance(op, Conv) else x.dims[axis]
+        matrix = byte.name in BY_LANE and request.target.has(MATRIX_FEATURE) and depth >= MATRIX_TERMS
+        return Terms(groups, DOTS[byte.name].group, byte.name, byte.flip, byte.offset, matrix=matrix)
     for dot in DOTS.values():
         if dot.sum.is_float and x.dtype is dot.element and request.operand(1).view.dtype is dot.element and has_product(request.target, dot.name):
             groups = grouped_view(x, axis, dot)
