@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import KernelArgument, Request, View, Workspace
-from edgecc.kernels.contraction import Weights, packed_channels, panel_loops
+from edgecc.kernels.contraction import Weights, panel_loops
 from edgecc.kernels.grouped import Terms, grouped_view, has_product
-from edgecc.kernels.register_tile import Panel
+from edgecc.kernels.register_tile import Panel, packed_channels
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, Expr, For, Horizontal, Load, Op, Ref, Store

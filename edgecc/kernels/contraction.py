@@ -24,7 +24,7 @@ from edgecc.kernels.borders import Borders
 from edgecc.kernels.grouped import DSP, Terms, group_terms, grouped_sum, pairs_steps
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.nearest import in_integers
-from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes
+from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes, pack_panels, packed_channels
 from edgecc.kernels.rows import row_parameters, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.kernels.shifted_sums import BITS, by_addition
@@ -320,24 +320,6 @@ def panel_loops(panels: Sequence[Panel], reduction: int, nest: Callable[[Panel, 
         weights += panel.count * panel.padded * reduction
         bias += panel.count * panel.padded
     return tuple(out)
-
-
-def packed_channels(panels: Sequence[Panel]) -> int:
-    """Lanes all panels take together."""
-    return sum(panel.padded * panel.count for panel in panels)
-
-
-def pack_panels(weights: Array, panels: Sequence[Panel]) -> Array:
-    """Rearranges weights [channels, reduction] as [panel][reduction][lanes of the panel], zeros beyond the channels."""
-    flat = weights.reshape(weights.shape[0], -1)
-    parts = []
-    for panel in panels:
-        for number in range(panel.count):
-            first = panel.start + number * panel.size
-            block = np.zeros((flat.shape[1], panel.padded), flat.dtype)
-            block[:, :panel.size] = flat[first:first + panel.size].T
-            parts.append(block.reshape(-1))
-    return np.concatenate(parts) if parts else np.zeros(0, weights.dtype)
 
 
 def flatten(weights: Array) -> Array:

@@ -25,7 +25,6 @@ from edgecc.kernels.contraction import (
     flatten,
     folds_offset,
     multiply_add,
-    packed_channels,
     panel_loops,
     start_schedule,
     sum_type,
@@ -44,7 +43,7 @@ from edgecc.kernels.depthwise_grouped import (
 )
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
 from edgecc.kernels.grouped import HELIUM, HELIUM_LANES, SHORT_PRODUCT, ByteDot, Terms, byte_dot
-from edgecc.kernels.register_tile import Panel, narrowest_lanes, vector_lanes
+from edgecc.kernels.register_tile import Panel, narrowest_lanes, packed_channels, vector_lanes
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var

@@ -16,7 +16,6 @@ from edgecc.kernels.contraction import (
     PIXEL,
     Epilogue,
     Weights,
-    packed_channels,
     panel_loops,
     tile_nest,
 )
@@ -24,7 +23,7 @@ from edgecc.kernels.direct_runs import ByteRuns, group_at
 from edgecc.kernels.grouped import Terms
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.lines import Edges, Line, edges_of
-from edgecc.kernels.register_tile import LINE_BYTES, Panel
+from edgecc.kernels.register_tile import LINE_BYTES, Panel, packed_channels
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.kernels.spatial import Axis, Run, runs_of
 from edgecc.loop.index import ZERO, Index, const, var

@@ -31,7 +31,6 @@ from edgecc.kernels.contraction import (
     folds_offset,
     multiply_add,
     open_panel_loops,
-    packed_channels,
     panel_loops,
     sum_type,
     tile_schedule,
@@ -58,6 +57,7 @@ from edgecc.kernels.register_tile import (
     cover_cycles,
     cut_panels,
     narrowest_lanes,
+    packed_channels,
     vector_lanes,
 )
 from edgecc.loop.index import ZERO, Index, const, minimum, var

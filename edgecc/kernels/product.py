@@ -20,14 +20,13 @@ from edgecc.kernels.contraction import (
     Epilogue,
     Weights,
     open_panel_loops,
-    packed_channels,
     panel_loops,
     tile_nest,
     zero,
 )
 from edgecc.kernels.depth_cut import PARTIAL, DepthCut
 from edgecc.kernels.half_sums import Reduction
-from edgecc.kernels.register_tile import Panel, RegisterTile, cache_block
+from edgecc.kernels.register_tile import Panel, RegisterTile, cache_block, packed_channels
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.loop.builder import add
 from edgecc.loop.index import ZERO, Index, const, var

@@ -9,10 +9,12 @@ all tiles it takes to cover the whole result, remainders included.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgecc.ir.types import DType
+import numpy as np
+
+from edgecc.ir.types import Array, DType
 from edgecc.kernels.cost import read_cycles
 from edgecc.loop.split import balanced_parts
 from edgecc.targets.schema import Target
@@ -208,3 +210,21 @@ def cache_block(rows: int, tile: RegisterTile, row_bytes: int, weights_bytes: in
     most = max(1, room // max(1, row_bytes * tile.rows)) * tile.rows
     blocks = -(-rows // most)
     return min(rows, -(-rows // (blocks * tile.rows)) * tile.rows)
+
+
+def packed_channels(panels: Sequence[Panel]) -> int:
+    """Lanes all panels take together."""
+    return sum(panel.padded * panel.count for panel in panels)
+
+
+def pack_panels(weights: Array, panels: Sequence[Panel]) -> Array:
+    """Rearranges weights [channels, reduction] as [panel][reduction][lanes of the panel], zeros beyond the channels."""
+    flat = weights.reshape(weights.shape[0], -1)
+    parts = []
+    for panel in panels:
+        for number in range(panel.count):
+            first = panel.start + number * panel.size
+            block = np.zeros((flat.shape[1], panel.padded), flat.dtype)
+            block[:, :panel.size] = flat[first:first + panel.size].T
+            parts.append(block.reshape(-1))
+    return np.concatenate(parts) if parts else np.zeros(0, weights.dtype)

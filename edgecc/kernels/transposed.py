@@ -24,14 +24,12 @@ from edgecc.kernels.contraction import (
     assemble,
     compute_target,
     epilogue_of,
-    pack_panels,
-    packed_channels,
     sum_type,
     tile_schedule,
     with_bias,
 )
 from edgecc.kernels.direct import Direct
-from edgecc.kernels.register_tile import Panel, choose_tile, cut_panels, narrowest_lanes
+from edgecc.kernels.register_tile import Panel, choose_tile, cut_panels, narrowest_lanes, pack_panels, packed_channels
 from edgecc.kernels.spatial import Axis
 from edgecc.loop.ir import Body, Buffer
 from edgecc.ops.convolution import ConvTranspose

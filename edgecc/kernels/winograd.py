@@ -35,7 +35,6 @@ from edgecc.kernels.contraction import (
     assemble,
     compute_target,
     epilogue_of,
-    pack_panels,
     sum_type,
     tile_schedule,
     with_bias,
@@ -49,6 +48,7 @@ from edgecc.kernels.register_tile import (
     cut_panels,
     fits,
     narrowest_lanes,
+    pack_panels,
     vector_lanes,
 )
 from edgecc.kernels.spatial import Axis

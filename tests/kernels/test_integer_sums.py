@@ -229,7 +229,7 @@ def test_convolutions_without_products_of_groups(kernel):
     kernels.check(request, arrays, machine="cortex-a72")
 
 
-@pytest.mark.parametrize(("rows", "depth", "columns"), [(7, 40, 20), (12, 12, 34)])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(7, 72, 20), (12, 52, 34)])
 def test_matrices_of_bytes(rows, depth, columns):
     random = np.random.default_rng(11)
     x = random.choice([-128, 127, 3], (rows, depth)).astype(np.int8)
@@ -240,3 +240,10 @@ def test_matrices_of_bytes(rows, depth, columns):
     assert dots(request) == {"dot_s8"}
     kernels.check(request, arrays)
     kernels.check(request, arrays, machine="cortex-a710")
+
+
+@pytest.mark.parametrize(("depth", "pairs"), [(32, False), (64, True)])
+def test_products_of_matrices_are_left_to_sums_that_pay_for_them(depth, pairs):
+    arrays = [np.zeros((12, depth), np.int8), np.zeros((depth, 16), np.int8), np.zeros(16, np.int32), np.ones(16, np.float32), np.array(7, np.uint8)]
+    request = kernels.request_for(MatMul(a_zero=-5, epilogue=EPILOGUE), arrays, "cortex-a710", constants=[1, 2, 3, 4])
+    assert ("pair-products" in lower(request).schedule) == pairs
