@@ -47,7 +47,7 @@ SMALL, SHORT = 1, 2
 def with_known_sums(request: Request, arrays: Sequence[Array | None]) -> Request:
     """The request with what is known of its sums and products, given the arrays of constant operands."""
     op = request.op
-    portable = request.target.vector.bits == 0
+    portable = request.target.vector.bits == 0 and not request.target.has("dsp")  # which convert and round in one instruction
     if not (request.target.has("neon") or portable) or request.is_open or not isinstance(op, Conv | MatMul):
         return request
     weights = arrays[1]
