@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from edgecc.kernels.base import Request, candidates, signature
 from edgecc.loop.ir import For
 from edgecc.lowering import NO_TUNING, LoweredModel
 from edgecc.lowering.cycles import calls_cycles
+from edgecc.lowering.precision import INTEGERS, LayerPrecision
+from edgecc.ops.rules import NARROW_INTEGERS
+
+NARROW = frozenset(dtype.value for dtype in NARROW_INTEGERS)
+REASONS: Mapping[str, str] = MappingProxyType({
+    "conv": "products of integers are summed as such: no choice was asked for, or it is inside of a loop or branch",
+    "matmul": "products of integers are summed as such: no choice was asked for, or it is inside of a loop or branch",
+    "elementwise": "arithmetic is in f32 registers either way; operands and results of floats would be four times the bytes",
+    "gather": "a table, for a function that machines approximate differently in float",
+    "reduce": "sums and extrema of integers are exact in any order; floats would be four times the bytes",
+})
+OTHERWISE = "elements are moved or compared as they are; floats would be four times the bytes"
+"""Why layers between whose forms there is no choice are computed on integers, by operator."""
 
 ONLY, MODELLED, MEASURED = "only way", "cost model", "measured"
 
@@ -63,6 +77,21 @@ def choices_of(lowered: LoweredModel, tuning: Mapping[str, str] = NO_TUNING) -> 
         decided = ONLY if not others else MEASURED if measured else MODELLED
         found.append(Choice(position, call.loc or (call.name,), call.op, call.function, _types(request), kernel.candidate, decided,
                             call.choice, cycles, cycles / total, others, lowered.module.threads if call.function in divided else 1))
+    return tuple(found)
+
+
+def precisions_of(choices: Sequence[Choice], chosen: Sequence[LayerPrecision]) -> tuple[LayerPrecision, ...]:
+    """How every layer of a quantized network is computed, and why, in the order of the run.
+
+    Args: chosen: those between whose forms there was a choice; the others read integers, and are told here.
+    """
+    by_node = {node: layer for layer in chosen for node in layer.nodes[:1]}
+    found: dict[LayerPrecision, None] = {}
+    for choice in choices:
+        own = [by_node[node] for node in choice.nodes if node in by_node]
+        if not own and choice.types.partition(" ")[0] in NARROW:
+            own = [LayerPrecision(choice.nodes, choice.op, INTEGERS, choice.cycles, 0.0, 0.0, REASONS.get(choice.op, OTHERWISE))]
+        found.update(dict.fromkeys(own))
     return tuple(found)
 
 

@@ -51,8 +51,8 @@ def choices_json(choices: Sequence[Choice]) -> list[dict[str, Any]]:
 
 
 def layers_table(precisions: Sequence[LayerPrecision]) -> Table:
-    """One row for each convolution and matrix product of integers: how it is summed, and why."""
-    table = Table("sums", "op", "precision", box=None, pad_edge=False)
+    """One row for each layer of a quantized network that reads integers: how it is computed, and why."""
+    table = Table("layer", "op", "precision", box=None, pad_edge=False)
     for name in ("int8 k cycles", "float k cycles", "conversions"):
         table.add_column(name, justify="right")
     table.add_column("because")

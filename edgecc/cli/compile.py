@@ -11,7 +11,7 @@ from rich.table import Table
 from edgecc import api
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.discovery import select_backend
-from edgecc.choices import choices_of
+from edgecc.choices import choices_of, precisions_of
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table, layers_json, layers_table
@@ -118,13 +118,14 @@ def compile(
         note(text)
     manifest = artifact.manifest
     choices = choices_of(done.compiled.lowered, NO_TUNING if tuned is None else tuned.choices) if explain else ()
+    precisions = precisions_of(choices, done.compiled.precisions)
     kept = left_in_float(done.compiled.passes) if explain else ()
     if as_json:
         print_json({"ok": True, "folder": str(folder), "target": chosen.name, "precision": precision, "name": artifact.name,
                     "arena_bytes": artifact.arena_bytes, "arena_lower_bound": manifest.arena_lower_bound,
                     "weights_bytes": artifact.weights_bytes, "kernels": len(manifest.kernels),
                     "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]}
-                   | ({"choices": choices_json(choices), "left_in_float": declines_json(kept), "precisions": layers_json(done.compiled.precisions)} if explain else {})
+                   | ({"choices": choices_json(choices), "left_in_float": declines_json(kept), "precisions": layers_json(precisions)} if explain else {})
                    | ({} if quantized is None else {"quantization": q.report_json(quantized.quantized)}))
         return
     console = results()
@@ -150,9 +151,9 @@ def compile(
             show(q.precisions_table(quantized.quantized))
             console.print()
         show(choices_table(choices))
-        if done.compiled.precisions:
+        if precisions:
             console.print()
-            show(layers_table(done.compiled.precisions))
+            show(layers_table(precisions))
         if kept:
             console.print()
             show(declines_table(kept))
