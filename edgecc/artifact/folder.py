@@ -164,7 +164,7 @@ class Manifest:
                                   f"this version reads {MANIFEST_SCHEMA} and {ABI_VERSION}", where=where,
                                   hint="compile the model again")
             return _manifest_from(table, where)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise EdgeccError("E007", f"not a manifest of an edgecc artifact ({type(error).__name__}: {printable(str(error), 80)})",
                               where=where) from None
 

@@ -118,7 +118,7 @@ def read_tuning(path: Path) -> Tuning:
         records = [_record_from(entry) for entry in table["kernels"]]
         return Tuning(str(table["target"]), tuple(str(f) for f in table["features"]), str(table["processor"]),
                       str(table["compiler"]), {record.signature: record for record in records})
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise EdgeccError("E007", f"no tuning file ({type(error).__name__}: {printable(str(error), 80)})", where=where) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -132,9 +133,12 @@ def test_changed_and_missing_files_are_found(make_hand_artifact, tmp_path):
     (folder / "hand.c").unlink()
     with pytest.raises(EdgeccError, match="cannot be read"):
         Artifact.read(folder)
-    (folder / "manifest.json").write_text("{")
-    with pytest.raises(EdgeccError, match="not a manifest"):
-        Artifact.read(folder)
+    sound = (folder / "manifest.json").read_text()
+    for text in ("{", "[" * 100_000, re.sub(r'"threads": \d+', '"threads": 1e400', sound)):
+        assert text != sound
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(EdgeccError, match="not a manifest"):
+            Artifact.read(folder)
 
 
 @pytest.mark.parametrize("name", ["../up.c", "a/b/c.c", "a/../b.c", "a/.c", "/a.c", "a/", "manifest.json/a", "", "manifest.json", ".hidden", "sp ace.c"])
