@@ -37,7 +37,7 @@ def decode(line: str) -> Instruction:
     operands, _, address = rest.partition("[") if name.startswith(("ld", "st")) else (rest, "", "")
     found = [("v" if file in "vqds" else "x") + number for file, number in REGISTER.findall(operands)]
     pointers = frozenset("x" + number for _, number in REGISTER.findall(address))
-    wide = bool(re.search(r"\bq\d|\.4s|\.16b|\.2d", operands))
+    wide = bool(re.search(r"\bq\d|\.(4s|16b|2d|8h)", operands))
     if name.startswith("ld"):
         updates = pointers if line.rstrip().endswith("!") or "]," in line else frozenset()
         return Instruction(frozenset(found) | updates, pointers, 4 if wide or "x" in operands else 3, wide, len(found) if wide else 1,

@@ -45,6 +45,8 @@ MACROS = """\
 #define EDGECC_JOIN(type, low, high) __extension__({ type joined = (low); \\
   __asm__ volatile("ins %0.d[1], %1" : "+w"(joined) : "r"(high)); joined; })
 #else
+#define EDGECC_HALVES_4(array) vreinterpret_f16_u16(vld1_u16(array))
+#define EDGECC_HALVES_8(array) vreinterpretq_f16_u16(vld1q_u16(array))
 #define EDGECC_LOAD_LOW(type, load, array, offset) load((array) + (offset) / (ptrdiff_t)sizeof *(array))
 #define EDGECC_LOAD_HIGH(array, offset) 0
 #define EDGECC_JOIN(type, low, high) ((void)(high), (low))
@@ -68,12 +70,17 @@ class Part:
 
 
 def rows() -> Iterator[tuple[Key, Row]]:
-    """Vectors of four floats."""
-    needs = ("neon", HALVES)
+    """Vectors of four floats, and of eight halves."""
+    needs: tuple[str, ...] = ("neon", HALVES)
     yield Key("load_half", DType.F32, 2), Row("EDGECC_LOAD_LOW(float32x2_t, vld1_f32, {0}, {1})", needs)
     yield Key("load_low", DType.F32, 4), Row("EDGECC_LOAD_LOW(float32x4_t, vld1q_f32, {0}, {1})", needs)
     yield Key("load_high", DType.F32, 4), Row("EDGECC_LOAD_HIGH({0}, {1})", needs)
     yield Key("join", DType.F32, 4), Row("EDGECC_JOIN(float32x4_t, {0}, {1})", needs)
+    needs = (*needs, "fp16")
+    yield Key("load_half", DType.F16, 4), Row("EDGECC_LOAD_LOW(float16x4_t, EDGECC_HALVES_4, {0}, {1})", needs)
+    yield Key("load_low", DType.F16, 8), Row("EDGECC_LOAD_LOW(float16x8_t, EDGECC_HALVES_8, {0}, {1})", needs)
+    yield Key("load_high", DType.F16, 8), Row("EDGECC_LOAD_HIGH({0}, {1})", needs)
+    yield Key("join", DType.F16, 8), Row("EDGECC_JOIN(float16x8_t, {0}, {1})", needs)
 
 
 def spread(body: Body, has_row: HasRow) -> tuple[Stmt | Part, ...]:

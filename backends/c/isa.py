@@ -100,7 +100,7 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
     wants_vectors = vector_bits > 0
     if architecture == "aarch64" and wants_vectors and "neon" in features:
         rows = [*scalar_rows(has_fma=True), *neon.vector_rows(), *half_loads.rows()]
-        definitions = neon.KEEP + neon.APART + (neon.FMLA_LANE_IN_ORDER if neon.IN_ORDER in features else neon.FMLA_LANE)
+        definitions = neon.KEEP + neon.APART + neon.fmla_lane(in_order=neon.IN_ORDER in features, half=neon_half.FEATURE in features)
         definitions += half_loads.MACROS if half_loads.HALVES in features else ""
         if neon_half.FEATURE in features and vector_bits >= 128:
             rows += neon_half.half_rows()

@@ -55,15 +55,34 @@ _FMLA_LANE = """\
 #endif
 """
 
-FMLA_LANE = """\
-/* As instructions that gcc does not look into, multiply-adds keep their order, and each sum its register: no tile spills. */
-#if defined(__GNUC__) && !defined(__clang__)
-""" + _FMLA_LANE
+_FMLA_LANE_F16 = """\
+#define EDGECC_FMLA_HALF_LANE_F16(fma, sum, vector, factors, lane) \\
+  EDGECC_FMLA_LANE_F16(fma, sum, vector, EDGECC_WIDENED(factors), lane)
+#define EDGECC_FMLA_LANE_F16(fma, sum, vector, factors, lane) __extension__({ float16x8_t added = (sum); \\
+  __asm__ volatile("fmla %0.8h, %1.8h, %2.h[" #lane "]" : "+w"(added) : "w"(vector), "x"(factors)); added; })
+#else
+#define EDGECC_FMLA_LANE_F16(fma, sum, vector, factors, lane) fma(sum, vector, factors, lane)
+#define EDGECC_FMLA_HALF_LANE_F16(fma, sum, vector, factors, lane) fma(sum, vector, factors, lane)
+#endif
+/* clang takes whole registers only where it is told to take one of the lower ones. */
+#if defined(__clang__)
+#define EDGECC_WIDENED(half) __builtin_shufflevector(half, half, 0, 1, 2, 3, -1, -1, -1, -1)
+#else
+#define EDGECC_WIDENED(half) (half)
+#endif
+"""
 
-FMLA_LANE_IN_ORDER = """\
-/* The order of these is the order in which the core will execute them: no compiler moves them past one another. */
-#if defined(__GNUC__)
-""" + _FMLA_LANE
+
+def fmla_lane(*, in_order: bool, half: bool) -> str:
+    """The macros of multiply-adds by lane; `half`: those of f16 too."""
+    if in_order:
+        why = "/* The order of these is the order in which the core will execute them: no compiler moves them past one another. */\n"
+        where = "#if defined(__GNUC__)\n"
+    else:
+        why = "/* As instructions that gcc does not look into, multiply-adds keep their order, and each sum its register: no tile spills. */\n"
+        where = "#if defined(__GNUC__) && !defined(__clang__)\n"
+    return why + "".join(where + text for text in ((_FMLA_LANE, _FMLA_LANE_F16) if half else (_FMLA_LANE,)))
+
 
 SHORT_PRODUCTS = {
     4: "int8x16_t x = vreinterpretq_s8_u32(a), y = vreinterpretq_s8_u32(b);\n"

@@ -86,10 +86,12 @@ def _arithmetic_rows(lanes: int) -> Iterator[tuple[Key, Row]]:
         yield row(op, f"{name}{q}_f16({{0}})")
     yield row("fma", f"vfma{q}_f16({{2}}, {{0}}, {{1}})")
     yield row("keep", "EDGECC_KEEP({0})")
-    yield row("keep_lane", "EDGECC_KEEP({0})")
+    yield row("keep_lane", "{0}" if lanes == 8 else "EDGECC_KEEP({0})")
     for source in LANES:
         lane = "laneq" if source == 8 else "lane"
-        yield row(f"fma_lane:{source}", f"vfma{q}_{lane}_f16({{2}}, {{0}}, {{1}}, {{3}})")
+        multiply_add = f"vfma{q}_{lane}_f16"
+        yield row(f"fma_lane:{source}", f"EDGECC_FMLA_{'' if source == 8 else 'HALF_'}LANE_F16({multiply_add}, {{2}}, {{0}}, {{1}}, {{3}})" if lanes == 8 else
+                  f"{multiply_add}({{2}}, {{0}}, {{1}}, {{3}})")
         yield row(f"mul_lane:{source}", f"vmul{q}_{lane}_f16({{0}}, {{1}}, {{3}})")
     for op in ("add", "mul", "min", "max"):
         half = f"v{op}_f16(vget_low_f16(a), vget_high_f16(a))" if lanes == 8 else "a"

@@ -24,7 +24,14 @@ from edgecc.kernels.borders import Borders
 from edgecc.kernels.grouped import DSP, Terms, group_terms, grouped_sum, pairs_steps
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.nearest import in_integers
-from edgecc.kernels.register_tile import Panel, RegisterTile, narrowest_lanes, pack_panels, packed_channels
+from edgecc.kernels.register_tile import (
+    Panel,
+    RegisterTile,
+    lane_sources,
+    narrowest_lanes,
+    pack_panels,
+    packed_channels,
+)
 from edgecc.kernels.rows import row_parameters, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.kernels.shifted_sums import BITS, by_addition
@@ -264,9 +271,7 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     if by_lane and groups:
         steps += [f"groups-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, tile.lanes // 2)]
     elif by_lane:
-        halves = target.core.half_loads and dtype is DType.F32 and tile.lanes == 4
-        sources = (tile.lanes // 2,) if halves else (tile.lanes, *([tile.lanes // 2] if tile.lanes > 4 else []))
-        steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in sources]
+        steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in lane_sources(tile, target, dtype)]
     # Broadcasts may be kept for the next step where the accumulators leave half of the registers free.
     across = int(2 * tile.rows * tile.vectors <= target.vector.registers)
     steps += start_schedule(target, padded)

@@ -74,8 +74,16 @@ def narrowest_lanes(target: Target, dtype: DType = DType.F32) -> int:
     return max(1, min(target.vector.widths, default=bits) // bits)
 
 
+def lane_sources(tile: RegisterTile, target: Target, dtype: DType) -> tuple[int, ...]:
+    """Lengths of the vectors whose lanes are factors, longest first: whole ones, or halves where those load beside multiply-adds."""
+    if target.core.half_loads and dtype.is_float and tile.lanes == vector_lanes(target, dtype):
+        return (tile.lanes // 2,)
+    return (tile.lanes, tile.lanes // 2) if tile.lanes > 4 else (tile.lanes,)
+
+
 HALVED = 4
-"""Registers for vectors of weights that come in halves: one in use, one ahead, halves of the next, and one between rows of two steps."""
+"""Registers for vectors of weights that come in halves: one in use, one ahead, halves of the next, and one between rows of two
+steps; tiles of one or two vectors, whose rows come closer together, take two more."""
 
 
 def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> bool:
@@ -91,8 +99,8 @@ def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> b
         return rows * vectors + 2 * vectors + 2 <= target.vector.registers  # words of even and of odd bytes
     if by_lane and dtype is DType.I32 and target.has("i8mm") and rows > 1 and rows % 2:
         return False  # products of matrices take two rows
-    if by_lane and dtype is DType.F32 and target.core.half_loads:
-        return rows * vectors + rows + HALVED <= target.vector.registers
+    if by_lane and dtype.is_float and target.core.half_loads:
+        return rows * vectors + rows + HALVED + 2 * (vectors < 3) <= target.vector.registers
     operands = rows + min(2, vectors) + (dtype is not DType.F32) if by_lane else vectors + 1
     return rows * vectors + operands <= target.vector.registers
 
@@ -112,9 +120,9 @@ def step_cycles(rows: int, vectors: int, lanes: int, target: Target) -> float:
     loads = (weight_loads + row_loads) / core.loads_per_cycle
     issue = (rows * vectors + weight_loads + row_loads) / core.issue_width
     work = max(fma, loads)
-    if core.half_loads and lanes == vector_lanes(target):
-        # Two terms of a row are half a vector; one of weights is two halves and an insertion.
-        return max(fma, rows / 2 + 3 * vectors, float(core.fma_latency)) + MISSED_LOADS * loads
+    if core.half_loads and lanes >= vector_lanes(target):
+        # Half a vector of a row has half as many terms as there are lanes; one of weights is two halves and an insertion.
+        return max(fma, 2 * rows / lanes + 3 * vectors, float(core.fma_latency)) + MISSED_LOADS * loads
     if core.in_order and core.loads_per_cycle < 1:
         work = fma + (vectors + row_loads) / core.loads_per_cycle
     return max(work, issue, float(core.fma_latency)) + MISSED_LOADS * loads

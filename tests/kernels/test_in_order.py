@@ -12,7 +12,7 @@ from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
 from edgecc.targets.schema import load_target
 from tests.support import ccompile
-from tests.support.assembly import CASES, main_loop, scheduled
+from tests.support.assembly import CASES, HALF_CASES, main_loop, scheduled
 from tests.support.kernel_check import Given, check_kernel
 
 TARGET = "cortex-a55"
@@ -60,7 +60,7 @@ def test_hardly_an_instruction_needs_the_load_in_front_of_it(target, name, compi
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])
-@pytest.mark.parametrize("name", ["pointwise 64 to 384, 14x14", "3x3 32 to 32, 28x28", "matrix 128 x 384 x 1000"])
+@pytest.mark.parametrize("name", ["pointwise 64 to 384, 14x14", "3x3 32 to 32, 28x28", "matrix 128 x 384 x 1000", *HALF_CASES])
 def test_vectors_come_in_halves_that_start_beside_multiply_adds(name, compiler):
     """By the issue rules of Cortex-A55, loops whose vectors came whole would reach 68 % of the peak at most."""
     loop = loop_of(name, "cortex-a55", compiler)
@@ -71,7 +71,7 @@ def test_vectors_come_in_halves_that_start_beside_multiply_adds(name, compiler):
 @functools.cache
 def loop_of(name, target, compiler):
     try:
-        loop = main_loop(scheduled(CASES[name], target), target, compiler)
+        loop = main_loop(scheduled({**CASES, **HALF_CASES}[name], target), target, compiler)
     except LookupError as error:
         pytest.skip(str(error))
     assert loop.multiply_adds >= 64

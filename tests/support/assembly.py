@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgecc.artifact.toolchain import BASE_FLAGS
 from edgecc.ir.op import Op
-from edgecc.ir.types import Layout
+from edgecc.ir.types import DType, Layout
 from edgecc.kernels.base import lower
 from edgecc.loop.ir import Function
 from edgecc.ops.convolution import Conv
@@ -45,11 +46,12 @@ class Loop:
         return sum(bool(re.search(r"\[sp\b|\(%rsp[,)]", line)) for line in self.lines)
 
 
-def convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: int = 0, group: int = 1, stride: int = 1) -> Case:
+def convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: int = 0, group: int = 1, stride: int = 1,
+                dtype: type[np.floating[Any]] = np.float32) -> Case:
     """A channels-last convolution."""
     op = Conv((stride, stride), (pad,) * 4, (1, 1), group)
     last = Layout.channels_last(4)
-    x, w = np.zeros((1, channels, size, size), np.float32), np.zeros((outputs, channels // group, kernel, kernel), np.float32)
+    x, w = np.zeros((1, channels, size, size), dtype), np.zeros((outputs, channels // group, kernel, kernel), dtype)
     return op, [Given(x, layout=last), Given(w, True)], [last]
 
 
@@ -83,10 +85,21 @@ BYTE_CASES: dict[str, Case] = {
 }
 
 
+HALF_CASES: dict[str, Case] = {
+    "f16 pointwise 64 to 384, 14x14": convolution(64, 384, 14, dtype=np.float16),
+    "f16 3x3 32 to 32, 28x28": convolution(32, 32, 28, 3, 1, dtype=np.float16),
+    "f16 first layer 3 to 32, 3x3 stride 2": convolution(3, 32, 112, 3, 1, stride=2, dtype=np.float16),
+}
+"""With sums in f16."""
+
+
 def scheduled(case: Case, target: str, choice: str = "direct") -> Function:
     """The kernel named `choice` of a case, or the usual one where there is none of that name, after its schedule."""
     op, given, layouts = case
-    kernel = lower(request_for(op, given, target, layouts), choice)
+    request = request_for(op, given, target, layouts)
+    if given[0].array.dtype == np.float16:
+        request = replace(request, precision=DType.F16)
+    kernel = lower(request, choice)
     return apply_schedule(kernel.function, kernel.schedule)
 
 
