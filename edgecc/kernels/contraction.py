@@ -408,7 +408,7 @@ def _bias_view(view: View, dims: Sequence[int], axis: int) -> View:
 def _pack_weights(arrange: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], parts: int, weights: Array) -> Array:
     packed = np.concatenate([pack_panels(part, panels) for group in np.split(arrange(weights), groups)
                              for part in np.split(group, parts, axis=1)])
-    return packed.view(np.uint32) if packed.dtype.kind == "V" else packed
+    return packed.view(np.uint32) if packed.dtype.type is np.void else packed
 
 
 def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Array, begin: int = 0) -> Array:
