@@ -19,6 +19,7 @@ from edgecc.loop.ir import (
     Body,
     Broadcast,
     Cast,
+    Const,
     Declare,
     Expr,
     For,
@@ -30,6 +31,7 @@ from edgecc.loop.ir import (
     Let,
     Load,
     Op,
+    Ref,
     Stmt,
     Store,
     expressions,
@@ -153,7 +155,7 @@ class _Counter:
                     self.add(work, lanes, rates.shuffles)
             case Broadcast(arg=arg):
                 self.expression(arg, work)
-                if isinstance(arg, Op | Cast) and not _is_word(arg):  # loads broadcast, and so do products by lane
+                if isinstance(arg, Op | Cast) and not _is_word(arg) and not _is_flipped(arg):  # loads broadcast, and so do products by lane
                     self.add(work, 1, rates.shuffles)
             case Lane(arg=arg):
                 self.expression(arg, work)
@@ -237,6 +239,12 @@ def _widest_integer(body: Body) -> int:
 def _is_word(expr: Expr) -> bool:
     """Whether an expression joins neighbouring bytes, which is a load of all of them."""
     return isinstance(expr, Op) and expr.op == "interleave" and expr.lanes == 1
+
+
+def _is_flipped(expr: Expr) -> bool:
+    """Whether an expression is what was loaded with some bits turned around, which may be done behind a broadcast."""
+    return isinstance(expr, Op) and expr.op == "bit_xor" and isinstance(expr.args[1], Const) and (
+        isinstance(expr.args[0], Load | Ref) or _is_word(expr.args[0]))
 
 
 def _combined(op: str, args: list[float]) -> float:

@@ -12,7 +12,22 @@ from edgecc.ir.types import DType
 from edgecc.kernels.base import Operand, Request, View, lower
 from edgecc.kernels.loop_cycles import LOOP_INSTRUCTIONS, loop_cycles
 from edgecc.loop.index import const, var
-from edgecc.loop.ir import Assign, Buffer, Const, Declare, Expr, For, Function, Load, Op, Parameter, Ref, Store
+from edgecc.loop.ir import (
+    Assign,
+    Bitcast,
+    Broadcast,
+    Buffer,
+    Const,
+    Declare,
+    Expr,
+    For,
+    Function,
+    Load,
+    Op,
+    Parameter,
+    Ref,
+    Store,
+)
 from edgecc.lowering.cycles import kernel_cycles
 from edgecc.memory.strides import row_major_strides
 from edgecc.ops.elementwise import Elementwise
@@ -20,6 +35,9 @@ from edgecc.ops.requantize import Steps
 from edgecc.targets.schema import Target, load_target
 
 A76, A53, V4, PORTABLE = (load_target(name) for name in ("cortex-a76", "cortex-a53", "x86-64-v4", "generic-c"))
+
+
+SHUFFLING = dataclasses.replace(V4, rates=dataclasses.replace(V4.rates, shuffles=0.01))
 
 
 def scaled(value: Expr, trips: int = 1000, *parameters: Parameter) -> Function:
@@ -47,6 +65,15 @@ def test_compilers_make_vectors_of_sums_of_integers_but_not_of_floats():
 
     assert 0.4 < total(DType.I32) / total(DType.F32) < 0.6
     assert 0.2 < total(DType.I16) / total(DType.F32) < 0.3
+
+
+def test_bits_are_turned_around_behind_a_broadcast():
+    def cycles(flipped: bool) -> float:
+        word: Expr = Load("x", var("i"), DType.U32)
+        word = Op("bit_xor", (word, Const(0x80808080, DType.U32)), DType.U32) if flipped else word
+        return loop_cycles(scaled(Bitcast(Broadcast(word, 4), DType.F32)), SHUFFLING)
+
+    assert cycles(True) - cycles(False) <= 1000 / SHUFFLING.rates.arithmetic
 
 
 def test_loads_add_to_arithmetic_where_they_issue_alone():
