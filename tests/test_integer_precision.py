@@ -65,10 +65,17 @@ def sums(model: CompiledModel) -> list[str]:
     return [node.operand(0).type.dtype.value for node in model.graph.nodes if node.op.name == "conv"]
 
 
-@pytest.mark.parametrize(("name", "precision"), [("cortex-a76", INTEGERS), ("x86-64-v4-bf16", INTEGERS), ("cortex-m55", FLOATS)])
-def test_machines_choose_differently(name: str, precision: str):
-    # A core without products of bytes takes the zero point away from each of them, which floats have folded.
-    model = compiled(load_target(name))
+def converting_slowly(name: str) -> Target:
+    """A machine on which integers become floats slowly, as they do where they are requantized."""
+    target = load_target(name)
+    return replace(target, rates=replace(target.rates, conversions=0.01))
+
+
+@pytest.mark.parametrize(("target", "precision"), [
+    (load_target("cortex-a76"), INTEGERS), (load_target("x86-64-v4-bf16"), INTEGERS), (converting_slowly("generic-c"), FLOATS)],
+    ids=lambda value: getattr(value, "name", value))
+def test_machines_choose_differently(target: Target, precision: str):
+    model = compiled(target)
     (layer,) = model.precisions
     assert (layer.precision, layer.nodes) == (precision, ("Conv",))
     assert (layer.integer_cycles > MARGIN * layer.float_cycles + layer.conversion) == (precision == FLOATS)
@@ -76,16 +83,15 @@ def test_machines_choose_differently(name: str, precision: str):
 
 
 def test_integers_on_request_and_where_floats_would_round():
-    m55 = load_target("cortex-m55")
-    assert compiled(m55, "always").precisions == () and sums(compiled(m55, "always")) == ["u8"]
+    slow = converting_slowly("generic-c")
+    assert compiled(slow, "always").precisions == () and sums(compiled(slow, "always")) == ["u8"]
     wide = POINTWISE.replace("u8", "u16").replace("[1,16,9,9]", "[1,2048,2,2]").replace("[32,16,", "[32,2048,").replace("32,9,9", "32,2,2")
-    (layer,) = compiled(m55, text=wide).precisions
+    (layer,) = compiled(slow, text=wide).precisions
     assert (layer.precision, layer.float_cycles, layer.reason) == (INTEGERS, 0.0, "in float sums would not be exact")
 
 
 def test_whatever_is_chosen_gives_the_same_bytes():
-    target = load_target("generic-c")
-    slow = replace(target, rates=replace(target.rates, conversions=0.01))  # integers become floats where they are requantized
+    target, slow = load_target("generic-c"), converting_slowly("generic-c")
     model, x = small_network(1, np.uint8), np.random.default_rng(2).standard_normal((1, 3, 17, 20)).astype(np.float32)
     found = []
     for machine, integers in ((target, "always"), (slow, "auto")):
@@ -97,9 +103,8 @@ def test_whatever_is_chosen_gives_the_same_bytes():
 
 
 def test_each_step_keeps_the_numbers():
-    target = load_target("cortex-m55")
-    done = api.compile_model(small_network(3, np.int8), target, api.Options(verify_each=True))
-    assert {layer.precision for layer in done.compiled.precisions} == {INTEGERS, FLOATS}
+    done = api.compile_model(small_network(3, np.int8), converting_slowly("generic-c"), api.Options(verify_each=True))
+    assert FLOATS in {layer.precision for layer in done.compiled.precisions}
 
 
 def test_options_are_checked():

@@ -193,16 +193,16 @@ def test_explain_prints_a_row_for_each_call(cli, small_model: Path, tmp_path: Pa
 
 def test_explain_says_how_layers_of_quantized_networks_are_summed(cli, tmp_path: Path):
     onnx.save(small_network(1, np.uint8), tmp_path / "small.onnx")
-    arguments = ("compile", tmp_path / "small.onnx", "--target", "cortex-m55", "-o", tmp_path / "out", "--explain")
+    (tmp_path / "slow.toml").write_text('inherits = "generic-c"\n[rates]\nconversions = 0.01\n')
+    arguments = ("compile", tmp_path / "small.onnx", "--target", tmp_path / "slow.toml", "-o", tmp_path / "out", "--explain")
     lines = cli(*arguments).out.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("layer "))
     rows = [row for row in lines[start + 1:] if " conv " in row or " matmul " in row or " gather " in row]
     assert "int8 k cycles" in lines[start]
-    assert any(" float " in row and "the same numbers" in row for row in rows) and any(" int8 " in row and "modelled" in row for row in rows)
-    assert any("a table" in row for row in rows)
+    assert any(" float " in row and "the same numbers" in row for row in rows) and any(" int8 " in row and "a table" in row for row in rows)
     layers = cli(*arguments, "--json").json()["precisions"]
     sums = [layer for layer in layers if layer["op"] in ("conv", "matmul")]
-    assert len(sums) == 4 and {layer["precision"] for layer in sums} == {"int8", "float"} and all(layer["float_cycles"] > 0 for layer in sums)
+    assert len(sums) == 4 and "float" in {layer["precision"] for layer in sums} and all(layer["float_cycles"] > 0 for layer in sums)
     assert {layer["precision"] for layer in layers if layer not in sums} == {"int8"}
     always = cli(*arguments, "--integers", "always", "--json").json()["precisions"]
     assert {layer["precision"] for layer in always} == {"int8"}
