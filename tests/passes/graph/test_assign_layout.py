@@ -129,6 +129,23 @@ ROW_MAJOR = {
 }
 
 
+@pytest.mark.parametrize(("channels", "size", "copied"), [(9, 8, True), (8, 8, False), (9, 7, False)])
+def test_outputs_of_many_channels_are_copies(channels, size, copied):
+    graph = graph_of(f"""
+        graph "g" (%x: f32[1,3,{size},{size}] "x") {{
+          %w = constant f32[{channels},3,3,3] random
+          %y = conv(%x, %w) {{{CONV}}} : f32[1,{channels},{size},{size}]
+          %z = elementwise(%y) {{expr=`neg($0:f32)`}} : f32[1,{channels},{size},{size}]
+          return %y "y", %z "z", %y "again"
+        }}""")
+    run_passes(graph, [create_pass("assign-layout")], verify_each={"x": np.ones((1, 3, size, size), np.float32)})
+    result = graph.nodes[0].output
+    assert graph.output_names == ["y", "z", "again"] and graph.outputs[0] is graph.outputs[2]
+    assert graph.outputs[0].layout.is_row_major
+    assert (graph.outputs[0] is not result) == copied == (result.layout.order == (0, 2, 3, 1))
+    assert graph.nodes[1].operand(0) is result
+
+
 @pytest.mark.parametrize("rows", ["normalize(%x) {axes=(2), epsilon=1e-05, rms=false}", "softmax(%x) {axis=2, log=false}"])
 def test_rows_stay_together_where_readers_want_them_apart(rows):
     graph = graph_of(f"""
