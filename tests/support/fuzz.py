@@ -215,7 +215,7 @@ def examine(model: onnx.ModelProto | bytes, *, run: bool = False, target: str = 
             if not verification.ok:
                 return Verdict("ok", "; ".join(f"{o.name}: {o.max_abs_err:g} over {o.tolerance:g}" for o in verification.outputs if not o.ok))
     except EdgeccError as error:
-        if error.code == "E403":  # random integers are no indices
+        if error.code in ("E403", "E406"):  # random integers are no indices, and no sizes
             return Verdict(error.code)
         text = str(error)
         wrong = "" if error.exit_status in (2, 3) and len(text) < 5000 else text[:1500]
