@@ -36,6 +36,7 @@ MARGIN = 1.1
 CLEARLY = 2.0
 """Where plans of both kernels differ by so much on a machine with products of bytes, their instructions are not counted."""
 
+FEW_CHANNELS = 4
 INTEGERS, FLOATS = "int8", "float"
 
 
@@ -137,6 +138,8 @@ class _Costs:
         if not all(value is None or value.type.is_static for value in (*node.inputs, node.output)):
             return _Pair(0.0, 0.0, "its sizes are those of the run")
         on_integers = self._request(node, in_float=False)
+        if isinstance(node.op, Conv) and on_integers.operand(0).view.dims[1] < FEW_CHANNELS:
+            return _Pair(self._counted(on_integers), 0.0, "layers of few channels read planes in forms that only integers have")
         if not sums_are_exact(node):
             return _Pair(self._counted(on_integers), 0.0, "in float sums would not be exact")
         in_float = self._request(node, in_float=True)
@@ -228,8 +231,8 @@ def _operand(value: Value, dtype: DType | None, result: DType, channels_last: bo
 
 
 def _view(dims: tuple[int, ...], dtype: DType, channels_last: bool) -> View:
-    """Activations as they lie inside a network."""
-    if not channels_last or len(dims) < 3:
+    """Activations as they lie inside a network; few channels, as of pictures that come in, are planes."""
+    if not channels_last or len(dims) < 3 or dims[1] < FEW_CHANNELS:
         return View(dtype, dims, row_major_strides(dims))
     moved = (dims[0], *dims[2:], dims[1])
     batch, *spatial, channel = row_major_strides(moved)
