@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from edgecc.ir.dims import evaluate, symbols_within
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.scalar import Arg, Convert
 from edgecc.ir.types import DType
@@ -42,7 +43,10 @@ def _operand_ranges(node: Node, known: Mapping[int, Range], sizes: Mapping[str, 
     """What a node says of the integers among its operands, given what is known of its results."""
     match node.op:
         case Gather(axis=axis) | GatherElements(axis=axis):
-            extent = node.operand(0).type.at(sizes).dims[axis]
+            size = node.operand(0).type.shape[axis]
+            if any(symbol.name not in sizes for symbol in symbols_within((size,))):
+                return []  # which only the run decides
+            extent = evaluate(size, sizes)
             return [(node.operand(1), (0, extent - 1))] if extent > 0 else []
         case Elementwise(expr=Convert(arg=Arg())) | Reshape() | Transpose() | Expand() | Slice() | Concat():
             result = known.get(id(node.outputs[0]))

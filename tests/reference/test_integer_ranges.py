@@ -37,3 +37,7 @@ def test_ranges_keep_within_the_type():
 
 def test_numbers_that_nothing_is_known_of_have_no_range():
     assert ranges_of("(int64[2] a, float[2,50] b) => (int64[2] y, float[2,50] z)", "y = Add(a, a) z = Neg(b)") == {}
+
+
+def test_an_axis_whose_size_the_run_decides_says_nothing():
+    assert ranges_of("(float[7,4] x, int64[2] at) => (y)", "y = Slice(x, at, at)") == {}
