@@ -84,8 +84,8 @@ CONV_BN = (
 )
 
 ELEMENTWISE = (
-    Mutant("operands exchanged", "[inside if v is producer.output else read(v) for v in node.inputs",
-           "[inside if v is producer.output else read(v) for v in node.inputs[::-1]", "1 both operands"),
+    Mutant("operands exchanged", "[inside if v is producer.output else read(v) for v in inputs",
+           "[inside if v is producer.output else read(v) for v in inputs[::-1]", "1 both operands"),
     Mutant("the producer's operands mixed up", "[read(v) for v in producer.inputs if", "[read(v) for v in producer.inputs[::-1] if",
            "1 both operands"),
     Mutant("shape not kept", "node.output.type.shape)\n        if len", "producer.operand(0).type.shape)\n        if len", "1 an operand that only gives the shape"),
