@@ -164,6 +164,9 @@ def backend_passes(backend: AnyBackend, target: Target, precision: str = FP32, k
         general = general[:next(index for index, one in enumerate(general) if one.name == FIRST_OF_KERNELS)]
     elif target.has(SIGNED_PRODUCTS):
         general = _inserted(general, SIGNED_ACTIVATIONS)
+    elif not target.vector.bits:
+        # Scalar code writes one number at a time wherever it lies, and its machines have little memory.
+        general = tuple(create_pass(one.name, {"copy_outputs": "false"}) if one.name == "assign-layout" else one for one in general)
     known = {str(one): one for one in general}
     found: list[GraphPass] = []
     for name in backend.passes(tuple(map(str, general)), target):

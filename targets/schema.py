@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import math
 import tomllib
 import types
 import typing
@@ -154,14 +153,14 @@ class Cache:
 class Bandwidth:
     """What one core reads from each level, in bytes a cycle, sustained over long runs of neighbouring lines.
 
-    `memory_shared` is what all cores together read from memory.
+    `memory_shared` is what all cores together read from memory; 0 = as much as each of them alone would.
     """
 
     level1: float = 16.0
     level2: float = 8.0
     level3: float = 4.0
     memory: float = 2.0
-    memory_shared: float = math.inf
+    memory_shared: float = 0
 
 
 @dataclass(frozen=True)
@@ -468,7 +467,8 @@ def _check(target: Target, file: str) -> None:
     positive += [("[core]", spec.name, getattr(core, spec.name)) for spec in dataclasses.fields(core)
                  if spec.type != "bool"]
     for key, table in (("[bandwidth]", target.bandwidth), ("[rates]", target.rates)):
-        positive += [(key, spec.name, getattr(table, spec.name)) for spec in dataclasses.fields(table)]
+        positive += [(key, spec.name, value) for spec in dataclasses.fields(table)
+                     if (value := getattr(table, spec.name)) or spec.name != "memory_shared"]
     if target.npu is not None:
         positive += [("[npu]", key, getattr(target.npu, key)) for key in ("macs_per_cycle", "bytes_per_cycle")]
         if target.npu.start_cycles < 0:

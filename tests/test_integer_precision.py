@@ -90,6 +90,10 @@ def test_integers_on_request_and_where_floats_would_round():
     assert (layer.precision, layer.float_cycles, layer.reason) == (INTEGERS, 0.0, "in float sums would not be exact")
 
 
+def test_layers_without_results_cost_nothing():
+    assert compiled(load_target("generic-c"), text=POINTWISE.replace("[1,16,9,9]", "[0,16,9,9]").replace("[1,32,9,9]", "[0,32,9,9]")).precisions == ()
+
+
 def test_whatever_is_chosen_gives_the_same_bytes():
     target, slow = load_target("generic-c"), converting_slowly("generic-c")
     model, x = small_network(1, np.uint8), np.random.default_rng(2).standard_normal((1, 3, 17, 20)).astype(np.float32)

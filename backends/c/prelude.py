@@ -75,7 +75,8 @@ class Prelude:
         """
         key = Key(op, dtype, lanes)
         row = self.isa.rows.get(key)
-        if row is None and dtype is DType.F32 and op in math.DEFINED:
+        # Machines have forms of their own for vectors only: scalars of f32 are the same everywhere, whatever the C library computes.
+        if dtype is DType.F32 and op in math.DEFINED and (row is None or lanes == 1):
             return f"{self._math_helper(key)}({', '.join(operands)})"
         if row is not None:
             return self._apply(key, row, operands)

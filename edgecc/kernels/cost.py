@@ -38,7 +38,8 @@ def read_cycles(size_bytes: float, footprint: float, target: Target, threads: in
     for cache, rate in zip(target.caches, rates, strict=False):
         if footprint <= cache.size / 2:
             return size_bytes / rate
-    return size_bytes / min(target.bandwidth.memory, target.bandwidth.memory_shared / threads)
+    alone, shared = target.bandwidth.memory, target.bandwidth.memory_shared
+    return size_bytes / (min(alone, shared / threads) if shared else alone)
 
 
 def weight_cycles(size_bytes: float, target: Target, threads: int = 1) -> float:

@@ -60,12 +60,12 @@ class LayerPrecision:
 
 
 def choose_precisions(graph: Graph, target: Target, threads: int = 1) -> tuple[LayerPrecision, ...]:
-    """A line for each convolution and product of integers in `graph`, in order.
+    """A line for each convolution and product of integers in `graph` that computes anything, in order.
 
     Args: graph: after the passes that compute on integers, before epilogues are fused.
     """
     costs = _Costs(target, threads)
-    layers = [node for node in graph.nodes if is_integer_contraction(node)]
+    layers = [node for node in graph.nodes if is_integer_contraction(node) and node.output.type.capacity]
     pairs = [costs.layer(node) for node in layers]
     free = [number for number, (node, pair) in enumerate(zip(layers, pairs, strict=True)) if pair.real > 0 and node.loc]
     reads = [[v for v in node.inputs[:2] if v is not None and v.constant is None] for node in layers]

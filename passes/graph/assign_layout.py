@@ -60,9 +60,12 @@ class AssignLayout(GraphPass):
     name: ClassVar[str] = "assign-layout"
     tolerance: ClassVar[float] = 0.0  # layouts have no meaning
 
+    copy_outputs: bool = True
+    """Whether 1 makes copies."""
+
     def run(self, graph: Graph) -> bool:
         """See the class."""
-        changed = _copy_outputs(graph)
+        changed = self.copy_outputs and _copy_outputs(graph)
         natural = _assigned(graph, _wishes(graph, {}))
         final = _assigned(graph, _wishes(graph, natural))
         for value, order in final.items():

@@ -5,6 +5,7 @@ import pytest
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
+from tests.support.onnx_models import model
 
 F = np.float32
 
@@ -146,6 +147,12 @@ def test_eye_like(check_node, random):
 
 REDUCTIONS = ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum",
               "ReduceLogSumExp")
+
+
+@pytest.mark.parametrize("op_type", ["ArgMin", "ReduceProd", "ReduceLogSumExp"])
+def test_only_one_keeps_reduced_axes(op_type):
+    (y,) = import_model(model([(op_type, "x", "y", {"keepdims": 2})], {"x": [4]})).outputs
+    assert y.type.dims == ()
 
 
 @pytest.mark.parametrize("op_type", REDUCTIONS)

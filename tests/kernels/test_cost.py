@@ -23,7 +23,7 @@ def test_reads_are_served_by_the_level_that_holds_the_footprint(footprint: int, 
     assert read_cycles(4096, footprint, A76) == 4096 / rate
 
 
-@pytest.mark.parametrize(("shared", "threads", "rate"), [(12.0, 1, 8.0), (12.0, 2, 6.0), (12.0, 4, 3.0), (40.0, 2, 8.0)])
+@pytest.mark.parametrize(("shared", "threads", "rate"), [(12.0, 1, 8.0), (12.0, 2, 6.0), (12.0, 4, 3.0), (40.0, 2, 8.0), (0.0, 4, 8.0)])
 def test_threads_share_what_memory_gives(shared: float, threads: int, rate: float) -> None:
     target = dataclasses.replace(A76, bandwidth=dataclasses.replace(A76.bandwidth, memory=8.0, memory_shared=shared))
     assert read_cycles(4800, 10**8, target, threads) == 4800 / rate

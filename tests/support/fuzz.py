@@ -245,7 +245,8 @@ def differs_from_onnxruntime(model: onnx.ModelProto, seed: int = 0) -> str:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        wanted = session.run(None, {i.name: given[i.name] for i in session.get_inputs()})
+        wanted = [one for result in session.run(None, {i.name: given[i.name] for i in session.get_inputs()})
+                  for one in (result if isinstance(result, list) else [result])]  # a sequence is its tensors
     except Exception:
         return ""
     with np.errstate(all="ignore"):

@@ -33,6 +33,8 @@ SECONDS_A_MODEL = 60.0
 MEMORY_BYTES = 8 << 30
 RUNS = 16
 """Runs of onnxruntime whose results are compared: two random ones of a few elements are often equal."""
+UNCOMPARED = "onnxruntime does not run it"
+"""What is recorded of models that it does not load or whose inputs were not found; its releases differ in which of both."""
 LARGEST_INPUT = 1 << 23
 LARGEST_TRIED = 1 << 20
 """Elements of an input, where the model states its size and where sizes are tried."""
@@ -86,7 +88,7 @@ def _case(path: Path) -> Case | str:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception:  # onnxruntime has several kinds
-        return "onnxruntime does not load it"
+        return UNCOMPARED
     for size, below in itertools.product(SIZES, (2, 1)):
         if any(math.prod(_shape(value, size)) > (LARGEST_INPUT if size == SIZES[0] else LARGEST_TRIED) for value in values):
             continue
@@ -101,7 +103,7 @@ def _case(path: Path) -> Case | str:
             continue
         case = Case(path.name, _kind(model), path, [(inputs, results)], 0, 0)
         return "the results are random" if any(difference(case, results, other) for other in again) else case
-    return "onnxruntime takes none of the inputs that were tried"
+    return UNCOMPARED
 
 
 def _kind(model: onnx.ModelProto) -> str:
