@@ -153,8 +153,11 @@ class Call:
         return default
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """An integer attribute that is 0 or 1."""
-        return self.integer(name, int(default)) != 0
+        """An integer attribute that is 0 or 1. Raises: EdgeccError E102 for others, which engines take for either."""
+        value = self.integer(name, int(default))
+        if value not in (0, 1):
+            raise EdgeccError("E102", f"attribute {name} of {printable(self.node.op_type)} is {value}, not 0 or 1")
+        return value == 1
 
     def number(self, name: str, default: float | None = None) -> float:
         """A float attribute; required without a default."""

@@ -149,10 +149,9 @@ REDUCTIONS = ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
               "ReduceLogSumExp")
 
 
-@pytest.mark.parametrize("op_type", ["ArgMin", "ReduceProd", "ReduceLogSumExp"])
-def test_only_one_keeps_reduced_axes(op_type):
-    (y,) = import_model(model([(op_type, "x", "y", {"keepdims": 2})], {"x": [4]})).outputs
-    assert y.type.dims == ()
+@pytest.mark.parametrize(("op_type", "attributes"), [("ArgMin", {"keepdims": 2}), ("ReduceSum", {"noop_with_empty_axes": -1})])
+def test_flags_are_0_or_1(op_type, attributes):
+    assert "not 0 or 1" in refused("E102", model([(op_type, "x", "y", attributes)], {"x": [4]})).message
 
 
 @pytest.mark.parametrize("op_type", REDUCTIONS)

@@ -39,19 +39,14 @@ def _reduce(call: Call) -> Value:
             case "ReduceL1" | "ReduceL2":
                 return call.map(lambda a: apply("abs", a), x)
         return x
-    return call.add(Reduce(_KINDS[call.node.op_type], axes, _keeps_axes(call)), x)
-
-
-def _keeps_axes(call: Call) -> bool:
-    """Whether reduced axes stay, with one element: for the value 1 alone, as in the shape inference of the onnx package."""
-    return call.integer("keepdims", 1) == 1
+    return call.add(Reduce(_KINDS[call.node.op_type], axes, call.flag("keepdims", True)), x)
 
 
 @converter("ReduceLogSum")
 def _log_sum(call: Call) -> Value:
     x = call.input()
     axes = _axes(call, x)
-    total = x if axes is None else call.add(Reduce("sum", axes, _keeps_axes(call)), x)
+    total = x if axes is None else call.add(Reduce("sum", axes, call.flag("keepdims", True)), x)
     return call.map(lambda a: apply("log", a), total)
 
 
@@ -67,7 +62,7 @@ def _log_sum_exp(call: Call) -> Value:
     shift = call.map(lambda m: apply("select", apply("isinf", m), zero, m), largest)
     total = call.add(Reduce("sum", axes), call.map(lambda a, m: apply("exp", apply("sub", a, m)), x, shift))
     y = call.map(lambda t, m: apply("add", apply("log", t), m), total, shift)
-    if _keeps_axes(call):
+    if call.flag("keepdims", True):
         return y
     return call.reshape(y, [size for axis, size in enumerate(y.type.shape) if axis not in axes])
 
@@ -76,7 +71,7 @@ def _log_sum_exp(call: Call) -> Value:
 def _arg(call: Call) -> Value:
     x = call.input()
     kind = "max" if call.node.op_type == "ArgMax" else "min"
-    return call.add(ArgReduce(kind, call.axis(call.integer("axis", 0), x.type.rank), _keeps_axes(call),
+    return call.add(ArgReduce(kind, call.axis(call.integer("axis", 0), x.type.rank), call.flag("keepdims", True),
                               call.flag("select_last_index")), x)
 
 
