@@ -7,6 +7,7 @@ from onnx import TensorProto
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model, import_model_with_report
 from edgecc.reference.executor import execute
+from tests.support.onnx_models import model as model_of
 
 F = np.float32
 _PREVIEW = "ai.onnx.preview.training"
@@ -127,3 +128,9 @@ def test_gradients_of_other_operators_are_refused(make, op):
     with pytest.raises(EdgeccError) as caught:
         import_model(make(nodes, {"a": [2, 3]}, ["y", "da"], domains=[(_PREVIEW, 1)]))
     assert caught.value.code == "E105" and "softmax" in caught.value.details[0]
+
+
+def test_random_numbers_are_no_texts():
+    with pytest.raises(EdgeccError) as raised:
+        import_model(model_of([("RandomUniform", "", "y", {"shape": [3], "dtype": TensorProto.STRING})], {}))
+    assert raised.value.code == "E110" and "strings" in raised.value.message

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgecc.errors import EdgeccError
+from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.items import Item
 from edgecc.frontend.registry import converter
@@ -48,7 +48,10 @@ def uniform(call: Call, dims: Sequence[int]) -> Array:
 
 
 def _dtype(call: Call, default: DType) -> DType:
-    return element_type(call.integer("dtype"), "the result") if call.has("dtype") else default
+    found = element_type(call.integer("dtype"), "the result") if call.has("dtype") else default
+    if found is DType.STRING:
+        raise EdgeccError("E110", f"{printable(call.node.op_type)} does not give strings")
+    return found
 
 
 def _drawn(call: Call, dims: Sequence[int], default: DType) -> Value:
