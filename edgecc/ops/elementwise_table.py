@@ -224,6 +224,8 @@ def _shrink(operands: Operands, attributes: Attributes) -> ScalarExpr:
     (x,) = _operands(operands, 1)
     limit, bias = _number(attributes, "lambd", 0.5), _number(attributes, "bias", 0.0)
     above = apply("select", apply("lt", _like(x, limit), x), apply("sub", x, _like(x, bias)), _like(x, 0))
+    if limit >= 0 and x.dtype.is_integer and x.dtype.limits[0] == 0:  # no number lies below; -lambd is none
+        return above
     return apply("select", apply("lt", x, _like(x, -limit)), _add(x, _like(x, bias)), above)
 
 
