@@ -61,8 +61,11 @@ DEPTH_FIRST = ("auto", "off")
 FOR_LOOPS = ("threads", "depth_first", "precision", "keep_fp32", "tuning", "self_test", "winograd", "checks", "integers")
 """Options of a compilation that are about loop programs; back ends that take graphs have no use for them."""
 WINOGRAD = ("auto", "off")
-INTEGER_SUMS = ("auto", "always")
 """Whether Winograd's algorithm is used for convolutions: where it is modelled to be faster; never."""
+INTEGER_SUMS = ("auto", "always")
+"""Whether quantized layers are summed in integers: unless floats give the same numbers and are modelled to be faster; always."""
+_CHOICES = (("depth_first", DEPTH_FIRST), ("winograd", WINOGRAD), ("integers", INTEGER_SUMS), ("checks", CHECKS))
+"""Options that name one of a few ways."""
 
 
 @dataclass(frozen=True)
@@ -286,14 +289,10 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
     check_accepts(backend, target)
     if options.threads < 1:
         raise EdgeccError("E001", f"a model runs on one or more threads, not on {options.threads}")
-    if options.depth_first not in DEPTH_FIRST:
-        raise EdgeccError("E001", f"depth first {printable(str(options.depth_first))!r} is not one of {', '.join(DEPTH_FIRST)}")
-    if options.winograd not in WINOGRAD:
-        raise EdgeccError("E001", f"winograd {printable(str(options.winograd))!r} is not one of {', '.join(WINOGRAD)}")
-    if options.integers not in INTEGER_SUMS:
-        raise EdgeccError("E001", f"integers {printable(str(options.integers))!r} is not one of {', '.join(INTEGER_SUMS)}")
-    if options.checks not in CHECKS:
-        raise EdgeccError("E001", f"checks {printable(str(options.checks))!r} is not one of {', '.join(CHECKS)}")
+    for name, known in _CHOICES:
+        value = getattr(options, name)
+        if value not in known:
+            raise EdgeccError("E001", f"{name.replace('_', ' ')} {printable(str(value))!r} is not one of {', '.join(known)}")
     passes = None if options.passes is None else parse_passes(options.passes)
     graph, report = import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
                                             bind_values=options.bind_values, constants=options.constants)

@@ -81,7 +81,7 @@ def with_fewer_operations(value: Expr, target: Target, prepared: Prepared | None
 
     Only on machines that have multiply-adds of vectors; everything else comes back as it is.
     """
-    if value.lanes == 1 or not (target.has("neon") or target.has("avx2", "fma")):
+    if not _has_multiply_adds(value, target):
         return value
     found = _found(value)
     if found is None:
@@ -99,9 +99,14 @@ def with_fewer_operations(value: Expr, target: Target, prepared: Prepared | None
     return value
 
 
+def _has_multiply_adds(value: Expr, target: Target) -> bool:
+    """Whether the machine multiplies and adds vectors such as `value` in one instruction."""
+    return value.lanes > 1 and (target.has("neon") or target.has("avx2", "fma"))
+
+
 def prepare(b: Builder, value: Expr, target: Target) -> Prepared | None:
     """Binds the factors of a product in `value` in front of a loop, where one of its operands is a local; None where nothing is gained."""
-    if value.lanes == 1 or not (target.has("neon") or target.has("avx2", "fma")):
+    if not _has_multiply_adds(value, target):
         return None
     found = _found(value)
     if found is None:

@@ -15,34 +15,15 @@ from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.scalar import ScalarExpr
 from edgecc.ir.types import Array, Dim, Shape, TensorType, is_float_array
 from edgecc.ops import rules
+from edgecc.ops.sum_of_products import SumOfProducts
 
 MAX_COLUMN_ELEMENTS = 2**25
 """Elements of the matrix of windows that the reference of `Conv` makes at most: 256 MiB of float64."""
 
 
-class _Sums(Op):
-    """What convolutions share: sums of products in float64, rounded once, then an epilogue."""
-
-    epilogue: ScalarExpr | None
-
-    def _sums(self, inputs: Sequence[Array | None]) -> Array:
-        """The sums with bias, in float64, of x, w and b."""
-        raise NotImplementedError
-
-    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-        """The sums, rounded to the type of x or to that of integers, through the epilogue."""
-        x, _ = present(inputs[:2])
-        return (rules.apply_epilogue(self.epilogue, self._sums(inputs), x.dtype, inputs[3:]),)
-
-    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-        """Sum of the magnitudes of the products and the bias, then through the epilogue."""
-        absolute = [None if a is None else np.abs(a) for a in inputs[:3]]
-        return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
-
-
 @register
 @dataclass(frozen=True)
-class Conv(_Sums):
+class Conv(SumOfProducts):
     """y[n,o,p] = epilogue(b[o] + sum over i, k of x[n, g*C/G + i, p*strides + k*dilations - pads_begin] * w[o,i,k]).
 
     g = o // (O/G) is the group of output channel o; elements of x outside its bounds are zero. For integers of 8 and 16
@@ -95,7 +76,7 @@ class Conv(_Sums):
         y = rules.result_type(self, sums, (x.shape[0], out_channels, *out), inputs)
         return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
 
-    def _sums(self, inputs: Sequence[Array | None]) -> Array:
+    def sums(self, inputs: Sequence[Array | None]) -> Array:
         """Windows of a padded view times weights, one matrix product a group."""
         x, w = (rules.centred(a, zero) for a, zero in zip(present(inputs[:2]), (self.x_zero, None), strict=True))
         rank = x.ndim - 2
@@ -113,7 +94,7 @@ class Conv(_Sums):
 
 @register
 @dataclass(frozen=True)
-class ConvTranspose(_Sums):
+class ConvTranspose(SumOfProducts):
     """y[n,o,q] = epilogue(b[o] + sum of x[n,i,p] * w[i,o',k] over i, p, k with p*strides + k*dilations - pads_begin = q).
 
     i runs over the channels of o's group, and o' = o mod O/G. This is the gradient of `Conv` towards its input.
@@ -162,7 +143,7 @@ class ConvTranspose(_Sums):
         return tuple((spatial[a] - 1) * self.strides[a] + self._output_padding(rank)[a] + extents[a]
                      - self.pads[a] - self.pads[rank + a] if spatial[a] > 0 else 0 for a in range(rank))
 
-    def _sums(self, inputs: Sequence[Array | None]) -> Array:
+    def sums(self, inputs: Sequence[Array | None]) -> Array:
         """Scatters one matrix product per kernel tap."""
         x, w = (rules.wide(a) for a in present(inputs[:2]))
         n, spatial, kernel = x.shape[0], x.shape[2:], w.shape[2:]

@@ -12,11 +12,12 @@ from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.scalar import ScalarExpr
 from edgecc.ir.types import Array, Dim, DType, Shape, TensorType
 from edgecc.ops import rules
+from edgecc.ops.sum_of_products import SumOfProducts
 
 
 @register
 @dataclass(frozen=True)
-class MatMul(Op):
+class MatMul(SumOfProducts):
     """y[...,m,n] = epilogue(sum over k of a[...,m,k] * b[...,k,n] + bias[...,m,n]).
 
     For integers of 8 and 16 bits a stands for a - a_zero and b for b - b_zero, and sums are i32; both signs go together.
@@ -63,17 +64,8 @@ class MatMul(Op):
             rules.check_broadcasts(self, "bias", bias.shape, y.shape, inputs)
         return (rules.epilogue_type(self, self.epilogue, y, inputs[3:], inputs),)
 
-    def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+    def sums(self, inputs: Sequence[Array | None]) -> Array:
         """numpy.matmul in float64 (integers: in their own type)."""
-        a, _ = present(inputs[:2])
-        return (rules.apply_epilogue(self.epilogue, self._sums(inputs), a.dtype, inputs[3:]),)
-
-    def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-        """Sum of the magnitudes of the products and the bias, then through the epilogue."""
-        absolute = [None if a is None else np.abs(a) for a in inputs[:3]]
-        return (rules.epilogue_magnitude(self.epilogue, self._sums(inputs), self._sums(absolute), inputs[3:]),)
-
-    def _sums(self, inputs: Sequence[Array | None]) -> Array:
         a, b = (rules.centred(x, zero) for x, zero in zip(present(inputs[:2]), (self.a_zero, self.b_zero), strict=True))
         sums = np.matmul(np.swapaxes(a, -1, -2) if self.transpose_a else a,
                          np.swapaxes(b, -1, -2) if self.transpose_b else b)

@@ -83,7 +83,7 @@ def _recognized(operands: list[Value], expr: ScalarExpr, result: Value) -> tuple
     place = operands.index(x)
     if len(operands) == 1:
         got = _values(expr, (_SAMPLES,))
-        found = next((known for known, want in _known() if _close(got, want)), None) or _leaky(got)
+        found = next((known for known, want in _known() if _close(got, want)), None) or _with_factor(got)
         return None if found is None else (Elementwise(found), [x])
     slope = operands[1 - place]
     grid = (_SAMPLES[:, None], _SLOPES[None, :])
@@ -91,7 +91,7 @@ def _recognized(operands: list[Value], expr: ScalarExpr, result: Value) -> tuple
     return (Elementwise(_PRELU), [x, slope]) if _close(got, _values(_PRELU, grid)) else None
 
 
-def _leaky(got: Array) -> ScalarExpr | None:
+def _with_factor(got: Array) -> ScalarExpr | None:
     """Leaky ReLU or ELU, whose factor is seen from a value below 0; None for other functions."""
     place = int(np.argmin(np.abs(_SAMPLES + 1)))
     x, y = float(_SAMPLES[place]), float(got[place])

@@ -251,9 +251,12 @@ def differs_from_onnxruntime(model: onnx.ModelProto, seed: int = 0) -> str:
         return ""
     with np.errstate(all="ignore"):
         results = execute(graph, given)
+    scales = {node.output[1] for node in model.graph.node if node.op_type == "DynamicQuantizeLinear" and len(node.output) > 1}
     for name, expected in zip(graph.output_names, wanted, strict=True):
         got, right = np.asarray(results[name]), np.asarray(expected)
         if got.size == right.size == 0:  # the other's reductions keep the shape of an operand without elements
+            continue
+        if name in scales and got == 0 and right == 1:  # of zeros alone, or of no elements: 0 by the operator's definition
             continue
         if got.shape == (0, 1) and right.shape == (1, 1):  # positions within a number, to which the other gives an axis
             continue
@@ -262,8 +265,6 @@ def differs_from_onnxruntime(model: onnx.ModelProto, seed: int = 0) -> str:
         if got.dtype.kind in "iub":
             if not np.array_equal(got, right):
                 return f"{name}: {int(np.sum(got != right))} of {got.size} integers differ"
-            continue
-        if any(np.size(array) == 0 for array in given.values()):  # scales of no elements are anyone's
             continue
         a, b = got.astype(np.float64), right.astype(np.float64)
         fine = np.isfinite(a) & np.isfinite(b) & (np.abs(b) < 1e4)
