@@ -20,7 +20,10 @@ from edgecc.frontend.bind import GivenDim, Range
 from edgecc.frontend.limits import Limits
 from edgecc.ir.types import Array
 
-_DIM = re.compile(r"((?P<name>[a-z_]\w*):)?((?P<lower>[0-9]{1,18})(\.\.(?P<upper>[0-9]{1,18})(:(?P<step>[0-9]{1,18}))?)?|\?)(x|\Z)", re.ASCII)
+_SUM = r"([A-Za-z_][\w.]*|\d{1,9})( *[*+-] *([A-Za-z_][\w.]*|\d{1,9})){0,8}"
+_DIM = re.compile(r"((?P<name>[A-Za-z_]\w*):)?((?P<lower>[0-9]{1,18})(\.\.(?P<upper>[0-9]{1,18})(:(?P<step>[0-9]{1,18}))?)?|\?|"
+                  rf"\((?P<sum>{_SUM})\))([xX]|\Z)", re.ASCII)
+_BARE_SUM = re.compile(rf"(?=.*[A-Za-z_]){_SUM}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,19}|\d{1,9}e\d{1,2}")
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
@@ -32,18 +35,22 @@ def parse_shapes(options: Sequence[str]) -> dict[str, tuple[GivenDim, ...]]:
     """Reads options such as "input=1x3x224x224"; the part before the last "=" is an input or a dimension.
 
     A dimension may be left open between bounds, "1..8", also in steps, "64..320:32", or up to what the limits allow, "?". One that
-    the model does not name may be given a name, "n:1..8"; those of one name are equal.
+    the model does not name may be given a name, "n:1..8"; those of one name are equal. One may follow from others: "total=past+seq",
+    and in parentheses where it is one of several, "mask=1x(past+seq)".
 
     Raises: EdgeccError E001.
     """
     shapes: dict[str, tuple[GivenDim, ...]] = {}
     for option in options:
         name, equals, text = option.rpartition("=")
-        dims = _dims(text.lower())
+        dims = _dims(text)
+        if dims is None and _BARE_SUM.fullmatch(text):
+            dims = (text,)
         if not equals or not name or dims is None:
             raise EdgeccError("E001", f"--shape {printable(option)!r} is not understood",
                               hint="write --shape input=1x3x224x224, or --shape batch=4 for a named dimension; "
-                                   "batch=1..8 leaves one open between bounds, height=64..320:32 in steps of 32")
+                                   "batch=1..8 leaves one open between bounds, height=64..320:32 in steps of 32; "
+                                   "total=past+seq says what one follows from")
         if name in shapes:
             raise EdgeccError("E001", f"--shape is given twice for {printable(name)!r}")
         shapes[name] = dims
@@ -56,11 +63,13 @@ def _dims(text: str) -> tuple[GivenDim, ...] | None:
     start = 0
     while start < len(text):
         part = _DIM.match(text, start)
-        if part is None or (part["name"] and part["lower"] and not part["upper"]) or (part.end() == len(text) and text[-1] == "x"):
+        if part is None or (part["name"] and (part["sum"] or (part["lower"] and not part["upper"]))) or (part.end() == len(text) and text[-1] in "xX"):
             return None
         start = part.end()
         name = part["name"] or ""
-        if part["lower"] is None:
+        if part["sum"] is not None:
+            found.append(part["sum"])
+        elif part["lower"] is None:
             found.append(Range(name=name))
         elif part["upper"] is None:
             found.append(int(part["lower"]))

@@ -1,8 +1,8 @@
 """Gives every dimension of every graph input a number, or bounds between which it is left to the run.
 
 Sources, in this order: shapes given by the user, also where the model fixes a size; the model itself; arrays given by the user; other
-inputs that share the name of a dimension; sums of such names ("past + 1"); and 1 for a leading
-dimension that is called like a batch.
+inputs that share the name of a dimension; sums of products of such names ("past + 1"), as the model or the user gives them;
+and 1 for a leading dimension that is called like a batch.
 
 A dimension given as a `Range` becomes a symbolic dimension (edgecc/ir/dims.py) under its name in the model.
 """
@@ -28,7 +28,7 @@ _BATCH = re.compile(r"n|b|bs|unk__\d+|dynamic_axes_\d+|(p2o\.)?DynamicDimension\
                     re.IGNORECASE)
 _NO_NAME = frozenset({"", "?", "-1", "None", "none"})
 """What exporters write as the name of any dimension they do not know; two of them need not be equal."""
-_TERM = re.compile(r"[A-Za-z_][\w.]*|\d{1,9}")
+_FACTOR = re.compile(r"[A-Za-z_][\w.]*|\d{1,9}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Range:
         return (f"{self.name}:" if self.name else "") + bounds + (f":{self.step}" if self.step != 1 else "")
 
 
-GivenDim = int | Range
-"""A size as users give it: a number, or bounds."""
+GivenDim = int | Range | str
+"""A size as users give it: a number, bounds, or what follows from other sizes, a sum of products of names: "past + seq"."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ class _Binder:
     specs: Sequence[InputSpec]
     limits: Limits
     sizes: dict[str, Dim] = field(default_factory=dict)
+    sums: dict[str, str] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, list[Dim | str | None] | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -124,7 +125,7 @@ class _Binder:
             raise EdgeccError(code, f"dimension '{printable(name)}' is {old} by {self.source[name]} and {size} by {source}")
         self.source.setdefault(name, source)
 
-    def opened(self, given: GivenDim, name: str, source: str, code: str) -> Dim:
+    def opened(self, given: int | Range, name: str, source: str, code: str) -> Dim:
         """A given size as a dimension; one with bounds is called `name`."""
         if not isinstance(given, Range):
             return int(given)
@@ -144,10 +145,10 @@ class _Binder:
         shown = "x".join(map(str, given))
         known = spec.dims if spec.dims is not None and len(spec.dims) == len(given) else (None,) * len(given)
         declared = [size.name or None if dim is None and isinstance(size, Range) else dim for size, dim in zip(given, known, strict=True)]
-        sizes = [dim if isinstance(size, Range) and size.upper is None and isinstance(dim, int) else
+        sizes = [size if isinstance(size, str) else dim if isinstance(size, Range) and size.upper is None and isinstance(dim, int) else
                  self.opened(size, dim if isinstance(dim, str) else f"{spec.name}.{axis}", source, code)
                  for axis, (size, dim) in enumerate(zip(given, declared, strict=True))]
-        if any(lower_bound(size) < 0 for size in sizes):
+        if any(lower_bound(size) < 0 for size in sizes if not isinstance(size, str)):
             raise EdgeccError(code, f"{source} gives a negative dimension: {shown}")
         if spec.dims is not None and len(spec.dims) != len(sizes):
             raise EdgeccError(code, f"{source} gives {len(sizes)} dimensions ({shown or 'a scalar'}); input "
@@ -156,12 +157,14 @@ class _Binder:
             if isinstance(dim, int) and dim != size and code == "E001":  # what --shape says counts more than the file
                 self.changed.append(f"dimension {axis} of '{printable(spec.name)}' is {size} instead of {dim}")
                 self.shapes[spec.name] = None
-                self.batches |= set() if axis else {size if dim == 1 else None}
+                self.batches |= set() if axis else {size if dim == 1 and not isinstance(size, str) else None}
             elif isinstance(dim, int) and dim != size and (self.shapes[spec.name] or [dim] * len(sizes))[axis] == dim:
                 raise EdgeccError(code, f"{source} gives {size} for dimension {axis} of '{printable(spec.name)}'; "
                                         f"the model fixes it to {dim}: {describe(spec)}")
         for dim, size in zip(declared, sizes, strict=True):
-            if isinstance(dim, str):
+            if isinstance(dim, str) and isinstance(size, str):
+                self.name_sum(dim, size, source)
+            elif isinstance(dim, str) and not isinstance(size, str):
                 self.name_dim(dim, size, source, code)
         old = self.shapes.get(spec.name)
         if old is not None and any(not isinstance(a, str | None) and a != b for a, b in zip(old, sizes, strict=True)):
@@ -169,8 +172,18 @@ class _Binder:
                                     f"{'x'.join(map(str, old))} before")
         self.shapes[spec.name] = list(sizes)
 
+    def name_sum(self, name: str, terms: str, source: str) -> None:
+        """Says what a named dim follows from, refusing a second way."""
+        if self.sums.setdefault(name, terms) != terms:
+            raise EdgeccError("E001", f"dimension '{printable(name)}' is {self.sums[name]} by {self.source[name]} and {terms} by {source}")
+        self.source.setdefault(name, source)
+
     def resolve(self) -> None:
         """Replaces names, and sums of names, that are known by now."""
+        left = dict(self.sums)
+        while found := {name: size for name, terms in left.items() if not isinstance(size := _value_of(terms, self.sizes), str)}:
+            for name, size in found.items():
+                self.name_dim(name, size, f"'{printable(left.pop(name))}'", "E001")
         for name, shape in self.shapes.items():
             if shape is not None:
                 self.shapes[name] = [_value_of(dim, self.sizes) if isinstance(dim, str) else dim for dim in shape]
@@ -192,18 +205,22 @@ class _Binder:
 
 
 def _value_of(dim: str, sizes: Mapping[str, Dim]) -> Dim | str:
-    """The size of a name or of a sum or difference of names and numbers, if all are known; else `dim`."""
+    """The size of a name or of a sum or difference of products of names and numbers, if all are known; else `dim`."""
     if dim in sizes:
         return sizes[dim]
     parts = re.split(r"\s*([+-])\s*", dim.strip())
-    if len(parts) > 9 or not all(_TERM.fullmatch(part) for part in parts[::2]):
+    products = [re.split(r"\s*\*\s*", part) for part in parts[::2]]
+    if sum(map(len, products)) > 9 or not all(_FACTOR.fullmatch(factor) for product in products for factor in product):
         return dim
-    terms = [int(part) if part.isdecimal() else sizes.get(part) for part in parts[::2]]
     total: Dim = 0
-    for sign, term in zip(["+", *parts[1::2]], terms, strict=True):
-        if term is None:
-            return dim
-        total = total + term if sign == "+" else total - term
+    for sign, product in zip(["+", *parts[1::2]], products, strict=True):
+        term: Dim = 1 if sign == "+" else -1
+        for factor in product:
+            size = int(factor) if factor.isdecimal() else sizes.get(factor)
+            if size is None:
+                return dim
+            term = term * size
+        total = total + term
     return total if lower_bound(total) >= 0 else dim
 
 
@@ -221,7 +238,7 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
     Args:
         specs: the inputs of the model.
         shapes: sizes by input name, also in place of those that the model fixes; a name of a dim with one size binds that dim.
-            A `Range` leaves a dim open.
+            A `Range` leaves a dim open; a text says that it follows from other dims.
         arrays: input arrays, whose shapes bind and whose element types must fit.
         limits: bounds on rank and elements.
         ignored: names that may be given although they are not bound: weights, inputs refused for other reasons.
@@ -237,8 +254,11 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
         if name in by_name:
             binder.give(by_name[name], sizes, f"--shape {printable(name)}", "E001")
         elif name in dim_names and len(sizes) == 1:
-            source = f"--shape {printable(name)}"
-            binder.name_dim(name, binder.opened(sizes[0], name, source, "E001"), source, "E001")
+            source, given = f"--shape {printable(name)}", sizes[0]
+            if isinstance(given, str):
+                binder.name_sum(name, given, source)
+            else:
+                binder.name_dim(name, binder.opened(given, name, source, "E001"), source, "E001")
         else:
             raise EdgeccError("E001", f"--shape names '{printable(name)}', which is neither an input nor a dimension "
                                       "of the model", hint=suggestion(name, [*by_name, *sorted(dim_names)]))
@@ -260,6 +280,10 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
     binder.resolve()
     binder.assume_batch()
     binder.resolve()
+    for name, terms in binder.sums.items():
+        if missing := sorted(set(re.findall(r"[A-Za-z_][\w.]*", terms)) - binder.sizes.keys() - dim_names):
+            raise EdgeccError("E001", f"--shape {printable(name)}: '{printable(missing[0])}' is no dimension of the model",
+                              hint=suggestion(missing[0], sorted(dim_names)))
     _refuse_unbound(specs, binder)
     types = {}
     for spec in specs:

@@ -11,12 +11,13 @@ from edgecc.frontend.bind import Range
 @pytest.mark.parametrize(("text", "dims"), [
     ("x=", ()), ("x=4", (4,)), ("a=b=1x3x224X224", (1, 3, 224, 224)), ("x=1..8x?", (Range(1, 8), Range())),
     ("x=1x64..320:32x64..320:32", (1, Range(64, 320, 32), Range(64, 320, 32))), ("x=2xn:1..3xn:?", (2, Range(1, 3, name="n"), Range(name="n"))),
-    ("x=box:1..3x2", (Range(1, 3, name="box"), 2))])
+    ("x=box:1..3x2", (Range(1, 3, name="box"), 2)),
+    ("Total=Past + 2*seq", ("Past + 2*seq",)), ("s1=max_len", ("max_len",)), ("mask=1x(past+1)x?", (1, "past+1", Range()))])
 def test_shapes(text, dims):
     assert parse_shapes([text]) == {text.rpartition("=")[0]: dims}
 
 
-@pytest.mark.parametrize("text", ["x", "=3", "x=3x", "x=x3", "x=-1", "x=3..", "x=n:3", "x=1..8:", "x=?:2", "x=3 x4", "x=1.5"])
+@pytest.mark.parametrize("text", ["x", "=3", "x=3x", "x=a+", "x=1+2", "x=1x(a", "x=1x(a)(b)", "x=n:(a)", "x=1xa", "x=-1", "x=3..", "x=n:3", "x=1..8:", "x=?:2", "x=3 x4", "x=1.5"])
 def test_shapes_that_are_not_understood(text):
     with pytest.raises(EdgeccError, match="not understood"):
         parse_shapes([text])

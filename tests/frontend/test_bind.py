@@ -6,6 +6,7 @@ from onnx import TensorProto, helper
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model, import_model_with_report
+from edgecc.frontend.bind import Range
 
 
 @pytest.fixture
@@ -20,6 +21,11 @@ def model_with(make, op):
 def types(model, **arguments):
     graph = import_model(model, **arguments)
     return {name: value.type.dims for name, value in zip(graph.input_names, graph.inputs, strict=True)}
+
+
+def types_as_text(model, **arguments):
+    graph = import_model(model, **arguments)
+    return {name: str(value.type) for name, value in zip(graph.input_names, graph.inputs, strict=True)}
 
 
 def refused(code, model, **arguments):
@@ -52,6 +58,27 @@ def test_arrays_bind_and_dims_of_one_name_are_one(model_with):
 def test_sums_of_names_follow(model_with):
     bound = types(model_with(a=["past", 2], b=["past + seq"], c=["seq"], d=["past+seq - 1"]), shapes={"a": (7, 2), "c": (3,)})
     assert bound == {"a": (7, 2), "b": (10,), "c": (3,), "d": (9,)}
+
+
+@pytest.mark.parametrize("shapes", [{"total": ("past + 2*seq",), "past": (Range(0, 4),), "seq": (Range(1, 3),)},
+                                    {"b": (1, "past+seq+seq"), "seq": (Range(1, 3),), "past": (Range(0, 4),)}])
+def test_a_dim_may_follow_from_others(model_with, shapes):
+    bound = types_as_text(model_with(a=["past", 2], b=[1, "total"], c=["seq"]), shapes=shapes)
+    assert bound == {"a": "f32[past:0..4,2]", "b": "f32[1,past:0..4 + 2*seq:1..3]", "c": "f32[seq:1..3]"}
+
+
+def test_dims_may_follow_from_what_follows(model_with):
+    bound = types(model_with(a=["x"], b=["y"], c=["z"]), shapes={"x": ("y + 1",), "y": ("z",), "z": (3,)})
+    assert bound == {"a": (4,), "b": (3,), "c": (3,)}
+
+
+@pytest.mark.parametrize("shapes, why", [({"total": ("past + sqe",), "past": (3,), "seq": (1,)}, "'sqe' is no dimension"),
+                                         ({"total": ("past", )}, "without a size"), ({"total": ("total + 1",), "past": (1,), "seq": (1,)}, "without a size"),
+                                         ({"total": ("past",), "past": (3,), "b": (4,), "seq": (1,)}, "is 4 by")])
+def test_a_dim_that_follows_from_nothing_is_refused(model_with, shapes, why):
+    with pytest.raises(EdgeccError, match=why) as caught:
+        import_model(model_with(a=["past"], b=["total"], c=["seq"]), shapes=shapes)
+    assert caught.value.code in ("E001", "E104")
 
 
 @pytest.mark.parametrize("name", ["?", "-1", "None"])
