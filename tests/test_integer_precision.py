@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecc import api
-from edgecc.lowering.precision import FLOATS, INTEGERS, MARGIN, cheapest_floats
+from edgecc.lowering.precision import FLOATS, INTEGERS, MARGIN, _Costs, _Pair, cheapest_floats
 from edgecc.pipeline import CompiledModel, compile_graph
 from edgecc.targets.schema import Target, load_target
 from tests.support.graph_passes import graph_of
@@ -69,6 +69,13 @@ def converting_slowly(name: str) -> Target:
     """A machine on which integers become floats slowly, as they do where they are requantized."""
     target = load_target(name)
     return replace(target, rates=replace(target.rates, conversions=0.01))
+
+
+@pytest.mark.parametrize(("faster", "precision"), [(0.95 * MARGIN, INTEGERS), (1.05 * MARGIN, FLOATS)])
+def test_float_must_be_modelled_to_be_clearly_faster(monkeypatch: pytest.MonkeyPatch, faster: float, precision: str):
+    monkeypatch.setattr(_Costs, "layer", lambda self, node: _Pair(faster * 1e6, 1e6))
+    monkeypatch.setattr(_Costs, "conversion", lambda self, value: 0.0)
+    assert [layer.precision for layer in compiled(load_target("cortex-a76")).precisions] == [precision]
 
 
 @pytest.mark.parametrize(("target", "precision"), [

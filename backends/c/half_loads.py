@@ -89,14 +89,16 @@ def spread(body: Body, has_row: HasRow) -> tuple[Stmt | Part, ...]:
         return body
     out: list[Stmt | Part] = []
     run: list[Let | Assign] = []
-    for stmt in (*body, None):
+    for stmt in body:
         if isinstance(stmt, Let | Assign) and (isinstance(stmt.value, Load) or _is_sum(stmt)):
+            if isinstance(stmt.value, Load) and any(stmt.name == other.name and isinstance(other.value, Load) for other in run):
+                out += _spread_run(run, has_row)  # each register is loaded once in a run
+                run = []
             run.append(stmt)
             continue
-        out += _spread_run(run, has_row) if sum(map(_is_sum, run)) >= LEAST_SUMS else run
+        out += (*_spread_run(run, has_row), stmt)
         run = []
-        out += [stmt] if stmt is not None else []
-    return tuple(out)
+    return (*out, *_spread_run(run, has_row))
 
 
 def _is_sum(stmt: Stmt) -> bool:
@@ -107,9 +109,11 @@ def _is_sum(stmt: Stmt) -> bool:
     return False
 
 
-def _spread_run(run: Sequence[Let | Assign], has_row: HasRow) -> list[Stmt | Part]:
+def _spread_run(run: Sequence[Let | Assign], has_row: HasRow) -> Sequence[Stmt | Part]:
     """Multiply-adds in their order, behind each the parts that start beside it. Placed from the end, each part as late as it may be."""
     sums = [stmt for stmt in run if _is_sum(stmt)]
+    if len(sums) < LEAST_SUMS:
+        return run
     uses: dict[str, list[int]] = defaultdict(list)
     for place, stmt in enumerate(sums):
         for name in {part.name for expr in expressions(stmt) for part in subexpressions(expr) if isinstance(part, Ref)}:

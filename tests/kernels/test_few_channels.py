@@ -96,3 +96,7 @@ def test_it_is_not_chosen_where_results_fill_vectors_or_offered_where_inputs_do_
         assert not any(name.startswith(WAY) for name in found)
 
 
+def test_it_is_not_offered_for_groups():
+    operands = [Given(array(1, 1, 32, 9, 9), layout=LAST), Given(array(2, 4, 16, 3, 3), constant=True)]
+    found = candidates(request_for(Conv((1, 1), (1, 1, 1, 1), (1, 1), 2), operands, "x86-64-v4", [LAST]))
+    assert found and not any(c.name.startswith(WAY) for c in found)

@@ -37,6 +37,12 @@ def test_two_threads_meet_at_the_same_border(sizes):
     assert len(scratch.places) == sum(size > 0 for own in sizes for size in own)
 
 
+def test_the_largest_buffers_of_all_kernels_share_a_block():
+    scratch = thread_scratch([(0, 0, {0: 128, 1: 1024}), (1, 1, {0: 2048, 1: 0, 2: 256})])
+    assert [block.size_bytes for block in scratch.blocks] == [2048, 256]
+    assert {key: block for key, (block, _) in scratch.places.items()} == {(0, 1): 0, (0, 0): 1, (1, 0): 0, (1, 2): 1}
+
+
 def test_buffers_without_bytes_need_no_block():
     assert thread_scratch([(0, 0, {}), (1, 1, {0: 0})]).blocks == ()
 

@@ -11,7 +11,7 @@ from edgecc.cli.verify import allowance_text
 from edgecc.frontend import import_model
 from edgecc.reference.compare import compare_outputs, perturbation
 from edgecc.reference.executor import execute
-from edgecc.reference.sensitivity import allow_for_rounding, decided_by_rounding
+from edgecc.reference.sensitivity import LARGEST, allow_for_rounding, decided_by_rounding
 from edgecc.targets.schema import load_target
 
 STEP, SIZE = 0.1, 16
@@ -78,6 +78,13 @@ def test_networks_that_round_nothing_are_allowed_nothing(ties):
     assert decided_by_rounding(graph) == frozenset()
     results = {"y": execute(graph, ties)["y"] * np.float32(1.001)}
     assert judged(graph, ties, results) == (compare_outputs(results, execute(graph, ties)), ())
+
+
+def test_where_rounding_decides_everything_nothing_is_allowed():
+    graph = import_model(network())
+    inputs = {"x": np.full((4, SIZE), 0.5 * STEP, np.float32)}  # 0 or a step, each of them
+    (one,), (allowance,) = judged(graph, inputs, off_by_a_roundoff(graph, inputs))
+    assert not one.ok and not allowance.granted and allowance.sensitivity > LARGEST * np.max(np.abs(execute(graph, inputs)["y"]))
 
 
 def test_an_integer_may_be_what_a_sample_has_and_nothing_else():

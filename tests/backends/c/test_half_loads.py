@@ -1,6 +1,9 @@
 """Loads in halves: where their parts stand among multiply-adds."""
 
 import pytest
+from hypothesis import given as examples_of
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from edgecc.backends.c.half_loads import JOINED_DISTANCE, VECTOR_DISTANCE, WORD_DISTANCE, Part, address_parts, spread
 from edgecc.ir.types import DType
@@ -60,6 +63,36 @@ def test_registers_for_the_next_iteration_are_filled_behind_their_last_use():
     out = spread((*sums[:2], *(add(f"more{i}", "v", "x") for i in range(10)), Assign("w", load("w", var("k") * 4))), has_row)
     places = places_of(out)
     assert places["w", "load_low"] >= 2 and places["w", "join"] - places["w", "load_high"] >= WORD_DISTANCE
+
+
+def versions(out) -> list:
+    """For each multiply-add in order, the load behind each register it reads, or the register's name where that is older."""
+    held, halves, found = {}, {}, []
+    for item in out:
+        if isinstance(item, Part):
+            if item.row in ("load_low", "load_high"):
+                halves[item.stmt.name, item.row] = item.load
+                continue
+            if item.row == "join":
+                assert halves.pop((item.stmt.name, "load_low")) is halves.pop((item.stmt.name, "load_high")) is item.load
+            held[item.stmt.name] = item.load
+        elif isinstance(item.value, Load):
+            held[item.name] = item.value
+        else:
+            weights, factor, _ = item.value.args
+            found.append([held.get(name, name) for name in (weights.name, factor.arg.arg.name)])
+    return found
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@examples_of(st.lists(st.one_of(st.tuples(st.sampled_from("vwz"), st.booleans()), st.tuples(st.sampled_from("vwz"), st.sampled_from("xy"))),
+                min_size=10, max_size=40))
+def test_multiply_adds_read_the_loads_they_read_before(choices):
+    """Registers are loaded anywhere, in this iteration's order and for the next one."""
+    given = tuple(Assign(one, load(one, const(4 * place), 4 if one in "vwz" else 2)) if isinstance(other, bool) else add(f"acc{place}", one, other)
+                  for place, (one, other) in enumerate(choices))
+    out = spread(given, has_row)
+    assert versions((*out, *out)) == versions((*given, *given))
 
 
 def test_what_is_no_whole_vector_or_not_among_sums_stays_as_it_is():

@@ -104,7 +104,9 @@ def test_rounding():
     assert scaling.shifted(values, 1, scaling.TRUNCATE).tolist() == [-2, -1, 0, 0, 0, 1, 2]
     # Past 31 bits TFLite rounds a second time, half away from zero.
     assert scaling.scaled(values, 1 << 31, 32, scaling.DOUBLE).tolist() == [-3, -2, -1, 0, 1, 2, 3]
+    assert scaling.scaled(values, 1 << 31, 32, scaling.SINGLE).tolist() == [-3, -2, -1, 0, 1, 2, 3]
     assert scaling.shifted(np.array([0x7FFFFFFF]), 32, scaling.DOUBLE).tolist() == [1]
+    assert scaling.shifted(np.array([0x7FFFFFFF]), 32, scaling.SINGLE).tolist() == [0]
     assert scaling.shifted(np.array([0x7FFFFFFF]), 32, scaling.NATURAL).tolist() == [0]
 
 
