@@ -1,4 +1,4 @@
-"""Derives the polynomials of edgecc/loop/math*.py and edgecc/backends/c/avx512_math.py: run it to print every table that stands there.
+"""Derives the polynomials of edgecc/loop/math*.py: run it to print every table that stands there.
 
     python benches/minimax.py [NAME ...]
 

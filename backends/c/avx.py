@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgecc.backends.c import avx512_math, interleaving, lookup, saturating
+from edgecc.backends.c import interleaving, lookup, saturating
 from edgecc.backends.c.avx_convert import (
     AVX2,
     AVX512,
@@ -79,7 +79,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     yield from saturating.avx_rows()
     yield from interleaving.avx_rows()
     yield from lookup.avx_rows()
-    yield from avx512_math.math_rows()
+    yield from lookup.table_rows()
     for lanes in (4, 8, 16):
         yield Key("dot_u8s8", I32, lanes), _dot_by_words(lanes)
         yield Key("dot_u8s8", I32, lanes), Row(f"{prefix(lanes * 32)}_dpbusd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))

@@ -12,6 +12,7 @@ from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Table, carrier, select_rows
 from edgecc.ir.types import DType
 from edgecc.loop.math import DEFINED
+from edgecc.loop.tables import TABLES
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Isa:
         if self.name == "neon":
             return f"{'' if dtype.is_signed else 'u'}int8x8_t"
         return "__m128i"
+
+    def has_tables(self, lanes: int) -> bool:
+        """Whether so many lanes of f32 are looked up in registers (edgecc/loop/tables.py)."""
+        return all(Key(op, DType.F32, lanes) in self.rows for op in TABLES)
 
     def supports_lanes(self, op: str, dtype: DType, lanes: int) -> bool:
         """Whether vectors of `dtype` have `op` as instructions; other operations go lane by lane through memory.

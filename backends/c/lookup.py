@@ -1,7 +1,7 @@
-"""Tables of 256 bytes in registers: 64 bytes are looked up at once.
+"""Tables in registers: 64 bytes are looked up at once among 256, 16 floats among 16.
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPERMI2B and VPERMT2B, which choose among 128 bytes
-by seven bits; the eighth bit chooses between two of them.
+by seven bits (the eighth bit chooses between two of them), VPERMPS and VSCALEFPS.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from edgecc.backends.c.avx_convert import AVX512
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
 from edgecc.loop.narrow import LOOKUP_LANES
+from edgecc.loop.tables import PLACES
 
 VBMI = "avx512vbmi"
 """Feature of permutations of bytes."""
@@ -41,3 +42,11 @@ def avx_rows() -> Iterator[tuple[Key, Row]]:
     yield row("store_words", "\n".join(lines), body=True)
     yield row("lookup", "__m512i low = _mm512_permutex2var_epi8(a, e, b), high = _mm512_permutex2var_epi8(c, e, d);\n"
                         "return _mm512_mask_blend_epi8(_mm512_movepi8_mask(e), low, high);", body=True)
+
+
+def table_rows() -> Iterator[tuple[Key, Row]]:
+    """The operations of edgecc/loop/tables.py."""
+    numbers = ", ".join(f"{{{place}}}" for place in range(PLACES))
+    picked = f"_mm512_permutexvar_ps(_mm512_castps_si512({{{PLACES}}}), _mm512_setr_ps({numbers}))"
+    yield Key("pick", DType.F32, PLACES), Row(picked, AVX512)
+    yield Key("scale", DType.F32, PLACES), Row("_mm512_scalef_ps({0}, {1})", AVX512)

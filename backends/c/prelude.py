@@ -19,7 +19,7 @@ from edgecc.loop import math
 from edgecc.loop.dot import DOTS
 
 _COMPARISONS = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.result == "bool")
-_ARITY = {"exp_clamped": 1, "fma": 3, "min_const": 2, "max_const": 2, "normalize": 1, "to_bits": 1, "round_odd": 1}
+_ARITY = {"fma": 3, "min_const": 2, "max_const": 2, "normalize": 1, "to_bits": 1, "round_odd": 1}
 _UNCHANGED_RANGE = _COMPARISONS | {"min", "max", "select", "min_const", "max_const", "bit_and", "bit_or",
                                    "abs", "neg", "floor", "ceil", "round", "sign"}
 """Operations on a carrier whose results need no `normalize` for f16 and bf16 values."""
@@ -123,7 +123,7 @@ class Prelude:
     def _math_helper(self, key: Key) -> str:
         name = helper_name(key)
         if name not in self._helpers:
-            text = self._print_math(self, math.definition(key.op, key.lanes), name)
+            text = self._print_math(self, math.definition(key.op, key.lanes, tables=self.isa.has_tables(key.lanes)), name)
             self._helpers[name] = text  # after the helpers it calls
         return name
 

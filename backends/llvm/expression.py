@@ -10,6 +10,7 @@ from edgecc.backends.llvm.floats import MathHelper, floating
 from edgecc.backends.llvm.integers import boolean, integer, shift_by
 from edgecc.backends.llvm.narrow import narrow
 from edgecc.backends.llvm.scope import Scope
+from edgecc.backends.llvm.tables import looked_up
 from edgecc.backends.llvm.types import constant, element_type, held_type, memory_type, register_type
 from edgecc.backends.llvm.writer import Writer
 from edgecc.errors import EdgeccError
@@ -19,6 +20,7 @@ from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Atom, Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import Bitcast, Broadcast, Cast, Const, Expr, FromIndex, Horizontal, Lane, Load, Op, Ref
 from edgecc.loop.narrow import NARROW
+from edgecc.loop.tables import TABLES
 
 
 class ExpressionWriter:
@@ -195,6 +197,8 @@ class ExpressionWriter:
             return memory.words(self.w, lanes, self.pointer(first.buffer, first.index))
         if op.op in NARROW:
             return narrow(self.w, op.op, lanes, [self.expr(a) for a in args])
+        if op.op in TABLES:
+            return looked_up(self.w, op.op, lanes, [self.expr(a) for a in args])
         if op.op in ("min", "max") and dtype.is_float:
             for first, second in (args, args[::-1]):
                 number = _constant_of(second)

@@ -55,7 +55,7 @@ class BodyWriter:
 
     def _math(self, op: str, lanes: int) -> str:
         name = f"edgecc_{op}_f32" + (f"x{lanes}" if lanes > 1 else "")
-        return self.w.shared.helper(name, lambda: _math_text(self.w.shared, definition(op, lanes), name))
+        return self.w.shared.helper(name, lambda: _math_text(self.w.shared, definition(op, lanes, tables=self.w.machine.isa.has_tables(lanes)), name))
 
     def _statement(self, stmt: object, scope: Scope) -> None:
         w, printer = self.w, self.expressions(scope)

@@ -19,6 +19,8 @@ from edgecc.ir.types import DType
 from edgecc.loop.dot import DOTS
 from edgecc.loop.narrow import NARROW
 from edgecc.loop.narrow import meaning as narrow_meaning
+from edgecc.loop.tables import TABLES
+from edgecc.loop.tables import meaning as tables_meaning
 
 
 def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
@@ -30,6 +32,8 @@ def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
         return lambda a, b, total: meaning_of_dot(fused, a, b, total)[()]
     if op in NARROW:
         return lambda *args: narrow_meaning(op, args)[()]
+    if op in TABLES:
+        return lambda *args: tables_meaning(op, args)[()]
     row = PRIMITIVES.get(op)
     if row is None:
         raise EdgeccError("E904", f"no primitive {op!r}")

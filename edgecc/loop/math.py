@@ -2,7 +2,8 @@
 
 `definition(op, lanes)` gives a function made of the primitives +, *, /, sqrt, fma, comparisons, bit
 operations and conversions only, so the same text serves every number of lanes and every instruction
-set. `MAX_ULP` states the accuracy of each: the largest error seen in units in the last place of the
+set. With `tables` it may use the operations of edgecc/loop/tables.py, too, for machines that have them; which functions
+do is decided here, so that all back ends compute the same bits. `MAX_ULP` states the accuracy of each: the largest error seen in units in the last place of the
 correctly rounded result, over dense and special arguments; tests measure it against numpy in float64.
 All of them take infinities, NaN, signed zeros and subnormal numbers as IEEE 754 and C99 annex F want.
 
@@ -15,10 +16,10 @@ import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from edgecc.loop import math_exponential, math_power, math_trigonometric
+from edgecc.loop import math_exponential, math_power, math_tables, math_trigonometric
 from edgecc.loop.math_kit import MathFunction
 
-__all__ = ["DEFINED", "MAX_ULP", "MathFunction", "definition"]
+__all__ = ["DEFINED", "MAX_ULP", "TABLED", "MathFunction", "definition"]
 
 _DEFINITIONS: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
     "exp": math_exponential.exp,
@@ -42,8 +43,18 @@ _DEFINITIONS: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
     "mod": math_power.mod,
 })
 
+_TABLED: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
+    "exp": math_tables.exp,
+    "erf": math_tables.erf,
+    "tanh": math_tables.tanh,
+    "sigmoid": math_tables.sigmoid,
+})
+
 DEFINED = frozenset(_DEFINITIONS)
 """The primitives that have a definition."""
+
+TABLED = frozenset(_TABLED)
+"""Those that have another one for machines with tables in registers."""
 
 MAX_ULP: Mapping[str, float] = MappingProxyType({
     "exp": 1.1, "log": 1.0, "erf": 1.5, "tanh": 1.5, "sigmoid": 2.5, "sinh": 2.0, "cosh": 2.0, "asinh": 2.0, "acosh": 2.0,
@@ -53,6 +64,7 @@ MAX_ULP: Mapping[str, float] = MappingProxyType({
 
 
 @functools.cache
-def definition(op: str, lanes: int) -> MathFunction:
-    """The function of primitive `op` on `lanes` lanes of f32. `op` must be in `DEFINED`."""
-    return _DEFINITIONS[op](lanes)
+def definition(op: str, lanes: int, *, tables: bool = False) -> MathFunction:
+    """The function of primitive `op` on `lanes` lanes of f32, which must be in `DEFINED`; `tables` says that vectors of so many
+    lanes have the operations of edgecc/loop/tables.py."""
+    return (_TABLED if tables and op in TABLED else _DEFINITIONS)[op](lanes)

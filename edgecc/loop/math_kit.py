@@ -131,7 +131,7 @@ class Value:
         return Value(Bitcast(self.expr, dtype))
 
 
-def _rounded(value: float | int, like: DType) -> float | int:
+def rounded(value: float | int, like: DType) -> float | int:
     """A constant as the type holds it, so that every reader of the IR sees the same number."""
     return float(np.float32(value)) if like is DType.F32 else value
 
@@ -139,7 +139,7 @@ def _rounded(value: float | int, like: DType) -> float | int:
 def apply(op: str, *args: Value | float) -> Value:
     """A primitive applied to values and numbers."""
     dtype = next(a.expr.dtype for a in reversed(args) if isinstance(a, Value))
-    return Value(operation(op, *(a.expr if isinstance(a, Value) else _rounded(a, dtype) for a in args)))
+    return Value(operation(op, *(a.expr if isinstance(a, Value) else rounded(a, dtype) for a in args)))
 
 
 def fma(a: Value | float, b: Value | float, c: Value | float) -> Value:
@@ -186,7 +186,7 @@ class Kit:
 
     def constant(self, value: float | int, dtype: DType = DType.F32) -> Value:
         """A number in every lane."""
-        return Value(number(_rounded(value, dtype), dtype, self.lanes))
+        return Value(number(rounded(value, dtype), dtype, self.lanes))
 
     def finish(self, result: Value, doc: str) -> MathFunction:
         """The function that gives `result`."""
