@@ -65,9 +65,24 @@ def in_bytes(graph: Graph, strings: ConstantStrings | None = None) -> Graph:
     Packed inputs and outputs are rows of u8; all others keep their shapes. `strings` collects the constant strings.
     Raises: EdgeccError E112 for an operator that would compute with such a type.
     """
-    if not any(value.type.dtype.is_stored_only for each in graph.all_graphs() for value in each.values()):
+    if not any(_has_stored_only(each) for each in graph.all_graphs()):
         return graph
     return _Rewriter(graph, ConstantStrings() if strings is None else strings, interface=True).run()
+
+
+def _has_stored_only(graph: Graph) -> bool:
+    """Whether a value, or a number on the way within a fused expression, is of a type that is only stored."""
+    return any(value.type.dtype.is_stored_only for value in graph.values()) or any(
+        _passes_through_stored_only(expr) for node in graph.nodes for expr in _expressions(node.op).values())
+
+
+def _passes_through_stored_only(expr: ScalarExpr) -> bool:
+    match expr:
+        case Convert(arg=arg) | Bitcast(arg=arg):
+            return expr.dtype.is_stored_only or _passes_through_stored_only(arg)
+        case Apply(args=args):
+            return any(_passes_through_stored_only(arg) for arg in args)
+    return expr.dtype.is_stored_only
 
 
 class _Rewriter:
@@ -154,9 +169,14 @@ class _Rewriter:
 
 def _op_in_bytes(op: Op) -> tuple[Op, bool]:
     """The operator with its expressions over bytes, and whether it has expressions."""
-    changes = {field.name: expression_in_bytes(value) for field in dataclasses.fields(op)
-               if isinstance(value := getattr(op, field.name), Arg | Literal | Apply | Convert | Bitcast)}
+    changes = {name: expression_in_bytes(value) for name, value in _expressions(op).items()}
     return (dataclasses.replace(op, **changes) if changes else op), bool(changes)
+
+
+def _expressions(op: Op) -> dict[str, ScalarExpr]:
+    """The attributes of an operator that are expressions."""
+    return {field.name: value for field in dataclasses.fields(op)
+            if isinstance(value := getattr(op, field.name), Arg | Literal | Apply | Convert | Bitcast)}
 
 
 # -- expressions ----------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Gather(Op):
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy.take."""
         x, indices = present(inputs)
-        return (np.asarray(np.take(x, resolved(indices, x.shape[self.axis]), axis=self.axis)),)
+        return (np.asarray(np.take(x, resolved(indices, x.shape[self.axis]), axis=self.axis), x.dtype),)
 
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Nothing is rounded: the magnitude of the result."""
@@ -127,7 +127,7 @@ class GatherND(Op):
         rows = indices.ndim - 1
         grid = [np.arange(x.shape[a]).reshape([-1 if i == a else 1 for i in range(rows)]) for a in range(batch)]
         positions = [resolved(indices[..., j], x.shape[batch + j]) for j in range(depth)]
-        return (np.asarray(x[(*grid, *positions)]),)
+        return (np.asarray(x[(*grid, *positions)], x.dtype),)
 
     def magnitude(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """Nothing is rounded: the magnitude of the result."""

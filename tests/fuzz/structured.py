@@ -2,9 +2,11 @@
 
     python tests/fuzz/structured.py [--seconds 3600] [--seed 0] [--run-every 10] [--out findings]
 
-Each model is examined in a process of its own with bounds on time and memory. Models are made from the operator schemas, and by
-damaging a sound model of each operator (those of runs beyond a minute also the models of the onnx package's own node tests). Findings are kept as NAME.onnx beside NAME.txt; the last line says how many
-models were tried and what became of them.
+Each model is examined in a process of its own with bounds on time and memory. A third of the models is made from the operator schemas, a
+third by damaging a sound model of each operator (those of runs beyond a minute also the models of the onnx package's own node tests), and a third
+is sound (tests/support/sound.py): networks with branches, loops, open dimensions and quantized layers, all of them compared with onnxruntime, and
+what is built of these also run with sanitizers and with indices out of range. Findings are kept as NAME.onnx beside NAME.txt; the last line says how
+many models were tried and what became of them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,7 @@ from onnx import numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.support import fuzz, malformed
+from tests.support import agreement, fuzz, malformed, sound
 
 SECONDS, MEMORY_BYTES = 20, 3 << 29
 
@@ -92,8 +95,24 @@ def damaged(model: onnx.ModelProto, source: random.Random) -> onnx.ModelProto:
     return out
 
 
-def in_a_child(model: onnx.ModelProto, run: bool) -> fuzz.Verdict:
-    """`examine` in a fork with bounds; a crash or a hang is a problem like any other."""
+def examined(seeds: Sequence[onnx.ModelProto], source: random.Random, number: int, run: bool) -> Iterator[bytes]:
+    """Makes a model and examines it: the bytes of the model, then the verdict as JSON."""
+    if number % 3 == 2:
+        made = sound.sound_model(source)
+        yield made.model.SerializeToString()
+        found = agreement.examine(made, number, run=run)
+        told = fuzz.Verdict(found.outcome, f"{found.problem}\n{agreement.as_text(made)}" if found.problem else "")
+    else:
+        model = damaged(source.choice(seeds), source) if number % 3 else fuzz.Generator(source).model()
+        yield model.SerializeToString()
+        told = fuzz.examine(model, run=run)
+        if not told.problem and told.outcome == "ok":
+            told = fuzz.Verdict(told.outcome, fuzz.differs_from_onnxruntime(model))
+    yield json.dumps(vars(told)).encode()
+
+
+def in_a_child(parts: Iterator[bytes]) -> tuple[bytes, fuzz.Verdict]:
+    """A model and its verdict from a fork with bounds; a crash or a hang is a problem like any other."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -103,34 +122,39 @@ def in_a_child(model: onnx.ModelProto, run: bool) -> fuzz.Verdict:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.dup2(null, 2)
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
             signal.alarm(10 * SECONDS)
-            found = fuzz.examine(model, run=run)
-            if not found.problem and found.outcome == "ok":
-                found = fuzz.Verdict(found.outcome, fuzz.differs_from_onnxruntime(model) if run else "")
-            verdict = vars(found)
+            model = next(parts)
+            _send(writing, len(model).to_bytes(8) + model)
+            verdict = json.loads(next(parts))
         except MemoryError:
             verdict = {"outcome": "MemoryError", "problem": "takes more memory than is allowed"}
         except BaseException as error:
             verdict = {"outcome": type(error).__name__, "problem": "".join(traceback.format_exception(error))[-2500:]}
         finally:
-            os.write(writing, json.dumps(verdict).encode())
+            _send(writing, json.dumps(verdict).encode())
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as answer:
+        model = answer.read(int.from_bytes(answer.read(8)))
         data = answer.read()
     _, status = os.waitpid(child, 0)
     if os.waitstatus_to_exitcode(status) != 0 or not data:
-        return fuzz.Verdict("killed", f"ended by signal {-os.waitstatus_to_exitcode(status)}: out of time, or a crash")
-    return fuzz.Verdict(**json.loads(data))
+        return model, fuzz.Verdict("killed", f"ended by signal {-os.waitstatus_to_exitcode(status)}: out of time, or a crash")
+    return model, fuzz.Verdict(**json.loads(data))
+
+
+def _send(pipe: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(pipe, data):]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--run-every", type=int, default=10, help="every which model is built, run and compared")
+    parser.add_argument("--run-every", type=int, default=10, help="every which model of each kind is built and run")
     parser.add_argument("--out", type=Path, default=Path("findings"))
     options = parser.parse_args()
     seeds = [malformed.model_of(sound, sound.graph) for sound in malformed.sound_models()]
@@ -139,24 +163,24 @@ def main() -> None:
             seeds += node_tests()
     fuzz.examine(seeds[0], run=True)  # imports what the children then have
     fuzz.differs_from_onnxruntime(seeds[0])
+    agreement.examine(sound.sound_model(random.Random(0)), 0, run=False)
     begin = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()
     kinds: set[str] = set()
     tried = 0
     while time.monotonic() - begin < options.seconds:
         source = random.Random(options.seed * 1_000_003 + tried)
-        model = damaged(source.choice(seeds), source) if tried % 2 else fuzz.Generator(source).model()
-        verdict = in_a_child(model, tried % options.run_every == 0)
+        model, verdict = in_a_child(examined(seeds, source, tried, tried // 3 % options.run_every == 0))
         tried += 1
         counts[verdict.outcome if not verdict.problem else f"FINDING {verdict.outcome}"] += 1
         if verdict.problem:
-            ops = "_".join(node.op_type for node in model.graph.node)
-            last = verdict.problem.strip().splitlines()[-1][:80]
+            ops = "_".join(node.op_type for node in onnx.load_from_string(model).graph.node)[:60]
+            last = verdict.problem.strip().splitlines()[-1 if "Traceback" in verdict.problem else 0][:120]
             if f"{ops} {last}" not in kinds:
                 kinds.add(f"{ops} {last}")
                 options.out.mkdir(parents=True, exist_ok=True)
-                name = f"{options.seed}_{tried - 1}_{ops}"[:80]
-                (options.out / f"{name}.onnx").write_bytes(model.SerializeToString())
+                name = f"{options.seed}_{tried - 1}_{ops}"
+                (options.out / f"{name}.onnx").write_bytes(model)
                 (options.out / f"{name}.txt").write_text(verdict.problem, encoding="utf-8")
                 print(f"{name}: {verdict.outcome}: {last}", flush=True)
         if tried % 500 == 0:

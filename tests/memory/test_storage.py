@@ -112,6 +112,20 @@ def test_a_graph_without_short_types_is_itself():
     assert in_bytes(graph) is graph
 
 
+@pytest.mark.parametrize("dtype", SHORT, ids=lambda d: d.value)
+def test_types_that_only_expressions_pass_through(dtype):
+    """As fusion leaves them: no value has the type, and numbers are rounded to it all the same."""
+    graph = Graph("through")
+    x = graph.add_input(TensorType(DType.F32, DIMS), "x")
+    there_and_back = Convert(Convert(apply("min", apply("max", Arg(0, DType.F32), literal(0.25, DType.F32)), literal(1.0, DType.F32)), dtype), DType.F32)
+    graph.set_outputs([graph.add(Elementwise(apply("neg", there_and_back)), x)], ["y"])
+    inputs = {"x": np.random.default_rng(0).uniform(0, 1, DIMS).astype(np.float32)}
+    rewritten = in_bytes(graph)
+    assert rewritten is not graph
+    np.testing.assert_array_equal(execute(rewritten, inputs)["y"], execute(graph, inputs)["y"])
+    emit_c(compile_graph(graph, load_target("generic-c"), name="net"))
+
+
 def test_large_constants_are_packed_and_few_elements_are_not():
     graph = Graph("constants")
     large, few = graph.constant(any_bits(DType.I4, dims=(6, 6))), graph.constant(any_bits(DType.I4, dims=(6, 1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.strings import string_array
 from edgecc.ir.types import DType, TensorType
 from edgecc.ops.automaton import MOST_STATES, byte_sequences, compile_pattern
+from edgecc.ops.indexing import Gather, GatherND
 from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat, other_case
 
 ATOMS = ["a", "b", "ä", "猫", ".", r"\d", r"\w", r"\W", r"\s", "[a-c]", "[^ab]", "[ä-ö_]", r"[\d-]", r"\.", r"\x41", "^", "$", r"\b", r"\B", ""]
@@ -101,6 +103,14 @@ def test_case_follows_unicode_and_the_table_has_all_of_it(upper: bool) -> None:
                      and (mapped := other_case(chr(code), upper=upper)) != chr(code)}
     ends = [end for first, last, *_ in case_ranges(upper) for end in (first, last)]
     assert ends == sorted(ends)
+
+
+def test_one_string_out_of_many_is_a_string() -> None:
+    """numpy makes a plain text of a single element."""
+    words, first = string_array(["ab", "", "c"], (3,)), np.array(0)
+    for op, indices in ((Gather(0), first), (GatherND(), np.array([2]))):
+        (result,) = op.reference([words, indices])
+        assert result.dtype == words.dtype and result.shape == () and result[()] in ("ab", "c")
 
 
 def test_shapes_and_types_are_checked() -> None:

@@ -11,13 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgecc.targets.schema import load_target
-from tests.support import fuzz
+from tests.support import agreement, fuzz, sound
+from tests.support.against_onnxruntime import difference
 from tests.support.ccompile import require
 
 FOLDER = Path(__file__).parents[1] / "fuzz"
@@ -39,6 +41,25 @@ def test_random_models_compute_what_the_reference_computes(seed: int) -> None:
     assert not verdict.problem, verdict
     if verdict.outcome == "ok":
         assert fuzz.differs_from_onnxruntime(model) == "", onnx.printer.to_text(model)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_sound_models_compute_what_onnxruntime_computes(seed: int) -> None:
+    pytest.importorskip("onnxruntime")
+    made = sound.sound_model(random.Random(seed))
+    verdict = agreement.examine(made, seed, run=False)
+    assert not verdict.problem, (verdict, onnx.printer.to_text(made.model))
+
+
+def test_differences_are_seen() -> None:
+    ones = np.ones((2, 3), np.float32)
+    assert difference(ones, ones + np.float32(1e-5)) == ""
+    nan, infinite = (np.where([[True, False, False]], np.float32(odd), ones) for odd in (np.nan, np.inf))
+    for other in (ones.astype(np.float64), ones[:1], 1.01 * ones, nan, infinite):
+        assert difference(ones, other) and difference(other, ones)
+    assert not difference(nan, ones, any_nan=True) and difference(infinite, ones, any_nan=True) and not difference(infinite, ones, any_odd=True)
+    assert difference(np.arange(3), np.array([0, 1, 3])) == "1 of 3 differ"
+    assert difference(np.array(["a", "b"], object), np.array(["a", ""], object))
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
