@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import onnx
 
 from edgecc.api import resolve_target
@@ -18,12 +17,12 @@ from edgecc.quantization.equalize import equalized
 from edgecc.quantization.insert import Decisions, insert
 from edgecc.quantization.mixed import LayerChoice, Repair, chosen_repairs, layer_choices, repaired, repairs
 from edgecc.quantization.network import Network
-from edgecc.quantization.observe import Observer, Sample, Samples, observe, runner
+from edgecc.quantization.observe import Observer, Progress, Runner, Sample, Samples, observe, watched
 from edgecc.quantization.points import WEIGHTED, Group, Points, Weights, find_points
 from edgecc.quantization.ranges import choose
-from edgecc.quantization.report import ValueReport, measure, rows
+from edgecc.quantization.report import ValueReport, dequantized_names, measure, rows
 from edgecc.quantization.rounding import Moments, can_round, round_adaptively
-from edgecc.quantization.scheme import TYPES, Parameters, Scheme, parameters_of
+from edgecc.quantization.scheme import TYPES, IntegerType, Parameters, Scheme, parameters_of
 from edgecc.quantization.sensitivity import Source, sensitivities
 from edgecc.quantization.statistics import ChannelMean, Extent, Histogram
 from edgecc.quantization.weights import QuantizedWeights, least_scales, round_weights, weight_scales
@@ -37,9 +36,6 @@ SENSITIVITY_SAMPLES = 4
 
 STEP = 0.6
 """What noise is allowed in the next attempt, times that in the last one."""
-
-Progress = Callable[[str, int], Callable[[], None]]
-"""Called with what begins and how many steps it has; returns what to call after each step."""
 
 
 @dataclass(frozen=True)
@@ -88,41 +84,41 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
     if scheme.equalize:
         network, pairs = equalized(network)
         notes.append(f"{pairs} pair{'s' if pairs != 1 else ''} of layers equalized")
-    calibration = _Calibration(network, find_points(network, scheme.exclude, scheme.wide), scheme, data, progress)
-    samples = [sample for sample, _ in zip(data, range(REPORT_SAMPLES), strict=False)]
-    judge = _Judge(network, goal, samples, data if validation is None else validation, progress)
-    first = found = _Attempt(network, calibration, scheme, judge)
-    machine = resolve_target("host") if target is None else target
-    if not_slower:
-        slow = [Repair("float", name, 0.0, 0.0) for name in calibration.costs(first, scheme, machine).slower]
-        faster = repaired(network, first.points, scheme, slow)
-        if slow and find_points(network, faster.exclude, faster.wide).groups:
-            scheme = faster
-            first = found = _Attempt(network, calibration, scheme, judge)
-            notes.append(f"{len(slow)} layer{'s' if len(slow) != 1 else ''} in float, because 8 bits are modelled to be slower there")
-    sources: tuple[Source, ...] = ()
-    if rank or not found.good:
-        sources = sensitivities(network, first.points, first.decisions, samples[:SENSITIVITY_SAMPLES],
-                                progress("ranking layers", min(len(samples), SENSITIVITY_SAMPLES)))
-    possible: tuple[Repair, ...] = ()
-    if not found.good:
-        costs = calibration.costs(first, scheme, machine)
-        possible = repairs(network, sources, costs, scheme)
-        total = sum(source.noise for source in sources)
-        # A score gives no number to aim at: from half of the noise on, a little less each time.
-        wanted = total / 2 if goal.least_ratio is None or found.worst >= goal.least_ratio else 10 ** (-goal.least_ratio / 10)
-        chosen: tuple[Repair, ...] = ()
-        while not found.good:
-            if len(chosen) == len(possible):
-                raise EdgeccError("E001", "not even with 16 bits and float wherever that helps does the model reach what is asked of it",
-                                  hint="ask for less, or leave it in float")
-            previous, chosen = chosen, chosen_repairs(possible, total, wanted)
-            wanted *= STEP
-            if chosen != previous:
-                found = _Attempt(network, calibration, repaired(network, first.points, scheme, chosen), judge)
-        notes.append(f"{sum(r.precision == 'int16' for r in chosen)} results in 16 bits and {sum(r.precision == 'float' for r in chosen)} layers in float "
-                     "to reach what was asked for")
-        possible = chosen
+    points = find_points(network, scheme.exclude, scheme.wide)
+    with watched(network, (*points.activations, *(w.node.input[0] for w in points.weights)), progress, "the float network") as run:
+        calibration = _Calibration(network, points, scheme, data, run, progress)
+        samples = [sample for sample, _ in zip(data, range(REPORT_SAMPLES), strict=False)]
+        judge = _Judge(network, run, goal, samples, data if validation is None else validation, progress)
+        machine = resolve_target("host") if target is None else target
+        if not_slower and points.groups:
+            slow = [Repair("float", name, 0.0, 0.0) for name in calibration.costs(points, scheme, machine).slower]
+            faster = repaired(network, points, scheme, slow)
+            if slow and find_points(network, faster.exclude, faster.wide).groups:
+                scheme = faster
+                notes.append(f"{len(slow)} layer{'s' if len(slow) != 1 else ''} in float, because 8 bits are modelled to be slower there")
+        first = found = _Attempt(network, calibration, scheme, judge)
+        sources: tuple[Source, ...] = ()
+        if rank or not found.good:
+            sources = sensitivities(network, first.points, first.decisions, samples[:SENSITIVITY_SAMPLES], run, progress)
+        possible: tuple[Repair, ...] = ()
+        if not found.good:
+            costs = calibration.costs(first.points, scheme, machine)
+            possible = repairs(network, sources, costs, scheme)
+            total = sum(source.noise for source in sources)
+            # A score gives no number to aim at: from half of the noise on, a little less each time.
+            wanted = total / 2 if goal.least_ratio is None or found.worst >= goal.least_ratio else 10 ** (-goal.least_ratio / 10)
+            chosen: tuple[Repair, ...] = ()
+            while not found.good:
+                if len(chosen) == len(possible):
+                    raise EdgeccError("E001", "not even with 16 bits and float wherever that helps does the model reach what is asked of it",
+                                      hint="ask for less, or leave it in float")
+                previous, chosen = chosen, chosen_repairs(possible, total, wanted)
+                wanted *= STEP
+                if chosen != previous:
+                    found = _Attempt(network, calibration, repaired(network, first.points, scheme, chosen), judge)
+            notes.append(f"{sum(r.precision == 'int16' for r in chosen)} results in 16 bits and {sum(r.precision == 'float' for r in chosen)} layers in float "
+                         "to reach what was asked for")
+            possible = chosen
     layers = layer_choices(network, found.points, found.scheme, sources, possible)
     return Quantized(found.model, network, found.values, found.ratios, tuple(notes), sources, layers, judge.scores(found.score))
 
@@ -130,26 +126,27 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
 class _Judge:
     """Measures a quantized model against what it must reach."""
 
-    def __init__(self, network: Network, goal: Goal, samples: Sequence[Sample], validation: Samples, progress: Progress) -> None:
-        self.network, self.goal, self.samples, self.validation, self.progress = network, goal, samples, validation, progress
+    def __init__(self, network: Network, run: Runner, goal: Goal, samples: Sequence[Sample], validation: Samples, progress: Progress) -> None:
+        self.network, self.run, self.goal, self.samples, self.validation, self.progress = network, run, goal, samples, validation, progress
         self.metric = goal.metric or top_class
         self.float_score: float | None = None
 
-    def score(self, model: onnx.ModelProto) -> float | None:
-        """The mean score, or None where nobody asked."""
+    def score(self, run_quantized: Runner) -> float | None:
+        """The mean score of a quantized model, or None where nobody asked."""
         goal = self.goal
         if goal.most_drop is None:
             return None
         advance, own, wanted, count = self.progress("measuring accuracy", len(self.validation)), 0.0, 0.0, 0
-        with runner(self.network.model) as run, runner(model) as run_quantized:
-            for position, sample in enumerate(self.validation):
-                label = None if goal.labels is None else goal.labels[position]
-                reference = {name: np.array(array) for name, array in run(sample).items()}
-                own += self.metric(run_quantized(sample), reference, label)
-                if self.float_score is None:
-                    wanted += self.metric(reference, reference, label)
-                count += 1
-                advance()
+        for position, sample in enumerate(self.validation):
+            label = None if goal.labels is None else goal.labels[position]
+            results = self.run(sample)
+            reference = {name: results[name] for name in self.network.outputs}
+            got = run_quantized(sample)
+            own += self.metric({name: got[name] for name in reference}, reference, label)
+            if self.float_score is None:
+                wanted += self.metric(reference, reference, label)
+            count += 1
+            advance()
         if self.float_score is None:
             self.float_score = wanted / max(1, count)
         return own / max(1, count)
@@ -177,11 +174,14 @@ class _Attempt:
                               hint="Conv, Gemm, MatMul, Add and the like on float32 are")
         self.decisions = calibration.decisions(self.points, scheme)
         self.model = insert(network, self.points, self.decisions)
-        noises = measure(network, Network(self.model), self.points.activations, judge.samples, judge.progress("comparing", len(judge.samples)))
+        quantized = Network(self.model)
+        inside = dequantized_names(network, quantized, self.points.activations)
+        with watched(quantized, tuple(inside.values()), judge.progress, "the quantized network") as run:
+            noises = measure(network, inside, judge.run, run, judge.samples, judge.progress("comparing", len(judge.samples)))
+            self.score = judge.score(run)
         self.values = rows(network, self.points, self.decisions, calibration.histograms, noises)
         self.ratios = {name: noises[name].ratio for name in network.outputs}
         self.worst = min(self.ratios.values())
-        self.score = judge.score(self.model)
         self.good = judge.accepts(self.worst, self.score)
 
 
@@ -196,10 +196,13 @@ def _check_names(network: Network, scheme: Scheme) -> None:
 class _Calibration:
     """The statistics of a network's values, and what follows from them."""
 
-    def __init__(self, network: Network, points: Points, scheme: Scheme, data: Samples, progress: Progress) -> None:
+    def __init__(self, network: Network, points: Points, scheme: Scheme, data: Samples, run: Runner, progress: Progress) -> None:
         self.network = network
         self.means: dict[str, ChannelMean] = {}
         self.moments: dict[str, Moments] = {}
+        # Several schemes are tried, which differ in types and in what is left out, never in how a range is chosen.
+        self._chosen: dict[tuple[tuple[str, ...], IntegerType, bool], Parameters] = {}
+        self._adaptive: dict[tuple[str, bytes], QuantizedWeights] = {}
         extents = {name: Extent() for name in points.activations}
         first: dict[str, list[Observer]] = {name: [extent] for name, extent in extents.items()}
         for weights in points.weights:
@@ -213,14 +216,14 @@ class _Calibration:
         for weights in points.weights:
             if weights.node.name in self.moments:
                 first.setdefault(weights.node.input[0], []).append(self.moments[weights.node.name])
-        observe(network, data, first, progress("finding ranges", len(data)))
+        observe(network, run, data, first, progress("finding ranges", len(data)))
         self.histograms = _empty_histograms(points, extents)
-        observe(network, data, {name: [histogram] for name, histogram in self.histograms.items()}, progress("counting", len(data)))
+        observe(network, run, data, {name: [histogram] for name, histogram in self.histograms.items()}, progress("counting", len(data)))
 
-    def costs(self, narrow: _Attempt, scheme: Scheme, target: Target) -> Costs:
+    def costs(self, points: Points, scheme: Scheme, target: Target) -> Costs:
         """Modelled cycles of each layer in 8 bits, in 16 and in float."""
-        wide = insert(self.network, narrow.points, self.decisions(narrow.points, replace(scheme, activations="int16")))
-        return Costs(*(modelled_cycles(model, target) for model in (narrow.model, wide, self.network.model)))
+        narrow, wide = (insert(self.network, points, self.decisions(points, own)) for own in (scheme, replace(scheme, activations="int16")))
+        return Costs(*(modelled_cycles(model, target) for model in (narrow, wide, self.network.model)))
 
     def decisions(self, points: Points, scheme: Scheme) -> Decisions:
         """Parameters of all values, weights and biases. `points` may leave out what was calibrated, not add to it."""
@@ -243,10 +246,16 @@ class _Calibration:
         symmetric = scheme.symmetric or group.wide
         if group.limits is not None:
             return parameters_of(*group.limits, integer, symmetric=symmetric)
+        key = (group.values, integer, symmetric)
+        if key not in self._chosen:
+            self._chosen[key] = choose(self._joined(group), scheme, integer, symmetric=symmetric)
+        return self._chosen[key]
+
+    def _joined(self, group: Group) -> Histogram:
         joined = Histogram(self.histograms[group.values[0]].lowest, self.histograms[group.values[0]].highest)
         for name in group.values:
             joined.counts = joined.counts + self.histograms[name].counts
-        return choose(joined, scheme, integer, symmetric=symmetric)
+        return joined
 
     def _weights(self, own: Weights, scheme: Scheme, operand: Parameters) -> QuantizedWeights:
         array = self.network.constants[own.name]
@@ -257,7 +266,10 @@ class _Calibration:
         scales = weight_scales(array, own.axis, per_channel=scheme.per_channel, least=least)
         moments = self.moments.get(own.node.name)
         if moments is not None:
-            return round_adaptively(array, own.axis, scales, moments.mean)
+            key = (own.node.name, scales.tobytes())
+            if key not in self._adaptive:
+                self._adaptive[key] = round_adaptively(array, own.axis, scales, moments.mean)
+            return self._adaptive[key]
         return round_weights(array, own.axis, scales)
 
     def _bias(self, own: Weights, rounded: QuantizedWeights) -> Array | None:

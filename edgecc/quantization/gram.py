@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from edgecc.ir.types import Array
 from edgecc.quantization.network import Network
-from edgecc.quantization.observe import Samples, observe
+from edgecc.quantization.observe import Progress, Samples, observe, watched
 
 BUDGET_BYTES = 1 << 29
 """What the moments of one pass may take together."""
@@ -50,8 +50,9 @@ def passes_over(sizes: Mapping[str, int], budget: int = BUDGET_BYTES) -> Iterato
         yield tuple(group)
 
 
-def grams(network: Network, samples: Samples, names: Sequence[str], progress: Callable[[], None]) -> Mapping[str, Gram]:
+def grams(network: Network, samples: Samples, names: Sequence[str], progress: Progress) -> Mapping[str, Gram]:
     """The moments of values of the network over the samples."""
     found = {name: Gram(network.types[name][1][-1]) for name in names}
-    observe(network, samples, {name: [gram] for name, gram in found.items()}, progress)
+    with watched(network, names, progress, "the float network") as run:
+        observe(network, run, samples, {name: [gram] for name, gram in found.items()}, progress("looking at operands", len(samples)))
     return found

@@ -1,7 +1,9 @@
 """Runs calibration data through a network and shows chosen values to observers.
 
 The network is compiled, with the values as further outputs, and run on this machine; without a C compiler the
-reference executes it.
+reference executes it. Building takes most of the time, so a network is built once and run for all that is asked of it, with what
+makes a build quick and changes no number: no search among forms of a layer that compute the same, and little optimisation by the C
+compiler, since kernels say themselves how they are to be vectorized.
 """
 
 from __future__ import annotations
@@ -23,6 +25,11 @@ from edgecc.reference.executor import execute
 
 Sample = Mapping[str, Array]
 Runner = Callable[[Sample], Mapping[str, Array]]
+Progress = Callable[[str, int], Callable[[], None]]
+"""Called with what begins and how many steps it has; returns what to call after each step."""
+
+BUILD = Options(name="calibration", winograd="off", depth_first="off", integers="always")
+BUILD_FLAGS = ("-O1",)
 
 
 class Samples(Protocol):
@@ -59,8 +66,8 @@ def with_outputs(network: Network, names: Sequence[str]) -> onnx.ModelProto:
 def runner(model: onnx.ModelProto) -> Iterator[Runner]:
     """A function from inputs to outputs by name."""
     try:
-        done = compile_model(model, resolve_target("host"), Options(name="calibration", winograd="off"))
-        loaded = load(done.artifact)
+        done = compile_model(model, resolve_target("host"), BUILD)
+        loaded = load(done.artifact, flags=BUILD_FLAGS)
     except EdgeccError as error:
         if error.code != "E400":
             raise
@@ -71,22 +78,32 @@ def runner(model: onnx.ModelProto) -> Iterator[Runner]:
         yield loaded.run
 
 
-def observe(network: Network, samples: Samples, observers: Mapping[str, Sequence[Observer]],
+@contextmanager
+def watched(network: Network, names: Sequence[str], progress: Progress, what: str) -> Iterator[Runner]:
+    """A function from inputs to the outputs and to the values called `names`, as far as they are computed.
+
+    `progress` is told that `what` is being built.
+    """
+    built = progress(f"building {what}", 1)
+    with runner(with_outputs(network, [name for name in names if name in network.producers])) as run:
+        built()
+        yield run
+
+
+def observe(network: Network, run: Runner, samples: Samples, observers: Mapping[str, Sequence[Observer]],
             progress: Callable[[], None]) -> None:
     """Shows the values called like the keys of `observers`, of every sample, to the observers of each.
 
-    `progress` is called after each sample.
+    `run` returns those that are computed (`watched`). `progress` is called after each sample.
     """
     names = [name for name in observers if name not in network.constants]
-    inputs = set(network.inputs)
-    with runner(with_outputs(network, [name for name in names if name not in inputs])) as run:
-        for sample in samples:
-            results = run(sample)
-            for name in names:
-                array = sample[name] if name in inputs else results[name]
-                for observer in observers[name]:
-                    observer.add(array)
-            progress()
+    for sample in samples:
+        results = run(sample)
+        for name in names:
+            array = results[name] if name in results else sample[name]
+            for observer in observers[name]:
+                observer.add(array)
+        progress()
     for name in observers:
         if name in network.constants:
             for observer in observers[name]:

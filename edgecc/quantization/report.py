@@ -15,7 +15,7 @@ import numpy as np
 from edgecc.ir.types import Array
 from edgecc.quantization.insert import Decisions
 from edgecc.quantization.network import Network
-from edgecc.quantization.observe import Sample, runner, with_outputs
+from edgecc.quantization.observe import Runner, Sample
 from edgecc.quantization.points import Points
 from edgecc.quantization.ranges import errors
 from edgecc.quantization.statistics import Histogram
@@ -76,20 +76,25 @@ def decibels(signal: float, noise: float) -> float:
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 
-def measure(network: Network, quantized: Network, names: Sequence[str], samples: Sequence[Sample],
+def measure(network: Network, inside: Mapping[str, str], run: Runner, run_quantized: Runner, samples: Sequence[Sample],
             progress: Callable[[], None]) -> Mapping[str, Noise]:
-    """The noise of values of the quantized model and of its outputs, by the names that the float model gives them."""
-    wanted = [name for name in names if name not in network.constants and name not in network.inputs]
-    inside = {name: _dequantized(quantized, name) for name in wanted}
-    everything = [*wanted, *(name for name in network.outputs if name not in wanted)]
+    """The noise of values of the quantized model and of its outputs, by the names that the float model gives them.
+
+    Args: inside: the values, and what they are called in the quantized model (`dequantized_names`). run, run_quantized: return them.
+    """
+    everything = [*inside, *(name for name in network.outputs if name not in inside)]
     found = {name: Noise() for name in everything}
-    with runner(with_outputs(network, wanted)) as run, runner(with_outputs(quantized, list(inside.values()))) as run_quantized:
-        for sample in samples:
-            reference, results = run(sample), run_quantized(sample)
-            for name in everything:
-                found[name].add(reference[name], results[inside.get(name, name)])
-            progress()
+    for sample in samples:
+        reference, results = run(sample), run_quantized(sample)
+        for name in everything:
+            found[name].add(reference[name], results[inside.get(name, name)])
+        progress()
     return found
+
+
+def dequantized_names(network: Network, quantized: Network, names: Sequence[str]) -> Mapping[str, str]:
+    """What those of the values `names` that the network computes are called in the quantized model."""
+    return {name: _dequantized(quantized, name) for name in names if name in network.producers}
 
 
 def _dequantized(quantized: Network, name: str) -> str:

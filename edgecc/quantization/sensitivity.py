@@ -2,26 +2,29 @@
 
 A copy of the network has, behind every value that is quantized, the sum of this value and a further input. Fed with what rounding
 does to that value, or with what rounded weights do to that layer's sums, and with zeros everywhere else, it shows how much of the
-noise of one source arrives at the outputs. So the whole network is compiled twice, not once for each layer. Errors of several sources
+noise of one source arrives at the outputs. So one more network is compiled, not one for each layer. Errors of several sources
 are taken to be independent, so that their powers add up (Lin, Talathi and Annapureddy, "Fixed point quantization of deep
 convolutional networks", 2016, section 3, whose additivity this is).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgecc.frontend.importing import import_model_with_report
+from edgecc.ir.graph import Graph
 from edgecc.ir.types import Array
 from edgecc.quantization.insert import Decisions
 from edgecc.quantization.network import Network
-from edgecc.quantization.observe import Sample, runner, with_outputs
+from edgecc.quantization.observe import Progress, Runner, Sample, runner
 from edgecc.quantization.points import MOVEMENT, WEIGHTED, Points
 from edgecc.quantization.report import Noise, decibels
+from edgecc.reference.executor import execute
 
 
 @dataclass(frozen=True)
@@ -58,24 +61,31 @@ def sources_of(network: Network, points: Points) -> tuple[Source, ...]:
     return tuple(found)
 
 
-def sensitivities(network: Network, points: Points, decisions: Decisions, samples: Sequence[Sample],
-                  progress: Callable[[], None]) -> tuple[Source, ...]:
-    """Every source with its noise, the worst first. `progress` is called after each sample."""
+def sensitivities(network: Network, points: Points, decisions: Decisions, samples: Sequence[Sample], observe: Runner,
+                  progress: Progress) -> tuple[Source, ...]:
+    """Every source with its noise, the worst first.
+
+    Args: observe: returns the quantized values of the float network, and what layers with weights read.
+    """
     sources = sources_of(network, points)
     errors = _Errors(network, points, decisions)
     places = tuple(dict.fromkeys(s.value for s in sources if s.value not in network.inputs))
     injected = {name: f"{name}__added" for name in places}
     noises = {(s.kind, s.value): {name: Noise() for name in network.outputs} for s in sources}
-    with runner(errors.model(places)) as observe, runner(_injecting(network, injected)) as run:
+    built = progress("building the network to rank layers in", 1)
+    with runner(_injecting(network, injected)) as run:
+        built()
+        advance = progress("ranking layers", len(samples) * len(sources))
         for sample in samples:
-            seen = observe(sample)
+            seen = {**sample, **observe(sample)}
+            added = errors.of(seen)
             zeros = {injected[name]: np.zeros(network.types[name][1], np.float32) for name in places}
-            wanted = {name: np.array(seen[name]) for name in network.outputs}
+            wanted = {name: seen[name] for name in network.outputs}
             for source in sources:
                 if source.kind == "weights":
-                    error = np.asarray(seen[errors.results[source.value]], np.float32)
+                    error = np.asarray(added[source.value], np.float32)
                 else:
-                    value = sample[source.value] if source.value in network.inputs else seen[source.value]
+                    value = seen[source.value]
                     error = np.asarray(decisions.parameters[source.value].round_trip(value) - value, np.float32)
                 if source.value in network.inputs:
                     feeds = {**sample, **zeros, source.value: np.asarray(sample[source.value] + error, np.float32)}
@@ -84,7 +94,7 @@ def sensitivities(network: Network, points: Points, decisions: Decisions, sample
                 got = run(feeds)
                 for name in network.outputs:
                     noises[source.kind, source.value][name].add(wanted[name], got[name])
-            progress()
+                advance()
     ranked = [Source(s.kind, s.value, s.node, max(_relative(n) for n in noises[s.kind, s.value].values())) for s in sources]
     return tuple(sorted(ranked, key=lambda s: (-s.noise, s.kind, s.value)))
 
@@ -94,28 +104,42 @@ def _relative(noise: Noise) -> float:
 
 
 class _Errors:
-    """The network with what the rounded weights and bias of each layer add to its sums as further results."""
+    """What the rounded weights and bias of each layer add to its sums: the layers alone, each with the differences for weights.
+
+    There are only a few samples, and nothing else is ever run with these weights, so the reference executes them.
+    """
 
     def __init__(self, network: Network, points: Points, decisions: Decisions) -> None:
         self.network = network
-        self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.results: dict[str, str] = {}
+        nodes: list[onnx.NodeProto] = []
+        operands: dict[str, None] = {}
         for own in points.weights:
             node, position = own.node, WEIGHTED[own.node.op_type][1]
             difference = decisions.weights[own.name].real - network.constants[own.name].astype(np.float64)
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
             copy.name, result = f"{node.name}__error", f"{node.output[0]}__error"
-            operands = [node.input[0], self._store(f"{node.output[0]}__weights", difference)]
+            inputs = [node.input[0], self._store(f"{node.output[0]}__weights", difference)]
             bias = self._bias_error(node, position, decisions)
             if bias is not None:
-                operands.append(self._store(f"{node.output[0]}__bias", bias))
+                inputs.append(self._store(f"{node.output[0]}__bias", bias))
             del copy.input[:], copy.output[:]
-            copy.input.extend(operands)
+            copy.input.extend(inputs)
             copy.output.append(result)
-            self.nodes.append(copy)
+            nodes.append(copy)
+            operands[node.input[0]] = None
             self.results[node.output[0]] = result
+        self.operands = tuple(operands)
+        self.graph = self._graph(nodes) if nodes else None
+
+    def of(self, seen: Sample) -> Sample:
+        """By the name of the sums, from what layers read."""
+        if self.graph is None:
+            return {}
+        found = execute(self.graph, {name: np.asarray(seen[name]) for name in self.operands})
+        return {name: found[result] for name, result in self.results.items()}
 
     def _bias_error(self, node: onnx.NodeProto, position: int | None, decisions: Decisions) -> Array | None:
         """What a corrected bias adds, or None where the bias stays."""
@@ -130,15 +154,15 @@ class _Errors:
         self.initializers.append(numpy_helper.from_array(np.asarray(array, np.float32), name))
         return name
 
-    def model(self, values: Sequence[str]) -> onnx.ModelProto:
-        """Returns the outputs, `values`, and the results of this class."""
-        model = with_outputs(self.network, values)
-        model.graph.node.extend(self.nodes)
-        model.graph.initializer.extend(self.initializers)
-        for name, result in self.results.items():
-            code, dims = self.network.types[name]
-            model.graph.output.append(helper.make_tensor_value_info(result, code, dims))
-        return model
+    def _graph(self, nodes: Sequence[onnx.NodeProto]) -> Graph:
+        def port(name: str, like: str) -> onnx.ValueInfoProto:
+            code, dims = self.network.types[like]
+            return helper.make_tensor_value_info(name, code, dims)
+
+        graph = helper.make_graph(nodes, "errors", [port(name, name) for name in self.operands],
+                                  [port(result, name) for name, result in self.results.items()], self.initializers)
+        model = helper.make_model(graph, opset_imports=self.network.model.opset_import, ir_version=self.network.model.ir_version)
+        return import_model_with_report(model)[0]
 
 
 def _injecting(network: Network, injected: Mapping[str, str]) -> onnx.ModelProto:

@@ -14,6 +14,9 @@ from edgecc.ir.types import Array
 
 BINS = 2048
 
+PIECE = 1 << 15
+"""Elements that are counted at a time: what is computed of them on the way stays in the cache."""
+
 
 @dataclass
 class Extent:
@@ -65,13 +68,14 @@ class Histogram:
         """Counts one sample; what is not finite is left out, what lies outside of the range counts at its end."""
         if self.highest <= self.lowest or not values.size:
             return
-        with np.errstate(invalid="ignore"):
-            position = (values.reshape(-1) - np.float32(self.lowest)) * np.float32(1.0 / self.width)
-        finite = np.isfinite(position)
-        if not finite.all():
-            position = position[finite]
-        bins = np.clip(position, 0, BINS - 1).astype(np.int32)
-        self.counts += np.bincount(bins, minlength=BINS)
+        flat, lowest, factor = values.reshape(-1), np.float32(self.lowest), np.float32(1.0 / self.width)
+        for start in range(0, flat.size, PIECE):
+            with np.errstate(invalid="ignore"):
+                position = (flat[start:start + PIECE] - lowest) * factor
+            finite = np.isfinite(position)
+            if not finite.all():
+                position = position[finite]
+            self.counts += np.bincount(np.clip(position, 0, BINS - 1).astype(np.int32), minlength=BINS)
 
 
 class ChannelMean:

@@ -5,7 +5,7 @@ The result has MatMulNBits (domain com.microsoft), or DequantizeLinear with bloc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from edgecc.quantization.blocks import BlockForm, BlockWeights, output_error, ro
 from edgecc.quantization.gptq import gptq
 from edgecc.quantization.gram import Gram, grams, passes_over
 from edgecc.quantization.network import Network, attribute
-from edgecc.quantization.observe import Samples
+from edgecc.quantization.observe import Progress, Samples
 from edgecc.quantization.report import decibels
 
 WEIGHT_METHODS = ("rtn", "gptq", "awq")
@@ -32,8 +32,6 @@ BLOCKS = (16, 32, 64, 128, 256)
 DOMAIN = "com.microsoft"
 DEQUANTIZE_BLOCKS = 21
 """The opset from which on DequantizeLinear has block_size."""
-
-Progress = Callable[[str, int], Callable[[], None]]
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def quantize_weights(network: Network, scheme: WeightScheme, data: Samples | Non
     sizes = {name: own[0].weights.shape[1] for name, own in by_operand.items()}
     reports: dict[str, WeightReport] = {}
     for names in passes_over(sizes):
-        seen = {} if data is None else grams(network, data, names, progress("looking at operands", len(data)))
+        seen = {} if data is None else grams(network, data, names, progress)
         advance = progress("rounding weights", len(names))
         for name in names:
             for product, rounded, factors in _rounded(by_operand[name], scheme, seen.get(name)):

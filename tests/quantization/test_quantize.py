@@ -22,7 +22,7 @@ from tests.quantization.networks import convolutions, network, run, samples
 @pytest.fixture(scope="module", autouse=True)
 def no_compiler():
     """The reference runs such small networks sooner than a compiler compiles them; the command line's test has one."""
-    def missing(*_: object) -> None:
+    def missing(*_: object, **__: object) -> None:
         raise EdgeccError("E400", "no compiler here")
 
     with pytest.MonkeyPatch.context() as patch:

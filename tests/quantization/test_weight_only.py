@@ -27,7 +27,7 @@ from tests.quantization.networks import network, run, samples
 @pytest.fixture(scope="module", autouse=True)
 def no_compiler():
     """The reference runs such small networks sooner than a compiler compiles them."""
-    def missing(*_: object) -> None:
+    def missing(*_: object, **__: object) -> None:
         raise EdgeccError("E400", "no compiler here")
 
     with pytest.MonkeyPatch.context() as patch:
