@@ -13,6 +13,7 @@ from edgecc.backends.c.paired_sums import summed
 from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.saturating import conversion
 from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS
+from edgecc.backends.c.wrapping import arithmetic, wraps
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.kernels.shifted_sums import rounds
@@ -336,6 +337,8 @@ class ExpressionPrinter:
         across = microcontroller.across_of(op)
         if across is not None and self.prelude.has_row(microcontroller.DOT_ACROSS, DType.I32, microcontroller.LANES):
             return self.prelude.call(microcontroller.DOT_ACROSS, DType.I32, microcontroller.LANES, *map(self.expr, across))
+        if wraps(op):
+            return arithmetic(op, self.expr)
         texts = [self.expr(a) for a in args]
         if op.op == "add" and isinstance(args[0], Op) and args[0].op == "mul" and self.prelude.has_row("apart", dtype, lanes) \
                 and isinstance(args[1], Const) and rounds(args[1].value):
