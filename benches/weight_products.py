@@ -2,9 +2,13 @@
 
     python -m benches.weight_products --depth 2048 --channels 2048 --form 4:32:quantized --form 8:128:float
 
-The bound adds up the bytes of the packed weights and scales in a loop of plain vector loads, with and without prefetches, whichever is
-quicker. Both run in one process and take turns. Warm: the same weights again, which lie in a cache where they fit. Cold: another copy
-each time, so that all of them come from memory.
+The bound adds up the bytes that the product reads, weights and scales, in a loop of plain vector loads that follow each other, once
+without prefetches and once for each of some distances; the quickest of them is the bound. They take turns with the product run by run,
+in one process. Cold, as in a network whose weights do not fit a cache: each run has another one of copies that fill more memory than
+caches hold. Warm: the same weights again, which every run finds where the one before it left them.
+
+Memory that others use as well has quick and slow moments, and the quickest run of each may come from different ones; so the lower
+quartiles are compared, and the least times stand beside them.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from edgecc.artifact.toolchain import BuildOptions, build_executable, find_compi
 from edgecc.backends.c.isa import isa_of
 from edgecc.backends.c.statement import includes, new_prelude, print_function
 from edgecc.ir.types import DType, Layout, TensorType
-from edgecc.kernels.base import FromInput, FromOutput, Operand, Packed, Request, View, Workspace, lower
+from edgecc.kernels.base import FromInput, FromOutput, Operand, Packed, Request, SameMemory, View, Workspace, lower
 from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.passes.loop import apply_schedule
 from edgecc.targets.schema import Target, load_target
@@ -46,20 +50,23 @@ class Form:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of the quickest run of the product and of the bound, and the bytes that both read."""
+    """Seconds of the product and of the bound, lower quartiles and least ones, and the bytes that both read."""
 
     product: float
     bound: float
+    least_product: float
+    least_bound: float
     size_bytes: int
 
     @property
-    def ratio(self) -> float:
-        """How many times as long as the bound the product takes."""
-        return self.product / self.bound
+    def cell(self) -> str:
+        """For a table: what the product takes and reads a second, and how many times as long as the bound, by quartiles and by least times."""
+        return (f"{1e6 * self.product:.1f}, {self.size_bytes / self.product / 1e9:.0f}, "
+                f"{self.product / self.bound:.3f} ({self.least_product / self.least_bound:.3f})")
 
 
-def program(form: Form, depth: int, channels: int, target: Target, copies: int, rounds: int, turn: int) -> str:
-    """C that times `copies` of the weights in turn, `turn` runs of the product and of each bound in each of `rounds`."""
+def program(form: Form, depth: int, channels: int, target: Target, copies: int, rounds: int) -> str:
+    """C that times `rounds` runs of the product and of each bound in turns, each on the next one of `copies` of the weights."""
     types = [TensorType(DType.F32, (1, depth)), TensorType(DType.U8, (channels, depth)), TensorType(DType.F16, (channels, -(-depth // form.block)))]
     op = MatMulNBits(form.block, form.bits, form.quantized)
     (result,) = op.infer(types)
@@ -80,10 +87,12 @@ def program(form: Form, depth: int, channels: int, target: Target, copies: int, 
                 arguments.append("(const void *)x")
             case FromOutput():
                 arguments.append("(void *)y")
+            case SameMemory(position=position):
+                arguments.append(arguments[position])
             case Workspace():
                 arguments.append(f"(void *)(scratch + {(len(arguments) << 16)})")
     return "\n".join(["#define _POSIX_C_SOURCE 199309L", "#include <stdio.h>", "#include <stdlib.h>", "#include <time.h>", includes(isa), prelude.text, printed.definition,
-                      f"enum {{ SIZE = {offset}, COPIES = {copies}, ROUNDS = {rounds}, TURN = {turn}, X = {depth}, Y = {channels} }};",
+                      f"enum {{ SIZE = {offset}, COPIES = {copies}, ROUNDS = {rounds}, X = {depth}, Y = {channels} }};",
                       f"static void run(const unsigned char *weights, const float *x, float *y, unsigned char *scratch) {{ product({', '.join(arguments)}); }}",
                       MAIN])
 
@@ -117,6 +126,15 @@ static double now(void) {
   return (double)at.tv_sec + 1e-9 * (double)at.tv_nsec;
 }
 
+static int ascending(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+enum { KINDS = 7 };
+static const ptrdiff_t ahead[KINDS] = {0, 0, 1024, 2048, 4096, 6144, 8192};
+static double times[KINDS][ROUNDS];
+
 int main(void) {
   unsigned char *weights = aligned_alloc(4096, ((size_t)SIZE * COPIES + 4095) / 4096 * 4096), *scratch = aligned_alloc(4096, 1 << 20);
   float *x = aligned_alloc(64, (X + 16) * sizeof *x), *y = aligned_alloc(64, (Y + 16) * sizeof *y);
@@ -126,46 +144,51 @@ int main(void) {
     weights[i] = (unsigned char)(i * 2654435761u >> 27);
   for (int i = 0; i < X; ++i)
     x[i] = (float)(i * 37 % 101 - 50);
-  double least[3] = {1, 1, 1};
   volatile int sink = 0;
+  size_t next = 0;
   for (int round = 0; round < ROUNDS; ++round) {
-    for (int kind = 0; kind < 3; ++kind) {
-      for (int turn = 0; turn < TURN; ++turn) {
-        const unsigned char *own = weights + (size_t)((round * TURN + turn) % COPIES) * SIZE;
+    for (int turn = 0; turn < KINDS; ++turn) {
+      int kind = (turn + round) % KINDS;
+      for (int again = COPIES == 1; again >= 0; --again) {
+        const unsigned char *own = weights + next++ % COPIES * SIZE;
         double start = now();
         if (kind == 0)
           run(own, x, y, scratch);
         else
-          sink += reading(own, kind == 1 ? 0 : 8192);
-        double took = now() - start;
-        if (took < least[kind])
-          least[kind] = took;
+          sink += reading(own, ahead[kind]);
+        times[kind][round] = now() - start;
       }
     }
   }
-  printf("%.9g %.9g %.9g %d\n", least[0], least[1], least[2], (int)SIZE);
+  double quarter = 1, least = 1;
+  for (int kind = 0; kind < KINDS; ++kind) {
+    qsort(times[kind], ROUNDS, sizeof **times, ascending);
+    if (kind > 0 && times[kind][ROUNDS / 4] < quarter)
+      quarter = times[kind][ROUNDS / 4];
+    if (kind > 0 && times[kind][0] < least)
+      least = times[kind][0];
+  }
+  printf("%.9g %.9g %.9g %.9g %d\n", times[0][ROUNDS / 4], quarter, times[0][0], least, (int)SIZE);
   return 0;
 }
 """
 
 
-def measure(form: Form, depth: int, channels: int, *, cold_bytes: int, rounds: int, turn: int) -> Times:
+def measure(form: Form, depth: int, channels: int, *, cold_bytes: int, rounds: int, target_name: str = "host") -> Times:
     """Times of a product of one row on this machine, of copies of the weights that fill `cold_bytes` (0: of the same ones).
 
     Raises: EdgeccError where no C compiler is found or it fails.
     """
-    target = load_target("host")
-    size = max(1, depth * channels * form.bits // 8)
-    copies = 1 + cold_bytes // size
-    turns = copies if cold_bytes else turn
+    target = load_target(target_name)
+    copies = 1 + cold_bytes // max(1, depth * channels * form.bits // 8)
     with tempfile.TemporaryDirectory(prefix="edgecc-weights-") as scratch:
         folder = Path(scratch)
-        (folder / "main.c").write_text(program(form, depth, channels, target, copies, rounds, turns), encoding="utf-8")
+        (folder / "main.c").write_text(program(form, depth, channels, target, copies, rounds), encoding="utf-8")
         width = f"-DVECTOR_BYTES={max(16, target.vector.bits // 8)}"
         built = build_executable(find_compiler(target), folder, ["main.c"], folder / "main", BuildOptions(flags=(width,)))
         done = subprocess.run([str(built.output)], capture_output=True, text=True, check=True)
-    product, plain, ahead, total = map(float, done.stdout.split())
-    return Times(product, min(plain, ahead), int(total))
+    *seconds, total = map(float, done.stdout.split())
+    return Times(*seconds, int(total))
 
 
 def main() -> None:
@@ -174,17 +197,18 @@ def main() -> None:
     parser.add_argument("--form", type=Form.parse, action="append", metavar="BITS:BLOCK:quantized|float")
     parser.add_argument("--depth", type=int, default=2048)
     parser.add_argument("--channels", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=2000)
     parser.add_argument("--cold-megabytes", type=int, default=COLD_MEGABYTES, help="of all copies together")
-    parser.add_argument("--turn", type=int, default=50, help="runs of each before the next one's turn, while warm")
+    parser.add_argument("--target", default="host", help="a target whose code this machine runs, such as x86-64-v3")
     options = parser.parse_args()
     forms = options.form or [Form(bits, block, True) for bits in (4, 8) for block in (32, 64, 128)] + [Form(4, 32, False)]
-    print(f"{headline()}\n\n| weights, block, operand | MB | warm: us, GB/s, of the bound | cold: us, GB/s, of the bound |\n|---|---|---|---|", flush=True)
+    head = "us, GB/s, of the bound (by least times)"
+    print(f"{headline()}\n\n| weights, block, operand | MB | cold: {head} | warm: {head} |\n|---|---|---|---|", flush=True)
     for form in forms:
-        warm = measure(form, options.depth, options.channels, cold_bytes=0, rounds=options.rounds, turn=options.turn)
-        cold = measure(form, options.depth, options.channels, cold_bytes=options.cold_megabytes << 20, rounds=max(4, options.rounds // 8), turn=1)
-        cells = [f"{1e6 * own.product:.1f}, {own.size_bytes / own.product / 1e9:.0f}, {own.ratio:.2f}" for own in (warm, cold)]
-        print(f"| int{form.bits}, {form.block}, {'quantized' if form.quantized else 'float'} | {warm.size_bytes / 1e6:.2f} | {' | '.join(cells)} |", flush=True)
+        cold, warm = (measure(form, options.depth, options.channels, cold_bytes=size, rounds=options.rounds, target_name=options.target)
+                      for size in (options.cold_megabytes << 20, 0))
+        print(f"| int{form.bits}, {form.block}, {'quantized' if form.quantized else 'float'} | {warm.size_bytes / 1e6:.2f} | {cold.cell} | {warm.cell} |",
+              flush=True)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     yield from lookup.table_rows()
     for lanes in (4, 8, 16):
         yield Key("dot_u8s8", I32, lanes), _dot_by_words(lanes)
+        yield Key("dot_u4s8", I32, lanes), _dot_by_pairs(lanes)
         yield Key("dot_u8s8", I32, lanes), Row(f"{prefix(lanes * 32)}_dpbusd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
         yield Key("keep", I32, lanes), Row("EDGECC_KEEP({0})", needs_of(lanes * 32))
 
@@ -94,6 +95,12 @@ def _dot_by_words(lanes: int) -> Row:
                f"{p}_srai_epi16({p}_slli_epi16(b, 8), 8));\n"
                f"{integer_type(bits)} odd = {p}_madd_epi16({p}_srli_epi16(a, 8), {p}_srai_epi16(b, 8));\n"
                f"return {p}_add_epi32(c, {p}_add_epi32(even, odd));", needs_of(bits), body=True)
+
+
+def _dot_by_pairs(lanes: int) -> Row:
+    """Products of bytes that come in pairs: sums of two of them, of which one factor is below 16, do not saturate."""
+    p = prefix(lanes * 32)
+    return Row(f"{p}_add_epi32({{2}}, {p}_madd_epi16({p}_maddubs_epi16({{0}}, {{1}}), {p}_set1_epi16(1)))", needs_of(lanes * 32))
 
 
 def _lane_mask(count: int, lanes: int) -> str:

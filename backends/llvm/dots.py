@@ -52,6 +52,11 @@ def _instruction(w: Writer, name: str, lanes: int, first: str, second: str, tota
             return w.call(f"llvm.x86.{VNNI.removesuffix('vnni')}.vpdpbusd.{bits}", groups, (groups, total), (quads, a), (quads, b))
         case "dot_u8s8" if w.machine.architecture == "x86_64":
             return _by_words(w, lanes, first, second, total)
+        case "dot_u4s8" if w.machine.architecture == "x86_64":
+            quads, words = vector_of("i8", 4 * lanes), vector_of("i16", 2 * lanes)
+            a, b = (w.convert("bitcast", groups, value, quads) for value in (first, second))
+            sums = w.call(f"llvm.x86.{_BYTE_PAIRS[lanes]}", words, (quads, a), (quads, b))
+            return w.op("add", groups, total, w.call(f"llvm.x86.{_PAIRS[lanes]}", groups, (words, sums), (words, "splat (i16 1)")))
         case "dot_bf16" if w.machine.architecture == "x86_64":
             pairs, sums = vector_of("bfloat", 2 * lanes), vector_of("float", lanes)
             a, b = (w.convert("bitcast", groups, value, pairs) for value in (first, second))
@@ -61,6 +66,9 @@ def _instruction(w: Writer, name: str, lanes: int, first: str, second: str, tota
 
 _PAIRS = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
 """Sums of two products of words, by the number of sums."""
+
+_BYTE_PAIRS = {4: "ssse3.pmadd.ub.sw.128", 8: "avx2.pmadd.ub.sw", 16: "avx512.pmaddubs.w.512"}
+"""Sums of two products of bytes, which saturate, by half of the number of sums."""
 
 
 def _by_words(w: Writer, lanes: int, first: str, second: str, total: str) -> str:

@@ -65,7 +65,7 @@ def waited_cycles(weights_bytes: int, target: Target) -> float:
     return WAITED_SHARE * weight_cycles(weights_bytes, target) if _come_from_far(weights_bytes, target) else 0.0
 
 
-STREAM_AHEAD = 8192
+STREAM_AHEAD = 6144
 """Bytes by which weights that are read once, in one stream, are prefetched (on Zen 5: an eighth off a product of one row with 2 MB)."""
 
 

@@ -274,7 +274,14 @@ class Workspace:
     by_thread: bool = False
 
 
-KernelArgument = FromInput | FromOutput | Packed | Workspace
+@dataclass(frozen=True)
+class SameMemory:
+    """A buffer that is read only and lies where that of argument `position` does, which is an earlier one, as elements of another type."""
+
+    position: int
+
+
+KernelArgument = FromInput | FromOutput | Packed | Workspace | SameMemory
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ from edgecc.kernels.base import (
     candidates_for,
     lower,
 )
-from edgecc.kernels.block_integer import Rows
 from edgecc.kernels.cost import combine, weight_cycles
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.quantized_rows import Rows
 from edgecc.kernels.register_tile import vector_lanes
 from edgecc.loop.builder import cast, fma, number, repeat
 from edgecc.loop.index import Index, const, from_expr

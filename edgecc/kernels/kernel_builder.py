@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, Workspace
+from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, SameMemory, Workspace
 from edgecc.loop.builder import Builder, operation, repeat
 from edgecc.loop.index import Index
 from edgecc.loop.ir import Buffer, Expr, FromIndex
@@ -61,6 +61,11 @@ class KernelBuilder(Builder):
         """Weights arranged at compile time; see `Packed`."""
         self._arguments.append(Packed(inputs, pack))
         return self.buffer(name, dtype, max(1, elements), "input")
+
+    def same_memory(self, name: str, dtype: DType, buffer: Buffer) -> Buffer:
+        """The memory of `buffer`, which nothing writes, as elements of type `dtype`."""
+        self._arguments.append(SameMemory(self._buffers.index(buffer)))
+        return self.buffer(name, dtype, buffer.elements * buffer.dtype.size // dtype.size, "input")
 
     def workspace(self, name: str, dtype: DType, elements: int) -> Buffer:
         """Scratch memory of `elements` elements."""

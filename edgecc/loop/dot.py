@@ -8,7 +8,7 @@ group is loaded, broadcast and chosen by lane as one 32-bit element, from buffer
 products are packed [panel][step of one group][lane][element of the group].
 
 "dot_s8_short" is "dot_s8" of second factors that are above -128: then the sum of two products fits into 16 bits, which
-machines without such an instruction make use of.
+machines without such an instruction make use of. "dot_u4s8" is "dot_u8s8" of first factors below 16, for the same reason.
 
 A row of `DOTS` states the types and the meaning of one instruction, rounding included, so that the interpreter gives its
 very bits. A group holds 4 / size elements: two of 16 bits, four of 8.
@@ -83,5 +83,6 @@ def _integers(first: npt.DTypeLike) -> Callable[[MultiplyAdd, Array, Array, Arra
 
 DOTS: Mapping[str, Dot] = types.MappingProxyType({row.name: row for row in (
     Dot("dot_bf16", DType.BF16, DType.F32, _bf16), Dot("dot_s8", DType.I8, DType.I32, _integers(np.int8)),
-    Dot("dot_s8_short", DType.I8, DType.I32, _integers(np.int8)), Dot("dot_u8s8", DType.U8, DType.I32, _integers(np.uint8)))})
+    Dot("dot_s8_short", DType.I8, DType.I32, _integers(np.int8)), Dot("dot_u8s8", DType.U8, DType.I32, _integers(np.uint8)),
+    Dot("dot_u4s8", DType.U8, DType.I32, _integers(np.uint8)))})
 """The kinds there are, by the name of the operation."""

@@ -34,6 +34,7 @@ from edgecc.kernels.base import (
     Kernel,
     Packed,
     Request,
+    SameMemory,
     Workspace,
     row_cycles,
     signature,
@@ -366,6 +367,8 @@ class _Lowering:
                     out.append(self.weights.add(packed))
                 case Workspace():
                     out.append(plan.workspace(number, next(slots)))
+                case SameMemory(position=position):
+                    out.append(out[position])
         return tuple(out)
 
     def _operand(self, plan: MemoryPlan, place: Place) -> Argument:

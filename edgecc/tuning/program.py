@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgecc.ir.types import Array, DType, TensorType
-from edgecc.kernels.base import ROW_AXIS, Candidate, FromInput, FromOutput, Kernel, Packed, Request, View
+from edgecc.kernels.base import ROW_AXIS, Candidate, FromInput, FromOutput, Kernel, Packed, Request, SameMemory, View
 from edgecc.loop.builder import Builder, add
 from edgecc.loop.ir import Function
 from edgecc.loop.module import ArenaBytes, Argument, Call, Constant, InputBytes, Interface, Module, Stripes, WeightBytes
@@ -123,6 +123,8 @@ class _Memory:
                     found.append(self.results[index])
                 case Packed(inputs=inputs, pack=pack):
                     found.append(self.store(np.ascontiguousarray(pack(*(self.data[i] if i < len(self.data) else None for i in inputs)))))
+                case SameMemory(position=position):
+                    found.append(found[position])
                 case _:
                     found.append(ArenaBytes(self.reserve(buffer.elements * buffer.dtype.size)))
         return tuple(found)

@@ -107,7 +107,8 @@ def test_what_is_no_number_gives_the_same_bits_everywhere():
 def test_eight_weights_share_a_word(quantized):
     arrays = operands((1,), 64, 32, 32, 4, "")
     kernel = lower(request_of(MatMulNBits(32, 4, quantized), arrays, "x86-64-v4"))
-    assert kernel.function.buffer("w").elements == 64 * 32 // 8
+    scales = 0 if not quantized else 32 * 2  # which follow the weights of their block there
+    assert kernel.function.buffer("w").elements == 64 * 32 // 8 + scales
 
 
 def test_far_weights_are_prefetched():
@@ -117,7 +118,7 @@ def test_far_weights_are_prefetched():
         request = request_of(MatMulNBits(32, 4, quantized), arrays, "x86-64-v4-bf16")
         function = lower(request).function
         ahead = [s for s in walk(function.body) if isinstance(s, Prefetch)]
-        assert {s.buffer for s in ahead} == {"w"} and len(ahead) == 4 + quantized
+        assert {s.buffer for s in ahead} == {"w"} and len(ahead) == (4 + 8 + 1 if quantized else 4)  # words, scales in f32, the first lines
         small = lower(request_of(MatMulNBits(32, 4, quantized), operands((1,), 64, 64, 32, 4, ""), "x86-64-v4-bf16")).function
         assert not any(isinstance(s, Prefetch) for s in walk(small.body))
     kernels.check(request, arrays, units=16.0, machine="x86-64-v4-bf16")

@@ -16,6 +16,7 @@ from edgecc.kernels.base import (
     Operand,
     Packed,
     Request,
+    SameMemory,
     View,
     lower,
 )
@@ -107,6 +108,8 @@ def buffers_for(kernel: Kernel, request: Request, given: Sequence[Given | None])
                 packed = np.asarray(pack(*arrays))
                 assert packed.size == buffer.elements, (buffer, packed.shape)
                 out[buffer.name] = packed.reshape(-1)
+            case SameMemory(position=position):
+                out[buffer.name] = out[kernel.function.buffers[position].name].view(buffer.dtype.numpy)
             case _:
                 out[buffer.name] = np.zeros(buffer.elements, buffer.dtype.numpy)
         assert out[buffer.name].size <= max(1, buffer.elements), (buffer, out[buffer.name].size)

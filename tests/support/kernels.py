@@ -27,6 +27,7 @@ from edgecc.kernels.base import (
     Operand,
     Packed,
     Request,
+    SameMemory,
     View,
     Workspace,
     lower,
@@ -189,6 +190,8 @@ def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_
             case Packed(inputs=indices, pack=pack):
                 memory = np.asarray(pack(*(arrays[i] for i in indices)))
                 assert memory.ndim == 1
+            case SameMemory(position=position):
+                memory = buffers[function.buffers[position].name].view(buffer.dtype.numpy)
             case Workspace(size_bytes=size_bytes):
                 memory = np.full(size_bytes, 0xA5, np.uint8).view(buffer.dtype.numpy)
         if memory.dtype != buffer.dtype.numpy:  # kernels may take elements as integers, or groups of them as u32

@@ -1,0 +1,166 @@
+"""The rows of a product with weights in blocks, and those rows quantized block by block as the product runs.
+
+    for row: for block: scale = largest |x| / 127; q = round(x / scale); correction = factor * sum of q
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from edgecc.errors import EdgeccError
+from edgecc.ir.types import DType
+from edgecc.kernels.base import View
+from edgecc.kernels.block_packing import GROUP
+from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.loop.builder import add, cast, div, mul, number, operation, repeat, select
+from edgecc.loop.index import Index, const
+from edgecc.loop.ir import Bitcast, Buffer, Expr, Horizontal, Op
+
+LIMIT = 127
+
+MAGNITUDE = 0x7FFFFFFF
+"""The bits of an f32 without its sign."""
+
+INFINITY = 0x7F800000
+"""The bits of infinity; those of NaN are above."""
+
+MOST_WRITTEN_OUT = 8
+"""Vectors of a block whose largest magnitude is found without a loop."""
+
+
+class Rows:
+    """The rows of a product; those of batches are rows as well."""
+
+    def __init__(self, x: View, y: View) -> None:
+        self.x_step, self.y_step = x.strides[-1], y.strides[-1]
+        if any(d != 1 for d in y.dims[:-2]):
+            if not (x.is_row_major and y.is_row_major):
+                raise EdgeccError("E112", "batches of rows lie one after the other")
+            self.count = y.elements // max(1, y.dims[-1])
+            self.x_stride, self.y_stride = x.dims[-1], y.dims[-1]
+        else:
+            self.count, self.x_stride, self.y_stride = y.dims[-2], x.strides[-2], y.strides[-2]
+
+    def tiles(self, b: KernelBuilder, group: int, tile: Callable[[Index, int], None]) -> None:
+        """Calls `tile` with the first row and the number of rows: in a loop over groups of rows, then for those that are left."""
+        whole = self.count // group if group else 0
+        with b.loop("row", whole) as row:
+            tile(row * group, group)
+        if self.count > whole * group:
+            tile(const(whole * group), self.count - whole * group)
+
+    def store(self, b: KernelBuilder, y: Buffer, row: Index, column: Index, sums: Sequence[Sequence[Expr]], valid: int) -> None:
+        """Stores vectors side by side from a row and column on, a list of them for each row; of the last one `valid` lanes, if not 0."""
+        for r, line in enumerate(sums):
+            for v, total in enumerate(line):
+                place = (row + r) * self.y_stride + (column + v * total.lanes) * self.y_step
+                b.store(y, place, cast(total, y.dtype), stride=self.y_step, valid=valid if v == len(line) - 1 else 0)
+
+
+class QuantizedRows:
+    """Scratch memory with the rows of x as integers, and the statements that fill it.
+
+    Attributes:
+        values: the integers: as f32 [rows, depth], or in groups of bytes as u32 [rows, blocks * block / 4].
+        scales: f32 [rows, blocks]. corrections: with groups, i32 [rows, blocks], `factor` times the sum of a block's integers.
+    """
+
+    def __init__(self, b: KernelBuilder, x: Buffer, rows: Rows, depth: int, block: int, lanes: int, *, grouped: bool, factor: int = -1) -> None:
+        self.b, self.x, self.rows, self.depth, self.block = b, x, rows, depth, block
+        self.grouped, self.factor = grouped, factor
+        self.blocks = -(-depth // block)
+        self.groups = GROUP if grouped else 1
+        self.part = block // self.groups
+        self.lanes = int(np.gcd(self.part, lanes)) if rows.x_step == 1 else 1
+        self.stride = self.blocks * self.part if grouped else depth
+        self.values = b.workspace("values", DType.U32 if grouped else DType.F32, rows.count * self.stride)
+        self.scales = b.workspace("value_scales", DType.F32, rows.count * self.blocks)
+        self.corrections = b.workspace("corrections", DType.I32, rows.count * self.blocks) if grouped else None
+
+    def scale(self, row: Index, block: Index) -> Expr:
+        """The scale of a block of a row."""
+        return self.b.load(self.scales, row * self.blocks + block)
+
+    def correction(self, row: Index, block: Index) -> Expr:
+        """`factor` times the sum of the integers of a block of a row."""
+        if self.corrections is None:
+            raise EdgeccError("E900", "values that are no groups of bytes have no corrections")
+        return self.b.load(self.corrections, row * self.blocks + block)
+
+    def emit(self) -> None:
+        """Quantizes all rows."""
+        whole = self.depth // self.block
+        with self.b.loop("quantized_row", self.rows.count) as row:
+            with self.b.loop("quantized_block", whole) as block:
+                self._block(row, block, self.block)
+            if whole < self.blocks:
+                self._block(row, const(whole), self.depth - whole * self.block)
+
+    def _block(self, row: Index, block: Index, terms: int) -> None:
+        b, lanes = self.b, self.lanes
+        source = row * self.rows.x_stride + block * (self.block * self.rows.x_step)
+        def x(offset: Index | int, valid: int) -> Expr:
+            place = source + (offset * self.rows.x_step if isinstance(offset, Index) else const(offset * self.rows.x_step))
+            return cast(b.load(self.x, place, lanes, valid=valid), DType.F32)
+
+        def magnitude(offset: Index | int, valid: int) -> Expr:
+            return operation("bit_and", Bitcast(x(offset, valid), DType.I32), MAGNITUDE)
+
+        # Magnitudes are ordered as their bits are, NaN above all: integers are compared at once, floats need care for NaN.
+        largest = b.declare("largest", number(0, DType.I32, lanes))
+        whole = terms // lanes
+        if whole <= MOST_WRITTEN_OUT:
+            for vector in range(whole):
+                b.assign(largest, operation("max", largest, magnitude(vector * lanes, 0)))
+        else:
+            with b.loop("i", whole) as i:
+                b.assign(largest, operation("max", largest, magnitude(i * lanes, 0)))
+        if terms % lanes:
+            b.assign(largest, operation("max", largest, magnitude(terms - terms % lanes, terms % lanes)))
+        most = b.let("most", Horizontal("max", largest) if lanes > 1 else largest)
+        found = b.let("ratio", div(Bitcast(most, DType.F32), float(LIMIT)))
+        tiny = float(np.finfo(np.float32).tiny)
+        b.store(self.scales, row * self.blocks + block, select(operation("lt", found, tiny), 1.0, found))
+        divisor = b.let("divisor", select(operation("le", tiny, found), found, 1.0))
+        kept = b.let("kept", select(operation("lt", most, INFINITY), number(-1, DType.I32), 0))
+
+        def quotient(offset: Index | int, valid: int) -> Expr:
+            # At most 127 and half a unit in the last place, so nothing is limited; what is no number would be, but makes its block zeros.
+            finite = Bitcast(operation("bit_and", Bitcast(x(offset, valid), DType.I32), repeat(kept, lanes)), DType.F32)
+            return div(finite, repeat(divisor, lanes))
+
+        target = row * self.stride
+        if not self.grouped:
+            with b.loop("j", terms // lanes) as j:
+                b.store(self.values, target + block * self.block + j * lanes, operation("round", quotient(j * lanes, 0)))
+            if terms % lanes:
+                start = terms - terms % lanes
+                b.store(self.values, target + block * self.block + start, operation("round", quotient(start, terms % lanes)), valid=terms % lanes)
+            return
+        total = b.declare("total", number(0, DType.I32, lanes))
+
+        def group(offset: Index | int, valid: tuple[int, ...]) -> None:
+            word: Expr | None = None
+            for g, count in enumerate(valid):
+                if not count:
+                    continue
+                values = b.let("codes", Op("nearest", (quotient(offset + g * self.part, count),), DType.I32, lanes))
+                b.assign(total, add(total, values))
+                byte: Expr = Bitcast(values, DType.U32)
+                byte = byte if g == GROUP - 1 else operation("bit_and", byte, 0xFF)
+                byte = byte if g == 0 else operation("shift_left", byte, 8 * g)
+                word = byte if word is None else operation("bit_or", word, byte)
+            place = target + block * self.part + offset
+            b.store(self.values, place, number(0, DType.U32, lanes) if word is None else word)
+
+        if terms == self.block:
+            with b.loop("group", self.part // lanes) as i:
+                group(i * lanes, (lanes,) * GROUP)
+        else:
+            for start in range(0, self.part, lanes):
+                group(start, tuple(max(0, min(lanes, terms - g * self.part - start)) for g in range(GROUP)))
+        correction = mul(Horizontal("add", total) if lanes > 1 else total, self.factor)
+        if self.corrections is not None:
+            b.store(self.corrections, row * self.blocks + block, correction)
