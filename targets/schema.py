@@ -97,8 +97,9 @@ class Core:
         load_latency: cycles from a vector load that hits the first cache to its use.
         loads_per_cycle: vector loads a cycle (0.5 means one every other cycle).
         stores_per_cycle: vector stores a cycle.
-        half_loads: whether loads of half a vector, and insertions of one from a general register, start beside a multiply-add
-            where loads of whole vectors keep it out.
+        half_loads: whether vectors that whole loads keep multiply-adds waiting for come better as a load of half, one into a general
+            register and an insertion from there, each of which starts beside a multiply-add.
+        paired_halves: whether, of these, loads of half and insertions start beside each other instead.
     """
 
     in_order: bool
@@ -109,6 +110,7 @@ class Core:
     loads_per_cycle: float
     stores_per_cycle: float
     half_loads: bool = False
+    paired_halves: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from edgecc.artifact.folder import Artifact, make_artifact, weights_blob
 from edgecc.artifact.toolchain import find_compiler
 from edgecc.backends.base import API, WEIGHTS_TEXT_LIMIT, EmitOptions, LoopBackend
 from edgecc.backends.c.build import CMAKE_FILE, cmake_text, public_headers
-from edgecc.backends.c.half_loads import HALVES
+from edgecc.backends.c.half_loads import HALVES, PAIRED
 from edgecc.backends.c.isa import Isa, isa_of
 from edgecc.backends.c.model import banner, header, source, symbols_of
 from edgecc.backends.c.names import is_identifier, names_a_file
@@ -108,7 +108,8 @@ def pipeline_features(target: Target) -> tuple[str, ...]:
     """What stands beside the features of a target's instruction set because of how its core issues instructions."""
     if not target.core.in_order:
         return ()
-    return (IN_ORDER, HALVES) if target.core.half_loads else (IN_ORDER,)
+    halves = (HALVES,) if target.core.half_loads else ()
+    return (IN_ORDER, *halves, PAIRED) if target.core.paired_halves else (IN_ORDER, *halves)
 
 
 class _KernelFile:

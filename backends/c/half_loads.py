@@ -27,10 +27,16 @@ from edgecc.loop.ir import Assign, Body, Broadcast, Lane, Let, Load, Op, Ref, St
 
 HALVES = "half-loads"
 """Stands beside the features of machines that want vectors loaded in halves."""
+PAIRED = "paired-halves"
+"""Stands beside `HALVES` where loads of half a vector and insertions start beside each other, not beside a multiply-add."""
 
 WORD_DISTANCE, VECTOR_DISTANCE, JOINED_DISTANCE = 4, 3, 2
 """Multiply-adds between a load into a general register or of half a vector and the insertion, and from there to the first use:
 latencies of Cortex-A55 (slothy/targets/aarch64/cortex_a55.py of slothy-optimizer/slothy)."""
+HALF_DISTANCE = 4
+"""Multiply-adds from a load of all of a vector of 64 bits to its first use."""
+PARTNER_REACH = 8
+"""So many places further ahead a part is put if it finds one to start beside there."""
 
 LEAST_SUMS = 8
 """Multiply-adds in a row that make it worth while."""
@@ -39,7 +45,7 @@ MACROS = """\
 /* Parts of a vector, `offset` bytes behind a pointer, in the order in which the core will execute them. */
 #if defined(__GNUC__)
 #define EDGECC_LOAD_LOW(type, load, array, offset) __extension__({ type half; \\
-  __asm__ volatile("ldr %d0, [%1, %2]" : "=w"(half) : "r"(array), "i"(offset), "m"(*(const char (*)[(offset) + 16])(array))); half; })
+  __asm__ volatile("ldr %d0, [%1, %2]" : "=w"(half) : "r"(array), "i"(offset), "m"(*(const char (*)[(offset) + 8])(array))); half; })
 #define EDGECC_LOAD_HIGH(array, offset) __extension__({ uint64_t half; \\
   __asm__ volatile("ldr %0, [%1, %2]" : "=r"(half) : "r"(array), "i"((offset) + 8), "m"(*(const char (*)[(offset) + 16])(array))); half; })
 #define EDGECC_JOIN(type, low, high) __extension__({ type joined = (low); \\
@@ -54,19 +60,23 @@ MACROS = """\
 """
 
 REACH = 32760 - 8
-"""Largest offset of both loads, where it is a multiple of 8; others reach `NEAR` bytes."""
-NEAR = 255 - 8
+"""Largest offset of both loads. It has to be a multiple of 8."""
 
 HasRow = Callable[[str, DType, int], bool]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the load that `stmt` binds or assigns, named by the row that prints it; "load_half" is all of a vector of 64 bits."""
+    """A part of the load that `stmt` binds or assigns, named by the row that prints it; "load_half" is all of a vector of 64 bits.
+
+    `base` is the element from which it is addressed, and `offset` the bytes behind that.
+    """
 
     stmt: Let | Assign
     load: Load
     row: str
+    base: Index
+    offset: int
 
 
 def rows() -> Iterator[tuple[Key, Row]]:
@@ -83,8 +93,11 @@ def rows() -> Iterator[tuple[Key, Row]]:
     yield Key("join", DType.F16, 8), Row("EDGECC_JOIN(float16x8_t, {0}, {1})", needs)
 
 
-def spread(body: Body, has_row: HasRow) -> tuple[Stmt | Part, ...]:
-    """The statements of a block with loads among multiply-adds by lane in halves, where the machine has rows for that."""
+def spread(body: Body, has_row: HasRow, *, paired: bool = False) -> tuple[Stmt | Part, ...]:
+    """The statements of a block with loads among multiply-adds by lane in halves, where the machine has rows for that.
+
+    `paired`: loads of half a vector and insertions start beside each other, not beside a multiply-add.
+    """
     if not has_row("join", DType.F32, 4):
         return body
     out: list[Stmt | Part] = []
@@ -92,13 +105,13 @@ def spread(body: Body, has_row: HasRow) -> tuple[Stmt | Part, ...]:
     for stmt in body:
         if isinstance(stmt, Let | Assign) and (isinstance(stmt.value, Load) or _is_sum(stmt)):
             if isinstance(stmt.value, Load) and any(stmt.name == other.name and isinstance(other.value, Load) for other in run):
-                out += _spread_run(run, has_row)  # each register is loaded once in a run
+                out += _spread_run(run, has_row, paired)  # each register is loaded once in a run
                 run = []
             run.append(stmt)
             continue
-        out += (*_spread_run(run, has_row), stmt)
+        out += (*_spread_run(run, has_row, paired), stmt)
         run = []
-    return (*out, *_spread_run(run, has_row))
+    return (*out, *_spread_run(run, has_row, paired))
 
 
 def _is_sum(stmt: Stmt) -> bool:
@@ -109,55 +122,111 @@ def _is_sum(stmt: Stmt) -> bool:
     return False
 
 
-def _spread_run(run: Sequence[Let | Assign], has_row: HasRow) -> Sequence[Stmt | Part]:
+def _spread_run(run: Sequence[Let | Assign], has_row: HasRow, paired: bool) -> Sequence[Stmt | Part]:
+    return _Spreading(run, has_row, paired).result() if sum(map(_is_sum, run)) >= LEAST_SUMS else run
+
+
+class _Spreading:
     """Multiply-adds in their order, behind each the parts that start beside it. Placed from the end, each part as late as it may be."""
-    sums = [stmt for stmt in run if _is_sum(stmt)]
-    if len(sums) < LEAST_SUMS:
-        return run
-    uses: dict[str, list[int]] = defaultdict(list)
-    for place, stmt in enumerate(sums):
-        for name in {part.name for expr in expressions(stmt) for part in subexpressions(expr) if isinstance(part, Ref)}:
-            uses[name].append(place)
-    slots: dict[int, list[Stmt | Part]] = defaultdict(list)  # by the multiply-add they stand behind
-    wide: list[tuple[int, int, Let | Assign, Load]] = []
-    behind = -1
-    for stmt in run:
-        if _is_sum(stmt):
-            behind += 1
-        elif isinstance(stmt.value, Load):
-            if not has_row("join", stmt.value.dtype, stmt.value.lanes) or stmt.value.valid or stmt.value.stride != 1:
-                narrow = has_row("load_half", stmt.value.dtype, stmt.value.lanes) and not stmt.value.valid and stmt.value.stride == 1
-                slots[behind].append(Part(stmt, stmt.value, "load_half") if narrow else stmt)
-                continue
-            before = [place for place in uses[stmt.name] if place <= behind]
-            after = [place for place in uses[stmt.name] if place > behind]
-            # What nothing needs any more is for the next iteration, when this one has used the register for the last time.
-            first = after[0] if after else len(sums) + (before[0] if before else 0)
-            wide.append((first, before[-1] if before else -1, stmt, stmt.value))
-    for first, earliest, stmt, load in sorted(wide, key=lambda item: -item[0]):
-        join = _place(slots, min(first - 1 - JOINED_DISTANCE, len(sums) - 1), earliest)
-        high = _place(slots, join - WORD_DISTANCE, -1)
-        low = _place(slots, join - VECTOR_DISTANCE, earliest)
-        for place, row in ((join, "join"), (high, "load_high"), (low, "load_low")):
-            slots[place].append(Part(stmt, load, row))
-    out: list[Stmt | Part] = []
-    for place in range(-1, len(sums)):
-        out += [sums[place]] if place >= 0 else []
-        out += sorted(slots[place], key=lambda item: _ORDER.index(item.row) if isinstance(item, Part) else 0)
+
+    def __init__(self, run: Sequence[Let | Assign], has_row: HasRow, paired: bool) -> None:
+        self.sums = [stmt for stmt in run if _is_sum(stmt)]
+        self.paired = paired
+        self.slots: dict[int, list[Stmt | Part]] = defaultdict(list)  # by the multiply-add they stand behind
+        loads = self._loads(run, has_row)
+        places = addresses([load for *_, load in loads])
+        rest: list[tuple[int, int, Part]] = []
+        for first, earliest, stmt, load in sorted(loads, key=lambda item: -item[0]):
+            rest += self._load(first, earliest, stmt, load, places[load], is_half=has_row("load_half", load.dtype, load.lanes))
+            if not paired:
+                while rest:
+                    self._part(*rest.pop(0))
+        for latest, earliest, part in rest:  # where insertions stand is known
+            self._part(latest, earliest, part)
+
+    def _loads(self, run: Sequence[Let | Assign], has_row: HasRow) -> list[tuple[int, int, Let | Assign, Load]]:
+        """The loads that come in parts, each with the first multiply-add that needs it and the last that needs what its register held."""
+        uses: dict[str, list[int]] = defaultdict(list)
+        for place, stmt in enumerate(self.sums):
+            for name in {part.name for expr in expressions(stmt) for part in subexpressions(expr) if isinstance(part, Ref)}:
+                uses[name].append(place)
+        out: list[tuple[int, int, Let | Assign, Load]] = []
+        behind = -1
+        for stmt in run:
+            if _is_sum(stmt):
+                behind += 1
+            elif isinstance(stmt.value, Load):
+                load = stmt.value
+                if load.valid or load.stride != 1 or not any(has_row(row, load.dtype, load.lanes) for row in ("join", "load_half")):
+                    self.slots[behind].append(stmt)
+                    continue
+                before = [place for place in uses[stmt.name] if place <= behind]
+                after = [place for place in uses[stmt.name] if place > behind]
+                # What nothing needs any more is for the next iteration, when this one has used the register for the last time.
+                first = after[0] if after else len(self.sums) + (before[0] if before else 0)
+                out.append((first, before[-1] if before else -1, stmt, load))
+        return out
+
+    def _load(self, first: int, earliest: int, stmt: Let | Assign, load: Load, address: tuple[Index, int], *,
+              is_half: bool) -> list[tuple[int, int, Part]]:
+        """Places what completes a vector; returns the other parts, and between which multiply-adds these may stand."""
+        last = len(self.sums) - 1
+        if is_half:
+            return [(min(first - HALF_DISTANCE, last), earliest, Part(stmt, load, "load_half", *address))]
+        join = min(first - 1 - JOINED_DISTANCE, last)
+        if join < WORD_DISTANCE and earliest < 0:
+            self.slots[-1].append(stmt)  # in front of the first multiply-add nothing is gained by halves
+            return []
+        join = self._part(join, earliest, Part(stmt, load, "join", *address))
+        return [(join - WORD_DISTANCE, -1, Part(stmt, load, "load_high", *address)),
+                (join - VECTOR_DISTANCE, earliest, Part(stmt, load, "load_low", *address))]
+
+    def _part(self, latest: int, earliest: int, part: Part) -> int:
+        """Puts a part behind the last multiply-add from `earliest` to `latest` that has room for it, or behind either; returns where."""
+        places = range(latest, earliest - 1, -1)
+        free = [place for place in places if self._has_room(place, part.row)]
+        if self.paired and part.row in ("load_low", "load_half"):
+            beside = [place for place in free if free[0] - place <= PARTNER_REACH and any(_is_join(other) for other in self.slots[place])]
+            free = beside or free
+        place = free[0] if free else max(latest, earliest)
+        self.slots[place].append(part)
+        return place
+
+    def _has_room(self, place: int, row: str) -> bool:
+        others = [other.row if isinstance(other, Part) else "load_low" for other in self.slots[place]]
+        if not self.paired:
+            return not others
+        return not any(row == other or {row, other} == {"load_low", "load_half"} for other in others)
+
+    def result(self) -> list[Stmt | Part]:
+        """Multiply-adds and loads; what is needed first in front of all comes first."""
+        out: list[Stmt | Part] = list(reversed(self.slots[-1]))
+        for place, total in enumerate(self.sums):
+            out += [total, *sorted(self.slots[place], key=lambda item: _ORDER.index(item.row) if isinstance(item, Part) else 0)]
+        return out
+
+
+_ORDER = ("load_high", "load_half", "load_low", "join")
+
+
+def _is_join(item: Stmt | Part) -> bool:
+    return isinstance(item, Part) and item.row == "join"
+
+
+def addresses(loads: Sequence[Load]) -> dict[Load, tuple[Index, int]]:
+    """For each load an element and how many bytes behind it lies, so that as few elements as possible serve all loads.
+
+    Loads whose addresses differ by a constant are addressed from the first of them, or from where that constant is 0, as far as offsets reach.
+    """
+    groups: dict[tuple[str, Index, int], list[Load]] = defaultdict(list)
+    for load in dict.fromkeys(loads):
+        groups[load.buffer, Index(load.index.terms, 0), load.index.const * load.dtype.size % 8].append(load)
+    out: dict[Load, tuple[Index, int]] = {}
+    for (_, moving, odd), group in groups.items():
+        group.sort(key=lambda load: load.index.const)
+        base = 0 if not odd and group[0].index.const >= 0 else group[0].index.const
+        for load in group:
+            if (load.index.const - base) * load.dtype.size > REACH:
+                base = load.index.const
+            out[load] = (moving + base, (load.index.const - base) * load.dtype.size)
     return out
-
-
-_ORDER = ("load_half", "load_low", "load_high", "join")
-
-
-def _place(slots: dict[int, list[Stmt | Part]], latest: int, earliest: int) -> int:
-    """The last place from `earliest` to `latest` behind which nothing stands yet."""
-    return next((place for place in range(latest, earliest - 1, -1) if not slots[place]), max(latest, earliest))
-
-
-def address_parts(load: Load) -> tuple[Index, int]:
-    """The element from which a load is addressed, and how many bytes lie between: as much of its address as is constant and in reach."""
-    offset = load.index.const * load.dtype.size
-    if 0 <= offset <= (NEAR if offset % 8 else REACH):
-        return Index(load.index.terms, 0), offset
-    return load.index, 0

@@ -26,6 +26,7 @@ class Isa:
         widest: bits of its widest vectors, 0 for none.
         definitions: macros that the rows use, behind the headers.
         half_lanes: numbers of lanes of f16 that have arithmetic of their own; others lie in lanes of f32.
+        paired_halves: see `edgecc.targets.schema.Core`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Isa:
     _vector_type: Callable[[DType, int], str]
     definitions: str = ""
     half_lanes: tuple[int, ...] = ()
+    paired_halves: bool = False
 
     def carrier(self, dtype: DType, lanes: int) -> DType:
         """The type that holds values of `dtype` in registers; see table.py."""
@@ -110,9 +112,9 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
         if neon_half.FEATURE in features and vector_bits >= 128:
             rows += neon_half.half_rows()
             return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
-                       neon.lanes_of, neon.vector_type, definitions, neon_half.LANES)
+                       neon.lanes_of, neon.vector_type, definitions, neon_half.LANES, half_loads.PAIRED in features)
         return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
-                   neon.lanes_of, neon.vector_type, definitions)
+                   neon.lanes_of, neon.vector_type, definitions, (), half_loads.PAIRED in features)
     if architecture == "x86_64" and wants_vectors and set(AVX2) <= set(features):
         wide = set(AVX512) <= set(features)
         rows = [*scalar_rows(has_fma=True), *avx.vector_rows(), *avx_bf16.bf16_rows()]

@@ -92,7 +92,7 @@ class BodyPrinter:
             if is_store:
                 self._stores([stmt for stmt in stmts if isinstance(stmt, Store)], scope, depth)
                 continue
-            waiting = list(half_loads.spread(tuple(stmts), self.prelude.has_row))
+            waiting = list(half_loads.spread(tuple(stmts), self.prelude.has_row, paired=self.prelude.isa.paired_halves))
             while waiting:
                 count = self._pair(waiting, scope, depth)
                 first = waiting[0]
@@ -118,9 +118,8 @@ class BodyPrinter:
             halves = self._halves.pop(name)
             text = self.prelude.call(part.row, load.dtype, load.lanes, halves["load_low"], halves["load_high"])
         else:
-            index, offset = half_loads.address_parts(load)
-            pointer = ExpressionPrinter(self.prelude, scope).pointer(load.buffer, index)
-            text = self.prelude.call(part.row, load.dtype, load.lanes, pointer, str(offset))
+            pointer = ExpressionPrinter(self.prelude, scope).pointer(load.buffer, part.base)
+            text = self.prelude.call(part.row, load.dtype, load.lanes, pointer, str(part.offset))
         if part.row in ("load_low", "load_high"):
             half = scope.bind(f"{name}_{part.row.removeprefix('load_')}").c_name
             self._halves.setdefault(name, {})[part.row] = half

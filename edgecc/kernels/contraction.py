@@ -271,7 +271,9 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     if by_lane and groups:
         steps += [f"groups-by-lane{{lanes={lanes}}}" for lanes in (tile.lanes, tile.lanes // 2)]
     elif by_lane:
-        steps += [f"broadcast-by-lane{{lanes={lanes}}}" for lanes in lane_sources(tile, target, dtype)]
+        sources = lane_sources(tile, target, dtype)
+        # Loads of half a vector start beside multiply-adds, broadcasts from memory do not.
+        steps += [f"broadcast-by-lane{{lanes={lanes}{',alone=1' if sources[0] < tile.lanes else ''}}}" for lanes in sources]
     # Broadcasts may be kept for the next step where the accumulators leave half of the registers free.
     across = int(2 * tile.rows * tile.vectors <= target.vector.registers)
     steps += start_schedule(target, padded)
@@ -279,7 +281,9 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     if by_lane and dtype is DType.I32 and not target.core.in_order:
         steps.append("pair-loads{buffer=w}")
     if by_lane and target.core.in_order:
-        steps.append(f"pipeline-loads{{loop={INNER}_outer,distance={max(target.core.load_latency, tile.rows)}}}")
+        in_one_piece = not open_depth and target.core.half_loads and inner_extent < LEAST_ITERATIONS * unroll
+        steps.append(f"unroll{{loop={INNER}_outer,fence=0}}" if in_one_piece
+                     else f"pipeline-loads{{loop={INNER}_outer,distance={max(target.core.load_latency, tile.rows)}}}")
     return tuple(steps)
 
 

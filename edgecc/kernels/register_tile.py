@@ -121,6 +121,8 @@ def step_cycles(rows: int, vectors: int, lanes: int, target: Target) -> float:
     issue = (rows * vectors + weight_loads + row_loads) / core.issue_width
     work = max(fma, loads)
     if core.half_loads and lanes >= vector_lanes(target):
+        if core.paired_halves:  # every load of half a vector takes a cycle, insertions start beside it
+            return max(fma + 2 * rows / lanes + vectors, float(core.fma_latency)) + MISSED_LOADS * loads
         # Half a vector of a row has half as many terms as there are lanes; one of weights is two halves and an insertion.
         return max(fma, 2 * rows / lanes + 3 * vectors, float(core.fma_latency)) + MISSED_LOADS * loads
     if core.in_order and core.loads_per_cycle < 1:

@@ -36,11 +36,13 @@ class BroadcastByLane(LoopPass):
     A machine that multiplies by an element of a vector (NEON's fmla by element) then needs one load
     for `lanes` broadcasts. Only addresses between two that were read anyway are read, so nothing is
     read beyond the buffer. Within a block of statements; loads of a buffer that the block also writes
-    are left alone. Elements whose bits are turned around (x[k] ^ constant) are so as a vector, too. Broadcasts with no neighbour stay as they are. Each vector is loaded where it is used first.
+    are left alone. Elements whose bits are turned around (x[k] ^ constant) are so as a vector, too. Broadcasts with no neighbour stay as they are,
+    unless `alone` says that even one lane is worth a vector. Each vector is loaded where it is used first.
     """
 
     name = "broadcast-by-lane"
     lanes: int = 4
+    alone: bool = False
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
@@ -59,7 +61,7 @@ class BroadcastByLane(LoopPass):
         inserted: dict[int, list[Let]] = defaultdict(list)
         for number, (run, offsets) in enumerate(found.items()):
             lanes_of: dict[int, tuple[str, int]] = {}
-            for start in _cover(sorted(offsets), self.lanes):
+            for start in _cover(sorted(offsets), self.lanes, 1 if self.alone else 2):
                 name = f"{run[0]}_lanes_{number}_{start - min(offsets)}"
                 value: Expr = Load(run[0], Index(run[1], start), run[2], self.lanes)
                 if run[3] is not None:
@@ -98,8 +100,8 @@ def _broadcast_loads(expr: Expr) -> list[tuple[Load, float | int | bool | None]]
     return [load for child in expr.children() for load in _broadcast_loads(child)]
 
 
-def _cover(offsets: list[int], lanes: int) -> list[int]:
-    """Starts of windows of `lanes` addresses, within the span of `offsets`, each serving at least two of them."""
+def _cover(offsets: list[int], lanes: int, least: int) -> list[int]:
+    """Starts of windows of `lanes` addresses, within the span of `offsets`, each serving at least `least` of them."""
     last = offsets[-1]
     starts: list[int] = []
     position = 0
@@ -108,7 +110,7 @@ def _cover(offsets: list[int], lanes: int) -> list[int]:
         if start < offsets[0]:
             break
         served = [o for o in offsets[position:] if o < start + lanes]
-        if len(served) >= 2 or start < offsets[position]:
+        if len(served) >= least or start < offsets[position]:
             starts.append(start)
             position += len(served)
         else:

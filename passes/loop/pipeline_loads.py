@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from edgecc.loop.index import Index, minimum, var
+from edgecc.loop.index import Index, var
 from edgecc.loop.ir import (
     Assign,
     Barrier,
@@ -30,14 +30,16 @@ from edgecc.passes.loop.base import LoopPass
 class PipelineLoads(LoopPass):
     """for k in 0..8: a = x[k]; b = w[2*k]; s += a*b; t += b*b; c = w[2*k+1]; s += a*c; t += c*c
        ->   var a = x[0]; var b = w[0]
-            for k in 0..8: s += a*b; c = w[2*k+1]; t += b*b; s += a*c; b = w[2*min(k+1, 7)]; t += c*c; a = x[min(k+1, 7)]
+            for k in 0..7: s += a*b; c = w[2*k+1]; t += b*b; s += a*c; b = w[2*k+2]; t += c*c; a = x[k+1]
+            s += a*b; c = w[15]; t += b*b; s += a*c; t += c*c
 
     A core that issues in program order stands still when an instruction needs a load that has not
     arrived. Here every load stands `distance` assignments ahead of the first one behind it, one load
     after an assignment at most where there is room (software pipelining; Lam, PLDI 1988, for the general
     method). Loads for the first `distance` assignments move to the end of the iteration before, behind
-    the last use of the register they fill, so that no register more is needed. The last iteration loads
-    its own operands again, which reads nothing that was not read anyway.
+    the last use of the register they fill, so that no register more is needed. The last iteration stands behind the
+    loop and loads nothing for another one: addresses stay a pointer and a constant, where a limit would take a chain
+    of instructions that everything waits for.
 
     Declines (the loop stays as it is): an extent that is not constant or below 2; statements other
     than loads bound by `Let` and assignments; loads of buffers the loop writes; no load in front of the
@@ -67,10 +69,13 @@ def _pipeline(loop: For, distance: int, taken: set[str]) -> Body:
     stmts = instantiate(stmts, {}, renames)
     front = [(need, stmt) for need, stmt in _needs(stmts) if need < distance]
     final = loop.start + (extent - 1) * loop.step
-    following = minimum(var(loop.var) + loop.step, final)
     now = [Declare(stmt.name, _at(stmt.value, loop.var, loop.start)) for _, stmt in front]
-    again = [(need, Assign(stmt.name, _at(stmt.value, loop.var, following))) for need, stmt in front]
-    return (*now, replace(loop, body=_spread(stmts, again, distance)))
+    again = [(need, Assign(stmt.name, _at(stmt.value, loop.var, var(loop.var) + loop.step))) for need, stmt in front]
+    own = {stmt.name: _fresh(stmt.name, taken) for need, stmt in _needs(stmts) if need >= distance}
+    ahead = {stmt.name for _, stmt in front}
+    rest = tuple(stmt for stmt in stmts if not (isinstance(stmt, Let) and stmt.name in ahead))
+    last = instantiate(_spread(rest, [], distance), {loop.var: final}, own)
+    return (*now, replace(loop, stop=final, body=_spread(stmts, again, distance)), *last)
 
 
 def _needs(stmts: Body) -> list[tuple[int, Let]]:

@@ -60,12 +60,20 @@ def test_hardly_an_instruction_needs_the_load_in_front_of_it(target, name, compi
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])
-@pytest.mark.parametrize("name", ["pointwise 64 to 384, 14x14", "3x3 32 to 32, 28x28", "matrix 128 x 384 x 1000", *HALF_CASES])
+def test_loads_of_halves_and_insertions_start_together_on_cortex_a53(compiler):
+    """Alone, each would keep multiply-adds out for a cycle: 65 % of the peak by the issue rules, as with whole loads."""
+    loop = loop_of("pointwise 64 to 384, 14x14", "cortex-a53", compiler)
+    assert loop.multiply_adds / cycles(loop.lines, target="cortex-a53") >= (0.69 if compiler == "gcc" else 0.75)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "zig"])
+@pytest.mark.parametrize("name", ["pointwise 64 to 384, 14x14", "3x3 32 to 32, 28x28", "first layer 3 to 32, 3x3 stride 2", "matrix 128 x 384 x 1000", *HALF_CASES])
 def test_vectors_come_in_halves_that_start_beside_multiply_adds(name, compiler):
     """By the issue rules of Cortex-A55, loops whose vectors came whole would reach 68 % of the peak at most."""
     loop = loop_of(name, "cortex-a55", compiler)
-    assert not [line for line in loop.lines if line.startswith("ld") and re.search(r"\bq\d", line)]
-    assert loop.multiply_adds / cycles(loop.lines, target="cortex-a55") >= 0.72
+    starts = 2 if "first layer" in name else 0  # an iteration is a row of taps, and begins with loads that no multiply-add stands before
+    assert len([line for line in loop.lines if line.startswith("ld") and re.search(r"\bq\d", line)]) <= starts
+    assert loop.multiply_adds / cycles(loop.lines, target="cortex-a55") >= (0.91 if "first layer" in name or compiler == "gcc" else 0.95)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from hypothesis import given as examples_of
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from edgecc.backends.c.half_loads import JOINED_DISTANCE, VECTOR_DISTANCE, WORD_DISTANCE, Part, address_parts, spread
+from edgecc.backends.c.half_loads import JOINED_DISTANCE, VECTOR_DISTANCE, WORD_DISTANCE, Part, addresses, spread
 from edgecc.ir.types import DType
 from edgecc.loop.index import const, var
 from edgecc.loop.ir import Assign, Broadcast, Declare, Lane, Let, Load, Op, Ref, Store
@@ -58,6 +58,16 @@ def test_parts_stand_beside_different_sums_and_far_enough_from_their_use(rows):
     assert len(set(later)) == len(later)
 
 
+def test_paired_halves_stand_beside_insertions():
+    """Behind a multiply-add at most a load of half a vector and an insertion, most of them together; distances stay."""
+    places = places_of(spread(body(6, 7), has_row, paired=True))
+    lows, joins = ({place for (_, part), place in places.items() if part == row} for row in ("load_low", "join"))
+    assert len(lows) == len(joins) == 5 and len(lows & joins) == 4
+    for j in range(2, 6):
+        assert places[f"w{j}", "join"] - places[f"w{j}", "load_high"] >= WORD_DISTANCE
+        assert places[f"w{j}", "join"] - places[f"w{j}", "load_low"] >= VECTOR_DISTANCE
+
+
 def test_registers_for_the_next_iteration_are_filled_behind_their_last_use():
     sums = [add(f"acc{i}", "w", "x") for i in range(12)]
     out = spread((*sums[:2], *(add(f"more{i}", "v", "x") for i in range(10)), Assign("w", load("w", var("k") * 4))), has_row)
@@ -105,8 +115,17 @@ def test_what_is_no_whole_vector_or_not_among_sums_stays_as_it_is():
     assert {key for key in places_of(kept) if key[0] in "ab"} == {("a", "whole"), ("b", "whole")}
 
 
-@pytest.mark.parametrize(("offset", "expected"), [(0, 0), (4, 16), (3, 12), (61, 244), (62, 248), (63, 0), (8188, 32752), (8192, 0), (-4, 0)])
-def test_constant_parts_of_addresses_within_reach_become_offsets(offset, expected):
-    index, constant = address_parts(load("w", var("k") * 16 + offset))
-    assert constant == expected
-    assert index == var("k") * 16 + (0 if expected else offset)
+@pytest.mark.parametrize(("offsets", "expected"), [
+    ([0, 4, 61], [(0, 0), (0, 16), (61, 0)]),  # of a multiple of 8 bytes alone
+    ([-896, -768, 0], [(-896, 0), (-896, 512), (-896, 3584)]),
+    ([61, 63, 64], [(61, 0), (61, 8), (0, 256)]),
+    ([0, 8188, 8192, 8200], [(0, 0), (0, 32752), (8192, 0), (8192, 32)])])
+def test_as_few_elements_as_offsets_allow_address_all_loads(offsets, expected):
+    loads = [load("w", var("k") * 16 + offset) for offset in offsets]
+    found = addresses(loads)
+    assert [found[each] for each in loads] == [(var("k") * 16 + base, offset) for base, offset in expected]
+
+
+def test_addresses_that_differ_by_more_than_a_constant_are_apart():
+    loads = [load("w", var("k") * 16 + 4), load("w", var("k") * 8 + 4), load("x", var("k") * 16 + 4)]
+    assert [base for base, _ in addresses(loads).values()] == [var("k") * 16, var("k") * 8, var("k") * 16]

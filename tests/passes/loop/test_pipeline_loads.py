@@ -33,15 +33,20 @@ def test_loads_stand_ahead_and_the_first_ones_move_to_the_iteration_before():
 var t = 0.0:f32
 var a_ahead0 = x[0]
 var b_ahead0 = w[0]
-for k in 0..8 {
+for k in 0..7 {
   s = fma(a_ahead0, b_ahead0, s)
   let c = w[2*k + 1]
   t = fma(b_ahead0, b_ahead0, t)
   s = fma(a_ahead0, c, s)
-  b_ahead0 = w[2*min(k + 1, 7)]
+  b_ahead0 = w[2*k + 2]
   t = fma(c, c, t)
-  a_ahead0 = x[min(k + 1, 7)]
+  a_ahead0 = x[k + 1]
 }
+s = fma(a_ahead0, b_ahead0, s)
+let c_ahead0 = w[15]
+t = fma(b_ahead0, b_ahead0, t)
+s = fma(a_ahead0, c_ahead0, s)
+t = fma(c_ahead0, c_ahead0, t)
 y[0] = s
 y[1] = t
 """
