@@ -13,6 +13,7 @@ from edgecc.backends.c.paired_sums import summed
 from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.saturating import conversion
 from edgecc.backends.c.table import HALF_TYPES, NARROW_INTEGERS
+from edgecc.backends.c.text import strip_parentheses
 from edgecc.backends.c.wrapping import arithmetic, wraps
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
@@ -109,18 +110,6 @@ class Scope:
             raise EdgeccError("E900", f"C back end: {name!r} is not in scope")
         binding.used = True
         return binding
-
-
-def strip_parentheses(text: str) -> str:
-    """`text` without a pair of parentheses around all of it."""
-    if not (text.startswith("(") and text.endswith(")")):
-        return text
-    depth = 0
-    for position, char in enumerate(text):
-        depth += (char == "(") - (char == ")")
-        if depth == 0 and position < len(text) - 1:
-            return text
-    return text[1:-1]
 
 
 def constant_text(value: float | int | bool, dtype: DType) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from edgecc.backends.c import avx, microcontroller, paired_sums, pairs
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Row, helper_name
+from edgecc.backends.c.text import call_text, filled
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import PRIMITIVES
 from edgecc.ir.types import DType
@@ -77,7 +78,7 @@ class Prelude:
         row = self.isa.rows.get(key)
         # Machines have forms of their own for vectors only: scalars of f32 are the same everywhere, whatever the C library computes.
         if dtype is DType.F32 and op in math.DEFINED and (row is None or lanes == 1):
-            return f"{self._math_helper(key)}({', '.join(operands)})"
+            return call_text(self._math_helper(key), operands)
         if row is not None:
             return self._apply(key, row, operands)
         if self.isa.is_pair(dtype, lanes) and self._gives_pair(key):
@@ -88,17 +89,17 @@ class Prelude:
             if carried is not None:
                 return carried
         if lanes > 1:
-            return f"{self._lane_by_lane(key)}({', '.join(operands)})"
+            return call_text(self._lane_by_lane(key), operands)
         raise EdgeccError("E900", f"C back end: no operation {op} on {dtype.value}")
 
     # -- resolution -------------------------------------------------------------------------------
 
     def _apply(self, key: Key, row: Row, operands: tuple[str, ...]) -> str:
         if row.body:
-            return f"{self._row_helper(key, row)}({', '.join(operands)})"
+            return call_text(self._row_helper(key, row), operands)
         for used in row.uses:
             self._require(used)
-        return row.text.format(*operands)
+        return filled(row.text, operands)
 
     def _require(self, key: Key) -> None:
         """Makes sure that the helper of a row exists."""
@@ -155,7 +156,7 @@ class Prelude:
             result, parameters = self._signature(key)
             body = pairs.helper_body(key, result, len(parameters), half)
             self._helpers[name] = self._function(name, key, body)
-        return f"{name}({', '.join(operands)})"
+        return call_text(name, operands)
 
     def _carried(self, op: str, dtype: DType, held: DType, lanes: int, operands: tuple[str, ...]) -> str | None:
         """The operation done on the type that holds `dtype`, or None where that would not be the same."""

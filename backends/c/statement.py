@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edgecc.backends.c import half_loads
-from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope, strip_parentheses
+from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope
 from edgecc.backends.c.free_names import free_names
 from edgecc.backends.c.half_loads import Part
 from edgecc.backends.c.interleaved_stores import groups_of, joined_parts
@@ -18,6 +18,7 @@ from edgecc.backends.c.paired_sums import PAIR, PRODUCT, factors_of, paired_sums
 from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.saturating import low_bits, runs_of, stores_together
 from edgecc.backends.c.table import STORAGE
+from edgecc.backends.c.text import strip_parentheses
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.loop.dot import DOTS

@@ -1,0 +1,36 @@
+"""C text put together: operands in calls and in the rows of instruction tables, without parentheses that say nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+_WHOLE_ARGUMENT = re.compile(r"(?<=\(|,)( ?)\{(\d)\}(?=[,)])")
+
+
+def strip_parentheses(text: str) -> str:
+    """`text` without a pair of parentheses around all of it."""
+    if not (text.startswith("(") and text.endswith(")")):
+        return text
+    depth = 0
+    for position, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0 and position < len(text) - 1:
+            return text
+    return text[1:-1]
+
+
+def call_text(name: str, operands: Sequence[str]) -> str:
+    """A call of a function."""
+    return f"{name}({', '.join(map(strip_parentheses, operands))})"
+
+
+def filled(text: str, operands: Sequence[str]) -> str:
+    """The text of a row with its operands in place of {0}, {1} ...: bare where one is all that stands between parentheses or commas."""
+    return _with_bare(text).format(*operands, bare=[strip_parentheses(operand) for operand in operands])
+
+
+@cache
+def _with_bare(text: str) -> str:
+    return _WHOLE_ARGUMENT.sub(r"\1{bare[\2]}", text)
