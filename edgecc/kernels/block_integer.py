@@ -16,7 +16,7 @@ from __future__ import annotations
 from functools import partial
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.ahead import stream_ahead, stream_begin
+from edgecc.kernels.ahead import stream_ahead, stream_begin, stream_far
 from edgecc.kernels.base import Kernel, Request
 from edgecc.kernels.block_packing import GROUP, Stream, panel_widths, words_of_groups
 from edgecc.kernels.cost import combine, weight_cycles, worthwhile_threads
@@ -119,23 +119,23 @@ class _Integers:
         scales = start + stream.lines_words(lines)
         sums = self._starts((scales + stream.scale_words(lines)) * 4, row, block, totals)
 
-        def prefetch(place: Index, words: int) -> None:
-            if self.rows.count == self.group:
-                for ahead in stream_ahead(self.w.name, place, words, 4, 4.0 * self.w.elements, target):
-                    b.append(ahead)
-
+        alone, size = self.rows.count == self.group, 4.0 * self.w.elements
+        if alone:
+            for ahead in stream_far(self.w.name, start, stream.block_words(lines), 4, size, target):
+                b.append(ahead)
         with b.loop("word", stream.words) as index:
             factors = [b.let("x", repeat(b.load(self.values.values, (row + r) * self.values.stride + block * self.values.part + index), lanes))
                        for r in range(len(totals))]
             place = start + index * (lines * lanes)
-            prefetch(place, lines * lanes)
+            if alone:
+                for ahead in stream_ahead(self.w.name, place, lines * lanes, 4, size, target):
+                    b.append(ahead)
             for line in range(lines):
                 word = b.let("word", b.load(self.w, place + line * lanes, lanes))
                 for half, codes in enumerate(self._codes(word)[:len(totals[0]) - line * self.halves]):
                     for own, x in zip(sums, factors, strict=True):
                         total = own[line * self.halves + half]
                         b.assign(total, Op(self.dot.name, (codes, x, total), DType.I32, lanes))
-        prefetch(scales, stream.block_words(lines) - stream.lines_words(lines))
         for v in range(len(totals[0])):
             scale = b.let("scale", cast(b.load(self.scale, scales * (4 // stream.scale.size) + v * lanes, lanes), DType.F32))
             for r, line_ in enumerate(totals):

@@ -16,7 +16,7 @@ from functools import partial
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.ahead import stream_ahead
+from edgecc.kernels.ahead import stream_ahead, stream_far
 from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.block_integer import lower_integer
 from edgecc.kernels.block_packing import PanelWidths, in_panels, panel_widths, scale_table, words_of_terms
@@ -133,10 +133,14 @@ class _Floats:
         centres: list[Expr] = [self._zero(table + v * lanes) for v in range(vectors)]
         parts = [[[b.declare("part", number(0.0, DType.F32, lanes)) for _ in range(CHAINS)] for _ in line] for line in sums] if self.late else []
         first_word = panel * (self.widths.vectors * lanes * self.words) + block * (self.block_words * vectors * lanes)
+        alone, size, target = self.rows.count == self.group, 4.0 * self.w.elements, self.request.target
+        if alone:
+            for ahead in stream_far(self.w.name, first_word, self.block_words * vectors * lanes, 4, size, target):
+                b.append(ahead)
 
         def word(index: Index, codes: int) -> None:
-            if self.rows.count == self.group:
-                for ahead in stream_ahead(self.w.name, first_word + index * (vectors * lanes), vectors * lanes, 4, 4.0 * self.w.elements, self.request.target):
+            if alone:
+                for ahead in stream_ahead(self.w.name, first_word + index * (vectors * lanes), vectors * lanes, 4, size, target):
                     b.append(ahead)
             packed = [self._shifted(first_word + index * (vectors * lanes) + v * lanes, codes) for v in range(vectors)]
             factors = self._factors(row, block * self.op.block + index * self.per_word, codes, len(sums))
