@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from edgecc.artifact.folder import Artifact, make_export
 from edgecc.backends.base import API, GraphBackend, Trace
-from edgecc.backends.ethosu.passes import SplitDequantize
+from edgecc.backends.ethosu.passes import SplitDequantize, SplitMovement
 from edgecc.backends.ethosu.vela import VELA, Compiled, run_vela
 from edgecc.backends.requirements import Requirement
 from edgecc.backends.tflite.backend import run_model, tflite_passes, trace_model
@@ -36,6 +36,8 @@ SYSTEMS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "ethos-u85": ("Ethos_U85_SYS_DRAM_Mid", "Dedicated_Sram_384KB"),
 })
 """The system and the memory mode that each family is modelled in by default: names out of Vela's Arm/vela.ini."""
+LARGEST_STRIDE = 2
+"""Of transposed convolutions that the accelerators compute."""
 ACCELERATORS = ("ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512",
                 "ethos-u85-128", "ethos-u85-256", "ethos-u85-512", "ethos-u85-1024", "ethos-u85-2048")
 
@@ -82,8 +84,8 @@ class EthosuBackend(GraphBackend):
         return reason
 
     def passes(self, default: tuple[str, ...], target: Target) -> tuple[str, ...]:
-        """Those of TFLite, and integers for every reader."""
-        return (*tflite_passes(default), SplitDequantize.name)
+        """Those of TFLite, and integers for every reader on the accelerator."""
+        return (*tflite_passes(default, largest_stride=LARGEST_STRIDE), SplitMovement.name, SplitDequantize.name)
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """NAME.tflite and NAME_int8.tflite; the report has Vela's figures, and what is left for the CPU.

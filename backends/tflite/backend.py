@@ -13,9 +13,12 @@ import numpy as np
 from edgecc.artifact.folder import Artifact, make_export
 from edgecc.backends.base import API, GraphBackend, Trace
 from edgecc.backends.requirements import Requirement
+from edgecc.backends.tflite.channels import ScaleChannels
 from edgecc.backends.tflite.convert import Converted, convert
 from edgecc.backends.tflite.interface import from_file, report, to_file
 from edgecc.backends.tflite.operators import obstacle
+from edgecc.backends.tflite.passes import MoveConstants, QuantizeBeforeMovement
+from edgecc.backends.tflite.phases import SumTransposed
 from edgecc.backends.tflite.quantized import SHIFT
 from edgecc.backends.tflite.schema import LITERT
 from edgecc.errors import EdgeccError, printable
@@ -33,10 +36,14 @@ OWN_INTEGERS = ("move-quantization", "fold-dequantized", "recognize-block-weight
 """Passes that, with those called integer-..., put integer arithmetic of edgecc's own rounding in the place of quantization."""
 
 
-def tflite_passes(default: tuple[str, ...]) -> tuple[str, ...]:
-    """The passes of the pipeline that leave quantization as the model states it."""
+def tflite_passes(default: tuple[str, ...], *, largest_stride: int = 0) -> tuple[str, ...]:
+    """The passes of the pipeline that leave quantization as the model states it, and those that restate nodes for TFLite.
+
+    `largest_stride`: of transposed convolutions that are left as they are (`SumTransposed`).
+    """
     kept = [name for name in default if name not in OWN_INTEGERS and not name.startswith("integer-")]
-    return tuple("fold-constants{keep_dequantized=true}" if name == "fold-constants" else name for name in kept)
+    restated = (MoveConstants.name, ScaleChannels.name, f"{SumTransposed.name}{{largest_stride={largest_stride}}}", QuantizeBeforeMovement.name)
+    return (*("fold-constants{keep_dequantized=true}" if name == "fold-constants" else name for name in kept), *restated)
 
 
 @dataclass(frozen=True)

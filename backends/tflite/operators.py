@@ -87,6 +87,8 @@ def emit(emitter: Emitter, node: Node, result: Result) -> None:
 def takes_integers(node: Node, is_quantized: Callable[[Value], bool]) -> bool:
     """Whether a node whose result is quantized can be computed on the integers of its operands; `is_quantized` tells who has some."""
     op = node.op
+    if isinstance(op, MatMul) and _is_of_computed_factors(node):
+        return len(node.inputs) == 2 and all(is_quantized(node.operand(index)) for index in (0, 1))
     if isinstance(op, Conv | MatMul):
         weights = quantized.weight_codes(node.operand(1))
         bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -155,6 +157,11 @@ def _matmul(emitter: Emitter, op: MatMul, node: Node, result: Result) -> None:
     if bias is not None:
         emitter.writer.operator("ADD", [product, emitter.floats(bias, plain(bias.type.rank))], [target], "AddOptions")
     emitter.place(result.value, target, order, result.quantization)
+
+
+def _is_of_computed_factors(node: Node) -> bool:
+    """Whether no factor of a product is known while compiling."""
+    return not any(quantized.is_constant(node.operand(index)) for index in (0, 1))
 
 
 def is_fully_connected(node: Node) -> bool:

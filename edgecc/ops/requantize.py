@@ -147,10 +147,15 @@ class Dequantized:
     zero: Arg | Literal | None
 
 
+_ONE = literal(1.0, DType.F32)
+_BYTES = (DType.I8, DType.U8)
+
+
 def as_quantized(expr: ScalarExpr) -> Quantized | None:
     """The parts of what `quantized` builds with kind f32, or None for any other expression.
 
-    A product with the inverse is recognised too, which simplification makes of a quotient by a power of two.
+    A product with the inverse is recognised too, which simplification makes of a quotient by a power of two, and an operand alone, which is
+    one of steps of 1.
     """
     match expr:
         case Convert(Apply("add", (Apply("round", (Apply("mul", (x, Literal() as inverse)),)), offset)), dtype):
@@ -167,13 +172,22 @@ def as_quantized(expr: ScalarExpr) -> Quantized | None:
                 return None
         case Convert(Apply("round", (Apply("div", (x, Arg() | Literal() as scale)),)), dtype):
             zero = None
+        case Convert(Apply("add", (Apply("round", (Arg() as x,)), offset)), dtype):
+            scale, zero = _ONE, _parameter(offset)
+            if zero is None:
+                return None
+        case Convert(Apply("round", (Arg() as x,)), dtype):
+            scale, zero = _ONE, None
         case _:
             return None
     return Quantized(x, scale, zero, dtype) if dtype.is_integer and scale.dtype is DType.F32 else None
 
 
 def as_dequantized(expr: ScalarExpr) -> Dequantized | None:
-    """The parts of what `dequantized` builds of an integer with kind f32, or None for any other expression."""
+    """The parts of what `dequantized` builds of an integer with kind f32, or None for any other expression.
+
+    Without a factor they are those of steps of 1, where integers have 8 bits.
+    """
     match expr:
         case Apply("mul", (Convert(Apply("sub", (wide, offset)), DType.F32), Arg() | Literal() as scale)):
             q, zero = _parameter(wide), _parameter(offset)
@@ -181,6 +195,12 @@ def as_dequantized(expr: ScalarExpr) -> Dequantized | None:
                 return None
         case Apply("mul", (Convert(wide, DType.F32), Arg() | Literal() as scale)):
             q, zero = _parameter(wide), None
+        case Convert(Apply("sub", (wide, offset)), DType.F32):
+            q, zero, scale = _parameter(wide), _parameter(offset), _ONE
+            if zero is None or q is None or q.dtype not in _BYTES:
+                return None
+        case Convert(Arg() as q, DType.F32) if q.dtype in _BYTES:
+            zero, scale = None, _ONE
         case _:
             return None
     if not isinstance(q, Arg) or not q.dtype.is_integer or scale.dtype is not DType.F32:

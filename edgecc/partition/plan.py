@@ -18,6 +18,7 @@ import networkx as nx
 
 from edgecc.errors import printable
 from edgecc.ir.graph import Graph, Node, Value
+from edgecc.ops.movement import Reshape, Transpose
 from edgecc.ops.work import multiply_adds
 from edgecc.partition.quantization import Quantization, quantization_of
 from edgecc.targets.schema import Npu, Target
@@ -145,10 +146,12 @@ def _parts(graph: Graph, reasons: Mapping[Node, str]) -> dict[Node, int]:
         least = max((parts[v.producer] for v in node.inputs if v is not None and v.producer is not None), default=0)
         parts[node] = least + (least % 2 != (0 if node in reasons else 1))
     # What gives more bytes than it reads, such as numbers for integers, can run at any time before its readers; with the first of them less
-    # crosses a border, and of what depends on constants alone nothing.
+    # crosses a border, and of what depends on constants alone nothing. What only moves such numbers goes with them.
     for node in reversed(graph.nodes):
-        read = sum(v.type.size_bytes for v in node.inputs if v is not None and v.constant is None)
-        if read < sum(v.type.size_bytes for v in node.outputs) and not any(graph.is_output(v) for v in node.outputs):
+        computed = [v for v in node.inputs if v is not None and v.constant is None]
+        read, made = sum(v.type.size_bytes for v in computed), sum(v.type.size_bytes for v in node.outputs)
+        follows = isinstance(node.op, Reshape | Transpose) and all(graph.has_single_use(v) for v in computed)
+        if (read < made or follows) and not any(graph.is_output(v) for v in node.outputs):
             first = min((parts[user] for v in node.outputs for user in v.users), default=parts[node])
             parts[node] = max(parts[node], first - (first - parts[node]) % 2)
     return parts

@@ -124,6 +124,41 @@ def test_a_part_with_nothing_to_do_goes_to_the_cpu():
     assert not any(placed.on_npu for placed in plan.nodes) and all(placed.reason for placed in plan.nodes)
 
 
+def test_what_vela_does_not_take_is_restated():
+    net = Quantized(6)
+    x = net.quantize("x", 0.05, -3)
+    w, s = net.weights(4, 6, 5, 4, axis=1)
+    y = net.quantize(net.node("ConvTranspose", x, w, net.bias(6, s, 0.05), strides=[3, 3]), 0.3, 5)
+    numbers = (net.store(net.random.uniform(low, high, 6).astype(np.float32)) for low, high in ((-2, 2), (-1, 1), (-3, 3), (0.5, 4)))
+    y = net.quantize(net.node("Relu", net.node("BatchNormalization", y, *numbers)), 0.2, -128)
+    y = net.quantize(net.node("Mul", y, net.store(np.linspace(-1, 2, 25, dtype=np.float32))), 0.21, 4)
+    y = net.quantize(net.node("MatMul", net.node("Transpose", y, perm=[0, 1, 3, 2]), y), 30.0, -9)
+    _, artifact = written(net.model(y, (1, 4, 7, 8)))
+    report = artifact.manifest.report
+    assert report["cpu_operators"] == {} and "TRANSPOSE_CONV" not in report["operators"]
+    assert {"CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL"} <= set(report["operators"])
+    x = np.random.default_rng(1).integers(-128, 128, (1, 7, 8, 4)).astype(np.int8)
+    (got,), (want,) = simulate(artifact.files[artifact.manifest.main], [x]), reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], [x])
+    np.testing.assert_array_equal(got, want)
+    assert np.unique(want).size > 50
+
+
+def test_integers_cross_where_numbers_are_wanted_on_both_sides():
+    net = Quantized(7)
+    w, s = net.weights(16, 4, 3, 3)
+    y = net.quantize(net.node("Conv", net.quantize("x", 0.05, 0), w, net.bias(16, s, 0.05), pads=[1, 1, 1, 1]), 0.1, 5)
+    y = net.node("Reshape", y, net.store(np.array([1, 16, 32, 32], np.int64)))
+    there = net.quantize(net.node("Transpose", y, perm=[0, 1, 3, 2]), 0.1, 5)
+    here = net.quantize(net.node("Mish", there), 0.1, -100)
+    y = net.quantize(net.node("Mul", there, here), 0.5, 0)
+    w, s = net.weights(8, 16, 3, 3)
+    model = net.model(net.quantize(net.node("Conv", y, w, net.bias(8, s, 0.5)), 2.0, 0), (1, 4, 32, 32))
+    plan = api.compile_for(model, load_target("ethos-u55-128")).partitioned.plan
+    assert plan.npu_share == 1 and {placed.on_npu for placed in plan.nodes} == {True, False}
+    border = {"x", plan.crossings[-1].value.name}
+    assert all(crossing.value.type.dtype is DType.I8 for crossing in plan.crossings if crossing.value.name not in border)
+
+
 def test_functions_and_movement_at_the_end_run_on_the_accelerator():
     net = Quantized(5)
     x = net.quantize("x", 0.05, -3)

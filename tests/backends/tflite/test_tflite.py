@@ -56,8 +56,13 @@ def convolution(net: Quantized, x: str, kernel: tuple[int, ...], **attributes: o
 
 
 def transposed(net: Quantized, x: str, kernel: tuple[int, ...], **attributes: object) -> str:
-    w, s = net.weights(*kernel, axis=1)
-    return net.node("ConvTranspose", x, w, net.bias(kernel[1], s, 0.05), **attributes)
+    w, s = net.weights(*kernel, axis=None if "group" in attributes else 1)
+    return net.node("ConvTranspose", x, w, net.bias(kernel[1] * attributes.get("group", 1), s, 0.05), **attributes)
+
+
+def normalized(net: Quantized, x: str, channels: int) -> str:
+    stored = (net.store(net.random.uniform(low, high, channels).astype(np.float32)) for low, high in ((-2, 2), (-1, 1), (-3, 3), (0.5, 4)))
+    return net.node("BatchNormalization", x, *stored)
 
 
 LAYERS = {
@@ -108,6 +113,20 @@ LAYERS = {
                                                        net.weights(1, 2, 9, 10, axis=None)[0], axis=1), 0.05),
     "product of columns": lambda net, x: (net.node("MatMul", net.node("Transpose", x, perm=[0, 1, 3, 2]), net.weights(9, 5, axis=1)[0]), 0.4),
     "product": lambda net, x: (net.node("MatMul", x, net.weights(10, 5, axis=1)[0]), 0.4),
+    "product of two results": lambda net, x: (net.node("MatMul", x, net.quantize(net.node("Transpose", x, perm=[0, 1, 3, 2]), 0.05, -3)), 1.0),
+    "product of batches that broadcast": lambda net, x: (net.node("MatMul", x, net.quantize(net.node("Reshape", net.node("Slice", x, *(
+        net.store(np.array([v], np.int64)) for v in (0, 1, 1))), net.store(np.array([10, 9], np.int64))), 0.05, -3)), 1.0),
+    "transposed conv, groups": lambda net, x: (transposed(net, x, (4, 3, 5, 4), strides=[3, 3], group=2, pads=[1, 2, 0, 1]), 0.3),
+    "transposed conv, single channels": lambda net, x: (transposed(net, x, (4, 1, 3, 3), strides=[2, 2], group=4), 0.2),
+    "transposed conv, dilations": lambda net, x: (transposed(net, x, (4, 6, 3, 2), strides=[2, 3], dilations=[2, 3], pads=[1, 0, 2, 0]), 0.3),
+    "transposed conv, gaps": lambda net, x: (transposed(net, x, (4, 6, 2, 2), strides=[3, 4]), 0.3),
+    "transposed conv, rows at the end": lambda net, x: (transposed(net, x, (4, 6, 3, 3), strides=[2, 3], output_padding=[1, 2]), 0.3),
+    "batch norm": lambda net, x: (normalized(net, x, 4), 0.04),
+    "batch norm of rows": lambda net, x: (normalized(net, net.node("Reshape", x, net.store(np.array([36, 10], np.int64))), 10), 0.04),
+    "times floats, the last axis": lambda net, x: (net.node("Relu", net.node("Mul", x, net.store(np.linspace(-1, 3, 10, dtype=np.float32)))), 0.06),
+    "plus floats, an axis in between": lambda net, x: (net.node("Add", x, net.store(np.linspace(-3, 3, 9, dtype=np.float32)[:, None])), 0.05),
+    "conv, moved before it is quantized": lambda net, x: (net.node("Concat", net.quantize("x", 0.2, -7), net.node("Reshape", net.node("Transpose", convolution(
+        net, x, (4, 4, 1, 1)), perm=[0, 1, 3, 2]), net.store(np.array([1, 4, 9, 10], np.int64))), axis=1), 0.2),
 }
 
 
