@@ -249,7 +249,7 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
     dim_names = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
     skipped = set(ignored)
     for name, sizes in shapes.items():
-        if name in skipped:
+        if name in skipped and name not in dim_names:
             continue
         if name in by_name:
             binder.give(by_name[name], sizes, f"--shape {printable(name)}", "E001")

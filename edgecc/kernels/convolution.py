@@ -80,7 +80,9 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     borders = Borders.of(axes)
     # Microcontrollers have little memory for weights, and gain less by products of groups.
     folds = folds_offset(request) and borders.fits(w.dims[0], *([view_bytes(w)] if request.target.has(DSP) else []))
-    terms = terms_of(request, x, 1, zero=zeros_of(op)[0], folds=folds) if w.dims[1] % 2 == 0 else Terms(x)
+    terms = terms_of(request, x, 1, zero=zeros_of(op)[0], folds=folds)
+    if w.dims[1] % terms.group:  # groups of terms end with the channels of a group of the convolution
+        terms = Terms(x)
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
                     bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op), flip=terms.flip,

@@ -67,6 +67,11 @@ def test_a_dim_may_follow_from_others(model_with, shapes):
     assert bound == {"a": "f32[past:0..4,2]", "b": "f32[1,past:0..4 + 2*seq:1..3]", "c": "f32[seq:1..3]"}
 
 
+def test_a_dim_may_be_called_like_a_weight(make, op):
+    found = make([op("Add", "a s", "y")], {"a": ["s", 2]}, constants={"s": np.ones(2, np.float32)})
+    assert types(found, shapes={"s": (7,)}) == {"a": (7, 2)}
+
+
 def test_dims_may_follow_from_what_follows(model_with):
     bound = types(model_with(a=["x"], b=["y"], c=["z"]), shapes={"x": ("y + 1",), "y": ("z",), "z": (3,)})
     assert bound == {"a": (4,), "b": (3,), "c": (3,)}

@@ -126,6 +126,20 @@ def test_four_terms_a_step(dtype, zero, kernel, used):
     assert not dots(grouped_case(dtype, zero, kernel, target="cortex-a72")[0])
 
 
+@pytest.mark.parametrize("per_group", [2, 3, 6])
+@pytest.mark.parametrize("target", ["cortex-a76", "x86-64-v4-bf16", "cortex-a72"])
+def test_groups_of_channels_that_are_no_groups_of_terms(target, per_group):
+    random = np.random.default_rng(2)
+    x = random.integers(0, 256, (1, 4 * per_group, 6, 9)).astype(np.uint8)
+    arrays = [x, random.integers(-128, 128, (12, per_group, 3, 3)).astype(np.int8)]
+    op = Conv((1, 1), (1, 1, 1, 1), (1, 1), 4)
+    order = (0, 2, 3, 1)
+    (result,) = op.infer([TensorType.of(a) for a in arrays])
+    request = kernels.request_for(op, arrays, target, inputs=[kernels.laid_out(TensorType.of(x), order)],
+                                  outputs=[kernels.laid_out(result, order)], constants=[1])
+    kernels.check(request, arrays)
+
+
 @pytest.mark.parametrize("dtype", [DType.U8, DType.I8])
 def test_products_of_four_terms_a_step(dtype):
     random = np.random.default_rng(3)

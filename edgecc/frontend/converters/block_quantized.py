@@ -54,7 +54,7 @@ def _matmul_nbits(call: Call) -> Value:
     elif zero is not None:
         operands.append(call.constant(zero.astype(np.float32).reshape(channels, blocks)))
     if x.type.rank < 2:
-        operands[0] = call.reshape(x, (1, *x.type.dims))
+        operands[0] = call.reshape(x, (1, *x.type.shape))
     quantized = call.integer("accuracy_level", 0) == 4 and block <= MOST_QUANTIZED_BLOCK and (zero is None or zero.dtype == np.uint8)
     y = call.add(MatMulNBits(block, bits, quantized), *operands)
     y = y if x.type.rank >= 2 else call.reshape(y, (channels,))
@@ -83,7 +83,7 @@ def _gather_block_quantized(call: Call) -> Value:
         even[:, :columns] = codes
         codes = even[:, 0::2] | (even[:, 1::2] << np.uint8(4))
     taken = call.add(Gather(0), call.constant(codes), indices)
-    shape = indices.type.dims
+    shape = indices.type.shape
     if width == 4:
         apart = call.reshape(taken, (*shape, codes.shape[1], 1))
         shifts = call.constant(np.array([0, 4], np.int32))

@@ -6,7 +6,9 @@ known are attributes or folded into constant weights; others are subtracted when
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -17,20 +19,21 @@ from edgecc.frontend.converters.matrix import matmul
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, convert
-from edgecc.ir.types import DType
+from edgecc.ir.types import Dim, DType
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.requantize import requantized
+from edgecc.ops.rules import sizes_text
 
 
-def parameter(call: Call, value: Value, shape: Sequence[int]) -> Value:
+def parameter(call: Call, value: Value, shape: Sequence[Dim]) -> Value:
     """A scale or zero point: a scalar where it has one element, else in `shape`.
 
     Raises: EdgeccError E110 where it has neither one element nor those of `shape`.
     """
-    if value.type.elements == 1:
+    if value.type.count == 1:
         return call.reshape(value, ())
-    if value.type.elements != int(np.prod(shape)):
-        raise EdgeccError("E110", f"a parameter is {value.type}, wanted one element or the shape {list(shape)}")
+    if value.type.count != math.prod(shape):
+        raise EdgeccError("E110", f"a parameter is {value.type}, wanted one element or the shape {sizes_text(shape)}")
     return call.reshape(value, tuple(shape))
 
 
@@ -50,6 +53,12 @@ def centred(call: Call, x: Value, zero: Value | None) -> Value:
         fits = difference.size == 0 or (difference.min() >= -128 and difference.max() <= 127)
         return call.constant(difference.astype(np.int8 if fits else np.int16))
     return call.map(lambda a, z: apply("sub", convert(a, DType.I16), convert(z, DType.I16)), x, zero)
+
+
+def number_of(call: Call, x: Value, axes: Sequence[int]) -> Value:
+    """How many elements lie along some axes, as an f64 scalar."""
+    elements = math.prod((x.type.shape[axis] for axis in axes), start=cast("Dim", 1))
+    return call.cast(call.reshape(call.sizes([elements]), ()), DType.F64)
 
 
 def scale_of(call: Call, factors: Sequence[Value], divisor: Value | None = None) -> Value:
@@ -107,7 +116,7 @@ def product(call: Call, a: Value, a_zero: Value | None, b: Value, b_zero: Value 
     zeros: list[int | None] = []
     operands = []
     for operand, zero, along in ((a, a_zero, -2), (b, b_zero, -1)):
-        shape = [size if axis - operand.type.rank == along else 1 for axis, size in enumerate(operand.type.dims)]
+        shape = [size if axis - operand.type.rank == along else 1 for axis, size in enumerate(operand.type.shape)]
         known = known_zero(zero)
         folds = operand.constant is not None or known is None
         if zero is not None and folds:
@@ -135,7 +144,7 @@ def _qlinear_matmul(call: Call) -> Value:
     def scale(value: Value, operand: Value, along: int) -> Value:
         if value.type.rank > 1 and value.type.rank == operand.type.rank:
             return value
-        shape = [size if axis - operand.type.rank == along else 1 for axis, size in enumerate(operand.type.dims)]
+        shape = [size if axis - operand.type.rank == along else 1 for axis, size in enumerate(operand.type.shape)]
         return parameter(call, value, shape)
 
     scales = [scale(call.input(1), a, -2), scale(call.input(4), b, -1)]

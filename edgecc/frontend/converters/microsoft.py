@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.convolution import convolve
@@ -14,6 +12,7 @@ from edgecc.frontend.converters.matrix import gemm, matmul, scaled
 from edgecc.frontend.converters.normalization import layer_norm
 from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, literal
 from edgecc.ir.types import DType
@@ -122,8 +121,7 @@ def _skip_rms_normalization(call: Call) -> list[Item | None]:
 
 def _skip_sum(call: Call, bias: int) -> Value:
     x, skip = call.input(0), call.input(1)
-    if x.type.rank < 1 or (skip.type.dims != x.type.dims and skip.type.dims != x.type.dims[-skip.type.rank:]
-                           and skip.type.dims != (1, *x.type.dims[1:])):
+    if x.type.rank < 1 or skip.type.shape not in (x.type.shape, x.type.shape[-skip.type.rank:], (1, *x.type.shape[1:])):
         raise EdgeccError("E110", f"input is {x.type} and skip is {skip.type}")
     total = call.map(lambda a, b: apply("add", a, b), x, skip)
     return biased(call, total, call.optional(bias))
@@ -138,7 +136,7 @@ def _simplified_layer_normalization(call: Call) -> list[Item | None]:
 def _bias_split_gelu(call: Call) -> Value:
     """The first half of the last axis times Gelu of the second, of input + bias."""
     x = biased(call, call.input(0), call.input(1))
-    half = x.type.dims[-1] // 2
+    half = x.type.shape[-1] // 2
     left, right = (call.slice(x, x.type.rank - 1, start, half) for start in (0, half))
     return call.map(lambda a, b: apply("mul", a, b), left, table_row(call, "Gelu", right))
 
@@ -157,10 +155,10 @@ def _bias_softmax(call: Call) -> Value:
     if not call.flag("is_inner_broadcast", True) and bias.type.rank < x.type.rank:
         behind = x.type.rank - axis
         middle = [1] * (x.type.rank - bias.type.rank)
-        bias = call.reshape(bias, (*bias.type.dims[:bias.type.rank - behind], *middle, *bias.type.dims[bias.type.rank - behind:]))
+        bias = call.reshape(bias, (*bias.type.shape[:bias.type.rank - behind], *middle, *bias.type.shape[bias.type.rank - behind:]))
     total = biased(call, x, bias)
-    rows = call.reshape(total, (math.prod(x.type.dims[:axis]), math.prod(x.type.dims[axis:])))
-    return call.reshape(call.add(Softmax(1, False), rows), x.type.dims)
+    rows = call.reshape(total, (math.prod(x.type.shape[:axis]), math.prod(x.type.shape[axis:])))
+    return call.reshape(call.add(Softmax(1, False), rows), x.type.shape)
 
 
 @converter("BiasDropout", domain=_DOMAIN)
@@ -169,7 +167,7 @@ def _bias_dropout(call: Call) -> list[Item | None]:
     if call.optional(4) is not None and call.known_bool(4, "training_mode"):
         raise Unsupported("dropout in training mode", "export the model for inference")
     y = biased(call, biased(call, call.input(0), call.input(1)), call.optional(2))
-    return [y, call.expand(call.scalar(True, DType.BOOL), y.type.dims) if call.wants(1) else None]
+    return [y, call.expand(call.scalar(True, DType.BOOL), y.type.shape) if call.wants(1) else None]
 
 
 @converter("FusedMatMulActivation", domain=_DOMAIN)
@@ -197,8 +195,8 @@ def _embed_layer_normalization(call: Call) -> list[Item | None]:
 def embedded(call: Call, tables: tuple[Value, Value, Value | None], factors: tuple[Value, Value], given: Value | None) -> tuple[Item | None, Value, Value]:
     """EmbedLayerNormalization with tables of words, positions and segments, scale and shift, and maybe the positions."""
     ids, segments, (words, positions, table) = call.input(0), call.optional(1), tables
-    batch, rows = ids.type.dims
-    if rows > positions.type.dims[0] and given is None:
+    batch, rows = ids.type.shape
+    if upper_bound(rows) > int(positions.type.shape[0]) and given is None:
         raise EdgeccError("E110", f"the ids are {ids.type}; the table of positions is {positions.type}")
     places = call.slice(positions, 0, 0, rows) if given is None else call.add(Gather(0), positions, given)
     total = call.map(lambda a, b: apply("add", a, b), call.add(Gather(0), words, ids), places)
@@ -206,7 +204,7 @@ def embedded(call: Call, tables: tuple[Value, Value, Value | None], factors: tup
         total = biased(call, total, call.add(Gather(0), table, segments))
     mask = call.optional(7)
     if mask is None:
-        count = call.constant(np.zeros(batch, np.int32))
+        count = call.expand(call.scalar(0, DType.I32), (batch,))
     else:
         count = call.reshape(call.add(Reduce("sum", (1,)), call.cast(mask, DType.I32)), (batch,))
     return layer_norm(call, total, *factors)[0], count, total

@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.dims import larger, smaller
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
 from edgecc.ir.types import Dim, DType
@@ -47,7 +46,7 @@ def attend(call: Call, q: Value, k: Value, v: Value, bias: Sequence[Value | None
     Returns: [B,N,S,Hv], of q's type.
     """
     dtype = _scores_dtype(q)
-    factor = scale or 1.0 / math.sqrt(q.type.dims[-1])
+    factor = scale or 1.0 / math.sqrt(int(q.type.shape[-1]))
     scores = call.add(MatMul(transpose_b=True), call.cast(q, dtype), call.cast(k, dtype))
     scores = call.map(lambda s: apply("mul", s, literal(factor, dtype)), scores)
     if softcap > 0:
@@ -61,23 +60,28 @@ def attend(call: Call, q: Value, k: Value, v: Value, bias: Sequence[Value | None
 
 def _heads(call: Call, x: Value, count: int) -> Value:
     """[B,S,N*H] as [B,N,S,H]."""
-    if x.type.rank != 3 or count < 1 or x.type.dims[2] % count:
+    if x.type.rank != 3 or count < 1 or x.type.shape[2] % count:
         raise EdgeccError("E110", f"{x.type} cannot be cut into {count} heads; wanted [B,S,N*H]")
-    batch, rows, width = x.type.dims
+    batch, rows, width = x.type.shape
     return call.transpose(call.reshape(x, (batch, rows, count, width // count)), (0, 2, 1, 3))
 
 
 def _merged(call: Call, x: Value) -> Value:
     """[B,N,S,H] as [B,S,N*H]."""
-    batch, heads, rows, size = x.type.dims
+    batch, heads, rows, size = x.type.shape
     return call.reshape(call.transpose(x, (0, 2, 1, 3)), (batch, rows, heads * size))
 
 
-def _causal(call: Call, rows: int, total: int) -> Value:
+def _number(call: Call, size: Dim) -> Value:
+    """A size as a tensor of one number."""
+    return call.sizes([size])
+
+
+def _causal(call: Call, rows: Dim, total: Dim) -> Value:
     """The bias [S,T] that hides later positions from each row; the last row sees all."""
     call.reserve((rows, total), "the mask of later positions")
-    later = np.arange(total)[None, :] > np.arange(total - rows, total)[:, None]
-    return call.constant(np.where(later, np.float32(_MASKED), np.float32(0)))
+    at = call.map(lambda r, p: apply("add", r, p), call.reshape(call.positions(rows), (rows, 1)), _number(call, total - rows))
+    return _chosen(call, call.map(lambda p, a: apply("le", p, a), call.positions(total), at), _MASKED)
 
 
 def _chosen(call: Call, counts: Value, value: float) -> Value:
@@ -85,23 +89,24 @@ def _chosen(call: Call, counts: Value, value: float) -> Value:
     return call.map(lambda c: apply("select", convert(c, DType.BOOL), literal(0.0, DType.F32), literal(value, DType.F32)), counts)
 
 
-def _mask_bias(call: Call, mask: Value, batch: int, rows: int, total: int, value: float) -> Value:
+def _mask_bias(call: Call, mask: Value, batch: Dim, rows: Dim, total: Dim, value: float) -> Value:
     """The bias of a mask: lengths [B], ends and starts [2B], or whether positions count, [B,T] or [B,S,T]."""
-    positions = call.constant(np.arange(total, dtype=np.int32)[None, :])
-    if mask.type.rank == 1 and mask.type.dims[0] in (batch, 2 * batch):
+    shape = mask.type.shape
+    if mask.type.rank == 1 and shape[0] in (batch, 2 * batch):
         lengths = call.reshape(call.slice(mask, 0, 0, batch), (batch, 1))
+        positions = call.cast(call.reshape(call.positions(total), (1, total)), mask.type.dtype)
         counts = call.map(lambda p, n: apply("lt", p, n), positions, lengths)
-        if mask.type.dims[0] == 2 * batch:
+        if shape[0] == 2 * batch:
             starts = call.reshape(call.slice(mask, 0, batch, batch), (batch, 1))
             counts = call.map(lambda c, p, s: apply("and", c, apply("le", s, p)), counts, positions, starts)
         return call.reshape(_chosen(call, counts, value), (batch, 1, 1, total))
-    if mask.type.rank == 1 and mask.type.dims[0] == 3 * batch + 2:
+    if mask.type.rank == 1 and shape[0] == 3 * batch + 2:
         raise Unsupported("a mask of packed sequences")
-    if mask.type.rank == 2 and mask.type.dims == (batch, total):
+    if mask.type.rank == 2 and shape == (batch, total):
         return call.reshape(_chosen(call, call.map(_is_positive, mask), value), (batch, 1, 1, total))
-    if mask.type.rank == 3 and mask.type.dims == (batch, rows, total):
+    if mask.type.rank == 3 and shape == (batch, rows, total):
         return call.reshape(_chosen(call, call.map(_is_positive, mask), value), (batch, 1, rows, total))
-    if mask.type.rank == 4 and mask.type.dims[:2] == (batch, 1) and min(mask.type.dims[2:]) >= total:
+    if mask.type.rank == 4 and shape[:2] == (batch, 1) and smaller(shape[2], shape[3]) >= total:
         part = call.slice(call.slice(mask, 2, total - rows, rows), 3, 0, total)
         return _chosen(call, call.map(_is_positive, part), value)
     raise EdgeccError("E110", f"the mask is {mask.type}; wanted [B], [2B], [B,T], [B,S,T] or [B,1,M,M] with B = {batch}, "
@@ -124,7 +129,8 @@ def projected_attention(call: Call, projected: Value, *, mask: Value | None, pas
     if call.flag("do_rotary") or call.flag("past_present_share_buffer"):
         raise Unsupported("rotary embedding, or a past that shares its memory")
     count = call.integer("num_heads")
-    batch, rows, width = projected.type.dims
+    batch, rows, width = projected.type.shape
+    width = int(width)
     sizes = call.ints("qkv_hidden_sizes") or (width // 3,) * 3
     if len(sizes) != 3 or sum(sizes) != width or min(sizes) < 1:
         raise EdgeccError("E110", f"the weights have {width} columns; qkv_hidden_sizes are {list(sizes)}")
@@ -132,11 +138,11 @@ def projected_attention(call: Call, projected: Value, *, mask: Value | None, pas
     q, k, v = (_heads(call, call.slice(projected, 2, start, size), count) for start, size in zip(starts, sizes, strict=True))
     present = None
     if past is not None:
-        halves = [call.reshape(call.slice(past, 0, index, 1), past.type.dims[1:]) for index in range(2)]
+        halves = [call.reshape(call.slice(past, 0, index, 1), past.type.shape[1:]) for index in range(2)]
         k, v = concat(call, [halves[0], k], 2), concat(call, [halves[1], v], 2)
     if call.wants(1):
-        present = concat(call, [call.reshape(part, (1, *part.type.dims)) for part in (k, v)], 0)
-    total = k.type.dims[2]
+        present = concat(call, [call.reshape(part, (1, *part.type.shape)) for part in (k, v)], 0)
+    total = k.type.shape[2]
     terms = [None if mask is None else _mask_bias(call, mask, batch, rows, total, call.number("mask_filter_value", -10000.0)),
              _causal(call, rows, total) if call.flag("unidirectional") else None, bias]
     y = attend(call, q, k, v, terms, call.number("scale", 0.0) or None)
@@ -163,7 +169,7 @@ def _multi_head_attention(call: Call) -> list[Item | None]:
         raise Unsupported("keys or values are absent")
     operands = []
     for operand in (q, k, v):
-        size = operand.type.dims[-1] * (count if operand.type.rank == 4 else 1)
+        size = int(operand.type.shape[-1]) * (count if operand.type.rank == 4 else 1)
         summed = operand
         if own is not None:
             part = call.slice(own, 0, width, size)
@@ -175,7 +181,7 @@ def _multi_head_attention(call: Call) -> list[Item | None]:
     past_k, past_v = call.optional(at["past_k"]), call.optional(at["past_v"])
     if past_k is not None and past_v is not None:
         k, v = concat(call, [past_k, k], 2), concat(call, [past_v, v], 2)
-    batch, rows, total = q.type.dims[0], q.type.dims[2], k.type.dims[2]
+    batch, rows, total = q.type.shape[0], q.type.shape[2], k.type.shape[2]
     mask = call.optional(at["mask"])
     terms = [None if mask is None else _mask_bias(call, mask, batch, rows, total, call.number("mask_filter_value", -10000.0)),
              _causal(call, rows, total) if call.flag("unidirectional") else None, call.optional(at["bias"])]
@@ -184,7 +190,7 @@ def _multi_head_attention(call: Call) -> list[Item | None]:
 
 def _part(call: Call, packed: Value, index: int) -> Value:
     """Part `index` of [B,S,N,parts,H] as [B,S,N*H]."""
-    batch, rows, heads, _, size = packed.type.dims
+    batch, rows, heads, _, size = packed.type.shape
     return call.reshape(call.slice(packed, 3, index, 1), (batch, rows, heads * size))
 
 
@@ -196,9 +202,9 @@ def rotated(call: Call, x: Value, cos: Value, sin: Value, *, interleaved: bool) 
 
     A pair is (2i, 2i+1) when interleaved, else (i, i + R/2).
     """
-    batch, heads, rows, size = x.type.dims
-    half = cos.type.dims[-1]
-    cos, sin = (call.cast(call.reshape(t, (t.type.dims[0], 1, *t.type.dims[1:])), x.type.dtype) for t in (cos, sin))
+    batch, heads, rows, size = x.type.shape
+    half = cos.type.shape[-1]
+    cos, sin = (call.cast(call.reshape(t, (t.type.shape[0], 1, *t.type.shape[1:])), x.type.dtype) for t in (cos, sin))
     turned, rest = call.slice(x, 3, 0, 2 * half), call.slice(x, 3, 2 * half, size - 2 * half) if size > 2 * half else None
     if interleaved:
         pairs = call.reshape(turned, (batch, heads, rows, half, 2))
@@ -229,11 +235,11 @@ def _rotary_embedding(call: Call) -> Value:
     if x.type.rank == 4:
         heads = x
     else:
-        size = call.integer("rotary_embedding_dim", 0) or 2 * cos.type.dims[1]
-        heads = _heads(call, x, call.integer("num_heads", 0) or x.type.dims[-1] // size)
-    rows = heads.type.dims[2]
+        size = call.integer("rotary_embedding_dim", 0) or 2 * int(cos.type.shape[1])
+        heads = _heads(call, x, call.integer("num_heads", 0) or int(x.type.shape[-1]) // size)
+    rows = heads.type.shape[2]
     if positions.type.rank == 1:
-        counted = call.constant(np.arange(rows, dtype=np.int64)[None, :])
+        counted = call.reshape(call.positions(rows), (1, rows))
         positions = call.map(lambda p, c: apply("add", p, c), call.reshape(positions, (1, 1)), counted)
     y = rotated(call, heads, _rows_of(call, cos, positions), _rows_of(call, sin, positions), interleaved=call.flag("interleaved"))
     return y if x.type.rank == 4 else _merged(call, y)
@@ -250,21 +256,21 @@ def _group_query_attention(call: Call) -> list[Item | None]:
     if call.wants(3) or call.optional(11) is not None or call.flag("smooth_softmax") or call.integer("qk_output", 0):
         raise Unsupported("the scores as a result, or a softmax with a sink")
     if k is None or v is None:  # all three side by side
-        size = q.type.dims[2] // (count + 2 * shared)
-        q, k, v = (call.slice(q, 2, start * size, heads * size)
+        width = int(q.type.shape[2]) // (count + 2 * shared)
+        q, k, v = (call.slice(q, 2, start * width, heads * width)
                    for start, heads in ((0, count), (count, shared), (count + shared, shared)))
     q, k, v = _heads(call, q, count), _heads(call, k, shared), _heads(call, v, shared)
-    batch, _, rows, size = q.type.dims
+    batch, _, rows, _ = q.type.shape
     last = call.reshape(call.cast(call.input(5), DType.I64), (batch, 1))
-    first = call.map(lambda n: apply("sub", n, literal(rows - 1, DType.I64)), last)
-    counted = call.map(lambda p, c: apply("add", p, c), first, call.constant(np.arange(rows, dtype=np.int64)[None, :]))
+    first = call.map(lambda n, r: apply("sub", n, r), last, _number(call, rows - 1))
+    counted = call.map(lambda p, c: apply("add", p, c), first, call.reshape(call.positions(rows), (1, rows)))
     if call.flag("do_rotary"):
         given = call.optional(9)
         cos, sin = (_rows_of(call, call.input(index), counted if given is None else given) for index in (7, 8))
         q, k = (rotated(call, x, cos, sin, interleaved=call.flag("rotary_interleaved")) for x in (q, k))
     k, v = (_appended(call, call.optional(index), new, first) for index, new in ((3, k), (4, v)))
-    total = k.type.dims[2]
-    places = call.constant(np.arange(total, dtype=np.int64)[None, None, :])
+    total = k.type.shape[2]
+    places = call.reshape(call.positions(total), (1, 1, total))
     at = call.reshape(counted, (batch, rows, 1))
     seen = call.map(lambda p, c: apply("le", p, c), places, at)
     window = call.integer("local_window_size", -1)
@@ -281,25 +287,29 @@ def _appended(call: Call, past: Value | None, new: Value, first: Value) -> Value
 
     T is the larger one of the room the past has and of what is known of all positions; without a past it is S.
     """
-    if past is None or past.type.dims[2] == 0:
+    if past is None or past.type.shape[2] == 0:
         return new
-    batch, heads, rows, size = new.type.dims
-    room = past.type.dims[2]
-    total = max(room, call.known_int(6, "the total sequence length"))
+    batch, heads, rows, size = new.type.shape
+    room = past.type.shape[2]
+    totals = call.known_dims(6, "the total sequence length")
+    if len(totals) != 1:
+        raise EdgeccError("E110", f"the total sequence length (operand 6) must be one integer, it has {len(totals)}")
+    total = larger(room, totals[0])
     both = concat(call, [past, new], 2)
-    call.reserve((total,), "the positions of the keys")
-    places = call.constant(np.arange(total, dtype=np.int64)[None, :])
-    zero, end = literal(0, DType.I64), literal(room, DType.I64)
+    zero = literal(0, DType.I64)
     chosen = call.map(
-        lambda p, f: apply("select", apply("lt", p, f), apply("min", p, literal(room - 1, DType.I64)), apply(
-            "add", end, apply("min", apply("max", apply("sub", p, f), zero), literal(rows - 1, DType.I64)))), places, first)
+        lambda p, f, e, n: apply("select", apply("lt", p, f), apply("max", apply("min", p, apply("sub", e, literal(1, DType.I64))), zero), apply(
+            "add", e, apply("min", apply("max", apply("sub", p, f), zero), n))),
+        call.reshape(call.positions(total), (1, total)), first, _number(call, room), _number(call, rows - 1))
+    if batch == 1:
+        return call.add(Gather(2), both, call.reshape(chosen, (total,)))
     wide = call.expand(call.reshape(chosen, (batch, 1, total, 1)), (batch, heads, total, size))
     return call.add(GatherElements(2), both, wide)
 
 
 def _repeated(call: Call, x: Value, times: int) -> Value:
     """[B,N,T,H] with each head `times` times in a row."""
-    batch, heads, total, size = x.type.dims
+    batch, heads, total, size = x.type.shape
     shape: tuple[Dim, ...] = (batch, heads, times, total, size)
     wide = call.expand(call.reshape(x, (batch, heads, 1, total, size)), shape)
     return call.reshape(wide, (batch, heads * times, total, size))

@@ -44,13 +44,13 @@ def _group_norm(call: Call, x: Value, scale: Value, shift: Value) -> Value:
     """Normalization over groups of channels, in [N,H,W,C] unless channels_last is 0; then x * sigmoid(x) if activation is 1."""
     last, groups = call.flag("channels_last", True), call.integer("groups")
     planar = _channels_first(call, x) if last else x
-    batch, channels, *spatial = planar.type.dims
+    batch, channels, *spatial = planar.type.shape
     if groups < 1 or channels % groups:
         raise EdgeccError("E110", f"the input is {x.type}; its channels cannot be cut into {groups} groups")
     dtype = scale.type.dtype
     grouped = call.reshape(call.cast(planar, dtype), (batch, groups, channels // groups, math.prod(spatial)))
     factors = (call.reshape(parameter, (groups, channels // groups, 1)) for parameter in (scale, shift))
-    y = call.reshape(call.add(Normalize((2, 3), call.number("epsilon", 1e-5)), grouped, *factors), planar.type.dims)
+    y = call.reshape(call.add(Normalize((2, 3), call.number("epsilon", 1e-5)), grouped, *factors), planar.type.shape)
     if call.integer("activation", 0) == 1:
         y = call.map(lambda a: apply("mul", a, apply("sigmoid", a)), y)
     y = call.cast(y, x.type.dtype)
@@ -67,6 +67,6 @@ def _skip_group_norm(call: Call) -> list[Item | None]:
     """GroupNorm of input + skip (+ bias); the sum is result 1."""
     x, skip = call.input(0), call.input(3)
     if skip.type.rank == 2:
-        skip = call.reshape(skip, (skip.type.dims[0], *[1] * (x.type.rank - 2), skip.type.dims[1]))
+        skip = call.reshape(skip, (skip.type.shape[0], *[1] * (x.type.rank - 2), skip.type.shape[1]))
     total = biased(call, call.map(lambda a, b: apply("add", a, b), x, skip), call.optional(4))
     return [_group_norm(call, total, call.input(1), call.input(2)), total]

@@ -5,14 +5,12 @@ Source of the formulas: onnxruntime, docs/ContribOperators.md.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.convolution import convolve
-from edgecc.frontend.converters.integer import centred, known_zero, parameter, product, requantize, scale_of
+from edgecc.frontend.converters.integer import centred, known_zero, number_of, parameter, product, requantize, scale_of
 from edgecc.frontend.converters.microsoft import embedded
 from edgecc.frontend.converters.microsoft_attention import projected_attention
 from edgecc.frontend.converters.recurrent import recurrent
@@ -80,7 +78,7 @@ def _qlinear_mean(call: Call) -> Value:
     wide = call.map(lambda a, *z: apply("sub", convert(a, DType.I32), convert(z[0], DType.I32)) if z else convert(a, DType.I32),
                     x, *([] if x_zero is None else [parameter(call, x_zero, ())]))
     total = call.add(Reduce("sum", axes, keepdims=call.flag("keepdims", True)), wide)
-    count = call.scalar(float(math.prod(x.type.dims[axis] for axis in axes)), DType.F64)
+    count = number_of(call, x, axes)
     divisor = call.map(lambda s, n: apply("mul", convert(s, DType.F64), n), parameter(call, call.input(3), ()), count)
     zero = None if y_zero is None else parameter(call, y_zero, ())
     return requantize(call, total, scale_of(call, [parameter(call, call.input(1), ())], divisor), zero, x.type.dtype)

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
-from edgecc.frontend.converters.integer import known_zero, parameter, product, requantize, scale_of
+from edgecc.frontend.converters.integer import known_zero, number_of, parameter, product, requantize, scale_of
 from edgecc.frontend.converters.pooling import window_of
 from edgecc.frontend.converters.quantization import dynamically_quantized
 from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.dims import Dim, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import Arg, ScalarExpr, apply, convert, evaluate, literal
 from edgecc.ir.types import Array, DType, TensorType
@@ -128,7 +130,7 @@ def _global_average(call: Call) -> Value:
     zero, y_zero = _zero(call, 2), parameter(call, call.input(4), ())
     axes = tuple(range(2, x.type.rank))
     wide = call.map(lambda a, *z: _difference(a, z[0] if z else None), x, *_all(zero))
-    count = call.scalar(float(math.prod(_sizes(x, range(2, x.type.rank)))), F64)
+    count = number_of(call, x, axes)
     scale = scale_of(call, [_scalar(call, 1)], call.map(lambda s, n: apply("mul", convert(s, F64), n), _scalar(call, 3), count))
     return back(requantize(call, call.add(Reduce("sum", axes), wide), scale, y_zero, y_zero.type.dtype))
 
@@ -213,7 +215,7 @@ def _softmax(call: Call) -> Value:
     rank = x.type.rank
     axis = call.axis(call.integer("axis", -1), rank)
     axes = (axis,) if call.integer("opset", 13) >= 13 else tuple(range(axis, rank))
-    elements = math.prod(_sizes(x, axes))
+    elements = upper_bound(math.prod((x.type.shape[a] for a in axes), start=cast("Dim", 1)))
     bits = 30 - max(0, (elements - 1).bit_length())
     if bits < 16:
         raise Unsupported(f"a softmax of {elements} quantized numbers", "use a float softmax")

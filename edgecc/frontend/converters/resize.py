@@ -13,7 +13,8 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.dims import Dim, lower_bound
 from edgecc.ir.graph import Value
-from edgecc.ir.types import Array
+from edgecc.ir.scalar import apply, literal
+from edgecc.ir.types import Array, DType
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.resize import Resize, axis_taps
 from edgecc.ops.rules import sizes_text
@@ -43,7 +44,7 @@ def _old_resize(call: Call, scales: Sequence[float]) -> Value:
         raise Unsupported("nearest resizing that enlarges one axis and shrinks another", "convert the model to opset 11")
     if sizes == x.type.shape:
         return x
-    return call.add(Resize(mode, sizes, tuple(scales), "asymmetric", "ceil" if shrinks else "floor"), x)
+    return _interpolated(call, Resize(mode, sizes, tuple(scales), "asymmetric", "ceil" if shrinks else "floor"), x)
 
 
 def _check_scales(scales: Sequence[float], x: Value) -> None:
@@ -104,7 +105,21 @@ def _resize(call: Call) -> Value:
     op = Resize(mode, tuple(wanted), tuple(factors), printable(coordinates), printable(nearest_mode),
                 call.number("cubic_coeff_a", -0.75), call.flag("exclude_outside"),
                 call.number("extrapolation_value", 0.0), roi, call.flag("antialias") and mode != "nearest")
-    return _by_axes(call, op, x) if op.antialias else call.add(op, x)
+    return _interpolated(call, op, x)
+
+
+def _interpolated(call: Call, op: Resize, x: Value) -> Value:
+    """The operator on `x`. Interpolated integers are computed in f32 and cut off, as ONNX's reference and onnxruntime do."""
+    dtype = x.type.dtype
+    if op.mode == "nearest" or dtype.is_float:
+        return _by_axes(call, op, x) if op.antialias else call.add(op, x)
+    if not dtype.is_integer or dtype.size > 4:
+        raise Unsupported(f"interpolation of elements of type {dtype.value}", "cast them to float before and back after")
+    y = _interpolated(call, op, call.cast(x, DType.F32))
+    low, high = dtype.limits
+    if dtype.size < 4:  # cubic interpolation overshoots
+        y = call.map(lambda a: apply("min", apply("max", a, literal(float(low), DType.F32)), literal(float(high), DType.F32)), y)
+    return call.cast(y, dtype)
 
 
 def _by_axes(call: Call, op: Resize, x: Value) -> Value:
