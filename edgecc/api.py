@@ -347,12 +347,12 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
     with _loaded(done, cc) as model:
         for case in cases:
             arrays = _inputs_of(done.graph, case, seed)
+            results = model.run(arrays)  # first: it counts the iterations of endless loops in a moment
             followed = _followed(done, model, arrays)
             if followed is not None:
                 layers = followed[1]
                 margins = output_steps(done.graph)
             wanted = expected if expected is not None else execute(reference, arrays) if followed is None else followed[0]
-            results = model.run(arrays)
             compared = compare_outputs(results, wanted, relative=relative, margins=margins)
             if followed is None and not all(one.ok for one in compared):
                 if isinstance(done, Compilation) and done.compiled.module.precision is not DType.F32:

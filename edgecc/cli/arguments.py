@@ -18,6 +18,7 @@ import numpy as np
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import GivenDim, Range
 from edgecc.frontend.limits import Limits
+from edgecc.ir.strings import is_string_array
 from edgecc.ir.types import Array
 
 _SUM = r"([A-Za-z_][\w.]*|\d{1,9})( *[*+-] *([A-Za-z_][\w.]*|\d{1,9})){0,8}"
@@ -134,7 +135,7 @@ def parse_limits(options: Sequence[str]) -> Limits:
 
 
 def read_arrays(path: Path, option: str) -> dict[str, Array]:
-    """The arrays of an .npz file by name. Pickled objects are refused.
+    """The arrays of an .npz file by name; numpy's texts are strings. Pickled objects are refused.
 
     Raises: EdgeccError E007 where the file is not one.
     """
@@ -145,7 +146,8 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
             raise EdgeccError("E007", f"{option} wants an .npz file with one array for each name", where=where,
                               hint='numpy.savez("inputs.npz", **{"name": array}) writes one')
         with archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+        return {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in arrays.items()}
     except OSError as error:
         raise EdgeccError("E007", f"cannot be read: {error.strerror or printable(str(error))}", where=where) from None
     except (ValueError, zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
@@ -173,7 +175,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
         # Not numpy.savez: it takes names as keyword arguments, and an output may be called "file".
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+                # Strings as numpy's text of a fixed width, which it writes without a pickle.
+                np.lib.format.write_array(member, array.astype(np.str_) if is_string_array(array) else array, allow_pickle=False)
 
 
 def write_text(path: Path, text: str) -> None:

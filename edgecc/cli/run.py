@@ -14,6 +14,7 @@ from edgecc.artifact.load import Timing, random_inputs
 from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays, write_arrays
 from edgecc.cli.output import print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
+from edgecc.ir.strings import is_string_array
 from edgecc.ir.types import Array
 
 app = typer.Typer(add_completion=False)
@@ -68,7 +69,9 @@ def run(
 
 
 def _table_of(name: str, array: Array) -> dict[str, Any]:
-    """Name, type and range of one output. Statistics are over finite elements; None where there are none."""
+    """Name, type and range of one output. Statistics are over finite elements; None where there are none, as with strings."""
+    if is_string_array(array):
+        return {"name": name, "dtype": "string", "shape": list(array.shape), "min": None, "mean": None, "max": None, "not_finite": 0}
     values = array.astype(np.float64)
     finite = values[np.isfinite(values)]
     statistics = (finite.min(), finite.mean(), finite.max()) if finite.size else (None, None, None)

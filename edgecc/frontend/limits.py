@@ -27,7 +27,7 @@ class Limits:
         nodes: nodes of the model after functions are inlined; the imported graph may have twice as many operators.
         entries: inputs, outputs, stored tensors, declared types and the like in each list of the model.
         unrolled: nodes in bodies of loops, scans and conditions, each as often as it is written out.
-        operands: operands, and results, of one node.
+        operands: operands, results, and attributes, of one node.
         nesting: depth of graphs inside attributes of nodes, and of functions calling functions.
         rank: axes of a tensor.
         elements: elements of one tensor, constant or computed.
@@ -155,6 +155,14 @@ def check_counts(model: onnx.ModelProto, limits: Limits) -> None:
             if many > limits.entries and field.name != "node":
                 raise EdgeccError("E101", f"the model has {many} entries in the list {field.name}; the limit is {limits.entries}",
                                   hint=raised("entries"))
+    _check_widths(model.graph.node, limits)
+
+
+def _check_widths(nodes: Iterable[onnx.NodeProto], limits: Limits) -> None:
+    """Raises: EdgeccError E101 for a node of too many operands, results or attributes."""
+    widest = max((max(len(node.input), len(node.output), len(node.attribute)) for node in nodes), default=0)
+    if widest > limits.operands:
+        raise EdgeccError("E101", f"a node has {widest} operands, results or attributes; the limit is {limits.operands}", hint=raised("operands"))
 
 
 def check_limits(model: onnx.ModelProto, limits: Limits) -> None:
@@ -167,12 +175,8 @@ def check_limits(model: onnx.ModelProto, limits: Limits) -> None:
     if nodes > limits.nodes:
         raise EdgeccError("E101", f"the model has {nodes} nodes; the limit is {limits.nodes}",
                           hint=raised("nodes"))
-    widest = max((max(len(node.input), len(node.output)) for body in (
-        *(graph.node for graph in graphs_of(model, limits)), *(function.node for function in model.functions))
-        for node in body), default=0)
-    if widest > limits.operands:
-        raise EdgeccError("E101", f"a node has {widest} operands or results; the limit is {limits.operands}",
-                          hint=raised("operands"))
+    for body in (*(graph.node for graph in graphs_of(model, limits)), *(function.node for function in model.functions)):
+        _check_widths(body, limits)
     total = 0
     for tensor in all_tensors(model, limits):
         limits.check_dims(tensor.dims, f"tensor '{printable(tensor.name)}'")

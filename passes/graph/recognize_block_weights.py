@@ -50,6 +50,7 @@ class RecognizeBlockWeights(NodePass):
     1. The operand that is multiplied is no f32, or the weights are a stack of matrices.
     2. Scales or zero points change after an odd number of terms.
     3. 8-bit weights have no blocks and meet more than `most_rows` rows.
+    4. A scale is infinite: the sum of a block times it is no sum of products with it, which may be of both signs.
     """
 
     name: ClassVar[str] = "recognize-block-weights"
@@ -72,6 +73,8 @@ class RecognizeBlockWeights(NodePass):
         stored = _stored(producer, transposed=op.transpose_b == turned)
         if stored is None:
             return False
+        if not np.isfinite(stored.scales).all():
+            return self.decline(node, "a scale is infinite or no number")
         block = _block(stored)
         if block % 2:
             return self.decline(node, f"scales or zero points change after {block} terms")

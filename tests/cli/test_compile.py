@@ -159,6 +159,17 @@ def test_run_a_model(cli, small_model, small_fixture):
     assert outcome.status == 0 and "bool[]" in outcome.out
 
 
+def test_run_a_model_on_strings(cli, tmp_path):
+    texts = helper.make_graph([helper.make_node("StringConcat", ["x", "x"], ["y"])], "texts", [helper.make_tensor_value_info("x", TensorProto.STRING, [2, 2])],
+                              [helper.make_empty_tensor_value_info("y")])
+    onnx.save(helper.make_model(texts, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), "texts.onnx")
+    np.savez("in.npz", x=np.array([["a", "\u00e9"], ["", "b c"]]))
+    outcome = cli("run", "texts.onnx", "--inputs", "in.npz", "--outputs", "out.npz", "--target", "generic-c")
+    assert outcome.status == 0 and "string[2,2]" in outcome.out
+    with np.load("out.npz") as results:
+        assert results["y"].tolist() == [["aa", "\u00e9\u00e9"], ["", "b cb c"]]
+
+
 @pytest.mark.parametrize(("arguments", "status", "code", "words"), [
     (["out", "--target", "host"], 2, "E001", "compiled already"),
     (["out", "--benchmark", "-1"], 2, "E001", "--benchmark"),

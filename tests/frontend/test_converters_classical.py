@@ -54,7 +54,8 @@ def test_a_support_vector_machine_without_vectors_is_linear(run, random):
 
 @pytest.mark.parametrize("norm", ["MAX", "L1", "L2"])
 def test_normalizer(run, random, norm):
-    run("Normalizer", {"x": np.abs(random(3, 5))}, norm=norm)
+    run("Normalizer", {"x": random(3, 5)}, norm=norm)
+    run("Normalizer", {"x": np.array([[1, -4], [-2, -1], [0, 0], [0, -3]], F)}, norm=norm)
 
 
 def test_features(run, random):

@@ -179,9 +179,9 @@ def _normalizer(call: Call) -> Value:
     x, norm = call.cast(call.input(), DType.F32), call.text("norm", "MAX")
     if norm not in ("MAX", "L1", "L2") or x.type.rank not in (1, 2):
         raise EdgeccError("E102", f"norm '{printable(norm)}' of {x.type}; wanted MAX, L1 or L2 of one or two axes")
-    magnitude = call.map(lambda a: apply("abs", a), x) if norm == "MAX" else x
-    size = call.add(Reduce({"MAX": "max", "L1": "l1", "L2": "l2"}[norm], (x.type.rank - 1,)), magnitude)
-    return call.map(lambda a, s: apply("div", a, apply("max", s, literal(1e-30, DType.F32))), x, size)
+    size = call.add(Reduce({"MAX": "max", "L1": "l1", "L2": "l2"}[norm], (x.type.rank - 1,)), x)  # the formula of MAX has no absolute values
+    zero = literal(0.0, DType.F32)
+    return call.map(lambda a, s: apply("select", apply("eq", s, zero), a, apply("div", a, s)), x, size)
 
 
 @converter("FeatureVectorizer", domain=DOMAIN)

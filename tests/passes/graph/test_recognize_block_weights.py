@@ -55,6 +55,10 @@ def test_case_3_many_rows_share_a_scale_for_each_channel(golden):
     fired(f"{NAME}{{most_rows=3}}", whole)
 
 
+def test_case_4_infinite_scales(golden):
+    golden(declined(NAME, TEXT.replace("0.1", "inf")), "txt")
+
+
 def imported(kind: int, depth: int, channels: int, block: int, transposed: bool, zero: bool) -> tuple[Graph, dict[str, np.ndarray]]:
     """Gemm or MatMul behind a DequantizeLinear with blocks, as quantizers write it."""
     random = np.random.default_rng(0)
