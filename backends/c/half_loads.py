@@ -10,7 +10,8 @@ comes as
 
 Each part stands behind a multiply-add of its own where there is room, so far ahead of what needs it that nothing waits.
 
-Rows: "load_low", "load_high" and "join" for vectors of 128 bits, "load_half" for those of 64.
+Rows: "load_low", "load_high" and "join" for vectors of 128 bits, "load_half" for those of 64; "fma_pinned" and "pinned" keep a
+multiply-add and the start of a sum in their place among these.
 Sources: docs/developer-guide/arm-a53-a55-dual-issue.md of Tencent/ncnn, which reports measurements.
 """
 
@@ -19,11 +20,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
 from edgecc.loop.index import Index
-from edgecc.loop.ir import Assign, Body, Broadcast, Lane, Let, Load, Op, Ref, Stmt, expressions, subexpressions
+from edgecc.loop.ir import (
+    Assign,
+    Body,
+    Broadcast,
+    Const,
+    Declare,
+    Lane,
+    Let,
+    Load,
+    Op,
+    Ref,
+    Stmt,
+    expressions,
+    subexpressions,
+)
 
 HALVES = "half-loads"
 """Stands beside the features of machines that want vectors loaded in halves."""
@@ -50,7 +66,12 @@ MACROS = """\
   __asm__ volatile("ldr %0, [%1, %2]" : "=r"(half) : "r"(array), "i"((offset) + 8), "m"(*(const char (*)[(offset) + 16])(array))); half; })
 #define EDGECC_JOIN(type, low, high) __extension__({ type joined = (low); \\
   __asm__ volatile("ins %0.d[1], %1" : "+w"(joined) : "r"(high)); joined; })
+#define EDGECC_FMLA(type, form, fma, sum, a, b) __extension__({ type added = (sum); \
+  __asm__ volatile("fmla %0." form ", %1." form ", %2." form : "+w"(added) : "w"(a), "w"(b)); added; })
+#define EDGECC_PINNED(type, start) __extension__({ type kept = (start); __asm__ volatile("" : "+w"(kept)); kept; })
 #else
+#define EDGECC_FMLA(type, form, fma, sum, a, b) fma(sum, a, b)
+#define EDGECC_PINNED(type, start) (start)
 #define EDGECC_HALVES_4(array) vreinterpret_f16_u16(vld1_u16(array))
 #define EDGECC_HALVES_8(array) vreinterpretq_f16_u16(vld1q_u16(array))
 #define EDGECC_LOAD_LOW(type, load, array, offset) load((array) + (offset) / (ptrdiff_t)sizeof *(array))
@@ -79,6 +100,16 @@ class Part:
     offset: int
 
 
+@dataclass(frozen=True)
+class Pinned:
+    """A multiply-add of whole vectors, or the start of a sum, that stays where it is among parts of loads."""
+
+    stmt: Assign | Declare
+
+
+Item = Stmt | Part | Pinned
+
+
 def rows() -> Iterator[tuple[Key, Row]]:
     """Vectors of four floats, and of eight halves."""
     needs: tuple[str, ...] = ("neon", HALVES)
@@ -86,24 +117,28 @@ def rows() -> Iterator[tuple[Key, Row]]:
     yield Key("load_low", DType.F32, 4), Row("EDGECC_LOAD_LOW(float32x4_t, vld1q_f32, {0}, {1})", needs)
     yield Key("load_high", DType.F32, 4), Row("EDGECC_LOAD_HIGH({0}, {1})", needs)
     yield Key("join", DType.F32, 4), Row("EDGECC_JOIN(float32x4_t, {0}, {1})", needs)
+    yield Key("fma_pinned", DType.F32, 4), Row('EDGECC_FMLA(float32x4_t, "4s", vfmaq_f32, {2}, {0}, {1})', needs)
+    yield Key("pinned", DType.F32, 4), Row("EDGECC_PINNED(float32x4_t, {0})", needs)
     needs = (*needs, "fp16")
     yield Key("load_half", DType.F16, 4), Row("EDGECC_LOAD_LOW(float16x4_t, EDGECC_HALVES_4, {0}, {1})", needs)
     yield Key("load_low", DType.F16, 8), Row("EDGECC_LOAD_LOW(float16x8_t, EDGECC_HALVES_8, {0}, {1})", needs)
     yield Key("load_high", DType.F16, 8), Row("EDGECC_LOAD_HIGH({0}, {1})", needs)
     yield Key("join", DType.F16, 8), Row("EDGECC_JOIN(float16x8_t, {0}, {1})", needs)
+    yield Key("fma_pinned", DType.F16, 8), Row('EDGECC_FMLA(float16x8_t, "8h", vfmaq_f16, {2}, {0}, {1})', needs)
+    yield Key("pinned", DType.F16, 8), Row("EDGECC_PINNED(float16x8_t, {0})", needs)
 
 
-def spread(body: Body, has_row: HasRow, *, paired: bool = False) -> tuple[Stmt | Part, ...]:
-    """The statements of a block with loads among multiply-adds by lane in halves, where the machine has rows for that.
+def spread(body: Body, has_row: HasRow, *, paired: bool = False) -> tuple[Item, ...]:
+    """The statements of a block with loads among multiply-adds in halves, where the machine has rows for that.
 
     `paired`: loads of half a vector and insertions start beside each other, not beside a multiply-add.
     """
     if not has_row("join", DType.F32, 4):
         return body
-    out: list[Stmt | Part] = []
-    run: list[Let | Assign] = []
+    out: list[Item] = []
+    run: list[Binding] = []
     for stmt in body:
-        if isinstance(stmt, Let | Assign) and (isinstance(stmt.value, Load) or _is_sum(stmt)):
+        if _is_step(stmt, has_row) or (isinstance(stmt, Let | Assign) and isinstance(stmt.value, Load)):
             if isinstance(stmt.value, Load) and any(stmt.name == other.name and isinstance(other.value, Load) for other in run):
                 out += _spread_run(run, has_row, paired)  # each register is loaded once in a run
                 run = []
@@ -114,24 +149,41 @@ def spread(body: Body, has_row: HasRow, *, paired: bool = False) -> tuple[Stmt |
     return (*out, *_spread_run(run, has_row, paired))
 
 
-def _is_sum(stmt: Stmt) -> bool:
-    """Whether a statement is a multiply-add by lane onto its own local."""
+Binding = Let | Assign | Declare
+
+
+def _is_step(stmt: Stmt, has_row: HasRow) -> TypeGuard[Binding]:
+    """Whether a statement takes the unit for vectors: a multiply-add onto its own local, or the start of a sum from another register."""
+    return _is_by_lane(stmt) or _is_pinned(stmt, has_row)
+
+
+def _is_by_lane(stmt: Stmt) -> bool:
     match stmt:
         case Assign(name=name, value=Op(op="fma", args=(first, second, Ref(name=total)))) if total == name:
             return any(isinstance(factor, Broadcast) and isinstance(factor.arg, Lane) for factor in (first, second))
     return False
 
 
-def _spread_run(run: Sequence[Let | Assign], has_row: HasRow, paired: bool) -> Sequence[Stmt | Part]:
-    return _Spreading(run, has_row, paired).result() if sum(map(_is_sum, run)) >= LEAST_SUMS else run
+def _is_pinned(stmt: Stmt, has_row: HasRow) -> TypeGuard[Assign | Declare]:
+    match stmt:
+        case Assign(name=name, value=Op(op="fma", args=(Ref(), Ref(), Ref(name=total))) as value) if total == name:
+            return has_row("fma_pinned", value.dtype, value.lanes)
+        case Declare(value=Ref() | Const() as value):
+            return has_row("pinned", value.dtype, value.lanes)
+    return False
+
+
+def _spread_run(run: Sequence[Binding], has_row: HasRow, paired: bool) -> Sequence[Item]:
+    sums = sum(isinstance(stmt, Assign) and isinstance(stmt.value, Op) for stmt in run)
+    return _Spreading(run, has_row, paired).result() if sums >= LEAST_SUMS else run
 
 
 class _Spreading:
     """Multiply-adds in their order, behind each the parts that start beside it. Placed from the end, each part as late as it may be."""
 
-    def __init__(self, run: Sequence[Let | Assign], has_row: HasRow, paired: bool) -> None:
-        self.sums = [stmt for stmt in run if _is_sum(stmt)]
-        self.paired = paired
+    def __init__(self, run: Sequence[Binding], has_row: HasRow, paired: bool) -> None:
+        self.sums = [stmt for stmt in run if _is_step(stmt, has_row)]
+        self.has_row, self.paired = has_row, paired
         self.slots: dict[int, list[Stmt | Part]] = defaultdict(list)  # by the multiply-add they stand behind
         loads = self._loads(run, has_row)
         places = addresses([load for *_, load in loads])
@@ -144,7 +196,7 @@ class _Spreading:
         for latest, earliest, part in rest:  # where insertions stand is known
             self._part(latest, earliest, part)
 
-    def _loads(self, run: Sequence[Let | Assign], has_row: HasRow) -> list[tuple[int, int, Let | Assign, Load]]:
+    def _loads(self, run: Sequence[Binding], has_row: HasRow) -> list[tuple[int, int, Let | Assign, Load]]:
         """The loads that come in parts, each with the first multiply-add that needs it and the last that needs what its register held."""
         uses: dict[str, list[int]] = defaultdict(list)
         for place, stmt in enumerate(self.sums):
@@ -153,9 +205,9 @@ class _Spreading:
         out: list[tuple[int, int, Let | Assign, Load]] = []
         behind = -1
         for stmt in run:
-            if _is_sum(stmt):
+            if _is_step(stmt, has_row):
                 behind += 1
-            elif isinstance(stmt.value, Load):
+            elif isinstance(stmt, Let | Assign) and isinstance(stmt.value, Load):
                 load = stmt.value
                 if load.valid or load.stride != 1 or not any(has_row(row, load.dtype, load.lanes) for row in ("join", "load_half")):
                     self.slots[behind].append(stmt)
@@ -198,11 +250,11 @@ class _Spreading:
             return not others
         return not any(row == other or {row, other} == {"load_low", "load_half"} for other in others)
 
-    def result(self) -> list[Stmt | Part]:
+    def result(self) -> list[Item]:
         """Multiply-adds and loads; what is needed first in front of all comes first."""
-        out: list[Stmt | Part] = list(reversed(self.slots[-1]))
+        out: list[Item] = list(reversed(self.slots[-1]))
         for place, total in enumerate(self.sums):
-            out += [total, *sorted(self.slots[place], key=lambda item: _ORDER.index(item.row) if isinstance(item, Part) else 0)]
+            out += [Pinned(total) if _is_pinned(total, self.has_row) else total, *sorted(self.slots[place], key=lambda item: _ORDER.index(item.row) if isinstance(item, Part) else 0)]
         return out
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from edgecc.backends.c import half_loads
 from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope
 from edgecc.backends.c.free_names import free_names
-from edgecc.backends.c.half_loads import Part
+from edgecc.backends.c.half_loads import Item, Part, Pinned
 from edgecc.backends.c.interleaved_stores import groups_of, joined_parts
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.mixed_rows import LANES, ROW, Step, halves, row_pairs, step_of
@@ -41,7 +41,6 @@ from edgecc.loop.ir import (
     Prefetch,
     Ref,
     Reload,
-    Stmt,
     Store,
 )
 from edgecc.loop.math import MathFunction
@@ -99,6 +98,8 @@ class BodyPrinter:
                 first = waiting[0]
                 if isinstance(first, Part):
                     self._part(first, scope, depth)
+                elif isinstance(first, Pinned):
+                    self._pinned(first.stmt, scope, depth)
                 elif isinstance(first, Declare) and first.name in pairs:
                     text = self.prelude.call("split_sums", DType.I32, first.value.lanes,
                                              strip_parentheses(ExpressionPrinter(self.prelude, scope).expr(first.value)))
@@ -131,7 +132,17 @@ class BodyPrinter:
         else:
             self._emit(depth, f"{scope.names[name].c_name} = {text};")
 
-    def _pair(self, stmts: list[Stmt | Part], scope: Scope, depth: int) -> int:
+    def _pinned(self, stmt: Assign | Declare, scope: Scope, depth: int) -> None:
+        """Prints a multiply-add or the start of a sum that keeps its place."""
+        printer, value = ExpressionPrinter(self.prelude, scope), stmt.value
+        if isinstance(stmt, Declare):
+            text = self.prelude.call("pinned", value.dtype, value.lanes, strip_parentheses(printer.expr(value)))
+            self.define(stmt.name, value.dtype, value.lanes, text, scope, depth, is_const=False)
+        elif isinstance(value, Op):
+            text = self.prelude.call("fma_pinned", value.dtype, value.lanes, *map(printer.expr, value.args))
+            self._emit(depth, f"{scope.names[stmt.name].c_name} = {text};")
+
+    def _pair(self, stmts: list[Item], scope: Scope, depth: int) -> int:
         """Prints two neighbouring vectors of groups, which some machines interleave together; returns how many statements it printed."""
         if len(stmts) < 2:
             return 0

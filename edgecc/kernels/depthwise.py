@@ -155,7 +155,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
             body = axis_loop(f"row{i}", axis.out, each[i], body)
     else:
         window, block = Window(*axes), way
-        tiles = BlockNest(x, w.dtype, window, weights, epilogue, image, zeros[0])
+        tiles = BlockNest(x, w.dtype, window, weights, epilogue, image, zeros[0], target.core.in_order)
 
         def block_nest(first: Index, count: int, taps: tuple[int, int]) -> Body:
             return panel_loops(panels, window.taps, lambda *panel: tiles.rows(first, count, taps, block.columns, *panel))
@@ -167,7 +167,8 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     schedule = (f"tile{{loop={PIXEL},factor={rows},balanced=1}}",
                 f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(target, dtype)},padded={'+'.join(weights.padded)}}}",
                 f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", *starts,
-                *(["pair-products"] if dot is not None and dot.name == SHORT_PRODUCT else []), "reuse-loads")
+                *(["pair-products"] if dot is not None and dot.name == SHORT_PRODUCT else []), "reuse-loads",
+                *(["hoist-invariants{loop=tile}"] if isinstance(way, Block) and target.core.half_loads and dtype.is_float else []))
     if way is COMPILERS_BLOCK:
         schedule = ("reuse-loads",)
     tile = f"tile {rows} pixels x {vectors} vectors of {lanes}"

@@ -13,7 +13,7 @@ range that fills no block, are left to the kernel that goes row by row.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
@@ -41,6 +41,9 @@ MAX_COLUMNS = 10
 
 SPARE_REGISTERS = 3
 """Registers for input elements on their way."""
+
+HALVED_REGISTERS = 6
+"""As many where they come in halves, which are on their way for longer."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Window:
 
 def choose_block(window: Window, rows: int, target: Target) -> Block:
     """The block of at most `rows` rows with the least modelled cycles among those whose sums fit into registers."""
-    room = target.vector.registers - window.weights_kept - SPARE_REGISTERS
+    spare = HALVED_REGISTERS if target.core.half_loads else SPARE_REGISTERS
+    room = target.vector.registers - window.weights_kept - spare
     blocks = [Block(high, wide) for high in range(1, max(1, min(rows, MAX_ROWS, window.high.out)) + 1)
               for wide in range(1, min(MAX_COLUMNS, max(1, window.wide.out)) + 1) if high * wide <= max(1, room)]
     return min(blocks, key=lambda block: block_cycles(window, block, target))
@@ -99,8 +103,10 @@ def block_cycles(window: Window, block: Block, target: Target) -> float:
     for columns, count in balanced_parts(window.wide.out, block.columns):
         rows_read, columns_read = window.inputs(Block(block.rows, columns))
         adds, loads = block.rows * columns * window.taps, rows_read * columns_read + window.taps
-        arithmetic = max(adds / core.fma_per_cycle, loads / core.loads_per_cycle, (adds + loads) / core.issue_width,
-                         float(window.taps * core.fma_latency))
+        moved, instructions = loads / core.loads_per_cycle, adds + loads
+        if core.half_loads:  # two halves and an insertion; what does not start beside a multiply-add takes a cycle
+            moved, instructions = (adds / core.fma_per_cycle + loads if core.paired_halves else 0.0), adds + 3 * loads
+        arithmetic = max(adds / core.fma_per_cycle, moved, instructions / core.issue_width, float(window.taps * core.fma_latency))
         lines = rows_read * columns * window.wide.stride * (target.vector.bits / 8) / target.bandwidth.level2
         cost += count * (arithmetic + (1.0 - OVERLAP) * lines + closing * block.rows * columns / core.stores_per_cycle + 10.0)
     return cost * window.high.out / block.rows
@@ -117,6 +123,7 @@ class BlockNest:
     epilogue: Epilogue
     image: Index
     zero: int = 0
+    in_order: bool = False
 
     def rows(self, first: Index, count: int, taps: tuple[int, int], columns: int, panel: Panel, channel0: Index,
              w_start: Index, b_start: Index) -> Body:
@@ -174,21 +181,40 @@ class BlockNest:
         used = sorted({tap for _, pairs in by_column.items() for _, tap in pairs})
         if kept:
             body += [weight(tap, across, f"w{tap}_{across}") for tap in range(*taps) for across in used]
-        for number, line in enumerate(sorted(by_row)):
-            if not kept:
-                if number:
+        loaded = -1
+        last_added: dict[str, int] = {}
+        for line, step in self._order(sorted(by_row), sorted(by_column)):
+            if not kept and line != loaded:
+                if loaded >= 0:
                     body.append(Barrier())
                 body += [weight(tap, across, f"w{tap}_{across}_{line}") for _, tap in by_row[line] for across in used]
-            for step in sorted(by_column):
-                source = self.x.at([self.image, channel, high.first(first) + line, wide.first(column) + step])
-                name = f"x{line}_{step}"
-                element = centred(Load("x", source, self.x.dtype), self.zero)
-                body.append(Let(name, element))
-                for (row, tap), (place, across) in itertools.product(by_row[line], by_column[step]):
-                    factor = Ref(f"w{tap}_{across}" if kept else f"w{tap}_{across}_{line}", self.w)
-                    body.append(Assign(sums[row, place].name, multiply_add(Ref(name, element.dtype), factor, sums[row, place])))
+                loaded = line
+            source = self.x.at([self.image, channel, high.first(first) + line, wide.first(column) + step])
+            name = f"x{line}_{step}"
+            element = centred(Load("x", source, self.x.dtype), self.zero)
+            body.append(Let(name, element))
+            served = [(sums[row, place], tap, across) for (row, tap), (place, across) in itertools.product(by_row[line], by_column[step])]
+            if self.in_order:  # first the sums that have waited longest, so that none waits for itself
+                served.sort(key=lambda item: last_added.get(item[0].name, -1))
+            for total, tap, across in served:
+                factor = Ref(f"w{tap}_{across}" if kept else f"w{tap}_{across}_{line}", self.w)
+                body.append(Assign(total.name, multiply_add(Ref(name, element.dtype), factor, total)))
+                last_added[total.name] = len(body)
         body += [self.epilogue.store(total, address(row, place)) for (row, place), total in sums.items()]
         return For("channel", ZERO, const(panel.size), tuple(body))
+
+
+    def _order(self, lines: Sequence[int], steps: Sequence[int]) -> list[tuple[int, int]]:
+        """Rows and columns of the input elements of a tile, in the order in which they are read.
+
+        Row by row; in program order, rows side by side, each behind the one above by as much as a window is wide. Each sum
+        has the same order of terms, but more sums take turns, and elements that serve few are among those that serve many.
+        """
+        order = list(itertools.product(lines, steps))
+        if self.in_order and self.window.taps <= KEPT_WEIGHTS:
+            behind = (self.window.wide.kernel - 1) * self.window.wide.dilation + 1
+            order.sort(key=lambda item: (item[1] + behind * item[0], item[0]))
+        return order
 
 
 def _spans(extent: int, most: int) -> Iterator[tuple[int, int]]:

@@ -24,6 +24,15 @@ def test_cycles(lines, expected, target):
     assert cycles(lines, 40, target=target) == pytest.approx(expected + wait, abs=0.6)
 
 
+@pytest.mark.parametrize(("target", "alternating", "side_by_side"), [("cortex-a55", 12, 15), ("cortex-a53", 16, 16)])
+def test_stores_of_vectors(target, alternating, side_by_side):
+    """slothy's model of Cortex-A55: a cycle each, and none in the one behind; gcc's of Cortex-A53: two cycles."""
+    sums, stores = FMLA[:8], [f"str q{i + 16}, [x0, #{16 * i}]" for i in range(4)]
+    apart = [line for i in range(4) for line in (stores[i], *sums[2 * i:2 * i + 2])]
+    assert cycles(apart, 40, target=target) == pytest.approx(alternating, abs=0.6)
+    assert cycles([*stores, *sums], 40, target=target) == pytest.approx(side_by_side, abs=0.6)
+
+
 HALVES = ["ldr d28, [x0]", "ldr x1, [x0, #8]", "ins v28.d[1], x1"]
 
 

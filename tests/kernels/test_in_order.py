@@ -8,11 +8,12 @@ import pytest
 
 from benches.in_order import cycles
 from edgecc.ir.types import Layout
+from edgecc.loop.interpreter import run_function
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
 from edgecc.targets.schema import load_target
 from tests.support import ccompile
-from tests.support.assembly import CASES, HALF_CASES, main_loop, scheduled
+from tests.support.assembly import CASES, HALF_CASES, convolution, main_loop, scheduled
 from tests.support.kernel_check import Given, check_kernel
 
 TARGET = "cortex-a55"
@@ -57,6 +58,26 @@ def test_hardly_an_instruction_needs_the_load_in_front_of_it(target, name, compi
         loads += len(loaded)
         waits += any(re.search(rf"\b{'x' if file == 'x' else '[vqd]'}{register}\b", following) for file, register in loaded)
     assert loads and 8 * waits <= loads, f"{waits} of {loads}"
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "zig"])
+@pytest.mark.parametrize(("target", "share"), [("cortex-a53", 0.59), ("cortex-a55", 0.7)])
+def test_depthwise_loops_load_halves_beside_sums_and_their_starts(target, share, compiler):
+    """With whole loads, and sums that wait for themselves, it would be 46 to 56 % of the peak by the issue rules."""
+    loop = loop_of("depthwise 3x3, 96 channels, 28x28", target, compiler)
+    assert loop.multiply_adds / cycles(loop.lines, target=target) >= share
+
+
+@pytest.mark.parametrize(("stride", "size"), [(1, 9), (2, 13)])
+def test_depthwise_sums_have_the_order_of_terms_of_other_cores(stride, size):
+    case = convolution(5, 5, size, 3, 1, 5, stride)
+    results = []
+    for target in ("cortex-a55", "cortex-a76"):
+        function = scheduled(case, target)
+        arrays = {buffer.name: array(seed, buffer.elements) for seed, buffer in enumerate(function.buffers)}
+        run_function(function, arrays)
+        results.append(arrays["y"])
+    np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])

@@ -5,7 +5,15 @@ from hypothesis import given as examples_of
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from edgecc.backends.c.half_loads import JOINED_DISTANCE, VECTOR_DISTANCE, WORD_DISTANCE, Part, addresses, spread
+from edgecc.backends.c.half_loads import (
+    JOINED_DISTANCE,
+    VECTOR_DISTANCE,
+    WORD_DISTANCE,
+    Part,
+    Pinned,
+    addresses,
+    spread,
+)
 from edgecc.ir.types import DType
 from edgecc.loop.index import const, var
 from edgecc.loop.ir import Assign, Broadcast, Declare, Lane, Let, Load, Op, Ref, Store
@@ -56,6 +64,16 @@ def test_parts_stand_beside_different_sums_and_far_enough_from_their_use(rows):
         assert join - high >= WORD_DISTANCE and join - low >= VECTOR_DISTANCE and j * rows - join >= JOINED_DISTANCE
     later = [place for (name, _), place in places.items() if name != "w0"]
     assert len(set(later)) == len(later)
+
+
+def test_sums_of_whole_vectors_and_their_starts_stay_in_place_among_halves():
+    starts = [Declare(f"acc{i}", Ref("b", F32, 4)) for i in range(8)]
+    sums = [Assign(f"acc{i}", Op("fma", (Ref("x", F32, 4), Ref("w", F32, 4), Ref(f"acc{i}", F32, 4)), F32, 4)) for i in range(8)]
+    out = spread((*starts, Let("x", load("x", var("k") * 4)), *sums), has_row)
+    assert [item.stmt for item in out if isinstance(item, Pinned)] == [*starts, *sums]
+    parts = {item.row: place for place, item in enumerate(out) if isinstance(item, Part)}
+    assert parts["load_high"] < parts["load_low"] < parts["join"] < out.index(Pinned(sums[0]))
+    assert spread(tuple(starts), has_row) == tuple(starts)  # nothing to start beside
 
 
 def test_paired_halves_stand_beside_insertions():
