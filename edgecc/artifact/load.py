@@ -22,7 +22,7 @@ import numpy.typing as npt
 from edgecc.artifact import elf
 from edgecc.artifact.abi import ModelStruct, TensorStruct
 from edgecc.artifact.folder import Artifact, Manifest, read_manifest
-from edgecc.artifact.runner import RUNNER_SOURCE, Executor, LibraryExecutor, ProcessExecutor
+from edgecc.artifact.runner import RUNNER_SOURCE, CodeExecutor, Executor, LibraryExecutor, ProcessExecutor
 from edgecc.artifact.strings import result_array, result_memory
 from edgecc.artifact.toolchain import (
     BuildOptions,
@@ -144,6 +144,11 @@ class Model:
         arrays, results = [pack(array) for array in arrays], self._results()
         self._executor.run(arrays, results)
         return Timing(tuple(self._executor.benchmark(arrays, results, count)))
+
+    @property
+    def code(self) -> CodeExecutor | None:
+        """What runs the model in this process, by addresses of arrays; None where it runs in another one."""
+        return self._executor if isinstance(self._executor, CodeExecutor) else None
 
     def close(self) -> None:
         """Ends the process of an emulated model. Further runs are errors."""

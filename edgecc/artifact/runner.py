@@ -103,12 +103,14 @@ class CodeExecutor:
         code: what keeps the code in memory.
     Attributes:
         model: as given.
-        arena: the memory its runs use.
+        arena, arena_address: the memory its runs use.
     """
 
     def __init__(self, model: ModelStruct, open_model: OpenModelStruct | None, code: object) -> None:
         self.model = model
         self.arena = aligned_bytes(model.arena_bytes, model.arena_align)
+        self.arena_address = int(self.arena.ctypes.data)
+        self._run = model.run  # each look into the structure makes a function anew
         self._open_model, self._code = open_model, code
         self._weights: Array | None = None
 
@@ -130,8 +132,8 @@ class CodeExecutor:
     def benchmark(self, inputs: Sequence[Array], outputs: Sequence[Array], count: int) -> list[int]:
         """See `Executor`. Includes the call from Python, about a microsecond."""
         memories = Memories(inputs, outputs)
-        sources, sinks, arena = _pointers(memories.inputs), _pointers(memories.outputs), self.arena.ctypes.data
-        run, times = self.model.run, []
+        sources, sinks, arena = _pointers(_addresses(memories.inputs)), _pointers(_addresses(memories.outputs)), self.arena_address
+        run, times = self._run, []
         for _ in range(count):
             start = time.perf_counter_ns()
             status = run(sources, sinks, arena)
@@ -140,6 +142,23 @@ class CodeExecutor:
                 raise failed_status(status)
         memories.finish()
         return times
+
+    def call(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """One inference on dense arrays at these addresses, none of strings, which the caller keeps; the quickest way from Python."""
+        status = self._run(_pointers(inputs), _pointers(outputs), self.arena_address)
+        if status:
+            raise failed_status(status)
+
+    def call_open(self, inputs: Sequence[int], shapes: Sequence[Sequence[int]], ranks: Sequence[int], outputs: Sequence[int]) -> list[tuple[int, ...]]:
+        """`run_open` on dense arrays at these addresses, none of strings."""
+        if self._open_model is None:
+            raise EdgeccError("E900", "the shapes of this model are the same in all runs")
+        given = [(ctypes.c_int64 * max(1, len(shape)))(*shape) for shape in shapes]
+        found = [(ctypes.c_int64 * max(1, rank))() for rank in ranks]
+        status = self._open_model.run(_pointers(inputs), _dims_pointers(given), _pointers(outputs), _dims_pointers(found), self.arena_address)
+        if status:
+            raise failed_status(status)
+        return [tuple(dims)[:rank] for dims, rank in zip(found, ranks, strict=True)]
 
     def least_shapes(self, ranks: Sequence[int]) -> list[tuple[int, ...]]:
         """The smallest shape of each input, given their ranks; () where the shapes are the same in all runs."""
@@ -151,16 +170,8 @@ class CodeExecutor:
     def run_open(self, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]], ranks: Sequence[int],
                  outputs: Sequence[Array]) -> list[tuple[int, ...]]:
         """See `Executor`."""
-        if self._open_model is None:
-            raise EdgeccError("E900", "the shapes of this model are the same in all runs")
-        given = [(ctypes.c_int64 * max(1, len(shape)))(*shape) for shape in shapes]
-        found = [(ctypes.c_int64 * max(1, rank))() for rank in ranks]
         memories = Memories(inputs, outputs)
-        status = self._open_model.run(_pointers(memories.inputs), _dims_pointers(given), _pointers(memories.outputs),
-                                      _dims_pointers(found), self.arena.ctypes.data)
-        if status:
-            raise failed_status(status)
-        results = [tuple(dims)[:rank] for dims, rank in zip(found, ranks, strict=True)]
+        results = self.call_open(_addresses(memories.inputs), shapes, ranks, _addresses(memories.outputs))
         memories.finish(results)
         return results
 
@@ -207,8 +218,12 @@ def aligned_bytes(size: int, align: int) -> Array:
     return raw[skip:skip + size]
 
 
-def _pointers(arrays: Sequence[Array]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * max(1, len(arrays)))(*(array.ctypes.data for array in arrays))
+def _addresses(arrays: Sequence[Array]) -> list[int]:
+    return [array.ctypes.data for array in arrays]
+
+
+def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
 
 
 def _dims_pointers(dims: Sequence[ctypes.Array[ctypes.c_int64]]) -> ctypes.Array[Any]:

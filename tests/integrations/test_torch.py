@@ -15,7 +15,7 @@ from torch import nn
 
 from edgecc.errors import EdgeccError
 from edgecc.integrations.torch import Settings, backend, to_onnx
-from edgecc.integrations.torch.tensors import in_order, order_of, to_array, to_tensor
+from edgecc.integrations.torch.tensors import in_order, order_of
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def test_results_are_those_of_pytorch():
     model, made = Small().eval(), Recorder(fallback=False)
     compiled = torch.compile(model, backend=made)
     with torch.inference_mode():
-        for size in (2, 2, 3):  # the second shape gives a graph of open size, which is compiled for the shape at hand
+        for size in (2, 2, 3, 4):  # the second shape gives a graph of open size
             x = torch.randn(size, 3, 4, 5)
             got, want = compiled(x), model(x)
             assert close(got["scores"], want["scores"]) and close(got["turned"], want["turned"])
@@ -91,7 +91,7 @@ def test_weights_that_were_written_to_are_compiled_again():
 @pytest.mark.parametrize(("function", "reason"), [
     (lambda x: nn.functional.dropout(x, 0.5, training=True) + 1, "random numbers"),
     (lambda x: x.mul_(2) + 1, "writes into"),
-    (lambda x: (x.t(), x + 1), "view of an input"),
+    (lambda x: (x.view(torch.int32), x + 1), "view of an input"),
     (lambda x: torch.linalg.eigvalsh(x) + 1, "ONNX"),
 ])
 def test_what_edgecc_cannot_compute_runs_in_pytorch(function, reason: str):
@@ -167,9 +167,14 @@ def test_compiled_networks_are_kept_in_a_folder(tmp_path: Path):
 
 
 def test_types_and_orders_of_elements():
-    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool):
-        tensor = torch.tensor([[0, 1, 3], [2, 5, 7]]).to(dtype).t()
-        assert torch.equal(to_tensor(to_array(tensor)), tensor)
+    types = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool)
+    given = [torch.tensor([[0, 1, 3], [2, 5, 7]]).to(dtype).t() for dtype in types]
+    given += [torch._neg_view(torch.ones(2, 2)), torch.ones(3).expand(2, 3), torch.arange(12.0)[3::2], torch.zeros(0, 2), torch.tensor(2.0)]
+    compiled = torch.compile(lambda *tensors: [torch.where(tensor == 1, tensor, tensor).clone() for tensor in tensors],
+                             backend=backend, options={"fallback": False})
+    with torch.inference_mode():
+        for result, tensor in zip(compiled(*given), given, strict=True):
+            torch.testing.assert_close(result, tensor.clone(), rtol=0, atol=0)
     last = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
     turned = in_order(last.contiguous(), order_of(last.stride()))
     assert torch.equal(turned, last) and turned.stride() == last.stride()
@@ -181,6 +186,78 @@ def test_onnx_of_a_graph_has_no_traces_of_python():
     model = to_onnx(graph, [torch.randn(2, 4)])
     assert [i.name for i in model.graph.input] == ["in0"] and [o.name for o in model.graph.output] == ["out0"]
     assert b"forward" not in model.SerializeToString()
+
+
+def test_views_of_arguments_are_views():
+    x = torch.randn(5, 4)[1:]  # not at the beginning of its memory
+    made = Recorder(fallback=False)
+    with torch.inference_mode():
+        turned, part, computed = torch.compile(lambda x: (x.t(), x[1:, ::2], x + 1), backend=made)(x)
+        x.mul_(2)
+        assert torch.equal(turned, x.t()) and torch.equal(part, x[1:, ::2]) and turned.stride() == x.t().stride()
+    assert made.compilations == [1] and not torch.equal(computed, x + 1)
+
+
+class Tokens(nn.Module):
+    """Embeddings, attention and sizes that are computed with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.layer = nn.Embedding(50, 16), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, x):
+        hidden = self.layer(self.embedding(x))
+        return hidden.reshape(x.shape[0], -1), (hidden + torch.arange(x.shape[1])[:, None]).mean(1)
+
+
+def test_one_network_serves_sizes_between_bounds():
+    model, made = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval(), Recorder(fallback=False)
+    compiled = torch.compile(model, backend=made)
+    with torch.inference_mode():
+        for size in (3, 2, 33, 64):
+            x = torch.randn(size, 8)
+            torch._dynamo.mark_dynamic(x, 0, min=2, max=64)
+            assert close(compiled(x), model(x))
+    assert made.compilations == [1]
+
+
+def test_open_sizes_without_bounds_are_compiled_for_a_few_times():
+    model, made = Tokens().eval(), Recorder(fallback=False)
+    compiled = torch.compile(model, backend=made, dynamic=True)
+    with torch.inference_mode():
+        for size in (5, 3, 16, 9, 17, 31):
+            x = torch.randint(0, 50, (2, size))
+            for result, wanted in zip(compiled(x), model(x), strict=True):
+                assert close(result, wanted)
+    assert made.compilations == [2]  # up to 16, up to 32
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_fused_layers_of_transformers(norm_first: bool):
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=norm_first, activation="gelu").eval()
+    model, made = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), Recorder(fallback=False)
+    causal = torch.nn.Transformer.generate_square_subsequent_mask(5).isinf()
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    x = torch.randn(2, 5, 16)
+    with torch.inference_mode():
+        for options in ({}, {"mask": causal}, {"src_key_padding_mask": padding}):
+            torch._dynamo.reset()
+            assert close(torch.compile(model, backend=made)(x, **options), model(x, **options))
+        torch._dynamo.reset()
+        attention = nn.MultiheadAttention(16, 2, batch_first=True).eval()
+        for result, wanted in zip(torch.compile(attention, backend=made)(x, x, x), attention(x, x, x), strict=True):
+            assert close(result, wanted)
+    assert len(made.made) >= 3 and set(made.reasons) == {None}
+
+
+def test_graphs_that_are_divided_are_compiled_for_each_size():
+    made = Recorder()
+    compiled = torch.compile(lambda x: torch.special.bessel_j0(torch.relu(x) * 2 + 1).exp() - 1, backend=made, dynamic=True)
+    with torch.inference_mode(), pytest.warns(UserWarning, match="bessel"):
+        for size in (3, 4, 3):
+            x = torch.rand(size, 4)
+            assert close(compiled(x), torch.special.bessel_j0(torch.relu(x) * 2 + 1).exp() - 1)
+    assert made.compilations == [2]
 
 
 def test_wrong_options_are_named():

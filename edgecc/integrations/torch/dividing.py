@@ -19,11 +19,9 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend import import_model
+from edgecc.integrations.torch.calling import Run
 from edgecc.integrations.torch.exporting import draws, exported_graph, specialize, to_onnx, unsupported
 from edgecc.integrations.torch.tensors import in_order, order_of
-
-Run = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
-"""A network: tensors in the order of its inputs to tensors in the order of its results."""
 
 
 @dataclass(frozen=True)

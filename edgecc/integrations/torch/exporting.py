@@ -7,12 +7,17 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import onnx
 import torch
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.integrations.torch.decompositions import decompositions
+
+Ranges = Sequence[Mapping[int, tuple[int, int]]]
+"""Of each input, the axes whose sizes are left open, with their bounds, both inclusive."""
 
 EXPORTER_LOGGERS = ("torch.onnx", "onnxscript", "torch.export")
 
@@ -22,25 +27,36 @@ def unsupported(why: str) -> EdgeccError:
     return EdgeccError("E105", why, where="torch.compile")
 
 
-def specialize(graph: torch.fx.GraphModule, constants: Mapping[str, Any], results: Sequence[str]) -> torch.fx.GraphModule:
+def specialize(graph: torch.fx.GraphModule, constants: Mapping[str, Any], results: Sequence[str],
+               sizes: Mapping[str, tuple[str, int]] = MappingProxyType({})) -> torch.fx.GraphModule:
     """A copy of a graph in which some of its inputs, by name, are constants, and which returns the nodes of these names.
 
-    Tensors become attributes, and anything else is written in place of its uses. Inputs that nothing uses are left out.
+    Tensors become attributes, and anything else is written in place of its uses. Inputs of `sizes` become the size of an axis of
+    another input. Inputs that nothing uses are left out.
     """
     nodes, attributes = copy.deepcopy(graph.graph), dict(graph.named_parameters()) | dict(graph.named_buffers())
     named = {node.name: node for node in nodes.nodes}
     output = next(node for node in nodes.nodes if node.op == "output")
     output.args = (tuple(named[name] for name in results),)
-    for node in [node for node in nodes.nodes if node.op == "placeholder"]:
-        if isinstance(value := constants.get(node.name), torch.Tensor):
+    placeholders = [node for node in nodes.nodes if node.op == "placeholder"]
+    for node in placeholders:
+        if node.name in sizes:
+            name, axis = sizes[node.name]
+            with nodes.inserting_after(placeholders[-1]):
+                node.replace_all_uses_with(nodes.call_method("size", (named[name], axis)))
+        elif isinstance(value := constants.get(node.name), torch.Tensor):
             name = f"constant_{node.name}"
             attributes[name] = value.detach()
             with nodes.inserting_before(node):
                 node.replace_all_uses_with(nodes.get_attr(name))
         elif value is not None:
-            for user in list(node.users):
-                user.args, user.kwargs = (torch.fx.node.map_arg(part, lambda arg, old=node, new=value: new if arg is old else arg)
-                                          for part in (user.args, user.kwargs))
+            for source in [user for user in node.users if _reads_number(user)] or [node]:
+                for user in list(source.users):
+                    user.args, user.kwargs = (torch.fx.node.map_arg(part, lambda arg, old=source, new=value: new if arg is old else arg)
+                                              for part in (user.args, user.kwargs))
+                if source is not node:
+                    nodes.erase_node(source)
+    for node in placeholders:
         if not node.users:
             nodes.erase_node(node)
     root = torch.nn.Module()
@@ -52,15 +68,27 @@ def specialize(graph: torch.fx.GraphModule, constants: Mapping[str, Any], result
     return torch.fx.GraphModule(root, nodes)
 
 
-def to_onnx(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], *, decompose: bool = True) -> onnx.ModelProto:
-    """A graph whose inputs are tensors like these and whose results are tensors, as an ONNX model of fixed shapes.
+def is_number(node: torch.fx.Node) -> bool:
+    """Whether an argument is a tensor only because dynamo makes numbers of Python ones, and the graph needs the number itself:
+    it does more with it than arithmetic, such as the epsilon of a normalization."""
+    value = node.meta.get("example_value")
+    return bool(isinstance(value, torch.Tensor) and value.dim() == 0 and node.users and all(map(_reads_number, node.users)) and any(
+        getattr(user.target, "__module__", "") != "_operator" for read in node.users for user in read.users))
+
+
+def _reads_number(node: torch.fx.Node) -> bool:
+    return bool(node.op == "call_method" and node.target == "item")
+
+
+def to_onnx(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], ranges: Ranges | None = None, *, decompose: bool = True) -> onnx.ModelProto:
+    """A graph whose inputs are tensors like these and whose results are tensors, as an ONNX model, of fixed shapes but for axes with `ranges`.
 
     Inputs are called in0, in1, ..., results out0, out1, ... `decompose`: whether operators that the exporter does not know are
     tried in parts, which takes as long again.
     Raises: EdgeccError E105 where it draws random numbers, writes into what it is given, or has no form in ONNX.
     """
     with _quietly():
-        exported = _exported(graph, tensors)
+        exported = _exported(graph, tensors, ranges)
         _check_effects(exported)
         _check_draws(exported)
         try:
@@ -105,9 +133,10 @@ def _quietly() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _exported(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor]) -> Any:
+def _exported(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], ranges: Ranges | None = None) -> Any:
+    dims = None if ranges is None else tuple({axis: torch.export.Dim.AUTO(min=low, max=high) for axis, (low, high) in each.items()} for each in ranges)
     try:
-        return torch.export.export(graph, tuple(tensors)).run_decompositions({})
+        return torch.export.export(graph, tuple(tensors), dynamic_shapes=dims).run_decompositions(dict(decompositions()))
     except Exception as error:
         raise unsupported(f"PyTorch cannot export the graph: {_first_line(error)}") from error
 
