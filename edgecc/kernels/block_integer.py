@@ -32,8 +32,8 @@ from edgecc.loop.split import balanced_parts
 from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.targets.schema import Target
 
-MOST_ROWS = 4
-"""Rows that share the weights they read."""
+MOST_ROWS, OPEN_ROWS = 4, 2
+"""Rows that share the weights they read; where the run decides how many rows there are."""
 
 LOW_HALVES = 0x0F0F0F0F
 
@@ -62,7 +62,8 @@ class _Integers:
         self.channels, self.depth = request.operand(1).view.dims
         self.rows = Rows(request.operand(0).view, request.outputs[0])
         self.lanes = vector_lanes(request.target)
-        self.group = max((size for size, _ in balanced_parts(self.rows.count, MOST_ROWS)), default=0)
+        # With an unknown number of rows, tiles are such that single rows, of which text is made, have sums enough side by side.
+        self.group = OPEN_ROWS if self.rows.is_open else max((size for size, _ in balanced_parts(self.rows.count, MOST_ROWS)), default=0)
         signed = dot.element is DType.I8
         self.halves = 2 if op.bits == 4 else 1
         self.whole_bytes = self.halves == 2 and (signed or request.target.has(WHOLE_BYTES))
@@ -71,7 +72,7 @@ class _Integers:
         middle = 1 << (op.bits - 1)
         self.flips = (0, middle if flips else 0) if self.halves == 2 else (middle if flips else 0,)
         self.centres = tuple(middle - flip for flip in self.flips)
-        self.widths = panel_widths(self.channels, lines_of(op.bits, self.group, request.target), self.halves * self.lanes)
+        self.widths = panel_widths(self.channels, 2 if self.rows.is_open else lines_of(op.bits, self.group, request.target), self.halves * self.lanes)
         zero = request.optional(3)
         self.stream = Stream(self.widths, self.lanes, -(-self.depth // op.block), op.block // GROUP, request.operand(2).view.dtype, zero is not None)
         self.b = KernelBuilder(request, f"matmul_{op.bits}bit_by_8bit_{self.depth}_{self.channels}",
@@ -119,7 +120,7 @@ class _Integers:
         scales = start + stream.lines_words(lines)
         sums = self._starts((scales + stream.scale_words(lines)) * 4, row, block, totals)
 
-        alone, size = self.rows.count == self.group, 4.0 * self.w.elements
+        alone, size = (len(totals) == 1 if self.rows.is_open else self.rows.count == self.group), 4.0 * self.w.elements
         if alone:
             for ahead in stream_far(self.w.name, start, stream.block_words(lines), 4, size, target):
                 b.append(ahead)

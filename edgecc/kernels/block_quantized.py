@@ -39,11 +39,14 @@ constants of its own, which take registers."""
 CHAINS = 2
 """Sums of a block that are added at its end: they hide some of the latency of the multiply-adds."""
 
+OPEN_ROWS = 4
+"""Rows of a tile where the run decides how many there are: so few that three are left over at most."""
+
 SCALED_LATE = 4
 """Up to so many rows each block is summed before it is scaled; with more, weights are scaled as they are unpacked."""
 
 
-@kernel_for(MatMulNBits)
+@kernel_for(MatMulNBits, is_open=True)
 def lower_matmul_nbits(request: Request) -> Kernel:
     """In integers where the operator asks for it and the target multiplies groups of bytes; else in float."""
     op = request.op
@@ -51,6 +54,8 @@ def lower_matmul_nbits(request: Request) -> Kernel:
         raise TypeError(op)
     if not all(operand is None or operand.is_constant for operand in request.inputs[1:]):
         raise EdgeccError("E112", "weights in blocks must be constants")
+    if not request.operand(0).view.start.is_const:
+        raise EdgeccError("E112", "matmul_nbits has no kernel for an operand whose place the run decides")
     if op.quantized:
         kernel = lower_integer(request, op)
         if kernel is not None:
@@ -77,8 +82,11 @@ class _Floats:
         self.rows = Rows(x, y)
         self.late = op.quantized or self.rows.count <= SCALED_LATE
         self.lanes = vector_lanes(request.target)
-        most, vectors = tile_of(request.target, self.rows.count, self.late)
-        self.group = max((size for size, _ in balanced_parts(self.rows.count, most)), default=0)
+        if self.rows.is_open:  # rows that no tile takes come one by one, with sums of their own for each block
+            self.group, vectors = (1 if self.late else OPEN_ROWS), 2
+        else:
+            most, vectors = tile_of(request.target, self.rows.count, self.late)
+            self.group = max((size for size, _ in balanced_parts(self.rows.count, most)), default=0)
         self.widths = panel_widths(self.channels, vectors, self.lanes)
         self.per_word = 32 // op.bits
         self.blocks = -(-self.depth // op.block)
@@ -130,10 +138,11 @@ class _Floats:
         b, lanes = self.b, self.lanes
         table = panel * (self.widths.vectors * lanes * self.blocks) + block * (vectors * lanes)
         scales = [b.let("scale", cast(b.load(self.scale, table + v * lanes, lanes), DType.F32)) for v in range(vectors)]
+        late = self.late or (self.rows.is_open and len(sums) == 1)
         centres: list[Expr] = [self._zero(table + v * lanes) for v in range(vectors)]
-        parts = [[[b.declare("part", number(0.0, DType.F32, lanes)) for _ in range(CHAINS)] for _ in line] for line in sums] if self.late else []
+        parts = [[[b.declare("part", number(0.0, DType.F32, lanes)) for _ in range(CHAINS)] for _ in line] for line in sums] if late else []
         first_word = panel * (self.widths.vectors * lanes * self.words) + block * (self.block_words * vectors * lanes)
-        alone, size, target = self.rows.count == self.group, 4.0 * self.w.elements, self.request.target
+        alone, size, target = (len(sums) == 1 if self.rows.is_open else self.rows.count == self.group), 4.0 * self.w.elements, self.request.target
         if alone:
             for ahead in stream_far(self.w.name, first_word, self.block_words * vectors * lanes, 4, size, target):
                 b.append(ahead)
@@ -147,11 +156,11 @@ class _Floats:
             for code in range(codes):
                 for v in range(vectors):
                     weight: Expr = self._weight(packed[v], code, centres[v])
-                    if not self.late:
+                    if not late:
                         weight = mul(weight, scales[v])
                     weight = b.let("weight", weight)
                     for r, line in enumerate(sums):
-                        total = parts[r][v][code % CHAINS] if self.late else line[v]
+                        total = parts[r][v][code % CHAINS] if late else line[v]
                         b.assign(total, fma(repeat(factors[r][code], lanes), weight, total))
 
         whole, left = divmod(terms, self.per_word)
@@ -159,7 +168,7 @@ class _Floats:
             word(index, self.per_word)
         if left:
             word(const(whole), left)
-        if not self.late:
+        if not late:
             return
         for r, line in enumerate(sums):
             for v, total in enumerate(line):

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -31,10 +33,18 @@ MOST_WRITTEN_OUT = 8
 
 
 class Rows:
-    """The rows of a product; those of batches are rows as well."""
+    """The rows of a product; those of batches are rows as well.
+
+    Attributes:
+        count: how many there are, at most where the run decides.
+        is_open: whether the run decides how many there are.
+    """
 
     def __init__(self, x: View, y: View) -> None:
         self.x_step, self.y_step = x.strides[-1], y.strides[-1]
+        self.is_open = y.is_open
+        self._outer = tuple((y.size(axis), math.prod(y.dims[axis + 1:-1])) for axis in range(len(y.dims) - 2))
+        self._own = y.size(len(y.dims) - 2)
         if any(d != 1 for d in y.dims[:-2]):
             if not (x.is_row_major and y.is_row_major):
                 raise EdgeccError("E112", "batches of rows lie one after the other")
@@ -44,12 +54,42 @@ class Rows:
             self.count, self.x_stride, self.y_stride = y.dims[-2], x.strides[-2], y.strides[-2]
 
     def tiles(self, b: KernelBuilder, group: int, tile: Callable[[Index, int], None]) -> None:
-        """Calls `tile` with the first row and the number of rows: in a loop over groups of rows, then for those that are left."""
+        """Calls `tile` with the first row and the number of rows: in a loop over groups of rows, then for those that are left.
+
+        Where the run decides how many those are, they come one by one.
+        """
+        if self.is_open:
+            with self._batches(b) as first:
+                groups = self._own.floordiv(group)
+                with b.loop("row", groups) as row:
+                    tile(first + row * group, group)
+                with b.loop("row", self._own, start=groups * group) as row:
+                    tile(first + row, 1)
+            return
         whole = self.count // group if group else 0
         with b.loop("row", whole) as row:
             tile(row * group, group)
         if self.count > whole * group:
             tile(const(whole * group), self.count - whole * group)
+
+    @contextmanager
+    def each(self, b: KernelBuilder, name: str) -> Iterator[Index]:
+        """A loop over all rows."""
+        if self.is_open:
+            with self._batches(b) as first, b.loop(name, self._own) as row:
+                yield first + row
+        else:
+            with b.loop(name, self.count) as row:
+                yield row
+
+    @contextmanager
+    def _batches(self, b: KernelBuilder) -> Iterator[Index]:
+        """Loops over the members of a batch; yields the first row of a member."""
+        with ExitStack() as loops:
+            first = const(0)
+            for size, rows in self._outer:
+                first = first + loops.enter_context(b.loop("member", size)) * rows
+            yield first
 
     def store(self, b: KernelBuilder, y: Buffer, row: Index, column: Index, sums: Sequence[Sequence[Expr]], valid: int) -> None:
         """Stores vectors side by side from a row and column on, a list of them for each row; of the last one `valid` lanes, if not 0."""
@@ -92,7 +132,7 @@ class QuantizedRows:
     def emit(self) -> None:
         """Quantizes all rows."""
         whole = self.depth // self.block
-        with self.b.loop("quantized_row", self.rows.count) as row:
+        with self.rows.each(self.b, "quantized_row") as row:
             with self.b.loop("quantized_block", whole) as block:
                 self._block(row, block, self.block)
             if whole < self.blocks:
