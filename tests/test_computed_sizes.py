@@ -289,3 +289,27 @@ def test_reshape_of_an_open_operand_to_numbers_of_the_run():
     x = np.arange(12, dtype=F).reshape(3, 4)
     proto = model([("Reshape", "x p", "y", {})], {"x": (x, ["n", 4]), "p": np.array([2, 6])}, ["y"])
     agrees(proto, [{"x": x[:rows], "p": np.array(p)} for rows, p in ((3, [2, 6]), (1, [4, 1]), (2, [-1, 4]))], shapes={"n": (Range(1, 3),)})
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_sizes_that_must_be_equal_are_compared_by_the_run(target):
+    """Two masks, each with a count of its own."""
+    x = np.arange(9, dtype=F) / 4
+    nodes = [("Compress", "x p", "a", {"axis": 0}), ("Compress", "x q", "b", {"axis": 0}), ("Add", "a b", "sum", {}), ("MatMul", "a b", "product", {}),
+             ("Unsqueeze", "a front", "a1", {}), ("Unsqueeze", "b front", "b1", {}), ("Concat", "a1 b1", "both", {"axis": 0}),
+             ("Cast", "a", "places", {"to": TensorProto.INT64}), ("ScatterElements", "x places b", "spread", {}), ("Where", "q x x", "other", {}),
+             ("Add", "sum a", "again", {})]
+    p, q = x > 1.2, x < 0.6
+    proto = model(nodes, {"x": x, "p": p, "q": q}, ["sum", "product", "both", "spread", "again", "other"], {"front": number([0])})
+    masks = [(p, np.roll(p, 3)), (x > 9, x < -1), (x < 9, x > -1), (x == 1, x == 2)]
+    agrees(proto, [{"x": x, "p": a, "q": b} for a, b in masks], target=target)
+    with pytest.raises(EdgeccError, match="E406"):
+        execute(import_model(proto), {"x": x, "p": p, "q": q})
+    with load(emit_c(compile_graph(import_model(proto), load_target("host"), name="net")), cc="gcc") as built, pytest.raises(EdgeccError, match="E406"):
+        built.run({"x": x, "p": p, "q": q})
+
+
+def test_sizes_that_cannot_be_equal_are_refused():
+    nodes = [("Compress", "x p", "a", {"axis": 0}), ("Add", "a five", "y", {})]
+    with pytest.raises(EdgeccError, match="do not broadcast"):
+        import_model(model(nodes, {"x": np.ones(9, F), "p": np.ones(9, bool)}, ["y"], {"five": np.ones(5, F)}))

@@ -18,6 +18,7 @@ from edgecc.frontend.converters.older import FIRST_CONVERTED, modernized
 from edgecc.frontend.emit import Emitter
 from edgecc.frontend.items import Item, KeyedColumns, Missing, Refused, TensorSequence, Unknown
 from edgecc.frontend.limits import Limits, raised
+from edgecc.frontend.matching_sizes import groups_of, with_equal_sizes
 from edgecc.frontend.registry import CONVERTERS, Undecided, Unsupported, find
 from edgecc.frontend.shapes import infer_node
 from edgecc.frontend.signatures import check_signature
@@ -244,7 +245,7 @@ class Importer:
             inputs.append(None if item is None else self._use(item))
         results: Sequence[Item | None] = ()
         try:
-            results = self._convert(node, scope, loc, inputs)
+            results = self._convert_matching(node, scope, loc, inputs)
         except Undecided:
             pass
         except Unsupported as problem:
@@ -299,6 +300,30 @@ class Importer:
         for name, item in zip(node.output, results, strict=False):
             if isinstance(item, Value) and inferred.get(name, item.type) != item.type:
                 self.notes.append(f"'{printable(name)}' is {item.type}; the onnx package infers {inferred[name]}")
+
+    def _convert_matching(self, node: onnx.NodeProto, scope: Scope, loc: tuple[str, ...],
+                          inputs: Sequence[Item | None]) -> Sequence[Item | None]:
+        """`_convert`; where operands are refused whose sizes the run computes one by one, of operands whose sizes the run compares."""
+        choices = groups_of(inputs, self.computed_sizes.values()) if self.computed_sizes else []
+        if not choices:
+            return self._convert(node, scope, loc, inputs)
+        mark = self.mark()
+        try:
+            return self._convert(node, scope, loc, inputs)
+        except EdgeccError as error:
+            if error.code not in ("E104", "E110"):
+                raise
+            for groups in choices:
+                self.restore(mark)
+                matched = with_equal_sizes(Call(self, scope, node, 1, loc, inputs, {}), groups)
+                if matched is None:
+                    continue
+                try:
+                    return self._convert(node, scope, loc, matched)
+                except EdgeccError:
+                    continue
+            self.restore(mark)
+            raise
 
     def _convert(self, node: onnx.NodeProto, scope: Scope, loc: tuple[str, ...],
                  inputs: Sequence[Item | None]) -> Sequence[Item | None]:

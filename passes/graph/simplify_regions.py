@@ -35,12 +35,20 @@ class SimplifyRegions(NodePass):
     tolerance: ClassVar[float] = 0.0  # the same is computed
 
     def rewrite(self, graph: Graph, node: Node) -> bool:
-        """Simplifies one node."""
-        if not isinstance(node.op, If | Loop) or not node.regions:
-            return False
-        return (isinstance(node.op, Loop) and self._keep_states(graph, node, node.op)) or self._simplify(graph, node, node.op)
+        """Simplifies one node, as far as it goes: each step leaves fewer operands or results."""
+        simplified = self._step(graph, node)
+        changed = simplified is not None
+        while simplified is not None:
+            simplified = self._step(graph, simplified)
+        return changed
 
-    def _keep_states(self, graph: Graph, node: Node, op: Loop) -> bool:
+    def _step(self, graph: Graph, node: Node) -> Node | None:
+        """The node that takes the place of `node`; None where it stays."""
+        if not isinstance(node.op, If | Loop) or not node.regions:
+            return None
+        return (self._keep_states(graph, node, node.op) if isinstance(node.op, Loop) else None) or self._simplify(graph, node, node.op)
+
+    def _keep_states(self, graph: Graph, node: Node, op: Loop) -> Node | None:
         """Case 3: the first state that stays as it is becomes a capture."""
         (body,) = node.regions
         for state in range(op.states):
@@ -55,18 +63,17 @@ class SimplifyRegions(NodePass):
             _move_to_end(body, 1 + state)
             _drop_output(body, 1 + state)
             operands = [*_without(node.inputs, [2 + state]), initial]
-            _replaced(graph, node, replace(op, states=op.states - 1), operands, [state])
-            return True
-        return False
+            return _replaced(graph, node, replace(op, states=op.states - 1), operands, [state])
+        return None
 
-    def _simplify(self, graph: Graph, node: Node, op: If | Loop) -> bool:
+    def _simplify(self, graph: Graph, node: Node, op: If | Loop) -> Node | None:
         """The other cases."""
         dead_states = _dead_states(graph, node, op) if isinstance(op, Loop) else []
         dead = [*dead_states, *_dead_results(graph, node, op, len(dead_states))]
         first = 1 if isinstance(op, If) else op.first_capture
         dropped = _unread_captures(node, first)
         if not dead and not dropped:
-            return False
+            return None
         shift = 0 if isinstance(op, If) else 1
         for region in node.regions:
             for index in sorted((i + shift for i in dead), reverse=True):
@@ -80,8 +87,7 @@ class SimplifyRegions(NodePass):
             has_rows = bool(op.scanned or stacked)
             op = replace(op, states=op.states - len(dead_states), stacked=stacked, rows=op.rows if has_rows else 0,
                          padded=op.padded and has_rows)
-        _replaced(graph, node, op, operands, dead)
-        return True
+        return _replaced(graph, node, op, operands, dead)
 
 
 def _unread_captures(node: Node, first: int) -> list[int]:
@@ -141,7 +147,7 @@ def _move_to_end(region: Graph, index: int) -> None:
     region.input_names.append(region.input_names.pop(index))
 
 
-def _replaced(graph: Graph, node: Node, op: RegionOp, operands: Sequence[Value | None], dropped: Sequence[int]) -> None:
+def _replaced(graph: Graph, node: Node, op: RegionOp, operands: Sequence[Value | None], dropped: Sequence[int]) -> Node:
     """Puts a node with the same regions in the place of `node`; results `dropped`, which nobody reads, are missing in it."""
     kept = [value for index, value in enumerate(node.outputs) if index not in dropped]
     regions, node.regions = node.regions, ()
@@ -149,3 +155,4 @@ def _replaced(graph: Graph, node: Node, op: RegionOp, operands: Sequence[Value |
     for old, value in zip(kept, new.outputs, strict=True):
         graph.replace_all_uses(old, value)
     graph.erase(node)
+    return new

@@ -158,6 +158,28 @@ def test_states_keep_their_type(make, op, info):
     assert import_model(known).outputs[0].type.dims == (8,)
 
 
+def test_states_that_are_only_written_begin_as_anything(make, op, info, check, random, no_unrolling):
+    """Exporters put a number there for a name that has no value before the loop."""
+    body = body_of([op("ReduceSum", "sum", "s", keepdims=0), op("Less", "s limit", "on"), op("Add", "sum x", "more"), op("Mul", "more x", "product")],
+                   [*SUMS[0], "unset"], [*SUMS[1], "product"])
+    inputs = [info("x", [2]), info("limit", []), info("c", [], TensorProto.BOOL)]
+    constants = {"unset": np.float32(0)}
+    for first in ("", "yes"):
+        model = make([op("Loop", ["", first, "x", "unset"], ["y", "last"], body=body)], inputs[:2], ["y", "last"], {**constants, "yes": np.array(True)})
+        graph = check(model, {"x": np.ones(2, F), "limit": np.array(7, F)}, by="ort")
+        assert ops_of(graph) == ["loop"] and graph.outputs[1].type.dims == (2,)
+    with pytest.raises(EdgeccError, match=r"E105(.|\n)*changes from f32\[\] to f32\[2\]"):  # what it began as may be the result
+        import_model(make([op("Loop", ["", "c", "x", "unset"], ["y", "last"], body=body)], inputs, ["y", "last"], constants))
+
+
+def test_numbers_keep_the_rank_they_had_before_a_loop(make, op, info, check, no_unrolling):
+    body = body_of([op("ReduceSum", "sum", "s", keepdims=0), op("Less", "s limit", "on"), op("Add", "sum x", "more"), op("Add", "n one", "next")],
+                   [*SUMS[0], "n"], [*SUMS[1], "next"])
+    model = make([op("Loop", ["", "", "x", "n"], ["y", "count"], body=body)], [info("x", [2]), info("limit", [])], ["y", "count"],
+                 {"n": np.float32(0), "one": np.ones(1, F)})
+    assert check(model, {"x": np.ones(2, F), "limit": np.array(7, F)}, by="ort").outputs[1].type.dims == (1,)
+
+
 def test_written_out_loops_stay_so_where_regions_cannot_be_made(make, op, check, random, no_unrolling):
     """A body that changes shapes, and one that may be a region."""
     body = body_of([op("Identity", "going", "on"), op("Concat", "sum x", "more", axis=0)], *SUMS)

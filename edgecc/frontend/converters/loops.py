@@ -172,6 +172,10 @@ def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: V
     results = _converted(call, region, body, given, needs)
     if results is None:
         return None
+    final = [value.type.shape for value in results[1:1 + len(states)]]
+    if _runs_once(trips, condition):
+        region, states = _with_unread_states(call, region, states, results[1:1 + len(states)])
+        results[1:1 + len(states)] = _with_the_rank_before(call, region, states, results[1:1 + len(states)])
     _check_states(states, results[1:1 + len(states)], needs)
     count_of_run = iterations(trips, condition, region.inputs[0], states, region.inputs[1:1 + len(states)], results, region.emitter.captures)
     if stacks and count_of_run is not None:
@@ -189,13 +193,38 @@ def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: V
     op = Loop(len(states), max(call.importer.limits.trip_count, rows), stacked=(False,) * stacks, rows=rows, padded=padded)
     count = call.scalar(_FOREVER, DType.I64) if trips is None else trips
     go_on = call.scalar(True, DType.BOOL) if condition is None else condition
-    values = call.importer.emitter.emit_regions(op, [count, go_on, *states, *captured], [graph], call.loc)
+    values = list(call.importer.emitter.emit_regions(op, [count, go_on, *states, *captured], [graph], call.loc))
+    values[:len(final)] = [call.reshape(value, shape) for value, shape in zip(values, final, strict=False)]
     if not padded:
         return list(values)
     if count_of_run is not None:
         return [*values[:len(states)], *(call.slice(value, 0, 0, count_of_run) for value in values[len(states):])]
     number, what = values[len(states) - 1], "the number of iterations"
     return [*values[:len(states) - 1], *(first_of(call, value, 0, number, what, name=call.node.output[len(carried)]) for value in values[len(states):])]
+
+
+def _runs_once(trips: Value | None, condition: Value | None) -> bool:
+    """Whether the first iteration is sure to run."""
+    return all(value is None or (value.constant is not None and value.constant.reshape(-1)[0] > 0) for value in (trips, condition))
+
+
+def _with_unread_states(call: Call, region: Region, states: Sequence[Value], results: Sequence[Value]) -> tuple[Region, list[Value]]:
+    """States that are only written begin as zeros of the type that they get: exporters put any number there for a name without a value yet."""
+    inputs, initial = list(region.inputs), list(states)
+    for position, (state, result) in enumerate(zip(states, results, strict=True)):
+        inner = inputs[1 + position]
+        if state.type != result.type and result.type.is_static and not inner.users and inner not in results:
+            inputs[1 + position] = region.emitter.input(result.type, f"state_{position}")
+            initial[position] = call.expand(call.scalar(0, result.type.dtype), result.type.dims)
+    return replace(region, inputs=tuple(inputs)), initial
+
+
+def _with_the_rank_before(call: Call, region: Region, states: Sequence[Value], results: Sequence[Value]) -> list[Value]:
+    """The states after an iteration; single numbers get the rank that they had before it."""
+    with inside(call, region):
+        return [region.emitter.local(call.reshape(result, state.type.dims))
+                if state.type.dtype is result.type.dtype and state.type.is_static and result.type.is_static
+                and state.type.elements == result.type.elements == 1 else result for state, result in zip(states, results, strict=True)]
 
 
 def _rows(call: Call, body: onnx.GraphProto, carried: int, trips: Value | None, condition: Value | None, results: Sequence[Value],

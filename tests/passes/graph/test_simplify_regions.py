@@ -73,6 +73,25 @@ def test_states_that_stay_become_captures_and_unread_ones_go():
     assert [v.name for v in node.inputs] == ["n", "go", "x", "w"]
 
 
+def test_many_states_that_stay_become_captures_in_one_sweep():
+    names = [f"s{i}" for i in range(30)]
+    graph = parse("graph \"loop\" (%n: i64[] \"n\", " + ", ".join(f'%{name}: f32[2] "{name}"' for name in names) + """) {
+      %go = constant bool[] [true]
+      """ + ", ".join(f"%y{i}" for i in range(31)) + " = loop(%n, %go, %s0, " + ", ".join(f"%{name}" for name in names)
+                  + ") {states=31, limit=9, scanned=(), stacked=(), rows=0, padded=false} : " + ", ".join(["f32[2]"] * 31) + """
+        body (%i: i64[] "i", %total: f32[2] "total", """ + ", ".join(f'%{name}: f32[2] "{name}"' for name in names) + """) {
+          %again = constant bool[] [true]
+          %more = elementwise(%total, %s3, %s29) {expr=`add($0:f32, mul($1:f32, $2:f32))`} : f32[2]
+          return %again "again", %more "more", """ + ", ".join(f'%{name} "{name}_"' for name in names) + """
+        }
+      return %y0 "y"
+    }
+    """)
+    run_passes(graph, [SimplifyRegions()])
+    (node,) = (node for node in graph.nodes if node.regions)
+    assert node.op.states == 1 and [v.name for v in node.inputs] == ["n", "go", "s0", "s3", "s29"]
+
+
 def test_the_only_result_stays():
     graph = simplified(BRANCH.replace('return %y "y"\n}\n', 'return %x "y"\n}\n'))
     assert not graph.nodes  # eliminated as a whole, by the other pass
