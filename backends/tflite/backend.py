@@ -16,6 +16,7 @@ from edgecc.backends.requirements import Requirement
 from edgecc.backends.tflite.channels import ScaleChannels
 from edgecc.backends.tflite.convert import Converted, convert
 from edgecc.backends.tflite.interface import from_file, report, to_file
+from edgecc.backends.tflite.normalize import StateNormalize
 from edgecc.backends.tflite.operators import obstacle
 from edgecc.backends.tflite.passes import MoveConstants, QuantizeBeforeMovement
 from edgecc.backends.tflite.phases import SumTransposed
@@ -78,8 +79,8 @@ class TfliteBackend(GraphBackend):
         return obstacle(node)
 
     def passes(self, default: tuple[str, ...], target: Target) -> tuple[str, ...]:
-        """See `tflite_passes`."""
-        return tflite_passes(default)
+        """See `tflite_passes`; and arithmetic in the place of normalizations."""
+        return (*tflite_passes(default), StateNormalize.name)
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """NAME.tflite; the report has the interface and counts operators. Raises: EdgeccError E114."""

@@ -22,12 +22,13 @@ from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.dims import numbers
 from edgecc.ir.graph import Node, Value
 from edgecc.ir.op import Op
+from edgecc.ir.types import DType
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Pad, Reshape, Slice, Transpose
-from edgecc.ops.reduction import Reduce, Softmax
+from edgecc.ops.reduction import ArgReduce, Reduce, Softmax
 from edgecc.ops.resize import Resize
 
 Rule = Callable[[Emitter, Any, Node, Result], None]
@@ -240,6 +241,27 @@ def _reduce(emitter: Emitter, op: Reduce, node: Node, result: Result) -> None:
 
 
 
+def _arg_reduce_obstacle(op: ArgReduce, node: Node) -> str | None:
+    if op.select_last or node.operand(0).type.dtype is not DType.F32:
+        return "positions of extrema that are not the first one, or not of floats, have no form in TFLite"
+    return None
+
+
+def _arg_reduce(emitter: Emitter, op: ArgReduce, node: Node, result: Result) -> None:
+    """ARG_MAX or ARG_MIN, of integers where there are some, which have the same order."""
+    x = node.operand(0)
+    order = emitter.order_of(x)
+    source = emitter.integers(x, order) if emitter.is_quantized(x) else emitter.floats(x, order)
+    left = [axis for axis in order if axis != op.axis]
+    kept = tuple(sorted(left).index(axis) for axis in left)
+    dims = numbers(x.type.dims)
+    made = emitter.writer.tensor(result.value.name, [dims[axis] for axis in left], "INT64")
+    emitter.writer.operator("ARG_MAX" if op.kind == "max" else "ARG_MIN", [source, emitter.writer.constant("axis", np.array(order.index(op.axis), np.int32))],
+                            [made], "ArgMaxOptions" if op.kind == "max" else "ArgMinOptions", 2, outputType=emitter.writer.value("TensorType", "INT64"))
+    if op.keepdims:
+        made, kept = emitter.reshaped(made, [1 if axis == op.axis else dims[axis] for axis in order], result.value.name), order
+    emitter.place(result.value, made, kept)
+
 
 def _softmax(emitter: Emitter, op: Softmax, node: Node, result: Result) -> None:
     x = node.operand(0)
@@ -358,7 +380,7 @@ RULES: Mapping[type[Op], tuple[Rule, Check]] = MappingProxyType({
     Conv: (windows.emit_conv, windows.conv_obstacle), Pool: (windows.emit_pool, windows.pool_obstacle),
     ConvTranspose: (transposed.emit_transposed, transposed.transposed_obstacle),
     Elementwise: (arithmetic.emit, arithmetic.obstacle), MatMul: (_matmul, _matmul_obstacle),
-    Reduce: (_reduce, _reduce_obstacle), Softmax: (_softmax, _always),
+    Reduce: (_reduce, _reduce_obstacle), ArgReduce: (_arg_reduce, _arg_reduce_obstacle), Softmax: (_softmax, _always),
     Reshape: (_reshape, _always), Transpose: (_transpose, _always), Slice: (_slice, _always), Concat: (_concat, _always), Gather: (emit_gather, gather_obstacle),
     Pad: (_pad, _pad_obstacle), Resize: (_resize, _resize_obstacle),
 })

@@ -22,11 +22,11 @@ SWAPPED: Mapping[str, str] = MappingProxyType({"LESS": "GREATER", "LESS_EQUAL": 
 """Those whose operands change places."""
 UNARY: Mapping[str, str] = MappingProxyType({
     "NEG": "NEGATE", "ABS": "ABS", "FLOOR": "FLOOR", "CEIL": "CEIL", "EXP": "EXP", "LOG": "LOG", "SIN": "SIN", "COS": "COS", "TANH": "TANH",
-    "LOGISTIC": "SIGMOID", "LOGICAL_NOT": "LOGICAL_NOT", "CAST": "CAST",
+    "LOGISTIC": "SIGMOID", "LOGICAL_NOT": "LOGICAL_NOT", "CAST": "CAST", "ERF": "ERF",
 })
 """TOSA's name of TFLite's operators on one tensor."""
 PRIMITIVES = frozenset({"add", "sub", "mul", "div", "min", "max", "neg", "abs", "floor", "ceil", "exp", "log", "sin", "cos", "tanh",
-                        "sigmoid", "lt", "le", "eq", "and", "or", "not", "select"})
+                        "sigmoid", "lt", "le", "eq", "and", "or", "not", "select", "erf", "sqrt"})
 """Primitives of scalar expressions that can be written; TOSA's POW takes no negative numbers."""
 
 _BITS = 20
@@ -61,6 +61,8 @@ def _floats(lowering: Lowering, op: Recorded) -> None:
         lowering.binary(SWAPPED[op.code], names[1], names[0], target)
     elif op.code == "DIV":
         lowering.binary("MUL", names[0], lowering.unary("RECIPROCAL", names[1]), into=target)
+    elif op.code == "SQRT":
+        lowering.unary("RECIPROCAL", lowering.unary("RSQRT", names[0]), target)
     elif op.code == "SELECT_V2":
         lowering.writer.operator("SELECT", lowering.aligned(names), target)
     else:  # HARD_SWISH: x * (limited x + 3) / 6

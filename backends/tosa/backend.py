@@ -15,6 +15,7 @@ from edgecc.backends.requirements import Requirement
 from edgecc.backends.tflite.backend import tflite_passes
 from edgecc.backends.tflite.convert import Converted
 from edgecc.backends.tflite.interface import from_file, report, to_file
+from edgecc.backends.tflite.normalize import StateNormalize
 from edgecc.backends.tflite.quantized import SHIFT
 from edgecc.backends.tosa.convert import convert, convert_with_integers, obstacle
 from edgecc.backends.tosa.simulate import simulate
@@ -59,8 +60,8 @@ class TosaBackend(GraphBackend):
         return obstacle(node)
 
     def passes(self, default: tuple[str, ...], target: Target) -> tuple[str, ...]:
-        """Those of TFLite."""
-        return tflite_passes(default)
+        """Those of TFLite, and arithmetic in the place of normalizations."""
+        return (*tflite_passes(default), StateNormalize.name)
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """NAME.tosa; the report has the interface. Raises: EdgeccError E114."""

@@ -14,17 +14,14 @@ from edgecc.backends.tflite import convert as tflite
 from edgecc.backends.tflite import operators, quantized
 from edgecc.backends.tflite.arithmetic import missing_primitives
 from edgecc.backends.tflite.recorder import Recorded
-from edgecc.backends.tosa import arithmetic, movement, reductions, windows
+from edgecc.backends.tosa import arithmetic, movement, reductions, resizing, windows
 from edgecc.backends.tosa.lowering import Lowering, TosaRecorder
 from edgecc.backends.tosa.writer import KINDS, TosaWriter
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.scalar import Apply, Convert, ScalarExpr
 from edgecc.ir.types import DType
-from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
-from edgecc.ops.matrix import MatMul
-from edgecc.ops.movement import Slice
 from edgecc.ops.reduction import Softmax
 from edgecc.ops.resize import Resize
 
@@ -35,12 +32,12 @@ RULES: Mapping[str, Rule] = MappingProxyType({
     "TRANSPOSE_CONV": windows.transposed,
     "MAX_POOL_2D": windows.pool, "AVERAGE_POOL_2D": windows.pool,
     "QUANTIZE": arithmetic.quantize, "DEQUANTIZE": arithmetic.dequantize,
-    **dict.fromkeys((*arithmetic.BINARY, *arithmetic.SWAPPED, *arithmetic.UNARY, "DIV", "SELECT_V2", "HARD_SWISH", "RELU", "RELU6", "TABLE"),
+    **dict.fromkeys((*arithmetic.BINARY, *arithmetic.SWAPPED, *arithmetic.UNARY, "DIV", "SQRT", "SELECT_V2", "HARD_SWISH", "RELU", "RELU6", "TABLE"),
                     arithmetic.elementwise),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"), reductions.reduce),
     "SOFTMAX": reductions.softmax, "LOG_SOFTMAX": reductions.softmax,
     "RESHAPE": movement.reshape, "TRANSPOSE": movement.transpose, "CONCATENATION": movement.concatenate, "STRIDED_SLICE": movement.strided_slice,
-    "PAD": movement.pad, "PADV2": movement.pad, "RESIZE_NEAREST_NEIGHBOR": movement.resize, "BATCH_MATMUL": movement.batch_matmul,
+    "PAD": movement.pad, "PADV2": movement.pad, "RESIZE_NEAREST_NEIGHBOR": resizing.nearest, "RESIZE_BILINEAR": resizing.bilinear, "BATCH_MATMUL": movement.batch_matmul,
 })
 """How each of TFLite's operators is written."""
 
@@ -59,14 +56,8 @@ def obstacle(node: Node) -> str | None:
     if isinstance(op, Elementwise):
         missing = sorted(_missing(op.expr) | missing_primitives(op.expr)) if not quantized.states_quantization(node) else []
         return f"computes {', '.join(missing)}, which TOSA has no operator for" if missing else None
-    if isinstance(op, Conv) and op.group > 1 and node.operand(1).type.dims[1] != 1:
-        return "a convolution in groups of several channels has no form in TOSA"
-    if isinstance(op, Slice) and any(step != 1 for step in op.steps):
-        return "a slice with steps has no form in TOSA"
-    if isinstance(op, Resize) and (op.mode != "nearest" or any(new % old for new, old in zip(node.output.type.dims, node.operand(0).type.dims, strict=True))):
-        return "a resize that interpolates, or by factors that are not whole, has no form here"
-    if isinstance(op, MatMul) and not operators.is_fully_connected(node) and node.operand(0).type.dims[:-2] != node.operand(1).type.dims[:-2]:
-        return "a product whose batches broadcast has no form in TOSA"
+    if isinstance(op, Resize):
+        return resizing.obstacle(op, node)
     if isinstance(op, Softmax) and isinstance(size := node.operand(0).type.dims[op.axis], int) and size > reductions.LONGEST_SOFTMAX:
         return f"a softmax over more than {reductions.LONGEST_SOFTMAX} elements"
     return None

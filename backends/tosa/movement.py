@@ -1,4 +1,4 @@
-"""Movement in TOSA: reshape, transpose, slice, concatenate, pad, repeat pixels; and products of computed matrices."""
+"""Movement in TOSA: reshape, transpose, slice, concatenate, pad; and products of computed matrices."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
+from edgecc.backends.tflite.quantized import present
 from edgecc.backends.tflite.recorder import Recorded
 from edgecc.backends.tosa.lowering import Lowering
-from edgecc.errors import EdgeccError
+from edgecc.backends.tosa.rescale import multiplier_of, rescaled
 
 
 def reshape(lowering: Lowering, op: Recorded) -> None:
@@ -28,11 +29,33 @@ def concatenate(lowering: Lowering, op: Recorded) -> None:
 
 
 def strided_slice(lowering: Lowering, op: Recorded) -> None:
-    """STRIDED_SLICE of steps 1."""
-    starts, _, steps = (lowering.numbers(index) for index in op.inputs[1:])
-    if any(step != 1 for step in steps):
-        raise EdgeccError("E114", "a slice with steps has no form in TOSA")
-    lowering.cut(lowering.name(op.inputs[0]), [int(start) for start in starts], lowering.tensor(op.outputs[0]).shape, lowering.name(op.outputs[0]))
+    """STRIDED_SLICE: axes with negative steps are turned around; of every so many elements the first is taken, one axis after the other."""
+    starts, _, steps = ([int(number) for number in lowering.numbers(index)] for index in op.inputs[1:])
+    source, results = lowering.name(op.inputs[0]), lowering.tensor(op.outputs[0]).shape
+    for axis, step in enumerate(steps):
+        if step < 0:
+            source = lowering.writer.operator("REVERSE", [source], lowering.like(source), axis)
+            starts[axis] = lowering.writer.shapes[source][axis] - 1 - starts[axis]
+        if abs(step) > 1:
+            source = _every(lowering, source, axis, starts[axis], abs(step), results[axis])
+            starts[axis] = 0
+    lowering.cut(source, starts, results, lowering.name(op.outputs[0]))
+
+
+def _every(lowering: Lowering, source: str, axis: int, start: int, step: int, count: int) -> str:
+    """`count` elements of an axis, `step` apart."""
+    dims = list(lowering.writer.shapes[source])
+    size = min(count * step, dims[axis] - start)
+    source = lowering.cut(source, [start if place == axis else 0 for place in range(len(dims))], [*dims[:axis], size, *dims[axis + 1:]])
+    if size < count * step:
+        fill = lowering.writer.constant(np.zeros(1), lowering.writer.kinds[source])
+        amounts = [count * step - size if place == 2 * axis + 1 else 0 for place in range(2 * len(dims))]
+        whole = lowering.like(source, (*dims[:axis], count * step, *dims[axis + 1:]))
+        source = lowering.writer.operator("PAD", [source, lowering.writer.shape(amounts), fill], whole)
+    # [before, count, step, after]: of the third axis the first.
+    before, after = math.prod(dims[:axis]), math.prod(dims[axis + 1:])
+    apart = lowering.reshaped(source, (before, count, step, after))
+    return lowering.reshaped(lowering.cut(apart, [0] * 4, (before, count, 1, after)), (*dims[:axis], count, *dims[axis + 1:]))
 
 
 def pad(lowering: Lowering, op: Recorded) -> None:
@@ -45,33 +68,32 @@ def pad(lowering: Lowering, op: Recorded) -> None:
     lowering.writer.operator("PAD", [source, amounts, fill], lowering.name(op.outputs[0]))
 
 
-def resize(lowering: Lowering, op: Recorded) -> None:
-    """RESIZE_NEAREST_NEIGHBOR by whole factors: positions are moved by half a pixel, so that rounding to the nearest one rounds down."""
-    dims, results = lowering.tensor(op.inputs[0]).shape, lowering.tensor(op.outputs[0]).shape
-    factors = [results[axis] // dims[axis] for axis in (1, 2)]
-    if any(results[axis] % dims[axis] for axis in (1, 2)):
-        raise EdgeccError("E114", "a resize by factors that are not whole has no form in TOSA")
-    scale = lowering.writer.shape([2 * factors[0], 2, 2 * factors[1], 2])
-    offset, border = (lowering.writer.shape([sign * (factor - 1) for factor in factors]) for sign in (-1, 1))
-    lowering.writer.operator("RESIZE", [lowering.name(op.inputs[0]), scale, offset, border], lowering.name(op.outputs[0]), "ResizeMode.NEAREST")
-
-
 def batch_matmul(lowering: Lowering, op: Recorded) -> None:
-    """BATCH_MATMUL of floats: MATMUL of one batch axis."""
+    """BATCH_MATMUL: MATMUL of one batch axis; sums of integers are rescaled."""
+    writer = lowering.writer
     left, right = (_matrices(lowering, index, op.fields[key], op) for index, key in zip(op.inputs, ("adjX", "adjY"), strict=True))
-    zeros = [lowering.scalar(0.0)] * 2
-    dims = lowering.tensor(op.outputs[0]).shape
-    product = lowering.like(left, (math.prod(dims[:-2]), *dims[-2:]))
-    lowering.writer.operator("MATMUL", [left, right, *zeros], product)
-    lowering.reshaped(product, dims, lowering.name(op.outputs[0]))
+    given, made = [lowering.integers(index) for index in op.inputs], lowering.integers(op.outputs[0])
+    zeros = [writer.constant(np.array([0 if one is None else one.zero]), writer.kinds[left]) for one in given]
+    dims, target = lowering.tensor(op.outputs[0]).shape, lowering.name(op.outputs[0])
+    flat = (math.prod(dims[:-2]), *dims[-2:])
+    product = writer.operator("MATMUL", [left, right, *zeros], lowering.like(left, flat, "FP32" if made is None else "INT32"))
+    if made is not None:
+        scales = [present(one).scale for one in given]
+        product = rescaled(writer, product, lowering.like(target, flat), [multiplier_of(scales[0] * scales[1] / made.scale)], 0, made.zero)
+    lowering.reshaped(product, dims, target)
 
 
 def _matrices(lowering: Lowering, index: int, turned: bool, op: Recorded) -> str:
-    dims = lowering.tensor(index).shape
-    if dims[:-2] != lowering.tensor(op.outputs[0]).shape[:-2]:
-        raise EdgeccError("E114", "a product whose batches broadcast has no form in TOSA")
-    name = lowering.reshaped(lowering.name(index), (math.prod(dims[:-2]), *dims[-2:]))
+    """A factor as [batches, rows, columns], as many batches as the product has."""
+    writer, name = lowering.writer, lowering.name(index)
+    dims, batches = lowering.tensor(index).shape, lowering.tensor(op.outputs[0]).shape[:-2]
+    own = (*[1] * (len(batches) + 2 - len(dims)), *dims)
+    if own[:-2] != batches:
+        times = [wanted // size for wanted, size in zip(batches, own[:-2], strict=True)]
+        name = lowering.reshaped(name, own)
+        name = writer.operator("TILE", [name, writer.shape([*times, 1, 1])], lowering.like(name, (*batches, *own[-2:])))
+    name = lowering.reshaped(name, (math.prod(batches), *own[-2:]))
     if not turned:
         return name
-    shape = lowering.writer.shapes[name]
-    return lowering.writer.operator("TRANSPOSE", [name], lowering.like(name, (shape[0], shape[2], shape[1])), [0, 2, 1])
+    shape = writer.shapes[name]
+    return writer.operator("TRANSPOSE", [name], lowering.like(name, (shape[0], shape[2], shape[1])), [0, 2, 1])

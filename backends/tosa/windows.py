@@ -17,7 +17,8 @@ def conv(lowering: Lowering, op: Recorded) -> None:
     x, w, b = op.inputs
     dims, kernel, results = lowering.tensor(x).shape, lowering.tensor(w).shape[1:3], lowering.tensor(op.outputs[0]).shape
     source, pads = padded(lowering, lowering.name(x), dims, kernel, results, op)
-    _sums(lowering, op, "CONV2D", source, lowering.numbers(w), b, results, [pads, _strides(op), _dilations(op)])
+    weights = lowering.numbers(w)
+    _sums(lowering, op, "CONV2D", source, weights, b, results, [pads, _strides(op), _dilations(op)], dims[3] // weights.shape[3])
 
 
 def depthwise(lowering: Lowering, op: Recorded) -> None:
@@ -52,18 +53,28 @@ def transposed(lowering: Lowering, op: Recorded) -> None:
 
 
 def _sums(lowering: Lowering, op: Recorded, code: str, source: str, weights: Array, bias: int, results: tuple[int, ...],
-          window: list[list[int]]) -> None:
-    """The convolution, its activation, and the shape of the result; `op` has the operands x, weights and bias."""
+          window: list[list[int]], groups: int = 1) -> None:
+    """The convolution, its activation, and the shape of the result; `op` has the operands x, weights and bias.
+
+    Groups of several channels are a convolution each, whose results are put side by side.
+    """
     writer, (x, w, _) = lowering.writer, op.inputs
     given, made, codes = lowering.integers(x), lowering.integers(op.outputs[0]), lowering.tensor(w).quantization
     target, finish = lowering.with_activation(op)
     shaped = writer.shapes[target] != results
     result = lowering.like(target, results) if shaped else target
     kind, zeros = ("FP32", "FP32") if made is None else ("INT32", "INT8")
-    operands = [source, writer.constant(weights, writer.kinds[source]), lowering.name(bias),
-                writer.constant(np.array([given.zero if given is not None else 0]), zeros), writer.constant(np.zeros(1), zeros)]
+    points = [writer.constant(np.array([given.zero if given is not None else 0]), zeros), writer.constant(np.zeros(1), zeros)]
     sums = result if made is None else writer.tensor(results, kind)
-    writer.operator(code, operands, sums, *window, False, f"DType.{kind}")
+    if groups == 1:
+        writer.operator(code, [source, writer.constant(weights, writer.kinds[source]), lowering.name(bias), *points], sums, *window, False, f"DType.{kind}")
+    else:
+        parts, dims = [], writer.shapes[source]
+        for place, (part, added) in enumerate(zip(np.split(weights, groups), np.split(lowering.numbers(bias), groups), strict=True)):
+            own = lowering.cut(source, [0, 0, 0, place * part.shape[3]], [*dims[:3], part.shape[3]])
+            operands = [own, writer.constant(part, writer.kinds[source]), writer.constant(added, kind), *points]
+            parts.append(writer.operator(code, operands, writer.tensor((*results[:3], part.shape[0]), kind), *window, False, f"DType.{kind}"))
+        writer.operator("CONCAT", parts, sums, 3)
     if made is not None and given is not None and codes is not None:
         # In doubles of the rounded scales, as TFLite has it.
         factors = [multiplier_of(given.scale * scale / made.scale) for scale in map(_single, codes.scales)]

@@ -226,6 +226,16 @@ def test_integers_without_a_form_are_computed_in_floats():
     np.testing.assert_allclose(got, np.sqrt(x), atol=0.03)
 
 
+def test_normalizations_error_functions_and_extrema():
+    net = Quantized(2)
+    numbers = (net.store(net.random.uniform(0.5, 2, 10).astype(np.float32)) for _ in range(2))
+    y = net.quantize(net.node("LayerNormalization", net.quantize("x", 0.05, 3), *numbers), 0.03, 5)
+    y = net.quantize(net.node("Erf", net.node("Div", y, net.store(np.float32(1.414)))), 1 / 128, 0)
+    model = net.model(net.node("ArgMax", y, axis=2, keepdims=0), (1, 4, 9, 10))
+    assert written(model)[1].manifest.report["operators"]["ARG_MAX"] == 1
+    assert api.verify(model, "generic-c", backend="tflite").ok
+
+
 @pytest.mark.parametrize(("sizes", "results", "extents", "strides", "pads", "want"), [
     ((8, 8), (8, 8), (3, 3), (1, 1), (1, 1, 1, 1), Padding("SAME")),
     ((8, 8), (4, 4), (3, 3), (2, 2), (0, 0, 1, 1), Padding("SAME")),

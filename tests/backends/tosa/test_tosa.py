@@ -81,6 +81,35 @@ def test_transposed_convolutions(kernel, attributes):
     assert count == 0 and total > 400
 
 
+def test_groups_steps_and_products_are_those_of_litert():
+    net = Quantized(6)
+    w, s = net.weights(6, 2, 3, 3)
+    y = net.quantize(net.node("Conv", net.quantize("x", 0.05, 3), w, net.bias(6, s, 0.05), group=2, pads=[1, 1, 1, 1]), 0.2, -7)
+    y = net.node("Slice", y, *(net.store(np.array(v, np.int64)) for v in ([8, 1], [-10, 10], [2, 3], [-2, 3])))
+    one = net.quantize(net.node("Slice", y, *(net.store(np.array([v], np.int64)) for v in (0, 1, 1))), 0.2, -7)
+    y = net.quantize(net.node("MatMul", y, net.quantize(net.node("Transpose", one, perm=[0, 1, 3, 2]), 0.2, -7)), 40.0, 5)
+    count, total = differing(net.model(y, (1, 4, 9, 10)), {"x": np.random.default_rng(0).normal(0, 2, (1, 4, 9, 10)).astype(np.float32)})
+    assert count == 0 and total > 1000
+
+
+@pytest.mark.parametrize("attributes", [{"mode": "linear"}, {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+                                        {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}])
+def test_resizes_that_interpolate(attributes):
+    net = Quantized(2)
+    y = net.node("Resize", net.quantize("x", 0.05, 3), "", "", net.store(np.array([1, 4, 20, 13], np.int64)), **attributes)
+    outcome = api.verify(net.model(net.quantize(y, 0.05, 3), (1, 4, 9, 10)), "generic-c", backend="tosa")
+    assert outcome.ok and outcome.layers is not None and outcome.layers.layers == 2
+
+
+def test_normalizations_and_functions_in_floats():
+    net = Quantized(2)
+    numbers = (net.store(net.random.uniform(0.5, 2, 10).astype(np.float32)) for _ in range(2))
+    y = net.quantize(net.node("LayerNormalization", net.quantize("x", 0.05, 3), *numbers), 0.03, 5)
+    y = net.quantize(net.node("Erf", net.node("Div", y, net.store(np.float32(1.414)))), 1 / 128, 0)
+    outcome = api.verify(net.model(net.quantize(net.node("Sqrt", net.node("Abs", y)), 1 / 200, -100), (1, 4, 9, 10)), "generic-c", backend="tosa")
+    assert outcome.ok and outcome.layers is not None and outcome.layers.layers == 4
+
+
 def test_vela_leaves_nothing_for_the_cpu():
     pytest.importorskip("ethosu")
     made, target = create_backend("tosa"), load_target("ethos-u55-128")
