@@ -1,7 +1,8 @@
 """Interleaved bytes: four vectors of bytes as one vector of groups (edgecc/loop/narrow.py).
 
 Rows: "group" loads a word of four bytes, "groups" a vector of them, "bytes" the bytes of a vector of `lanes` lanes, "bytes_of" has one number in all of them, "interleave" takes four.
-Sources: as in avx.py and neon.py; PUNPCKLBW, VPERMD and VPSHUFB of volume 2, ZIP1 and ZIP2 of DDI 0487.
+Of bytes for two neighbouring vectors of groups, "interleave_pair" makes both, "interleave_half:0" and "interleave_half:1" make one.
+Sources: as in avx.py and neon.py; PUNPCKLBW, VPERMD and VPSHUFB of volume 2, VPERMI2B, ZIP1 and ZIP2 of DDI 0487.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgecc.backends.c.avx_convert import AVX2, AVX512
+from edgecc.backends.c.lookup import VBMI
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
 
@@ -45,6 +47,14 @@ def avx_rows() -> Iterator[tuple[Key, Row]]:
             "__m512i all = _mm512_inserti64x4(_mm512_castsi256_si512(ab), cd, 1);\n"
             f"all = _mm512_permutexvar_epi32(_mm512_setr_epi32({_TRANSPOSED}), all);\n"
             f"return _mm512_shuffle_epi8(all, _mm512_broadcast_i32x4(_mm_setr_epi8({_TRANSPOSED})));", AVX512, body=True)
+        yield Key("bytes", dtype, 32), Row("_mm256_loadu_si256((const __m256i *)({0}))", AVX2)
+        yield Key("bytes_of", dtype, 32), Row("_mm256_set1_epi8((char){0})", AVX2)
+        for half in (0, 1):
+            # Bytes of 32 lanes of a and b in one register, of c and d in the other; each group takes one of each.
+            places = ", ".join(f"{sum((32 * operand + lane) << (8 * operand) for operand in range(4)):#x}" for lane in range(16 * half, 16 * half + 16))
+            yield Key(f"interleave_half:{half}", dtype, 16), Row(
+                "__m512i ab = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1), cd = _mm512_inserti64x4(_mm512_castsi256_si512(c), d, 1);\n"
+                f"return _mm512_permutex2var_epi8(ab, _mm512_setr_epi32({places}), cd);", (*AVX512, VBMI), body=True)
 
 
 def neon_rows() -> Iterator[tuple[Key, Row]]:

@@ -71,7 +71,7 @@ class Isa:
         """C type of a vector of bytes that is to be interleaved."""
         if self.name == "neon":
             return f"{'' if dtype.is_signed else 'u'}int8x8_t"
-        return "__m128i"
+        return "__m256i" if lanes == 32 else "__m128i"
 
     def has_tables(self, lanes: int) -> bool:
         """Whether so many lanes of f32 are looked up in registers (edgecc/loop/tables.py)."""

@@ -216,6 +216,8 @@ class Prelude:
                 return self.isa.bytes_type(dtype, lanes), [f"const {memory} *"]
             case "interleave_pair":
                 return "uint32x4x2_t", [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
+            case "interleave_half":
+                return self.isa.type_name(DType.U32, lanes), [f"{self.isa.bytes_type(dtype, 2 * lanes)} "] * 4
             case "interleave":
                 return self.isa.type_name(DType.U32, lanes), [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
             case "store_words":

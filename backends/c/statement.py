@@ -149,11 +149,17 @@ class BodyPrinter:
         match stmts[0], stmts[1]:
             case Let(name=first, value=Op(op="interleave") as low), Let(name=second, value=Op(op="interleave") as high):
                 dtype, lanes = low.args[0].dtype, low.lanes
-                if not self.prelude.has_row("interleave_pair", dtype, lanes) or (dtype, lanes) != (high.args[0].dtype, high.lanes):
+                halves = self.prelude.has_row("interleave_half:0", dtype, lanes)
+                if not (halves or self.prelude.has_row("interleave_pair", dtype, lanes)) or (dtype, lanes) != (high.args[0].dtype, high.lanes):
                     return 0
                 parts = ExpressionPrinter(self.prelude, scope).joined_bytes(low, high)
                 if parts is None:
                     return 0
+                if halves:
+                    for number, name in enumerate((first, second)):
+                        text = self.prelude.call(f"interleave_half:{number}", dtype, lanes, *parts)
+                        self.define(name, DType.U32, lanes, text, scope, depth, is_const=True)
+                    return 2
                 both = scope.bind(f"{first}_both").c_name
                 text = self.prelude.call("interleave_pair", dtype, lanes, *parts)
                 self._emit(depth, f"const uint32x4x2_t {both} = {text};")
