@@ -313,3 +313,19 @@ def test_sizes_that_cannot_be_equal_are_refused():
     nodes = [("Compress", "x p", "a", {"axis": 0}), ("Add", "a five", "y", {})]
     with pytest.raises(EdgeccError, match="do not broadcast"):
         import_model(model(nodes, {"x": np.ones(9, F), "p": np.ones(9, bool)}, ["y"], {"five": np.ones(5, F)}))
+
+
+@pytest.mark.parametrize(("step", "longest"), [(1, 3), (2, 2), (-1, None)])
+def test_ranges_whose_ends_lie_close_together(step, longest):
+    """From i to min(i + 3, 9), the 3 added to a float: rows that one iteration writes."""
+    nodes = [("Cast", "i", "f", {"to": TensorProto.FLOAT}), ("Add", "f three", "g", {}), ("Cast", "g", "j", {"to": TensorProto.INT32}),
+             ("Reshape", "j one", "end", {}), ("Min", "end nine", "limit", {}), ("Squeeze", "limit", "last", {}), ("Range", "i last step", "y", {})]
+    inputs, constants = {"i": np.array(4, np.int32)}, {"three": F(3), "one": number([1]), "nine": np.array([9], np.int32), "step": np.int32(step)}
+    proto = model(nodes, inputs, ["y"], constants)
+    if longest is None:
+        with pytest.raises(EdgeccError, match="nothing says how large"):
+            import_model(proto)
+        return
+    (size,) = import_model(proto).outputs[0].type.max_dims
+    assert size == longest
+    agrees(proto, [{"i": np.array(i, np.int32)} for i in (0, 4, 7, 8, 9, 30, -2)])

@@ -9,6 +9,7 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import size_of, sizes_of
+from edgecc.frontend.differences import most_above
 from edgecc.frontend.items import Item, Refused
 from edgecc.frontend.known import is_symbolic, known_data, whole_numbers
 from edgecc.frontend.registry import Unsupported, converter
@@ -127,10 +128,13 @@ def _computed_range(call: Call) -> Value:
         length = call.map(lambda a, b: apply("sub", b, a) if int(step) > 0 else apply("sub", a, b), *wide)
         more, by = literal(abs(int(step)) - 1, DType.I64), literal(abs(int(step)), DType.I64)
         number = call.map(lambda n: apply("div", apply("max", apply("add", n, more), literal(0, DType.I64)), by), length)
+        above = most_above(*((limit, start) if int(step) > 0 else (start, limit)))
+        longest = None if above is None else max(0, -(-above // abs(int(step))))
     else:
+        longest = None
         parts = call.map(lambda a, b, d: convert(apply("ceil", apply("div", apply("sub", b, a), d)), DType.I64), start, limit, delta)
         number = call.map(lambda n: apply("max", n, literal(0, DType.I64)), parts)
-    count = size_of(call, number, "the length of the range")
+    count = size_of(call, number, "the length of the range", longest)
     return call.map(lambda i, a, d: apply("add", a, apply("mul", convert(i, dtype), d)), call.positions(count), start, delta)
 
 
