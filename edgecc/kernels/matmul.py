@@ -167,10 +167,11 @@ class _Problem:
             constant = self.request.operand(1).is_constant and all(d == 1 for d in self.request.operand(1).view.dims[:-2])
             packs = constant and self.channels >= self.lanes // 2 and self.open_depth is None
             return self.packed_constant(self.tiles(self.joined_rows)[0][0]) if packs else self.in_place(tile)
-        if self.w.strides[-2] == 1 and self.x.strides[-1] == 1 and self.open_depth is None and few and self.x.dtype is DType.F32:
-            return self.dots()
         along = [self.y, *(operand.view.broadcast_to(self.y.dims) for operand in self.request.inputs[2:] if operand is not None)]
-        if self.open_depth is not None or any(v.strides[-1] != 0 and not (v.padded and v.strides[-1] == 1) for v in along):
+        gaps = any(v.strides[-1] != 0 and not (v.padded and v.strides[-1] == 1) for v in along)
+        if self.w.strides[-2] == 1 and self.x.strides[-1] == 1 and self.open_depth is None and (few or gaps) and self.x.dtype is DType.F32:
+            return self.dots()
+        if self.open_depth is not None or gaps:
             raise EdgeccError("E112", "matmul has no kernel for these sizes known only at run time",
                               hint="give the dimension one size with --shape")
         return self.packed_scratch(tile)
