@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.registry import converter
+from edgecc.ir.dims import Dim, SymbolicDim, lower_bound
 from edgecc.ir.graph import Value
 from edgecc.ops.movement import PAD_MODES, Pad, Slice
 
@@ -32,10 +34,10 @@ def _pad_by_operands(call: Call) -> Value:
         value = call.cast(call.reshape(value, ()), call.input().type.dtype)
         if value.constant is not None and not value.constant.any():
             value = None
-    return pad(call, call.input(), call.known_ints(1, "pads"), axes, value)
+    return pad(call, call.input(), call.known_dims(1, "pads"), axes, value)
 
 
-def pad(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None, value: Value | None) -> Value:
+def pad(call: Call, x: Value, pads: Sequence[Dim], axes: Sequence[int] | None, value: Value | None) -> Value:
     """`x` padded by (begin..., end...) along `axes` (None: all) in the node's mode; negative entries remove elements."""
     rank = x.type.rank
     named = tuple(range(rank)) if axes is None else tuple(call.axis(axis, rank, "axes") for axis in axes)
@@ -46,7 +48,11 @@ def pad(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None, v
         raise EdgeccError("E110", f"pads {list(pads)} do not fit {len(named)} different axes of {x.type}")
     before, after = [0] * rank, [0] * rank
     for position, axis in enumerate(named):
-        before[axis], after[axis] = pads[position], pads[len(named) + position]
+        ends = pads[position], pads[len(named) + position]
+        if any(isinstance(end, SymbolicDim) for end in ends) and mode == "constant" and min(map(lower_bound, ends)) >= 0:
+            x = _joined(call, x, axis, ends, value)
+        else:
+            before[axis], after[axis] = (_fixed(end) for end in ends)
     if not any(before) and not any(after):
         return x
     call.importer.limits.check_dims((max(b + d + a, 0) for b, d, a in zip(before, x.type.shape, after, strict=True)),
@@ -57,6 +63,26 @@ def pad(call: Call, x: Value, pads: Sequence[int], axes: Sequence[int] | None, v
         x = _cropped(call, x, before, after)
     grown = Pad(tuple(max(b, 0) for b in before), tuple(max(a, 0) for a in after), mode)
     return call.add(grown, x) if any(grown.before) or any(grown.after) else x
+
+
+def _fixed(end: Dim) -> int:
+    """A number of elements that the run must not decide.
+
+    Raises: EdgeccError E104.
+    """
+    if isinstance(end, int):
+        return end
+    sizes = " or ".join(f"'{printable(size.name)}'" for size in end.symbols)
+    raise EdgeccError("E104", f"the run decides that {end} elements are added, and that may be fewer than none, or they are no constants",
+                      hint=f"give {sizes} one size or other bounds with --shape")
+
+
+def _joined(call: Call, x: Value, axis: int, ends: Sequence[Dim], value: Value | None) -> Value:
+    """`x` between as many elements of `value` along an axis as the run decides."""
+    fill = call.scalar(0.0, x.type.dtype) if value is None else value
+    shapes = [tuple(end if a == axis else size for a, size in enumerate(x.type.shape)) for end in ends]
+    first, last = (None if shape[axis] == 0 else call.expand(call.reshape(fill, (1,) * len(shape)), shape) for shape in shapes)
+    return concat(call, [part for part in (first, x, last) if part is not None], axis)
 
 
 def _cropped(call: Call, x: Value, before: Sequence[int], after: Sequence[int]) -> Value:
