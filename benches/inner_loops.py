@@ -26,7 +26,7 @@ from rich.table import Table
 
 from benches import in_order
 from edgecc.targets.schema import load_target
-from tests.support.assembly import CASES, COMPILERS, HALF_CASES, Loop, main_loop, scheduled
+from tests.support.assembly import CASES, COMPILERS, HALF_CASES, SIGNED_CASES, Loop, main_loop, scheduled
 
 MCA = ("llvm-mca-21", "llvm-mca-20", "llvm-mca-19")
 MODELS = {
@@ -62,7 +62,8 @@ def main() -> int:
         columns = ("kernel", "compiler", "instructions", "multiply-adds", "a multiply-add", "stack", "cycles (modelled)", "share of peak")
         core = load_target(target).core
         table = Table(*columns, *(["share by issue rules"] if core.in_order else []), title=f"{target}, modelled as {MODELS[target]}")
-        for name, case in {**CASES, **(HALF_CASES if load_target(target).has("fp16") else {})}.items():
+        for name, case in {**CASES, **(HALF_CASES if load_target(target).has("fp16") else {}),
+                           **(SIGNED_CASES if load_target(target).has("dotprod") else {})}.items():
             if arguments.kernels not in name:
                 continue
             function = scheduled(case, target)

@@ -68,9 +68,12 @@ MACROS = """\
   __asm__ volatile("ins %0.d[1], %1" : "+w"(joined) : "r"(high)); joined; })
 #define EDGECC_FMLA(type, form, fma, sum, a, b) __extension__({ type added = (sum); \
   __asm__ volatile("fmla %0." form ", %1." form ", %2." form : "+w"(added) : "w"(a), "w"(b)); added; })
+#define EDGECC_SDOT(dot, sum, groups, factors, source, lane) __extension__({ int32x4_t added = (sum); \
+  __asm__ volatile("sdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(added) : "w"(groups), "w"(factors)); added; })
 #define EDGECC_PINNED(type, start) __extension__({ type kept = (start); __asm__ volatile("" : "+w"(kept)); kept; })
 #else
 #define EDGECC_FMLA(type, form, fma, sum, a, b) fma(sum, a, b)
+#define EDGECC_SDOT(dot, sum, groups, factors, source, lane) dot(sum, vreinterpretq_s8_u32(groups), source(factors), lane)
 #define EDGECC_PINNED(type, start) (start)
 #define EDGECC_HALVES_4(array) vreinterpret_f16_u16(vld1_u16(array))
 #define EDGECC_HALVES_8(array) vreinterpretq_f16_u16(vld1q_u16(array))
@@ -111,7 +114,7 @@ Item = Stmt | Part | Pinned
 
 
 def rows() -> Iterator[tuple[Key, Row]]:
-    """Vectors of four floats, and of eight halves."""
+    """Vectors of four floats, of eight halves, and of four groups of bytes."""
     needs: tuple[str, ...] = ("neon", HALVES)
     yield Key("load_half", DType.F32, 2), Row("EDGECC_LOAD_LOW(float32x2_t, vld1_f32, {0}, {1})", needs)
     yield Key("load_low", DType.F32, 4), Row("EDGECC_LOAD_LOW(float32x4_t, vld1q_f32, {0}, {1})", needs)
@@ -119,6 +122,15 @@ def rows() -> Iterator[tuple[Key, Row]]:
     yield Key("join", DType.F32, 4), Row("EDGECC_JOIN(float32x4_t, {0}, {1})", needs)
     yield Key("fma_pinned", DType.F32, 4), Row('EDGECC_FMLA(float32x4_t, "4s", vfmaq_f32, {2}, {0}, {1})', needs)
     yield Key("pinned", DType.F32, 4), Row("EDGECC_PINNED(float32x4_t, {0})", needs)
+    products = (*needs, "dotprod")
+    yield Key("load_half", DType.U32, 2), Row("EDGECC_LOAD_LOW(uint32x2_t, vld1_u32, {0}, {1})", products)
+    yield Key("load_low", DType.U32, 4), Row("EDGECC_LOAD_LOW(uint32x4_t, vld1q_u32, {0}, {1})", products)
+    yield Key("load_high", DType.U32, 4), Row("EDGECC_LOAD_HIGH({0}, {1})", products)
+    yield Key("join", DType.U32, 4), Row("EDGECC_JOIN(uint32x4_t, {0}, {1})", products)
+    for lanes, q, source in ((4, "q", "vreinterpretq_s8_u32"), (2, "", "vreinterpret_s8_u32")):
+        yield Key(f"dot_s8_lane:{lanes}", DType.I32, 4), Row(f"EDGECC_SDOT(vdotq_lane{q}_s32, {{2}}, {{0}}, {{1}}, {source}, {{3}})", products)
+    yield Key("keep_lane", DType.I32, 4), Row("{0}", products)
+    yield Key("pinned", DType.I32, 4), Row("EDGECC_PINNED(int32x4_t, {0})", products)
     needs = (*needs, "fp16")
     yield Key("load_half", DType.F16, 4), Row("EDGECC_LOAD_LOW(float16x4_t, EDGECC_HALVES_4, {0}, {1})", needs)
     yield Key("load_low", DType.F16, 8), Row("EDGECC_LOAD_LOW(float16x8_t, EDGECC_HALVES_8, {0}, {1})", needs)
@@ -154,12 +166,14 @@ Binding = Let | Assign | Declare
 
 def _is_step(stmt: Stmt, has_row: HasRow) -> TypeGuard[Binding]:
     """Whether a statement takes the unit for vectors: a multiply-add onto its own local, or the start of a sum from another register."""
-    return _is_by_lane(stmt) or _is_pinned(stmt, has_row)
+    return _is_by_lane(stmt, has_row) or _is_pinned(stmt, has_row)
 
 
-def _is_by_lane(stmt: Stmt) -> bool:
+def _is_by_lane(stmt: Stmt, has_row: HasRow) -> bool:
     match stmt:
-        case Assign(name=name, value=Op(op="fma", args=(first, second, Ref(name=total)))) if total == name:
+        case Assign(name=name, value=Op(op="fma" | "dot_s8" as op, args=(first, second, Ref(name=total)))) if total == name:
+            if op == "dot_s8" and not has_row("join", DType.U32, 4):
+                return False
             return any(isinstance(factor, Broadcast) and isinstance(factor.arg, Lane) for factor in (first, second))
     return False
 

@@ -27,6 +27,7 @@ from edgecc.kernels.nearest import in_integers
 from edgecc.kernels.register_tile import (
     Panel,
     RegisterTile,
+    comes_in_halves,
     lane_sources,
     narrowest_lanes,
     pack_panels,
@@ -258,7 +259,7 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     unroll = tile.lanes if by_lane else UNROLL
     tiled = open_depth or inner_extent > max(2 * UNROLL, unroll + unroll // 2)
     # Short sums of groups by lane are written out as a whole; compilers would load all of their weights first, and spill.
-    fence = 0 if (tile.lanes == 1 and not (dtype is DType.I32 and target.has(DSP))) or (by_lane and (tiled or dtype is not DType.I32)) else 1
+    fence = 0 if (tile.lanes == 1 and not (dtype is DType.I32 and target.has(DSP))) or (by_lane and (tiled or dtype is not DType.I32 or comes_in_halves(target, dtype))) else 1
     if by_lane and not target.core.in_order and inner_extent % (2 * unroll) == 0 and inner_extent >= LEAST_ITERATIONS * 2 * unroll:
         # Twice the lanes an iteration, for half of the counting and moving of pointers; a fence between keeps the
         # registers of the second group of rows those of the first. In order, loads are spread over an iteration as it is.
@@ -281,7 +282,7 @@ def tile_schedule(tile: RegisterTile, target: Target, inner_extent: int, padded:
     if by_lane and dtype is DType.I32 and not target.core.in_order:
         steps.append("pair-loads{buffer=w}")
     if by_lane and target.core.in_order:
-        in_one_piece = not open_depth and target.core.half_loads and inner_extent < LEAST_ITERATIONS * unroll
+        in_one_piece = not open_depth and comes_in_halves(target, dtype) and inner_extent < LEAST_ITERATIONS * unroll
         steps.append(f"unroll{{loop={INNER}_outer,fence=0}}" if in_one_piece
                      else f"pipeline-loads{{loop={INNER}_outer,distance={max(target.core.load_latency, tile.rows)}}}")
     return tuple(steps)

@@ -76,14 +76,19 @@ def narrowest_lanes(target: Target, dtype: DType = DType.F32) -> int:
 
 def lane_sources(tile: RegisterTile, target: Target, dtype: DType) -> tuple[int, ...]:
     """Lengths of the vectors whose lanes are factors, longest first: whole ones, or halves where those load beside multiply-adds."""
-    if target.core.half_loads and dtype.is_float and tile.lanes == vector_lanes(target, dtype):
+    if comes_in_halves(target, dtype) and tile.lanes == vector_lanes(target, dtype):
         return (tile.lanes // 2,)
     return (tile.lanes, tile.lanes // 2) if tile.lanes > 4 else (tile.lanes,)
 
 
+def comes_in_halves(target: Target, dtype: DType) -> bool:
+    """Whether factors of sums of type `dtype` are loaded in halves: where such loads and instructions for the products exist."""
+    return target.core.half_loads and (dtype.is_float or (dtype is DType.I32 and target.has("dotprod")))
+
+
 HALVED = 4
 """Registers for vectors of weights that come in halves: one in use, one ahead, halves of the next, and one between rows of two
-steps; tiles of one or two vectors, whose rows come closer together, take two more."""
+steps; tiles of one or two vectors, whose rows come closer together, and of few rows, which need vectors more often, take two more."""
 
 
 def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> bool:
@@ -99,8 +104,8 @@ def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> b
         return rows * vectors + 2 * vectors + 2 <= target.vector.registers  # words of even and of odd bytes
     if by_lane and dtype is DType.I32 and target.has("i8mm") and rows > 1 and rows % 2:
         return False  # products of matrices take two rows
-    if by_lane and dtype.is_float and target.core.half_loads:
-        return rows * vectors + rows + HALVED + 2 * (vectors < 3) <= target.vector.registers
+    if by_lane and comes_in_halves(target, dtype):
+        return rows * vectors + rows + HALVED + 2 * (vectors < 3 or rows < 5) <= target.vector.registers
     operands = rows + min(2, vectors) + (dtype is not DType.F32) if by_lane else vectors + 1
     return rows * vectors + operands <= target.vector.registers
 

@@ -25,7 +25,7 @@ from tests.support.kernel_check import Given, request_for
 
 Case = tuple[Op, list[Given], list[Layout | None] | None]
 COMPILERS = ("gcc", "clang", "zig")
-_MULTIPLY_ADD = re.compile(r"^(fmla|fmadd|vfmadd\w+|fmls|vpdpbusd|vpmaddwd)\b")
+_MULTIPLY_ADD = re.compile(r"^(fmla|fmadd|vfmadd\w+|fmls|sdot|vpdpbusd|vpmaddwd)\b")
 _BRANCH = re.compile(r"^(b|b\.?[a-z]{2}|cbn?z|tbn?z|j[a-z]+)\s")
 
 
@@ -55,11 +55,11 @@ def convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: in
     return op, [Given(x, layout=last), Given(w, True)], [last]
 
 
-def byte_convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: int = 0) -> Case:
-    """A channels-last convolution of u8 with weights in i8 and sums in i32."""
-    op = Conv((1, 1), (pad,) * 4, (1, 1), 1, x_zero=3)
+def byte_convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: int = 0, *, signed: bool = False) -> Case:
+    """A channels-last convolution of u8 with a zero point, or of i8, with weights in i8 and sums in i32."""
+    op = Conv((1, 1), (pad,) * 4, (1, 1), 1, x_zero=0 if signed else 3)
     last = Layout.channels_last(4)
-    x, w = np.zeros((1, channels, size, size), np.uint8), np.zeros((outputs, channels, kernel, kernel), np.int8)
+    x, w = np.zeros((1, channels, size, size), np.int8 if signed else np.uint8), np.zeros((outputs, channels, kernel, kernel), np.int8)
     return op, [Given(x, layout=last), Given(w, True)], [last]
 
 
@@ -83,6 +83,12 @@ BYTE_CASES: dict[str, Case] = {
     "pointwise 1024 to 256, 14x14": byte_convolution(1024, 256, 14),
     "3x3 64 to 64, 56x56": byte_convolution(64, 64, 56, 3, 1),
 }
+
+SIGNED_CASES: dict[str, Case] = {
+    "i8 pointwise 64 to 384, 14x14": byte_convolution(64, 384, 14, signed=True),
+    "i8 3x3 64 to 64, 56x56": byte_convolution(64, 64, 56, 3, 1, signed=True),
+}
+"""As zero points of activations leave them behind."""
 
 
 HALF_CASES: dict[str, Case] = {
