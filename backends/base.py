@@ -202,5 +202,13 @@ class GraphBackend(Backend, Protocol):
         """
         return None
 
+    def left(self, graph: Graph, artifact: Artifact) -> Mapping[Node, str]:
+        """The nodes that the tool behind the back end left for a CPU, and why. Where a network is divided they go to its CPU.
+
+        Args:
+            graph: the one that `emit` made the artifact of.
+        """
+        return {}
+
 
 AnyBackend = LoopBackend | GraphBackend

@@ -2,9 +2,9 @@
 
     python -m benches.ethosu_bits MODEL ... [--target ethos-u55-128 --target ethos-u65-256] [--runs 3] [--optimise Size]
 
-Each model is quantized (QuantizeLinear and DequantizeLinear). Vela compiles it whole; the command stream is executed on random
-integers by the simulator of the tests (tests/support/ethosu) and compared with LiteRT's reference kernels. Exit status 1 where a
-byte differs.
+Each model is quantized (QuantizeLinear and DequantizeLinear) and divided between the accelerator and the CPU. The command stream of
+every part of the accelerator is executed on random integers by the simulator of the tests (tests/support/ethosu) and compared with
+LiteRT's reference kernels. Exit status 1 where a byte differs.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from edgecc import api
-from edgecc.backends.discovery import create_backend
+from edgecc.partition.artifact import part_artifacts
 from edgecc.targets.schema import load_target
 from tests.support.ethosu.compiler import reference
 from tests.support.ethosu.machine import simulate
@@ -27,27 +28,36 @@ from tests.support.ethosu.network import read_network
 
 def measure(model: str, target: str, optimise: str, runs: int) -> tuple[list[str], int]:
     """A row of the table, and how many bytes differ."""
-    backend = create_backend(f"ethosu{{optimise={optimise}}}")
-    exported = api.export_model(model, load_target(target), api.Options(), backend, "ethosu") if backend.takes == "graph" else None
-    if exported is None:
-        raise SystemExit("the back end takes no graphs")
-    artifact = exported.artifact
-    report, compiled = artifact.manifest.report, artifact.files[artifact.manifest.main]
-    network = read_network(compiled)
-    different = elements = 0
-    seconds = float("inf")
-    for seed in range(runs):
-        generator = np.random.default_rng(seed)
-        inputs = [generator.integers(-128, 128, port.shape).astype(port.dtype) for port in network.inputs]
-        start = time.perf_counter()
-        results = simulate(compiled, inputs)
-        seconds = min(seconds, time.perf_counter() - start)
-        for got, want in zip(results, reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], inputs), strict=True):
-            different += int(np.count_nonzero(got != want))
-            elements += want.size
-    share = min(1.0, report["npu_multiply_adds"] / max(1, report["model_multiply_adds"]))
-    return [artifact.manifest.name, target, f"{share:.2%}", str(sum(report["cpu_operators"].values())), str(elements), str(different),
-            f"{seconds:.1f}"], different
+    described = load_target(target)
+    npu = described.npu
+    if npu is None:
+        raise SystemExit(f"{target} has no accelerator")
+    described = replace(described, npu=replace(npu, backend=npu.backend.replace("}", f",optimise={optimise}}}")))
+    division = api.compile_for(model, described)
+    if not isinstance(division, api.Division):
+        raise SystemExit("the network is not divided")
+    whole = division.artifact
+    parts = part_artifacts(whole)
+    different = elements = left = 0
+    seconds = 0.0
+    for description, artifact in parts:
+        if description["side"] != "npu":
+            continue
+        left += sum(artifact.manifest.report["cpu_operators"].values())
+        compiled = artifact.files[artifact.manifest.main]
+        network = read_network(compiled)
+        for seed in range(runs):
+            generator = np.random.default_rng(seed)
+            inputs = [generator.integers(-128, 128, port.shape).astype(port.dtype) for port in network.inputs]
+            start = time.perf_counter()
+            results = simulate(compiled, inputs)
+            seconds += (time.perf_counter() - start) / runs
+            for got, want in zip(results, reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], inputs), strict=True):
+                different += int(np.count_nonzero(got != want))
+                elements += want.size
+    report = whole.manifest.report
+    return [whole.manifest.name, target, f"{report['npu_share_of_multiply_adds']:.2%}", str(len(parts)), str(report["cpu_nodes"]), str(left),
+            str(elements), str(different), f"{seconds:.1f}"], different
 
 
 def main() -> int:
@@ -58,7 +68,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--optimise", default="Performance")
     given = parser.parse_args()
-    table = Table("network", "target", "multiply-adds on it", "operators left", "results", "differ", "s a run")
+    table = Table("network", "target", "multiply-adds on it", "parts", "nodes on the CPU", "operators left", "results", "differ", "s a run")
     total = 0
     for model in given.models:
         for target in given.target or ["ethos-u55-128", "ethos-u65-256"]:

@@ -22,6 +22,7 @@ from edgecc.backends.tflite.convert import Converted, convert
 from edgecc.backends.tflite.interface import report
 from edgecc.backends.tflite.neighbours import computes_on_integers
 from edgecc.backends.tflite.operators import obstacle
+from edgecc.backends.tflite.quantized import dequantization_of, quantization_of
 from edgecc.backends.tflite.schema import LITERT
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node
@@ -112,6 +113,19 @@ class EthosuBackend(GraphBackend):
         """The integers of such a run. Raises: EdgeccError E400, E401."""
         return trace_model(_converted(graph), artifact, inputs)
 
+    def left(self, graph: Graph, artifact: Artifact) -> Mapping[Node, str]:
+        """What Vela left, with what dequantizes for it and quantizes its results."""
+        writers, found = _converted(graph).writers, dict[Node, str]()
+        for name in artifact.manifest.report["cpu_results"]:
+            node = writers.get(name)
+            if node is None:
+                continue
+            before = [value.producer for value in node.inputs if value is not None and value.producer is not None]
+            after = [user for value in node.outputs for user in value.users]
+            around = [each for each in before if dequantization_of(each)] + [each for each in after if quantization_of(each)]
+            found |= dict.fromkeys((node, *around), f"Vela leaves {node.op.name} of these sizes to the CPU")
+        return found
+
     def _accelerator(self, target: Target) -> str:
         """The accelerator to write for, or "" where there is none."""
         if self.accelerator or target.npu is None:
@@ -127,5 +141,5 @@ def _converted(graph: Graph) -> Converted:
 def _figures(compiled: Compiled, accelerator: str, multiply_adds: int) -> dict[str, Any]:
     on_npu = sum(layer["multiply_adds"] for layer in compiled.layers)
     cpu = {name: compiled.cpu_operators.count(name) for name in sorted(set(compiled.cpu_operators))}
-    return {"accelerator": accelerator, "vela": dict(compiled.figures), "command_streams": compiled.npu_operators, "cpu_operators": cpu,
+    return {"accelerator": accelerator, "vela": dict(compiled.figures), "command_streams": compiled.npu_operators, "cpu_operators": cpu, "cpu_results": list(compiled.cpu_results),
             "npu_multiply_adds": int(on_npu), "model_multiply_adds": multiply_adds, "layers": [dict(layer) for layer in compiled.layers]}

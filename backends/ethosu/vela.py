@@ -41,7 +41,7 @@ class Compiled:
         figures: of the whole network, modelled by Vela: cycles, bytes, multiply-adds, seconds.
         layers: of each operator that runs on the accelerator: its name, kind, cycles and multiply-adds.
         npu_operators: how many command streams there are.
-        cpu_operators: the operators that are left for the CPU, by name.
+        cpu_operators: the operators that are left for the CPU, by name. cpu_results: the names of the tensors that they compute.
     """
 
     data: bytes
@@ -49,6 +49,7 @@ class Compiled:
     layers: tuple[Mapping[str, Any], ...]
     npu_operators: int
     cpu_operators: tuple[str, ...]
+    cpu_results: tuple[str, ...]
 
 
 def run_vela(model: bytes, accelerator: str, *, system: str, memory: str, optimise: str, suffix: str = "tflite") -> Compiled:
@@ -78,8 +79,8 @@ def run_vela(model: bytes, accelerator: str, *, system: str, memory: str, optimi
         layers = tuple({"name": entry["Name"], "operator": entry["Original Operator"], "cycles": float(entry["Op Cycles"]),
                         "multiply_adds": float(entry["MAC Count"])}
                        for entry in _rows(results, "network_per-layer.csv") if entry["Target"] == "NPU")
-        npu, cpu = _operators(output.read_bytes())
-        return Compiled(output.read_bytes(), _figures(row), layers, npu, cpu)
+        npu, cpu, made = _operators(output.read_bytes())
+        return Compiled(output.read_bytes(), _figures(row), layers, npu, cpu, made)
 
 
 def _figures(row: Mapping[str, str]) -> dict[str, float]:
@@ -95,12 +96,12 @@ def _rows(folder: Path, pattern: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _operators(data: bytes) -> tuple[int, tuple[str, ...]]:
-    """How many command streams a model has, and which operators besides."""
+def _operators(data: bytes) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """How many command streams a model has, which operators besides, and what tensors these compute."""
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    npu, cpu = 0, []
+    npu, cpu, made = 0, [], []
     for graph in model.subgraphs:
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex]
@@ -108,4 +109,5 @@ def _operators(data: bytes) -> tuple[int, tuple[str, ...]]:
                 npu += 1
             else:
                 cpu.append(names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM"))
-    return npu, tuple(cpu)
+                made += [graph.tensors[index].name.decode("utf-8", "replace") for index in operator.outputs]
+    return npu, tuple(cpu), tuple(made)

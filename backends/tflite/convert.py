@@ -45,6 +45,7 @@ class Converted:
         integers: the tensor that holds each quantized value of the graph, and its order of axes.
         demanded: by how many steps of its own a value is off where TFLite demanded a coarser quantization first.
         ports: the tensors of the inputs, and those of the outputs.
+        writers: the node that each computed tensor was written for, by the tensor's name.
     """
 
     data: bytes
@@ -54,6 +55,7 @@ class Converted:
     integers: Mapping[Value, tuple[int, Order]]
     demanded: Mapping[Value, int]
     ports: tuple[tuple[int, ...], tuple[int, ...]]
+    writers: Mapping[str, Node]
 
 
 def convert(graph: Graph, *, integer_interface: bool, images_last: bool, products_as_convolutions: bool = False,
@@ -75,9 +77,12 @@ def convert(graph: Graph, *, integer_interface: bool, images_last: bool, product
     inputs = {name: _input(emitter, graph, value, name, done, integer_interface=integer_interface, images_last=images_last)
               for name, value in zip(graph.input_names, graph.inputs, strict=True)}
     indices = range(len(inputs))
+    writers: dict[str, Node] = {}
     for node in graph.nodes:
         if node not in done:
+            start = len(writer.recorded)
             _node(emitter, graph, node, done, demanded)
+            writers |= {writer.tensors[index].name: node for each in writer.recorded[start:] for index in each.outputs}
     outputs, results = {}, []
     for name, value in zip(graph.output_names, graph.outputs, strict=True):
         index, port = _output(emitter, value, integer_interface=integer_interface)
@@ -89,7 +94,7 @@ def convert(graph: Graph, *, integer_interface: bool, images_last: bool, product
     values = [value for node in graph.nodes for value in node.outputs if value.type.dtype in quantized.SHIFT]
     return Converted(writer.finish(indices, results, "made by edgecc"), inputs, outputs, dict(sorted(counts.items())),
                      {value: place for value in values if (place := emitter.place_of(value)) is not None}, demanded,
-                     (tuple(indices), tuple(results)))
+                     (tuple(indices), tuple(results)), writers)
 
 
 def _input(emitter: Emitter, graph: Graph, value: Value, name: str, done: set[Node], *, integer_interface: bool, images_last: bool) -> Port:

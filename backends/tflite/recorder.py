@@ -70,11 +70,13 @@ class Recorder(ABC):
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
         self.recorded: list[Recorded] = []
+        self._names: dict[str, int] = {}
         self._constants: dict[tuple[tuple[int, ...], str, Quantization | None, bytes], int] = {}
 
     def tensor(self, name: str, shape: Sequence[int], kind: str, quantization: Quantization | None = None) -> int:
-        """The index of a new tensor that is computed, or given by the caller."""
-        self.tensors.append(Tensor(name, tuple(shape), kind, quantization, None))
+        """The index of a new tensor that is computed, or given by the caller. A name that is taken gets a number."""
+        count = self._names[name] = self._names.get(name, 0) + 1
+        self.tensors.append(Tensor(name if count == 1 else f"{name}#{count}", tuple(shape), kind, quantization, None))
         return len(self.tensors) - 1
 
     def constant(self, name: str, array: Array, quantization: Quantization | None = None) -> int:

@@ -99,7 +99,7 @@ def _written(graph: Graph, name: str, target: Target, described: Npu, npu: Graph
              reasons: Mapping[Node, str]) -> tuple[Plan, Split, dict[int, Artifact]]:
     """The division, its parts, and what the accelerator's back end wrote for its own, by number.
 
-    Where it finds nothing to do for the accelerator in a part (E114), that part goes to the CPU.
+    Where it finds nothing to do for the accelerator in a part (E114), that part goes to the CPU; nodes that its tool leaves go there, too.
     """
     reasons = dict(reasons)
     while True:
@@ -111,6 +111,8 @@ def _written(graph: Graph, name: str, target: Target, described: Npu, npu: Graph
             if part.on_npu:
                 try:
                     written[number] = npu.emit(part.graph, _part_name(name, number, on_npu=True), target, next(iter(npu.forms)))
+                    own = dict(zip(part.graph.nodes, plan.parts[number][1], strict=True))
+                    refused |= {own[node]: reason for node, reason in npu.left(part.graph, written[number]).items()}
                 except EdgeccError as error:
                     if error.code != "E114":
                         raise

@@ -17,6 +17,7 @@ from tests.support.quantized_models import Quantized, product, small_network
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("ethosu")
 
+from edgecc.partition.artifact import part_artifacts
 from tests.support.ethosu.compiler import reference
 from tests.support.ethosu.machine import simulate
 
@@ -141,6 +142,21 @@ def test_what_vela_does_not_take_is_restated():
     (got,), (want,) = simulate(artifact.files[artifact.manifest.main], [x]), reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], [x])
     np.testing.assert_array_equal(got, want)
     assert np.unique(want).size > 50
+
+
+def test_what_vela_leaves_runs_on_the_cpu():
+    net = Quantized(8)
+    w, s = net.weights(16, 4, 3, 3)
+    y = net.quantize(net.node("Conv", net.quantize("x", 0.05, 0), w, net.bias(16, s, 0.05), pads=[1, 1, 1, 1]), 0.1, 5)
+    y = net.node("Resize", y, "", "", net.store(np.array([1, 16, 45, 45], np.int64)), mode="linear")
+    w, s = net.weights(8, 16, 3, 3)
+    y = net.quantize(net.node("Conv", net.quantize(y, 0.1, 5), w, net.bias(8, s, 0.1)), 0.9, 0)
+    division = api.compile_for(net.model(y, (1, 4, 32, 32)), load_target("ethos-u55-128"))
+    plan = division.partitioned.plan
+    (resize,) = (placed for placed in plan.nodes if placed.node.op.name == "resize")
+    assert not resize.on_npu and "Vela" in resize.reason and plan.npu_share == 1
+    reports = [part.manifest.report for entry, part in part_artifacts(division.artifact) if entry["side"] == "npu"]
+    assert len(reports) == 2 and all(report["cpu_operators"] == {} for report in reports)
 
 
 def test_integers_cross_where_numbers_are_wanted_on_both_sides():
