@@ -35,6 +35,15 @@ class Ahead:
     steps: int
     lines: int
 
+    def for_rows(self, rows: int, tile_rows: int, step_bytes: int) -> Ahead:
+        """The same for fewer rows, which prefetch more each, as far as a tile of them may ask for at once."""
+        lines = -(-self.steps * step_bytes // (LINE_BYTES * rows))
+        return Ahead(self.steps, min(lines, max(self.lines, MOST_LINES // min(rows, tile_rows))))
+
+    def share(self, rows: int, step_bytes: int) -> float:
+        """The share of a panel that `rows` rows prefetch."""
+        return min(1.0, self.lines * LINE_BYTES * rows / (self.steps * step_bytes))
+
     def prefetches(self, buffer: str, next_panel: Index, row: Index, chunk: Index, depth: int, element_bytes: int) -> Body:
         """The prefetches of `row` in front of its `chunk`-th group of steps; the next panel starts at element `next_panel`."""
         line = LINE_BYTES // element_bytes

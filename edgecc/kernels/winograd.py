@@ -58,7 +58,7 @@ from edgecc.loop.ir import Buffer, Expr, Op, Ref, subexpressions
 from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import Target
 
-ERROR_UNITS: Mapping[int, float] = MappingProxyType({2: 32.0, 4: 128.0, 6: 1024.0})
+ERROR_UNITS: Mapping[int, float] = MappingProxyType({2: 32.0, 3: 96.0, 4: 128.0, 6: 1024.0})
 """For each m, a bound on the error in units of roundoff times the largest magnitude of the result's elements."""
 
 TAPS = 3
@@ -105,14 +105,17 @@ PAYING_TILES: Mapping[int, int] = MappingProxyType({6: 25})
 """Tiles a map must have for large ones with shorter last ones: 3 x 3 tiles for maps of 13 x 13 take 1.3 times as long as those of
 4 on Zen 5, since few products share a weight, and 5 x 5 tiles for 27 x 27 take 0.86 times."""
 
+EARLY_SHARE = 0.25
+"""Share of the second-level cache for weights that are fetched while the inputs are transformed: the transformed inputs need room too."""
+
 LINE_CYCLES, LINE_SHARE = 2.0, 1.5
 """Cycles around the transform of a line, and what it takes over what ports and issue width allow; measured on Zen 5."""
 
-ACCURACY_MARGIN: Mapping[int, float] = MappingProxyType({2: 1.0, 4: 1.0, 6: 1.05})
+ACCURACY_MARGIN: Mapping[int, float] = MappingProxyType({2: 1.0, 3: 1.0, 4: 1.0, 6: 1.05})
 """How much faster a tile size must be to be chosen, because its errors are much larger than those of the next smaller one."""
 
 
-SIZES: Mapping[int, tuple[int, ...]] = MappingProxyType({1: (2, 4, 6), 2: (2, 4)})
+SIZES: Mapping[int, tuple[int, ...]] = MappingProxyType({1: (2, 3, 4, 6), 2: (2, 4)})
 """The results of a tile along each axis, for each stride."""
 
 
@@ -267,13 +270,14 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
             if not fits(rows, vectors, narrower, factors):
                 break
             tile = RegisterTile(rows, vectors, lanes)
-            prefetched = _ahead(pairs, blocks, depth, outputs, tile, target, factors) is not None
+            ahead = _ahead(pairs, blocks, depth, outputs, tile, target, factors)
+            prefetched = bool(ahead)
             if prefetched and rows > MOST_ROWS_AHEAD:
                 break
             cycles = 0.0
-            for pair in pairs:
-                # Each pair of groups waits for its own weights. Rows prefetch as if there were as many in every pair.
-                share, fetched = pair.points / points, pair.rows / most if prefetched else 0.0
+            for number, pair in enumerate(pairs):  # each pair of groups waits for its own weights
+                share = pair.points / points
+                fetched = ahead[number].share(pair.rows, factors.size * tile.channels) if prefetched else 0.0
                 arithmetic = pair.points * (cover_cycles(pair.rows, outputs, depth, tile, target) + pair.rows * flushes)
                 reloads = blocks * (-(-pair.rows // rows) - 1) * read_cycles(share * weights, factors.size * depth * tile.channels, target)
                 returns = max(0.0, blocks - 1) * share * again
@@ -288,12 +292,20 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
 
 
 def _ahead(pairs: Sequence[Pair], blocks: float, depth: int, outputs: int, tile: RegisterTile, target: Target,
-           factors: DType) -> Ahead | None:
-    """How the products prefetch weights. Those that stay in the second-level cache from one block to the next need not be."""
+           factors: DType) -> tuple[Ahead, ...]:
+    """How the products of each pair prefetch weights, if they do. Those that stay in the second-level cache from one block to the next need not be."""
     weights, second = factors.size * sum(pair.points for pair in pairs) * depth * outputs, target.cache(2)
     if blocks > 1 and second is not None and weights <= second.size:
-        return None
-    return panels_ahead(max(pair.rows for pair in pairs), tile.rows, depth, factors.size * tile.channels, weights, target)
+        return ()
+    step_bytes = factors.size * tile.channels
+    ahead = panels_ahead(max(pair.rows for pair in pairs), tile.rows, depth, step_bytes, weights, target)
+    return () if ahead is None else tuple(ahead.for_rows(pair.rows, tile.rows, step_bytes) for pair in pairs)
+
+
+def _early_bytes(weights: int, target: Target) -> int:
+    """How many of so many bytes of weights the transforms of the inputs prefetch."""
+    second = target.cache(2)
+    return 0 if second is None else min(weights, int(EARLY_SHARE * second.size))
 
 
 def _line_cycles(operations: int, loads: int, stores: int, target: Target) -> float:
@@ -339,9 +351,10 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
                for row in (depth, -(-max(padded, own) // lanes) * lanes))
     half = factors is DType.F16
     scale = _scale(tilings) if half else 1.0
-    winograd = Winograd(x, outputs, tilings, b, pairs, lanes, v, sums,
-                        _ahead(pairs, blocks, depth, own, tile, target, factors), factors, scale, HALF_TERMS[b.m] if half else 0)
     points = sum(pair.points for pair in pairs)
+    ahead = _ahead(pairs, blocks, depth, own, tile, target, factors)
+    winograd = Winograd(x, outputs, tilings, b, pairs, lanes, v, sums, ahead, factors, scale, HALF_TERMS[b.m] if half else 0,
+                        points * padded * depth, _early_bytes(factors.size * points * padded * depth, target) if ahead else 0)
     w: tuple[Buffer, KernelArgument] = (Buffer("w", factors, b.division.channels * points * padded * depth, "input"),
                                         Packed((1,), partial(_pack, tilings, panels, factors, scale, b.division.channels)))
     weights = with_bias(request if half else replace(request, precision=DType.F32), w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)

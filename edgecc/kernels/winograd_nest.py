@@ -24,18 +24,21 @@ from edgecc.kernels.ahead import Ahead
 from edgecc.kernels.base import View
 from edgecc.kernels.contraction import INNER, PIXEL, Epilogue, Weights, convert, panel_loops, tile_nest, zero
 from edgecc.kernels.half_sums import Reduction
-from edgecc.kernels.register_tile import Panel
+from edgecc.kernels.register_tile import LINE_BYTES, Panel
 from edgecc.kernels.winograd_tiles import Band, Block, Blocking, Cut, Group, Pair, Scratch, Tiling
 from edgecc.kernels.winograd_transform import Bind
 from edgecc.loop.builder import add, mul
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
-from edgecc.loop.ir import Body, Const, Expr, For, Let, Load, Ref, Stmt, Store
+from edgecc.loop.ir import Body, Const, Expr, For, Let, Load, Prefetch, Ref, Stmt, Store
 
 LANE = "lane"
 """The loop over the channels of one vector; every iteration is independent of the others."""
 
 SHARE = "share"
 """The loop over the shares of threads."""
+
+MOST_EARLY = 8
+"""Most lines of weights prefetched at once during the transforms of the inputs."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,11 @@ class Winograd:
         pairs: the pairs of groups of products.
         lanes: channels of a vector.
         v, s: where the factors of the products and their sums lie in the arrays of a share.
-        ahead: how the products prefetch weights, if they do.
+        ahead: how the products of each pair prefetch weights, if they do.
         factors: the type of the transforms, and of the products' factors and sums. scale: what the inputs are multiplied by first.
         block: the most terms of a sum in f16.
+        share_weights: transformed weights of a range of result channels. early: bytes of them that are prefetched during the
+            transforms of the inputs, which need nothing else from far away.
     """
 
     x: View
@@ -63,15 +68,17 @@ class Winograd:
     lanes: int
     v: Scratch
     s: Scratch
-    ahead: Ahead | None = None
+    ahead: tuple[Ahead, ...] = ()
     factors: DType = DType.F32
     scale: float = 1.0
     block: int = 0
+    share_weights: int = 0
+    early: int = 0
 
     @property
     def inner(self) -> int:
         """Extent of the innermost loop of the products."""
-        return self.depth if self.ahead is None else self.ahead.steps
+        return self.ahead[0].steps if self.ahead else self.depth
 
     @property
     def depth(self) -> int:
@@ -189,8 +196,17 @@ class Winograd:
         nothing: Expr = Const(0.0, self.factors)
         zeros = (For(LANE, ZERO, const(count), tuple(store(i, nothing) for i in range(high.lines(band.m)))),)
         moved = _line(count, [load(i) for i in range(size)], lambda d, bind: high.transform_input(band.m, d, bind), store, nothing)
+        early = self._early(block, channel, first, last - first)
         return tuple(For("column", start, stop, body) for start, stop, body in
-                     ((ZERO, first, zeros), (first, last, (moved,)), (last, const(width), zeros)) if start != stop)
+                     ((ZERO, first, zeros), (first, last, (*early, moved)), (last, const(width), zeros)) if start != stop)
+
+    def _early(self, block: Block, channel: Index, first: Index, columns: Index) -> Body:
+        """Prefetches of the first weights in front of every column of inputs, of which a strip has `columns` from `first` on."""
+        line, width = LINE_BYTES // self.factors.size, columns.const if columns.is_const else self._width
+        strip = -(-self.depth // self.lanes) * width
+        lines = min(MOST_EARLY, self.early // (LINE_BYTES * block.rows * strip)) if width else 0
+        place = ((var("strip") - block.row) * strip + (var("column") - first)) * (lines * line) + channel * (width * lines * line // self.lanes)
+        return tuple(Prefetch("w", self._channel_part * self.share_weights + place + i * line) for i in range(lines))
 
     def _input_rows(self, block: Block, band: Band, channel: Index, count: int) -> Body:
         """B^T applied to the rows of each tile of a strip: what the products read."""
@@ -244,17 +260,17 @@ class Winograd:
         pair, row, channel = self.pairs[number], var(PIXEL), var("channel")
         point = var("point") if pair.points > 1 else ZERO
         width = sum(panel.padded * panel.count for panel in panels)
-        own = self._channel_part * (sum(pair.points for pair in self.pairs) * width * self.depth)
+        own = self._channel_part * self.share_weights
         name = weights.arguments[0][0].name
 
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             k, reductions = var(INNER), [Reduction(INNER, ZERO, const(self.inner))]
             ahead: Body = ()
             start = own + (point + pair.first_point) * (width * self.depth) + w_start
-            if self.ahead is not None:
+            if self.ahead:
                 chunk = var("steps")
                 reductions.insert(0, Reduction("steps", ZERO, const(self.depth // self.inner)))
-                ahead = self.ahead.prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, self.factors.size)
+                ahead = self.ahead[number].prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, self.factors.size)
                 k = k + chunk * self.inner
             place = self._address(self.s, number, point, row) + channel0 + channel
 
@@ -265,7 +281,7 @@ class Winograd:
                                  lambda acc: Store("s", place, convert(acc if begins else add(Load("s", place, self.factors), acc), self.factors)),
                                  ahead=ahead, block=self.block)
 
-            blocks = half_sums.blocks_of(self.depth, self.block) if self.block and self.ahead is None else None
+            blocks = half_sums.blocks_of(self.depth, self.block) if self.block and not self.ahead else None
             if blocks is None:
                 return (product(reductions, k),)
             # One block after the other for all rows: a tile whose sums fill the registers has none to spare for those of the blocks before.

@@ -12,7 +12,7 @@ A filter with fewer outputs can use the first points of a larger one. Then it mu
 the rows of G agree up to factors, which go into B^T.
 
 Rounding errors depend on the points alone (B. Barabasz et al., "Error analysis and improving the accuracy of Winograd
-convolution for deep neural networks", ACM TOMS 46, 2020). Those of F(4, 3), F(2, 2), F(4, 2) and F(4, 4) were found by
+convolution for deep neural networks", ACM TOMS 46, 2020). Those of F(3, 3), F(4, 3), F(2, 2), F(4, 2) and F(4, 4) were found by
 search over multiples of 1/8 and 1/4: the errors of F(4, 3) are a quarter of those of 0, +-1, +-2.
 """
 
@@ -39,6 +39,7 @@ def _pairs(*positive: Fraction, last: tuple[Fraction, ...] = ()) -> tuple[Fracti
 
 POINTS: Mapping[tuple[int, int], tuple[Fraction, ...]] = MappingProxyType({
     (2, 3): _pairs(Fraction(1)),
+    (3, 3): _pairs(Fraction(3, 4), last=(Fraction(2),)),
     (4, 3): _pairs(Fraction(3, 4), Fraction(3, 2)),
     (6, 3): _pairs(Fraction(1, 2), Fraction(1), Fraction(2)),
     (2, 2): (Fraction(0), Fraction(-1)),

@@ -24,7 +24,7 @@ from edgecc.kernels.register_tile import (
 from edgecc.kernels.spatial import Segment, runs_of
 from edgecc.loop.index import const
 from edgecc.loop.interpreter import run_function
-from edgecc.loop.ir import Prefetch, walk
+from edgecc.loop.ir import For, Prefetch, walk
 from edgecc.loop.split import balanced_parts
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
@@ -127,6 +127,22 @@ def test_prefetches_of_all_rows_together_cover_a_panel_once(rows, tile_rows, dep
     assert sorted(asked) == list(range(0, 16 * len(asked), 16))
     assert 64 * len(asked) >= depth * step_bytes
     assert ahead.lines * min(rows, tile_rows) <= 24
+    fewer = ahead.for_rows(-(-rows // 2), tile_rows, step_bytes)
+    assert fewer.steps == ahead.steps and ahead.lines <= fewer.lines and fewer.lines * min(-(-rows // 2), tile_rows) <= 24
+    assert ahead.share(rows, step_bytes) == 1.0 and fewer.share(-(-rows // 2), step_bytes) > 0.49
+
+
+def test_transforms_of_inputs_prefetch_the_first_weights():
+    op = Conv((1, 1), (1,) * 4, (1, 1), 1)
+    operands = [Given(array(0, 1, 40, 13, 13), layout=LAST), Given(array(1, 48, 40, 3, 3), True)]
+    request = replace(request_for(op, operands, "x86-64-v4", [LAST], 2), target=small("x86-64-v4", 1 << 16))
+    kernel = lower(request, "winograd 2x2")
+    early = [stmt for loop in walk(kernel.function.body) if isinstance(loop, For) and loop.var == "column"
+             for stmt in loop.body if isinstance(stmt, Prefetch)]
+    assert early and {stmt.buffer for stmt in early} == {"w"}
+    assert not any(loop.var == "column" and any(isinstance(stmt, Prefetch) for stmt in loop.body)
+                   for loop in walk(lower(replace(request, target=small("x86-64-v4", 1 << 24)), "winograd 2x2").function.body)
+                   if isinstance(loop, For))
 
 
 @pytest.mark.parametrize("m", ["2x2", "4x4"])

@@ -28,7 +28,7 @@ from edgecc.reference.compare import error_units
 from tests.support.ccompile import run_functions
 from tests.support.kernel_check import Given, buffers_for, check_kernel, read_as, request_for, run_lowered
 
-KINDS = ((2, 1), (4, 1), (6, 1), (2, 2), (4, 2))
+KINDS = ((2, 1), (3, 1), (4, 1), (6, 1), (2, 2), (4, 2))
 """Results of a tile along each axis, and the stride."""
 
 TARGETS = ("cortex-a76", "x86-64-v4", "x86-64-v3", "generic-c")
@@ -175,7 +175,7 @@ def test_small_blocks_of_threads_pay_for_reading_weights_again(threads):
 
 
 @pytest.mark.parametrize(("channels", "outputs", "size", "threads", "choice"), [
-    (128, 256, 28, 1, "winograd 4x4"), (128, 256, 28, 2, "winograd 2x2"), (64, 128, 56, 2, "blocks of 7 x 7 tiles, threads by 1")])
+    (128, 256, 28, 1, "winograd 4x4"), (128, 256, 28, 2, "winograd 4x4"), (64, 128, 56, 2, "blocks of 7 x 7 tiles, threads by 1")])
 def test_threads_prefer_fewer_weights_and_reading_them_less_often(channels, outputs, size, threads, choice):
     op, operands = convolution(0, batch=1, channels=channels, outputs=outputs, size=(size, size), pads=(1, 1, 1, 1), stride=2)
     target = resolve_target("x86-64-v4")

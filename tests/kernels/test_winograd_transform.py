@@ -90,7 +90,7 @@ def test_straight_line_code_is_what_the_matrices_say(f, data):
     assert [exact.value(e) for e in transform_input(f, exact.operands, exact.bind)] == times(input_matrix(f), dense)
 
 
-@pytest.mark.parametrize(("stride", "m"), [(1, 2), (1, 4), (1, 6), (2, 2), (2, 4)])
+@pytest.mark.parametrize(("stride", "m"), [(1, 2), (1, 3), (1, 4), (1, 6), (2, 2), (2, 4)])
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_tiles_of_an_axis_filter_it(stride, m, data):
