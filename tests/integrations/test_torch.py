@@ -13,8 +13,9 @@ pytest.importorskip("onnxscript", reason="the extra torch is not installed")
 import torch
 from torch import nn
 
-from edgecc.errors import EdgeccError
-from edgecc.integrations.torch import Settings, backend, to_onnx
+from edgecc.errors import EdgeccError, Problem
+from edgecc.integrations.torch import Settings, backend, refusals, to_onnx
+from edgecc.integrations.torch.exporting import exported_graph
 from edgecc.integrations.torch.tensors import in_order, order_of
 
 
@@ -129,6 +130,41 @@ def test_operators_that_edgecc_refuses_run_between_networks():
     assert made.reasons == [None] and made.compilations == [1]
     left = sorted(made.made[0].left)
     assert len(left) == 2 and "dropout" in left[0] and "bessel_j0" in left[1]
+
+
+def test_refused_operators_are_found_without_search(monkeypatch: pytest.MonkeyPatch):
+    exported = []
+    monkeypatch.setattr(refusals, "to_onnx", lambda *given, **options: exported.append(given) or to_onnx(*given, **options))
+
+    def function(x):
+        y = nn.functional.layer_norm(x.sin() + x.cos() * x.exp(), [6]).sigmoid() * x.abs().sqrt().log1p()
+        z = torch.linalg.inv(torch.special.bessel_j0(y) + torch.lgamma(y.abs() + 1) + 9 * torch.eye(6))
+        return (z @ x).tanh().softmax(1).cumsum(0) + x.amax(1, keepdim=True).floor().clamp(0, 1)
+
+    made, x = Recorder(), torch.randn(6, 6)
+    with torch.inference_mode(), pytest.warns(UserWarning, match="inv"):
+        assert close(torch.compile(function, backend=made)(x), function(x))
+    assert len(made.made[0].left) == 3
+    assert len(exported) == 3  # the two that may be taken apart (inv, eye) by themselves, and everything that is known
+
+
+def test_operators_that_the_import_refuses_are_named_at_once(monkeypatch: pytest.MonkeyPatch):
+    exported = []
+    monkeypatch.setattr(refusals, "to_onnx", lambda *given, **options: exported.append(given) or to_onnx(*given, **options))
+    graph = torch.fx.symbolic_trace(lambda x: torch.tanh(torch.relu(x) + 1) * 2)
+    whole = exported_graph(graph, [torch.randn(3)])
+    nodes = {node.name: node for node in whole.graph.nodes if node.op == "call_function"}
+    real = refusals.import_model
+
+    def refusing(model):
+        problems = [Problem("E105", f"model: {node.name} ({node.op_type})", "not here", "") for node in model.graph.node if node.op_type in ("Tanh", "Mul")]
+        if problems:
+            raise EdgeccError("E105", "refused", problems=tuple(problems))
+        return real(model)
+
+    monkeypatch.setattr(refusals, "import_model", refusing)
+    assert refusals.refusals(whole, nodes) == {"tanh": "not here", "mul": "not here"}
+    assert len(exported) == 1
 
 
 def test_training_runs_in_pytorch():

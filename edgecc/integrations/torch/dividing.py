@@ -17,10 +17,10 @@ import torch
 from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
 
-from edgecc.errors import EdgeccError, printable
-from edgecc.frontend import import_model
+from edgecc.errors import printable
 from edgecc.integrations.torch.calling import Run
 from edgecc.integrations.torch.exporting import draws, exported_graph, specialize, to_onnx, unsupported
+from edgecc.integrations.torch.refusals import attribute, like, refusals, value_of
 from edgecc.integrations.torch.tensors import in_order, order_of
 
 
@@ -53,7 +53,7 @@ def divide(graph: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], compile
         if _is_operator(node):
             first.setdefault(_kind(node), node)
     refused = {kind: f"{printable(str(node.target))} draws random numbers" for kind, node in first.items() if draws(node)}
-    refused |= _refusals(whole, {kind: node for kind, node in first.items() if kind not in refused})
+    refused |= refusals(whole, {kind: node for kind, node in first.items() if kind not in refused})
     if not refused:
         raise unsupported("edgecc takes each operator of the graph by itself, but not all together")
     left = {printable(str(first[kind].target)): reason for kind, reason in refused.items()}
@@ -97,86 +97,27 @@ def _part(whole: torch.fx.GraphModule, node: torch.fx.Node, compiled: Callable[[
     """The network of a call of a part; weights that it is given become constants."""
     inner = getattr(whole, str(node.target))
     places = [each for each in inner.graph.nodes if each.op == "placeholder"]
-    constants = {place.name: _attribute(whole, str(given.target)) for place, given in zip(places, node.args, strict=True)
+    constants = {place.name: attribute(whole, str(given.target)) for place, given in zip(places, node.args, strict=True)
                  if isinstance(given, torch.fx.Node) and given.op == "get_attr"}
     returned = next(each for each in inner.graph.nodes if each.op == "output").args[0]
     results = list(returned) if isinstance(returned, tuple | list) else [returned]
     graph = specialize(inner, constants, [result.name for result in results])
     remaining = {each.name for each in graph.graph.nodes if each.op == "placeholder"}
     inputs = [number for number, place in enumerate(places) if place.name in remaining]
-    run = compiled(to_onnx(graph, [_like(places[number]) for number in inputs]))
-    return _Part(run, inputs, [order_of(_value(result).stride()) for result in results], shown=not isinstance(returned, tuple | list))
+    run = compiled(to_onnx(graph, [like(places[number]) for number in inputs]))
+    return _Part(run, inputs, [order_of(value_of(result).stride()) for result in results], shown=not isinstance(returned, tuple | list))
 
 
 def _is_operator(node: torch.fx.Node) -> bool:
     return node.op == "call_function" and node.target is not operator.getitem
 
 
-def _refusals(whole: torch.fx.GraphModule, nodes: Mapping[tuple[Any, ...], torch.fx.Node]) -> dict[tuple[Any, ...], str]:
-    """Which operators edgecc does not compute, and why: all are asked for at once, then halves of them."""
-    if not nodes:
-        return {}
-    try:
-        import_model(to_onnx(*_side_by_side(whole, list(nodes.values())), decompose=len(nodes) == 1))
-    except EdgeccError as error:
-        if len(nodes) == 1:
-            return dict.fromkeys(nodes, error.message)
-        kinds, half = list(nodes), len(nodes) // 2
-        return {kind: why for part in (kinds[:half], kinds[half:]) for kind, why in _refusals(whole, {kind: nodes[kind] for kind in part}).items()}
-    return {}
-
-
-def _side_by_side(whole: torch.fx.GraphModule, nodes: Sequence[torch.fx.Node]) -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
-    """A graph of these operators, each with operands of its own, and tensors to call it with."""
-    graph, root = torch.fx.Graph(), torch.nn.Module()
-    given: list[torch.Tensor] = []
-    copies: list[dict[torch.fx.Node, torch.fx.Node]] = [{} for _ in nodes]
-    for own, node in zip(copies, nodes, strict=True):
-        for source in node.all_input_nodes:
-            if source.op != "get_attr":
-                own[source] = graph.placeholder(f"operand{len(given)}")
-                given.append(_like(source))
-    results: list[torch.fx.Node] = []
-    for number, (own, node) in enumerate(zip(copies, nodes, strict=True)):
-        for source in node.all_input_nodes:
-            if source.op == "get_attr":
-                name = f"constant{number}_{len(own)}"
-                root.register_buffer(name, _attribute(whole, str(source.target)))
-                own[source] = graph.get_attr(name)
-        copy, users = graph.node_copy(node, own.__getitem__), [user for user in node.users if user.target is operator.getitem]
-        if isinstance(_value(node), tuple | list):
-            results += [graph.call_function(operator.getitem, (copy, index)) for index in sorted({user.args[1] for user in users})]
-        else:
-            results.append(copy)
-    graph.output(tuple(results))
-    return torch.fx.GraphModule(root, graph), given
-
-
 def _kind(node: torch.fx.Node) -> tuple[Any, ...]:
     """What decides whether an operator is taken: its name, the types and ranks of its operands, and its other arguments."""
-    operands = tuple((value.dtype, value.dim(), source.op == "get_attr") if isinstance(value := _value(source), torch.Tensor) else None
+    operands = tuple((value.dtype, value.dim(), source.op == "get_attr") if isinstance(value := value_of(source), torch.Tensor) else None
                      for source in node.all_input_nodes)
     others = torch.fx.node.map_arg((node.args, node.kwargs), lambda _: "tensor")
     return (str(node.target), operands, repr(others))
-
-
-def _value(node: torch.fx.Node) -> Any:
-    return node.meta.get("val")
-
-
-def _like(node: torch.fx.Node) -> torch.Tensor:
-    """A tensor with the type and shape of a node's."""
-    value = _value(node)
-    if not isinstance(value, torch.Tensor):
-        raise unsupported(f"the value {printable(node.name)} is no tensor")
-    return torch.zeros(tuple(map(int, value.shape)), dtype=value.dtype)
-
-
-def _attribute(module: torch.nn.Module, path: str) -> Any:
-    found: Any = module
-    for name in path.split("."):
-        found = getattr(found, name)
-    return found
 
 
 def _flat(results: Any) -> Iterable[torch.Tensor]:
