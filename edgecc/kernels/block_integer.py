@@ -13,6 +13,7 @@ the same bits. Instructions that multiply groups of four bytes do the work: four
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from edgecc.ir.types import Array, DType
@@ -20,14 +21,14 @@ from edgecc.kernels.ahead import stream_ahead, stream_begin, stream_far
 from edgecc.kernels.base import Kernel, Request
 from edgecc.kernels.block_packing import GROUP, Stream, panel_widths, words_of_groups
 from edgecc.kernels.cost import combine, weight_cycles, worthwhile_threads
-from edgecc.kernels.grouped import has_product
+from edgecc.kernels.grouped import BY_LANE, has_product
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.quantized_rows import QuantizedRows, Rows
 from edgecc.kernels.register_tile import vector_lanes
 from edgecc.loop.builder import add, cast, fma, mul, number, operation, repeat, sub
 from edgecc.loop.dot import DOTS, Dot
 from edgecc.loop.index import Index, const
-from edgecc.loop.ir import Expr, Op, Ref
+from edgecc.loop.ir import Broadcast, Expr, Lane, Op, Ref
 from edgecc.loop.split import balanced_parts
 from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.targets.schema import Target
@@ -124,24 +125,34 @@ class _Integers:
         if alone:
             for ahead in stream_far(self.w.name, start, stream.block_words(lines), 4, size, target):
                 b.append(ahead)
-        with b.loop("word", stream.words) as index:
-            factors = [b.let("x", repeat(b.load(self.values.values, (row + r) * self.values.stride + block * self.values.part + index), lanes))
-                       for r in range(len(totals))]
-            place = start + index * (lines * lanes)
-            if alone:
-                for ahead in stream_ahead(self.w.name, place, lines * lanes, 4, size, target):
-                    b.append(ahead)
-            for line in range(lines):
-                word = b.let("word", b.load(self.w, place + line * lanes, lanes))
-                for half, codes in enumerate(self._codes(word)[:len(totals[0]) - line * self.halves]):
-                    for own, x in zip(sums, factors, strict=True):
-                        total = own[line * self.halves + half]
-                        b.assign(total, Op(self.dot.name, (codes, x, total), DType.I32, lanes))
+        # Products by lane take their groups out of a vector of them.
+        together = lanes if self.dot.name in BY_LANE and target.vector.fma_by_lane and stream.words % lanes == 0 else 1
+        with b.loop("word", stream.words // together) as index:
+            first = index * together
+            groups = [b.let("groups", b.load(self.values.values, (row + r) * self.values.stride + block * self.values.part + first, together))
+                      for r in range(len(totals))]
+            for step in range(together):
+                place = start + (first + step) * (lines * lanes)
+                if alone:
+                    for ahead in stream_ahead(self.w.name, place, lines * lanes, 4, size, target):
+                        b.append(ahead)
+                factors = [Broadcast(Lane(group, step), lanes) for group in groups] if together > 1 else [b.let("x", repeat(group, lanes)) for group in groups]
+                self._products(place, lines, factors, sums)
         for v in range(len(totals[0])):
             scale = b.let("scale", cast(b.load(self.scale, scales * (4 // stream.scale.size) + v * lanes, lanes), DType.F32))
             for r, line_ in enumerate(totals):
                 factor = mul(scale, repeat(self.values.scale(row + r, block), lanes))
                 b.assign(line_[v], fma(cast(self._sum(sums[r], v), DType.F32), factor, line_[v]))
+
+    def _products(self, place: Index, lines: int, factors: Sequence[Expr], sums: list[list[Ref]]) -> None:
+        """Adds the products of the words from `place` on, which meet the group `factors` of each row."""
+        for line in range(lines):
+            word = self.b.let("word", self.b.load(self.w, place + line * self.lanes, self.lanes))
+            for half, codes in enumerate(self._codes(word)[:len(sums[0]) - line * self.halves]):
+                for own, x in zip(sums, factors, strict=True):
+                    total = own[line * self.halves + half]
+                    factor = (x, codes) if isinstance(x, Broadcast) else (codes, x)  # the lane stands first, where both are signed
+                    self.b.assign(total, Op(self.dot.name, (*factor, total), DType.I32, self.lanes))
 
     def _codes(self, word: Expr) -> list[Expr]:
         """What of a word is multiplied, for each of its halves."""
