@@ -117,7 +117,7 @@ def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[C
         steps = direct.reduction * (kernel if taps is None else taps) // kernel
         if direct.byte_runs is not None:
             steps = direct.byte_runs.steps // len(direct.byte_runs.variants)
-        return cover_cycles(line.extent, direct.channels, steps, tile, target, shared=line.shares_weights)
+        return cover_cycles(line.extent, direct.channels, steps, tile, target, sum_type(request), shared=line.shares_weights)
 
     def cycles_of(tile: RegisterTile) -> float:
         return maps * sum(count * line_cycles(line, tile) for line, count in direct.lines)
@@ -146,7 +146,7 @@ def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:
     pixels = y.elements // y.dims[1]
     together = y.dims[-1] if request.rows else pixels
     judged = best_tiles(together, y.dims[1], target, sum_type(request),
-                        lambda tile: cover_cycles(together, y.dims[1], steps, tile, target))
+                        lambda tile: cover_cycles(together, y.dims[1], steps, tile, target, sum_type(request)))
     return tuple(Candidate(f"pointwise {tile.rows}x{tile.vectors}", call_cycles(request, cycles * pixels / max(1, together)),
                            partial(_lower_pointwise, request, op, tile), rows=True) for tile, cycles in judged)
 

@@ -241,7 +241,7 @@ class _Problem:
         steps = self.depth // self.terms.group
         target = product_target(self.request, self.target, self.terms)
         return best_tiles(rows, self.channels, target, sum_type(self.request),
-                          lambda tile: cover_cycles(rows, self.channels, steps, tile, target))
+                          lambda tile: cover_cycles(rows, self.channels, steps, tile, target, sum_type(self.request)))
 
     def tiled(self, name: str, build: Callable[[RegisterTile], Kernel], rows: int, alone: float = 0.0) -> tuple[Candidate, ...]:
         """A candidate for each of the best tiles; products have `rows` rows, and `alone` is what else takes cycles."""

@@ -110,7 +110,7 @@ def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> b
     return rows * vectors + operands <= target.vector.registers
 
 
-def step_cycles(rows: int, vectors: int, lanes: int, target: Target) -> float:
+def step_cycles(rows: int, vectors: int, lanes: int, target: Target, dtype: DType = DType.F32) -> float:
     """Modelled cycles of one reduction step of a tile of vectors of `lanes` lanes.
 
     Loads cost a little even where multiply-adds hide them: some miss the first cache, more the more rows there
@@ -125,7 +125,7 @@ def step_cycles(rows: int, vectors: int, lanes: int, target: Target) -> float:
     loads = (weight_loads + row_loads) / core.loads_per_cycle
     issue = (rows * vectors + weight_loads + row_loads) / core.issue_width
     work = max(fma, loads)
-    if core.half_loads and lanes >= vector_lanes(target):
+    if comes_in_halves(target, dtype) and lanes >= vector_lanes(target):
         if core.paired_halves:  # every load of half a vector takes a cycle, insertions start beside it
             return max(fma + 2 * rows / lanes + vectors, float(core.fma_latency)) + MISSED_LOADS * loads
         # Half a vector of a row has half as many terms as there are lanes; one of weights is two halves and an insertion.
@@ -148,7 +148,7 @@ def choose_tile(rows: int, channels: int, reduction: int, target: Target, dtype:
 
     `dtype` is the type of the sums.
     """
-    return best_tiles(rows, channels, target, dtype, lambda tile: cover_cycles(rows, channels, reduction, tile, target))[0][0]
+    return best_tiles(rows, channels, target, dtype, lambda tile: cover_cycles(rows, channels, reduction, tile, target, dtype))[0][0]
 
 
 def best_tiles(rows: int, channels: int, target: Target, dtype: DType,
@@ -159,7 +159,8 @@ def best_tiles(rows: int, channels: int, target: Target, dtype: DType,
     return tuple(judged[:CANDIDATES])
 
 
-def cover_cycles(rows: int, channels: int, reduction: int, tile: RegisterTile, target: Target, *, shared: bool = True) -> float:
+def cover_cycles(rows: int, channels: int, reduction: int, tile: RegisterTile, target: Target, dtype: DType = DType.F32, *,
+                 shared: bool = True) -> float:
     """Modelled cycles of the arithmetic of a whole `rows` x `channels` result with `reduction` terms each.
 
     A panel of weights comes from the cache that holds it, once a tile; `shared`: its rows use the same weights.
@@ -169,12 +170,12 @@ def cover_cycles(rows: int, channels: int, reduction: int, tile: RegisterTile, t
         step_bytes = v * max(4, target.vector.bits // 8)  # vectors of weights are as wide as those of sums
         weights = read_cycles(step_bytes, step_bytes * reduction, target)
         for r, row_count in balanced_parts(rows, tile.rows):
-            cycles = tile_cycles(r, v, tile.lanes, reduction, target)
+            cycles = tile_cycles(r, v, tile.lanes, reduction, target, dtype)
             cost += row_count * vector_count * max(cycles, reduction * weights * (1 if shared else r))
     return cost
 
 
-def tile_cycles(rows: int, vectors: int, lanes: int, reduction: int, target: Target) -> float:
+def tile_cycles(rows: int, vectors: int, lanes: int, reduction: int, target: Target, dtype: DType = DType.F32) -> float:
     """Modelled cycles of one tile: its reduction, then start values and stores.
 
     Start values and stores overlap with the multiply-adds of neighbouring tiles as far as registers are free:
@@ -186,7 +187,7 @@ def tile_cycles(rows: int, vectors: int, lanes: int, reduction: int, target: Tar
     alone = target.core.in_order or target.vector.fma_by_lane
     exposed = 1.0 if alone else min(1.0, accumulators / target.vector.registers)
     store = accumulators * EPILOGUE_INSTRUCTIONS / target.core.stores_per_cycle * exposed
-    return reduction * step_cycles(rows, vectors, lanes, target) + store + 10.0
+    return reduction * step_cycles(rows, vectors, lanes, target, dtype) + store + 10.0
 
 
 def cut_panels(channels: int, tile: RegisterTile, narrowest: int) -> tuple[Panel, ...]:
