@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx.backend.base import Backend, Device, DeviceType
 
-from edgecc.api import Options
+from edgecc.api import ModelSource, Options
 from edgecc.errors import EdgeccError, printable
+from edgecc.frontend import import_model
+from edgecc.frontend.limits import DEFAULT_LIMITS
+from edgecc.frontend.load import load_model
+from edgecc.onnx_backend.given import model_of_node
 from edgecc.onnx_backend.rep import Build, EdgeccRep
 
 _OF_THE_SUITE = ("rtol", "atol")
@@ -25,8 +29,17 @@ class EdgeccBackend(Backend):
     """
 
     @classmethod
-    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> EdgeccRep:
-        """A model ready to run.
+    def is_compatible(cls, model: ModelSource, device: str = "CPU", **kwargs: Any) -> bool:
+        """Whether `prepare` would take the model, as far as that is known before its inputs are: every operator is there."""
+        try:
+            import_model(_proto(model))
+        except EdgeccError as error:
+            return error.code == "E104" and cls.supports_device(device)  # sizes are those of the run
+        return cls.supports_device(device)
+
+    @classmethod
+    def prepare(cls, model: ModelSource, device: str = "CPU", **kwargs: Any) -> EdgeccRep:
+        """A model (a ModelProto, its bytes, or a file) ready to run.
 
         It is compiled here if all its dimensions are numbers and no input has to be known for that; else at the first
         run, for the shapes of its inputs.
@@ -40,12 +53,12 @@ class EdgeccBackend(Backend):
         unknown = sorted(set(options) - set(Options.__dataclass_fields__))
         if unknown:
             raise EdgeccError("E001", f"unknown option {printable(unknown[0])!r}")
-        rep = EdgeccRep(model, build, options)
+        rep = EdgeccRep(_proto(model), build, options)
         rep.compile_ahead()
         return rep
 
     @classmethod
-    def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
+    def run_model(cls, model: ModelSource, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
         """Compiles and runs a model once; see `EdgeccRep.run`."""
         return cls.prepare(model, device, **kwargs).run(inputs)
 
@@ -56,37 +69,29 @@ class EdgeccBackend(Backend):
 
         Args:
             node: the node.
-            inputs: one array for each operand that is present, in order.
+            inputs: one array for each operand that is present, in order, or a mapping by name.
             device: "CPU".
             outputs_info: element types and shapes of the results, which are not needed.
             kwargs: as for `prepare`; `opset_version` is the version of the node's domain, by default the newest.
         """
         version = kwargs.pop("opset_version", None)
-        return cls.run_model(_model_of(node, inputs, version), inputs, device, **kwargs)
+        model, named = model_of_node(node, inputs, version)
+        return cls.run_model(model, named, device, **kwargs)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Whether `device`, such as "CPU" or "CPU:0", is the CPU."""
+        """Whether `device`, such as "CPU" or "CPU:0", or a `Device`, is the CPU."""
         try:
-            return bool(Device(device).type == DeviceType.CPU)
+            return bool((device if isinstance(device, Device) else Device(device)).type == DeviceType.CPU)
         except (AttributeError, ValueError):
             return False
 
 
-def _model_of(node: onnx.NodeProto, inputs: Sequence[Any], version: int | None) -> onnx.ModelProto:
-    """A model of one node, whose inputs have the types of the given arrays."""
-    names = list(dict.fromkeys(name for name in node.input if name))
-    if len(names) != len(inputs):
-        raise EdgeccError("E005", f"the node has {len(names)} operands; {len(inputs)} arrays are given")
-    values = []
-    for name, array in zip(names, map(np.asarray, inputs), strict=True):
-        code = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        values.append(onnx.helper.make_tensor_value_info(name, code, array.shape))
-    results = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-    graph = onnx.helper.make_graph([node], "node", values, results)
-    opsets = {"": onnx.defs.onnx_opset_version()}
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    if version is not None or domain:
-        opsets[domain] = version or 1
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(*item) for item in opsets.items()],
-                                  ir_version=onnx.IR_VERSION)
+
+def _proto(model: ModelSource) -> onnx.ModelProto:
+    """A model as a ModelProto. Raises: EdgeccError E100 for what is none, else what `load_model` raises."""
+    if isinstance(model, onnx.ModelProto):
+        return model
+    if not isinstance(model, str | Path | bytes):
+        raise EdgeccError("E100", f"a model is a ModelProto, bytes, or the path of a file, not {type(model).__name__}")
+    return load_model(model, DEFAULT_LIMITS).proto

@@ -11,12 +11,13 @@ import numpy as np
 import onnx
 from onnx.backend.base import BackendRep, namedtupledict
 
-from edgecc.api import Compilation, Options, compile_model, resolve_target
+from edgecc.api import Compilation, Options, compile_model, load_compilation, resolve_target
 from edgecc.artifact.load import Model, load
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.interface import Given, Port, flattened, port_of_input
 from edgecc.ir.strings import array_bytes
 from edgecc.ir.types import Array
+from edgecc.onnx_backend.given import given_array
 from edgecc.targets.schema import Target
 
 
@@ -125,11 +126,14 @@ class EdgeccRep(BackendRep):
             if len(listed) > len(names):
                 raise EdgeccError("E005", f"the model has {len(names)} inputs; {len(listed)} are given")
             given = dict(zip(names, listed, strict=False))
+        unknown = [name for name in given if name not in self._all_inputs]
+        if unknown:
+            raise EdgeccError("E005", f"the model has no input '{printable(str(unknown[0]))}'")
         missing = [name for name in self.input_names if name not in given]
         if missing:
             raise EdgeccError("E005", f"no array is given for input '{printable(missing[0])}'")
-        return {name: value if value is None else [np.asarray(item) for item in value] if isinstance(value, list | tuple)
-                and self._is_sequence(name) else np.asarray(value) for name, value in given.items()}
+        return {name: value if value is None else [given_array(item) for item in value] if isinstance(value, list | tuple)
+                and self._is_sequence(name) else given_array(value) for name, value in given.items()}
 
     def _is_sequence(self, name: str) -> bool:
         """Whether an input is declared as a sequence, or as an optional one."""
@@ -154,7 +158,10 @@ class EdgeccRep(BackendRep):
 
     def _loaded(self, done: Compilation, bound: Mapping[str, Array]) -> Variant:
         build = self._build
-        model = load(done.artifact, cc=build.cc, isolated=build.isolated, flags=build.flags)
+        is_plain = not (build.isolated or build.flags)  # LLVM stands in for a compiler that is not there
+        model = load_compilation(done, build.cc) if is_plain else load(done.artifact, cc=build.cc, isolated=build.isolated, flags=build.flags)
+        if not isinstance(model, Model):
+            raise EdgeccError("E900", "a compilation for the CPU is none that runs as a model")
         return Variant(model, done.report.outputs, bound,
                        all(value.constant is not None for value in done.graph.outputs))
 

@@ -8,6 +8,7 @@ import onnx.backend.test
 import pytest
 from onnx import TensorProto, helper
 
+import edgecc.api
 import edgecc.onnx_backend
 from edgecc.errors import EdgeccError
 
@@ -78,6 +79,48 @@ def test_single_nodes_run():
     assert edgecc.onnx_backend.run_node(node, [np.float32([1, 5]), np.float32(3)], opset_version=13, **GENERIC)[0].tolist() == [1, 3]
     with pytest.raises(EdgeccError, match="E005"):
         edgecc.onnx_backend.run_node(node, [np.ones(2, np.float32)], **GENERIC)
+
+
+def test_models_are_protos_bytes_or_files(tmp_path):
+    model = model_of([helper.make_node("Neg", ["x"], ["y"])], [("x", TensorProto.FLOAT, [3])], ["y"])
+    onnx.save(model, tmp_path / "neg.onnx")
+    for source in (model.SerializeToString(), tmp_path / "neg.onnx", str(tmp_path / "neg.onnx")):
+        rep = edgecc.onnx_backend.prepare(source, **GENERIC)
+        assert rep.input_names == ("x",)
+    for source, code in ((None, "E100"), (b"no model", "E100"), (tmp_path / "other.onnx", "E007")):
+        with pytest.raises(EdgeccError, match=code):
+            edgecc.onnx_backend.prepare(source)
+    with pytest.raises(EdgeccError, match="no input 'z'"):
+        rep.run({"x": np.ones(3, np.float32), "z": [1, 2]})
+
+
+def test_is_compatible_says_whether_there_is_everything(reshaped):
+    backend = edgecc.onnx_backend
+    assert backend.is_compatible(reshaped) and backend.is_compatible(reshaped.SerializeToString(), "CPU:0")
+    assert not backend.is_compatible(reshaped, "CUDA")
+    assert not backend.is_compatible(model_of([helper.make_node("Nope", ["x"], ["y"])], [("x", TensorProto.FLOAT, [3])], ["y"]))
+
+
+def test_operands_of_a_node_come_by_place_or_by_name():
+    run, x, y = edgecc.onnx_backend.run_node, np.float32([1, 2]), np.float32([3, 5])
+    node = helper.make_node("Sub", ["x", "y"], ["z"])
+    for inputs in ((x, y), {"y": y, "x": x}):
+        assert run(node, inputs, **GENERIC).z.tolist() == [-2, -3]
+    twice = helper.make_node("Add", ["x", "x"], ["z"])
+    assert run(twice, x, **GENERIC).z.tolist() == run(twice, [x, x], **GENERIC).z.tolist() == [2, 4]
+    joined = helper.make_node("StringConcat", ["a", "b"], ["c"])
+    texts = run(joined, [np.array([b"a", "\u00e9".encode()]), np.array([b"x", b"yz"], object)], **GENERIC).c
+    assert texts.tolist() == ["ax", "\u00e9yz"]
+    for wrong, inputs in ((node, {"x": x}), (node, [x]), (joined, [np.array([b"\xff"])] * 2), (twice, [np.array(["2020-01-01"], "M8[D]")])):
+        with pytest.raises(EdgeccError, match="E005"):
+            run(wrong, inputs, **GENERIC)
+
+
+def test_without_a_compiler_models_run_through_llvm(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edgecc.api, "lacks_compiler", lambda target: True)
+    monkeypatch.setenv("PATH", "")
+    model = model_of([helper.make_node("Neg", ["x"], ["y"])], [("x", TensorProto.FLOAT, [3])], ["y"])
+    assert edgecc.onnx_backend.run_model(model, [np.ones(3, np.float32)]).y.tolist() == [-1, -1, -1]
 
 
 def test_what_cannot_be_compiled_is_an_error():
