@@ -33,6 +33,8 @@ class Dialect:
         symmetric: whether zero points of activations must be 0.
         signed_weights: whether weights must be i8 with zero point 0.
         float_biases: whether biases are stored as floats instead of being dequantized.
+        joined_groups: whether convolutions in groups of several channels are stated as ones without groups, whose other weights are 0,
+            where channels have scales of their own.
         one_scale: whether equal scales of all channels must be stated as one.
         every: whether the result of each operator between quantized ones is quantized.
         fine_softmax: whether results of Softmax are quantized to 16 bits before they are to 8, because the tool computes it in numbers
@@ -46,6 +48,7 @@ class Dialect:
     symmetric: bool = False
     signed_weights: bool = False
     float_biases: bool = False
+    joined_groups: bool = False
     one_scale: bool = False
     every: bool = False
     fine_softmax: bool = False
@@ -55,7 +58,7 @@ class Dialect:
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({
     "ort": Dialect("onnxruntime", "onnxruntime documentation, Quantize ONNX models, QDQ representation"),
     "rknn": Dialect("Rockchip RKNN-Toolkit2", "RKNN-Toolkit2 user guide, quantized ONNX models: asymmetric int8, symmetric weights for each channel",
-                    activations="int8", signed_weights=True, float_biases=True, newest_opset=19),
+                    activations="int8", signed_weights=True, float_biases=True, joined_groups=True, newest_opset=19),
     "qnn": Dialect("Qualcomm QNN HTP", "onnxruntime documentation, QNN execution provider: nodes between DequantizeLinear and QuantizeLinear, "
                    "uint8 activations", activations="uint8", signed_weights=True, one_scale=True, every=True, fine_softmax=True),
     "tensorrt": Dialect("NVIDIA TensorRT", "TensorRT developer guide, explicit quantization: int8, zero points of 0, biases of floats",
@@ -89,6 +92,8 @@ def in_dialect(model: onnx.ModelProto, name: str, opset: int) -> tuple[onnx.Mode
                           details=problems, hint="`edgecc quantize` can make models of other types; --dialect ort takes all")
     if dialect.float_biases:
         _store_biases(work)
+    if dialect.joined_groups:
+        _join_groups(work)
     if dialect.one_scale:
         _state_equal_scales_once(work)
     if dialect.every:
@@ -151,6 +156,27 @@ def _store_biases(work: QdqModel) -> None:
         scale = work.stored[node.input[1]].astype(np.float32)
         work.stored[node.output[0]] = ((bias - work.stored[node.input[2]]).astype(np.float32) * scale).astype(np.float32)
         work.nodes = [each for each in work.nodes if each is not node]
+
+
+def _join_groups(work: QdqModel) -> None:
+    """States convolutions in groups as ones whose weights between groups are 0, which changes no sum."""
+    for node in work.of("Conv"):
+        producer = work.producer(node.input[1])
+        (group,) = [each.i for each in node.attribute if each.name == "group"] or [1]
+        if producer is None or producer.op_type != DEQUANTIZE or group == 1:
+            continue
+        weights, scale = work.stored.get(producer.input[0]), work.stored[producer.input[1]]
+        if weights is None or weights.shape[1] == 1 or (scale == scale.reshape(-1)[0]).all() or len(work.readers(node.input[1])) != 1:
+            continue
+        results, channels = weights.shape[0] // group, weights.shape[1]
+        whole = np.zeros((weights.shape[0], channels * group, *weights.shape[2:]), weights.dtype)
+        for place in range(group):
+            rows = slice(place * results, (place + 1) * results)
+            whole[rows, place * channels:(place + 1) * channels] = weights[rows]
+        producer.input[0] = work.store(whole, producer.input[0])
+        kept = [each for each in node.attribute if each.name != "group"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
 
 
 def _state_equal_scales_once(work: QdqModel) -> None:

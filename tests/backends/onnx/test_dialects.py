@@ -173,6 +173,19 @@ def test_the_command_line(cli, tmp_path):
     assert cli("compile", tmp_path / "net.onnx", "--emit", "onnx", "--dialect", "cobol").status == 2
 
 
+def test_groups_with_scales_of_their_own_are_joined_for_rknn():
+    net = Quantized(1)
+    x = net.quantize("x", 0.05, 3)
+    one, (w, s) = net.weights(6, 2, 3, 3, axis=None)[0], net.weights(6, 2, 3, 3)
+    y = net.quantize(net.node("Conv", x, one, group=2), 0.3, -5)
+    model = net.model(net.node("Concat", y, net.quantize(net.node("Conv", x, w, net.bias(6, s, 0.05), group=2), 0.3, -5), axis=1), (1, 4, 9, 10))
+    made, _ = written(model, "rknn")
+    groups = [{each.name: each.i for each in node.attribute}.get("group", 1) for node in made.graph.node if node.op_type == "Conv"]
+    assert groups == [2, 1]
+    feed = {"x": np.random.default_rng(0).normal(0, 2, (1, 4, 9, 10)).astype(np.float32)}
+    np.testing.assert_array_equal(run(made, feed), run(model, feed))
+
+
 @pytest.mark.parametrize("dialect", ["ort", "rknn", "qnn", "openvino"])
 def test_a_real_network(dialect):
     model = onnx.load(asset("models", "kws_dscnn_int8_qdq.onnx"))
