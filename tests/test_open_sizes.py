@@ -113,6 +113,23 @@ def test_images_of_any_size(target):
            target=target)
 
 
+def test_batches_of_samples():
+    """Images read at positions that are computed, deformable convolutions and trees, for batches of any size."""
+    random = np.random.default_rng(1)
+    trees = {"n_targets": 2, "nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [1, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+             "nodes_values": [0.1, 0.0, 0.0], "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0], "target_treeids": [0, 0],
+             "target_nodeids": [1, 2], "target_ids": [0, 1], "target_weights": [1.5, -2.0], "domain": "ai.onnx.ml"}
+    nodes = [("Conv", "x o", "moves", {"pads": [1, 1, 1, 1]}), ("DeformConv", "x w moves", "d", {"pads": [1, 1, 1, 1]}),
+             ("Conv", "x g", "planes", {}), ("Transpose", "planes", "grid", {"perm": [0, 2, 3, 1]}), ("GridSample", "d grid", "y", {}),
+             ("ReduceMean", "d axes", "m", {"keepdims": 0}), ("TreeEnsembleRegressor", "m", "z", trees)]
+    constants = {"o": random.standard_normal((18, 2, 3, 3)).astype(np.float32), "w": random.standard_normal((3, 2, 3, 3)).astype(np.float32),
+                 "g": random.standard_normal((2, 2, 1, 1)).astype(np.float32), "axes": np.array([2, 3])}
+    proto = model(nodes, {"x": ["n", 2, 6, 5]}, ("y", "z"), constants=constants)
+    proto.opset_import[0].version = 20
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    agrees(proto, {"n": (Range(1, 3),)})
+
+
 def test_batches_of_sequences():
     generator = np.random.default_rng(0)
     constants = {"w": generator.standard_normal((1, 16, 3)).astype(np.float32), "r": generator.standard_normal((1, 16, 4)).astype(np.float32)}

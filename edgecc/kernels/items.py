@@ -31,10 +31,11 @@ from edgecc.loop.index import ZERO, Index, var
 from edgecc.loop.ir import Body, Buffer, Expr, For, Load, Prefetch, Stmt, Store, map_children
 from edgecc.loop.rewrite import map_blocks, map_expressions
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
-from edgecc.ops.movement import Pad
+from edgecc.ops.movement import Pad, Slice
 from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.reduction import ArgReduce, CumSum, TopK
 from edgecc.ops.resize import Resize
+from edgecc.ops.sampling import GridSample
 
 OPEN_WINDOWS: Mapping[type[Op], Lowering] = MappingProxyType({
     Conv: lower_open_convolution, Pool: lower_open_pool, Resize: lower_open_resize, Pad: lower_open_pad})
@@ -117,11 +118,13 @@ def _one(view: View) -> View:
 def _for_one(op: Op, axis: int) -> Op | None:
     """The operator on one member of a batch along `axis` of its first operand; None where members depend on each other."""
     match op:
-        case Conv() | ConvTranspose() | Pool() if axis == 0:
+        case Conv() | ConvTranspose() | Pool() | GridSample() if axis == 0:
             return op
         case Pad(before=before, after=after) if before[axis] == after[axis] == 0:
             return op
         case Resize(sizes=sizes, scales=scales) if scales[axis] == 1.0 and not op.roi:
+            return replace(op, sizes=tuple(1 if a == axis else size for a, size in enumerate(sizes)))
+        case Slice(starts=starts, sizes=sizes, steps=steps) if starts[axis] == 0 and steps[axis] == 1:  # all of the axis: its size is the only open one
             return replace(op, sizes=tuple(1 if a == axis else size for a, size in enumerate(sizes)))
         case ArgReduce(axis=own) | CumSum(axis=own) | TopK(axis=own) if own != axis and (not isinstance(op, ArgReduce) or op.keepdims):
             return op

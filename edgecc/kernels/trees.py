@@ -20,7 +20,7 @@ from edgecc.loop.ir import Buffer, Expr
 from edgecc.ops.trees import TreeEnsemble, clamped
 
 
-@kernel_for(TreeEnsemble)
+@kernel_for(TreeEnsemble, is_open=True)
 def lower_tree_ensemble(request: Request) -> Kernel:
     """Tables are constants, so their indices are checked, and clamped, while compiling.
 
@@ -48,7 +48,7 @@ def lower_tree_ensemble(request: Request) -> Kernel:
     threads = request.threads if sums is y else 1
     start = {"min": math.inf, "max": -math.inf}.get(op.aggregate, 0.0)
     work = x_view.dims[0] * trees * (op.depth + 1) * 4
-    with b.loop("i", x_view.dims[0], kind="parallel" if threads > 1 and work >= PARALLEL_WORK else "serial") as i:
+    with b.loop("i", x_view.size(0), kind="parallel" if threads > 1 and work >= PARALLEL_WORK else "serial") as i:
 
         def place_of(target_index: Index, row: Index = i) -> Index:
             return y_view.at([row, target_index]) if sums is y else target_index

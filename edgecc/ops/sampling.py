@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.types import Array, TensorType, is_float_array
 from edgecc.ops import rules
@@ -67,10 +68,10 @@ class GridSample(Op):
         if self.mode != "nearest":
             rules.check_float(self, "x", x, inputs)
         rules.check_float(self, "grid", grid, inputs)
-        if x.rank < 3 or grid.rank < 2 or grid.dims[0] != x.dims[0] or grid.dims[-1] != x.rank - 2:
+        if x.rank < 3 or grid.rank < 2 or grid.shape[0] != x.shape[0] or grid.shape[-1] != x.rank - 2:
             raise self.fail("wanted x [N,C,D1..Dr] and grid [N,P..,r]", inputs)
-        y = rules.result_type(self, x.dtype, (*x.dims[:2], *grid.dims[1:-1]), inputs)
-        if y.elements and not x.elements:
+        y = rules.result_type(self, x.dtype, (*x.shape[:2], *grid.shape[1:-1]), inputs)
+        if upper_bound(y.count) and not upper_bound(x.count):
             raise self.fail("x is empty, the result is not", inputs)
         return (y,)
 

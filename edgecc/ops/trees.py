@@ -54,11 +54,11 @@ class TreeEnsemble(Op):
         for what, operand in (("feature", feature), ("yes", yes), ("no", no), ("missing", missing), ("first", first), ("target", target),
                               ("roots", roots)):
             rules.check_dtype(self, what, operand, DType.I32, inputs)
-        if feature.rank != 1 or not feature.dims[0] or target.rank != 1 or roots.rank != 1 or not x.dims[1]:
+        if feature.rank != 1 or not feature.dims[0] or target.rank != 1 or roots.rank != 1 or not x.shape[1]:
             raise self.fail("wanted tables of one axis, with at least one node, and at least one feature", inputs)
         for what, operand, size in (("yes", yes, 0), ("no", no, 0), ("missing", missing, 0), ("first", first, 1)):
             rules.check_dims(self, what, operand, (feature.dims[0] + size,), inputs)
-        return (rules.result_type(self, x.dtype, (x.dims[0], self.targets), inputs),)
+        return (rules.result_type(self, x.dtype, (x.shape[0], self.targets), inputs),)
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """All rows take a step at once; leaves one by one."""

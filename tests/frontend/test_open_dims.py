@@ -70,6 +70,8 @@ def test_a_name_opens_every_dimension_it_has():
     ([("Shape", "x", "s", {"end": 1}), ("Mod", "s four", "m", {}), ("Sub", "four m", "d", {}), ("Mod", "d four", "p", {}),
       ("Concat", "none p none s", "pads", {"axis": 0}), ("Pad", "x pads fill", "y", {})], ["n", 3],
      {"four": np.array([4]), "none": np.array([0]), "fill": np.float32(2.5)}),
+    ([("STFT", "x step window", "s", {}), ("ReduceSum", "s axes", "y", {})], [1, "n", 1],
+     {"step": INT(1), "window": np.float32([0.5]), "axes": np.array([3])}),
     ([("Slice", "x begin end axis", "y", {})], ["n", 3], {"begin": np.array([-2]), "end": np.array([9]), "axis": np.array([0])}),
     ([("Slice", "x begin end axis step", "y", {})], ["n", 3],
      {"begin": np.array([-1]), "end": np.array([-99]), "axis": np.array([0]), "step": np.array([-2])}),

@@ -125,9 +125,9 @@ def _complex_product(call: Call) -> Value:
 def _distances(call: Call) -> Value:
     """The distance of each row of A [M,K] and each row of B [N,K]: euclidean, or its square."""
     a, b, metric = call.input(0), call.input(1), call.text("metric", "sqeuclidean")
-    if metric not in ("euclidean", "sqeuclidean") or a.type.rank != 2 or b.type.rank != 2 or a.type.dims[1] != b.type.dims[1]:
+    if metric not in ("euclidean", "sqeuclidean") or a.type.rank != 2 or b.type.rank != 2 or a.type.shape[1] != b.type.shape[1]:
         raise EdgeccError("E110", f"metric '{printable(metric)}' of {a.type} and {b.type}; wanted euclidean or sqeuclidean of [M,K] and [N,K]")
-    (m, k), n = a.type.dims, b.type.dims[0]
+    (m, k), n = a.type.shape, b.type.shape[0]
     call.importer.limits.check_dims((m, n, k), "the differences")
     squares = call.map(lambda x, y: apply("mul", apply("sub", x, y), apply("sub", x, y)), call.reshape(a, (m, 1, k)), call.reshape(b, (1, n, k)))
     total = call.add(Reduce("sum", (2,), keepdims=False), squares)

@@ -12,10 +12,11 @@ from edgecc.frontend.converters.windows import Window, per_axis
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply
-from edgecc.ir.types import DType
+from edgecc.ir.types import Dim, DType, TensorType
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Slice
 from edgecc.ops.reduction import Reduce
+from edgecc.ops.rules import sizes_text
 from edgecc.ops.sampling import SAMPLE_PADDINGS, GridSample, RoiAlign
 
 _SAMPLE_MODES = {"nearest": "nearest", "bilinear": "linear", "linear": "linear", "bicubic": "cubic", "cubic": "cubic"}
@@ -54,7 +55,7 @@ def _deform_conv(call: Call) -> Value:
     rank, group, offset_groups = x.type.rank - 2, call.integer("group", 1), call.integer("offset_group", 1)
     if rank < 1 or w.type.rank != x.type.rank or offset.type.rank != x.type.rank:
         raise EdgeccError("E110", f"x is {x.type}, w {w.type} and the offsets {offset.type}; wanted equal ranks from 3 on")
-    batch, channels, *spatial = x.type.dims
+    batch, channels, *spatial = (x.type.shape[0], *TensorType(x.type.dtype, x.type.shape[1:]).dims)
     out_channels, group_channels, *kernel = w.type.dims
     window = Window(tuple(kernel), per_axis(call, "strides", rank, 1, 1), per_axis(call, "dilations", rank, 1, 1),
                     per_axis(call, "pads", 2 * rank, 0, 0))
@@ -63,10 +64,10 @@ def _deform_conv(call: Call) -> Value:
     taps, positions = math.prod(kernel), math.prod(out)
     if min(group, offset_groups) < 1 or group_channels * group != channels or out_channels % group or channels % offset_groups:
         raise EdgeccError("E110", f"x {x.type}, w {w.type}, group {group} and offset_group {offset_groups} do not fit")
-    if min(out) < 0 or offset.type.dims != (batch, offset_groups * taps * rank, *out):
-        raise EdgeccError("E110", f"the offsets are {offset.type}, wanted {[batch, offset_groups * taps * rank, *out]}")
-    if mask is not None and mask.type.dims != (batch, offset_groups * taps, *out):
-        raise EdgeccError("E110", f"the mask is {mask.type}, wanted {[batch, offset_groups * taps, *out]}")
+    if min(out) < 0 or offset.type.shape != (batch, offset_groups * taps * rank, *out):
+        raise EdgeccError("E110", f"the offsets are {offset.type}, wanted {sizes_text([batch, offset_groups * taps * rank, *out])}")
+    if mask is not None and mask.type.shape != (batch, offset_groups * taps, *out):
+        raise EdgeccError("E110", f"the mask is {mask.type}, wanted {sizes_text([batch, offset_groups * taps, *out])}")
     call.importer.limits.check_dims((batch, channels, taps, positions), "the samples of DeformConv")
     at = _positions(call, window, out, call.reshape(offset, (batch * offset_groups, taps, rank, positions)))
     image = call.reshape(x, (batch * offset_groups, channels // offset_groups, *spatial))
@@ -83,12 +84,12 @@ def _deform_conv(call: Call) -> Value:
     return call.map(lambda a, c: apply("add", a, c), y, call.reshape(bias, (out_channels, *[1] * rank)))
 
 
-def _multiplied(call: Call, samples: Value, w: Value, batch: int, group: int, offset_groups: int) -> Value:
+def _multiplied(call: Call, samples: Value, w: Value, batch: Dim, group: int, offset_groups: int) -> Value:
     """Samples [N*offset groups, channels, positions, taps] times the weights: [N, out channels, positions].
 
     With one group, rows of the product are positions, and their samples lie side by side where channels lie last.
     """
-    _, channels, positions, taps = samples.type.dims
+    _, channels, positions, taps = samples.type.shape
     out_channels = w.type.dims[0]
     if group == 1:
         rows = call.reshape(call.transpose(samples, (0, 2, 3, 1)), (batch, offset_groups, positions, taps * channels))
@@ -113,5 +114,5 @@ def _positions(call: Call, window: Window, out: list[int], offset: Value) -> Val
     kind = offset.type.dtype if offset.type.dtype is DType.F64 else DType.F32
     moved = call.map(lambda o, c: apply("add", o, c), call.cast(offset, kind), call.constant(base.astype(kind.numpy)))
     turned = call.transpose(moved, (0, 3, 1, 2))
-    dims = turned.type.dims
+    dims = turned.type.shape
     return turned if rank == 1 else call.add(Slice((0, 0, 0, rank - 1), dims, (1, 1, 1, -1)), turned)

@@ -17,6 +17,7 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import element_type
+from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, literal
 from edgecc.ir.types import Array, DType
@@ -49,9 +50,9 @@ def _matrix(call: Call, length: int, bins: int, parts: int, inverse: bool, dtype
 
 def _parts(x: Value) -> int:
     """1 for real data, 2 for complex data: the size of the last axis."""
-    if x.type.rank < 2 or x.type.dims[-1] not in (1, 2):
+    if x.type.rank < 2 or x.type.shape[-1] not in (1, 2):
         raise EdgeccError("E110", f"the signal is {x.type}; its last axis must hold one or two numbers")
-    return x.type.dims[-1]
+    return int(x.type.shape[-1])
 
 
 @converter("DFT", since=17)
@@ -176,26 +177,26 @@ def _mel_weights(call: Call) -> Value:
 def _stft(call: Call) -> Value:
     x, step, window = call.input(0), call.known_int(1, "frame_step"), call.optional(2)
     if x.type.rank == 2:
-        x = call.reshape(x, (*x.type.dims, 1))
+        x = call.reshape(x, (*x.type.shape, 1))
     parts = _parts(x)
     if x.type.rank != 3:
         raise EdgeccError("E110", f"the signal is {x.type}, wanted [batch, length, 1 or 2]")
-    batch, total, _ = x.type.dims
+    batch, total, _ = x.type.shape
     if call.optional(3) is not None:
         length = call.known_int(3, "frame_length")
     elif window is not None:
         length = window.type.elements
     else:
         raise EdgeccError("E102", "neither a window nor frame_length is given")
-    if step < 1 or not 1 <= length <= total or (window is not None and window.type.dims != (length,)):
+    if step < 1 or not 1 <= length <= lower_bound(total) or (window is not None and window.type.dims != (length,)):
         raise EdgeccError("E110", f"frames of {length} every {step} elements do not fit the signal {x.type}"
                                   + ("" if window is None else f" and the window {window.type}"))
     frames = (total - length) // step + 1
     bins = length // 2 + 1 if call.flag("onesided", True) and parts == 1 else length
     call.importer.limits.check_dims((batch, frames, length, parts), "the frames")
     call.reserve((frames, length), "the places of the frames")
-    positions = np.arange(frames, dtype=np.int64)[:, None] * step + np.arange(length, dtype=np.int64)
-    cut = call.add(Gather(1), x, call.constant(positions))  # [batch, frames, length, parts]
+    positions = np.arange(upper_bound(frames), dtype=np.int64)[:, None] * step + np.arange(length, dtype=np.int64)
+    cut = call.add(Gather(1), x, call.slice(call.constant(positions), 0, 0, frames))  # [batch, frames, length, parts]
     if window is not None:
         cut = call.map(lambda a, w: apply("mul", a, w), cut, call.reshape(call.cast(window, x.type.dtype), (length, 1)))
     matrix = call.constant(_matrix(call, length, bins, parts, False, x.type.dtype))

@@ -100,7 +100,7 @@ class _Forest:
         if not self.nodes or x.type.rank != 2:
             raise EdgeccError("E110", f"the input is {x.type}, wanted [rows, features], and at least one node")
         rows = [entry or (0, 0.0, k, k, 0) for k, entry in enumerate(self.nodes)]
-        if any(not 0 <= row[0] < x.type.dims[1] for row in rows):
+        if any(not 0 <= row[0] < int(x.type.shape[1]) for row in rows):
             raise EdgeccError("E110", f"a node asks for a feature that {x.type} does not have")
         weights = [self.leaves.get(k, []) for k in range(len(rows))]
         flat = [pair for pairs in weights for pair in pairs]
@@ -126,7 +126,7 @@ def _input(call: Call) -> Value:
     """The features as floats: integers, and halves, as f32."""
     x = call.input()
     x = x if x.type.dtype is DType.F64 else call.cast(x, DType.F32)
-    return call.reshape(x, (1, *x.type.dims)) if x.type.rank == 1 else x
+    return call.reshape(x, (1, *x.type.shape)) if x.type.rank == 1 else x
 
 
 @converter("TreeEnsemble", domain=DOMAIN, since=5)
@@ -257,7 +257,7 @@ def _tree_classifier(call: Call) -> list[Value]:
     if len(labels) == 2 and len(set(targets)) == 1:
         if len(base) > 1:
             raise Unsupported("two base_values of a classifier whose leaves name one class")
-        score = call.add(Slice((0, targets[0]), (x.type.dims[0], 1), (1, 1)), scores)
+        score = call.add(Slice((0, targets[0]), (x.type.shape[0], 1), (1, 1)), scores)
         if base:
             score = call.map(lambda a, c: apply("add", a, c), score, call.constant(np.array(base, np.float32)))
         is_share = min(_either(call, "class_weights"), default=0.0) >= 0
