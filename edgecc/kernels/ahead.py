@@ -36,7 +36,8 @@ class Ahead:
     lines: int
 
     def for_rows(self, rows: int, tile_rows: int, step_bytes: int) -> Ahead:
-        """The same for fewer rows, which prefetch more each, as far as a tile of them may ask for at once."""
+        """The same for fewer rows, which prefetch more each, as far as a tile of them may ask for at once; there may be none."""
+        rows = max(1, rows)
         lines = -(-self.steps * step_bytes // (LINE_BYTES * rows))
         return Ahead(self.steps, min(lines, max(self.lines, MOST_LINES // min(rows, tile_rows))))
 

@@ -168,6 +168,8 @@ def _factors(request: Request, m: int) -> DType:
 def _best_plan(request: Request, axes: tuple[Axis, Axis], m: int) -> _Plan:
     plans = [_plan(request, axes, replace(blocking, division=division)) for blocking in _blockings(axes, m)
              for division in _divisions(request, blocking)]
+    plans += [_plan(request, axes, replace(blocking, division=division)) for division in _even_divisions(request, axes[0])
+              for blocking in _blockings((division.axis(axes[0], 0), axes[1]), m)]
     best = min(plan.cycles for plan in plans)
     near = [plan for plan in plans if plan.cycles <= (1.0 + NEARLY_EQUAL * (request.threads > 1)) * best]
     return min(near, key=lambda plan: (-plan.blocking.tiles, plan.cycles, plan.blocking.exact))
@@ -187,11 +189,25 @@ def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
 def _divisions(request: Request, b: Blocking) -> Iterator[Division]:
     """How threads can divide the work; also not at all, for maps and channels too few."""
     yield ALONE
-    lanes, outputs, threads = vector_lanes(request.target, _factors(request, b.m)), request.outputs[0].dims[1], request.threads
-    for rows in range(1, min(threads, -(-b.rows // b.block_rows)) + 1):
-        channels, rest = divmod(threads, rows)
-        if threads > 1 and not rest and (channels == 1 or outputs % (channels * lanes) == 0):
+    for rows in range(1, min(request.threads, -(-b.rows // b.block_rows)) + 1):
+        channels = _channel_ranges(request, rows, _factors(request, b.m))
+        if channels:
             yield Division(rows, channels)
+
+
+def _even_divisions(request: Request, vertical: Axis) -> Iterator[Division]:
+    """How threads can divide the work into ranges of rows with tiles of their own."""
+    for rows in range(2, min(request.threads, vertical.out) + 1):
+        channels = _channel_ranges(request, rows, sum_type(request))
+        if channels and vertical.out % rows == 0:
+            yield Division(rows, channels, even=True)
+
+
+def _channel_ranges(request: Request, rows: int, factors: DType) -> int:
+    """Ranges of result channels, whole vectors each, where there are so many of rows; 0 where threads or channels do not divide."""
+    channels, rest = divmod(request.threads, rows)
+    whole = channels == 1 or request.outputs[0].dims[1] % (channels * vector_lanes(request.target, factors)) == 0
+    return channels if request.threads > 1 and not rest and whole else 0
 
 
 def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
@@ -201,16 +217,17 @@ def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
     high, wide = b.tilings(axes)
     again = b.division.channels  # inputs are transformed for each range of result channels
     column_blocks = -(-b.columns // b.block_columns)
+    parts = images * b.division.tiled_ranges
     vectors_in, vectors_out = -(-depth // lanes), -(-outputs // lanes)
     extras = sum(operand is not None for operand in request.inputs[3:])
     stride, products = axes[0].stride, sum(pair.points * pair.rows for pair in pairs_of((high, wide), b))
-    columns = images * (b.columns * b.m * stride + column_blocks * (TAPS - stride))
+    columns = parts * (b.columns * b.m * stride + column_blocks * (TAPS - stride))
     arithmetic = 0.0
     for down, strips in _sizes(high):
         ops_in, ops_down = _operations(high, down)
         arithmetic += again * strips * vectors_in * columns * _line_cycles(ops_in, high.inputs(down), high.lines(down), target)
         for across, tiles in _sizes(wide):
-            number = images * strips * tiles
+            number = parts * strips * tiles
             ops_in, ops_out = _operations(wide, across)
             arithmetic += again * vectors_in * number * high.lines(down) * _line_cycles(ops_in, wide.inputs(across), wide.lines(across), target)
             arithmetic += vectors_out * number * wide.lines(across) * _line_cycles(ops_down, high.lines(down), down, target)
@@ -220,7 +237,7 @@ def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
     scratch = factors.size * products * (depth + outputs / again)
     outside = x.dtype.size * x.elements + y.dtype.size * y.elements * (1 + extras)
     strip = x.dtype.size * high.inputs(b.m) * wide.inputs(b.block_columns * b.m) * lanes
-    used = images * _products_of(high, b.rows) * _products_of(wide, b.columns)
+    used = parts * _products_of(high, b.rows) * _products_of(wide, b.columns)
     traffic = 3 * read_cycles(factors.size * used * (again * depth + outputs), scratch, target)  # fetched, written back, read
     traffic += read_cycles(outside, outside, target)
     traffic += again * 2 * read_cycles(x.dtype.size * high.inputs(b.m) * b.rows * columns * depth, 2 * strip, target)
@@ -230,7 +247,7 @@ def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
 
 def _own_blocks(images: int, b: Blocking) -> float:
     """Blocks that a thread computes, on average."""
-    return images * -(-b.rows // b.block_rows) * -(-b.columns // b.block_columns) / b.division.rows
+    return images * -(-b.rows // b.block_rows) * -(-b.columns // b.block_columns) * b.division.tiled_ranges / b.division.rows
 
 
 def _products_of(tiling: Tiling, tiles: int) -> int:
@@ -354,7 +371,8 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     points = sum(pair.points for pair in pairs)
     ahead = _ahead(pairs, blocks, depth, own, tile, target, factors)
     winograd = Winograd(x, outputs, tilings, b, pairs, lanes, v, sums, ahead, factors, scale, HALF_TERMS[b.m] if half else 0,
-                        points * padded * depth, _early_bytes(factors.size * points * padded * depth, target) if ahead else 0)
+                        points * padded * depth, _early_bytes(factors.size * points * padded * depth, target) if ahead else 0,
+                        tuple(b.tilings(axes, part)[0] for part in range(b.division.tiled_ranges)))
     w: tuple[Buffer, KernelArgument] = (Buffer("w", factors, b.division.channels * points * padded * depth, "input"),
                                         Packed((1,), partial(_pack, tilings, panels, factors, scale, b.division.channels)))
     weights = with_bias(request if half else replace(request, precision=DType.F32), w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)

@@ -16,7 +16,7 @@ Each thread computes its share of the results (`Division`) from begin to end, wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecc.ir.types import DType
 from edgecc.kernels import half_sums
@@ -58,6 +58,7 @@ class Winograd:
         block: the most terms of a sum in f16.
         share_weights: transformed weights of a range of result channels. early: bytes of them that are prefetched during the
             transforms of the inputs, which need nothing else from far away.
+        ranges: the tiles along the first axis of each range of rows that has tiles of its own. first_row: of the results.
     """
 
     x: View
@@ -74,6 +75,8 @@ class Winograd:
     block: int = 0
     share_weights: int = 0
     early: int = 0
+    ranges: tuple[Tiling, ...] = ()
+    first_row: int = 0
 
     @property
     def inner(self) -> int:
@@ -127,20 +130,33 @@ class Winograd:
 
     def nest(self, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue) -> Body:
         """The plain nest."""
+        division, body = self.blocking.division, list[Stmt]()
+        if division.even:
+            for part, own in enumerate(self.ranges):  # whose code runs in the shares of that range
+                ranged = replace(self, tilings=(own, self.tilings[1]), first_row=part * own.axis.out)
+                bounds = maximum(self._row_part, part), minimum(self._row_part, part) + 1
+                body.append(For("range", *bounds, ranged._blocks(panels, weights, epilogue)))
+        else:
+            body.extend(self._blocks(panels, weights, epilogue))
+        if self.x.dims[0] > 1:
+            body = [For("image", ZERO, const(self.x.dims[0]), tuple(body))]
+        return (For(SHARE, ZERO, const(division.shares), tuple(body), kind="parallel"),) if division.shares > 1 else tuple(body)
+
+    def _blocks(self, panels: Sequence[Panel], weights: Weights, epilogue: Epilogue) -> Body:
+        """All blocks of a range of rows, or those of a share."""
         b, (high, wide) = self.blocking, self.tilings
         division, cuts = b.division, high.cuts(b.block_rows)
+        divided = division.rows > 1 and not division.even
         body: list[Stmt] = []
-        for rows, bounds in zip(cuts, division.bounds(cuts, self._row_part), strict=True):
+        for rows, bounds in zip(cuts, division.bounds(cuts, self._row_part) if divided else [(ZERO, const(cut.count)) for cut in cuts], strict=True):
             own: list[Stmt] = []
             for columns in wide.cuts(b.block_columns):
                 block = Block(_position("block_row", rows), _position("block_column", columns), rows.size, columns.size,
                               (rows.short, columns.short))
                 inner = (*self._inputs(block), *self._products(block, panels, weights), *self._outputs(block, weights, epilogue))
                 own.extend(_around("block_column", columns, inner))
-            body.extend((For("block_row", *bounds, tuple(own)),) if rows.count > 1 or division.rows > 1 else own)
-        if self.x.dims[0] > 1:
-            body = [For("image", ZERO, const(self.x.dims[0]), tuple(body))]
-        return (For(SHARE, ZERO, const(division.shares), tuple(body), kind="parallel"),) if division.shares > 1 else tuple(body)
+            body.extend((For("block_row", *bounds, tuple(own)),) if rows.count > 1 or divided else own)
+        return tuple(body)
 
     @property
     def _image(self) -> Index:
@@ -342,7 +358,7 @@ class Winograd:
         channel = channel + self._channel_part * self.own_outputs
 
         def address(j: int) -> Callable[[View], Index]:
-            place = [self._image, channel + lane, var("strip") * high.m + row, var("tile") * wide.m + j]
+            place = [self._image, channel + lane, var("strip") * high.m + (row + self.first_row), var("tile") * wide.m + j]
             return lambda view: view.at(place)
 
         def load(j: int) -> Expr:

@@ -11,7 +11,7 @@ The last tile of an axis may have fewer results than the others and use fewer of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import TypeVar
@@ -220,10 +220,14 @@ class Division:
 
     Threads of one range of rows transform the same inputs, each for itself: on Zen 5 a core writes lines that another one
     has read at 8 GB/s, a tenth of what it does otherwise, so nothing that threads share is written between begin and end.
+
+    Ranges of rows are as many whole blocks, or, where `even`, as many results, each range with tiles of its own: 28 rows are
+    4 + 4 + 4 + 2 twice instead of seven times 4, of which one thread had four.
     """
 
     rows: int = 1
     channels: int = 1
+    even: bool = False
 
     @property
     def shares(self) -> int:
@@ -233,7 +237,19 @@ class Division:
     @property
     def text(self) -> str:
         """For `Kernel.choice`."""
-        return f", threads by {self.rows} ranges of rows x {self.channels} of channels" if self.shares > 1 else ""
+        return f", threads by {self.rows} {'even ' if self.even else ''}ranges of rows x {self.channels} of channels" if self.shares > 1 else ""
+
+    @property
+    def tiled_ranges(self) -> int:
+        """Ranges of rows with tiles of their own."""
+        return self.rows if self.even else 1
+
+    def axis(self, vertical: Axis, part: int) -> Axis:
+        """The axis that the tiles of range `part` of rows lie along: its rows of results, and where their inputs begin."""
+        if not self.even:
+            return vertical
+        out = vertical.out // self.rows
+        return replace(vertical, out=out, pad=vertical.pad - part * out * vertical.stride)
 
     def bounds(self, cuts: Sequence[Cut], part: Index) -> tuple[tuple[Index, Index], ...]:
         """Which blocks of each cut belong to range `part` of rows: first, and one past the last.
@@ -249,6 +265,8 @@ class Division:
 
     def unevenness(self, tiling: Tiling, size: int) -> float:
         """The work of the busiest thread over a fair share, for blocks of `size` rows of tiles."""
+        if self.even:
+            return 1.0
         cuts = tiling.cuts(size)
         lines = [cut.size * tiling.lines(tiling.m) - cut.short * (tiling.lines(tiling.m) - tiling.lines(tiling.rest)) for cut in cuts]
         parts = [sum((stop - start).const * own for own, (start, stop) in zip(lines, self.bounds(cuts, const(part)), strict=True))
@@ -266,7 +284,7 @@ class Blocking:
 
     Attributes:
         m: results of a tile along each axis.
-        rows, columns: tiles along each axis in all.
+        rows, columns: tiles along each axis in all; where ranges of rows have tiles of their own, rows of a range.
         block_rows, block_columns: tiles of a block along each axis; one of a kind at the border may have fewer.
         exact: whether the last tiles have transforms for just the results there are, instead of for m.
         division: the threads' shares.
@@ -285,8 +303,9 @@ class Blocking:
         """Tiles of a block."""
         return self.block_rows * self.block_columns
 
-    def tilings(self, axes: tuple[Axis, Axis]) -> tuple[Tiling, Tiling]:
-        """The tiles along each axis."""
+    def tilings(self, axes: tuple[Axis, Axis], part: int = 0) -> tuple[Tiling, Tiling]:
+        """The tiles along each axis, those of range `part` of rows where ranges have tiles of their own."""
+        axes = self.division.axis(axes[0], part), axes[1]
         vertical, horizontal = ((axis, count, axis.out - (count - 1) * self.m if self.exact else self.m)
                                 for axis, count in zip(axes, (self.rows, self.columns), strict=True))
         return Tiling(vertical[0], self.m, *vertical[1:]), Tiling(horizontal[0], self.m, *horizontal[1:])

@@ -147,6 +147,19 @@ def test_threads_share_the_work_without_races(batch, stride, blocking):
     assert shared_error(result, op, [g.array.astype(np.float64) for g in operands]) <= kernel.error_units
 
 
+@pytest.mark.parametrize(("batch", "stride", "blocking"), [
+    (1, 1, Blocking(4, 2, 4, 2, 4, True, Division(2, 1, True))), (2, 1, Blocking(6, 2, 3, 1, 3, True, Division(2, 1, True))),
+    (1, 1, Blocking(3, 2, 5, 2, 2, False, Division(4, 2, True))), (1, 2, Blocking(4, 1, 2, 1, 2, True, Division(2, 2, True))),
+    (2, 2, Blocking(2, 2, 4, 1, 4, False, Division(2, 1, True)))])
+def test_ranges_of_rows_have_tiles_of_their_own(batch, stride, blocking):
+    op, operands = convolution(5, batch=batch, channels=7, outputs=24, size=(16, 13), pads=(1, 1, 1, 1), kind="residual", stride=stride)
+    request = request_for(op, operands, "cortex-a76", [LAST], blocking.division.shares)
+    kernel = lower_winograd(request, op, tuple(Axis(size, (size - 1) // stride + 1, 3, stride, 1, 1) for size in (16, 13)), blocking)
+    function = apply_schedule(kernel.function, kernel.schedule)
+    assert [(stmt.kind, stmt.extent) for stmt in function.body] == [("parallel", blocking.division.shares)]
+    assert shared_error(run_lowered(request, kernel, operands)[0], op, [g.array.astype(np.float64) for g in operands]) <= kernel.error_units
+
+
 @pytest.mark.parametrize(("rows", "parts"), [(1, 1), (5, 2), (10, 2), (10, 4), (7, 7), (11, 3)])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_ranges_of_rows_are_even(rows, parts, size):
@@ -161,7 +174,7 @@ def test_ranges_of_rows_are_even(rows, parts, size):
 
 
 @pytest.mark.parametrize(("channels", "size", "stride", "division"), [
-    (64, 56, 1, "2 ranges of rows x 1 of"), (256, 14, 1, "1 ranges of rows x 2 of"), (512, 7, 1, "1 ranges of rows x 2 of"),
+    (64, 56, 1, "2 even ranges of rows x 1 of"), (256, 14, 1, "1 ranges of rows x 2 of"), (512, 7, 1, "1 ranges of rows x 2 of"),
     (256, 28, 2, "1 ranges of rows x 2 of")])
 def test_threads_divide_rows_or_what_has_the_larger_weights(channels, size, stride, division):
     op, operands = convolution(0, batch=1, channels=channels, outputs=channels, size=(size, size), pads=(1, 1, 1, 1), stride=stride)
@@ -175,7 +188,7 @@ def test_small_blocks_of_threads_pay_for_reading_weights_again(threads):
 
 
 @pytest.mark.parametrize(("channels", "outputs", "size", "threads", "choice"), [
-    (128, 256, 28, 1, "winograd 4x4"), (128, 256, 28, 2, "winograd 4x4"), (64, 128, 56, 2, "blocks of 7 x 7 tiles, threads by 1")])
+    (128, 256, 28, 1, "winograd 4x4"), (128, 256, 28, 2, "winograd 4x4"), (64, 128, 56, 2, "blocks of 4 x 7 tiles, the last ones of 2, threads by 2 even")])
 def test_threads_prefer_fewer_weights_and_reading_them_less_often(channels, outputs, size, threads, choice):
     op, operands = convolution(0, batch=1, channels=channels, outputs=outputs, size=(size, size), pads=(1, 1, 1, 1), stride=2)
     target = resolve_target("x86-64-v4")
@@ -184,8 +197,15 @@ def test_threads_prefer_fewer_weights_and_reading_them_less_often(channels, outp
     assert choice in lower(request).choice
 
 
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_large_weights_of_small_maps_are_judged(size):
+    """All tiles may be short ones, which have no products by some of the weights."""
+    op, operands = convolution(0, batch=1, channels=256, outputs=256, size=(size, size), pads=(1, 1, 1, 1))
+    assert "winograd" in names(op, operands)
+
+
 def test_maps_too_small_for_threads_are_computed_by_one():
-    op, operands = convolution(0, batch=1, channels=100, outputs=100, size=(6, 6), pads=(1, 1, 1, 1))
+    op, operands = convolution(0, batch=1, channels=100, outputs=100, size=(5, 6), pads=(1, 1, 1, 1))
     kernel = lower(request_for(op, operands, "x86-64-v4", [LAST], 3), "winograd 6x6")
     assert not any(isinstance(stmt, For) and stmt.kind == "parallel" for stmt in apply_schedule(kernel.function, kernel.schedule).body)
 
