@@ -18,9 +18,9 @@ from edgecc.backends.c.includes import includes
 from edgecc.backends.c.isa import Isa, isa_of
 from edgecc.backends.c.model import banner, header, source, symbols_of
 from edgecc.backends.c.names import is_identifier, names_a_file
-from edgecc.backends.c.neon import IN_ORDER
 from edgecc.backends.c.selftest import selftest
 from edgecc.backends.c.statement import PrintedFunction, new_prelude, print_function
+from edgecc.backends.c.table import IN_ORDER
 from edgecc.backends.c.weights import fits_text, weights_assembly, weights_text
 from edgecc.errors import EdgeccError
 from edgecc.loop.module import Module

@@ -6,10 +6,10 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgecc.backends.c import avx, avx_bf16, half_loads, microcontroller, neon, neon_half
+from edgecc.backends.c import avx, avx_bf16, half_loads, microcontroller, neon, neon_half, paired_sums
 from edgecc.backends.c.avx_convert import AVX2, AVX512
 from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
-from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Table, carrier, select_rows
+from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, IN_ORDER, STORAGE, Key, Table, carrier, select_rows
 from edgecc.ir.types import DType
 from edgecc.loop.math import DEFINED
 from edgecc.loop.tables import TABLES
@@ -107,7 +107,8 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
     wants_vectors = vector_bits > 0
     if architecture == "aarch64" and wants_vectors and "neon" in features:
         rows = [*scalar_rows(has_fma=True), *neon.vector_rows(), *half_loads.rows()]
-        definitions = neon.KEEP + neon.APART + neon.fmla_lane(in_order=neon.IN_ORDER in features, half=neon_half.FEATURE in features)
+        definitions = neon.KEEP + neon.APART + neon.fmla_lane(in_order=IN_ORDER in features, half=neon_half.FEATURE in features)
+        definitions += paired_sums.TOGETHER if IN_ORDER in features else ""
         definitions += half_loads.MACROS if half_loads.HALVES in features else ""
         if neon_half.FEATURE in features and vector_bits >= 128:
             rows += neon_half.half_rows()

@@ -44,9 +44,6 @@ APART = """\
 #endif
 """
 
-IN_ORDER = "in-order"
-"""Stands beside the features of machines that issue instructions in program order."""
-
 _FMLA_LANE = """\
 #define EDGECC_FMLA_LANE(fma, sum, vector, factors, lane) __extension__({ float32x4_t added = (sum); \\
   __asm__ volatile("fmla %0.4s, %1.4s, %2.s[" #lane "]" : "+w"(added) : "w"(vector), "w"(factors)); added; })

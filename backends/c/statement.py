@@ -14,7 +14,7 @@ from edgecc.backends.c.interleaved_stores import groups_of, joined_parts
 from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.mixed_rows import LANES, ROW, Step, halves, row_pairs, step_of
 from edgecc.backends.c.names import comment_text
-from edgecc.backends.c.paired_sums import PAIR, PRODUCT, factors_of, paired_sums
+from edgecc.backends.c.paired_sums import PAIR, PRODUCT, factors_of, paired_sums, partner_of
 from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.saturating import low_bits, runs_of, stores_together
 from edgecc.backends.c.table import STORAGE
@@ -94,7 +94,7 @@ class BodyPrinter:
                 continue
             waiting = list(half_loads.spread(tuple(stmts), self.prelude.has_row, paired=self.prelude.isa.paired_halves))
             while waiting:
-                count = self._pair(waiting, scope, depth)
+                count = self._pair(waiting, scope, depth) or self._together(waiting, scope, depth)
                 first = waiting[0]
                 if isinstance(first, Part):
                     self._part(first, scope, depth)
@@ -167,6 +167,21 @@ class BodyPrinter:
                     self.define(name, DType.U32, lanes, f"{both}.val[{number}]", scope, depth, is_const=True)
                 return 2
         return 0
+
+    def _together(self, stmts: list[Item], scope: Scope, depth: int) -> int:
+        """Prints products for two sums in two registers each, where cores would wait for one alone; returns how many statements it printed."""
+        if not self.prelude.has_row(f"{PRODUCT}_together", DType.I32, 4) or (partner := partner_of(stmts)) is None:
+            return 0
+        both = [stmt for stmt in (stmts[0], stmts[partner]) if isinstance(stmt, Assign) and stmt.name in scope.names]
+        if len(both) < 2 or not all(scope.names[stmt.name].is_pair for stmt in both):
+            return 0
+        stmts.insert(1, stmts.pop(partner))
+        operands, printer = list[str](), ExpressionPrinter(self.prelude, scope)
+        for stmt in both:
+            factors = factors_of(stmt.name, stmt.value) or ()
+            operands += [scope.names[stmt.name].c_name, *(strip_parentheses(printer.expr(factor)) for factor in factors)]
+        self._emit(depth, self.prelude.call(f"{PRODUCT}_together", DType.I32, 4, *operands) + ";")
+        return 2
 
     def _stores(self, stores: list[Store], scope: Scope, depth: int) -> None:
         """Neighbouring stores; those that saturate or alternate are joined where there are instructions for it."""

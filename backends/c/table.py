@@ -99,6 +99,10 @@ def helper_name(key: Key) -> str:
     return f"edgecc_{key.op.replace(':', '_')}_{key.dtype.value}{lanes}"
 
 
+IN_ORDER = "in-order"
+"""Stands beside the features of machines that issue instructions in program order."""
+
+
 def select_rows(rows: Iterable[tuple[Key, Row]], features: Iterable[str]) -> dict[Key, Row]:
     """The rows a machine with these features can use; a later row replaces an earlier one."""
     have = frozenset(features)

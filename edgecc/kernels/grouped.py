@@ -122,11 +122,16 @@ def has_product(target: Target, name: str) -> bool:
     return any(target.has(*features) for features in FEATURES[name])
 
 
+PRODUCTS_TOGETHER = 8
+"""Registers for products of 16 bits that are open at a time, and for lanes that are spread for them, where instructions issue in order."""
+
+
 def product_target(request: Request, widening: Target, terms: Terms) -> Target:
     """The target for a contraction: `widening`, made for factors that are converted on the way, unless groups are multiplied by lane."""
     if terms.dot == SHORT_PRODUCT and widening.vector.bits:
         # Each sum takes two registers (the C back end's paired_sums), and lanes of the first factor are spread by an instruction.
-        vector = replace(widening.vector, registers=widening.vector.registers // 2, fma_by_lane=request.target.vector.fma_by_lane)
+        registers = (widening.vector.registers - (PRODUCTS_TOGETHER if widening.core.in_order else 0)) // 2
+        vector = replace(widening.vector, registers=registers, fma_by_lane=request.target.vector.fma_by_lane)
         return replace(widening, vector=vector, core=replace(widening.core, fma_per_cycle=request.target.rates.dot_products))
     if terms.dot in BY_LANE and request.target.has(DSP) and not widening.vector.bits:
         registers, rate = (HELIUM_REGISTERS, HELIUM_RATE) if terms.lanes > 1 else (DSP_REGISTERS, DSP_RATE)
