@@ -33,6 +33,9 @@ from edgecc.targets.schema import Target, load_target
 COLD_MEGABYTES = 100
 """Of all copies of the weights together: more than any cache of the machines this is for."""
 
+GAP = 1 << 16
+"""Bytes between copies: what is prefetched behind the end of one is no part of the next."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -93,7 +96,7 @@ def program(form: Form, depth: int, channels: int, target: Target, copies: int, 
             case Workspace():
                 arguments.append(f"(void *)(scratch + {(len(arguments) << 16)})")
     return "\n".join(["#define _POSIX_C_SOURCE 199309L", "#include <stdio.h>", "#include <stdlib.h>", "#include <time.h>", includes(isa), prelude.text, printed.definition,
-                      f"enum {{ SIZE = {offset}, COPIES = {copies}, ROUNDS = {rounds}, X = {depth}, Y = {channels} }};",
+                      f"enum {{ SIZE = {offset}, SLOT = {-(-offset // 4096) * 4096 + GAP}, COPIES = {copies}, ROUNDS = {rounds}, X = {depth}, Y = {channels} }};",
                       f"static void run(const unsigned char *weights, const float *x, float *y, unsigned char *scratch) {{ product({', '.join(arguments)}); }}",
                       MAIN])
 
@@ -137,11 +140,11 @@ static const ptrdiff_t ahead[KINDS] = {0, 0, 1024, 2048, 4096, 6144, 8192};
 static double times[KINDS][ROUNDS];
 
 int main(void) {
-  unsigned char *weights = aligned_alloc(4096, ((size_t)SIZE * COPIES + 4095) / 4096 * 4096), *scratch = aligned_alloc(4096, 1 << 20);
+  unsigned char *weights = aligned_alloc(4096, (size_t)SLOT * COPIES), *scratch = aligned_alloc(4096, 1 << 20);
   float *x = aligned_alloc(64, (X + 16) * sizeof *x), *y = aligned_alloc(64, (Y + 16) * sizeof *y);
   if (!weights || !scratch || !x || !y)
     return 1;
-  for (size_t i = 0; i < (size_t)SIZE * COPIES; ++i)
+  for (size_t i = 0; i < (size_t)SLOT * COPIES; ++i)
     weights[i] = (unsigned char)(i * 2654435761u >> 27);
   for (int i = 0; i < X; ++i)
     x[i] = (float)(i * 37 % 101 - 50);
@@ -151,7 +154,7 @@ int main(void) {
     for (int turn = 0; turn < KINDS; ++turn) {
       int kind = (turn + round) % KINDS;
       for (int again = COPIES == 1; again >= 0; --again) {
-        const unsigned char *own = weights + next++ % COPIES * SIZE;
+        const unsigned char *own = weights + next++ % COPIES * SLOT;
         double start = now();
         if (kind == 0)
           run(own, x, y, scratch);

@@ -93,9 +93,8 @@ class _Integers:
         instructions = terms / (self.lanes * GROUP) * (self.rows.count + unpacking)
         cycles = combine(instructions / target.core.fma_per_cycle, weight_cycles(terms * op.bits / 8, target), target)
         threads = worthwhile_threads(cycles, self.request.threads)
-        for ahead in stream_begin(self.w.name, 4, 4.0 * self.w.elements, target):
-            self.b.append(ahead)
-        self.values.emit()
+        size, blocks = 4.0 * self.w.elements, self.rows.count * (self.depth // op.block)
+        self.values.emit(lambda block: stream_begin(self.w.name, block, blocks, 4, size, target))
         with self.b.loop("panel", widths.whole, kind="parallel" if threads > 1 and widths.whole > 1 else "serial") as panel:
             self._panel(panel, widths.vectors, widths.vectors * self.halves, 0)
         if widths.rest:

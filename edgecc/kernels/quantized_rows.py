@@ -18,7 +18,7 @@ from edgecc.kernels.block_packing import GROUP
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.loop.builder import add, cast, div, mul, number, operation, repeat, select
 from edgecc.loop.index import Index, const
-from edgecc.loop.ir import Bitcast, Buffer, Expr, Horizontal, Op
+from edgecc.loop.ir import Bitcast, Body, Buffer, Expr, Horizontal, Op
 
 LIMIT = 127
 
@@ -129,11 +129,13 @@ class QuantizedRows:
             raise EdgeccError("E900", "values that are no groups of bytes have no corrections")
         return self.b.load(self.corrections, row * self.blocks + block)
 
-    def emit(self) -> None:
-        """Quantizes all rows."""
+    def emit(self, beside: Callable[[Index], Body] | None = None) -> None:
+        """Quantizes all rows; `beside` gives what else is done in front of the block of a number."""
         whole = self.depth // self.block
         with self.rows.each(self.b, "quantized_row") as row:
             with self.b.loop("quantized_block", whole) as block:
+                for stmt in () if beside is None else beside(row * whole + block):
+                    self.b.append(stmt)
                 self._block(row, block, self.block)
             if whole < self.blocks:
                 self._block(row, const(whole), self.depth - whole * self.block)

@@ -118,7 +118,7 @@ def test_far_weights_are_prefetched():
         request = request_of(MatMulNBits(32, 4, quantized), arrays, "x86-64-v4-bf16")
         function = lower(request).function
         ahead = [s for s in walk(function.body) if isinstance(s, Prefetch)]
-        assert {s.buffer for s in ahead} == {"w"} and len(ahead) == 4 + 1 + 2 * quantized  # lines, a page, the first of both
+        assert {s.buffer for s in ahead} == {"w"} and len(ahead) == 4 + 2 + 8 * quantized  # lines, two of a page, and the first ones beside each block of x
         small = lower(request_of(MatMulNBits(32, 4, quantized), operands((1,), 64, 64, 32, 4, ""), "x86-64-v4-bf16")).function
         assert not any(isinstance(s, Prefetch) for s in walk(small.body))
     kernels.check(request, arrays, units=16.0, machine="x86-64-v4-bf16")
