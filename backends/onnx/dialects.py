@@ -35,6 +35,7 @@ class Dialect:
         float_biases: whether biases are stored as floats instead of being dequantized.
         joined_groups: whether convolutions in groups of several channels are stated as ones without groups, whose other weights are 0,
             where channels have scales of their own.
+        gate_first: whether x * (erf(...) + 1) is stated with x as the second factor, because the tool does not survive the other order.
         one_scale: whether equal scales of all channels must be stated as one.
         every: whether the result of each operator between quantized ones is quantized.
         fine_softmax: whether results of Softmax are quantized to 16 bits before they are to 8, because the tool computes it in numbers
@@ -49,6 +50,7 @@ class Dialect:
     signed_weights: bool = False
     float_biases: bool = False
     joined_groups: bool = False
+    gate_first: bool = False
     one_scale: bool = False
     every: bool = False
     fine_softmax: bool = False
@@ -58,7 +60,8 @@ class Dialect:
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({
     "ort": Dialect("onnxruntime", "onnxruntime documentation, Quantize ONNX models, QDQ representation"),
     "rknn": Dialect("Rockchip RKNN-Toolkit2", "RKNN-Toolkit2 user guide, quantized ONNX models: asymmetric int8, symmetric weights for each channel",
-                    activations="int8", signed_weights=True, float_biases=True, joined_groups=True, newest_opset=19),
+                    activations="int8", signed_weights=True, float_biases=True, joined_groups=True, gate_first=True,
+                    newest_opset=19),
     "qnn": Dialect("Qualcomm QNN HTP", "onnxruntime documentation, QNN execution provider: nodes between DequantizeLinear and QuantizeLinear, "
                    "uint8 activations", activations="uint8", signed_weights=True, one_scale=True, every=True, fine_softmax=True),
     "tensorrt": Dialect("NVIDIA TensorRT", "TensorRT developer guide, explicit quantization: int8, zero points of 0, biases of floats",
@@ -94,6 +97,8 @@ def in_dialect(model: onnx.ModelProto, name: str, opset: int) -> tuple[onnx.Mode
         _store_biases(work)
     if dialect.joined_groups:
         _join_groups(work)
+    if dialect.gate_first:
+        _put_gates_first(work)
     if dialect.one_scale:
         _state_equal_scales_once(work)
     if dialect.every:
@@ -177,6 +182,25 @@ def _join_groups(work: QdqModel) -> None:
         kept = [each for each in node.attribute if each.name != "group"]
         del node.attribute[:]
         node.attribute.extend(kept)
+
+
+def _put_gates_first(work: QdqModel) -> None:
+    """Swaps the factors of products whose second one is an error function plus a number."""
+    for node in work.of("Mul"):
+        total = _behind_quantization(work, node.input[1])
+        if total is None or total.op_type != "Add":
+            continue
+        terms = [_behind_quantization(work, name) for name in total.input]
+        if any(term is not None and term.op_type == "Erf" for term in terms):
+            node.input[:] = [node.input[1], node.input[0]]
+
+
+def _behind_quantization(work: QdqModel, name: str) -> onnx.NodeProto | None:
+    """The node that computes a value before it is quantized."""
+    node = work.producer(name)
+    while node is not None and node.op_type in (QUANTIZE, DEQUANTIZE):
+        node = work.producer(node.input[0])
+    return node
 
 
 def _state_equal_scales_once(work: QdqModel) -> None:

@@ -164,7 +164,8 @@ def _epilogue(writer: Writer, expr: ScalarExpr | None, result: str, extra: Opera
 
 @_writes(Recurrent)
 def _recurrent(writer: Writer, op: Recurrent, operands: Operands, node: Node) -> list[str]:
-    attributes: dict[str, Any] = {"hidden_size": op.hidden_size, "direction": op.direction, "layout": op.layout}
+    # The default is left out, which older operator sets do not have.
+    attributes: dict[str, Any] = {"hidden_size": op.hidden_size, "direction": op.direction} | ({"layout": op.layout} if op.layout else {})
     for name in ("activations", "activation_alpha", "activation_beta"):
         if getattr(op, name):
             attributes[name] = getattr(op, name)

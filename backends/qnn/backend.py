@@ -20,6 +20,7 @@ from edgecc.backends.base import API, GraphBackend, Trace
 from edgecc.backends.npu import option_of_target
 from edgecc.backends.onnx.between import computes_between_integers
 from edgecc.backends.onnx.handover import hand_over, handover_obstacle, inputs_of, results_of
+from edgecc.backends.onnx.passes import SplitDequantize
 from edgecc.backends.onnx.tracing import trace_quantized
 from edgecc.backends.requirements import Requirement
 from edgecc.backends.tools.call import Answer, call_worker
@@ -27,6 +28,7 @@ from edgecc.backends.tools.environment import ToolEnvironment
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.types import Array
+from edgecc.ops.reduction import Normalize
 from edgecc.options import spelled
 from edgecc.targets.schema import Target
 
@@ -71,11 +73,13 @@ class QnnBackend(GraphBackend):
         reason = handover_obstacle(node)
         if reason is None and not computes_between_integers(node):
             reason = "is computed in floats, and the processor computes on integers"
+        if reason is None and isinstance(node.op, Normalize):
+            reason = "the plugin leaves normalizations of layers to the CPU"
         return reason
 
     def passes(self, default: tuple[str, ...], target: Target) -> tuple[str, ...]:
-        """None that compute on integers or fold weights: the model's own quantization is what the plugin wants to see."""
-        return ("eliminate",)
+        """None that compute on integers or fold weights: the model's own quantization is what the plugin wants to see, around each operator."""
+        return ("eliminate", SplitDequantize.name)
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """NAME.onnx, NAME_qnn.bin and NAME_qdq.onnx. Raises: EdgeccError E114, E400, E401."""

@@ -62,8 +62,10 @@ def call_worker(environment: ToolEnvironment, worker: Path, request: Mapping[str
         answer = folder / protocol.ANSWER
         if status != 0 or not answer.is_file():
             lines = [line for line in log.splitlines() if line.strip()]
-            raise EdgeccError("E401", f"{environment.name} {'did not finish' if status is None else 'failed'}",
-                              details=[printable(line, 300) for line in lines[-8:]])
+            # What tools say of their progress is marked so: "D RKNN: ...", "I ...".
+            telling = [line for line in lines if not line.lstrip().startswith(("D ", "I "))] or lines
+            ended = "did not finish" if status is None else "failed" if status >= 0 else f"crashed (signal {-status})"
+            raise EdgeccError("E401", f"{environment.name} {ended}", details=[printable(line, 300) for line in telling[-8:]])
         results = {path.name: path.read_bytes() for path in sorted((folder / protocol.RESULTS).iterdir())}
         return Answer(json.loads(answer.read_text(encoding="utf-8")), results, log)
 

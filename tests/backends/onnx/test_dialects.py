@@ -186,6 +186,19 @@ def test_groups_with_scales_of_their_own_are_joined_for_rknn():
     np.testing.assert_array_equal(run(made, feed), run(model, feed))
 
 
+def test_products_with_error_functions_have_those_first_for_rknn():
+    net = Quantized(1)
+    x = net.quantize("x", 0.05, 3)
+    gate = net.quantize(net.node("Add", net.quantize(net.node("Erf", x), 1 / 128, 0), net.store(np.float32(1))), 1 / 128, -128)
+    model = net.model(net.quantize(net.node("Mul", x, gate), 0.1, -5), (1, 4, 9, 10))
+    made, _ = written(model, "rknn")
+    (product,) = (node for node in made.graph.node if node.op_type == "Mul")
+    producers = {name: node for node in made.graph.node for name in node.output}
+    assert producers[producers[product.input[0]].input[0]].input[0] in next(node.output for node in made.graph.node if node.op_type == "Add")
+    feed = {"x": np.random.default_rng(0).normal(0, 2, (1, 4, 9, 10)).astype(np.float32)}
+    np.testing.assert_array_equal(run(made, feed), run(model, feed))
+
+
 @pytest.mark.parametrize("dialect", ["ort", "rknn", "qnn", "openvino"])
 def test_a_real_network(dialect):
     model = onnx.load(asset("models", "kws_dscnn_int8_qdq.onnx"))

@@ -12,7 +12,8 @@ from edgecc.backends.onnx.between import computes_between_integers
 from edgecc.backends.qnn.backend import ARCHITECTURES, QNN
 from edgecc.errors import EXIT_TOOL, EdgeccError
 from edgecc.frontend import import_model
-from edgecc.pipeline import prepare_graph
+from edgecc.partition.plan import plan_partition
+from edgecc.pipeline import backend_passes, prepare_graph, run_passes
 from edgecc.reference.layerwise import follow
 from edgecc.targets.schema import list_targets, load_target
 from tests.support.fake_tools import fake_environment
@@ -85,6 +86,30 @@ def test_floats_in_the_middle_are_refused():
     assert len(alone) == 2 and all(names[name].op.name == "elementwise" for name in alone)
     made = create_backend("qnn")
     assert made.supports(names[alone[0]], load_target("hexagon-v73")) == "is computed in floats, and the processor computes on integers"
+
+
+def test_normalizations_of_layers_are_refused_by_name():
+    net = Quantized(3)
+    numbers = (net.store(net.random.uniform(0.5, 2, 10).astype(np.float32)) for _ in range(2))
+    y = net.quantize(net.node("LayerNormalization", net.quantize("x", 0.05, 3), *numbers), 0.03, 5)
+    (node,) = (node for node in import_model(net.model(y, (1, 9, 10))).nodes if node.op.name == "normalize")
+    assert "normalizations" in create_backend("qnn").supports(node, load_target("hexagon-v73"))
+
+
+def test_each_operator_has_what_dequantizes_for_it_in_its_part():
+    net = Quantized(4, np.uint8)
+    w, s = net.weights(32, 32, 3, 3)
+    x = net.quantize(net.node("Conv", net.quantize("x", 0.05, 100), w, net.bias(32, s, 0.05), pads=[1, 1, 1, 1]), 0.3, 128)
+    here = net.quantize(net.node("Exp", net.node("Neg", x)), 0.1, 0)
+    w, s = net.weights(32, 32, 3, 3)
+    y = net.quantize(net.node("Conv", net.quantize(net.node("Mul", x, here), 0.2, 128), w, net.bias(32, s, 0.2), pads=[1, 1, 1, 1]), 2.0, 128)
+    made, target = create_backend("qnn"), load_target("hexagon-v73")
+    graph = import_model(net.model(y, (1, 32, 40, 40)))
+    run_passes(graph, backend_passes(made, target))
+    plan = plan_partition(graph, target, target.npu, {node: reason for node in graph.nodes if (reason := made.supports(node, target))})
+    parts = {placed.node: placed.part for placed in plan.nodes}
+    (product,) = (node for node in graph.nodes if node.op.name == "elementwise" and len({value.producer for value in node.inputs} - {None}) == 2)
+    assert {parts[value.producer] for value in product.inputs} == {parts[product]} == {3}
 
 
 def test_targets_and_options():

@@ -82,6 +82,11 @@ class TestDriver:
             written("rknn{platform=rv1103}")
         assert raised.value.code == "E401" and "this platform lacks an operator" in " ".join(raised.value.details)
 
+    def test_a_crash_of_the_tool_is_called_one(self):
+        with pytest.raises(EdgeccError) as raised:
+            written("rknn{platform=rv1126b}")
+        assert raised.value.code == "E401" and "crashed (signal 9)" in raised.value.message
+
 
 def test_a_missing_tool_is_named_with_the_command_that_installs_it(monkeypatch, tmp_path):
     monkeypatch.delenv("EDGECC_RKNN", raising=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import onnx
@@ -23,6 +25,9 @@ class RKNN:
         return 0
 
     def build(self, do_quantization: bool) -> int:
+        if self.platform == "rv1126b":
+            print("D RKNN: >>>>>> start: a pass", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.platform == "rv1103":
             print("E build: \x1b[31mthis platform lacks an operator")
             return -1
