@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecc.artifact.toolchain import CC_VARIABLE, find_compiler, find_emulator, runs_natively, zig_command
-from edgecc.backends.discovery import Found, list_backends
+from edgecc.backends.discovery import Found, create_backend, list_backends
 from edgecc.backends.requirements import Requirement
 from edgecc.cli.output import note, print_json, results, show
 from edgecc.errors import EXIT_OK, EXIT_TOOL, EdgeccError, printable
@@ -153,7 +153,7 @@ def _tool_version(path: str, name: str) -> str:
 
 
 def _targets() -> dict[str, str]:
-    """For each target why it cannot be built and run here, or ""."""
+    """For each target why it, its accelerator included, cannot be built and run here, or ""."""
     problems = {}
     for name in list_targets():
         target = load_target(name)
@@ -162,6 +162,8 @@ def _targets() -> dict[str, str]:
             find_compiler(target)
             if not runs_natively(target):
                 find_emulator(target)
+            missing = create_backend(target.npu.backend).requirements() if target.npu is not None else ()
+            problems[name] = "; ".join(f"its accelerator needs {r.name}: {r.install}" for r in missing if not r.is_installed)
         except EdgeccError as error:
             problems[name] = error.message
     return problems

@@ -72,6 +72,11 @@ def test_doctor(cli, monkeypatch, tmp_path):
     assert table["ok"] and {t["name"] for t in table["tools"]} >= {"gcc", "zig", "qemu-aarch64"}
     assert [t["name"] for t in table["targets"]] == list(list_targets())
     assert [b["name"] for b in table["backends"]][:3] == ["c", "llvm", "onnx"] and table["backends"][0]["forms"] == ["c", "lib", "exe"]
+    lacking = {b["name"] for b in table["backends"] if b["missing"]}
+    for target in table["targets"]:  # one with an accelerator is usable where the accelerator's back end is
+        npu = load_target(target["name"]).npu
+        if npu is not None and npu.backend.partition("{")[0] in lacking:
+            assert not target["usable"] and target["problem"]
 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(doctor, "zig_command", lambda: None)
