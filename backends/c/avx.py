@@ -84,6 +84,9 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
         yield Key("dot_u8s8", I32, lanes), _dot_by_words(lanes)
         yield Key("dot_u4s8", I32, lanes), _dot_by_pairs(lanes)
         yield Key("dot_u8s8", I32, lanes), Row(f"{prefix(lanes * 32)}_dpbusd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
+        p = prefix(lanes * 32)
+        yield Key("dot_s16", I32, lanes), Row(f"{p}_add_epi32({{2}}, {p}_madd_epi16({{0}}, {{1}}))", needs_of(lanes * 32))
+        yield Key("dot_s16", I32, lanes), Row(f"{p}_dpwssd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
         yield Key("keep", I32, lanes), Row("EDGECC_KEEP({0})", needs_of(lanes * 32))
 
 

@@ -38,6 +38,18 @@ uint32_t sum = (uint32_t)c;
 for (int i = 0; i < 32; i += 8) sum += (uint32_t)((int8_t)(a >> i & 0xFFu) * (int8_t)(b >> i & 0xFFu));
 return (int32_t)sum;"""
 
+WORDS = """\
+uint32_t low = (uint32_t)((int16_t)(a & 0xFFFFu) * (int16_t)(b & 0xFFFFu));
+uint32_t high = (uint32_t)((int16_t)(a >> 16) * (int16_t)(b >> 16));
+return (int32_t)((uint32_t)c + low + high);"""
+
+_WORDS_AT_ONCE = f"""\
+#if defined(__ARM_FEATURE_DSP)
+return __smlad((int16x2_t)a, (int16x2_t)b, c);
+#else
+{WORDS}
+#endif"""
+
 _PAIRS = f"""\
 #if defined(__ARM_FEATURE_DSP)
 int32_t sum = __smlad(__sxtb16((int8x4_t)a), __sxtb16((int8x4_t)b), c);
@@ -63,6 +75,7 @@ def scalar_rows() -> Iterator[tuple[Key, Row]]:
     """The grouped product: the even bytes of both groups, widened to 16 bits, then the odd ones. Rounding by the conversion itself,
     which no function of C does: cores such as Cortex-M4 have no instruction that rounds and stays in float."""
     yield Key("dot_s8", DType.I32, 1), Row(_PAIRS, (DSP,), body=True)
+    yield Key("dot_s16", DType.I32, 1), Row(_WORDS_AT_ONCE, (DSP,), body=True)
     yield Key("nearest", DType.F32, 1), Row(_NEAREST, (DSP,), body=True)
 
 

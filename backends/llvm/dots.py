@@ -57,6 +57,10 @@ def _instruction(w: Writer, name: str, lanes: int, first: str, second: str, tota
             a, b = (w.convert("bitcast", groups, value, quads) for value in (first, second))
             sums = w.call(f"llvm.x86.{_BYTE_PAIRS[lanes]}", words, (quads, a), (quads, b))
             return w.op("add", groups, total, w.call(f"llvm.x86.{_PAIRS[lanes]}", groups, (words, sums), (words, "splat (i16 1)")))
+        case "dot_s16" if w.machine.architecture == "x86_64":
+            words = vector_of("i16", 2 * lanes)
+            a, b = (w.convert("bitcast", groups, value, words) for value in (first, second))
+            return w.op("add", groups, total, w.call(f"llvm.x86.{_PAIRS[lanes]}", groups, (words, a), (words, b)))
         case "dot_bf16" if w.machine.architecture == "x86_64":
             pairs, sums = vector_of("bfloat", 2 * lanes), vector_of("float", lanes)
             a, b = (w.convert("bitcast", groups, value, pairs) for value in (first, second))

@@ -57,7 +57,7 @@ def compile(
     quantize: Annotated[str | None, typer.Option(help="int8 or int16: quantize the model first, by the options from --calibration on, which are those of edgecc quantize.", show_default=False)] = None,
     calibration: q.Calibration = None,
     method: q.Method = "mse",
-    percentile: q.Percentile = 99.99,
+    percentile: q.Percentile = 99.999,
     symmetric: q.Symmetric = False,
     per_tensor: q.PerTensor = False,
     equalize: q.Equalize = False,

@@ -13,7 +13,7 @@ from edgecc.cli.arguments import write_bytes
 from edgecc.cli.output import human_bytes, note, print_json, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.quantization.blocks import BlockForm
-from edgecc.quantization.prepare import OPSET
+from edgecc.quantization.prepare import BYTES_OPSET, OPSET
 from edgecc.quantization.scheme import METHODS, Scheme
 from edgecc.quantization.weight_only import BLOCKS, FORMATS, WEIGHT_METHODS, WeightQuantized, WeightScheme
 
@@ -32,7 +32,7 @@ def command(
     block_size: Annotated[int, typer.Option(help=f"With --weights: terms that share a scale, one of {', '.join(map(str, BLOCKS))}.")] = 32,
     output_format: Annotated[str, typer.Option("--format", help=f"With --weights: {' or '.join(FORMATS)} (DequantizeLinear in front of MatMul).")] = "matmulnbits",
     quantize_operands: Annotated[bool, typer.Option("--quantize-operands", help="With --weights: products may quantize their operand to 8 bits as they run (accuracy_level 4).")] = False,
-    percentile: q.Percentile = 99.99,
+    percentile: q.Percentile = 99.999,
     activations: q.Activations = "int8",
     symmetric: q.Symmetric = False,
     per_tensor: q.PerTensor = False,
@@ -51,7 +51,7 @@ def command(
     pictures: q.Pictures = "fit=crop",
     samples: q.Samples = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
-    opset: Annotated[int, typer.Option(help="Of the quantized model.")] = OPSET,
+    opset: Annotated[int | None, typer.Option(help=f"Of the quantized model; if not given {BYTES_OPSET}, or {OPSET} where values may get 16 bits or weights have blocks.", show_default=False)] = None,
     report: Annotated[bool, typer.Option("--report", help="Find out and print what each layer's quantization does to the outputs, and the precision of each layer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -62,7 +62,7 @@ def command(
             raise EdgeccError("E001", f"--weights {printable(weights)!r} is not one of {', '.join(WEIGHT_BITS)}", where="edgecc quantize")
         chosen = WeightScheme(BlockForm(WEIGHT_BITS[weights], block_size, symmetric), method or ("rtn" if calibration is None else "gptq"),
                               output_format, quantize_operands, frozenset(exclude or ()))
-        report_weights(q.weights_quantized(model, chosen, calibration, pictures, samples, shape or [], opset=opset), path, as_json=as_json)
+        report_weights(q.weights_quantized(model, chosen, calibration, pictures, samples, shape or [], opset=opset or OPSET), path, as_json=as_json)
         return
     if calibration is None:
         raise EdgeccError("E001", "--calibration is missing", where="edgecc quantize", hint="give data that is like what the model will see")
@@ -70,7 +70,8 @@ def command(
                     equalize=equalize, correct_bias=bias_correction, round_adaptively=adaptive_rounding,
                     exclude=frozenset(exclude or ()), wide=frozenset(wide or ()))
     settings = q.Settings(calibration, scheme, pictures, samples, min_sqnr, max_accuracy_drop, labels, label_offset, metric, validation)
-    done = q.quantized(model, settings, shape or [], target=target, opset=opset, rank=report)
+    is_bytes = activations in ("int8", "uint8") and not wide and min_sqnr is None and max_accuracy_drop is None
+    done = q.quantized(model, settings, shape or [], target=target, opset=opset or (BYTES_OPSET if is_bytes else OPSET), rank=report)
     content = done.quantized.model.SerializeToString(deterministic=True)
     write_bytes(path, content)
     for text in (*done.notes, *done.quantized.notes):

@@ -21,7 +21,8 @@ from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import Target
 
 FEATURES: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType({
-    "dot_bf16": (("avx512f", "avx512bf16"),), "dot_s8": (("dotprod",), ("dsp",)), "dot_u8s8": (("avx2",),), "dot_s8_short": (("neon",),)})
+    "dot_bf16": (("avx512f", "avx512bf16"),), "dot_s8": (("dotprod",), ("dsp",)), "dot_u8s8": (("avx2",),), "dot_s8_short": (("neon",),),
+    "dot_s16": (("avx2",), ("dsp",))})
 """What a target needs for each grouped product to be an instruction, or a few of them that are quicker than one by one: all of a row."""
 
 DSP, DSP_RATE, DSP_REGISTERS = "dsp", 0.5, 7
@@ -167,12 +168,25 @@ def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool
         depth = w.elements // max(1, w.dims[0]) if isinstance(op, Conv) else x.dims[axis]
         matrix = byte.name in BY_LANE and request.target.has(MATRIX_FEATURE) and depth >= MATRIX_TERMS
         return Terms(groups, DOTS[byte.name].group, byte.name, byte.flip, byte.offset, matrix=matrix)
+    if x.dtype is DType.I16:
+        return _words(request, x, axis, zero if folds or not zero else None)
     for dot in DOTS.values():
         if dot.sum.is_float and x.dtype is dot.element and request.operand(1).view.dtype is dot.element and has_product(request.target, dot.name):
             groups = grouped_view(x, axis, dot)
             if groups is not None:
                 return Terms(groups, dot.group, dot.name)
     return Terms(x)
+
+
+def _words(request: Request, x: View, axis: int, offset: int | None) -> Terms:
+    """How 16-bit terms are read: in pairs where the target multiplies those, by bytes that are widened when they are packed.
+
+    `offset`: see `Terms`; None where it cannot go into a bias.
+    """
+    w, dot = request.operand(1), DOTS["dot_s16"]
+    takes = offset is not None and w.is_constant and w.view.dtype is DType.I8 and has_product(request.target, dot.name)
+    groups = grouped_view(x, axis, dot) if takes else None
+    return Terms(x) if groups is None else Terms(groups, dot.group, dot.name, offset=offset or 0)
 
 
 def grouped_view(view: View, axis: int, dot: Dot) -> View | None:
@@ -186,10 +200,13 @@ def grouped_view(view: View, axis: int, dot: Dot) -> View | None:
 
 
 def group_terms(arrange: Callable[[Array], Array], group: int, weights: Array) -> Array:
-    """Weights as [channels, terms] with every `group` neighbouring terms in one u32, or, of more than four bytes, in one element of so many."""
+    """Weights as [channels, terms] with every `group` neighbouring terms in one u32, or, of more than four bytes, in one element of so many.
+
+    Two bytes are widened to 16 bits each."""
     flat = np.ascontiguousarray(arrange(weights))
     if group == 1:
         return flat
+    flat = flat.astype(np.int16) if group * flat.itemsize < 4 else flat
     size = group * flat.itemsize
     return flat.reshape(flat.shape[0], -1).view(np.uint32 if size == 4 else f"V{size}")
 

@@ -81,8 +81,20 @@ def _integers(first: npt.DTypeLike) -> Callable[[MultiplyAdd, Array, Array, Arra
     return meaning
 
 
+def _words(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
+    """sum + a0*b0 + a1*b1 in 32 bits, which wrap; all are signed.
+
+    Sources: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPDPWSSD, and VPMADDWD, which wraps for the product
+    of four lowest numbers alone; Arm Architecture Reference Manual for Armv7-M, SMLAD.
+    """
+    first, second = (np.ascontiguousarray(np.asarray(v, np.uint32)).reshape(-1, 1).view(np.int16).astype(np.int64) for v in (a, b))
+    products = (first * second).sum(axis=1).astype(np.int32)
+    return np.asarray(np.asarray(total, np.int32) + products.reshape(np.shape(a)))
+
+
 DOTS: Mapping[str, Dot] = types.MappingProxyType({row.name: row for row in (
     Dot("dot_bf16", DType.BF16, DType.F32, _bf16), Dot("dot_s8", DType.I8, DType.I32, _integers(np.int8)),
+    Dot("dot_s16", DType.I16, DType.I32, _words),
     Dot("dot_s8_short", DType.I8, DType.I32, _integers(np.int8)), Dot("dot_u8s8", DType.U8, DType.I32, _integers(np.uint8)),
     Dot("dot_u4s8", DType.U8, DType.I32, _integers(np.uint8)))})
 """The kinds there are, by the name of the operation."""

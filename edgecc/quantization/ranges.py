@@ -20,7 +20,7 @@ CANDIDATES = 96
 """Ranges that the search of "mse" tries for each end in a round."""
 
 ENTROPY_LEVELS = 128
-"""Levels of one sign that "entropy" quantizes to, as in its source."""
+"""Levels of one sign that "entropy" quantizes to at least, as in its source. With a zero point a range that lies on one side has all of them."""
 
 
 def choose(histogram: Histogram, scheme: Scheme, integer: IntegerType, *, symmetric: bool | None = None) -> Parameters:
@@ -32,7 +32,7 @@ def choose(histogram: Histogram, scheme: Scheme, integer: IntegerType, *, symmet
             case "percentile":
                 low, high = _percentile(histogram, scheme.percentile)
             case "entropy":
-                low, high = _entropy(histogram)
+                low, high = _entropy(histogram, integer, symmetric=symmetric)
             case "mse":
                 low, high = _least_squares(histogram, integer, symmetric=symmetric)
     return parameters_of(low, high, integer, symmetric=symmetric)
@@ -65,13 +65,15 @@ def _percentile(histogram: Histogram, percent: float) -> tuple[float, float]:
     return min(low, 0.0), max(min(high, histogram.highest), 0.0)
 
 
-def _entropy(histogram: Histogram) -> tuple[float, float]:
+def _entropy(histogram: Histogram, integer: IntegerType, *, symmetric: bool) -> tuple[float, float]:
     """The best threshold on magnitudes; a side with nothing beyond it keeps its own end."""
     magnitudes = _magnitudes(histogram)
     limit = max(abs(histogram.lowest), abs(histogram.highest))
+    share = 0.5 if symmetric else limit / (histogram.highest - histogram.lowest)
+    levels = max(ENTROPY_LEVELS, int(share * (integer.highest - integer.lowest)))
     best, threshold = np.inf, limit
-    for kept in range(ENTROPY_LEVELS, BINS + 1, 8):
-        divergence = _divergence(magnitudes, kept)
+    for kept in range(levels, BINS + 1, 8):
+        divergence = _divergence(magnitudes, kept, levels)
         if divergence < best:
             best, threshold = divergence, limit * kept / BINS
     return max(histogram.lowest, -threshold), min(histogram.highest, threshold)
@@ -87,14 +89,14 @@ def _magnitudes(histogram: Histogram) -> Array:
     return counts
 
 
-def _divergence(magnitudes: Array, kept: int) -> float:
-    """Divergence of the first `kept` bins, what is beyond added to the last, from what `ENTROPY_LEVELS` levels hold of it."""
+def _divergence(magnitudes: Array, kept: int, levels: int) -> float:
+    """Divergence of the first `kept` bins, what is beyond added to the last, from what so many levels hold of it."""
     wanted = magnitudes[:kept].copy()
     wanted[-1] += magnitudes[kept:].sum()
-    level = np.arange(kept) * ENTROPY_LEVELS // kept
+    level = np.arange(kept) * levels // kept
     filled = magnitudes[:kept] > 0
-    sums = np.bincount(level, weights=magnitudes[:kept], minlength=ENTROPY_LEVELS)
-    places = np.bincount(level, weights=filled.astype(np.float64), minlength=ENTROPY_LEVELS)
+    sums = np.bincount(level, weights=magnitudes[:kept], minlength=levels)
+    places = np.bincount(level, weights=filled.astype(np.float64), minlength=levels)
     held = np.where(filled, sums[level] / np.maximum(places[level], 1), 0.0)
     total, quantized = wanted.sum(), held.sum()
     if not total or not quantized:

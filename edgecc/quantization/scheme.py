@@ -61,7 +61,7 @@ class Scheme:
     symmetric: bool = False
     per_channel: bool = True
     method: str = "mse"
-    percentile: float = 99.99
+    percentile: float = 99.999
     equalize: bool = False
     correct_bias: bool = True
     round_adaptively: bool = False

@@ -113,8 +113,7 @@ def dots(request):
 @pytest.mark.parametrize(("dtype", "zero", "kernel", "used"), [
     (DType.U8, None, 1, True), (DType.U8, 131, 1, True), (DType.I8, None, 1, True), (DType.I8, -5, 1, True),
     (DType.U8, 128, 3, True), (DType.I8, None, 3, True),
-    (DType.U8, 131, 3, True),  # windows at the border lack terms: they have biases of their own
-    (DType.I16, None, 1, False)])
+    (DType.U8, 131, 3, True)])  # windows at the border lack terms: they have biases of their own
 def test_four_terms_a_step(dtype, zero, kernel, used):
     for biased in (True, False):
         request, arrays = grouped_case(dtype, zero, kernel, biased=biased)
@@ -137,6 +136,25 @@ def test_groups_of_channels_that_are_no_groups_of_terms(target, per_group):
     (result,) = op.infer([TensorType.of(a) for a in arrays])
     request = kernels.request_for(op, arrays, target, inputs=[kernels.laid_out(TensorType.of(x), order)],
                                   outputs=[kernels.laid_out(result, order)], constants=[1])
+    kernels.check(request, arrays)
+
+
+@pytest.mark.parametrize(("zero", "kernel"), [(None, 1), (-32768, 1), (None, 3), (32767, 3)])
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4-bf16", "cortex-m4"])
+def test_pairs_of_words_a_step(target, zero, kernel):
+    request, arrays = grouped_case(DType.I16, zero, kernel, target=target)
+    assert dots(request) == {"dot_s16"}
+    kernels.check(request, arrays)
+    if zero == 32767:
+        kernels.check(request, arrays, machine=target)
+
+
+@pytest.mark.parametrize("target", ["x86-64-v4", "cortex-m4"])
+def test_rows_of_words_by_bytes(target):
+    random = np.random.default_rng(4)
+    arrays = [random.integers(-32768, 32768, (3, 64)).astype(np.int16), random.integers(-127, 128, (64, 34)).astype(np.int8)]
+    request = kernels.request_for(MatMul(a_zero=-3), arrays, target, constants=[1])
+    assert dots(request) == {"dot_s16"}
     kernels.check(request, arrays)
 
 

@@ -136,6 +136,13 @@ def test_noise_of_single_layers_adds_up(plain):
     assert ranked.model.SerializeToString(deterministic=True) == plain.model.SerializeToString(deterministic=True), "asking changes nothing"
 
 
+def test_no_network_is_built_twice(plain, monkeypatch):
+    built = []
+    monkeypatch.setattr(observe, "runner", lambda model, run=observe.runner: built.append(model) or run(model))
+    quantize(convolutions(), samples(8), Scheme(), goal=Goal(least_ratio=plain.outputs["y"] - 1, most_drop=1.0))
+    assert len(built) == 2, "the float one and the quantized one, for ranges, noise and scores"
+
+
 def test_layers_that_would_be_slower_stay_in_float(monkeypatch):
     costs = {"first": (30.0, 10.0), "second": (10.0, 30.0), "third": (11.0, 10.0)}
     quick = driver.Costs({n: c[0] for n, c in costs.items()}, {}, {n: c[1] for n, c in costs.items()})

@@ -63,6 +63,18 @@ def test_others_clip_an_outlier(method):
     assert p.range[1] > 2, "and the others are not"
 
 
+def test_entropy_clips_nothing_where_there_are_more_levels_than_bins():
+    histogram = histogram_of(sample("outlier", 3))
+    assert choose(histogram, Scheme(method="entropy"), TYPES["int16"]) == choose(histogram, Scheme(method="minmax"), TYPES["int16"])
+
+
+def test_large_arrays_are_counted_whole():
+    values = np.random.default_rng(0).uniform(-1, 1, 100_003).astype(np.float32)
+    values[7] = np.nan
+    assert histogram_of(values).counts.sum() == 100_002
+    np.testing.assert_allclose(histogram_of(values).counts, 100_002 / 2048, atol=60)
+
+
 def test_a_percentile_of_a_one_sided_distribution_is_all_on_its_side():
     values = np.linspace(0, 1, 100_001, dtype=np.float32)
     low, high = choose(histogram_of(values), Scheme(method="percentile", percentile=99.0), INT8).range

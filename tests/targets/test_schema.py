@@ -12,7 +12,7 @@ from edgecc.errors import EdgeccError
 from edgecc.targets import schema
 from edgecc.targets.schema import FEATURES, list_targets, load_target, parse_target, target_table
 
-BUILT_IN = ("cortex-a53", "cortex-a55", "cortex-a710", "cortex-a72", "cortex-a76", "cortex-a78", "cortex-m4", "cortex-m55", "cortex-m7", "ethos-u55-128", "ethos-u55-256", "ethos-u55-32",
+BUILT_IN = ("cortex-a53", "cortex-a55", "cortex-a710", "cortex-a72", "cortex-a76", "cortex-a78", "cortex-m4", "cortex-m55", "cortex-m7", "esp32-s3", "ethos-u55-128", "ethos-u55-256", "ethos-u55-32",
             "ethos-u55-64", "ethos-u65-256", "ethos-u65-512", "ethos-u85-1024", "ethos-u85-256", "ethos-u85-512", "generic-aarch64", "generic-c",
             "hexagon-v68", "hexagon-v73", "hexagon-v79", "jetson-orin-nano", "neoverse-n1",
             "rk3562-npu", "rk3566-npu", "rk3568-npu", "rk3576-npu", "rk3588", "rk3588-npu", "rpi4", "rpi5", "rv1106-npu", "x86-64-v3", "x86-64-v4", "x86-64-v4-bf16")
