@@ -116,7 +116,7 @@ def in_a_child(parts: Iterator[bytes]) -> tuple[bytes, fuzz.Verdict]:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        verdict = {"outcome": "crash", "problem": "ended without an answer"}
+        verdict, told = {"outcome": "crash", "problem": "ended without an answer"}, False
         try:
             os.close(reading)
             null = os.open(os.devnull, os.O_WRONLY)
@@ -127,12 +127,15 @@ def in_a_child(parts: Iterator[bytes]) -> tuple[bytes, fuzz.Verdict]:
             signal.alarm(10 * SECONDS)
             model = next(parts)
             _send(writing, len(model).to_bytes(8) + model)
+            told = True
             verdict = json.loads(next(parts))
         except MemoryError:
             verdict = {"outcome": "MemoryError", "problem": "takes more memory than is allowed"}
         except BaseException as error:
             verdict = {"outcome": type(error).__name__, "problem": "".join(traceback.format_exception(error))[-2500:]}
         finally:
+            if not told:  # what went wrong is the making of the model
+                _send(writing, bytes(8))
             _send(writing, json.dumps(verdict).encode())
             os._exit(0)
     os.close(writing)

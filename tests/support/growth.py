@@ -230,7 +230,7 @@ class Growth:
 
 def as_model(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     """A model of one opset and of the operators of onnxruntime."""
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)], ir_version=10)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("ai.onnx.ml", 3)], ir_version=10)
 
 
 def read_names(nodes: Sequence[onnx.NodeProto]) -> set[str]:

@@ -237,7 +237,7 @@ def moved(g: Growth) -> object:
             return g.add(name, [x, *([g.constant(g.one_of((-2, 0, 1, 7)), np.int64)] if g.chance(2) else [])], **exact, upper=g.source.randrange(2))
         case "CenterCropPad" if x.rank:
             return g.add(name, [x, g.constant([g.one_of((1, 3, 6))], np.int64)], **exact, axes=[axis])
-        case "ReverseSequence" if x.rank > 1 and x.is_fixed:
+        case "ReverseSequence" if x.rank > 1 and x.is_fixed and all(x.shape):
             batch = g.source.randrange(2)
             lengths = g.constant([g.source.randrange(1, x.shape[1 - batch] + 1) for _ in range(x.shape[batch])], np.int64)
             return g.add(name, [x, lengths], **exact, batch_axis=batch, time_axis=1 - batch)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
+from edgecc.frontend.limits import subgraphs
+from tests.support import malformed
 from tests.support.growth import Drawn, Growth, Known
 from tests.support.recipes import (
     binary,
@@ -21,6 +25,15 @@ from tests.support.recipes import (
     through_bfloat16,
     unary,
 )
+
+NOT_COMPARED = frozenset({
+    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",  # another generator
+    "MaxUnpool", "MoE", "QMoE",  # which of two that fall on one place, or of two experts that are as good, is open
+    "GroupQueryAttention",  # the rows of its caches behind the sequences are open
+    "QLinearAveragePool",  # halves are rounded with the zero point, or before it
+    "TreeEnsembleClassifier",  # for two classes onnxruntime answers with labels that are none of the model's
+})
+"""Operators whose results may differ from onnxruntime's on the models of `spliced`."""
 
 # -- layers -----------------------------------------------------------------------------------
 
@@ -204,7 +217,7 @@ def resized(g: Growth) -> object:
 def recurrent(g: Growth) -> object:
     """LSTM, GRU and RNN in every direction, with their options."""
     x = g.pick(ranks=(3,))
-    if x is None or not x.fixed[2]:
+    if x is None or not x.fixed[2] or not all(x.shape):
         return None
     name = g.one_of(("LSTM", "GRU", "RNN"))
     gates, hidden = {"LSTM": 4, "GRU": 3, "RNN": 1}[name], g.one_of((2, 3, 4))
@@ -361,6 +374,42 @@ def text(g: Growth) -> object:
     return moved(g)
 
 
+# -- any operator -----------------------------------------------------------------------------
+
+
+def spliced(g: Growth) -> object:
+    """The sound model of any operator, its operands taken from what there is where type and shape are the same."""
+    if g.outer is not None:
+        return None
+    chosen = g.one_of(operators())
+    node = onnx.NodeProto()
+    node.CopyFrom(chosen.graph.node[0])
+    if node.op_type in NOT_COMPARED or list(subgraphs(node)):
+        return None
+    names: dict[str, str] = {t.name: g.constant(numpy_helper.to_array(t)) for t in chosen.graph.initializer}
+    for value in chosen.graph.input:
+        tensor = value.type.tensor_type
+        dims = tuple(d.dim_value for d in tensor.shape.dim)
+        if not value.type.HasField("tensor_type"):
+            return None
+        dtype = np.dtype(object) if tensor.elem_type == TensorProto.STRING else helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        if dtype.kind not in "fiubO" or dtype.isbuiltin != 1:
+            return None
+        same = [v for v in g.visible() if v.dtype == dtype and v.fixed == dims and (v.exact or dtype.kind != "f")]
+        kind = {"f": "quarters" if len(dims) > 1 else "positive", "O": "words", "b": "bits"}.get(dtype.kind, "counts")
+        names[value.name] = g.one_of(same).name if same and not g.chance(3) else g.add_input(Drawn(kind, dtype, dims)).name
+    outputs = [g.fresh() if name else "" for name in node.output]
+    node.input[:] = [names.get(name, name) for name in node.input]
+    node.output[:] = outputs
+    return g.add_nodes([node], [o for o in outputs if o])
+
+
+@functools.cache
+def operators() -> list[malformed.Sound]:
+    """A sound model of every operator."""
+    return malformed.sound_models()
+
+
 # -- control flow -----------------------------------------------------------------------------
 
 
@@ -447,4 +496,4 @@ SIMPLE = (unary, unary, binary, binary, binary, rounded, integer, compared, cast
 """What may be in bodies within bodies."""
 IN_BODIES = (*SIMPLE, moved, indexed, ranged, quantized, convolution, pool, branch, loop, scan)
 RECIPES = (*SIMPLE, moved, moved, indexed, indexed, ranged, through_bfloat16, convolution, convolution, pool, resized, resized, recurrent, attention, transformed, transformed,
-           quantized, quantized, quantized, sequence, text, branch, branch, loop, loop, scan)
+           quantized, quantized, quantized, spliced, spliced, spliced, sequence, text, branch, branch, loop, loop, scan)

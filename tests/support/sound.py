@@ -13,7 +13,7 @@ from edgecc.frontend.bind import Range
 from tests.support.growth import PROBES, SYMBOLS, Array, Drawn, Growth
 from tests.support.recipes_of_layers import RECIPES
 
-OPSETS = (11, 13, 15, 17, 18, 19, 21, 22, 23, 24)
+OPSETS = (11, 13, 15, 17, 18, 19, 21, 22, 23, 24, 25)
 TRIES = 40
 
 
