@@ -29,11 +29,12 @@ from tests.support.recipes import (
 NOT_COMPARED = frozenset({
     "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",  # another generator
     "MaxUnpool", "MoE", "QMoE",  # which of two that fall on one place, or of two experts that are as good, is open
+    "BatchNormalization",  # in training onnxruntime writes means over its operands, and whoever reads these next
     "GroupQueryAttention",  # the rows of its caches behind the sequences are open
     "QLinearAveragePool",  # halves are rounded with the zero point, or before it
     "TreeEnsembleClassifier",  # for two classes onnxruntime answers with labels that are none of the model's
 })
-"""Operators whose results may differ from onnxruntime's on the models of `spliced`."""
+"""Operators whose results may differ from onnxruntime's in `spliced`."""
 
 # -- layers -----------------------------------------------------------------------------------
 
