@@ -132,6 +132,11 @@ def test_layer_normalization(check_node, random, axis, outputs):
                opset=17, axis=axis, epsilon=1e-3, tolerance=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_statistics_of_layer_normalization_are_f32(check_node, random, dtype):
+    check_node("LayerNormalization", {"x": random(2, 3, 4, dtype=dtype)}, {"s": random(4, dtype=dtype)}, outputs="y mean inv", by="ort", opset=17, tolerance=2e-3)
+
+
 def test_layer_normalization_before_it_was_in_onnx(check_node, random):
     check_node("LayerNormalization", {"x": random(2, 3, 4)}, {"s": random(4)}, by="ort", opset=12, tolerance=1e-5)
 

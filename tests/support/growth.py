@@ -172,8 +172,9 @@ class Growth:
     def add_nodes(self, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], *, exact: bool = False) -> list[Known] | None:
         """Several nodes that make sense together only."""
         found = self.evaluate(nodes, outputs)
-        if found is None:
-            return None
+        windows = any("Pool" in node.op_type or "Conv" in node.op_type for node in nodes)
+        if found is None or (windows and not all(a.size for arrays in found for a in arrays)):
+            return None  # windows that are larger than the image give nothing there, are refused here, and what reads it may crash onnxruntime
         results = []
         for name, arrays in zip(outputs, found, strict=True):
             if any(a.size > MOST_ELEMENTS or (a.dtype.kind == "f" and a.size and not np.nanmax(np.abs(a)) < LARGEST) for a in arrays):

@@ -283,6 +283,8 @@ def indexed(g: Growth) -> object:
     dtype = g.one_of((np.int64, np.int32))
     reduction = {"reduction": g.one_of(("add", "mul", "max", "min"))} if g.opset >= 18 and g.chance(2) and x.dtype.kind in "fiu" else {}
     match name:
+        case "Gather" if x.dtype.kind == "O" and axis < x.rank - 1:
+            return None  # onnxruntime copies the first string of each row alone
         case "Gather":
             return g.add(name, [x, indices(shape, size, dtype)], exact=x.exact, axis=axis - x.rank if g.chance(3) else axis)
         case "GatherElements":

@@ -100,13 +100,19 @@ def _batch_statistics(call: Call, x: Value, scale: Value, bias: Value, mean: Val
 
 
 def layer_norm(call: Call, x: Value, scale: Value | None, bias: Value | None, *, rms: bool = False) -> list[Item | None]:
-    """Normalization over the axes from the attribute axis on; results y, mean (not with rms), 1 / deviation."""
+    """Normalization over the axes from the attribute axis on; results y, mean (not with rms), 1 / deviation.
+
+    The statistics are of type f32, whatever x is, or of the type that stash_type names.
+    """
     axes = tuple(range(call.axis(call.integer("axis", -1), x.type.rank), x.type.rank))
     epsilon = call.number("epsilon", 1e-5)
     kind = x.type.dtype if scale is None else scale.type.dtype  # the result has the type of the scale
     x = call.cast(x, kind)
     y = call.add(Normalize(axes, epsilon, rms), x, scale, None if bias is None else call.cast(bias, kind))
     results: list[Item | None] = [y]
+    kind = {1: DType.F32, 16: DType.BF16}.get(call.integer("stash_type", 1), kind)
+    if call.wants(1) or call.wants(2):
+        x = call.cast(x, kind)
     centred = x
     if not rms:
         results.append(None)
