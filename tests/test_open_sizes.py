@@ -63,6 +63,8 @@ CASES = {
     "product, columns of an operand with gaps": (
         [("Transpose", "x", "t", {"perm": [0, 2, 1]}), ("Transpose", "k", "b", {"perm": [2, 0, 1]}), ("MatMul", "x t", "p", {}), ("Add", "p b", "y", {})],
         {"x": [3, "n", 24], "k": ["n", "n", 3]}),
+    "what is not 0, and how much": ([("Relu", "x", "r", {}), ("NonZero", "r", "places", {}), ("Transpose", "places", "at", {"perm": [1, 0]}),
+                                     ("GatherND", "x at", "y", {})], {"x": ["m", "n", 3]}),
     "product, open terms": ([("MatMul", "p x", "y", {})], {"p": ["m", "n", "n"], "x": ["m", "n", 24]}),
     "product, few open terms": ([("MatMul", "p x", "y", {})], {"p": ["few", "few"], "x": ["few", 24]}),
     "attention of one row": ([("Transpose", "k", "t", {"perm": [0, 2, 1]}), ("MatMul", "q t", "s1", {}), ("Softmax", "s1", "p", {}),

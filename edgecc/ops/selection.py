@@ -28,23 +28,27 @@ class NonZero(Op):
     """positions, count = the coordinates of the elements of x that are not 0, in row-major order; NaN is not 0.
 
     Shapes: x [D1..Dr] -> positions i64 [r, D1*..*Dr], of which the first `count` columns count; count i64 [].
-    Attributes: none.
-    Raises: E110 where the result would be too large.
+    Attributes: room, instead of D1*..*Dr: a number that is not below it, whatever a run decides; 0 for D1*..*Dr itself.
+    Raises: E110 where the result would be too large, or may not fit the room.
     Source: ONNX NonZero-13.
     """
 
     name: ClassVar[str] = "non_zero"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
 
+    room: int = 0
+
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """Room for all positions, and their number."""
         (x,) = required(inputs)
-        return (rules.result_type(self, DType.I64, (x.rank, x.count), inputs), TensorType(DType.I64, ()))
+        if self.room < 0 or (self.room and upper_bound(x.count) > self.room):
+            raise self.fail(f"room is {self.room}, and x may have {upper_bound(x.count)} elements", inputs)
+        return (rules.result_type(self, DType.I64, (x.rank, self.room or x.count), inputs), TensorType(DType.I64, ()))
 
     def reference(self, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         """numpy.nonzero, padded."""
         (x,) = present(inputs)
-        out = np.zeros((x.ndim, x.size), np.int64)
+        out = np.zeros((x.ndim, self.room or x.size), np.int64)
         found = np.array(np.nonzero(x.reshape(-1)))[0]
         for axis, coordinates in enumerate(np.unravel_index(found, x.shape) if x.ndim else ()):
             out[axis, :len(found)] = coordinates

@@ -13,15 +13,21 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import first_of
 from edgecc.frontend.intervals import interval_of
 from edgecc.frontend.registry import converter
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.types import DType
 from edgecc.ops.indexing import Gather
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 
 
+def positions_of(call: Call, x: Value) -> tuple[Value, ...]:
+    """The positions of what is not 0 and their number, with room for as many as there may be in any run."""
+    return call.add_all(NonZero(0 if x.type.is_static else upper_bound(x.type.count)), x)
+
+
 @converter("NonZero")
 def _non_zero(call: Call) -> Value:
-    positions, count = call.add_all(NonZero(), call.input())
+    positions, count = positions_of(call, call.input())
     return first_of(call, positions, 1, count, "the number of elements that are not 0")
 
 
@@ -39,7 +45,7 @@ def _compress(call: Call) -> Value:
             raise EdgeccError("E110", f"the condition is longer than axis {axis} of {x.type}")
         return call.add(Gather(axis), x, call.constant(chosen))
     flat = call.reshape(condition, (condition.type.count,))
-    positions, count = call.add_all(NonZero(), flat)
+    positions, count = positions_of(call, flat)
     taken = first_of(call, positions, 1, count, "the number of slices that are taken")
     return call.add(Gather(axis), x, call.reshape(taken, (taken.type.shape[1],)))
 

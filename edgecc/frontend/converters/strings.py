@@ -7,6 +7,7 @@ import numpy as np
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import first_of
+from edgecc.frontend.converters.selection import positions_of
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, convert, literal
@@ -16,7 +17,6 @@ from edgecc.ops import rules
 from edgecc.ops.indexing import Gather
 from edgecc.ops.movement import Concat
 from edgecc.ops.reduction import Reduce
-from edgecc.ops.selection import NonZero
 from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
 
 MOST_STOP_WORDS = 1024
@@ -73,7 +73,7 @@ def _without(call: Call, x: Value, stop_words: Array, *, upper: bool) -> Value:
     count = x.type.elements
     equal = call.map(lambda a, b: convert(apply("eq", a, b), DType.I64), call.reshape(named, (count, 1)), keys)
     kept = call.map(lambda n: apply("eq", n, literal(0, DType.I64)), call.add(Reduce("sum", (1,), keepdims=False), equal))
-    positions, found = call.add_all(NonZero(), kept)
+    positions, found = positions_of(call, kept)
     # Where none is left, the first position is that of the empty string behind all others.
     one = call.map(lambda n: apply("max", n, literal(1, DType.I64)), found)
     padded = call.map(lambda p, i, n: apply("select", apply("lt", i, n), p, literal(count, DType.I64)), call.reshape(positions, (count,)),
