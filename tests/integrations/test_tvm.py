@@ -113,6 +113,20 @@ def test_what_edgecc_does_not_take_stays_with_tvm(build, what):
     assert edgecc_tvm.multiply_adds(edgecc_tvm.partition(module)).regions == 0
 
 
+def test_a_product_that_is_needed_twice_keeps_its_sum_apart():
+    def build(builder, x):
+        product = builder.emit(relax.op.nn.conv2d(x, constant(4, 4, 1, 1)))
+        branch = builder.emit(relax.op.tanh(builder.emit(relax.op.cumsum(product, axis=1))))
+        return relax.op.add(product, branch)  # as if the branch were a bias
+
+    module, x = module_of(build, ((1, 4, 5, 5), "float32")), GENERATOR.standard_normal((1, 4, 5, 5)).astype(np.float32)
+    parts = edgecc_tvm.partition(module)
+    share = edgecc_tvm.multiply_adds(parts)
+    assert share.edgecc == share.total == 400
+    for got, want in zip(run(edgecc_tvm.compile_regions(parts), x), run(module, x), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
 def test_loops_that_importers_write_for_one_operator_are_recognized():
     def build(builder, x):
         low, high = relax.const(np.float32(0.0)), relax.const(np.float32(6.0))

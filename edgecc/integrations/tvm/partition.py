@@ -51,8 +51,12 @@ def _short(name: str) -> str:
 
 
 def _accepted(context: Any) -> bool:
-    """Whether edgecc takes every operator of a match."""
-    return all(obstacle(expr) is None for expr in context.annotated_expr.values())
+    """Whether edgecc takes every operator of a match, and nothing else needs what they compute on the way.
+
+    TVM would make one function of a product and a sum whose other operand is computed from that product, too: one that calls itself.
+    """
+    leaks = importlib.import_module("tvm.relax.backend.utils").has_leaking_intermediate_variables
+    return not leaks(context) and all(obstacle(expr) is None for expr in context.annotated_expr.values())
 
 
 def partition(module: Any) -> Any:
