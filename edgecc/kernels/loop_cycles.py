@@ -49,6 +49,8 @@ BY_COMPILERS = 0.5
 DIVIDING = frozenset({"div", "sqrt", "mod", "fmod"})
 ROUNDING = frozenset({"round", "floor", "ceil", "nearest"})
 SHUFFLING = frozenset({"interleave", "lookup"})
+ANY_BYTES = "avx512vbmi"
+"""Feature of machines that permute the bytes of two registers at once."""
 
 
 @dataclass
@@ -188,7 +190,8 @@ class _Counter:
                 if op == "mul" and fused:
                     return
                 if op == "interleave":
-                    count *= len(args)  # in pairs, pairs of pairs, and to their places
+                    # In pairs, pairs of pairs, and to their places; or one permutation of what two loads put side by side.
+                    count *= 2 if expr.lanes == 16 and self.target.has(ANY_BYTES) else len(args)
                 self.add(work, count, self.rate(op, args[0].dtype, expr.lanes))
 
     def function(self, op: str, lanes: int, work: _Work) -> None:
