@@ -127,6 +127,20 @@ def test_a_product_that_is_needed_twice_keeps_its_sum_apart():
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
+def test_a_layer_of_a_transformer_is_one_region():
+    def build(builder, x):
+        emit, nn = builder.emit, relax.op.nn
+        normal = emit(nn.layer_norm(x, constant(8), constant(8), axes=[-1], epsilon=1e-5))
+        hidden = emit(nn.gelu(emit(relax.op.add(emit(relax.op.matmul(normal, constant(8, 16))), constant(16)))))
+        return nn.gelu_tanh(emit(relax.op.add(x, emit(relax.op.matmul(hidden, constant(16, 8))))))
+
+    module, x = module_of(build, ((2, 5, 8), "float32")), GENERATOR.standard_normal((2, 5, 8)).astype(np.float32)
+    parts = edgecc_tvm.partition(module)
+    assert edgecc_tvm.multiply_adds(parts).regions == 1
+    for got, want in zip(run(edgecc_tvm.compile_regions(parts), x), run(module, x), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
 def test_loops_that_importers_write_for_one_operator_are_recognized():
     def build(builder, x):
         low, high = relax.const(np.float32(0.0)), relax.const(np.float32(6.0))

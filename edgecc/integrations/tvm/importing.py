@@ -6,6 +6,7 @@ Tensors have shapes of numbers, and convolutions and pools the channels first, a
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +24,7 @@ from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
-from edgecc.ops.reduction import Reduce, Softmax
+from edgecc.ops.reduction import Normalize, Reduce, Softmax
 from edgecc.ops.requantize import dequantized, quantized
 
 _TYPES: Mapping[str, DType] = MappingProxyType({str(dtype.numpy): dtype for dtype in TYPES})
@@ -174,6 +175,18 @@ def _leaky(x: ScalarExpr, call: Any) -> ScalarExpr:
     return apply("select", apply("lt", x, literal(0, x.dtype)), apply("mul", x, slope), x)
 
 
+def _gelu(x: ScalarExpr, call: Any) -> ScalarExpr:
+    def times(factor: float, value: ScalarExpr) -> ScalarExpr:
+        return apply("mul", literal(factor, x.dtype), value)
+
+    if str(call.op.name).endswith("_tanh"):
+        cube = apply("mul", times(0.044715, x), apply("mul", x, x))
+        inner = apply("tanh", times(math.sqrt(2.0 / math.pi), apply("add", x, cube)))
+    else:
+        inner = apply("erf", times(math.sqrt(0.5), x))
+    return apply("mul", times(0.5, x), apply("add", literal(1.0, x.dtype), inner))
+
+
 def _ints(values: Any) -> tuple[int, ...]:
     return tuple(int(getattr(value, "value", value)) for value in values)
 
@@ -222,6 +235,14 @@ def _reduce(kind: str) -> Converter:
 def _softmax(graph: Graph, call: Any, operands: Sequence[Operand]) -> Value:
     op = Softmax(int(call.attrs.axis) % operands[0].type.rank, log=str(call.op.name).endswith("log_softmax"))
     return _add(graph, op, operands[0])
+
+
+def _layer_norm(graph: Graph, call: Any, operands: Sequence[Operand]) -> Value:
+    x, scale, bias = operands
+    axes = tuple(sorted(axis % x.type.rank for axis in _ints(call.attrs.axes)))
+    if not (call.attrs.center and call.attrs.scale and axes == tuple(range(x.type.rank - len(axes), x.type.rank))):
+        raise unsupported("a normalization over other axes than the last ones, or without its scale or bias, is not known")
+    return _add(graph, Normalize(axes, float(call.attrs.epsilon)), x, scale, bias)
 
 
 def _reshape(graph: Graph, call: Any, operands: Sequence[Operand]) -> Value:
@@ -304,6 +325,7 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType({
     "relax.clip": _function(lambda x, call: _limited(x, call.args[1], call.args[2])),
     "relax.nn.leakyrelu": _function(_leaky),
     "relax.nn.silu": _function(lambda x, call: apply("mul", x, apply("sigmoid", x))),
+    "relax.nn.gelu": _function(_gelu), "relax.nn.gelu_tanh": _function(_gelu), "relax.nn.layer_norm": _layer_norm,
     "relax.square": _function(lambda x, call: apply("mul", x, x)),
     "relax.astype": _function(lambda x, call: convert(x, tensor_type(call.ty).dtype)),
     **{f"relax.nn.conv{rank}d": _conv for rank in (1, 2, 3)},
