@@ -2,7 +2,7 @@
 
 A `SymbolicDim` is a sum of products of atoms with integer coefficients; an atom is a named size of the
 model's inputs (`Symbol`) or the quotient of such a sum by a number, rounded down (`Quotient`). It is
-kept in one normal form, so that equal sums are equal objects. `a == b` therefore asks whether both are
+kept in one normal form, so that equal sums are equal objects; quotients of quotients are one quotient. `a == b` therefore asks whether both are
 the same number for all sizes; it is false where they only may be.
 
 Comparisons answer where the bounds decide and raise E104 otherwise, naming what to fix. Shape rules
@@ -117,12 +117,16 @@ class SymbolicDim:
             return _exact_quotient(self, other)
         if other <= 0:
             raise _undecided(f"{self} is divided by {other}", self)
-        whole = _normal((product, coefficient // other) for product, coefficient in self.terms if product)
+        whole = _normal((product, coefficient // other) for product, coefficient in self.terms)
         rest = self - whole * other
         if isinstance(rest, int):
             return whole + rest // other
         if rest.lower // other == rest.upper // other:
             return whole + rest.lower // other
+        # floor((floor(a / m) + b) / n) = floor((a + b * m) / (m * n)): strides one after the other are one stride.
+        inner, more = rest.terms[-1][0], sum(coefficient for product, coefficient in rest.terms if not product)
+        if len(inner) == 1 and isinstance(inner[0], Quotient) and rest - more == SymbolicDim(((inner, 1),)):
+            return whole + (inner[0].dividend + more * inner[0].divisor) // (inner[0].divisor * other)
         return whole + SymbolicDim((((Quotient(rest, other),), 1),))
 
     def __rfloordiv__(self, other: int) -> Dim:

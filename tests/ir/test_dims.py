@@ -89,3 +89,14 @@ def test_sizes_are_read_off_the_shapes_of_inputs():
     assert [s.name for s in symbols_of([BATCH * 2 + LENGTH // 2])] == ["batch", "length"]
     with pytest.raises(EdgeccError, match="no dimension"):
         sources([TensorType(DType.F32, (BATCH * LENGTH,))])
+
+
+def test_quotients_of_quotients_are_one_quotient():
+    n = symbol("n", 10, 400)
+    nested = ((n - 7) // 4 - 6) // 3
+    assert nested == (n - 7) // 12 - 2 == (n - 31) // 12
+    assert ((n - 10) // 5 * 2 + 3) // 4 != (2 * n - 5) // 20  # the inner quotient counts twice
+    for size in range(10, 401):
+        assert evaluate(nested, {"n": size}) == ((size - 7) // 4 - 6) // 3
+        assert evaluate(((n - 10) // 5 * 2 + 3) // 4, {"n": size}) == ((size - 10) // 5 * 2 + 3) // 4
+        assert evaluate((3 * n - 1000) // 7, {"n": size}) == (3 * size - 1000) // 7
