@@ -79,7 +79,7 @@ class Histogram:
 
 
 class ChannelMean:
-    """The mean of each channel (axis 1 of rank 3 and more, else the last axis) over all samples and positions."""
+    """The mean of each channel, axis 1 of what Conv and Gemm read, over all samples and positions."""
 
     def __init__(self) -> None:
         self.total: Array | None = None
@@ -87,7 +87,7 @@ class ChannelMean:
 
     def add(self, values: Array) -> None:
         """Looks at one sample."""
-        axis = channel_axis(values.ndim)
+        axis = min(1, values.ndim - 1)
         others = tuple(a for a in range(values.ndim) if a != axis)
         sums = values.sum(axis=others, dtype=np.float64)
         self.total = sums if self.total is None else self.total + sums
@@ -97,8 +97,3 @@ class ChannelMean:
     def mean(self) -> Array:
         """One number a channel."""
         return np.zeros(0) if self.total is None else self.total / max(1, self.count)
-
-
-def channel_axis(rank: int) -> int:
-    """Where the channels of an operand of a convolution or of a matrix product lie: rank 4 has images, rank 5 volumes."""
-    return 1 if rank >= 4 else rank - 1
