@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgecc.artifact.load import load
 from edgecc.errors import EdgeccError
@@ -188,6 +188,13 @@ def test_slices_of_the_run(step):
     agrees(model(nodes, cases[0], ["y", "z", "plain"], constants), cases)
 
 
+@pytest.mark.parametrize(("begin", "end"), [(0, 5), (3, 99), (-6, -4), (6, 2)])
+def test_slices_of_an_open_axis_that_end_where_its_size_says(begin, end):
+    x = np.arange(27, dtype=F).reshape(9, 3)
+    proto = model([("Slice", "x a b", "y", {})], {"x": (x, ["n", 3])}, ["y"], {"a": number([begin]), "b": number([end])})
+    agrees(proto, [{"x": x[:rows]} for rows in (2, 4, 5, 6, 9)], shapes={"n": (Range(2, 9),)})
+
+
 def test_sizes_that_only_a_limit_bounds():
     """A run that computes a larger size than memory was planned for says so."""
     proto = model([("ConstantOfShape", "n", "y", {})], {"n": number([1, 1])}, ["y"])
@@ -329,3 +336,27 @@ def test_ranges_whose_ends_lie_close_together(step, longest):
     (size,) = import_model(proto).outputs[0].type.max_dims
     assert size == longest
     agrees(proto, [{"i": np.array(i, np.int32)} for i in (0, 4, 7, 8, 9, 30, -2)])
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-a76"])
+def test_lists_of_boxes_that_get_shorter_from_step_to_step(target):
+    """As exported detectors end: those above a threshold, of these the large ones, of these those that are kept, if any, the best ones."""
+    keep = loop_body([("Unsqueeze", "large front", "boxes", {}), ("Unsqueeze", "best both", "scores", {}),
+                      ("NonMaxSuppression", "boxes scores most iou", "chosen", {}), ("Gather", "chosen last", "kept", {"axis": 1})], {}, ["kept"])
+    none = loop_body([("ConstantOfShape", "front", "kept", {"value": numpy_helper.from_array(np.zeros(1, np.int64))})], {}, ["kept"])
+    nodes = [("Greater", "s threshold", "p", {}), ("NonZero", "p", "i2", {}), ("Squeeze", "i2 front", "i", {}), ("Gather", "b i", "b1", {"axis": 0}),
+             ("Gather", "s i", "s1", {"axis": 0}), ("ReduceMax", "b1 one", "edge", {"keepdims": 0}), ("Greater", "edge size", "q", {}),
+             ("NonZero", "q", "j2", {}), ("Squeeze", "j2 front", "j", {}), ("Gather", "b1 j", "large", {"axis": 0}), ("Gather", "s1 j", "best", {"axis": 0}),
+             ("Size", "best", "found", {}), ("Equal", "found zero", "empty", {}), ("Slice", "keep0 front three", "keep", {}),
+             ("Gather", "large keep", "y", {"axis": 0}), ("Gather", "best keep", "z", {"axis": 0})]
+    chosen = helper.make_node("If", ["empty"], ["keep0"], then_branch=none, else_branch=keep)
+    nodes = [helper.make_node(op, ins.split(), outs.split(), **attributes) for op, ins, outs, attributes in nodes]
+    nodes.insert(13, chosen)
+    constants = {"threshold": np.array(0.3, F), "front": number([0]), "both": number([0, 1]), "one": number([1]), "size": np.array(0.8, F), "zero": number(0),
+                 "three": number([3]), "most": number([9]), "iou": np.array([0.5], F), "last": number(2)}
+    generator = np.random.default_rng(3)
+    corners = generator.random((12, 2)).astype(F)
+    boxes = np.concatenate([corners, corners + generator.random((12, 2)).astype(F) / 2], 1)
+    cases = [{"b": boxes, "s": (generator.random(12) * share).astype(F)} for share in (0, 0.35, 0.5, 1)]
+    found = agrees(model([], cases[0], ["y", "z", "keep0"], constants, nodes), cases, target=target)
+    assert len(found[0]["y"]) == 0 and len(found[-1]["y"]) == 3 < len(found[-1]["keep0"])

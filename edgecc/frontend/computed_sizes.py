@@ -16,6 +16,7 @@ from edgecc.ir.graph import Value
 from edgecc.ir.scalar import Arg, Convert
 from edgecc.ir.types import Dim, DType, Shape
 from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.indexing import Gather
 from edgecc.ops.movement import Reshape, Slice
 from edgecc.ops.selection import NonZero
 from edgecc.ops.sizes import BindSize
@@ -127,5 +128,11 @@ def elements_of(call: Call, value: Value) -> list[Value]:
 
 def first_of(call: Call, x: Value, axis: int, count: Value, what: str, *, name: str = "") -> Value:
     """The first `count` slices of `x` along an axis, where all of them are room for the most there can be."""
-    most = x.type.max_dims[axis]
-    return call.slice(x, axis, 0, size_of(call, count, what, most, name=name))
+    return first_elements(call, x, axis, size_of(call, count, what, x.type.max_dims[axis], name=name))
+
+
+def first_elements(call: Call, x: Value, axis: int, size: Dim) -> Value:
+    """The first `size` slices of `x` along an axis, which has as many."""
+    if isinstance(x.type.shape[axis], int) or size == x.type.shape[axis]:
+        return call.slice(x, axis, 0, size)
+    return call.add(Gather(axis), x, call.positions(size))  # whether one size is below the other is known to the run alone

@@ -202,8 +202,10 @@ def _applied(op: str, args: Sequence[Interval]) -> Interval | None:
             return Interval(min(a.low, b.low), min(a.high, b.high))
         case "max", (a, b):
             return Interval(max(a.low, b.low), max(a.high, b.high))
-        case "select", (_, a, b):
-            return a.around(b)
+        case "lt", (a, b):
+            return Interval(int(a.high < b.low), int(a.low < b.high))
+        case "select", (condition, a, b):
+            return a if condition.low == 1 else b if condition.high == 0 else a.around(b)
         case "div", (a, b) if a.low >= 0 and b.low > 0:
             return Interval(a.low // b.high, a.high // b.low)
         case "mod", (a, b) if a.low >= 0 and b.low > 0:

@@ -15,7 +15,7 @@ from edgecc.frontend.items import Item, Unknown
 from edgecc.frontend.registry import Unsupported
 from edgecc.ir.dims import symbols_within
 from edgecc.ir.graph import Graph, Value
-from edgecc.ir.types import TensorType
+from edgecc.ir.types import Dim, TensorType
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,16 @@ def inside(call: Call, region: Region) -> Iterator[None]:
         importer.sources.update((inner, source) for source, inner in region.emitter.captures.items())
 
 
-def converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence[Item | None]) -> list[Value] | None:
+def own_sizes(call: Call, region: Region, shape: Sequence[Dim]) -> bool:
+    """Whether a shape depends on sizes that are computed in the region."""
+    return not symbols_within(tuple(shape)).isdisjoint(symbols_within(tuple(
+        size for (emitter, _), size in call.importer.computed_sizes.items() if emitter is region.emitter)))
+
+
+def converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence[Item | None], *, open_results: bool = False) -> list[Value] | None:
     """Converts a graph of the node into the region; returns its results, or None where some part cannot be converted.
 
-    Raises: Unsupported where a result is no tensor.
+    Raises: Unsupported where a result is no tensor, or, unless `open_results`, has a size that is computed in the region.
     """
     problems, failures = len(call.importer.unsupported), call.importer.failures
     with inside(call, region):
@@ -76,9 +82,7 @@ def converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence
             raise Unsupported(f"result '{printable(output.name)}' of the graph '{printable(body.name)}' is no tensor, "
                               "which it would have to be at run time")
         values.append(region.emitter.local(item))
-        inner = symbols_within(item.type.shape) & symbols_within(tuple(
-            size for (emitter, _), size in call.importer.computed_sizes.items() if emitter is region.emitter))
-        if inner:
+        if not open_results and own_sizes(call, region, item.type.shape):
             raise Unsupported(f"result '{printable(output.name)}' of the graph '{printable(body.name)}' is {item.type}, whose size "
                               "is computed in the graph", "compute it outside of the graph")
     return values

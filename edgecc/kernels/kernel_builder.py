@@ -6,8 +6,20 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, SameMemory, Workspace
+from edgecc.kernels.base import (
+    FromInput,
+    FromOutput,
+    Kernel,
+    KernelArgument,
+    Packed,
+    Request,
+    SameMemory,
+    View,
+    Workspace,
+    size_dim,
+)
 from edgecc.loop.builder import Builder, operation, repeat
 from edgecc.loop.index import Index
 from edgecc.loop.ir import Buffer, Expr, FromIndex
@@ -47,14 +59,18 @@ class KernelBuilder(Builder):
         view = self.request.operand(index).view
         self._arguments.append(FromInput(index))
         dtype = storage_type(view.dtype) if raw else stored or view.dtype
-        return self.buffer(name, dtype, max(1, view.span), "input", aliased=aliased)
+        return self.buffer(name, dtype, self._elements(view), "input", aliased=aliased)
 
     def output(self, index: int, name: str, *, aliased: bool = False, raw: bool = False, stored: DType | None = None) -> Buffer:
         """The memory of result `index`; with `raw` as its `storage_type`, or as the type `stored` of equal size."""
         view = self.request.outputs[index]
         self._arguments.append(FromOutput(index))
         dtype = storage_type(view.dtype) if raw else stored or view.dtype
-        return self.buffer(name, dtype, max(1, view.span), "output", aliased=aliased)
+        return self.buffer(name, dtype, self._elements(view), "output", aliased=aliased)
+
+    def _elements(self, view: View) -> int:
+        """Elements from the pointer to the last one of a view, wherever the run lets it begin."""
+        return max(1, view.span) + (0 if view.start.is_const else upper_bound(size_dim(self.request, view.start)))
 
     def packed(self, name: str, dtype: DType, elements: int, inputs: tuple[int, ...],
                pack: Callable[..., Array]) -> Buffer:

@@ -46,11 +46,25 @@ def test_an_if_of_the_run_has_both_branches(make, op, info, check, random, choic
 
 def test_branches_of_other_types_are_refused_unless_nobody_reads_them(make, op, info, check, random):
     then = body_of([op("Neg", "x", "a"), op("Identity", "x", "b")], [], ["a", "b"])
-    orelse = body_of([op("Abs", "x", "a"), op("ReduceSum", "x", "b")], [], ["a", "b"])
-    inputs = [info("x", [2]), info("c", [], TensorProto.BOOL)]
-    with pytest.raises(EdgeccError, match=r"E105(.|\n)*branches return f32\[2\] and f32\[1\]"):
+    orelse = body_of([op("Abs", "x", "a"), op("Reshape", "x square", "b")], [], ["a", "b"], {"square": np.array([2, 2])})
+    inputs = [info("x", [4]), info("c", [], TensorProto.BOOL)]
+    with pytest.raises(EdgeccError, match=r"E105(.|\n)*branches return f32\[4\] and f32\[2,2\]"):
         import_model(make([op("If", "c", "y z", then_branch=then, else_branch=orelse)], inputs, ["y", "z"]))
-    check(make([op("If", "c", ["y", ""], then_branch=then, else_branch=orelse)], inputs), {"x": random(2), "c": np.array(False)})
+    check(make([op("If", "c", ["y", ""], then_branch=then, else_branch=orelse)], inputs), {"x": random(4), "c": np.array(False)})
+
+
+@pytest.mark.parametrize("choice", [True, False])
+def test_branches_may_return_different_sizes(make, op, info, check, random, choice):
+    """Two results whose sizes go together, and one of another size; strings too."""
+    then = body_of([op("Slice", "x zero two", "a"), op("Neg", "a", "b"), op("Concat", "x x", "d", axis=1), op("Identity", "words", "s")],
+                   [], ["a", "b", "d", "s"], {"zero": np.array([0]), "two": np.array([2]), "words": np.array([b"one", b"two"], object)})
+    orelse = body_of([op("Identity", "x", "a"), op("Abs", "x", "b"), op("Neg", "x", "d"), op("Identity", "word", "s")],
+                     [], ["a", "b", "d", "s"], {"word": np.array([b"three"], object)})
+    nodes = [op("If", "c", "a b d s", then_branch=then, else_branch=orelse), op("Add", "a b", "sum"), op("ReduceSum", "d", "total", keepdims=0)]
+    model = make(nodes, [info("x", [5, 3]), info("c", [], TensorProto.BOOL)], ["a", "sum", "d", "total", "s"])
+    graph = check(model, {"x": random(5, 3), "c": np.array(choice)}, by="ort")
+    assert [value.type.max_dims for value in graph.outputs] == [(5, 3), (5, 3), (5, 6), (), (2,)]
+    assert graph.outputs[0].type.shape[0] == graph.outputs[1].type.shape[0]
 
 
 def test_what_a_branch_cannot_do_is_reported(make, op, info):

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.frontend.branch_sizes import with_counts, without_rest
 from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import first_of
 from edgecc.frontend.converters.movement import stacked
@@ -50,7 +51,7 @@ def _if(call: Call) -> list[Item | None]:
         region, branch = new_region(call, name), call.graph(attribute)
         if len(branch.output) != len(call.node.output):
             raise EdgeccError("E102", f"a branch has {len(branch.output)} outputs, the node {len(call.node.output)}")
-        values = _converted(call, region, branch, (), (condition,))
+        values = _converted(call, region, branch, (), (condition,), open_results=True)
         complete &= values is not None
         regions.append(region)
         results.append([] if values is None else [values[index] for index in wanted])
@@ -61,12 +62,14 @@ def _if(call: Call) -> list[Item | None]:
             if value is not None:
                 with inside(call, region):
                     values[position] = region.emitter.local(call.reshape(values[position], value))
+    found = with_counts(call, regions, results)
     for then, otherwise in zip(*results, strict=True):
         if then.type != otherwise.type:
             raise Unsupported(f"the branches return {then.type} and {otherwise.type}; at run time both must be of one type",
                               _SHAPES_HINT, needs=(condition,))
     graphs, captured = finish(regions, results)
-    outputs = iter(call.importer.emitter.emit_regions(If(), [condition, *captured], graphs, call.loc))
+    returned = call.importer.emitter.emit_regions(If(), [condition, *captured], graphs, call.loc)
+    outputs = iter(without_rest(call, returned, [printable(call.node.output[index]) for index in wanted], found))
     return [next(outputs) if call.wants(index) else None for index in range(len(call.node.output))]
 
 
@@ -375,10 +378,10 @@ def _reversed(call: Call, x: Value, steps: Dim) -> Value:
 
 
 def _converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence[Item | None],
-               needs: Sequence[Value]) -> list[Value] | None:
+               needs: Sequence[Value], *, open_results: bool = False) -> list[Value] | None:
     """The results of a region, or None; were `needs` constants, what is wrong in it might not matter."""
     try:
-        values = converted(call, region, body, given)
+        values = converted(call, region, body, given, open_results=open_results)
     except Unsupported as problem:
         raise Unsupported(problem.reason, problem.hint, needs=(*problem.needs, *needs)) from None
     if values is None:

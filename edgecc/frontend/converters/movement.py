@@ -10,7 +10,7 @@ from typing import cast
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import sizes_of
-from edgecc.frontend.converters.moving import computed_part, moving_part
+from edgecc.frontend.converters.moving import computed_part, computed_run, moving_part
 from edgecc.frontend.converters.reshaping import reshaped_by_run
 from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
@@ -224,13 +224,23 @@ def _slice(call: Call, starts: Sequence[Dim], ends: Sequence[Dim], axes: Sequenc
                                   "must have equal lengths, and no step may be 0")
     call.axes(named, x.type.rank)
     begin, sizes, step = list[Dim]([0] * x.type.rank), list(x.type.shape), [1] * x.type.rank
+    undecided: list[tuple[int, Dim, Dim, int]] = []
     for start, end, axis, stride in zip(starts, ends, named, strides, strict=True):
         axis = axis % x.type.rank  # noqa: PLW2901
-        begin[axis], sizes[axis] = taken_part(x.type.shape[axis], start, end, stride)
+        try:
+            begin[axis], sizes[axis] = taken_part(x.type.shape[axis], start, end, stride)
+        except EdgeccError as error:
+            if error.code != "E104":
+                raise
+            undecided.append((axis, start, end, stride))
+            continue
         step[axis] = 1 if upper_bound(sizes[axis]) <= 1 else stride
-    if sizes == list(x.type.shape) and all(s == 1 for s in step):
-        return x
-    return call.add(Slice(tuple(begin), tuple(sizes), tuple(step)), x)
+    if sizes != list(x.type.shape) or any(s != 1 for s in step):
+        x = call.add(Slice(tuple(begin), tuple(sizes), tuple(step)), x)
+    for axis, start, end, stride in undecided:  # the run decides, as min(n, 100)
+        first, last = (call.reshape(call.sizes((number,)), ()) for number in (start, end))
+        x = computed_run(call, x, axis, first, last, stride)
+    return x
 
 
 def taken_part(size: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:

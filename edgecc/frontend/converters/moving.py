@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
-from edgecc.frontend.computed_sizes import elements_of, size_of
+from edgecc.frontend.computed_sizes import elements_of, first_elements, size_of
 from edgecc.frontend.known import is_symbolic, known_data
 from edgecc.ir.dims import upper_bound
 from edgecc.ir.graph import Value
@@ -82,11 +82,11 @@ def computed_part(call: Call, axes: Sequence[int] | None, steps: Sequence[int] |
                                   "must have equal lengths, and no step may be 0")
     call.axes(tuple(named), x.type.rank)
     for start, end, axis, step in zip(starts, ends, named, strides, strict=True):
-        x = _computed_run(call, x, axis % x.type.rank, call.cast(start, DType.I64), call.cast(end, DType.I64), step)
+        x = computed_run(call, x, axis % x.type.rank, call.cast(start, DType.I64), call.cast(end, DType.I64), step)
     return x
 
 
-def _computed_run(call: Call, x: Value, axis: int, start: Value, end: Value, step: int) -> Value:
+def computed_run(call: Call, x: Value, axis: int, start: Value, end: Value, step: int) -> Value:
     """`x[start:end:step]` along one axis by Python's rules."""
     size = call.reshape(call.sizes([x.type.shape[axis]]), ())
     zero, one, by = (literal(number, DType.I64) for number in (0, 1, abs(step)))
@@ -103,6 +103,6 @@ def _computed_run(call: Call, x: Value, axis: int, start: Value, end: Value, ste
     count = size_of(call, number, "the length of a slice", upper_bound(x.type.shape[axis]))
     known = known_data(first)
     if step == 1 and known is not None and not is_symbolic(known) and int(known.reshape(-1)[0]) == 0:
-        return call.slice(x, axis, 0, count)
+        return first_elements(call, x, axis, count)
     indices = call.map(lambda i, a: apply("add", a, apply("mul", i, literal(step, DType.I64))), call.positions(count), first)
     return call.add(Gather(axis), x, indices)
