@@ -1,7 +1,7 @@
 """Random models: an error for people, or code that computes what the reference computes.
 
 Long runs are made by hand with tests/fuzz/structured.py and tests/fuzz/importer.py; these are short ones, the same every time.
-EDGECC_FUZZ_SECONDS=NUMBER makes them as long, and other ones.
+EDGECC_FUZZ_SECONDS=NUMBER makes them as long, EDGECC_FUZZ_SEED=NUMBER chooses other ones.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def test_bytes_guided_by_coverage(tmp_path) -> None:
 def test_random_and_damaged_models_for_as_long_as_is_said(tmp_path) -> None:
     seconds = fuzz.seconds_of_fuzzing(0)
     run = subprocess.run([sys.executable, str(FOLDER / "structured.py"), "--seconds", str(seconds), "--out", str(tmp_path / "findings"),
-                          "--seed", str(random.randrange(2**31))], check=False, cwd=tmp_path, capture_output=True, text=True,
+                          "--seed", str(fuzz.seed_of_fuzzing())], check=False, cwd=tmp_path, capture_output=True, text=True,
                          timeout=seconds + 600)
     assert run.returncode == 0, f"{run.stdout[-3000:]}{run.stderr[-3000:]}"
     print(run.stdout.splitlines()[-1])

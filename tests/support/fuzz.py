@@ -47,6 +47,11 @@ def seconds_of_fuzzing(default: float) -> float:
     return float(os.environ.get("EDGECC_FUZZ_SECONDS", default))
 
 
+def seed_of_fuzzing() -> int:
+    """Which random models are tried: EDGECC_FUZZ_SEED, or always the same."""
+    return int(os.environ.get("EDGECC_FUZZ_SEED", "0"))
+
+
 @functools.cache
 def schemas() -> tuple[Schema, ...]:
     """The newest schema of every operator of the default domain."""
