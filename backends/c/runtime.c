@@ -7,10 +7,15 @@
  * is allocated here. One loop runs at a time: a second caller, and a child process after fork(), does
  * its loop alone.
  */
-#define _POSIX_C_SOURCE 200809L
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "runtime.h"
 
 #include <pthread.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #include <stdatomic.h>
 #include <stdint.h>
 #include <unistd.h>
@@ -76,6 +81,21 @@ static void run_parts(int first) {
   }
 }
 
+#if defined(__linux__)
+static atomic_int caller_cpu; /* where the thread whose loop runs was when it began */
+/* Some systems wake a thread on the processor of the one that wakes it, busy as that is, while others are idle. */
+static void leave_processor_of_caller(void) {
+  const int cpu = sched_getcpu();
+  cpu_set_t all, others;
+  if (cpu < 0 || cpu != atomic_load_explicit(&caller_cpu, memory_order_relaxed)) return;
+  if (sched_getaffinity(0, sizeof all, &all) != 0) return;
+  others = all;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) == 0) return;
+  if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof all, &all);
+}
+#endif
+
 static int is_idle(void) {
   return (uint32_t)atomic_load_explicit(&unclaimed, memory_order_acquire) == 0 && !atomic_load(&stop);
 }
@@ -88,6 +108,9 @@ static void *work(void *argument) {
       pthread_mutex_lock(&lock);
       while (is_idle()) pthread_cond_wait(&wake, &lock);
       pthread_mutex_unlock(&lock);
+#if defined(__linux__)
+      leave_processor_of_caller();
+#endif
     }
     run_parts(index + 1);
   }
@@ -122,6 +145,9 @@ void edgecc_parallel_for(void (*body)(void *context, ptrdiff_t begin, ptrdiff_t 
     pthread_mutex_unlock(&in_use);
     return;
   }
+#if defined(__linux__)
+  atomic_store_explicit(&caller_cpu, sched_getcpu(), memory_order_relaxed);
+#endif
   task.body = body;
   task.context = context;
   task.count = count;

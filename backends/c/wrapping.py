@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from edgecc.backends.c.table import STORAGE
 from edgecc.ir.types import DType
-from edgecc.loop.ir import Cast, Const, Expr, Op
+from edgecc.loop.ir import Cast, Const, Expr, Load, Op, Ref
 
 SIGNS: Mapping[str, str] = MappingProxyType({"add": "+", "sub": "-", "mul": "*"})
 TYPES = frozenset({DType.I8, DType.I16, DType.I32, DType.I64, DType.U8, DType.U16, DType.U32, DType.U64})
@@ -107,8 +107,13 @@ def _text(op: Op, text_of: Printer) -> str:
 
 def _signed(operand: Expr, print_operand: Printer) -> str:
     """An operand whose value C converts by itself: an expression of any integer type no wider than what is computed in, but for u32."""
-    if isinstance(operand, Cast) and operand.dtype is DType.I32 and operand.arg.dtype in TYPES and operand.arg.dtype.size < 4:
-        return _signed(operand.arg, print_operand)
+    match operand:
+        case Cast(arg=Const(value=value) as constant, dtype=DType.I32) if constant.dtype in TYPES and constant.dtype.size < 4:
+            return print_operand(Const(int(value), DType.I32))  # constants of unsigned types are unsigned in C, however narrow
+        case Cast(arg=Load() | Ref() | Cast() as arg, dtype=DType.I32) if arg.dtype in TYPES and arg.dtype.size < 4:
+            return print_operand(arg)
+        case Const(value=value) if operand.dtype.size < 4:
+            return print_operand(Const(int(value), DType.I32))
     return print_operand(operand)
 
 

@@ -85,7 +85,7 @@ def swapped(original):
 MUTATIONS = {
     "tile drops the remainder": lambda p: p.setattr(Tile, "_tile", drop_tail(Tile._tile)),
     "vectorize starts one channel late": lambda p: p.setattr(Vectorize, "_vectorize", shift_lanes(Vectorize._vectorize)),
-    "lanes of the wrong window": lambda p: p.setattr("edgecc.passes.loop.broadcast_by_lane._cover", lambda offsets, lanes: [offsets[-1]]),
+    "lanes of the wrong window": lambda p: p.setattr("edgecc.passes.loop.broadcast_by_lane._cover", lambda offsets, lanes, least: [offsets[-1]]),
     "padding counted as input": lambda p: p.setattr(spatial.Axis, "bounds", lambda self, position: (const(0), const(self.kernel))),
     "taps end one early": lambda p: p.setattr(spatial.Axis, "bounds", one_tap_less(spatial.Axis.bounds)),
     "subtracts instead of multiplying": lambda p: p.setattr(contraction, "multiply_add", wrong_multiply_add),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,66 @@ int main(void) {
 """
     program = build(files, machine, flags=("-O1", "-g", "-pthread", "-fsanitize=thread"))
     run_program(program, machine)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="affinities are those of Linux")
+@pytest.mark.parametrize("pinned", [0, 1])
+def test_threads_keep_the_processors_they_may_run_on(make_network, pinned):
+    """Woken threads leave the processor of their caller; where there is no other one they share it."""
+    machine = load_target("generic-c")
+    artifact = CBackend().emit(make_network(threads=4), machine)
+    files = sources_of(artifact)
+    files["main.c"] = b"""
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "tiny.h"
+static float x[60], y[60], first[60];
+static uint8_t flag[60];
+static int64_t k;
+static _Alignas(64) unsigned char arena[(TINY_ARENA_BYTES + 63) & ~63];
+static int threads_with(const char *allowed) {
+  int found = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+    char name[300], line[300];
+    snprintf(name, sizeof name, "/proc/self/task/%s/status", task->d_name);
+    FILE *status = task->d_name[0] == '.' ? NULL : fopen(name, "r");
+    while (status != NULL && fgets(line, sizeof line, status) != NULL)
+      if (strncmp(line, "Cpus_allowed:", 13) == 0) found += strcmp(line, allowed) == 0 ? 1 : 1000;
+    if (status != NULL) fclose(status);
+  }
+  closedir(tasks);
+  return found;
+}
+int main(int argc, char **argv) {
+  if (argc > 1 && argv[1][0] == '1') {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    if (sched_setaffinity(0, sizeof one, &one) != 0) return 1;
+  }
+  char allowed[300] = "";
+  FILE *status = fopen("/proc/self/status", "r");
+  while (fgets(allowed, sizeof allowed, status) != NULL && strncmp(allowed, "Cpus_allowed:", 13) != 0) {}
+  fclose(status);
+  for (int i = 0; i < 60; ++i) x[i] = (float)i;
+  const tiny_inputs in = {x, &k};
+  const tiny_outputs out = {y, flag};
+  for (int i = 0; i < 60; ++i) {
+    if (tiny_run(&in, &out, arena) != 0) return 2;
+    if (i == 0) memcpy(first, y, sizeof y);
+    if (memcmp(first, y, sizeof y) != 0) return 3;
+    usleep(1000);  /* long enough for the others to fall asleep */
+  }
+  return threads_with(allowed) == 4 ? 0 : 4;
+}
+"""
+    program = build(files, machine, flags=("-O1", "-pthread"))
+    run_program(program, machine, arguments=[str(pinned)])
 
 
 @pytest.mark.parametrize("weight_rows", [6, 2000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgecc.backends.c.expression import constant_text
 from edgecc.backends.c.wrapping import TYPES, arithmetic, interval
 from edgecc.ir.types import DType
 from edgecc.loop.builder import Builder
@@ -36,7 +37,7 @@ def random_expression(random: np.random.Generator, dtype: DType, depth: int) -> 
 def test_random_expressions_have_the_interpreters_numbers(seed):
     random = np.random.default_rng(seed)
     b = Builder("sums")
-    wanted = {}
+    wanted, wider = {}, []
     for dtype in KINDS:
         lowest, highest = (int(limit) for limit in dtype.limits)
         b.buffer(f"x_{dtype.value}", dtype, VALUES, "input")
@@ -47,7 +48,12 @@ def test_random_expressions_have_the_interpreters_numbers(seed):
         for place in range(30):
             expression = random_expression(random, dtype, 4)
             b.store(y, place, expression)
+            wider.append(Cast(expression, DType.I64 if dtype.size < 8 else dtype))
         wanted[y.name] = np.zeros(30, dtype.numpy)
+    wide = b.buffer("wide", DType.F64, len(wider), "output")  # what is converted later must have the sign that it should
+    for place, expression in enumerate(wider):
+        b.store(wide, place, Cast(expression, DType.F64))
+    wanted["wide"] = np.zeros(len(wider))
     function = b.function()
     given = {name: array.copy() for name, array in wanted.items()}
     with np.errstate(over="ignore"):
@@ -62,8 +68,8 @@ def printed(op: Op) -> str:
         match expr:
             case Ref(name=name):
                 return name
-            case Const(value=value):
-                return f"({value})" if value < 0 else str(value)
+            case Const(value=value, dtype=dtype):
+                return constant_text(value, dtype)
             case Cast(arg=arg, dtype=dtype):
                 return f"({dtype.value}){text(arg)}"
             case Op():
@@ -87,8 +93,10 @@ def binary(op: str, a: Expr, b: Expr) -> Op:
     (binary("add", X, Const(-5, DType.I32)), "(x - 5)"),
     (binary("sub", ACC, Const(-128, DType.I32)), "(int32_t)((uint32_t)acc + 128u)"),
     (binary("mul", binary("add", ACC, ACC), ACC), "(int32_t)(((uint32_t)acc + (uint32_t)acc) * (uint32_t)acc)"),
+    (binary("sub", Cast(Const(0, DType.U8), DType.I32), Cast(Ref("b", DType.U8), DType.I32)), "(0 - b)"),
+    (binary("add", Ref("b", DType.U8), Const(7, DType.U8)), "(uint8_t)(b + 7)"),
     (binary("add", LONG, Cast(ACC, DType.I64)), "(int64_t)((uint64_t)n + (uint64_t)acc)"),
-    (binary("add", Cast(ACC, DType.I64), Const(1, DType.I64)), "((i64)acc + 1)"),
+    (binary("add", Cast(ACC, DType.I64), Const(1, DType.I64)), "((i64)acc + INT64_C(1))"),
     (binary("add", Ref("x", DType.I8), Ref("w", DType.I8)), "(int8_t)(x + w)"),
     (binary("mul", Ref("a", DType.U16), Ref("b", DType.U16)), "(uint16_t)((uint32_t)a * (uint32_t)b)"),
     (binary("sub", Ref("a", DType.U32), Const(1, DType.U32)), "(a - 1u)"),
