@@ -115,29 +115,29 @@ Item = Stmt | Part | Pinned
 
 def rows() -> Iterator[tuple[Key, Row]]:
     """Vectors of four floats, of eight halves, and of four groups of bytes."""
-    needs: tuple[str, ...] = ("neon", HALVES)
-    yield Key("load_half", DType.F32, 2), Row("EDGECC_LOAD_LOW(float32x2_t, vld1_f32, {0}, {1})", needs)
-    yield Key("load_low", DType.F32, 4), Row("EDGECC_LOAD_LOW(float32x4_t, vld1q_f32, {0}, {1})", needs)
-    yield Key("load_high", DType.F32, 4), Row("EDGECC_LOAD_HIGH({0}, {1})", needs)
-    yield Key("join", DType.F32, 4), Row("EDGECC_JOIN(float32x4_t, {0}, {1})", needs)
+    needs = ("neon", HALVES)
+    yield from _parts(DType.F32, "float32", "vld1_f32", "vld1q_f32", needs)
     yield Key("fma_pinned", DType.F32, 4), Row('EDGECC_FMLA(float32x4_t, "4s", vfmaq_f32, {2}, {0}, {1})', needs)
     yield Key("pinned", DType.F32, 4), Row("EDGECC_PINNED(float32x4_t, {0})", needs)
     products = (*needs, "dotprod")
-    yield Key("load_half", DType.U32, 2), Row("EDGECC_LOAD_LOW(uint32x2_t, vld1_u32, {0}, {1})", products)
-    yield Key("load_low", DType.U32, 4), Row("EDGECC_LOAD_LOW(uint32x4_t, vld1q_u32, {0}, {1})", products)
-    yield Key("load_high", DType.U32, 4), Row("EDGECC_LOAD_HIGH({0}, {1})", products)
-    yield Key("join", DType.U32, 4), Row("EDGECC_JOIN(uint32x4_t, {0}, {1})", products)
+    yield from _parts(DType.U32, "uint32", "vld1_u32", "vld1q_u32", products)
     for lanes, q, source in ((4, "q", "vreinterpretq_s8_u32"), (2, "", "vreinterpret_s8_u32")):
         yield Key(f"dot_s8_lane:{lanes}", DType.I32, 4), Row(f"EDGECC_SDOT(vdotq_lane{q}_s32, {{2}}, {{0}}, {{1}}, {source}, {{3}})", products)
     yield Key("keep_lane", DType.I32, 4), Row("{0}", products)
     yield Key("pinned", DType.I32, 4), Row("EDGECC_PINNED(int32x4_t, {0})", products)
-    needs = (*needs, "fp16")
-    yield Key("load_half", DType.F16, 4), Row("EDGECC_LOAD_LOW(float16x4_t, EDGECC_HALVES_4, {0}, {1})", needs)
-    yield Key("load_low", DType.F16, 8), Row("EDGECC_LOAD_LOW(float16x8_t, EDGECC_HALVES_8, {0}, {1})", needs)
-    yield Key("load_high", DType.F16, 8), Row("EDGECC_LOAD_HIGH({0}, {1})", needs)
-    yield Key("join", DType.F16, 8), Row("EDGECC_JOIN(float16x8_t, {0}, {1})", needs)
-    yield Key("fma_pinned", DType.F16, 8), Row('EDGECC_FMLA(float16x8_t, "8h", vfmaq_f16, {2}, {0}, {1})', needs)
-    yield Key("pinned", DType.F16, 8), Row("EDGECC_PINNED(float16x8_t, {0})", needs)
+    halves = (*needs, "fp16")
+    yield from _parts(DType.F16, "float16", "EDGECC_HALVES_4", "EDGECC_HALVES_8", halves)
+    yield Key("fma_pinned", DType.F16, 8), Row('EDGECC_FMLA(float16x8_t, "8h", vfmaq_f16, {2}, {0}, {1})', halves)
+    yield Key("pinned", DType.F16, 8), Row("EDGECC_PINNED(float16x8_t, {0})", halves)
+
+
+def _parts(dtype: DType, element: str, half: str, whole: str, needs: tuple[str, ...]) -> Iterator[tuple[Key, Row]]:
+    """Loads of a vector of 128 bits in parts; `half` and `whole` are the loads of compilers that know no such assembly."""
+    lanes = 16 // dtype.size
+    yield Key("load_half", dtype, lanes // 2), Row(f"EDGECC_LOAD_LOW({element}x{lanes // 2}_t, {half}, {{0}}, {{1}})", needs)
+    yield Key("load_low", dtype, lanes), Row(f"EDGECC_LOAD_LOW({element}x{lanes}_t, {whole}, {{0}}, {{1}})", needs)
+    yield Key("load_high", dtype, lanes), Row("EDGECC_LOAD_HIGH({0}, {1})", needs)
+    yield Key("join", dtype, lanes), Row(f"EDGECC_JOIN({element}x{lanes}_t, {{0}}, {{1}})", needs)
 
 
 def spread(body: Body, has_row: HasRow, *, paired: bool = False) -> tuple[Item, ...]:

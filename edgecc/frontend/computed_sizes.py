@@ -46,7 +46,7 @@ def size_of(call: Call, number: Value, what: str, largest: int | None = None, *,
     if data is not None:
         known: Dim = data.reshape(-1)[0]
         return known if is_symbolic(data) else int(known)
-    importer, origin = call.importer, _origin(number)
+    importer, origin = call.importer, origin_of(number)
     sizes = importer.computed_sizes
     for emitter in importer.emitter.around():
         if (emitter, origin) in sizes:
@@ -69,7 +69,7 @@ def size_of(call: Call, number: Value, what: str, largest: int | None = None, *,
     return size
 
 
-def _origin(number: Value) -> Origin:
+def origin_of(number: Value) -> Origin:
     """The tensor and position that a number comes from: equal origins are equal numbers, and one size."""
     position = 0
     while number.producer is not None:

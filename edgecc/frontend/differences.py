@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgecc.frontend.computed_sizes import Origin, origin_of
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
 from edgecc.ops.elementwise import Elementwise
-from edgecc.ops.movement import Reshape
 
 DEPTH = 24
 """Operators and steps of expressions that are followed."""
@@ -19,32 +19,20 @@ DEPTH = 24
 
 def most_above(value: Value, base: Value) -> int | None:
     """The least k found with value <= base + k, for tensors of one element; None where nothing is known."""
-    return _of_value(value, _plain(base), DEPTH)
+    return _of_value(value, origin_of(base), DEPTH)
 
 
-def _plain(value: Value) -> Value:
-    """What a single number is another shape or integer type of."""
-    while value.producer is not None:
-        op, operand = value.producer.op, next(iter(value.producer.inputs), None)
-        same = isinstance(op, Reshape) or (isinstance(op, Elementwise) and isinstance(op.expr, Convert) and isinstance(op.expr.arg, Arg)
-                                           and op.expr.dtype.is_integer and op.expr.arg.dtype.is_integer and op.expr.dtype.size >= op.expr.arg.dtype.size)
-        if operand is None or not same or operand.type.elements != 1:
-            break
-        value = operand
-    return value
-
-
-def _of_value(value: Value, base: Value, depth: int) -> int | None:
-    value = _plain(value)
-    if value is base:
+def _of_value(value: Value, base: Origin, depth: int) -> int | None:
+    origin = value, _ = origin_of(value)
+    if origin == base:
         return 0
-    if depth == 0 or value.producer is None or not isinstance(value.producer.op, Elementwise):
+    if depth == 0 or value.type.elements != 1 or value.producer is None or not isinstance(value.producer.op, Elementwise):
         return None
     operands = [operand for operand in value.producer.inputs if operand is not None]
     return _of_expression(value.producer.op.expr, operands, base, depth - 1)
 
 
-def _of_expression(expr: ScalarExpr, operands: Sequence[Value], base: Value, depth: int) -> int | None:
+def _of_expression(expr: ScalarExpr, operands: Sequence[Value], base: Origin, depth: int) -> int | None:
     if depth == 0:
         return None
     match expr:
