@@ -7,6 +7,7 @@ Functions, 1980); the polynomials come from benches/minimax.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from edgecc.loop.math_kit import (
     INFINITY,
@@ -69,14 +70,22 @@ def erf(lanes: int) -> MathFunction:
 
 
 def tanh(lanes: int) -> MathFunction:
+    """Hyperbolic tangent by the exponential of every machine."""
+    def exp_plus_one(k: Kit, c: Value) -> Value:
+        p, e = exp_parts(k, c)
+        return fma(p, power(e), 1.0)
+
+    return tanh_of(lanes, exp_plus_one)
+
+
+def tanh_of(lanes: int, exp_plus_one: Callable[[Kit, Value], Value]) -> MathFunction:
     """Hyperbolic tangent: x + x^3 p(x^2) below 0.625, else 1 - 2 / (exp(2|x|) + 1); 1 to float from 9.02 on."""
     k = Kit("tanh", lanes)
     (x,) = k.arguments
     a = k.let("a", abs(x))
     z = k.let("z", x * x)
     small = k.let("y_small", fma(z * a, k.polynomial(z, TANH), a))
-    p, e = exp_parts(k, k.let("c", minimum(a, 9.1) * 2.0))
-    large = 1.0 - 2.0 / fma(p, power(e), 1.0)
+    large = 1.0 - 2.0 / exp_plus_one(k, k.let("c", minimum(a, 9.1) * 2.0))
     return k.finish(with_sign_of(select(a < 0.625, small, large), x), "hyperbolic tangent")
 
 

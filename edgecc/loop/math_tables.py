@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from edgecc.ir.types import DType
 from edgecc.loop.builder import number
 from edgecc.loop.ir import Op
-from edgecc.loop.math_exponential import TANH
+from edgecc.loop.math_exponential import tanh_of
 from edgecc.loop.math_kit import (
     LN2_HIGH,
     LN2_LOW,
@@ -77,15 +77,8 @@ def sigmoid(lanes: int) -> MathFunction:
 
 
 def tanh(lanes: int) -> MathFunction:
-    """Hyperbolic tangent: x + x^3 p(x^2) below 0.625, else 1 - 2 / (exp(2|x|) + 1); 1 to float from 9.02 on."""
-    k = Kit("tanh", lanes)
-    (x,) = k.arguments
-    a = k.let("a", abs(x))
-    z = k.let("z", x * x)
-    small = k.let("y_small", fma(z * a, k.polynomial(z, TANH), a))
-    half = k.let("half", minimum(a, 9.1))
-    large = 1.0 - 2.0 / (k.let("e", _exp(k, k.let("c", half + half))) + 1.0)
-    return k.finish(with_sign_of(select(a < 0.625, small, large), x), "hyperbolic tangent")
+    """Hyperbolic tangent by the exponential of tables."""
+    return tanh_of(lanes, lambda k, c: k.let("e", _exp(k, c)) + 1.0)
 
 
 def erf(lanes: int) -> MathFunction:
