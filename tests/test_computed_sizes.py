@@ -326,8 +326,10 @@ def test_sizes_that_cannot_be_equal_are_refused():
 def test_ranges_whose_ends_lie_close_together(step, longest):
     """From i to min(i + 3, 9), the 3 added to a float: rows that one iteration writes."""
     nodes = [("Cast", "i", "f", {"to": TensorProto.FLOAT}), ("Add", "f three", "g", {}), ("Cast", "g", "j", {"to": TensorProto.INT32}),
-             ("Reshape", "j one", "end", {}), ("Min", "end nine", "limit", {}), ("Squeeze", "limit", "last", {}), ("Range", "i last step", "y", {})]
-    inputs, constants = {"i": np.array(4, np.int32)}, {"three": F(3), "one": number([1]), "nine": np.array([9], np.int32), "step": np.int32(step)}
+             ("Reshape", "j one", "end", {}), ("Add", "end two", "further", {}),
+             ("Min", "further end nine", "limit", {}), ("Squeeze", "limit", "last", {}), ("Range", "i last step", "y", {})]
+    inputs, constants = {"i": np.array(4, np.int32)}, {"three": F(3), "one": number([1]), "nine": np.array([9], np.int32),
+                                                               "two": np.array([2], np.int32), "step": np.int32(step)}
     proto = model(nodes, inputs, ["y"], constants)
     if longest is None:
         with pytest.raises(EdgeccError, match="nothing says how large"):
