@@ -16,6 +16,7 @@ from edgecc.lowering import lower_graph
 from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import load_target
+from tests.support import onnxruntime_sessions
 
 F = np.float32
 
@@ -33,12 +34,9 @@ def model(nodes, inputs, outputs, constants=None, subgraphs=()):
 def run_onnx(proto, inputs):
     """What onnxruntime computes without rewriting the model, or the onnx package's own evaluator where that is not installed."""
     try:
-        import onnxruntime as ort
+        return onnxruntime_sessions.run(proto, inputs)
     except ImportError:
         return [np.asarray(r) for r in onnx.reference.ReferenceEvaluator(proto).run(None, inputs)]
-    options = ort.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, inputs)
 
 
 def agrees(proto, cases, *, target="host", shapes=None, limits=None, isolated=False, flags=(), **options):

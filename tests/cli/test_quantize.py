@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
+
+from tests.support import onnxruntime_sessions
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "examples/digits/digits.onnx"
@@ -20,9 +21,7 @@ def images():
 
 
 def accuracy(path, images, labels):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime_sessions.session(path, optimized=True)
     return np.mean([session.run(None, {"image": image[np.newaxis]})[0].argmax() == label
                     for image, label in zip(images, labels, strict=True)])
 

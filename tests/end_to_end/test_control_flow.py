@@ -18,17 +18,13 @@ from edgecc.ir.types import Array
 from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import load_target
+from tests.support import onnxruntime_sessions
 from tests.support.onnx_control import RandomModel, control_models
 
 
 def by_onnxruntime(model: RandomModel) -> list[Array]:
-    ort = pytest.importorskip("onnxruntime")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, model.inputs)
+    pytest.importorskip("onnxruntime")
+    return onnxruntime_sessions.run(model.proto, model.inputs)
 
 
 def check(got: list[Array], expected: list[Array]) -> None:

@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgecc.frontend import import_model, import_model_with_report
 from edgecc.reference.executor import execute
+from tests.support import onnxruntime_sessions
 
 OPSET = 22
 
@@ -46,13 +47,8 @@ def run_onnx(model, feeds):
 
 def run_ort(model, feeds):
     """The outputs by onnxruntime without graph optimisations."""
-    ort = pytest.importorskip("onnxruntime")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
+    pytest.importorskip("onnxruntime")
+    return onnxruntime_sessions.run(model, feeds)
 
 
 def assert_close(got, expected, tolerance=2e-6):

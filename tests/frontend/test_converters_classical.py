@@ -9,6 +9,7 @@ from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model, import_model_with_report
 from edgecc.frontend.bind import Range
 from edgecc.reference.executor import execute
+from tests.support import onnxruntime_sessions
 
 F = np.float32
 DOMAIN = "ai.onnx.ml"
@@ -202,11 +203,11 @@ def test_probabilities_that_do_not_fit_are_refused(make, op, random):
 
 @pytest.mark.parametrize("labels", [{"classlabels_int64s": [4, 7, 1]}, {"classlabels_strings": ["a", "b\n", "*/"]}])
 def test_maps_are_columns_with_names(make, op, random, labels):
-    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     x = random(3, 3)
     model = make([op("ZipMap", "x", "y", domain=DOMAIN, **labels)], {"x": x}, domains=[(DOMAIN, 1)])
     graph, report = import_model_with_report(model)
-    wanted = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    wanted = onnxruntime_sessions.run(model, {"x": x})[0]
     (port,) = report.outputs
     assert port.kind == "maps" and port.gather(execute(graph, {"x": x})) == wanted
     assert any("column" in note for note in report.notes)
@@ -228,9 +229,9 @@ def of_a_map(op, attributes, key, value):
     ({"int64_vocabulary": [7, -1, 3]}, "int64", "float", {3: 0.5, -1: 2.5}),
     ({"map_form": "SPARSE", "max_map": 5, "cast_to": "TO_FLOAT"}, "int64", "float", {0: 1.5, 3: -2.0})])
 def test_maps_that_are_inputs_become_columns(op, attributes, key, value, given):
-    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     model = of_a_map(op, attributes, key, value)
-    wanted = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": given})[0]
+    wanted = onnxruntime_sessions.run(model, {"x": given})[0]
     graph, report = import_model_with_report(model)
     (port,) = report.inputs
     assert port.kind == "map" and len(report.notes) == 1 and "\x1b" not in report.notes[0]

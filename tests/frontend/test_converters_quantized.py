@@ -12,6 +12,7 @@ from edgecc.frontend import import_model
 from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import load_target
+from tests.support import onnxruntime_sessions
 from tests.support.ccompile import require
 
 RANDOM = np.random.default_rng(5)
@@ -97,9 +98,9 @@ def model_of(names):
 
 @pytest.mark.parametrize("name", CASES)
 def test_results_are_those_of_onnxruntime(name):
-    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     model, feeds = model_of([name])
-    (expected,) = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
+    (expected,) = onnxruntime_sessions.run(model, feeds)
     (got,) = execute(import_model(model), feeds).values()
     assert got.dtype == expected.dtype and got.shape == expected.shape
     if got.dtype == np.float32:
@@ -162,13 +163,13 @@ def gather_case(zero):
                                   block_case(4, True, 3, kind=np.float16), gather_case(False), gather_case(True)],
                          ids=["4 bits", "4 bits, zero points", "8 bits", "operand quantized", "halves", "rows", "rows, zero points"])
 def test_weights_in_blocks(case):
-    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     node, feeds, constants = case
     inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in feeds.items()]
     graph = helper.make_graph([node], "blocks", inputs, [onnx.ValueInfoProto(name="y")],
                               [numpy_helper.from_array(a, n) for n, a in constants.items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=8)
-    (expected,) = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
+    (expected,) = onnxruntime_sessions.run(model, feeds)
     imported = import_model(model)
     precision = 1e-5 if expected.dtype == np.float32 else 3e-3
     np.testing.assert_allclose(execute(imported, feeds)["y"], expected, rtol=precision, atol=10 * precision)

@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
@@ -16,6 +15,7 @@ from edgecc.frontend.bind import Range
 from edgecc.ir.instance import graph_at, graph_symbols
 from edgecc.ir.verify import verify
 from edgecc.reference.executor import execute, sample_inputs
+from tests.support import onnxruntime_sessions
 from tests.support.onnx_models import model
 
 
@@ -25,7 +25,7 @@ def agrees(proto, shapes):
     verify(graph)
     symbols = graph_symbols(graph)
     assert symbols
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime_sessions.session(proto, optimized=True)
     choices = [sorted({s.lower, (s.lower + s.upper) // 2, s.upper}) for s in symbols]
     for chosen in itertools.product(*choices):
         sizes = {s.name: size for s, size in zip(symbols, chosen, strict=True)}
@@ -198,7 +198,7 @@ def agrees_where_regions_are(proto, shapes):
     """`agrees`, without graphs of fixed sizes, which are not made of regions."""
     graph = import_model(proto, shapes=shapes)
     verify(graph)
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime_sessions.session(proto, optimized=True)
     for size in (2, 3, 6):
         inputs = sample_inputs(graph, 1, {"n": size})
         (got,), (want,) = execute(graph, inputs).values(), session.run(None, inputs)

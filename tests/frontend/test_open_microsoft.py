@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
@@ -15,6 +14,7 @@ from edgecc.frontend.bind import Range
 from edgecc.ir.instance import graph_at, graph_symbols
 from edgecc.ir.verify import verify
 from edgecc.reference.executor import execute, sample_inputs
+from tests.support import onnxruntime_sessions
 
 MS = {"domain": "com.microsoft"}
 F32, U8, I64, I32 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT64, TensorProto.INT32
@@ -42,7 +42,7 @@ def agrees(proto, shapes, *, apart=0):
     verify(graph)
     symbols = graph_symbols(graph)
     assert symbols
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime_sessions.session(proto, optimized=True)
     for chosen in itertools.product(*({s.lower, (s.lower + s.upper) // 2, s.upper} for s in symbols)):
         sizes = {s.name: size for s, size in zip(symbols, chosen, strict=True)}
         inputs = sample_inputs(graph, 1, sizes)
@@ -120,7 +120,7 @@ def test_interpolated_integers(kind, low, coordinates):
     pixels = RANDOM.integers(low, low + 256, (1, 2, 5, 6)).astype(helper.tensor_dtype_to_np_dtype(kind))
     node = ("Resize", "x   sizes", "y", {"mode": "linear", "coordinate_transformation_mode": coordinates})
     proto = nodes_to_model([node], {"x": (kind, [1, 2, 5, 6])}, {"y": kind}, {"sizes": np.array([1, 2, 10, 15])})
-    (want,) = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": pixels})
+    (want,) = onnxruntime_sessions.run(proto, {"x": pixels})
     got = execute(import_model(proto), {"x": pixels})["y"]
     assert got.dtype == want.dtype
     # Both compute in float, in another order, and cut off: what is a whole number but for rounding may become the next one.

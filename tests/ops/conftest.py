@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from edgecc.ir.types import TensorType
 from edgecc.reference.compare import error_units
 from edgecc.reference.executor import run_node, widened
+from tests.support import onnxruntime_sessions
 
 OPSET = 23
 
@@ -43,15 +44,12 @@ def by_onnx():
 @pytest.fixture(scope="session")
 def by_onnxruntime():
     """Runs a node with onnxruntime, which covers more of the recurrent operators than onnx.reference."""
-    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
 
     def run(op_type, arrays, attributes=None, outputs=1, opset=22):
         model, feeds = node_model(op_type, arrays, attributes or {}, outputs, opset)
         model = onnx.shape_inference.infer_shapes(model)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+        return onnxruntime_sessions.run(model, feeds)
     return run
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecc.quantization.network import Network
@@ -51,9 +50,3 @@ def samples(count: int, dims=(1, 3, 9, 7), name: str = "x", seed: int = 1) -> li
     return [{name: rng.standard_normal(dims).astype(np.float32)} for _ in range(count)]
 
 
-def run(model: onnx.ModelProto, feeds):
-    """The outputs, by onnxruntime as the model says, without its optimizer."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)

@@ -16,7 +16,8 @@ from edgecc.quantization.network import Network
 from edgecc.quantization.report import decibels
 from edgecc.quantization.scheme import Scheme
 from edgecc.reference.executor import execute
-from tests.quantization.networks import convolutions, network, run, samples
+from tests.quantization.networks import convolutions, network, samples
+from tests.support.onnxruntime_sessions import run
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -21,7 +21,8 @@ from edgecc.quantization.gptq import gptq
 from edgecc.quantization.gram import Gram, passes_over
 from edgecc.quantization.weight_only import WeightScheme, packed, quantize_weights
 from edgecc.reference.executor import execute
-from tests.quantization.networks import network, run, samples
+from tests.quantization.networks import network, samples
+from tests.support.onnxruntime_sessions import run
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,7 +14,8 @@ from edgecc.quantization.correct import corrected
 from edgecc.quantization.equalize import equalized
 from edgecc.quantization.rounding import Moments, can_round, round_adaptively
 from edgecc.quantization.weights import along, least_scales, round_bias, round_weights, weight_scales
-from tests.quantization.networks import convolutions, network, run, samples
+from tests.quantization.networks import convolutions, network, samples
+from tests.support.onnxruntime_sessions import run
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from tests.support.onnxruntime_sessions import session
+
 Array = np.ndarray[Any, Any]
 
 EXTREMES = frozenset({"Max", "Min", "Clip", "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "RoiAlign", "Sign", "Shrink",
@@ -88,13 +90,8 @@ def difference(got: Array, right: Array, tolerance: float = 1e-3, *, any_nan: bo
 
 def session_of(model: onnx.ModelProto) -> Any | None:
     """A session of onnxruntime that changes nothing of the model; None where it refuses it."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session(model)
     except Exception:
         return None
 

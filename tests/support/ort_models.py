@@ -25,6 +25,7 @@ from edgecc.api import Options, compile_model
 from edgecc.errors import EXIT_MODEL, EdgeccError
 from edgecc.ir.types import DType
 from edgecc.targets.schema import load_target
+from tests.support import onnxruntime_sessions
 from tests.support.onnx_suite import Case, outcomes, stored_names
 
 SIZES = (2, 3, 1, 4, 8, 16, 32, 64, 128, 256, 300, 512, 784)
@@ -78,15 +79,10 @@ def _random(value: onnx.ValueInfoProto, size: int, below: int, generator: np.ran
 
 def _case(path: Path) -> Case | str:
     """A case made of what onnxruntime computes, or why there is nothing to compare with."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model = onnx.load(path, load_external_data=False)
     values = [value for value in model.graph.input if value.name not in stored_names(model)]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime_sessions.session(path)
     except Exception:  # onnxruntime has several kinds
         return UNCOMPARED
     for size, below in itertools.product(SIZES, (2, 1)):

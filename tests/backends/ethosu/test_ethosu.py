@@ -12,6 +12,7 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.partition.run import PartitionedModel
 from edgecc.targets.schema import list_targets, load_target
+from tests.support import onnxruntime_sessions
 from tests.support.quantized_models import Quantized, product, small_network
 
 pytest.importorskip("ai_edge_litert")
@@ -91,10 +92,8 @@ def test_floats_in_the_middle_run_on_the_cpu():
     inner = [crossing for crossing in plan.crossings if crossing.source and crossing.readers]
     assert {crossing.value.type.dtype for crossing in inner} >= {DType.I8}, "what crosses inside of the network is of integers"
     feed = {"x": np.random.default_rng(0).uniform(-6, 6, (1, 4, 32, 32)).astype(np.float32)}
-    ort = pytest.importorskip("onnxruntime")
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    (want,) = ort.InferenceSession(model.SerializeToString(), options).run(None, feed)
+    pytest.importorskip("onnxruntime")
+    (want,) = onnxruntime_sessions.run(model, feed)
     with PartitionedModel(division.partitioned.artifact, division.partitioned.npu, division.partitioned.cpu) as both:
         (got,) = both.run(feed).values()
     assert np.abs(np.rint((got - want) / 0.05)).max() <= 2 and np.ptp(want) > 1

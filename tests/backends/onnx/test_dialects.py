@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -13,6 +12,7 @@ from edgecc.backends.discovery import create_backend
 from edgecc.backends.onnx.dialects import DIALECTS
 from edgecc.errors import EdgeccError
 from tests.support.assets import asset
+from tests.support.onnxruntime_sessions import run
 from tests.support.quantized_models import Quantized
 
 
@@ -54,14 +54,6 @@ def quantized_model(activations=np.int8, zeros=(-3, -128, 5, 0), weights_zero=0,
     graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
                               [helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, 6])], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def run(model, inputs):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, inputs)
 
 
 def written(model, dialect, **options):

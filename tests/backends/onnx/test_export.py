@@ -7,7 +7,6 @@ import io
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from edgecc.ops.movement import Slice
 from edgecc.ops.recurrent import Recurrent
 from edgecc.pipeline import default_graph_passes, run_passes
 from edgecc.reference.executor import execute
+from tests.support.onnxruntime_sessions import run
 
 EXAMPLE = "examples/digits/digits.onnx"
 
@@ -36,13 +36,6 @@ def node_cases():
     with contextlib.redirect_stdout(io.StringIO()), np.errstate():
         from onnx.backend.test.case.node import collect_testcases
         return sorted(collect_testcases(), key=lambda case: case.name)[::4]
-
-
-def run_onnx(model, feeds):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -87,7 +80,7 @@ def test_a_network_runs_in_onnxruntime(fused, opset):
         run_passes(graph, default_graph_passes())
     model = export_onnx(graph, opset=opset)
     assert [v.name for v in model.graph.input] == ["image"] and [v.name for v in model.graph.output] == ["probabilities"]
-    np.testing.assert_allclose(run_onnx(model, {"image": image})[0], want, atol=1e-6)
+    np.testing.assert_allclose(run(model, {"image": image})[0], want, atol=1e-6)
     assert model.SerializeToString(deterministic=True) == export_onnx(graph, opset=opset).SerializeToString(deterministic=True)
 
 
@@ -149,7 +142,7 @@ def test_outputs_that_are_inputs_constants_or_given_twice():
     y = graph.add(Elementwise(apply("neg", Arg(0, DType.F32))), x)
     graph.set_outputs([x, y, y, graph.constant(np.arange(3))], ["same", "first", "second", "fixed"])
     array = np.array([1, -2], np.float32)
-    same, first, second, fixed = run_onnx(export_onnx(graph), {"x": array})
+    same, first, second, fixed = run(export_onnx(graph), {"x": array})
     np.testing.assert_array_equal(same, array)
     np.testing.assert_array_equal(first, -array)
     np.testing.assert_array_equal(second, -array)
@@ -160,7 +153,7 @@ def test_names_of_the_interface_win_over_names_inside():
     graph = Graph()
     x = graph.add_input(TensorType(DType.F32, (2,)), "scalar")
     graph.set_outputs([graph.add(Elementwise(apply("add", Arg(0, DType.F32), literal(1.0, DType.F32))), x)], ["add"])
-    (got,) = run_onnx(export_onnx(graph), {"scalar": np.zeros(2, np.float32)})
+    (got,) = run(export_onnx(graph), {"scalar": np.zeros(2, np.float32)})
     np.testing.assert_array_equal(got, [1, 1])
 
 

@@ -21,6 +21,7 @@ from edgecc.ir.types import DType
 from edgecc.ops.elementwise_table import ELEMENTWISE
 from edgecc.ops.requantize import as_quantized
 from edgecc.targets.schema import load_target
+from tests.support.onnxruntime_sessions import run
 from tests.support.quantized_models import Quantized, product, small_network
 
 pytest.importorskip("ai_edge_litert")
@@ -40,14 +41,6 @@ def written(model: onnx.ModelProto, backend: str = "tflite"):
     assert made.takes == "graph"
     done = api.export_model(model, load_target("generic-c"), api.Options(), made, "tflite")
     return made, api.finish(done, "tflite")
-
-
-def literally(ort, model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    """The result of a model whose quantization is taken literally."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    (want,) = ort.InferenceSession(model.SerializeToString(), options).run(None, {"x": x})
-    return want
 
 
 def convolution(net: Quantized, x: str, kernel: tuple[int, ...], **attributes: object) -> str:
@@ -132,7 +125,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_differs_by_a_step_at_the_most(name):
-    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     net = Quantized(5)
     y, scale = LAYERS[name](net, net.quantize("x", 0.05, -3))
     model = net.model(net.quantize(y, scale, -7), (1, 4, 9, 10))
@@ -140,7 +133,7 @@ def test_a_layer_differs_by_a_step_at_the_most(name):
     assert artifact.manifest.report["operators"]["DEQUANTIZE"] == 1, "the layer is computed in floats"
     x = np.random.default_rng(1).uniform(-6, 6, (1, 4, 9, 10)).astype(np.float32)
     (got,) = made.run(artifact, {"x": x}).values()
-    want = literally(ort, model, x)
+    (want,) = run(model, {"x": x})
     steps = np.abs(np.rint((got - want) / scale))
     # Averages of six lie at ties, the functions are quantized twice, since TFLite wants a scale of its own of them, and so are numbers
     # below 0 by LEAKY_RELU, which scales to its own result first.
@@ -164,7 +157,7 @@ def test_functions_are_recognized_as_a_whole():
 @pytest.mark.parametrize("codes", [np.int8, np.uint8])
 @pytest.mark.parametrize("interface", ["float", "integer"])
 def test_a_quantized_network_stays_on_integers(codes, interface):
-    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     for seed in range(3):
         model = small_network(seed, codes)
         made, artifact = written(model, f"tflite{{interface={interface}}}")
@@ -175,7 +168,7 @@ def test_a_quantized_network_stays_on_integers(codes, interface):
         # Between the layers the only quantization left is the one to the scale that the concatenation wants.
         assert border == ({"QUANTIZE": 2, "DEQUANTIZE": 1} if interface == "float" else {"QUANTIZE": 1, "DEQUANTIZE": 0})
         x = np.random.default_rng(seed).uniform(-2.5, 2.5, (1, 3, 17, 20)).astype(np.float32)
-        want = literally(ort, model, x)
+        (want,) = run(model, {"x": x})
         (got,) = made.run(artifact, {"x": x}).values()
         assert got.dtype == want.dtype and want.max() > 0.12
         # A step now and then in each of eleven layers, in front of an exponential; the test below looks at each of them.
@@ -199,10 +192,10 @@ def test_verify_finds_a_layer_that_is_wrong(monkeypatch):
 
 
 def test_expected_outputs_may_be_a_step_off():
-    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     model = product(1)
     x = np.random.default_rng(0).uniform(-6, 6, (40, 30)).astype(np.float32)
-    want, name = literally(ort, model, x), model.graph.output[0].name
+    (want,), name = run(model, {"x": x}), model.graph.output[0].name
     found = [api.verify(model, "generic-c", backend="tflite", inputs={"x": x}, expected={name: want + np.float32(steps * 0.4)})
              for steps in (0, 1, 3)]
     assert [outcome.ok for outcome in found] == [True, found[1].outputs[0].max_abs_err < 0.41, False]
