@@ -55,8 +55,8 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "An array in the inputs file is missing, has another name, dtype or shape than the model's input. "
               "`edgecc inspect MODEL` prints what the model wants."),
     ErrorKind("E006", "output path cannot be written", EXIT_USAGE,
-              "The folder given with -o exists and is not an edgecc artifact, or cannot be created. "
-              "Nothing was written."),
+              "The folder given with -o exists and is not an edgecc artifact, or cannot be created; or there is no room "
+              "for a file, for temporary ones, or behind standard output. No file was left half written."),
     ErrorKind("E007", "unreadable file", EXIT_USAGE,
               "A file named on the command line does not exist, is no file, or is not of the format the option takes."),
     ErrorKind("E008", "tuning of another target", EXIT_USAGE,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import importlib
+import io
 import os
 import sys
 import tempfile
@@ -46,10 +48,14 @@ COMMANDS: Mapping[str, str] = {
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a path or a name may have what the terminal cannot show
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:
@@ -64,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         messages().print("interrupted", style="red")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()  # whoever read it has seen enough
         return EXIT_OK
     except MemoryError:
         shortage = EdgeccError("E101", "it needs more memory than there is", where=printable(f"edgecc {' '.join(args)}"),
@@ -73,11 +78,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show_error(shortage)
         return shortage.exit_status
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            _abandon_output()
+            full = EdgeccError("E006", f"cannot be written: {error.strerror}", where=printable(error.filename or "standard output or a temporary file"))
+            show_error(full)
+            return full.exit_status
         show_error(_internal(error, args))
         return EXIT_INTERNAL
 
 
+def _abandon_output() -> None:
+    """Lets what standard output still holds go nowhere: Python would write it again at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _dispatch(args: list[str]) -> int:
+    if args[:1] == ["help"] and len(args) > 1:
+        args = [args[1], "--help"]
     if not args or args[0] in ("--help", "-h", "help"):
         _show_help()
         return EXIT_OK

@@ -107,6 +107,8 @@ def read_tuning(path: Path) -> Tuning:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise EdgeccError("E007", f"cannot be read: {error.strerror or error}", where=where) from None
+    except UnicodeDecodeError:
+        raise EdgeccError("E007", "no tuning file: not a text", where=where) from None
     except (ValueError, RecursionError) as error:
         raise EdgeccError("E007", f"no tuning file: {printable(str(error), 80)}", where=where) from None
     try:

@@ -91,7 +91,7 @@ class ConvertPrecision(GraphPass):
         """Raises: EdgeccError E004 where a node to keep is nowhere in the graph."""
         unknown = sorted(self.kept.difference(name for inner in graph.all_graphs() for node in inner.nodes for name in node.loc))
         if unknown:
-            raise EdgeccError("E004", f"convert-precision keeps {', '.join(unknown)}, which the graph has not",
+            raise EdgeccError("E004", f"keep names {', '.join(unknown)}, which the model has not",
                               hint="names of the model's nodes are wanted; `edgecc inspect` lists them")
         return super().run_all(graph)
 

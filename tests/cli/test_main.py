@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -109,6 +112,32 @@ def test_a_reader_that_has_seen_enough():
     command = f"{sys.executable} -m edgecc explain | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("E001") and done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_behind_standard_output():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "edgecc", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("[E006] standard output") and "No space left" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_of_temporary_files_is_no_bug(cli, monkeypatch):
+    fail_with(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "/tmp/objects/a.o"))
+    monkeypatch.setattr("edgecc.cli._abandon_output", lambda: None)  # standard output is pytest's here
+    outcome = cli("explain")
+    assert outcome.status == 2 and outcome.err == "[E006] /tmp/objects/a.o: cannot be written: No space left on device\n"
+
+
+def test_what_a_terminal_cannot_show_is_escaped():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    code = "from edgecc.cli import main; from edgecc.cli.output import results; main(['--version']); results().print('gr\u00f6\u00dfer')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.splitlines()[1] == r"gr\xf6\xdfer"
+
+
+def test_help_of_a_command_by_either_spelling(cli):
+    assert cli("help", "explain").out == cli("explain", "--help").out
 
 
 def test_explain_knows_every_code(cli):
