@@ -430,6 +430,11 @@ def load_compilation(done: Compilation, cc: str | None = None) -> Loaded:
     return _through_llvm().load(_through_llvm().emit(replace(done.compiled.module, threads=1), target, EmitOptions()))
 
 
+def is_compiled(source: Path) -> bool:
+    """Whether a path is that of an artifact folder or of a shared library, rather than of a model."""
+    return source.is_dir() or source.suffix in (".so", ".dylib")
+
+
 def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, isolated: bool = False, backend: str | None = None,
                     **options: Any) -> Model:
     """A runnable model from an artifact folder, a shared library, or an ONNX model (compiled on the way, by `backend`).
@@ -438,7 +443,7 @@ def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, 
 
     Raises: EdgeccError E001 for a back end whose artifacts do not run as a model does.
     """
-    if source.is_dir() or source.suffix in (".so", ".dylib"):
+    if is_compiled(source):
         if target is not None or backend is not None:
             raise EdgeccError("E001", f"--target and --backend are for models; {printable(str(source))} is compiled already")
         if source.is_dir() and (main := read_manifest(source)).main:

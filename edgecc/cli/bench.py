@@ -16,6 +16,7 @@ from edgecc.bench.layers import Layer, kernels_of
 from edgecc.bench.machine import Machine
 from edgecc.bench.process import PEERS
 from edgecc.bench.session import PROFILED, Comparison, Request, Row, compare
+from edgecc.cli import flags
 from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
@@ -36,20 +37,20 @@ def bench(
     target: Annotated[str, typer.Option(help="What to compile a model for; it must run on this machine.")] = "host",
     against: Annotated[str | None, typer.Option(help=f"Engines to compare with, commas between them: {', '.join(PEERS)}.", show_default=False)] = None,
     threads: Annotated[int, typer.Option(help="Threads every engine uses.")] = 1,
-    depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
-    winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
+    depth_first: flags.DepthFirst = "auto",
+    winograd: flags.Winograd = "auto",
     rounds: Annotated[int, typer.Option(help="Undisturbed turns every engine shall have.")] = 8,
     turn: Annotated[float, typer.Option(help="Seconds of a turn.")] = 0.25,
     limit: Annotated[float, typer.Option(help="Seconds after which to stop waiting for undisturbed turns.")] = 60.0,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show the time of every kernel call.")] = False,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
-    tuning: Annotated[Path | None, typer.Option(help="A file of `edgecc tune`, whose measurements choose the kernels.", show_default=False)] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
-    inputs: Annotated[Path | None, typer.Option(help="An .npz file with the inputs; random ones by default.", show_default=False)] = None,
+    precision: flags.Precision = "fp32",
+    tuning: flags.TuningFile = None,
+    shape: flags.Shape = None,
+    inputs: flags.InputsFile = None,
     tolerance: Annotated[float | None, typer.Option(help="Largest difference of a right result, over the output's largest magnitude; by default 0.01, with bf16 0.0625.", show_default=False)] = None,
     python: Annotated[str | None, typer.Option(help="The Python interpreter that has the other engines; this one by default.", show_default=False)] = None,
-    cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    cc: flags.CompilerName = None,
+    as_json: flags.AsJson = False,
 ) -> int:
     """Measure the time of one inference on this machine, and that of other engines."""
     if rounds < 1 or turn <= 0 or limit < 0 or threads < 1:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from edgecc import api
 from edgecc.checking import CheckReport, check_model
+from edgecc.cli import flags
 from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show_error
 from edgecc.errors import EXIT_MODEL, EXIT_OK, EdgeccError, printable
@@ -25,15 +24,15 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def check(
-    model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
-    target: Annotated[str, typer.Option(help="A target of `edgecc targets`, or a path to a TOML file.")] = "host",
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
-    constant: Annotated[list[str] | None, typer.Option(help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)] = None,
-    limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
-    inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
-    checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap, clamp or off.")] = "trap",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    model: flags.Model,
+    target: flags.TargetName = "host",
+    shape: flags.Shape = None,
+    constant: flags.Constant = None,
+    limits: flags.LimitList = None,
+    inputs: flags.SizesFile = None,
+    precision: flags.Precision = "fp32",
+    checks: flags.Checks = "trap",
+    as_json: flags.AsJson = False,
 ) -> int:
     """List everything that keeps a model from being compiled. Exit status 3 if anything does. Writes nothing."""
     chosen = api.resolve_target(target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,8 @@ from rich.table import Table
 from edgecc import api
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.discovery import select_backend
-from edgecc.choices import choices_of, precisions_of
+from edgecc.choices import Choice, choices_of, precisions_of
+from edgecc.cli import flags
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table, layers_json, layers_table
@@ -20,6 +23,8 @@ from edgecc.cli.output import human_bytes, note, print_json, progress, results, 
 from edgecc.errors import EdgeccError, printable
 from edgecc.float_layers import left_in_float
 from edgecc.lowering import NO_TUNING
+from edgecc.lowering.precision import LayerPrecision
+from edgecc.passes.base import Decline
 from edgecc.quantization.scheme import Scheme
 from edgecc.targets.precision import FP32
 from edgecc.tuning.record import read_for
@@ -30,24 +35,25 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def compile(
-    model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
-    target: Annotated[str, typer.Option(help="A target of `edgecc targets`, or a path to a TOML file.")] = "host",
+    context: typer.Context,
+    model: flags.Model,
+    target: flags.TargetName = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The folder to write; by default the model's name.", show_default=False)] = None,
     emit: Annotated[str | None, typer.Option(help="c: sources; lib: and a shared library; exe: and a program; onnx: an ONNX model; or what another back end of `edgecc doctor` writes. c by default.", show_default=False)] = None,
-    backend: Annotated[str | None, typer.Option(help="A back end of `edgecc doctor`, with options: onnx{opset=17}. By default the one that emits what is asked for.", show_default=False)] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
-    constant: Annotated[list[str] | None, typer.Option(help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)] = None,
-    limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
-    inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
-    threads: Annotated[int, typer.Option(help="Threads a run uses.")] = 1,
-    depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
-    keep_fp32: Annotated[list[str] | None, typer.Option(help="A node of the model that keeps fp32. Repeatable.", show_default=False)] = None,
-    tuning: Annotated[Path | None, typer.Option(help="A file of `edgecc tune`, whose measurements choose the kernels.", show_default=False)] = None,
-    passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
-    winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
-    integers: Annotated[str, typer.Option(help="auto, or always: layers of quantized models are summed on integers even where floats give the same numbers and are modelled to be faster.")] = "auto",
-    checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
+    backend: flags.BackendName = None,
+    shape: flags.Shape = None,
+    constant: flags.Constant = None,
+    limits: flags.LimitList = None,
+    inputs: flags.SizesFile = None,
+    threads: flags.Threads = 1,
+    depth_first: flags.DepthFirst = "auto",
+    precision: flags.Precision = "fp32",
+    keep_fp32: flags.KeepFp32 = None,
+    tuning: flags.TuningFile = None,
+    passes: flags.Passes = None,
+    winograd: flags.Winograd = "auto",
+    integers: flags.Integers = "auto",
+    checks: flags.Checks = "trap",
     name: Annotated[str | None, typer.Option(help="Prefix of everything in the C code; by default the model's name.", show_default=False)] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare with the reference before anything is written.")] = False,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass.")] = False,
@@ -73,13 +79,15 @@ def compile(
     validation: q.Validation = None,
     pictures: q.Pictures = "fit=crop",
     samples: q.Samples = None,
-    dialect: Annotated[str | None, typer.Option(help="With --emit onnx: quantization as a vendor's tool wants it: ort, rknn, qnn, tensorrt or openvino.", show_default=False)] = None,
+    dialect: flags.Dialect = None,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler, for --verify and --emit.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Compile a model for a target into a folder, of C if nothing else is asked for."""
     backend = in_dialect(backend, emit, dialect)
-    form = select_backend(backend, emit)[1]
+    writer, form = select_backend(backend, emit)
+    _refuse_idle_flags(context, is_quantized=quantize is not None or calibration is not None, precision=precision, as_json=as_json,
+                       takes_graph=writer.takes == "graph")
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     tuned = read_for(tuning, chosen) if tuning is not None else None
@@ -93,13 +101,12 @@ def compile(
         quantized = q.quantized(model, q.Settings(calibration, scheme, pictures, samples, min_sqnr, max_accuracy_drop, labels, label_offset, metric,
                                                   validation), shape or [], target=target, constants=fixed, rank=explain, not_slower=True)
     source, sizes = (model, parse_shapes(shape or [])) if quantized is None else (quantized.quantized.model, {})
-    fixed = fixed if quantized is None else {}
+    options = api.Options(shapes=sizes, constants=fixed if quantized is None else {}, limits=parse_limits(limits or []), inputs=arrays, threads=threads,
+                          depth_first=depth_first, precision=precision, keep_fp32=keep_fp32 or (), passes=passes, verify_each=verify_each,
+                          self_test=self_test, winograd=winograd, integers=integers, checks=checks, name=name or model.stem,
+                          tuning=None if tuned is None else tuned.choices)
     with progress(f"compiling {model.name} for {chosen.name}"):
-        done = api.compile_for(source, chosen, api.Options(shapes=sizes, constants=fixed, limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
-                                                            precision=precision, keep_fp32=keep_fp32 or (),
-                                                            passes=passes, verify_each=verify_each,
-                                                            self_test=self_test, winograd=winograd, integers=integers, checks=checks, name=name or model.stem,
-                                                            tuning=None if tuned is None else tuned.choices), backend, emit)
+        done = api.compile_for(source, chosen, options, backend, emit)
     if verify:
         with progress("comparing with the reference"):
             api.require_ok(api.verify_compilation(done, inputs=arrays, expected=None, cc=cc))
@@ -110,33 +117,75 @@ def compile(
         note(text)
     if isinstance(done, api.Division):
         show_division(done.partitioned.artifact, folder, explain=explain, as_json=as_json)
-        return
-    if isinstance(done, api.Export):
+    elif isinstance(done, api.Export):
         show_export(artifact, folder, form, as_json=as_json)
-        return
-    for text in () if tuned is None else gaps(tuned, done.compiled.lowered.requests):
-        note(text)
-    manifest = artifact.manifest
-    choices = choices_of(done.compiled.lowered, NO_TUNING if tuned is None else tuned.choices) if explain else ()
-    precisions = precisions_of(choices, done.compiled.precisions)
-    kept = left_in_float(done.compiled.passes) if explain else ()
+    else:
+        for text in () if tuned is None else gaps(tuned, done.compiled.lowered.requests):
+            note(text)
+        explained = _explained(done, NO_TUNING if tuned is None else tuned.choices) if explain else None
+        if as_json:
+            print_json(_to_json(artifact, folder, precision, explained, quantized))
+            return
+        if print_memory_plan:
+            _show_memory_plan(done)
+        _show(artifact, folder, precision, explained, quantized)
+
+
+def _refuse_idle_flags(context: typer.Context, *, is_quantized: bool, precision: str, as_json: bool, takes_graph: bool) -> None:
+    """Raises E001 for flags that would do nothing beside the others."""
+    if not is_quantized:
+        flags.refuse_given(context, q.ONLY_QUANTIZING, "without --quantize")
+    if precision == FP32:
+        flags.refuse_given(context, {"keep_fp32"}, "without --precision fp16 or bf16")
+    if takes_graph:
+        flags.refuse_given(context, {"print_memory_plan", "explain"}, "with a back end that takes no loop programs")
     if as_json:
-        print_json({"ok": True, "folder": str(folder), "target": chosen.name, "precision": precision, "name": artifact.name,
-                    "arena_bytes": artifact.arena_bytes, "arena_lower_bound": manifest.arena_lower_bound,
-                    "weights_bytes": artifact.weights_bytes, "kernels": len(manifest.kernels),
-                    "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]}
-                   | ({"choices": choices_json(choices), "left_in_float": declines_json(kept), "precisions": layers_json(precisions)} if explain else {})
-                   | ({} if quantized is None else {"quantization": q.report_json(quantized.quantized)}))
-        return
-    console = results()
-    if print_memory_plan:
-        console.print(done.compiled.lowered.plan.to_text())
-        for title, plan in done.compiled.lowered.regions:
-            console.print(f"{printable(title)}, inside of the arena above\n{plan.to_text()}")
+        flags.refuse_given(context, {"print_memory_plan"}, "with --json")
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """What --explain tells: of each kernel call, of each layer on integers, and of each part left in float."""
+
+    choices: tuple[Choice, ...]
+    precisions: tuple[LayerPrecision, ...]
+    kept: tuple[Decline, ...]
+
+
+def _explained(done: api.Compilation, measured: Mapping[str, str]) -> _Explained:
+    choices = choices_of(done.compiled.lowered, measured)
+    return _Explained(choices, precisions_of(choices, done.compiled.precisions), left_in_float(done.compiled.passes))
+
+
+def _to_json(artifact: Artifact, folder: Path, precision: str, explained: _Explained | None, quantized: q.Done | None) -> dict[str, object]:
+    """The JSON object of a compiled network."""
+    manifest = artifact.manifest
+    table: dict[str, object] = {
+        "ok": True, "folder": str(folder), "target": manifest.target.name, "precision": precision, "name": artifact.name,
+        "arena_bytes": artifact.arena_bytes, "arena_lower_bound": manifest.arena_lower_bound,
+        "weights_bytes": artifact.weights_bytes, "kernels": len(manifest.kernels),
+        "calls": sum(len(use.calls) for use in manifest.kernels), "files": [e.name for e in manifest.files]}
+    if explained is not None:
+        table |= {"choices": choices_json(explained.choices), "left_in_float": declines_json(explained.kept), "precisions": layers_json(explained.precisions)}
+    if quantized is not None:
+        table["quantization"] = q.report_json(quantized.quantized)
+    return table
+
+
+def _show_memory_plan(done: api.Compilation) -> None:
+    lowered, console = done.compiled.lowered, results()
+    console.print(lowered.plan.to_text())
+    for title, plan in lowered.regions:
+        console.print(f"{printable(title)}, inside of the arena above\n{plan.to_text()}")
+
+
+def _show(artifact: Artifact, folder: Path, precision: str, explained: _Explained | None, quantized: q.Done | None) -> None:
+    """Prints what was written, its sizes, and what --quantize and --explain have to tell."""
+    manifest, console = artifact.manifest, results()
     gap = artifact.arena_bytes - manifest.arena_lower_bound
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("folder", str(folder))
-    table.add_row("target", chosen.name)
+    table.add_row("target", manifest.target.name)
     if precision != FP32:
         table.add_row("precision", precision)
     table.add_row("arena", f"{human_bytes(artifact.arena_bytes)}, {100 * gap / max(1, manifest.arena_lower_bound):.1f} % above the lower bound")
@@ -145,18 +194,18 @@ def compile(
     show(table)
     if quantized is not None:
         q.show_summary(quantized.quantized)
-    if explain:
+    if explained is None:
+        return
+    tables = [choices_table(explained.choices)]
+    if quantized is not None:
+        tables.insert(0, q.precisions_table(quantized.quantized))
+    if explained.precisions:
+        tables.append(layers_table(explained.precisions))
+    if explained.kept:
+        tables.append(declines_table(explained.kept))
+    for each in tables:
         console.print()
-        if quantized is not None:
-            show(q.precisions_table(quantized.quantized))
-            console.print()
-        show(choices_table(choices))
-        if precisions:
-            console.print()
-            show(layers_table(precisions))
-        if kept:
-            console.print()
-            show(declines_table(kept))
+        show(each)
 
 
 def show_export(artifact: Artifact, folder: Path, form: str, *, as_json: bool) -> None:

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -17,6 +16,7 @@ from rich.text import Text
 from edgecc.artifact.toolchain import CC_VARIABLE, find_compiler, find_emulator, runs_natively, zig_command
 from edgecc.backends.discovery import Found, create_backend, list_backends
 from edgecc.backends.requirements import Requirement
+from edgecc.cli import flags
 from edgecc.cli.output import note, print_json, results, show
 from edgecc.errors import EXIT_OK, EXIT_TOOL, EdgeccError, printable
 from edgecc.passes.base import ENTRY_POINTS as PASS_PLUGINS
@@ -41,7 +41,7 @@ class Tool:
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> int:
+def doctor(as_json: flags.AsJson = False) -> int:
     """List the tools and back ends that were found, and how to get what is missing. Exit status 4 if no C compiler for this machine works."""
     tools, usable, backends = _tools(), _targets(), [_report(found) for found in list_backends()]
     broken = _broken_packages()

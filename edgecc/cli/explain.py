@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from edgecc.cli import flags
 from edgecc.cli.output import print_json, results
 from edgecc.errors import CATALOGUE, EdgeccError, printable
 
@@ -17,7 +18,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def explain(
     code: Annotated[str | None, typer.Argument(help="A code such as E110; without it all codes are listed.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Explain an error code."""
     if code is None:

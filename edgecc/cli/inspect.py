@@ -6,13 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import onnx
 import typer
 from rich.table import Table
 
+from edgecc.cli import flags
 from edgecc.cli.arguments import parse_limits, parse_shapes
 from edgecc.cli.output import human_bytes, print_json, show
 from edgecc.errors import EdgeccError, printable
@@ -48,10 +48,10 @@ class Summary:
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
+    model: flags.Model,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input, such as input=1x3x224x224; for the count of multiply-adds.")] = None,
-    limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    limits: flags.LimitList = None,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Show what is in a model."""
     shapes, bounds = parse_shapes(shape or []), parse_limits(limits or [])

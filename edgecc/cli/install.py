@@ -8,6 +8,7 @@ import typer
 
 from edgecc.backends.discovery import list_backends
 from edgecc.backends.tools.environment import ToolEnvironment, default_folder
+from edgecc.cli import flags
 from edgecc.cli.output import note, print_json, results
 from edgecc.errors import EdgeccError, printable
 from edgecc.options import nearest
@@ -18,7 +19,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def install(
     tool: Annotated[str | None, typer.Argument(help="Its name; without it the tools are listed.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Install a vendor's tool into a Python environment of its own, from the package index."""
     known = environments()

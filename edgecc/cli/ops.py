@@ -14,6 +14,7 @@ from rich.text import Text
 import edgecc.frontend.converters
 import edgecc.ops  # noqa: F401 (both fill the tables that are listed)
 from edgecc.backends.discovery import create_backend
+from edgecc.cli import flags
 from edgecc.cli.output import print_json, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.registry import CONVERTERS
@@ -30,7 +31,7 @@ def ops(
     backend: Annotated[str | None, typer.Option(help="Show what a back end of `edgecc doctor` supports instead.", show_default=False)] = None,
     target: Annotated[str, typer.Option(help="With --backend: the target to ask for.")] = "host",
     onnx: Annotated[bool, typer.Option("--onnx", help="List the operators of ONNX that are accepted instead.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     """List the operators of the Graph IR, those of ONNX that are accepted, or what a back end supports."""
     if backend is not None:

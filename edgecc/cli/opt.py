@@ -11,6 +11,7 @@ from rich.table import Table
 from edgecc.artifact.load import Port, random_inputs
 from edgecc.backends.onnx.export import export_onnx
 from edgecc.backends.onnx.writer import DEFAULT_OPSET
+from edgecc.cli import flags
 from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays, read_text, write_bytes, write_text
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EdgeccError
@@ -38,9 +39,9 @@ def opt(
     declines: Annotated[bool, typer.Option("--declines", help="Show why passes left nodes alone.")] = False,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Execute the graph before and after each pass and compare.")] = False,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with inputs, for dynamic sizes and --verify-each.", show_default=False)] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
-    limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    shape: flags.Shape = None,
+    limits: flags.LimitList = None,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Run passes on a model and print the graph."""
     if constants not in CONSTANTS:

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from edgecc.cli import flags
 from edgecc.cli.output import print_json, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.options import options_of
@@ -21,7 +22,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def passes(
     name: Annotated[str | None, typer.Argument(help="A pass; without it all passes are listed.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     """List the passes with their options."""
     known = dict(sorted((key, cls) for key, cls in load_passes().items() if issubclass(cls, GraphPass)))

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from edgecc import api
+from edgecc.cli import flags
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import parse_shapes, read_arrays, write_bytes
 from edgecc.cli.output import human_bytes, note, print_json, results, show
@@ -23,7 +24,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command(name="prune")
 def command(
-    model: Annotated[Path, typer.Argument(help="A float ONNX model.", show_default=False)],
+    model: flags.FloatModel,
     sparsity: Annotated[float, typer.Option(help="The share of weights, or of channels, that go.")] = 0.5,
     channels: Annotated[bool, typer.Option("--channels", help="Remove whole channels between convolutions, instead of setting weights to zero.")] = False,
     block: Annotated[int, typer.Option(help="Neighbouring output channels whose weights go together; kernels skip blocks of 16.")] = 16,
@@ -35,7 +36,7 @@ def command(
     target: Annotated[str, typer.Option(help="Whose cost model tells what is gained.")] = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The pruned model; by default MODEL_pruned.onnx in this folder.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Prune a float model by the magnitude of weights or channels, and tell the effect. Nothing is retrained."""
     if not 0 < sparsity <= 1 or block < 1:

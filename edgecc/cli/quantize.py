@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from edgecc.cli import flags
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import write_bytes
 from edgecc.cli.output import human_bytes, note, print_json, results, show
@@ -21,10 +22,14 @@ app = typer.Typer(add_completion=False)
 
 WEIGHT_BITS = {"int4": 4, "int8": 8}
 
+ONLY_WEIGHTS = frozenset({"block_size", "output_format", "quantize_operands"})
+"""Parameters that mean nothing without --weights."""
+
 
 @app.command(name="quantize")
 def command(
-    model: Annotated[Path, typer.Argument(help="A float ONNX model.", show_default=False)],
+    context: typer.Context,
+    model: flags.FloatModel,
     calibration: q.Calibration = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The quantized model; by default MODEL_int8.onnx in this folder.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)} (mse if not given). With --weights how weights are rounded: {', '.join(WEIGHT_METHODS)} (gptq, or rtn without --calibration).", show_default=False)] = None,
@@ -50,14 +55,17 @@ def command(
     target: Annotated[str, typer.Option(help="Whose cost model says what a repair costs.")] = "host",
     pictures: q.Pictures = "fit=crop",
     samples: q.Samples = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
+    shape: flags.Shape = None,
     opset: Annotated[int | None, typer.Option(help=f"Of the quantized model; if not given {BYTES_OPSET}, or {OPSET} where values may get 16 bits or weights have blocks.", show_default=False)] = None,
     report: Annotated[bool, typer.Option("--report", help="Find out and print what each layer's quantization does to the outputs, and the precision of each layer.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Quantize a float model after training."""
     path = output if output is not None else Path(f"{model.stem}_{weights or activations}.onnx")
-    if weights is not None:
+    if weights is None:
+        flags.refuse_given(context, ONLY_WEIGHTS, "without --weights")
+    else:
+        flags.refuse_given(context, q.ONLY_SCHEME | {"target", "report"}, "with --weights, which leaves activations in float")
         if weights not in WEIGHT_BITS:
             raise EdgeccError("E001", f"--weights {printable(weights)!r} is not one of {', '.join(WEIGHT_BITS)}", where="edgecc quantize")
         chosen = WeightScheme(BlockForm(WEIGHT_BITS[weights], block_size, symmetric), method or ("rtn" if calibration is None else "gptq"),
@@ -93,7 +101,7 @@ def report_weights(done: WeightQuantized, path: Path, *, as_json: bool) -> None:
             {"layer": w.layer, "terms": w.terms, "channels": w.channels, "product_db": None if w.ratio is None else q.finite(w.ratio),
              "nearest_db": None if w.nearest is None else q.finite(w.nearest)} for w in done.layers]})
         return
-    results().print(f"{printable(str(path))}: {human_bytes(len(content))}, weights of {len(done.layers)} products")
+    results().print(f"{printable(str(path))}: {human_bytes(len(content))}, weights of {len(done.layers)} product{'s' if len(done.layers) != 1 else ''}")
     table = Table("layer", "terms", "channels", "product dB", "rounded to nearest dB", box=None, pad_edge=False)
     for w in done.layers:
         table.add_row(printable(w.layer, 60), str(w.terms), str(w.channels), *("-" if ratio is None else f"{q.finite(ratio):.1f}" for ratio in (w.ratio, w.nearest)))

@@ -48,6 +48,14 @@ COMPILED = ("int8", "int16")
 """Types of activations that a model can be quantized to on its way to code."""
 
 
+ONLY_SCHEME = frozenset({"percentile", "activations", "per_tensor", "equalize", "bias_correction", "adaptive_rounding", "wide",
+                         "min_sqnr", "max_accuracy_drop", "labels", "label_offset", "metric", "validation"})
+"""Parameters that say how activations are quantized, and how the result is judged."""
+
+ONLY_QUANTIZING = ONLY_SCHEME | {"calibration", "method", "symmetric", "exclude", "pictures", "samples"}
+"""Parameters that mean nothing where nothing is quantized."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The options of a quantization, as the command line gives them; see the aliases of this module."""

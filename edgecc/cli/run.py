@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edgecc import api
 from edgecc.artifact.load import Timing, random_inputs
+from edgecc.cli import flags
 from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays, write_arrays
 from edgecc.cli.output import print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
@@ -19,30 +20,36 @@ from edgecc.ir.types import Array
 
 app = typer.Typer(add_completion=False)
 
+ONLY_MODELS = frozenset({"target", "shape", "constant", "limits", "threads", "depth_first", "winograd", "checks", "precision", "backend"})
+"""Parameters that say how a model is compiled."""
+
 
 @app.command()
 def run(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="DIR|MODEL", help="A compiled folder, a shared library, or an ONNX model.", show_default=False)],
     target: Annotated[str | None, typer.Option(help="What to compile a model for; host by default.", show_default=False)] = None,
-    inputs: Annotated[Path | None, typer.Option(help="An .npz file with the inputs; random ones by default.", show_default=False)] = None,
+    inputs: flags.InputsFile = None,
     outputs: Annotated[Path | None, typer.Option(help="The .npz file to write the outputs to.", show_default=False)] = None,
     benchmark: Annotated[int, typer.Option(help="Time so many more runs.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
+    seed: flags.Seed = 0,
     shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension of a model. Repeatable.", show_default=False)] = None,
-    constant: Annotated[list[str] | None, typer.Option(help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)] = None,
-    limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
+    constant: flags.Constant = None,
+    limits: flags.LimitList = None,
     threads: Annotated[int, typer.Option(help="Threads a model compiled here uses.")] = 1,
-    depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
-    winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
-    checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
+    depth_first: flags.DepthFirst = "auto",
+    winograd: flags.Winograd = "auto",
+    checks: flags.Checks = "trap",
     precision: Annotated[str, typer.Option(help="Precision of a model compiled here: fp32, fp16 or bf16.")] = "fp32",
     backend: Annotated[str | None, typer.Option(help="What compiles a model: c needs a C compiler, llvm runs in this process, others run in their own tools.", show_default=False)] = None,
-    cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    cc: flags.CompilerName = None,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Run a compiled folder, or a model, on inputs from a file."""
     if benchmark < 0:
         raise EdgeccError("E001", f"--benchmark wants a number of runs, got {benchmark}", where="edgecc run")
+    if api.is_compiled(source):
+        flags.refuse_given(context, ONLY_MODELS, f"with {printable(str(source))}, which is compiled already")
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     with progress(f"building {source.name}"):
         model = api.load_or_compile(source, target, cc=cc, isolated=True, backend=backend, shapes=parse_shapes(shape or []), constants=parse_constants(constant or []), limits=parse_limits(limits or []), inputs=arrays,

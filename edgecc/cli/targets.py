@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from edgecc.cli import flags
 from edgecc.cli.output import human_bytes, print_json, show
 from edgecc.targets.schema import Target, list_targets, load_target, target_table
 
@@ -16,7 +17,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def targets(
     name: Annotated[str | None, typer.Argument(help="A target, or a path to a TOML file.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     """List targets, or show one."""
     if name is not None:

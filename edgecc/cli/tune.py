@@ -13,6 +13,7 @@ from rich.table import Table
 from edgecc import api
 from edgecc.artifact.toolchain import find_compiler, runs_natively
 from edgecc.bench.machine import processor_name
+from edgecc.cli import flags
 from edgecc.cli.arguments import parse_shapes, read_arrays, write_text
 from edgecc.cli.output import messages, note, print_json, results, show
 from edgecc.errors import EdgeccError, printable
@@ -26,18 +27,18 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def tune(
-    model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
-    target: Annotated[str, typer.Option(help="A target of `edgecc targets`, or a path to a TOML file.")] = "host",
+    model: flags.Model,
+    target: flags.TargetName = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to write, or to add to; by default MODEL.tuning.json.", show_default=False)] = None,
     runner: Annotated[str | None, typer.Option(help="A command that runs a program on the target: the path of a static executable and its arguments are appended.", show_default=False)] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure what the file has already too.")] = False,
     seconds: Annotated[float, typer.Option(help="Seconds for each candidate of each kernel.")] = 0.1,
-    threads: Annotated[int, typer.Option(help="Threads a run uses.")] = 1,
+    threads: flags.Threads = 1,
     depth_first: Annotated[str, typer.Option(help="As for compile: auto, or off. Kernels that run in stripes have one way only.")] = "auto",
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
-    inputs: Annotated[Path | None, typer.Option(help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)] = None,
-    cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    shape: flags.Shape = None,
+    inputs: flags.SizesFile = None,
+    cc: flags.CompilerName = None,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Measure the ways to compute each kernel of a model, and keep which is quickest."""
     chosen = api.resolve_target(target)

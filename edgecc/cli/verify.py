@@ -12,51 +12,60 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecc import api
+from edgecc.cli import flags
 from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, parse_shapes, read_arrays
 from edgecc.cli.division import show_summary
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
 from edgecc.reference.sensitivity import FACTOR, Allowance
 from edgecc.targets.precision import FP32
+from edgecc.tuning.record import read_for
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def verify(
-    model: Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)],
-    target: Annotated[str, typer.Option(help="A target of `edgecc targets`, or a path to a TOML file.")] = "host",
-    inputs: Annotated[Path | None, typer.Option(help="An .npz file with the inputs; random ones by default.", show_default=False)] = None,
+    context: typer.Context,
+    model: flags.Model,
+    target: flags.TargetName = "host",
+    inputs: flags.InputsFile = None,
     expected: Annotated[Path | None, typer.Option(help="An .npz file with the right outputs; the reference by default.", show_default=False)] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)] = None,
-    constant: Annotated[list[str] | None, typer.Option(help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)] = None,
-    limits: Annotated[list[str] | None, typer.Option(help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)] = None,
+    shape: flags.Shape = None,
+    constant: flags.Constant = None,
+    limits: flags.LimitList = None,
     threads: Annotated[int, typer.Option(help="Threads the compiled model uses.")] = 1,
-    depth_first: Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")] = "fp32",
-    keep_fp32: Annotated[list[str] | None, typer.Option(help="A node of the model that keeps fp32. Repeatable.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of random inputs.")] = 0,
-    passes: Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)] = None,
-    winograd: Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")] = "auto",
-    checks: Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")] = "trap",
+    depth_first: flags.DepthFirst = "auto",
+    precision: flags.Precision = "fp32",
+    keep_fp32: flags.KeepFp32 = None,
+    seed: flags.Seed = 0,
+    passes: flags.Passes = None,
+    tuning: flags.TuningFile = None,
+    winograd: flags.Winograd = "auto",
+    integers: flags.Integers = "auto",
+    checks: flags.Checks = "trap",
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass as well.")] = False,
     emit: Annotated[str | None, typer.Option(help="Verify what another back end writes, as `edgecc compile --emit` names it.", show_default=False)] = None,
-    backend: Annotated[str | None, typer.Option(help="A back end of `edgecc doctor`, with options: onnx{opset=17}.", show_default=False)] = None,
-    dialect: Annotated[str | None, typer.Option(help="With --emit onnx: quantization as a vendor's tool wants it: ort, rknn, qnn, tensorrt or openvino.", show_default=False)] = None,
-    cc: Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    backend: flags.BackendName = None,
+    dialect: flags.Dialect = None,
+    cc: flags.CompilerName = None,
+    as_json: flags.AsJson = False,
 ) -> int:
     """Compile, run and compare with expected outputs or the reference. Exit status 1 where they differ."""
     if expected is not None and inputs is None:
         raise EdgeccError("E001", "--expected needs --inputs: outputs are right for certain inputs only", where="edgecc verify")
+    if precision == FP32:
+        flags.refuse_given(context, {"keep_fp32"}, "without --precision fp16 or bf16")
     backend = in_dialect(backend, emit, dialect)
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     wanted = read_arrays(expected, "--expected") if expected is not None else None
+    options = api.Options(shapes=parse_shapes(shape or []), constants=parse_constants(constant or []), limits=parse_limits(limits or []), inputs=arrays,
+                          threads=threads, depth_first=depth_first, precision=precision, keep_fp32=keep_fp32 or (), passes=passes,
+                          verify_each=verify_each, winograd=winograd, integers=integers, checks=checks,
+                          tuning=None if tuning is None else read_for(tuning, chosen).choices)
     with progress(f"compiling {model.name} for {chosen.name}"):
-        done = api.compile_for(model, chosen, api.Options(shapes=parse_shapes(shape or []), constants=parse_constants(constant or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads, depth_first=depth_first,
-                                                            precision=precision, keep_fp32=keep_fp32 or (),
-                                                            passes=passes, verify_each=verify_each, winograd=winograd, checks=checks), backend, emit)
+        done = api.compile_for(model, chosen, options, backend, emit)
     with progress(f"running on {chosen.name}"):
         outcome = api.verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)
     for text in done.report.notes:

@@ -92,6 +92,10 @@ def test_the_memory_plan(cli, small_model):
     (["--shape", "height=4", "--passes", "fuse"], 2, "E004", "no graph pass 'fuse'"),
     (["--shape", "height=99999999"], 3, "E101", ""),
     ([], 3, "E104", "height"),
+    (["--symmetric", "--no-bias-correction"], 2, "E001", "--symmetric, --bias-correction would do nothing without --quantize"),
+    (["--keep-fp32", "c"], 2, "E001", "--keep-fp32 would do nothing without --precision"),
+    (["--emit", "onnx", "--explain"], 2, "E001", "--explain would do nothing with a back end"),
+    (["--print-memory-plan"], 2, "E001", "--print-memory-plan would do nothing with --json"),
 ])
 def test_errors_write_nothing(cli, small_model, tmp_path, arguments, status, code, words):
     (tmp_path / "taken").mkdir()
@@ -171,7 +175,7 @@ def test_run_a_model_on_strings(cli, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "status", "code", "words"), [
-    (["out", "--target", "host"], 2, "E001", "compiled already"),
+    (["out", "--target", "host", "--threads", "1"], 2, "E001", "--target, --threads would do nothing with out, which is compiled already"),
     (["out", "--benchmark", "-1"], 2, "E001", "--benchmark"),
     (["out", "--inputs", "wrong.npz"], 2, "E005", "x: missing"),
     (["out", "--outputs", "no/folder.npz"], 2, "E006", "no/folder.npz"),

@@ -63,8 +63,8 @@ def test_only_weights(cli, tmp_path, images):
     outcome = cli("quantize", MODEL, "--weights", "int4", "--block-size", "16", "--method", "rtn", "--shape", "batch=1", "-o", out, "--json")
     assert outcome.status == 0 and outcome.json()["bytes"] == out.stat().st_size and outcome.json()["layers"]
     assert any(node.op_type == "MatMulNBits" for node in onnx.load(out).graph.node)
-    assert "products" in cli("quantize", MODEL, "--weights", "int8", "--block-size", "16", "--shape", "batch=1", "-o", out).out
-    for arguments in (["--weights", "int3"], ["--weights", "int4", "--method", "gptq"], ["--weights", "int4", "--block-size", "5"]):
+    assert ", weights of 1 product\n" in cli("quantize", MODEL, "--weights", "int8", "--block-size", "16", "--shape", "batch=1", "-o", out).out
+    for arguments in (["--block-size", "32"], ["--weights", "int4", "--percentile", "99"], ["--weights", "int3"], ["--weights", "int4", "--method", "gptq"], ["--weights", "int4", "--block-size", "5"]):
         assert cli("quantize", MODEL, *arguments, "--shape", "batch=1", "-o", tmp_path / "none.onnx").status == 2
 
 
