@@ -17,11 +17,16 @@ from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, pars
 from edgecc.cli.division import show_summary
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
+from edgecc.ir.types import DType
 from edgecc.reference.sensitivity import FACTOR, Allowance
 from edgecc.targets.precision import FP32
 from edgecc.tuning.record import read_for
 
 app = typer.Typer(add_completion=False)
+
+SATURATED = ("outputs that onnxruntime computed on x86-64 without VNNI may be wrong: its products of u8 by s8 saturate there at 16 bits; "
+             "the session entry session.x64quantprecision=1 makes those by stored weights exact")
+"""What to know about --expected where it differs and the model computes on both types."""
 
 
 @app.command()
@@ -70,6 +75,8 @@ def verify(
         outcome = api.verify_compilation(done, inputs=arrays, expected=wanted, cc=cc, seed=seed)
     for text in done.report.notes:
         note(text)
+    if wanted is not None and not outcome.ok and {DType.U8, DType.I8} <= {value.type.dtype for value in done.graph.values()}:
+        note(SATURATED)
     if as_json:
         placement = {"placement": dict(done.artifact.manifest.report)} if isinstance(done, api.Division) else {}
         print_json(verification_table(outcome) | placement)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgecc import api
 from edgecc.bench.layers import kernels_of, layers_of
 from edgecc.bench.session import PROFILED, Request, compare, largest_difference
+from edgecc.bench.worker import Job
 from edgecc.errors import EXIT_USAGE, EdgeccError
 from edgecc.kernels.base import Kernel
 from edgecc.loop.ir import Function
@@ -57,6 +60,19 @@ def test_a_comparison():
     assert sum(layer.multiply_adds for layer in found.layers) == found.multiply_adds
     assert sum(layer.share for layer in found.layers) == pytest.approx(1.0)
     assert found.machine.peak_flops > 1e8 and found.machine.cores >= 1
+
+
+def test_products_of_the_other_do_not_saturate(tmp_path: Path):
+    """Two products of 255 * 127 are more than 16 bits hold, where onnxruntime sums them without VNNI."""
+    pytest.importorskip("onnxruntime")
+    from edgecc.bench.engines.onnxruntime import open_engine
+
+    graph = helper.make_graph([helper.make_node("MatMulInteger", ["a", "b"], ["y"])], "g", [helper.make_tensor_value_info("a", TensorProto.UINT8, [4, 8])],
+                              [helper.make_tensor_value_info("y", TensorProto.INT32, [4, 6])], [numpy_helper.from_array(np.full((8, 6), 127, np.int8), "b")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "product.onnx")
+    engine = open_engine(Job(tmp_path / "product.onnx", ["a"], [np.full((4, 8), 255, np.uint8)], ["y"], 1, tmp_path))
+    engine.run()
+    np.testing.assert_array_equal(engine.outputs()[0], np.full((4, 6), 8 * 255 * 127, np.int32))
 
 
 def test_a_folder_is_compared_with_itself(tmp_path: Path):

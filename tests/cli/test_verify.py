@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgecc.cli.verify import verification_table
 
@@ -46,7 +48,17 @@ def test_wrong_outputs(cli, small_model, small_fixture, tmp_path):
     assert [o["ok"] for o in table["outputs"]] == [False, True]
     assert table["outputs"][0]["max_abs_err"] == pytest.approx(0.5, abs=1e-4)
     outcome = cli(*arguments)
-    assert outcome.status == 1 and "DIFFERS" in outcome.out and "the outputs differ" in outcome.out
+    assert outcome.status == 1 and "DIFFERS" in outcome.out and "the outputs differ" in outcome.out and "VNNI" not in outcome.err
+
+
+def test_expected_outputs_that_onnxruntime_may_have_saturated(cli, tmp_path):
+    graph = helper.make_graph([helper.make_node("MatMulInteger", ["a", "b"], ["y"])], "g", [helper.make_tensor_value_info("a", TensorProto.UINT8, [1, 2])],
+                              [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 1])], [numpy_helper.from_array(np.full((2, 1), 127, np.int8), "b")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "product.onnx")
+    np.savez(tmp_path / "in.npz", a=np.full((1, 2), 255, np.uint8))
+    np.savez(tmp_path / "out.npz", y=np.full((1, 1), 32767, np.int32))
+    outcome = cli("verify", tmp_path / "product.onnx", "--target", "generic-c", "--inputs", tmp_path / "in.npz", "--expected", tmp_path / "out.npz", "--cc", "gcc")
+    assert outcome.status == 1 and "session.x64quantprecision=1" in outcome.err
 
 
 def test_nan_is_never_right_and_still_json(cli, small_model, small_fixture, tmp_path):

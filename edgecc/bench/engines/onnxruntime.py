@@ -21,6 +21,8 @@ class Session:
         options.intra_op_num_threads = job.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Without VNNI its products of u8 by s8 saturate sums of pairs at 16 bits: quick, and wrong. With VNNI this changes nothing.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = onnxruntime.InferenceSession(str(job.model), options, providers=["CPUExecutionProvider"])
         self._binding = self._session.io_binding()
         self._inputs = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in job.inputs]
