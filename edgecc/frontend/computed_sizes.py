@@ -51,7 +51,7 @@ def size_of(call: Call, number: Value, what: str, largest: int | None = None, *,
     for emitter in importer.emitter.around():
         if (emitter, origin) in sizes:
             return sizes[emitter, origin]
-    bounds = interval_of(number)
+    bounds = interval_of(number, importer.emitter.captured())
     low, high = max(0, bounds.low), bounds.high if largest is None else min(bounds.high, largest)
     if high > importer.limits.elements:
         if not importer.limits.computed_size:

@@ -89,6 +89,10 @@ class Emitter:
             yield emitter
             emitter = emitter.parent
 
+    def captured(self) -> dict[Value, Value]:
+        """What inputs of this region and of those around it stand for."""
+        return {inner: outer for emitter in self.around() for outer, inner in emitter.captures.items()}
+
     def constant(self, array: Array, name: str = "c") -> Value:
         """A constant of the graph.
 

@@ -1,18 +1,21 @@
-"""Between which numbers the elements of an integer tensor lie, whatever the run computes.
+"""Between which numbers the elements of a tensor lie, whatever the run computes.
 
 A size that is computed at run time needs a bound, for which memory is planned. Exported models often bound it
 themselves: k = Min(count of boxes, 100), the position of a maximum, the count of a NonZero. Short tensors are followed
 element by element, backwards from the size, as long as the operators are among those listed here; of others it is known
-what their type can hold.
+what their type can hold. Floats are followed as well: durations and corners of boxes are clipped before they are rounded to sizes.
+An interval of floats says nothing of NaN, which no integer stands for, and is a few roundoffs wider than exact arithmetic needs.
 
 Source: R. E. Moore, "Interval Analysis", 1966, for sums, differences, products, minima and maxima.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,12 +23,12 @@ from edgecc.frontend.known import FOLLOWED_ELEMENTS, is_symbolic, known_data
 from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.op import Op
-from edgecc.ir.scalar import Apply, Arg, Convert, Literal, ScalarExpr
+from edgecc.ir.scalar import PRIMITIVES, Apply, Arg, Convert, Literal, ScalarExpr
 from edgecc.ir.types import Array, DType
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.indexing import Gather
 from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
-from edgecc.ops.reduction import ArgReduce, Reduce, TopK
+from edgecc.ops.reduction import ArgReduce, CumSum, Reduce, TopK
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 from edgecc.ops.sizes import BindSize
 
@@ -35,10 +38,10 @@ FOLLOWED_NODES = 256
 
 @dataclass(frozen=True)
 class Interval:
-    """The whole numbers from `low` to `high`, both inclusive."""
+    """The numbers from `low` to `high`, both inclusive: whole ones of integer types, which are int, else floats, perhaps infinite."""
 
-    low: int
-    high: int
+    low: float
+    high: float
 
     def __add__(self, other: Interval) -> Interval:
         return Interval(self.low + other.low, self.high + other.high)
@@ -47,7 +50,7 @@ class Interval:
         return Interval(-self.high, -self.low)
 
     def __mul__(self, other: Interval) -> Interval:
-        ends = [a * b for a in (self.low, self.high) for b in (other.low, other.high)]
+        ends = [a * b if a and b else 0 for a in (self.low, self.high) for b in (other.low, other.high)]
         return Interval(min(ends), max(ends))
 
     def within(self, other: Interval) -> bool:
@@ -59,20 +62,34 @@ class Interval:
         return Interval(min(self.low, other.low), max(self.high, other.high))
 
 
+class Bounds(NamedTuple):
+    """The smallest and the largest whole number that something can be."""
+
+    low: int
+    high: int
+
+
 _TRUTH = Interval(0, 1)
+_NOTHING: Mapping[Value, Value] = MappingProxyType({})
+_FLOATS = Interval(-math.inf, math.inf)
+_ROUNDOFFS = 8
+"""Of so many units in the last place an interval of floats is wider on both sides than its ends are computed."""
+
+_RISING: Mapping[str, Interval] = MappingProxyType({
+    "floor": _FLOATS, "ceil": _FLOATS, "round": _FLOATS, "exp": _FLOATS, "tanh": _FLOATS, "sigmoid": _FLOATS, "erf": _FLOATS, "atan": _FLOATS,
+    "sqrt": Interval(0, math.inf), "log": Interval(0, math.inf)})
+"""Functions that rise, and where they are defined."""
 
 
-def interval_of(value: Value) -> Interval:
-    """The smallest interval found around all elements of an integer tensor."""
-    found = _Follower().elements(value)
-    out = found.reshape(-1)[0] if found.size else Interval(0, 0)
-    for interval in found.reshape(-1)[1:]:
-        out = out.around(interval)
-    return cast("Interval", out)
+def interval_of(value: Value, captured: Mapping[Value, Value] = _NOTHING) -> Bounds:
+    """The smallest interval found around all elements of an integer tensor. `captured`: what inputs of regions stand for."""
+    found = _joined([_Follower(captured).elements(value)])
+    return Bounds(int(found.low), int(found.high))
 
 
 class _Follower:
-    def __init__(self) -> None:
+    def __init__(self, captured: Mapping[Value, Value]) -> None:
+        self.captured = captured
         self.left = FOLLOWED_NODES
         self.known: dict[Value, Array] = {}
 
@@ -85,10 +102,12 @@ class _Follower:
     def _found(self, value: Value) -> Array:
         own = _full((), of_type(value.type.dtype))
         data = known_data(value)
-        if data is not None and data.size <= FOLLOWED_ELEMENTS and not value.type.dtype.is_float:
-            return _mapped(lambda d: Interval(lower_bound(d), upper_bound(d)) if is_symbolic(data) else Interval(int(d), int(d)), data)
+        if data is not None and (data.size <= FOLLOWED_ELEMENTS or value.type.dtype.is_float):
+            return _of_data(data)
+        if value in self.captured:
+            return self.elements(self.captured[value])
         self.left -= 1
-        if value.producer is None or value.type.dtype.is_float or self.left < 0:
+        if value.producer is None or self.left < 0:
             return own
         found = self._result(value.producer.op, value.producer.inputs, value)
         if found is None:
@@ -102,11 +121,17 @@ class _Follower:
         match op:
             case BindSize(size=size):
                 return _full((), Interval(lower_bound(size), upper_bound(size)))
-            case ArgReduce(axis=axis) | TopK(axis=axis) if operands[0] is not None:
+            case ArgReduce(axis=axis) | TopK(axis=axis) if operands[0] is not None and (isinstance(op, ArgReduce) or value.result_index == 1):
                 return _full((), Interval(0, max(0, operands[0].type.max_dims[axis] - 1)))
             case NonZero() | Unique() | NonMaxSuppression() if value.type.rank == 0 and value.producer is not None:
                 return _full((), Interval(0, _most(op, value.producer.outputs[0])))
+        if isinstance(op, Elementwise) and value.type.dtype.is_float:
+            clipped = _interval(op.expr, [of_type(operand.type.dtype) for operand in operands if operand is not None])
+            if _is_finite(clipped):  # what is clipped need not be followed
+                return _full((), clipped)
         parts = [None if operand is None else self.elements(operand) for operand in operands]
+        if isinstance(op, CumSum):
+            return None if parts[0] is None else _full((), _rounded(_joined([parts[0]]) * Interval(0, shape[op.axis]), value.type.dtype, shape[op.axis]))
         if isinstance(op, Reduce):
             return None if parts[0] is None or operands[0] is None else _reduced(op, parts[0], operands[0], value)
         if isinstance(op, Elementwise):
@@ -118,7 +143,7 @@ class _Follower:
             spread = [np.broadcast_to(part, shape) for part in arrays]
             return _listed(shape, [_interval(op.expr, list(items)) for items in zip(*(s.reshape(-1) for s in spread), strict=True)])
         first = parts[0] if parts else None
-        if first is None or not isinstance(op, Concat | Reshape | Expand | Slice | Transpose | Gather):
+        if first is None or not isinstance(op, Concat | Reshape | Expand | Slice | Transpose | Gather | TopK):
             return None
         present = [part for part in parts if part is not None]
         if isinstance(op, Gather):
@@ -135,13 +160,27 @@ class _Follower:
 
 
 def of_type(dtype: DType) -> Interval:
-    """The numbers that an integer type or bool can hold; for others those of i64."""
+    """The numbers that a type can hold; all of i64 for integers of less than 8 bits and what is no number."""
     if dtype is DType.BOOL:
         return _TRUTH
+    if dtype.is_float:
+        return _FLOATS
     if dtype.is_integer and dtype.bits >= 8:
         info = np.iinfo(dtype.numpy)
         return Interval(int(info.min), int(info.max))
     return Interval(-2**63, 2**63 - 1)
+
+
+def _of_data(data: Array) -> Array:
+    """The intervals of known elements; one around all of them where they are many, which are floats."""
+    if is_symbolic(data):
+        return _mapped(lambda d: Interval(lower_bound(d), upper_bound(d)), data)
+    if data.dtype.kind in "iub":
+        return _mapped(lambda d: Interval(int(d), int(d)), data)
+    numbers = data.astype(np.float64)
+    if data.size > FOLLOWED_ELEMENTS or not np.isfinite(numbers).all():
+        return _full((), Interval(float(numbers.min()), float(numbers.max())) if np.isfinite(numbers).all() else _FLOATS)
+    return _mapped(lambda d: Interval(float(d), float(d)), numbers)
 
 
 def _most(op: Op, selected: Value) -> int:
@@ -155,12 +194,12 @@ def _most(op: Op, selected: Value) -> int:
 
 
 def _reduced(op: Reduce, part: Array, operand: Value, value: Value) -> Array | None:
-    if op.kind not in ("min", "max", "sum") or not operand.type.is_static or operand.type.capacity == 0:
+    if op.kind not in ("min", "max", "sum", "mean") or not operand.type.is_static or operand.type.capacity == 0:
         return None
     joined = _joined([part])
     if operand.type.capacity > FOLLOWED_ELEMENTS or value.type.capacity != 1:
         count = operand.type.capacity // max(1, value.type.capacity)
-        return _full((), joined * Interval(count, count) if op.kind == "sum" else joined)
+        return _full((), _rounded(joined * Interval(count, count), value.type.dtype, count) if op.kind == "sum" else joined)
     items = np.broadcast_to(part, operand.type.dims).reshape(-1)
     lows, highs = [i.low for i in items], [i.high for i in items]
     match op.kind:
@@ -168,7 +207,7 @@ def _reduced(op: Reduce, part: Array, operand: Value, value: Value) -> Array | N
             return _full((), Interval(min(lows), min(highs)))
         case "max":
             return _full((), Interval(max(lows), max(highs)))
-    return _full((), Interval(sum(lows), sum(highs)))
+    return _full((), _rounded(Interval(sum(lows), sum(highs)), value.type.dtype, len(items)))
 
 
 def _interval(expr: ScalarExpr, args: Sequence[Interval]) -> Interval:
@@ -176,14 +215,30 @@ def _interval(expr: ScalarExpr, args: Sequence[Interval]) -> Interval:
     match expr:
         case Arg(index=index):
             return args[index]
-        case Literal(value=value) if not expr.dtype.is_float:
-            return Interval(int(value), int(value))
-        case Convert(arg=arg, dtype=dtype) if not arg.dtype.is_float:
-            return _held(_interval(arg, args), dtype)
-        case Apply(op=op, args=operands) if not any(a.dtype.is_float for a in operands):
-            found = _applied(op, [_interval(a, args) for a in operands])
-            return of_type(expr.dtype) if found is None else _held(found, expr.dtype)
+        case Literal(value=value):
+            number = float(value) if expr.dtype.is_float else int(value)
+            return of_type(expr.dtype) if math.isnan(number) else Interval(number, number)
+        case Convert(arg=arg, dtype=dtype):
+            found = _interval(arg, args)
+            if arg.dtype.is_float and not dtype.is_float:
+                return _held(Interval(math.trunc(found.low), math.trunc(found.high)), dtype) if _is_finite(found) else of_type(dtype)
+            return _rounded(_held(found, dtype), dtype)
+        case Apply(op=op, args=operands):
+            result = _applied(op, [_interval(a, args) for a in operands])
+            return of_type(expr.dtype) if result is None else _rounded(_held(result, expr.dtype), expr.dtype)
     return of_type(expr.dtype)
+
+
+def _is_finite(interval: Interval) -> bool:
+    return math.isfinite(interval.low) and math.isfinite(interval.high)
+
+
+def _rounded(interval: Interval, dtype: DType, times: int = 1) -> Interval:
+    """An interval with room for `times` roundings of numbers of a type."""
+    if not dtype.is_float or not _is_finite(interval):
+        return interval
+    room = times * _ROUNDOFFS * dtype.unit_roundoff
+    return Interval(interval.low - room * abs(interval.low), interval.high + room * abs(interval.high))
 
 
 def _applied(op: str, args: Sequence[Interval]) -> Interval | None:
@@ -202,15 +257,28 @@ def _applied(op: str, args: Sequence[Interval]) -> Interval | None:
             return Interval(min(a.low, b.low), min(a.high, b.high))
         case "max", (a, b):
             return Interval(max(a.low, b.low), max(a.high, b.high))
+        case name, (a,) if name in _RISING and a.within(_RISING[name]):
+            ends = [_value(name, end) for end in (a.low, a.high)]
+            return None if any(math.isnan(end) for end in ends) else Interval(*ends)
+        case ("sin" | "cos"), _:
+            return Interval(-1.0, 1.0)
         case "lt", (a, b):
             return Interval(int(a.high < b.low), int(a.low < b.high))
         case "select", (condition, a, b):
             return a if condition.low == 1 else b if condition.high == 0 else a.around(b)
-        case "div", (a, b) if a.low >= 0 and b.low > 0:
+        case "div", (a, b) if isinstance(a.low, int) and isinstance(b.low, int) and a.low >= 0 and b.low > 0:
             return Interval(a.low // b.high, a.high // b.low)
+        case "div", (a, b) if b.low > 0 and _is_finite(b) and not isinstance(b.low, int):
+            return a * Interval(1 / b.high, 1 / b.low)
         case "mod", (a, b) if a.low >= 0 and b.low > 0:
             return Interval(0, min(a.high, b.high - 1))
     return None
+
+
+def _value(primitive: str, number: float) -> float:
+    """A function of the scalar table at one number."""
+    with np.errstate(all="ignore"):
+        return float(PRIMITIVES[primitive].meaning(np.asarray(number, np.float64)))
 
 
 def _held(interval: Interval, dtype: DType) -> Interval:
@@ -220,11 +288,11 @@ def _held(interval: Interval, dtype: DType) -> Interval:
 
 
 def _joined(parts: Sequence[Array]) -> Interval:
-    intervals = [i for part in parts for i in part.reshape(-1)]
+    intervals: list[Interval] = [i for part in parts for i in part.reshape(-1)]
     out = intervals[0] if intervals else Interval(0, 0)
     for interval in intervals[1:]:
         out = out.around(interval)
-    return cast("Interval", out)
+    return out
 
 
 def _full(shape: tuple[int, ...], interval: Interval) -> Array:

@@ -22,10 +22,7 @@ from edgecc.kernels.taps import Tap, interpolate, product
 from edgecc.loop.builder import add, cast, mul, operation
 from edgecc.loop.index import ZERO, Index, from_expr
 from edgecc.loop.ir import Buffer, FromIndex
-from edgecc.ops.resize import Resize, axis_taps
-
-INDEPENDENT_MODES = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric")
-"""Coordinate modes in which the distance of two positions depends on the factor alone."""
+from edgecc.ops.resize import Resize, axis_taps, is_phased
 
 _MIDDLE = 32
 """A position so far from both ends of an image that no window reaches them."""
@@ -116,9 +113,7 @@ def _around(op: Resize, axis: int) -> tuple[int, int, Array, Array]:
     """Factor and step of an axis, and [factor, taps] distances from the position in the source, and weights."""
     scale = op.scales[axis]
     factor, step = (round(scale), 1) if scale >= 1 else (1, round(1 / scale))
-    is_special = op.coordinate_mode == "pytorch_half_pixel" and step > 1  # a result of one element is the first one
-    if (op.coordinate_mode not in INDEPENDENT_MODES or is_special or op.exclude_outside or op.antialias
-            or (float(factor) != scale if step == 1 else 1.0 / step != scale)):
+    if not is_phased(op, axis):
         raise EdgeccError("E112", f"resize by {scale:.4g} in mode {op.coordinate_mode} has no kernel for sizes known only at run time",
                           hint="give the dimension one size with --shape")
     size = 2 * _MIDDLE * step

@@ -16,6 +16,8 @@ from edgecc.ops import rules
 RESIZE_MODES = ("nearest", "linear", "cubic")
 COORDINATE_MODES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
                     "tf_crop_and_resize")
+INDEPENDENT_MODES = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric")
+"""Coordinate modes in which the distance of two positions depends on the factor alone."""
 NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 
@@ -133,6 +135,17 @@ def coordinates(op: Resize, axis: int, size: int) -> Array:
                 return begin * (size - 1) + position * ((end - begin) * (size - 1) / (count - 1))
             return np.full(count, 0.5 * (begin + end) * (size - 1))
     return (position + 0.5) / scale - 0.5
+
+
+def is_phased(op: Resize, axis: int) -> bool:
+    """Whether what a position of an axis reads depends on its phase alone, whatever the sizes are: the factor is whole or one over a
+    whole number, and no rule looks at the ends of the axis but to read the border."""
+    scale = op.scales[axis]
+    if scale == 1.0:
+        return True
+    is_special = op.coordinate_mode == "pytorch_half_pixel" and scale < 1.0  # a result of one element is the first one
+    return (op.coordinate_mode in INDEPENDENT_MODES and not is_special and not op.exclude_outside and not op.antialias
+            and scale == (float(round(scale)) if scale > 1.0 else 1.0 / round(1.0 / scale)))
 
 
 def axis_taps(op: Resize, axis: int, size: int) -> tuple[Array, Array]:

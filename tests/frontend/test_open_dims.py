@@ -115,8 +115,6 @@ def test_a_question_mark_takes_the_models_size_or_the_limits_bound():
 @pytest.mark.parametrize(("nodes", "dims", "constants", "message"), [
     ([("Add", "x c", "y", {})], ["n", 3], {"c": np.ones((4, 3), np.float32)}, "do not broadcast"),
     ([("Reshape", "x s", "y", {})], ["n", 3], {"s": np.array([6, -1])}, "cannot be reshaped|not a multiple|3 elements"),
-    ([("Unsqueeze", "x front", "z", {}), ("Resize", "z   sizes", "y", {})], [1, "n", 3],
-     {"front": np.array([0]), "sizes": np.array([1, 1, 5, 3])}, "is not a multiple of n"),
     ([("Shape", "x", "s", {}), ("CumSum", "x s", "y", {})], ["n"], {}, "depends on the dimension 'n'"),
 ])
 def test_what_the_bounds_do_not_decide_is_refused(nodes, dims, constants, message):

@@ -10,11 +10,14 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.frontend.computed_sizes import elements_of, size_of, sizes_of
+from edgecc.frontend.converters.open_resize import Factor, needs_positions, resized_by_positions
+from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.dims import Dim, lower_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import apply, literal
-from edgecc.ir.types import Array, DType
+from edgecc.ir.types import DType
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.resize import Resize, axis_taps
 from edgecc.ops.rules import sizes_text
@@ -37,14 +40,14 @@ def _old_resize(call: Call, scales: Sequence[float]) -> Value:
     enlarging and away from it when shrinking, as onnxruntime does."""
     x = call.input()
     _check_scales(scales, x)
-    sizes = tuple(_scaled(size, scale) for size, scale in zip(x.type.shape, scales, strict=True))
+    sizes = tuple(_scaled(call, size, scale)[1] for size, scale in zip(x.type.shape, scales, strict=True))
     mode = _mode(call)
     shrinks = any(scale < 1 for scale in scales)
     if mode == "nearest" and shrinks and any(scale > 1 for scale in scales):
         raise Unsupported("nearest resizing that enlarges one axis and shrinks another", "convert the model to opset 11")
     if sizes == x.type.shape:
         return x
-    return _interpolated(call, Resize(mode, sizes, tuple(scales), "asymmetric", "ceil" if shrinks else "floor"), x)
+    return _interpolated(call, Resize(mode, sizes, tuple(scales), "asymmetric", "ceil" if shrinks else "floor"), x, scales)
 
 
 def _check_scales(scales: Sequence[float], x: Value) -> None:
@@ -66,17 +69,11 @@ def _resize_by_scales(call: Call) -> Value:
     return _old_resize(call, [float(scale) for scale in call.known(1, "scales").reshape(-1)])
 
 
-def _given(call: Call, index: int, what: str) -> Array | None:
-    """A constant operand; None where it is absent or empty."""
-    data = call.known_optional(index, what)
-    return data.reshape(-1) if data is not None and data.size else None
-
-
 @converter("Resize", since=11)
 def _resize(call: Call) -> Value:
     x = call.input()
-    scales = _given(call, 2, "scales")
-    sizes = (call.known_dims(3, "sizes") or None) if call.optional(3) is not None else None
+    scales = _factors(call)
+    sizes = (sizes_of(call, 3, "sizes") or None) if call.optional(3) is not None else None
     if (scales is None) == (sizes is None):
         raise EdgeccError("E102", "exactly one of scales and sizes must be given")
     axes = tuple(call.axis(axis, x.type.rank) for axis in call.ints("axes") or range(x.type.rank))
@@ -84,15 +81,15 @@ def _resize(call: Call) -> Value:
     if given is None or len(given) != len(axes) or len(set(axes)) != len(axes):
         raise EdgeccError("E110", f"scales or sizes do not fit the {len(axes)} axes to resize of {x.type}")
     dims = x.type.shape
-    factors, wanted = [1.0] * x.type.rank, list(dims)
+    factors: list[Factor] = [1.0] * x.type.rank
+    wanted = list(dims)
     mode, coordinates = _mode(call), call.text("coordinate_transformation_mode", "half_pixel")
     roi = _region(call, x.type.rank, axes) if coordinates == "tf_crop_and_resize" else ()
     if scales is not None:
-        _check_scales([*map(float, scales), *[1.0] * (x.type.rank - len(axes))], x)
+        _check_scales([1.0 if isinstance(scale, Value) else scale for scale in [*scales, *[1.0] * (x.type.rank - len(axes))]], x)
         for axis, scale in zip(axes, scales, strict=True):
-            factors[axis] = float(scale)
-            wanted[axis] = (math.floor(int(dims[axis]) * (roi[x.type.rank + axis] - roi[axis]) * factors[axis]) if roi
-                            else _scaled(dims[axis], factors[axis]))
+            crop = roi[x.type.rank + axis] - roi[axis] if roi else 1.0
+            factors[axis], wanted[axis] = _scaled(call, dims[axis], scale, crop)
     elif sizes is not None:
         _fit(call, tuple(sizes), axes, dims, factors, wanted)
     call.importer.limits.check_dims(wanted, "the result of Resize")
@@ -102,20 +99,35 @@ def _resize(call: Call) -> Value:
     nearest_mode = call.text("nearest_mode", "round_prefer_floor")
     if coordinates == "tf_half_pixel_for_nn":
         raise Unsupported("coordinate_transformation_mode tf_half_pixel_for_nn", "convert the model to opset 13")
-    op = Resize(mode, tuple(wanted), tuple(factors), printable(coordinates), printable(nearest_mode),
+    known = tuple(factor if isinstance(factor, float) else 1.0 for factor in factors)
+    op = Resize(mode, tuple(wanted), known, printable(coordinates), printable(nearest_mode),
                 call.number("cubic_coeff_a", -0.75), call.flag("exclude_outside"),
                 call.number("extrapolation_value", 0.0), roi, call.flag("antialias") and mode != "nearest")
-    return _interpolated(call, op, x)
+    return _interpolated(call, op, x, factors)
 
 
-def _interpolated(call: Call, op: Resize, x: Value) -> Value:
+def _factors(call: Call) -> list[float | Value] | None:
+    """The scales: numbers, or values of one element that the run computes; None where the operand is absent or empty."""
+    value = call.optional(2)
+    if value is None or value.type.count == 0:
+        return None
+    data = known_data(value)
+    if data is None and value.type.rank == 1 and value.type.is_static and value.type.dtype.is_float:
+        return list(elements_of(call, value))
+    return [float(scale) for scale in call.known(2, "scales").reshape(-1)]
+
+
+def _interpolated(call: Call, op: Resize, x: Value, factors: Sequence[Factor]) -> Value:
     """The operator on `x`. Interpolated integers are computed in f32 and cut off, as ONNX's reference and onnxruntime do."""
     dtype = x.type.dtype
     if op.mode == "nearest" or dtype.is_float:
+        if needs_positions(op, x, factors):
+            op.infer([x.type])
+            return resized_by_positions(call, op, x, factors)
         return _by_axes(call, op, x) if op.antialias else call.add(op, x)
     if not dtype.is_integer or dtype.size > 4:
         raise Unsupported(f"interpolation of elements of type {dtype.value}", "cast them to float before and back after")
-    y = _interpolated(call, op, call.cast(x, DType.F32))
+    y = _interpolated(call, op, call.cast(x, DType.F32), factors)
     low, high = dtype.limits
     if dtype.size < 4:  # cubic interpolation overshoots
         y = call.map(lambda a: apply("min", apply("max", a, literal(float(low), DType.F32)), literal(float(high), DType.F32)), y)
@@ -161,40 +173,56 @@ def _region(call: Call, rank: int, axes: Sequence[int]) -> tuple[float, ...]:
     return (*begin, *end)
 
 
-def _scaled(size: Dim, factor: float) -> Dim:
-    """floor(size * factor).
+def _scaled(call: Call, size: Dim, factor: float | Value, crop: float = 1.0) -> tuple[Factor, Dim]:
+    """The factor and floor(size * crop * factor), a number of the run unless both are known or the factor is whole.
 
-    Raises: EdgeccError E104 for a size that the run decides and a factor that is neither whole nor one over a whole number.
+    The product is rounded to f32, as onnxruntime does and exporters mean: 10 elements by a factor of 0.7, in f32 less than that, are 7.
     """
-    if isinstance(size, int):
-        return math.floor(size * factor)
-    if factor.is_integer():
-        return size * int(factor)
-    return size // int(1 / factor) if (1 / factor).is_integer() else math.floor(int(size) * factor)
+    if isinstance(factor, float):
+        if isinstance(size, int):
+            return factor, math.floor(np.float32(size * crop) * np.float32(factor))
+        if factor.is_integer() and crop == 1.0:
+            return factor, size * int(factor)
+    product = _floor_of_product(call, size, factor, crop)
+    return factor, size_of(call, product, "the size of the result of Resize")
 
 
-def _ratio(size: Dim, old: Dim) -> float:
-    """size / old.
+def _floor_of_product(call: Call, size: Dim, factor: float | Value, crop: float) -> Value:
+    """The integer floor(size * crop * factor)."""
+    length = call.map(lambda n: apply("mul", n, literal(crop, DType.F32)), call.cast(call.reshape(call.sizes((size,)), ()), DType.F32))
+    by = call.scalar(factor, DType.F32) if isinstance(factor, float) else call.cast(call.reshape(factor, ()), DType.F32)
+    return call.cast(call.map(lambda a, b: apply("floor", apply("mul", a, b)), length, by), DType.I64)
 
-    Raises: EdgeccError E104 where neither is a multiple of the other for all sizes of the run.
-    """
+
+def _ratio(size: Dim, old: Dim) -> float | None:
+    """size / old; None where neither is a multiple of the other for all sizes of the run."""
     if isinstance(size, int) and isinstance(old, int):
         return size / old if old else 1.0
-    return float(int(size // old)) if lower_bound(size) >= lower_bound(old) else 1 / int(old // size)
+    try:
+        return float(int(size // old)) if lower_bound(size) >= lower_bound(old) else 1 / int(old // size)
+    except EdgeccError as error:
+        if error.code != "E104":
+            raise
+        return None
 
 
-def _fit(call: Call, sizes: Sequence[Dim], axes: Sequence[int], dims: Sequence[Dim], factors: list[float],
+def _fit(call: Call, sizes: Sequence[Dim], axes: Sequence[int], dims: Sequence[Dim], factors: list[Factor],
          wanted: list[Dim]) -> None:
     """Fills in factors and sizes of the result from given sizes and the policy on the aspect ratio."""
     if any(lower_bound(size) < 0 or (dims[axis] == 0 and size != 0) for size, axis in zip(sizes, axes, strict=True)):
         raise EdgeccError("E110", f"sizes {sizes_text(sizes)} do not fit {sizes_text(dims)}")
     policy = call.text("keep_aspect_ratio_policy", "stretch")
-    ratios = [_ratio(size, dims[axis]) for size, axis in zip(sizes, axes, strict=True)]
     if policy not in ("stretch", "not_larger", "not_smaller"):
         raise EdgeccError("E102", f"keep_aspect_ratio_policy is '{printable(policy)}'")
-    for axis, size, ratio in zip(axes, sizes, ratios, strict=True):
-        if policy == "stretch":
-            factors[axis], wanted[axis] = ratio or 1.0, size
-        else:
-            factors[axis] = (min(ratios) if policy == "not_larger" else max(ratios)) or 1.0
-            wanted[axis] = math.floor(factors[axis] * int(dims[axis]) + 0.5)
+    ratios = [_ratio(size, dims[axis]) for size, axis in zip(sizes, axes, strict=True)]
+    if policy == "stretch":
+        for axis, size, ratio in zip(axes, sizes, ratios, strict=True):
+            factors[axis], wanted[axis] = ratio if ratio != 0.0 else 1.0, size
+        return
+    numbers = [ratio for ratio in ratios if ratio is not None]
+    if len(numbers) != len(ratios):
+        raise EdgeccError("E104", f"the run decides which of the ratios of {sizes_text(sizes)} to {sizes_text([dims[a] for a in axes])} keeps the aspect",
+                          hint="give the dimensions one size with --shape")
+    factor = (min(numbers) if policy == "not_larger" else max(numbers)) or 1.0
+    for axis in axes:
+        factors[axis], wanted[axis] = factor, math.floor(factor * int(dims[axis]) + 0.5)
