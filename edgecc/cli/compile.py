@@ -85,9 +85,8 @@ def compile(
 ) -> None:
     """Compile a model for a target into a folder, of C if nothing else is asked for."""
     backend = in_dialect(backend, emit, dialect)
-    writer, form = select_backend(backend, emit)
-    _refuse_idle_flags(context, is_quantized=quantize is not None or calibration is not None, precision=precision, as_json=as_json,
-                       takes_graph=writer.takes == "graph")
+    form = select_backend(backend, emit)[1]
+    _refuse_idle_flags(context, is_quantized=quantize is not None or calibration is not None, precision=precision)
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     tuned = read_for(tuning, chosen) if tuning is not None else None
@@ -115,6 +114,9 @@ def compile(
     folder = artifact.write(output if output is not None else Path(artifact.name))
     for text in (*done.report.notes, *(() if quantized is None else (*quantized.notes, *quantized.quantized.notes))):
         note(text)
+    if not isinstance(done, api.Compilation):
+        idle = {"print_memory_plan", "explain"} if isinstance(done, api.Export) and quantized is None else {"print_memory_plan"}
+        flags.note_given(context, idle, "with a back end that takes no loop programs")
     if isinstance(done, api.Division):
         show_division(done.partitioned.artifact, folder, explain=explain, as_json=as_json)
     elif isinstance(done, api.Export):
@@ -124,6 +126,7 @@ def compile(
             note(text)
         explained = _explained(done, NO_TUNING if tuned is None else tuned.choices) if explain else None
         if as_json:
+            flags.note_given(context, {"print_memory_plan"}, "with --json")
             print_json(_to_json(artifact, folder, precision, explained, quantized))
             return
         if print_memory_plan:
@@ -131,16 +134,12 @@ def compile(
         _show(artifact, folder, precision, explained, quantized)
 
 
-def _refuse_idle_flags(context: typer.Context, *, is_quantized: bool, precision: str, as_json: bool, takes_graph: bool) -> None:
+def _refuse_idle_flags(context: typer.Context, *, is_quantized: bool, precision: str) -> None:
     """Raises E001 for flags that would do nothing beside the others."""
     if not is_quantized:
         flags.refuse_given(context, q.ONLY_QUANTIZING, "without --quantize")
     if precision == FP32:
         flags.refuse_given(context, {"keep_fp32"}, "without --precision fp16 or bf16")
-    if takes_graph:
-        flags.refuse_given(context, {"print_memory_plan", "explain"}, "with a back end that takes no loop programs")
-    if as_json:
-        flags.refuse_given(context, {"print_memory_plan"}, "with --json")
 
 
 @dataclass(frozen=True)

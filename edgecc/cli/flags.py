@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from edgecc.cli.output import note
 from edgecc.errors import EdgeccError
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.", show_default=False)]
@@ -38,15 +39,25 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def refuse_given(context: typer.Context, names: Collection[str], where: str) -> None:
-    """Refuses flags that would have no effect, rather than to let a user believe that they had one.
+    """Refuses flags that would have no effect, where a user would get another result than the flag promises.
 
     Args:
         names: of parameters of the command; those that the command line does not give are no matter.
         where: beside what they do nothing: "without --quantize".
     Raises: EdgeccError E001 that names the flags.
     """
+    if given := _given(context, names):
+        raise EdgeccError("E001", f"{given} would do nothing {where}", where=f"edgecc {context.command.name}")
+
+
+def note_given(context: typer.Context, names: Collection[str], where: str) -> None:
+    """Tells of flags without an effect that change no result: those that only show more of it."""
+    if given := _given(context, names):
+        note(f"{given} does nothing {where}")
+
+
+def _given(context: typer.Context, names: Collection[str]) -> str:
+    """The flags of `names` that the command line gives, with commas between them."""
     # The class of sources moved between Typer's versions; their names stayed.
-    given = [parameter.opts[0] for parameter in context.command.params
-             if parameter.name in names and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"]
-    if given:
-        raise EdgeccError("E001", f"{', '.join(given)} would do nothing {where}", where=f"edgecc {context.command.name}")
+    return ", ".join(parameter.opts[0] for parameter in context.command.params
+                     if parameter.name in names and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE")

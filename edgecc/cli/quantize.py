@@ -65,7 +65,8 @@ def command(
     if weights is None:
         flags.refuse_given(context, ONLY_WEIGHTS, "without --weights")
     else:
-        flags.refuse_given(context, q.ONLY_SCHEME | {"target", "report"}, "with --weights, which leaves activations in float")
+        flags.refuse_given(context, q.ONLY_SCHEME, "with --weights, which leaves activations in float")
+        flags.note_given(context, {"target", "report"}, "with --weights")
         if weights not in WEIGHT_BITS:
             raise EdgeccError("E001", f"--weights {printable(weights)!r} is not one of {', '.join(WEIGHT_BITS)}", where="edgecc quantize")
         chosen = WeightScheme(BlockForm(WEIGHT_BITS[weights], block_size, symmetric), method or ("rtn" if calibration is None else "gptq"),
