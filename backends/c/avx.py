@@ -82,7 +82,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     yield from lookup.table_rows()
     for lanes in (4, 8, 16):
         yield Key("dot_u8s8", I32, lanes), _dot_by_words(lanes)
-        yield Key("dot_u4s8", I32, lanes), _dot_by_pairs(lanes)
+        yield Key("dot_u8s8_short", I32, lanes), _dot_by_pairs(lanes)
         yield Key("dot_u8s8", I32, lanes), Row(f"{prefix(lanes * 32)}_dpbusd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
         p = prefix(lanes * 32)
         yield Key("dot_s16", I32, lanes), Row(f"{p}_add_epi32({{2}}, {p}_madd_epi16({{0}}, {{1}}))", needs_of(lanes * 32))
@@ -101,7 +101,7 @@ def _dot_by_words(lanes: int) -> Row:
 
 
 def _dot_by_pairs(lanes: int) -> Row:
-    """Products of bytes that come in pairs: sums of two of them, of which one factor is below 16, do not saturate."""
+    """Products of bytes in pairs, whose sums are known to fit into 16 bits."""
     p = prefix(lanes * 32)
     return Row(f"{p}_add_epi32({{2}}, {p}_madd_epi16({p}_maddubs_epi16({{0}}, {{1}}), {p}_set1_epi16(1)))", needs_of(lanes * 32))
 

@@ -234,7 +234,7 @@ def _dot_rows(*, has_fma: bool) -> Iterator[tuple[Key, Row]]:
     yield Key("dot_bf16", DType.F32, 1), Row(_DOT_BF16.replace("FMA", fused), body=True)
     yield Key("dot_s8", DType.I32, 1), Row(microcontroller.DOT, body=True)
     yield Key("dot_s16", DType.I32, 1), Row(microcontroller.WORDS, body=True)
-    for name in ("dot_u8s8", "dot_u4s8"):
+    for name in ("dot_u8s8", "dot_u8s8_short"):
         yield Key(name, DType.I32, 1), Row(microcontroller.DOT.replace("(int8_t)(a", "(uint8_t)(a"), body=True)
 
 

@@ -52,7 +52,7 @@ def _instruction(w: Writer, name: str, lanes: int, first: str, second: str, tota
             return w.call(f"llvm.x86.{VNNI.removesuffix('vnni')}.vpdpbusd.{bits}", groups, (groups, total), (quads, a), (quads, b))
         case "dot_u8s8" if w.machine.architecture == "x86_64":
             return _by_words(w, lanes, first, second, total)
-        case "dot_u4s8" if w.machine.architecture == "x86_64":
+        case "dot_u8s8_short" if w.machine.architecture == "x86_64":
             quads, words = vector_of("i8", 4 * lanes), vector_of("i16", 2 * lanes)
             a, b = (w.convert("bitcast", groups, value, quads) for value in (first, second))
             sums = w.call(f"llvm.x86.{_BYTE_PAIRS[lanes]}", words, (quads, a), (quads, b))

@@ -68,7 +68,7 @@ class _Integers:
         signed = dot.element is DType.I8
         self.halves = 2 if op.bits == 4 else 1
         self.whole_bytes = self.halves == 2 and (signed or request.target.has(WHOLE_BYTES))
-        self.dot = DOTS["dot_u4s8"] if self.halves == 2 and not self.whole_bytes else dot
+        self.dot = DOTS["dot_u8s8_short"] if self.halves == 2 and not self.whole_bytes else dot
         flips = signed and (op.bits == 8 or self.whole_bytes)
         middle = 1 << (op.bits - 1)
         self.flips = (0, middle if flips else 0) if self.halves == 2 else (middle if flips else 0,)

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgecc.ir.scalar import Arg, Convert, Literal, ScalarExpr, children
 from edgecc.ir.types import Array, DType
-from edgecc.kernels import half_sums
+from edgecc.kernels import complements, half_sums
 from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Packed, Request, View
 from edgecc.kernels.borders import Borders
 from edgecc.kernels.grouped import DSP, Terms, group_terms, grouped_sum, pairs_steps
@@ -355,22 +355,29 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
         borders: where some sums lack terms, the classes of those that do; the bias then has a part for each class.
     """
     w, own_arrange = request.operand(1), arrange
+    streams: tuple[tuple[Buffer, KernelArgument], ...] = ()
     if w.is_constant:
         elements = groups * packed_channels(panels) * reduction * (1 if terms is None else terms.lanes)
         dtype = w.view.dtype
+        pack = partial(_pack_weights, groups=groups, panels=tuple(panels), parts=parts)
+        if terms is not None and terms.masked:
+            turned = partial(group_terms, partial(complements.masks, arrange, terms.flip), terms.group)
+            streams = ((Buffer(complements.MASKS, DType.U32, elements, "input"), Packed((1,), partial(pack, turned))),)
+            arrange = partial(complements.second_factors, arrange)
         if terms is not None and terms.dot:
             arrange, dtype = partial(group_terms, arrange, terms.group), terms.element(dtype)
-        pack = partial(_pack_weights, arrange, groups, tuple(panels), parts)
-        buffer: tuple[Buffer, KernelArgument] = (Buffer("w", dtype, elements, "input"), Packed((1,), pack))
+        buffer: tuple[Buffer, KernelArgument] = (Buffer("w", dtype, elements, "input"), Packed((1,), partial(pack, arrange)))
     else:
         buffer = (Buffer("w", w.view.dtype, max(1, w.view.span), "input"), FromInput(1))
-    if terms is not None and terms.offset:
+    if terms is not None and (terms.offset or terms.masked):
         known = (1,) if request.optional(2) is None else (1, 2)
-        sums = partial(_sums_of_terms, own_arrange) if borders is None else borders.sums
-        offset_bias = Packed(known, partial(_pack_offset_bias, sums, groups, tuple(panels), terms.offset, _start_of(request)))
+        sums, offset = partial(_sums_of_terms, own_arrange) if borders is None else borders.sums, terms.offset
+        if terms.masked:
+            sums, offset = partial(complements.sums, sums, 1, terms.offset), 1
+        offset_bias = Packed(known, partial(_pack_offset_bias, sums, groups, tuple(panels), offset, _start_of(request)))
         elements = groups * packed_channels(panels) * (1 if borders is None else borders.count)
         place_of: tuple[Buffer, KernelArgument] = (Buffer("b", DType.I32, elements, "input"), offset_bias)
-        return Weights((buffer, place_of), w.is_constant, (buffer[0].name, "b"), lambda place, address: Load("b", place, DType.I32))
+        return Weights((buffer, *streams, place_of), w.is_constant, (buffer[0].name, *(stream.name for stream, _ in streams), "b"), lambda place, address: Load("b", place, DType.I32))
     return with_bias(request, buffer, channels, panels, packed=w.is_constant, groups=groups, bias_axis=bias_axis)
 
 
@@ -410,7 +417,7 @@ def _bias_view(view: View, dims: Sequence[int], axis: int) -> View:
     return View(view.dtype, tuple(dims), tuple(view.strides[0] if i == axis else 0 for i in range(len(dims))))
 
 
-def _pack_weights(arrange: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], parts: int, weights: Array) -> Array:
+def _pack_weights(arrange: Callable[[Array], Array], weights: Array, *, groups: int, panels: tuple[Panel, ...], parts: int) -> Array:
     packed = np.concatenate([pack_panels(part, panels) for group in np.split(arrange(weights), groups)
                              for part in np.split(group, parts, axis=1)])
     return packed.view(np.uint32) if packed.dtype.type is np.void else packed

@@ -80,13 +80,14 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     borders = Borders.of(axes)
     # Microcontrollers have little memory for weights, and gain less by products of groups.
     folds = folds_offset(request) and borders.fits(w.dims[0], *([view_bytes(w)] if request.target.has(DSP) else []))
-    terms = terms_of(request, x, 1, zero=zeros_of(op)[0], folds=folds)
+    pixels = math.prod(y.dims[2:]) * y.dims[0]
+    terms = terms_of(request, x, 1, zero=zeros_of(op)[0], folds=folds, rows=pixels)
     if w.dims[1] % terms.group:  # groups of terms end with the channels of a group of the convolution
         terms = Terms(x)
     grouped = replace(w, dims=(w.dims[0], w.dims[1] // terms.group, *w.dims[2:]), dtype=terms.element(w.dtype))
     direct = Direct(terms.x, grouped, axes, op.group, w.dims[0] // op.group, grouped.dims[1], ((1, 0),) * len(axes),
                     bounds=row_bounds(request), dot=terms.dot, zeros=zeros_of(op), flip=terms.flip,
-                    borders=borders if terms.offset else None, downwards=request.threads == 1)
+                    borders=borders if terms.offset or terms.masked else None, downwards=request.threads == 1)
     if not terms.dot and direct.joins:
         runs, dot = ByteRuns.of(axes, w.dims[1]), byte_dot(request, x.dtype, zero=zeros_of(op)[0], folds=folds)
         if runs is not None and dot is not None:
@@ -135,7 +136,7 @@ def _direct_target(request: Request, op: Conv, direct: Direct, terms: Terms) -> 
 
 
 def _pointwise_terms(request: Request, op: Conv) -> Terms:
-    return terms_of(request, request.operand(0).view, 1, zero=zeros_of(op)[0], folds=folds_offset(request), vectors=True)
+    return terms_of(request, request.operand(0).view, 1, zero=zeros_of(op)[0], folds=folds_offset(request), vectors=True, rows=request.outputs[0].elements // max(1, request.outputs[0].dims[1]))
 
 
 def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:

@@ -127,14 +127,14 @@ class Direct:
                     classes.append(self.borders.axes[-1].in_run(line.run, line.position))
                     place_of_bias = place_of_bias + self.borders.number(classes) * (self.group * padded)
                 bias = weights.bias(place_of_bias, address)
-                factor = Terms(self.x, flip=self.flip).factor
-                pairs = [(factor(Load("x", x_index, self.x.dtype)), Load("w", w_index, self.w.dtype))]
+                factor = Terms(self.x, dot=self.dot, flip=self.flip).factor
+                pairs = [(factor(Load("x", x_index, self.x.dtype), w_index), Load("w", w_index, self.w.dtype))]
                 if self.byte_runs is not None:
                     variant = (line.run.segment.tap_start or 0, line.run.segment.tap_stop or 0)
                     offsets, first = self.byte_runs.offsets(variant), self.byte_runs.first_step(variant)
                     places = [w_start + (term * len(offsets) + first + g) * panel.padded + var("channel") for g in range(len(offsets))]
                     length = self.byte_runs.length(variant)
-                    pairs = [(factor(group_at("x", x_index + offset, self.x.dtype, length)), Load("w", place, DType.U32))
+                    pairs = [(factor(group_at("x", x_index + offset, self.x.dtype, length), place), Load("w", place, DType.U32))
                              for offset, place in zip(offsets, places, strict=True)]
                 return tile_nest(line.extent, panel.size, reductions, *pairs[0], bias, lambda acc: epilogue.store(acc, address),
                                  row_loop=line.loop, dot=self.dot, zeros=self.zeros, more=pairs[1:])

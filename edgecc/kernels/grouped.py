@@ -14,8 +14,10 @@ from types import MappingProxyType
 import numpy as np
 
 from edgecc.ir.types import Array, DType
+from edgecc.kernels import complements
 from edgecc.kernels.base import Request, View
 from edgecc.loop.dot import DOTS, Dot
+from edgecc.loop.index import Index
 from edgecc.loop.ir import Const, Expr, Horizontal, Load, Op
 from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import Target
@@ -58,8 +60,15 @@ class Terms:
     lanes: int = 1
     matrix: bool = False
 
-    def factor(self, load: Expr) -> Expr:
-        """The first factor of a step as the operation takes it."""
+    @property
+    def masked(self) -> bool:
+        """Whether bytes are combined with masks (edgecc/kernels/complements.py)."""
+        return self.dot == complements.PRODUCT
+
+    def factor(self, load: Expr, place: Index) -> Expr:
+        """The first factor of a step as the operation takes it; `place` is that of the second one."""
+        if self.masked:
+            return complements.masked(load, place)
         if self.lanes > 1 and isinstance(load, Load):
             return replace(load, lanes=self.lanes)
         return Op("bit_xor", (load, Const(0x80808080, DType.U32)), DType.U32) if self.flip else load
@@ -147,13 +156,15 @@ def product_target(request: Request, widening: Target, terms: Terms) -> Target:
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 
 
-def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool = False, vectors: bool = False) -> Terms:
+def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool = False, vectors: bool = False,
+             rows: int = 0) -> Terms:
     """How to read `x`, a view of operand 0 whose terms lie along `axis`: in groups where the target and the layout allow it.
 
     Args:
         zero: the zero point of x.
         folds: whether an `offset` can go into a bias: every sum has all of its terms, and weights and bias are known.
         vectors: whether a step may take vectors of groups (`Terms.lanes`) where the target multiplies those.
+        rows: how many rows of the result share the weights, if a step may combine bytes with masks.
     """
     if x.dtype in (DType.I8, DType.U8):
         byte = byte_dot(request, x.dtype, zero=zero, folds=folds)
@@ -164,6 +175,8 @@ def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool
             return Terms(replace(groups, dims=dims, strides=strides), HELIUM_LANES * DOTS[byte.name].group, byte.name, offset=byte.offset, lanes=HELIUM_LANES)
         if byte is None or groups is None:
             return Terms(x)
+        if complements.pays(request.target) and folds and request.short_weights and rows >= complements.LEAST_ROWS:
+            return Terms(groups, DOTS[byte.name].group, complements.PRODUCT, byte.flip, byte.offset)
         op, w = request.op, request.operand(1).view
         depth = w.elements // max(1, w.dims[0]) if isinstance(op, Conv) else x.dims[axis]
         matrix = byte.name in BY_LANE and request.target.has(MATRIX_FEATURE) and depth >= MATRIX_TERMS

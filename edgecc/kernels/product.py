@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from edgecc.ir.types import DType
+from edgecc.kernels import complements
 from edgecc.kernels.ahead import panels_ahead
 from edgecc.kernels.base import ROW_AXIS, View
 from edgecc.kernels.contraction import (
@@ -34,7 +35,7 @@ from edgecc.loop.ir import Body, Expr, For, Load, Stmt, Store
 from edgecc.targets.schema import Target
 
 
-def _as_it_is(x: Expr) -> Expr:
+def _as_it_is(x: Expr, place: Index) -> Expr:
     return x
 
 
@@ -46,7 +47,7 @@ class Product:
     `x_at(row, k)` and `w_at(k, channel)` (used unless packed) place the factors. With `dot` they are groups of terms, and
     `depth` counts groups. Where the run decides, `rows`, `channels` and `depth` are the largest numbers and `open_rows`,
     `open_channels` and `open_depth` those of the run. `zeros` are the zero points of integer factors, `factor` what becomes
-    of an element of x once it is read. `packed_start`: where the packed factor begins in its buffer.
+    of an element of x once it is read, given the place of the other factor. `packed_start`: where the packed factor begins in its buffer.
     """
 
     rows: int
@@ -63,7 +64,7 @@ class Product:
     open_depth: Index | None = None
     zeros: tuple[int, int] = (0, 0)
     packed_start: Index = ZERO
-    factor: Callable[[Expr], Expr] = _as_it_is
+    factor: Callable[[Expr, Index], Expr] = _as_it_is
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
                  target: Target, *, first: str = "x", cut: DepthCut | None = None) -> ProductNest:
     """The nest of a product; `first` is the buffer of the first factor, `cut` how the reduction is cut, if it is."""
     element, name = product.w.dtype.size, weights.arguments[0][0].name
-    weights_bytes = product.channels * product.depth * element
+    streams = (name, complements.MASKS) if product.dot == complements.PRODUCT else (name,)
+    weights_bytes = product.channels * product.depth * element * len(streams)
     several = sum(panel.count for panel in panels) > 1
     width = max(panel.padded for panel in panels) if panels else 0
     block = product.rows
@@ -89,7 +91,7 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     depth = product.depth if cut is None else cut.depth
     prefetched = None
     if several and weights.packed and (block >= product.rows or cut is not None):
-        prefetched = panels_ahead(product.rows, tile.rows, depth, width * element, weights_bytes, target)
+        prefetched = panels_ahead(product.rows, tile.rows, depth, width * element * len(streams), weights_bytes, target)
     if cut is not None:
         block = min(product.rows, cut.rows)
     inner = depth if prefetched is None else prefetched.steps
@@ -104,10 +106,12 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
             if prefetched is not None:
                 reductions.insert(0, Reduction("steps", ZERO, const(depth // inner)))
                 k = k + var("steps") * inner
-                ahead = prefetched.prefetches(name, w_start + panel.padded * depth, row, var("steps"), depth, element)
+                ahead = tuple(prefetch for stream in streams for prefetch in prefetched.prefetches(
+                    stream, w_start + panel.padded * depth, row, var("steps"), depth, element * len(streams)))
             packed = w_start + k * panel.padded + var("channel")
             k = k + part * depth
-            w = Load(name, packed if weights.packed else product.w_at(k, channel), product.w.dtype)
+            place = packed if weights.packed else product.w_at(k, channel)
+            w = Load(name, place, product.w.dtype)
 
             def address(view: View) -> Index:
                 return product.address(view, row, channel)
@@ -121,7 +125,7 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
                 total = add(waiting, acc) if alone else acc
                 return epilogue.store(total, address) if ends else Store(PARTIAL, partial_sum, total)
 
-            return (tile_nest(count, panel.size, reductions, product.factor(Load(first, product.x_at(row, k), product.x.dtype)), w, bias,
+            return (tile_nest(count, panel.size, reductions, product.factor(Load(first, product.x_at(row, k), product.x.dtype), place), w, bias,
                               store, dot=product.dot, ahead=ahead, zeros=product.zeros),)
 
         if product.open_channels is not None:

@@ -24,6 +24,7 @@ import numpy as np
 
 from edgecc.ir.scalar import Apply, Arg, Convert, ScalarExpr, children
 from edgecc.ir.types import Array, DType
+from edgecc.kernels import complements
 from edgecc.kernels.base import Request
 from edgecc.loop.ir import Bitcast, Cast, Const, Expr, Op
 from edgecc.ops.convolution import Conv
@@ -48,11 +49,15 @@ def with_known_sums(request: Request, arrays: Sequence[Array | None]) -> Request
     """The request with what is known of its sums and products, given the arrays of constant operands."""
     op = request.op
     portable = request.target.vector.bits == 0 and not request.target.has("dsp")  # which convert and round in one instruction
-    if not (request.target.has("neon") or portable) or request.is_open or not isinstance(op, Conv | MatMul):
+    adds = request.target.has("neon") or portable
+    in_pairs = complements.pays(request.target) or (adds and not portable and not request.target.has("dotprod"))
+    if request.is_open or not isinstance(op, Conv | MatMul):
         return request
     weights = arrays[1]
-    if not portable and weights is not None and weights.dtype == np.int8 and weights.size and not request.target.has("dotprod"):
+    if in_pairs and weights is not None and weights.dtype == np.int8 and weights.size:
         request = replace(request, short_weights=bool(weights.min() > -128))
+    if not adds:
+        return request
     level = _level(op, request.operand(0).view.dtype, arrays)
     # Narrowing to 16 bits first is for vectors.
     return replace(request, known_sums=min(level, SMALL) if portable else level) if level else request

@@ -8,7 +8,8 @@ group is loaded, broadcast and chosen by lane as one 32-bit element, from buffer
 products are packed [panel][step of one group][lane][element of the group].
 
 "dot_s8_short" is "dot_s8" of second factors that are above -128: then the sum of two products fits into 16 bits, which
-machines without such an instruction make use of. "dot_u4s8" is "dot_u8s8" of first factors below 16, for the same reason.
+machines without such an instruction make use of. "dot_u8s8_short" is "dot_u8s8" where the sums of the first two products and of the
+last two fit into 16 bits, for the same reason.
 
 A row of `DOTS` states the types and the meaning of one instruction, rounding included, so that the interpreter gives its
 very bits. A group holds 4 / size elements: two of 16 bits, four of 8.
@@ -81,6 +82,14 @@ def _integers(first: npt.DTypeLike) -> Callable[[MultiplyAdd, Array, Array, Arra
     return meaning
 
 
+def _short_sums(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
+    """`_integers` of unsigned first factors, where sums of neighbouring products fit into 16 bits."""
+    pairs = (_bytes(a, np.uint8) * _bytes(b, np.int8)).reshape(-1, 2).sum(axis=1)
+    if pairs.size and (pairs.min() < -2**15 or pairs.max() >= 2**15):
+        raise ValueError("the sum of two products does not fit into 16 bits")
+    return _integers(np.uint8)(fma, a, b, total)
+
+
 def _words(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
     """sum + a0*b0 + a1*b1 in 32 bits, which wrap; all are signed.
 
@@ -96,5 +105,5 @@ DOTS: Mapping[str, Dot] = types.MappingProxyType({row.name: row for row in (
     Dot("dot_bf16", DType.BF16, DType.F32, _bf16), Dot("dot_s8", DType.I8, DType.I32, _integers(np.int8)),
     Dot("dot_s16", DType.I16, DType.I32, _words),
     Dot("dot_s8_short", DType.I8, DType.I32, _integers(np.int8)), Dot("dot_u8s8", DType.U8, DType.I32, _integers(np.uint8)),
-    Dot("dot_u4s8", DType.U8, DType.I32, _integers(np.uint8)))})
+    Dot("dot_u8s8_short", DType.U8, DType.I32, _short_sums))})
 """The kinds there are, by the name of the operation."""
