@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from edgecc.artifact.folder import Artifact, make_export
 from edgecc.backends.base import API, GraphBackend, Trace
 from edgecc.backends.ethosu.passes import SplitDequantize, SplitMovement
+from edgecc.backends.ethosu.strides import FoldStrides
 from edgecc.backends.ethosu.vela import VELA, Compiled, run_vela
 from edgecc.backends.requirements import Requirement
 from edgecc.backends.tflite.backend import run_model, tflite_passes, trace_model
@@ -85,8 +86,8 @@ class EthosuBackend(GraphBackend):
         return reason
 
     def passes(self, default: tuple[str, ...], target: Target) -> tuple[str, ...]:
-        """Those of TFLite, and integers for every reader on the accelerator."""
-        return (*tflite_passes(default, largest_stride=LARGEST_STRIDE), SplitMovement.name, SplitDequantize.name)
+        """Those of TFLite, strides that the accelerators have, and integers for every reader there."""
+        return (*tflite_passes(default, largest_stride=LARGEST_STRIDE), FoldStrides.name, SplitMovement.name, SplitDequantize.name)
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """NAME.tflite and NAME_int8.tflite; the report has Vela's figures, and what is left for the CPU.
@@ -135,7 +136,8 @@ class EthosuBackend(GraphBackend):
 
 
 def _converted(graph: Graph) -> Converted:
-    return convert(graph, integer_interface=True, images_last=True, products_as_convolutions=True)
+    # Vela keeps room for 32 bits of each position, also where it writes 64.
+    return convert(graph, integer_interface=True, images_last=True, products_as_convolutions=True, short_positions=True)
 
 
 def _figures(compiled: Compiled, accelerator: str, multiply_adds: int) -> dict[str, Any]:

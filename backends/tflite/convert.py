@@ -18,6 +18,7 @@ from edgecc.backends.tflite.schema import ModelWriter
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.text import format_node
+from edgecc.ir.types import DType
 from edgecc.ops.elementwise import Elementwise
 
 
@@ -28,10 +29,12 @@ class Port:
     Attributes:
         order: for each axis of the tensor the axis of the network's input or output it is.
         quantization: of its integers; None where it is of floats.
+        short: whether it has 32 bits where the network has integers of 64.
     """
 
     order: Order
     quantization: Quantization | None
+    short: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Converted:
 
 
 def convert(graph: Graph, *, integer_interface: bool, images_last: bool, products_as_convolutions: bool = False,
-            recorder: Recorder | None = None) -> Converted:
+            short_positions: bool = False, recorder: Recorder | None = None) -> Converted:
     """The model of a graph.
 
     Args:
@@ -67,11 +70,12 @@ def convert(graph: Graph, *, integer_interface: bool, images_last: bool, product
         images_last: inputs of rank 4 have their channels last; else they have the network's shape.
         products_as_convolutions: products of integers by constant matrices are written as convolutions, which LiteRT's reference
             kernels round as accelerators do, twice; they round FULLY_CONNECTED once.
+        short_positions: positions of extrema, i64 in the network, have 32 bits in the file.
         recorder: what makes the file; a TFLite model without it.
     Raises: EdgeccError E114 for a node without a form in TFLite.
     """
     writer = ModelWriter() if recorder is None else recorder
-    emitter = Emitter(writer, products_as_convolutions=products_as_convolutions)
+    emitter = Emitter(writer, products_as_convolutions=products_as_convolutions, short_positions=short_positions)
     done: set[Node] = set()
     demanded: dict[Value, int] = {}
     inputs = {name: _input(emitter, graph, value, name, done, integer_interface=integer_interface, images_last=images_last)
@@ -125,7 +129,8 @@ def _output(emitter: Emitter, value: Value, *, integer_interface: bool) -> tuple
         order, index = next(iter(held.integers.items()))
         return index, Port(order, held.quantization)
     order = emitter.order_of(value)
-    return emitter.floats(value, order), Port(order, None)
+    index = emitter.floats(value, order)
+    return index, Port(order, None, short=value.type.dtype is DType.I64 and emitter.writer.tensors[index].kind == "INT32")
 
 
 def _node(emitter: Emitter, graph: Graph, node: Node, done: set[Node], demanded: dict[Value, int]) -> None:

@@ -76,8 +76,8 @@ class Result:
 class Emitter:
     """A model that is being written, and what holds which value."""
 
-    def __init__(self, writer: Recorder, *, products_as_convolutions: bool = False) -> None:
-        self.writer, self.products_as_convolutions = writer, products_as_convolutions
+    def __init__(self, writer: Recorder, *, products_as_convolutions: bool = False, short_positions: bool = False) -> None:
+        self.writer, self.products_as_convolutions, self.short_positions = writer, products_as_convolutions, short_positions
         self._held: dict[Value, Held] = {}
 
     def held(self, value: Value) -> Held:

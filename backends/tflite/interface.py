@@ -13,7 +13,7 @@ from edgecc.ir.types import Array, DType
 
 
 def report(model: Converted) -> dict[str, Any]:
-    """What a manifest says about a TFLite model."""
+    """What a manifest says about the file."""
     return {"inputs": {name: _port_table(port) for name, port in model.inputs.items()},
             "outputs": {name: _port_table(port) for name, port in model.outputs.items()}, "operators": dict(model.operators)}
 
@@ -22,6 +22,8 @@ def _port_table(port: Port) -> dict[str, Any]:
     table: dict[str, Any] = {"axes": list(port.order)}
     if port.quantization is not None:
         table |= {"type": "int8", "scale": port.quantization.scale, "zero_point": port.quantization.zero}
+    elif port.short:
+        table |= {"type": "int32"}
     return table
 
 
@@ -43,7 +45,7 @@ def to_file(array: Array, table: Mapping[str, Any]) -> Array:
 def from_file(array: Array, table: Mapping[str, Any], dtype: DType) -> Array:
     """An output of the file as the network gives it."""
     if "scale" not in table or dtype is DType.I8:
-        return array
+        return np.asarray(array, dtype.numpy)
     if dtype is DType.U8:
         return (array.astype(np.int16) + 128).astype(np.uint8)
     quantization = _quantization(table)

@@ -9,6 +9,7 @@ from edgecc.backends.tflite import arithmetic, operators, quantized
 from edgecc.backends.tflite.recorder import Quantization
 from edgecc.ir.graph import Node, Value
 from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.reduction import ArgReduce
 
 STEPS = 64
 """How many nodes that only move values are looked through."""
@@ -17,8 +18,10 @@ STEPS = 64
 def computes_on_integers(node: Node) -> bool:
     """Whether TFLite computes a node on integers: all it reads stands for integers, and all who read its result want integers.
 
-    What quantizes an input of the graph, or makes an output of it, does: such inputs and outputs are of integers.
+    Positions of extrema are integers for everybody. What quantizes an input of the graph, or makes an output of it, does: such inputs and outputs are of integers.
     """
+    if isinstance(node.op, ArgReduce):
+        return operators.obstacle(node) is None and integers_behind(node.operand(0)) is not None
     if quantized.quantization_of(node) is not None:
         x = node.operand(0)
         return x.producer is None or integers_behind(x) is not None or _ends_on_integers(x.producer) or _is_fused(x.producer)

@@ -255,9 +255,10 @@ def _arg_reduce(emitter: Emitter, op: ArgReduce, node: Node, result: Result) -> 
     left = [axis for axis in order if axis != op.axis]
     kept = tuple(sorted(left).index(axis) for axis in left)
     dims = numbers(x.type.dims)
-    made = emitter.writer.tensor(result.value.name, [dims[axis] for axis in left], "INT64")
+    kind = "INT32" if emitter.short_positions else "INT64"
+    made = emitter.writer.tensor(result.value.name, [dims[axis] for axis in left], kind)
     emitter.writer.operator("ARG_MAX" if op.kind == "max" else "ARG_MIN", [source, emitter.writer.constant("axis", np.array(order.index(op.axis), np.int32))],
-                            [made], "ArgMaxOptions" if op.kind == "max" else "ArgMinOptions", 2, outputType=emitter.writer.value("TensorType", "INT64"))
+                            [made], "ArgMaxOptions" if op.kind == "max" else "ArgMinOptions", 2, outputType=emitter.writer.value("TensorType", kind))
     if op.keepdims:
         made, kept = emitter.reshaped(made, [1 if axis == op.axis else dims[axis] for axis in order], result.value.name), order
     emitter.place(result.value, made, kept)

@@ -22,7 +22,7 @@ from edgecc.ir.graph import Graph, Node
 from edgecc.ir.scalar import Apply, Convert, ScalarExpr
 from edgecc.ir.types import DType
 from edgecc.ops.elementwise import Elementwise
-from edgecc.ops.reduction import Softmax
+from edgecc.ops.reduction import ArgReduce, Softmax
 from edgecc.ops.resize import Resize
 
 Rule = Callable[[Lowering, Recorded], None]
@@ -35,6 +35,7 @@ RULES: Mapping[str, Rule] = MappingProxyType({
     **dict.fromkeys((*arithmetic.BINARY, *arithmetic.SWAPPED, *arithmetic.UNARY, "DIV", "SQRT", "SELECT_V2", "HARD_SWISH", "RELU", "RELU6", "TABLE"),
                     arithmetic.elementwise),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"), reductions.reduce),
+    **dict.fromkeys(("ARG_MAX", "ARG_MIN"), reductions.position),
     "SOFTMAX": reductions.softmax, "LOG_SOFTMAX": reductions.softmax,
     "RESHAPE": movement.reshape, "TRANSPOSE": movement.transpose, "CONCATENATION": movement.concatenate, "STRIDED_SLICE": movement.strided_slice,
     "PAD": movement.pad, "PADV2": movement.pad, "RESIZE_NEAREST_NEIGHBOR": resizing.nearest, "RESIZE_BILINEAR": resizing.bilinear, "BATCH_MATMUL": movement.batch_matmul,
@@ -42,6 +43,7 @@ RULES: Mapping[str, Rule] = MappingProxyType({
 """How each of TFLite's operators is written."""
 
 _TYPES = (DType.F32, DType.I8, DType.U8, DType.I32, DType.BOOL)
+"""Of what nodes read and write. Positions of extrema, of i64 in a network, are of i32 in the file, and nothing in it reads them."""
 
 
 def obstacle(node: Node) -> str | None:
@@ -50,7 +52,7 @@ def obstacle(node: Node) -> str | None:
     if reason is not None:
         return reason.replace("TFLite", "TOSA")
     op = node.op
-    for value in (*node.inputs, *node.outputs):
+    for value in (*node.inputs, *(() if isinstance(op, ArgReduce) else node.outputs)):
         if value is not None and value.constant is None and value.type.dtype not in _TYPES:
             return f"TOSA's base profiles have no tensors of {value.type.dtype.value}"
     if isinstance(op, Elementwise):
@@ -81,14 +83,14 @@ def convert(graph: Graph, *, integer_interface: bool, images_last: bool) -> tfli
     Raises: EdgeccError E114 for what has no form in TOSA.
     """
     record = TosaRecorder()
-    found = tflite.convert(graph, integer_interface=integer_interface, images_last=images_last, recorder=record)
+    found = tflite.convert(graph, integer_interface=integer_interface, images_last=images_last, short_positions=True, recorder=record)
     return replace(found, data=written(record, *found.ports))
 
 
 def convert_with_integers(graph: Graph, *, integer_interface: bool, images_last: bool) -> tflite.Converted:
     """As `convert`, but the file's outputs are the integers of all quantized values, in the order of `Converted.integers`."""
     record = TosaRecorder()
-    found = tflite.convert(graph, integer_interface=integer_interface, images_last=images_last, recorder=record)
+    found = tflite.convert(graph, integer_interface=integer_interface, images_last=images_last, short_positions=True, recorder=record)
     return replace(found, data=written(record, found.ports[0], tuple(index for index, _ in found.integers.values())))
 
 

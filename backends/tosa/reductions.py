@@ -1,4 +1,4 @@
-"""Sums, means, extremes and softmax over axes in TOSA, which reduces one axis at a time and keeps it."""
+"""Sums, means, extremes, their positions, and softmax over axes in TOSA, which reduces one axis at a time and keeps it."""
 
 from __future__ import annotations
 
@@ -51,6 +51,15 @@ def _over(lowering: Lowering, code: str, source: str, axis: int) -> str:
     dims[axis] = 1
     extra = [PROPAGATE] if code in ("REDUCE_MAX", "REDUCE_MIN") else []
     return lowering.writer.operator(code, [source], lowering.like(source, dims), axis, *extra)
+
+
+def position(lowering: Lowering, op: Recorded) -> None:
+    """ARG_MAX and ARG_MIN, the position of the largest negative."""
+    source = lowering.name(op.inputs[0])
+    if op.code == "ARG_MIN":
+        # The negative of -128 has no room in i8; what has all bits turned around is in the same order.
+        source = lowering.unary("BITWISE_NOT" if lowering.writer.kinds[source] == "INT8" else "NEGATE", source)
+    lowering.writer.operator("ARGMAX", [source], lowering.name(op.outputs[0]), int(lowering.numbers(op.inputs[1])), PROPAGATE)
 
 
 def softmax(lowering: Lowering, op: Recorded) -> None:

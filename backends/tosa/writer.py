@@ -21,6 +21,8 @@ MODEL = Requirement("tosa_reference_model", "runs TOSA files", "pip install tosa
 KINDS = {"FLOAT32": "FP32", "INT8": "INT8", "INT16": "INT16", "INT32": "INT32", "BOOL": "BOOL"}
 """TOSA's name of each of the recorder's element types that it computes with."""
 _NUMPY = {"FP32": np.float32, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "BOOL": np.bool_}
+_WORDS = {"Matmul": "MatMul", "Argmax": "ArgMax"}
+"""Operators whose names are two words in the serializer only."""
 
 
 class TosaWriter:
@@ -66,8 +68,8 @@ class TosaWriter:
         """Adds an operator with its attributes in the order of the specification; returns the name of its output."""
         table = self._module.TosaSerializerAttribute()
         kind = getattr(self._module.Op, name)
-        method = "".join(part.capitalize() for part in name.split("_")) + "Attribute"
-        getattr(table, {"MatmulAttribute": "MatMulAttribute"}.get(method, method))(*(self._attribute(each) for each in attributes))
+        method = "".join(part.capitalize() for part in name.split("_"))
+        getattr(table, f"{_WORDS.get(method, method)}Attribute")(*(self._attribute(each) for each in attributes))
         self._file.addOperator(kind, list(inputs), [output], table)
         return output
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from edgecc import api
 from edgecc.backends.discovery import create_backend
@@ -141,6 +142,48 @@ def test_what_vela_does_not_take_is_restated():
     (got,), (want,) = simulate(artifact.files[artifact.manifest.main], [x]), reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], [x])
     np.testing.assert_array_equal(got, want)
     assert np.unique(want).size > 50
+
+
+@pytest.mark.parametrize(("dims", "channels", "kernel", "group", "attributes"), [
+    ((3, 35, 33), 12, (11, 10), 1, {"strides": [4, 4], "pads": [2, 2, 2, 2]}), ((4, 22, 23), 8, (6, 5), 2, {"strides": [5, 2], "pads": [1, 2, 0, 1]}),
+    ((1, 303), 6, (80,), 1, {"strides": [4], "pads": [38, 38]}), ((8, 66), 8, (4,), 1, {"strides": [4]})])
+def test_windows_take_strides_that_the_accelerator_has_not(dims, channels, kernel, group, attributes):
+    net = Quantized(5)
+    w, s = net.weights(channels, dims[0] // group, *kernel)
+    y = net.node("Conv", net.quantize("x", 0.05, 3), w, net.bias(channels, s, 0.05), group=group, **attributes)
+    done = api.export_model(net.model(net.quantize(y, 0.5, -3), (1, *dims)), load_target("ethos-u55-128"), api.Options(), create_backend("ethosu"), "ethosu")
+    artifact = done.artifact
+    assert artifact.manifest.report["cpu_operators"] == {} and artifact.manifest.report["command_streams"] == 1
+    x = np.random.default_rng(1).integers(-128, 128, (1, *dims[1:], dims[0]) if len(dims) == 3 else (1, *dims)).astype(np.int8)
+    (got,), (want,) = simulate(artifact.files[artifact.manifest.main], [x]), reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], [x])
+    np.testing.assert_array_equal(got, want)
+    assert np.unique(want).size > 30
+    outcome = api.verify_compilation(done, inputs=None, expected=None)
+    assert outcome.ok and outcome.layers is not None and outcome.layers.steps <= 1
+
+
+@pytest.mark.parametrize("target", ["ethos-u55-128", "ethos-u65-256"])
+def test_positions_of_extrema_come_from_the_accelerator(target):
+    net = Quantized(5)
+    positions, y, given = [], "x", 0.05
+    for channels in (4, 20):
+        w, s = net.weights(20, channels, 3, 3)
+        y = net.quantize(net.node("Conv", net.quantize(y, given, 3), w, net.bias(20, s, given), strides=[2, 2]), 0.5, -3)
+        positions.append(net.node("ArgMax", y, axis=1, keepdims=0))
+        given = 0.5
+    model = net.model(positions[0], (1, 4, 40, 40))
+    model.graph.output.append(helper.make_tensor_value_info(positions[1], TensorProto.INT64, None))
+    division = api.compile_for(model, load_target(target))
+    assert all(placed.on_npu for placed in division.partitioned.plan.nodes)
+    ((_, artifact),) = part_artifacts(division.artifact)
+    assert artifact.manifest.report["cpu_operators"] == {} and {port["type"] for port in artifact.manifest.report["outputs"].values()} == {"int32"}
+    x = np.random.default_rng(1).integers(-128, 128, (1, 40, 40, 4)).astype(np.int8)
+    results = zip(simulate(artifact.files[artifact.manifest.main], [x]), reference(artifact.files[f"{artifact.manifest.name}_int8.tflite"], [x]), strict=True)
+    for got, want in results:
+        np.testing.assert_array_equal(got, want)
+        assert np.unique(want).size > 10
+    outcome = api.verify_compilation(division, inputs=None, expected=None)
+    assert outcome.ok and {port.type.dtype for port in division.artifact.manifest.outputs} == {DType.I64}
 
 
 def test_what_vela_leaves_runs_on_the_cpu():

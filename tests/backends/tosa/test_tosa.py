@@ -27,7 +27,7 @@ class TestTosa(BackendTests):
     backend = "tosa"
     target = "generic-c"
     batch = 200
-    least = 59
+    least = 60
 
 
 def differing(model, inputs):
@@ -99,6 +99,22 @@ def test_resizes_that_interpolate(attributes):
     y = net.node("Resize", net.quantize("x", 0.05, 3), "", "", net.store(np.array([1, 4, 20, 13], np.int64)), **attributes)
     outcome = api.verify(net.model(net.quantize(y, 0.05, 3), (1, 4, 9, 10)), "generic-c", backend="tosa")
     assert outcome.ok and outcome.layers is not None and outcome.layers.layers == 2
+
+
+@pytest.mark.parametrize(("op", "axis", "keepdims"), [("ArgMax", 1, 0), ("ArgMin", 3, 1)])
+def test_positions_of_extrema(op, axis, keepdims):
+    net = Quantized(2)
+    model = net.model(net.node(op, net.quantize("x", 0.05, 3), axis=axis, keepdims=keepdims), (1, 4, 9, 10))
+    made, target = create_backend("tosa"), load_target("generic-c")
+    artifact = api.export_model(model, target, api.Options(), made, "tosa").artifact
+    (port,) = artifact.manifest.outputs
+    assert artifact.manifest.report["outputs"][port.name]["type"] == "int32"
+    x = np.random.default_rng(0).normal(0, 8, (1, 4, 9, 10)).astype(np.float32)  # some are limited to the first and the last integer
+    codes = np.clip(np.rint(x / np.float32(0.05)) + 3, -128, 127)
+    (got,) = made.run(artifact, {"x": x}).values()
+    want = (np.argmax if op == "ArgMax" else np.argmin)(codes, axis)
+    assert got.dtype == np.int64
+    np.testing.assert_array_equal(got, np.expand_dims(want, axis) if keepdims else want)
 
 
 def test_normalizations_and_functions_in_floats():
