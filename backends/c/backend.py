@@ -129,8 +129,8 @@ class _KernelFile:
         """The file."""
         has_threads = any(p.uses_threads for p in self.printed)
         own = '#include "kernels.h"\n' + ('#include "runtime.h"\n' if has_threads else "")
-        parts = [banner(module, target, "Kernels"), own + includes(self.isa), self.prelude.text,
-                 "\n".join(p.definition for p in self.printed)]
+        code = "\n".join(filter(None, (self.prelude.text, *(p.definition for p in self.printed))))
+        parts = [banner(module, target, "Kernels"), own + includes(self.isa, code), code]
         return "\n".join(part for part in parts if part)
 
 

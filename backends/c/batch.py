@@ -63,7 +63,8 @@ def emit_batch(modules: Sequence[Module], target: Target) -> Batch:
             assembly.append(weights_assembly(module.name, module.arena_align, f"{module.name}.bin"))
     prototypes = "".join(f"{function.prototype};\n" for function in printed)
     files["kernels.h"] = f"#ifndef EDGECC_KERNELS_H\n#define EDGECC_KERNELS_H\n#include <stddef.h>\n#include <stdint.h>\n\n{prototypes}#endif\n"
-    files["kernels.c"] = "\n".join(['#include "kernels.h"\n' + includes(isa), prelude.text, *(f.definition for f in printed)])
+    code = "\n".join([prelude.text, *(f.definition for f in printed)])
+    files["kernels.c"] = f'#include "kernels.h"\n{includes(isa, code)}\n{code}'
     files["models.c"] = _models(modules, {module.name: str(files[f"{module.name}.c"]) for module in modules if module.strings is None})
     if assembly:
         files["weights.S"] = "#undef SYMBOL\n".join(assembly)

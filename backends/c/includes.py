@@ -1,15 +1,34 @@
-"""What every file of generated kernels starts with: headers, and macros that keep compilers from moving what has its place."""
+"""What a file of generated kernels starts with: headers, and the macros that its kernels use."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from edgecc.backends.c.isa import Isa
 
+_MACRO = re.compile(r"EDGECC_\w+")
+_DEFINED = re.compile(r"^#define (\w+)", re.MULTILINE)
 
-def includes(isa: Isa) -> str:
-    """What every file with kernels starts with, before the prelude."""
+
+def includes(isa: Isa, code: str) -> str:
+    """What stands before the helpers and kernels `code`."""
     headers = ("math.h", "stddef.h", "stdint.h", "string.h", *isa.headers)
     lines = [f"#include <{header}>" for header in headers]
-    return "\n".join(lines) + "\n\n" + BARRIER + isa.definitions
+    macros = _used((BARRIER, RELOAD, PREFETCH, *isa.definitions), code)
+    return "\n".join([*lines, *([] if not macros else ["", macros.rstrip("\n")]), ""])
+
+
+def _used(definitions: Sequence[str], code: str) -> str:
+    """Those that the code, or one behind them, mentions. One without macros, or with a pragma, counts by being there."""
+    kept: list[str] = []
+    mentioned = set(_MACRO.findall(code))
+    for text in reversed(definitions):
+        names = set(_DEFINED.findall(text))
+        if not names or "#pragma" in text or names & mentioned:
+            kept.insert(0, text)
+            mentioned.update(_MACRO.findall(text))
+    return "".join(kept)
 
 
 BARRIER = """\
@@ -19,12 +38,18 @@ BARRIER = """\
 #else
 #define EDGECC_BARRIER() ((void)0)
 #endif
+"""
+
+RELOAD = """\
 /* Lets the compiler forget what it has loaded through a pointer: loads are cheaper than copies of registers. */
 #if defined(__GNUC__)
 #define EDGECC_RELOAD(pointer) __asm__ volatile("" : "+r"(pointer))
 #else
 #define EDGECC_RELOAD(pointer) ((void)0)
 #endif
+"""
+
+PREFETCH = """\
 /* Brings an element into the first cache; it may lie outside of the array. */
 #if defined(__GNUC__)
 #define EDGECC_PREFETCH(array, index) \\

@@ -24,7 +24,7 @@ class Isa:
         headers: what the generated code includes for it.
         rows: the operations it has.
         widest: bits of its widest vectors, 0 for none.
-        definitions: macros that the rows use, behind the headers.
+        definitions: macros that the rows use, behind the headers; each text is left out of files that do not use it.
         half_lanes: numbers of lanes of f16 that have arithmetic of their own; others lie in lanes of f32.
         paired_halves: see `edgecc.targets.schema.Core`.
     """
@@ -35,7 +35,7 @@ class Isa:
     widest: int
     _lanes_of: Callable[[DType, int], tuple[int, ...]]
     _vector_type: Callable[[DType, int], str]
-    definitions: str = ""
+    definitions: tuple[str, ...] = ()
     half_lanes: tuple[int, ...] = ()
     paired_halves: bool = False
 
@@ -107,15 +107,15 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
     wants_vectors = vector_bits > 0
     if architecture == "aarch64" and wants_vectors and "neon" in features:
         rows = [*scalar_rows(has_fma=True), *neon.vector_rows(), *half_loads.rows()]
-        definitions = neon.KEEP + neon.APART + neon.fmla_lane(in_order=IN_ORDER in features, half=neon_half.FEATURE in features)
-        definitions += paired_sums.TOGETHER if IN_ORDER in features else ""
-        definitions += half_loads.MACROS if half_loads.HALVES in features else ""
+        definitions = [neon.KEEP, neon.APART, *neon.fmla_lane(in_order=IN_ORDER in features, half=neon_half.FEATURE in features)]
+        definitions += [paired_sums.TOGETHER] if IN_ORDER in features else []
+        definitions += [half_loads.MACROS] if half_loads.HALVES in features else []
         if neon_half.FEATURE in features and vector_bits >= 128:
             rows += neon_half.half_rows()
             return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
-                       neon.lanes_of, neon.vector_type, definitions, neon_half.LANES, half_loads.PAIRED in features)
+                       neon.lanes_of, neon.vector_type, tuple(definitions), neon_half.LANES, half_loads.PAIRED in features)
         return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
-                   neon.lanes_of, neon.vector_type, definitions, (), half_loads.PAIRED in features)
+                   neon.lanes_of, neon.vector_type, tuple(definitions), (), half_loads.PAIRED in features)
     if architecture == "x86_64" and wants_vectors and set(AVX2) <= set(features):
         wide = set(AVX512) <= set(features)
         rows = [*scalar_rows(has_fma=True), *avx.vector_rows(), *avx_bf16.bf16_rows()]
@@ -124,14 +124,14 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
             return avx.vector_type(dtype, lanes, mask_registers=wide)
 
         return Isa("avx512" if wide else "avx2", ("immintrin.h",), select_rows(rows, features),
-                   min(vector_bits, 512 if wide else 256), avx.lanes_of, vector_type, avx.KEEP)
+                   min(vector_bits, 512 if wide else 256), avx.lanes_of, vector_type, (avx.KEEP,))
     has_fma = architecture == "aarch64" or HARDWARE_FMA in features
-    definitions = microcontroller.HEADER if microcontroller.DSP in features else ""
+    dsp = (microcontroller.HEADER,) if microcontroller.DSP in features else ()
     if microcontroller.HELIUM in features:
         rows = [*scalar_rows(has_fma=has_fma), *microcontroller.vector_rows()]
         return Isa("helium", (), select_rows(rows, features), microcontroller.VECTOR_BITS, microcontroller.lanes_of,
-                   microcontroller.vector_type, definitions + microcontroller.VECTORS)
-    return Isa("portable", (), select_rows(scalar_rows(has_fma=has_fma), features), 0, _no_lanes, _no_vector, definitions)
+                   microcontroller.vector_type, (*dsp, microcontroller.VECTORS))
+    return Isa("portable", (), select_rows(scalar_rows(has_fma=has_fma), features), 0, _no_lanes, _no_vector, dsp)
 
 
 def _no_lanes(dtype: DType, widest: int) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgecc.artifact.abi import HEADER_NAME, OPEN_HEADER_NAME
 from edgecc.backends.c.address import Symbols, argument_text
@@ -28,7 +29,6 @@ from edgecc.backends.c.sizes import (
     size_names,
 )
 from edgecc.backends.c.strings import (
-    STRINGS_NOTE,
     STRINGS_STATUS,
     begin_lines,
     string_call_lines,
@@ -82,14 +82,11 @@ def header(module: Module, target: Target, symbols: Symbols, *, weights_from_fil
  * {module.arena_align} bytes. Called once, before the first run. 0 = ok. */
 EDGECC_EXPORT int {name}_init(const void *weights, size_t bytes);
 """
-    note = ",\n * 4 = a loop left its bounds: it ran longer than its limit, or not as often as the shapes of its results say" if any(
-        isinstance(item, Repeat) and can_stop(item) for item in module.all_items) else ""
-    if module.strings is not None:
-        note += STRINGS_NOTE.format(bytes=module.strings.made_bytes, status=STRINGS_STATUS)
-    if any(call.checks for call in module.all_calls):
-        note += f",\n * {INDEX_STATUS} = an index that is computed at run time lies outside of its axis: the outputs are not to be used"
-    promise = "Allocates nothing; measures itself, so that one run may go on\n * at a time." if profile else (
-        "Allocates nothing and keeps nothing; runs on different arenas may go on at the\n * same time.")
+    promise = "Allocates nothing; measures itself, so that one run may go on at a time." if profile else (
+        "Allocates nothing and keeps nothing; runs on different arenas may go on at the same time.")
+    lasting = ("\n * Strings of outputs lie in the code, in the inputs or in the arena, and last as long as these do."
+               if module.strings is not None else "")
+    statuses = "".join(f" *   {number} = {meaning}\n" for number, meaning in _statuses(module, weights_from_file=weights_from_file))
     return f"""{banner(module, target, "Interface")}
 #ifndef {guard}
 #define {guard}
@@ -112,9 +109,12 @@ typedef struct {{
 typedef struct {{
 {_members(module.outputs, symbols.outputs, const=False)}}} {name}_outputs;
 {init}
-/* Computes one inference. {promise} 0 = ok, 1 = the arena is NULL or not aligned, 2 = an array is NULL, 3 = no weights were given{note}{_open_statuses(module)}. */
+/* Computes one inference. {promise}{lasting}
+ * Of other results than 0 the outputs are not to be used:
+{statuses} */
 EDGECC_EXPORT int {name}_run(const {name}_inputs *in, const {name}_outputs *out, void *arena);
 
+{_example(module, symbols, weights_from_file=weights_from_file)}
 /* The same network behind the generic interface of edgecc_abi.h. */
 EDGECC_EXPORT const edgecc_model *{name}_get_model(void);
 {_open_declaration(module)}{profile_interface(name) if profile else ""}
@@ -123,6 +123,42 @@ EDGECC_EXPORT const edgecc_model *{name}_get_model(void);
 #endif
 #endif
 """
+
+
+def _statuses(module: Module, *, weights_from_file: bool) -> Iterator[tuple[int, str]]:
+    """What NAME_run may return, and when."""
+    yield 0, "ok"
+    yield 1, "the arena is NULL or not aligned"
+    yield 2, "an array is NULL" if module.strings is None else "an array, or a string in one, is NULL"
+    if weights_from_file:
+        yield 3, "no weights were given"
+    if any(isinstance(item, Repeat) and can_stop(item) for item in module.all_items):
+        yield 4, "a loop left its bounds: it ran longer than its limit, or not as often as the shapes of its results say"
+    if any(call.checks for call in module.all_calls):
+        yield INDEX_STATUS, "an index that is computed at run time lies outside of its axis"
+    if module.sources:
+        yield SHAPE_STATUS, "the shapes of the inputs do not fit"
+    if any(isinstance(item, SetSize) and not item.clamped for item in module.all_items):
+        yield COMPUTED_SIZE_STATUS, "a size that is computed in the run is not within its bounds"
+    if module.strings is not None:
+        yield STRINGS_STATUS, f"strings that are made need more than {module.strings.made_bytes} bytes"
+
+
+def _example(module: Module, symbols: Symbols, *, weights_from_file: bool) -> str:
+    """A comment that shows a run, for who has no more than the folder."""
+    name = module.name
+
+    def initializer(ports: Sequence[Interface], names: Sequence[str]) -> str:
+        members = [member for port, member in zip(ports, names, strict=True) for member in (member, *((f"{member}_dims",) if is_open(port) else ()))]
+        return ", ".join(f".{member} = {member}" for member in members) or "0"
+
+    lines = [f"static _Alignas({name.upper()}_ARENA_ALIGN) unsigned char arena[{name.upper()}_ARENA_BYTES];",
+             *([f"if ({name}_init(weights, {name.upper()}_WEIGHTS_BYTES) != 0) return FAILED;"] if weights_from_file else []),
+             f"const {name}_inputs in = {{{initializer(module.inputs, symbols.inputs)}}};",
+             f"const {name}_outputs out = {{{initializer(module.outputs, symbols.outputs)}}};",
+             f"if ({name}_run(&in, &out, arena) != 0) return FAILED;"]
+    wrapped = [part for line in lines for part in textwrap.wrap(line, 110, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)]
+    return "/* For example:\n" + "".join(f" *   {line}\n" for line in wrapped) + " */\n"
 
 
 def _members(ports: Sequence[Interface], names: Sequence[str], *, const: bool) -> str:
@@ -348,13 +384,6 @@ _OPEN_GETTER = """const edgecc_open_model *edgecc_get_open_model(void) {
   return &open_model;
 }
 """
-
-
-def _open_statuses(module: Module) -> str:
-    text = f", {SHAPE_STATUS} = the shapes of the inputs do not fit" if module.sources else ""
-    if any(isinstance(item, SetSize) and not item.clamped for item in module.all_items):
-        text += f", {COMPUTED_SIZE_STATUS} = a size that is computed in the run is not within its bounds"
-    return text
 
 
 def _open_declaration(module: Module) -> str:

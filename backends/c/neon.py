@@ -70,15 +70,15 @@ _FMLA_LANE_F16 = """\
 """
 
 
-def fmla_lane(*, in_order: bool, half: bool) -> str:
-    """The macros of multiply-adds by lane; `half`: those of f16 too."""
+def fmla_lane(*, in_order: bool, half: bool) -> tuple[str, ...]:
+    """The macros of multiply-adds by lane, those of f16 apart; `half`: whether there are any."""
     if in_order:
         why = "/* The order of these is the order in which the core will execute them: no compiler moves them past one another. */\n"
         where = "#if defined(__GNUC__)\n"
     else:
         why = "/* As instructions that gcc does not look into, multiply-adds keep their order, and each sum its register: no tile spills. */\n"
         where = "#if defined(__GNUC__) && !defined(__clang__)\n"
-    return why + "".join(where + text for text in ((_FMLA_LANE, _FMLA_LANE_F16) if half else (_FMLA_LANE,)))
+    return tuple(why + where + text for text in ((_FMLA_LANE, _FMLA_LANE_F16) if half else (_FMLA_LANE,)))
 
 
 SHORT_PRODUCTS = {

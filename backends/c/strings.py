@@ -22,8 +22,6 @@ from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
 
 STRINGS_STATUS = 8
 """What `run` gives where a run makes strings that need more memory than it has."""
-STRINGS_NOTE = (",\n * 2 = a string is NULL, too, {status} = strings that are made need more than {bytes} bytes;\n"
-                " * strings of outputs lie in the code, in the inputs or in the arena, and last as long as these do")
 
 
 def string_definitions(module: Module) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,8 @@ import pytest
 from edgecc.artifact.load import load
 from edgecc.backends.base import EmitOptions, SelfTest
 from edgecc.backends.c import selftest
-from edgecc.backends.c.backend import CBackend
+from edgecc.backends.c.backend import CBackend, target_isa
+from edgecc.backends.c.includes import includes
 from edgecc.backends.c.names import model_identifier
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType, TensorType
@@ -46,6 +49,27 @@ def test_runs_like_numpy(make_network, network_expected, target, threads):
     y, flag = network_expected(x)
     np.testing.assert_allclose(result["y"], y, rtol=1e-6)
     np.testing.assert_array_equal(result["flag"], flag)
+
+
+def test_macros_stay_where_code_or_another_macro_uses_them_and_pragmas_always():
+    inner, outer, idle = ("#define EDGECC_A(x) (x)\n", "#define EDGECC_B(x) EDGECC_A(x)\n", "#define EDGECC_C(x) (x)\n")
+    pragma = "#pragma GCC optimize\n#define EDGECC_D(x) (x)\n"
+    isa = dataclasses.replace(target_isa(load_target("generic-c")), definitions=(inner, outer, idle, pragma))
+    assert includes(isa, "y = EDGECC_B(x);").endswith(f"\n\n{inner}{outer}{pragma}")
+    assert includes(isa, "y = EDGECC_BARRIER;").count("#define") == 3
+
+
+def test_the_example_of_the_header_compiles(make_network, tmp_path):
+    require(load_target("generic-c"), "gcc")
+    module = make_network()
+    files = CBackend().emit(module, load_target("generic-c")).files
+    for name in (header := f"{module.name}.h", "edgecc_abi.h"):
+        (tmp_path / name).write_bytes(files[name])
+    example = "\n".join(re.findall(r"^ \*   (?!\d = )(.*)$", files[header].decode(), re.MULTILINE))
+    assert f"{module.name}_run(&in, &out, arena)" in example
+    parameters = "const void *x, const void *k, void *y, void *flag"
+    (tmp_path / "use.c").write_text(f'#include "{header}"\n#define FAILED 1\nint use({parameters});\nint use({parameters}) {{\n{example}\nreturn 0;\n}}\n')
+    subprocess.run(["gcc", "-std=c11", "-fsyntax-only", *WARNINGS, "use.c"], cwd=tmp_path, check=True)
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "zig"])
