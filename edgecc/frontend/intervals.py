@@ -62,6 +62,10 @@ class Interval:
         return Interval(min(self.low, other.low), max(self.high, other.high))
 
 
+_FOLLOWED = Concat | CumSum | Elementwise | Expand | Gather | Reduce | Reshape | Slice | TopK | Transpose
+"""Operators whose results are bounded by their operands, besides those that are bounded by themselves."""
+
+
 class Bounds(NamedTuple):
     """The smallest and the largest whole number that something can be."""
 
@@ -129,7 +133,10 @@ class _Follower:
             clipped = _interval(op.expr, [of_type(operand.type.dtype) for operand in operands if operand is not None])
             if _is_finite(clipped):  # what is clipped need not be followed
                 return _full((), clipped)
-        parts = [None if operand is None else self.elements(operand) for operand in operands]
+        if not isinstance(op, _FOLLOWED):
+            return None
+        read = operands if isinstance(op, Elementwise | Concat) else operands[:1]  # indices and the like are no elements of the result
+        parts = [None if operand is None else self.elements(operand) for operand in read]
         if isinstance(op, CumSum):
             return None if parts[0] is None else _full((), _rounded(_joined([parts[0]]) * Interval(0, shape[op.axis]), value.type.dtype, shape[op.axis]))
         if isinstance(op, Reduce):
@@ -143,18 +150,18 @@ class _Follower:
             spread = [np.broadcast_to(part, shape) for part in arrays]
             return _listed(shape, [_interval(op.expr, list(items)) for items in zip(*(s.reshape(-1) for s in spread), strict=True)])
         first = parts[0] if parts else None
-        if first is None or not isinstance(op, Concat | Reshape | Expand | Slice | Transpose | Gather | TopK):
+        if first is None:
             return None
         present = [part for part in parts if part is not None]
-        if isinstance(op, Gather):
-            index = None if operands[1] is None else operands[1].constant
+        if isinstance(op, Gather | TopK):
+            index = operands[1].constant if isinstance(op, Gather) and operands[1] is not None else None
             if first.ndim and index is not None:
                 (result,) = op.reference([first, index])
                 return np.asarray(result, dtype=object)
             return _full((), _joined([first]))
-        if all(part.ndim == 0 for part in present) or not short or any(o is None or not o.type.is_static for o in operands):
+        if all(part.ndim == 0 for part in present) or not short or any(o is None or not o.type.is_static for o in read):
             return _full((), _joined(present))
-        wide = [np.array(np.broadcast_to(part, operand.type.dims)) for part, operand in zip(present, operands, strict=True) if operand is not None]
+        wide = [np.array(np.broadcast_to(part, operand.type.dims)) for part, operand in zip(present, read, strict=True) if operand is not None]
         (result,) = op.reference(wide)
         return np.asarray(result, dtype=object)
 
@@ -197,6 +204,8 @@ def _reduced(op: Reduce, part: Array, operand: Value, value: Value) -> Array | N
     if op.kind not in ("min", "max", "sum", "mean") or not operand.type.is_static or operand.type.capacity == 0:
         return None
     joined = _joined([part])
+    if op.kind == "mean":
+        return _full((), _rounded(joined, value.type.dtype, operand.type.capacity))
     if operand.type.capacity > FOLLOWED_ELEMENTS or value.type.capacity != 1:
         count = operand.type.capacity // max(1, value.type.capacity)
         return _full((), _rounded(joined * Interval(count, count), value.type.dtype, count) if op.kind == "sum" else joined)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx
 
@@ -13,9 +14,13 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.emit import Emitter
 from edgecc.frontend.items import Item, Unknown
 from edgecc.frontend.registry import Unsupported
-from edgecc.ir.dims import symbols_within
+from edgecc.ir.dims import symbols_within, upper_bound
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.types import Dim, TensorType
+from edgecc.ops.indexing import Gather
+
+NO_SHAPES: Mapping[int, Sequence[Dim]] = MappingProxyType({})
+"""No result has to be of some shape."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,11 @@ def own_sizes(call: Call, region: Region, shape: Sequence[Dim]) -> bool:
         size for (emitter, _), size in call.importer.computed_sizes.items() if emitter is region.emitter)))
 
 
-def converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence[Item | None], *, open_results: bool = False) -> list[Value] | None:
+def converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence[Item | None], *, open_results: bool = False,
+              shapes: Mapping[int, Sequence[Dim]] = NO_SHAPES) -> list[Value] | None:
     """Converts a graph of the node into the region; returns its results, or None where some part cannot be converted.
+
+    `shapes` are those that results, by position, must have: others than those end the run.
 
     Raises: Unsupported where a result is no tensor, or, unless `open_results`, has a size that is computed in the region.
     """
@@ -77,15 +85,27 @@ def converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence
             or call.importer.failures != failures):
         return None
     values = []
-    for item, output in zip(items, body.output, strict=True):
+    for position, (item, output) in enumerate(zip(items, body.output, strict=True)):
         if not isinstance(item, Value):
             raise Unsupported(f"result '{printable(output.name)}' of the graph '{printable(body.name)}' is no tensor, "
                               "which it would have to be at run time")
-        values.append(region.emitter.local(item))
-        if not open_results and own_sizes(call, region, item.type.shape):
-            raise Unsupported(f"result '{printable(output.name)}' of the graph '{printable(body.name)}' is {item.type}, whose size "
+        value = region.emitter.local(item)
+        if position in shapes:
+            with inside(call, region):
+                value = _of_shape(call, value, shapes[position])
+        values.append(value)
+        if not open_results and own_sizes(call, region, value.type.shape):
+            raise Unsupported(f"result '{printable(output.name)}' of the graph '{printable(body.name)}' is {value.type}, whose size "
                               "is computed in the graph", "compute it outside of the graph")
     return values
+
+
+def _of_shape(call: Call, x: Value, shape: Sequence[Dim]) -> Value:
+    """`x`, whose sizes the run computes, with sizes that they must be: an index behind the end of a shorter axis is trapped."""
+    for axis, (size, wanted) in enumerate(zip(x.type.shape, shape, strict=False)):
+        if not isinstance(size, int) and upper_bound(size) <= upper_bound(wanted) and size != wanted:
+            x = call.add(Gather(axis), x, call.positions(wanted))
+    return x
 
 
 def finish(regions: Sequence[Region], results: Sequence[Sequence[Value]]) -> tuple[list[Graph], list[Value]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +14,10 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import first_of
 from edgecc.frontend.converters.movement import stacked
 from edgecc.frontend.counted_loops import iterations
+from edgecc.frontend.growing_states import without_growing_states
 from edgecc.frontend.intervals import interval_of
 from edgecc.frontend.items import Item, Unknown
-from edgecc.frontend.regions import Region, converted, finish, inside, new_region
+from edgecc.frontend.regions import NO_SHAPES, Region, converted, finish, inside, new_region
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.dims import Dim, upper_bound
 from edgecc.ir.graph import Value
@@ -84,7 +85,15 @@ def _single_elements(pair: Sequence[Value]) -> Sequence[Shape | None]:
 
 @converter("Loop")
 def _loop(call: Call) -> list[Item | None]:
-    """Written out where the conditions are constant and the iterations few, else as a region."""
+    """As `_as_stated`, with stacked results instead of states that grow."""
+    body = call.graph("body")
+    _checked_body(body, len(call.inputs), len(call.inputs) - 1)
+    stacking = without_growing_states(call, body)
+    return _as_stated(call) if stacking is None else stacking.results(_as_stated(stacking.call, stacking.rows))
+
+
+def _as_stated(call: Call, shapes: Mapping[int, Sequence[Dim]] = NO_SHAPES) -> list[Item | None]:
+    """Written out where the conditions are constant and the iterations few, else as a region, whose results have `shapes`."""
     body = call.graph("body")
     trips, condition = call.optional(0), call.optional(1)
     carried: list[Item | None] = list(call.inputs[2:])
@@ -95,7 +104,7 @@ def _loop(call: Call) -> list[Item | None]:
         return _unrolled(call, body, carried, stacks, 0 if count is None else count)
 
     def region() -> list[Item | None] | None:
-        return _looped(call, body, trips, condition, carried, stacks)
+        return _looped(call, body, trips, condition, carried, stacks, shapes)
 
     if count is None or (stacks and count <= 0):
         ways: Sequence[Callable[[], list[Item | None] | None]] = (region,)
@@ -161,7 +170,7 @@ def _unrolled(call: Call, body: onnx.GraphProto, carried: list[Item | None], sta
 
 
 def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: Value | None, carried: Sequence[Item | None],
-            stacks: int) -> list[Item | None] | None:
+            stacks: int, shapes: Mapping[int, Sequence[Dim]]) -> list[Item | None] | None:
     """The loop as a region; None where a part of its body cannot be converted."""
     needs = [value for value in (trips, condition) if value is not None]
     states = _tensors(carried, needs)
@@ -172,7 +181,7 @@ def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: V
         rank = len(body.input[0].type.tensor_type.shape.dim)
         given: list[Item | None] = [call.reshape(region.inputs[0], (1,) * rank) if rank <= 1 else region.inputs[0],
                                     call.scalar(True, DType.BOOL), *region.inputs[1:1 + len(states)]]
-    results = _converted(call, region, body, given, needs)
+    results = _converted(call, region, body, given, needs, shapes=shapes)
     if results is None:
         return None
     final = [value.type.shape for value in results[1:1 + len(states)]]
@@ -378,10 +387,10 @@ def _reversed(call: Call, x: Value, steps: Dim) -> Value:
 
 
 def _converted(call: Call, region: Region, body: onnx.GraphProto, given: Sequence[Item | None],
-               needs: Sequence[Value], *, open_results: bool = False) -> list[Value] | None:
+               needs: Sequence[Value], *, open_results: bool = False, shapes: Mapping[int, Sequence[Dim]] = NO_SHAPES) -> list[Value] | None:
     """The results of a region, or None; were `needs` constants, what is wrong in it might not matter."""
     try:
-        values = converted(call, region, body, given, open_results=open_results)
+        values = converted(call, region, body, given, open_results=open_results, shapes=shapes)
     except Unsupported as problem:
         raise Unsupported(problem.reason, problem.hint, needs=(*problem.needs, *needs)) from None
     if values is None:
