@@ -353,7 +353,9 @@ def test_cmake_builds_libraries_and_the_self_test(make_network, tmp_path):
     subprocess.run(["cmake", "--install", str(build_folder), "--prefix", str(tmp_path / "installed")], check=True, capture_output=True)
     program = tmp_path / "program"
     program.mkdir()
-    (program / "main.c").write_text('#include "tiny.h"\nint main(void) { return tiny_get_model()->abi == 1 ? 0 : 1; }\n')
+    # As another network in the same program has it.
+    other = "const edgecc_model *edgecc_get_model(void) { return NULL; }\n"
+    (program / "main.c").write_text(f'#include "tiny.h"\n{other}int main(void) {{ return tiny_get_model()->abi == 1 ? 0 : 1; }}\n')
     for number, found in enumerate((f'add_subdirectory("{folder}" net)', "find_package(tiny REQUIRED)")):
         (program / "CMakeLists.txt").write_text(
             f"cmake_minimum_required(VERSION 3.15)\nproject(program C)\n{found}\nadd_executable(program main.c)\n"
