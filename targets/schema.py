@@ -16,12 +16,10 @@ beside it are targets of their own names.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import tomllib
 import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from typing import Any
 from edgecc.errors import EdgeccError, printable
 from edgecc.plugins import plugins
 from edgecc.targets import detect
+from edgecc.targets.tables import bad, build, did_you_mean, kind_of, overlay, plain
 
 SCHEMA_VERSION = 1
 HOST = "host"
@@ -306,7 +305,7 @@ def _load_builtin(name: str) -> Target:
         return dataclasses.replace(parse_target(_inherit(table, _FOLDER, HOST, ()), HOST), emulator=None)
     path = _path_of(name)
     if path is None:
-        raise EdgeccError("E002", f"unknown target {printable(name)!r}", hint=_did_you_mean(name, list_targets())
+        raise EdgeccError("E002", f"unknown target {printable(name)!r}", hint=did_you_mean(name, list_targets())
                           or "`edgecc targets` lists those there are; a path to a TOML file works as well",
                           details=[str(problem) for problem in target_problems()])
     return parse_target(_read_merged(path, ()), path.name)
@@ -325,28 +324,18 @@ def parse_target(table: Mapping[str, Any], file: str) -> Target:
     content = dict(table)
     version = content.pop("schema", None)
     if version is None:
-        raise _bad(file, "", "missing key 'schema'", f"write schema = {SCHEMA_VERSION} at the top")
+        raise bad(file, "", "missing key 'schema'", f"write schema = {SCHEMA_VERSION} at the top")
     if version != SCHEMA_VERSION:
-        raise _bad(file, "", f"schema {version!r} is not supported", f"this version reads schema {SCHEMA_VERSION}")
-    target: Target = _build(Target, content, file, "")
+        raise bad(file, "", f"schema {version!r} is not supported", f"this version reads schema {SCHEMA_VERSION}")
+    target: Target = build(Target, content, file, "")
     _check(target, file)
     return target
 
 
 def target_table(target: Target) -> dict[str, Any]:
     """The content of a target file that describes `target`: what `parse_target` turns back into it."""
-    table: dict[str, Any] = _plain(target)
+    table: dict[str, Any] = plain(target)
     return {"schema": SCHEMA_VERSION, **table}
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as tables and tuples as lists, all the way down; TOML and JSON know nothing else."""
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if not dataclasses.is_dataclass(value):
-        return value
-    pairs = ((spec.metadata.get("key", spec.name), getattr(value, spec.name)) for spec in dataclasses.fields(value))
-    return {key: _plain(item) for key, item in pairs if item is not None}
 
 
 # -- reading ----------------------------------------------------------------------------------------
@@ -363,7 +352,7 @@ def _read_merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise EdgeccError("E003", f"not a TOML file: {printable(str(error), 200)}", where=printable(str(path))) from None
     resolved = path.resolve()
     if resolved in seen:
-        raise _bad(str(path), "", "the chain of 'inherits' comes back to this file")
+        raise bad(str(path), "", "the chain of 'inherits' comes back to this file")
     return _inherit(table, path.parent, str(path), (*seen, resolved))
 
 
@@ -372,99 +361,37 @@ def _inherit(table: dict[str, Any], folder: Path, file: str, seen: tuple[Path, .
     if parent is None:
         return table
     if not isinstance(parent, str):
-        raise _bad(file, "", f"'inherits' wants a string, got {_kind(parent)}")
+        raise bad(file, "", f"'inherits' wants a string, got {kind_of(parent)}")
     if parent.endswith(".toml"):
         base = _read_merged(folder / parent, seen)
     elif (path := _path_of(parent)) is not None:
         base = _read_merged(path, seen)
     else:
-        raise _bad(file, "", f"inherits from unknown target {printable(parent)!r}", _did_you_mean(parent, list_targets()))
-    return _overlay(base, table)
-
-
-def _overlay(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(base)
-    for key, value in over.items():
-        old = out.get(key)
-        out[key] = _overlay(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return out
-
-
-# -- checking ---------------------------------------------------------------------------------------
-
-
-def _build(cls: type[Any], table: Mapping[str, Any], file: str, where: str) -> Any:
-    """An instance of the dataclass `cls` from a TOML table."""
-    hints = typing.get_type_hints(cls)
-    by_key = {f.metadata.get("key", f.name): f for f in dataclasses.fields(cls)}
-    for key in table:
-        if key not in by_key:
-            raise _bad(file, where, f"unknown key {printable(key)!r}", _did_you_mean(key, by_key))
-    values = {}
-    for key, spec in by_key.items():
-        if key in table:
-            values[spec.name] = _convert(hints[spec.name], table[key], file, where, key)
-        elif spec.default is dataclasses.MISSING:
-            raise _bad(file, where, f"missing key {key!r}")
-    return cls(**values)
-
-
-def _convert(hint: Any, value: Any, file: str, where: str, key: str) -> Any:
-    """`value` as the annotated type `hint`, or E003."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:  # `X | None`: TOML has no null, so a value that is present is an X
-        return _convert(args[0], value, file, where, key)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise _bad(file, where, f"key {key!r} wants a table, got {_kind(value)}")
-        return _build(hint, value, file, f"[{key}]")
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _bad(file, where, f"key {key!r} wants a list, got {_kind(value)}")
-        if isinstance(args[0], type) and dataclasses.is_dataclass(args[0]):
-            for index, item in enumerate(value):
-                if not isinstance(item, dict):
-                    raise _bad(file, f"[[{key}]] #{index}", f"wants a table, got {_kind(item)}")
-            return tuple(_build(args[0], item, file, f"[[{key}]] #{index}") for index, item in enumerate(value))
-        return tuple(_convert(args[0], item, file, where, f"{key}[{index}]") for index, item in enumerate(value))
-    accepted = (int, float) if hint is float else (hint,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise _bad(file, where, f"key {key!r} wants {_NAMES[hint]}, got {_kind(value)}")
-    return hint(value)
-
-
-_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return "a list"
-    return f"{_NAMES.get(type(value), type(value).__name__)} ({printable(repr(value), 40)})"
+        raise bad(file, "", f"inherits from unknown target {printable(parent)!r}", did_you_mean(parent, list_targets()))
+    return overlay(base, table)
 
 
 def _check(target: Target, file: str) -> None:
     """What types cannot say: known names, positive numbers, powers of two."""
     if not target.name.isprintable() or not target.name:
-        raise _bad(file, "", f"key 'name' is {printable(target.name)!r}, wanted printable text")
+        raise bad(file, "", f"key 'name' is {printable(target.name)!r}, wanted printable text")
     if target.architecture not in ARCHITECTURES:
-        raise _bad(file, "", f"architecture {printable(target.architecture)!r} is not one of {', '.join(ARCHITECTURES)}",
-                   _did_you_mean(target.architecture, ARCHITECTURES))
+        raise bad(file, "", f"architecture {printable(target.architecture)!r} is not one of {', '.join(ARCHITECTURES)}",
+                   did_you_mean(target.architecture, ARCHITECTURES))
     known = FEATURES[target.architecture]
     for feature in target.isa.features:
         if feature not in known:
-            raise _bad(file, "[isa]", f"key 'features': {printable(feature)!r} is no feature of {target.architecture}",
-                       _did_you_mean(feature, known) or f"known: {', '.join(known) or 'none'}")
+            raise bad(file, "[isa]", f"key 'features': {printable(feature)!r} is no feature of {target.architecture}",
+                       did_you_mean(feature, known) or f"known: {', '.join(known) or 'none'}")
     vector = target.vector
     if vector.bits != (vector.widths[-1] if vector.widths else 0) or list(vector.widths) != sorted(set(vector.widths)):
-        raise _bad(file, "[vector]", "key 'widths' must ascend and end with 'bits' (and be empty where bits = 0)")
+        raise bad(file, "[vector]", "key 'widths' must ascend and end with 'bits' (and be empty where bits = 0)")
     if vector.bits and not target.isa.features:
-        raise _bad(file, "[vector]", f"there are vectors of {vector.bits} bits, and no feature in [isa] that has them")
+        raise bad(file, "[vector]", f"there are vectors of {vector.bits} bits, and no feature in [isa] that has them")
     if any(width <= 0 or width % 32 for width in vector.widths):
-        raise _bad(file, "[vector]", "key 'widths' wants positive multiples of 32")
+        raise bad(file, "[vector]", "key 'widths' wants positive multiples of 32")
     if vector.integer_registers < 0:
-        raise _bad(file, "[vector]", f"key 'integer_registers' must not be negative, got {vector.integer_registers}")
+        raise bad(file, "[vector]", f"key 'integer_registers' must not be negative, got {vector.integer_registers}")
     core, positive = target.core, [("", "cores", target.cores), ("[vector]", "registers", vector.registers)]
     positive += [("[core]", spec.name, getattr(core, spec.name)) for spec in dataclasses.fields(core)
                  if spec.type != "bool"]
@@ -474,27 +401,18 @@ def _check(target: Target, file: str) -> None:
     if target.npu is not None:
         positive += [("[npu]", key, getattr(target.npu, key)) for key in ("macs_per_cycle", "bytes_per_cycle")]
         if target.npu.start_cycles < 0:
-            raise _bad(file, "[npu]", f"key 'start_cycles' must not be negative, got {target.npu.start_cycles}")
+            raise bad(file, "[npu]", f"key 'start_cycles' must not be negative, got {target.npu.start_cycles}")
     for index, cache in enumerate(target.caches):
         positive += [(f"[[cache]] #{index}", key, getattr(cache, key)) for key in ("level", "size", "line", "ways")]
     for where, key, value in positive:
         if value <= 0:
-            raise _bad(file, where, f"key {key!r} must be positive, got {value}")
+            raise bad(file, where, f"key {key!r} must be positive, got {value}")
     if [cache.level for cache in target.caches] != list(range(1, len(target.caches) + 1)):
-        raise _bad(file, "[[cache]]", "key 'level' must count 1, 2, ... from the innermost cache outwards")
+        raise bad(file, "[[cache]]", "key 'level' must count 1, 2, ... from the innermost cache outwards")
     if not target.memories:
-        raise _bad(file, "[[memory]]", "at least one memory is needed")
+        raise bad(file, "[[memory]]", "at least one memory is needed")
     for index, memory in enumerate(target.memories):
         if memory.align <= 0 or memory.align & (memory.align - 1):
-            raise _bad(file, f"[[memory]] #{index}", f"key 'align' must be a power of two, got {memory.align}")
+            raise bad(file, f"[[memory]] #{index}", f"key 'align' must be a power of two, got {memory.align}")
         if memory.limit < 0:
-            raise _bad(file, f"[[memory]] #{index}", f"key 'limit' must not be negative, got {memory.limit}")
-
-
-def _bad(file: str, table: str, message: str, hint: str = "") -> EdgeccError:
-    return EdgeccError("E003", message, where=f"{printable(file)}{': ' + table if table else ''}", hint=hint)
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else ""
+            raise bad(file, f"[[memory]] #{index}", f"key 'limit' must not be negative, got {memory.limit}")
