@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgecc.ir.types import DType
+from edgecc.kernels.complements import PRODUCT
 from edgecc.kernels.rows import START, STOP
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
@@ -211,6 +212,8 @@ class _Counter:
         rates = self.target.rates
         if op == "fma":  # portable C has none: a product and a sum
             return self.target.core.fma_per_cycle if self.target.vector.bits else self.target.rates.arithmetic / 2
+        if op == PRODUCT:  # two products and a sum, where sums start beside products
+            return rates.arithmetic / 2
         if op in DOTS:
             return rates.dot_products if DOTS[op].element.is_integer else self.target.core.fma_per_cycle
         if op in DIVIDING:

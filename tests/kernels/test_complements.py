@@ -11,6 +11,7 @@ from edgecc.kernels.base import lower
 from edgecc.kernels.complements import PRODUCT, complemented, masks, second_factors, sums
 from edgecc.loop.dot import DOTS
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
+from edgecc.lowering.cycles import kernel_cycles
 from edgecc.ops.convolution import Conv
 from tests.support import kernels
 
@@ -90,3 +91,10 @@ def test_layers_that_words_multiply():
     assert products_of(request_of(op, [x[:, :, :3], w, None])) == {"dot_u8s8"}  # few rows would read masks for little
     w[3, 3] = -128
     assert products_of(request_of(op, [x, w, None])) == {"dot_u8s8"}
+
+
+def test_masks_are_modelled_to_cost_clearly_less_than_floats():
+    x, w = np.zeros((1, 128, 14, 14), np.uint8), np.ones((128, 128, 1, 1), np.int8)
+    op = Conv((1, 1), (0,) * 4, (1, 1), 1, None, None)
+    in_pairs, in_float = (kernel_cycles(lower(request_of(op, [x.astype(one), w.astype(other), None]))) for one, other in ((np.uint8, np.int8), (np.float32, np.float32)))
+    assert 1.25 * in_pairs < in_float, (in_pairs, in_float)
