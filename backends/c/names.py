@@ -19,7 +19,7 @@ static_assert static_cast template this thread_local throw try typeid typename u
 linux unix main errno stdin stdout stderr NULL EOF NAN INFINITY I exp log erf tanh sin cos tan asin acos atan
 sinh cosh asinh acosh atanh pow fmod floor ceil rint sqrt fabs fma copysign expf logf erff tanhf sinf cosf tanf
 asinf acosf atanf sinhf coshf asinhf acoshf atanhf powf fmodf floorf ceilf rintf sqrtf fabsf fmaf copysignf
-memcpy memset isnan isinf
+memcpy memset isnan isinf size_t ptrdiff_t intptr_t uintptr_t int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t
 """
 KEYWORDS = frozenset(_WORDS.split())
 """Words that are no identifiers in C or C++ (headers serve both), or that generated code uses as macros and functions."""

@@ -74,6 +74,14 @@ def test_group_query_attention_goes_on(check_node, random, attributes):
                **attributes, **MS)
 
 
+@pytest.mark.parametrize("attributes", [{}, {"smooth_softmax": 1}, {"local_window_size": 2}])
+def test_group_query_attention_with_a_sink(check_node, random, attributes):
+    constants = {"last": np.int32([2, 2]), "total": np.int32(3), **({} if "smooth_softmax" in attributes else {"sink": random(4)})}
+    check_node("GroupQueryAttention", {"q": random(2, 3, 128)}, constants,
+               order=["q", "", "", "", "", "last", "total", "", "", "", "", "sink"][:12 if "sink" in constants else 7],
+               outputs="y present_k present_v", num_heads=4, kv_num_heads=2, **attributes, **MS)
+
+
 def test_group_query_attention_of_packed_operands(check_node, random):
     check_node("GroupQueryAttention", {"q": random(2, 3, 128)}, {"last": np.int32([2, 2]), "total": np.int32(3)},
                order=["q", "", "", "", "", "last", "total"], outputs="y present_k present_v", num_heads=4, kv_num_heads=2, **MS)

@@ -99,6 +99,7 @@ def test_a_name_opens_every_dimension_it_has():
     ([("MaxPool", "x", "y", {"kernel_shape": [2], "strides": [2], "auto_pad": "SAME_UPPER"})], [1, 2, "n"], {}),
     ([("AveragePool", "x", "y", {"kernel_shape": [2], "strides": [2], "auto_pad": "SAME_UPPER"})], [1, 2, "n"], {}),
     ([("Conv", "x w", "y", {"strides": [2], "auto_pad": "SAME_UPPER"})], [1, 2, "n"], {"w": np.ones((3, 2, 2), np.float32)}),
+    ([("ConvTranspose", "x w", "y", {"strides": [2], "auto_pad": "SAME_LOWER"})], [1, 3, "n"], {"w": np.arange(30, dtype=np.float32).reshape(3, 2, 5) / 30}),
     ([("Einsum", "x x", "y", {"equation": "ij,kj->ik"})], ["n", 3], {}),
     ([("Shape", "x", "s", {}), ("Gather", "s zero", "n", {"axis": 0}), ("Expand", "n three", "l", {}),
       ("ReverseSequence", "x l", "y", {"time_axis": 0, "batch_axis": 1})], ["n", 3], {"zero": np.array([0]), "three": np.array([3])}),

@@ -10,6 +10,7 @@ from edgecc.frontend.converters.windows import auto_pad, cut, distribute, per_ax
 from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
+from edgecc.ir.types import Shape
 from edgecc.ops.convolution import Conv, ConvTranspose
 from edgecc.ops.movement import Concat, Pad, Slice
 
@@ -58,20 +59,22 @@ def _conv_transpose(call: Call) -> Value:
     strides = per_axis(call, "strides", rank, 1, 1)
     dilations = per_axis(call, "dilations", rank, 1, 1)
     output_padding = list(per_axis(call, "output_padding", rank, 0, 0))
-    mode, wanted = auto_pad(call), call.ints("output_shape")
+    mode = auto_pad(call)
+    wanted: Shape | None = call.ints("output_shape")
     if wanted is None and mode in ("SAME_UPPER", "SAME_LOWER"):
-        wanted = tuple(size * stride for size, stride in zip(x.type.dims[2:], strides, strict=True))
+        wanted = tuple(size * stride for size, stride in zip(x.type.shape[2:], strides, strict=True))
     if wanted is None:
         pads = (0,) * (2 * rank) if mode == "VALID" else per_axis(call, "pads", 2 * rank, 0, 0)
     else:
         wanted = wanted[2:] if len(wanted) == rank + 2 else wanted
         if len(wanted) != rank or min(wanted) < 0:
             raise EdgeccError("E110", f"output_shape is {list(wanted)}; there are {rank} spatial axes")
-        totals, spatial = [], x.type.dims[2:]
+        totals = []
         for axis in range(rank):
-            natural = strides[axis] * (spatial[axis] - 1) + output_padding[axis] + (kernel[axis] - 1) * dilations[axis] + 1
-            output_padding[axis] += max(wanted[axis] - natural, 0)
-            totals.append(max(natural - wanted[axis], 0))
+            natural = strides[axis] * (x.type.shape[2 + axis] - 1) + output_padding[axis] + (kernel[axis] - 1) * dilations[axis] + 1
+            beyond = int(natural - wanted[axis])  # E104 where only the run knows
+            output_padding[axis] += max(-beyond, 0)
+            totals.append(max(beyond, 0))
         pads = distribute(totals, extra_at_end=mode == "SAME_UPPER")
     op = ConvTranspose(strides, pads, dilations, call.integer("group", 1), tuple(output_padding))
     return _as_convolution(call, op, x, w, b) if _is_open(x) or known_data(w) is None else call.add(op, x, w, b)

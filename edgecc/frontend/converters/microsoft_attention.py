@@ -34,7 +34,7 @@ def _scores_dtype(q: Value) -> DType:
 
 
 def attend(call: Call, q: Value, k: Value, v: Value, bias: Sequence[Value | None], scale: float | None, *,
-           softcap: float = 0.0) -> Value:
+           softcap: float = 0.0, sink: Value | None = None) -> Value:
     """Scaled dot-product attention.
 
     Args:
@@ -43,6 +43,7 @@ def attend(call: Call, q: Value, k: Value, v: Value, bias: Sequence[Value | None
         bias: added to the scores, each broadcast to [B,N,S,T]; None entries do nothing.
         scale: factor of the scores; None for 1/sqrt(H).
         softcap: c > 0 replaces scaled scores s by c*tanh(s/c) before the bias is added.
+        sink: [N], one more score of each row, whose weight goes to no value.
     Returns: [B,N,S,Hv], of q's type.
     """
     dtype = _scores_dtype(q)
@@ -54,7 +55,11 @@ def attend(call: Call, q: Value, k: Value, v: Value, bias: Sequence[Value | None
     for term in bias:
         if term is not None:
             scores = call.map(lambda s, b: apply("max", apply("add", s, b), literal(_MASKED, dtype)), scores, call.cast(term, dtype))
-    weights = call.add(Softmax(3, False), scores)
+    *rows, total = scores.type.shape
+    if sink is not None:
+        column = call.expand(call.reshape(call.cast(sink, dtype), (1, sink.type.shape[0], 1, 1)), (*rows, 1))
+        scores = concat(call, [scores, column], 3)
+    weights = call.slice(call.add(Softmax(3, False), scores), 3, 0, total)
     return call.cast(call.add(MatMul(), weights, call.cast(v, dtype)), q.type.dtype)
 
 
@@ -253,8 +258,11 @@ def _group_query_attention(call: Call) -> list[Item | None]:
     """
     count, shared = call.integer("num_heads"), call.integer("kv_num_heads")
     q, k, v = call.input(0), call.optional(1), call.optional(2)
-    if call.wants(3) or call.optional(11) is not None or call.flag("smooth_softmax") or call.integer("qk_output", 0):
-        raise Unsupported("the scores as a result, or a softmax with a sink")
+    if call.wants(3) or call.integer("qk_output", 0):
+        raise Unsupported("the scores as a result")
+    sink = call.optional(11)
+    if sink is None and call.flag("smooth_softmax"):
+        sink = call.expand(call.scalar(0.0, DType.F32), (count,))
     if k is None or v is None:  # all three side by side
         width = int(q.type.shape[2]) // (count + 2 * shared)
         q, k, v = (call.slice(q, 2, start * width, heads * width)
@@ -278,7 +286,7 @@ def _group_query_attention(call: Call) -> list[Item | None]:
         seen = call.map(lambda s, p, c: apply("and", s, apply("lt", apply("sub", c, literal(window, DType.I64)), p)), seen, places, at)
     hidden = call.reshape(_chosen(call, seen, _MASKED), (batch, 1, rows, total))
     wide_k, wide_v = (_repeated(call, x, count // shared) for x in (k, v))
-    y = attend(call, q, wide_k, wide_v, [call.optional(10), hidden], call.number("scale", 0.0) or None, softcap=call.number("softcap", 0.0))
+    y = attend(call, q, wide_k, wide_v, [call.optional(10), hidden], call.number("scale", 0.0) or None, softcap=call.number("softcap", 0.0), sink=sink)
     return [_merged(call, y), k, v]
 
 

@@ -18,7 +18,7 @@ from edgecc.backends.base import EmitOptions, SelfTest
 from edgecc.backends.c import selftest
 from edgecc.backends.c.backend import CBackend, target_isa
 from edgecc.backends.c.includes import includes
-from edgecc.backends.c.names import model_identifier
+from edgecc.backends.c.names import model_identifier, unique
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType, TensorType
 from edgecc.loop.builder import Builder
@@ -289,6 +289,10 @@ def test_equal_names_get_different_members(make_network):
     module = make_network(input_name="a:0", output_name="a:0")
     artifact = CBackend().emit(module, load_target("generic-c"))
     assert b"float *a_0;" in artifact.files["tiny.h"]
+
+
+def test_a_dimension_called_t_hides_no_type():
+    assert unique(["size_t", "size_t_", "size_n"]) == ["size_t_", "size_t__2", "size_n"]
 
 
 @pytest.mark.parametrize("name", ["kernels", "Weights", "selftest", "runtime", "kernels_1", "int", "2x", "", "exp"])
