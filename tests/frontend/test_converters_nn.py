@@ -206,6 +206,13 @@ def test_resizes_by_scales(check_node, random, nearest, scales):
                nearest_mode=nearest)
 
 
+@pytest.mark.parametrize("sizes", [(1, 2, 7, 3), (1, 2, 8, 10), (1, 2, 3, 4)])
+def test_resize_of_pixels_as_tensorflow_counts_them(check_node, random, sizes):
+    constants = {"roi": np.zeros(0, F), "scales": np.zeros(0, F), "sizes": np.array(sizes)}
+    check_node("Resize", {"x": random(1, 2, 4, 5)}, constants, by="ort", opset=11, mode="nearest", nearest_mode="floor",
+               coordinate_transformation_mode="tf_half_pixel_for_nn")
+
+
 @pytest.mark.parametrize("policy", ["stretch", "not_larger", "not_smaller"])
 def test_resize_policies_and_axes(check_node, random, policy):
     check_node("Resize", {"x": random(1, 2, 4, 6)}, {"sizes": np.array([7, 8])}, order=["x", "", "", "sizes"], by="ort", opset=18, mode="linear",

@@ -97,8 +97,10 @@ def _resize(call: Call) -> Value:
         return x
     # Opset 11 calls a mode that later ones dropped: it aligns like half_pixel when reading the nearest element.
     nearest_mode = call.text("nearest_mode", "round_prefer_floor")
-    if coordinates == "tf_half_pixel_for_nn":
-        raise Unsupported("coordinate_transformation_mode tf_half_pixel_for_nn", "convert the model to opset 13")
+    if coordinates == "tf_half_pixel_for_nn":  # (p + 0.5) / scale: half a pixel further than half_pixel
+        if mode != "nearest" or nearest_mode != "floor":
+            raise Unsupported("coordinate_transformation_mode tf_half_pixel_for_nn without nearest_mode floor", "convert the model to opset 13")
+        coordinates, nearest_mode = "half_pixel", "round_prefer_ceil"
     known = tuple(factor if isinstance(factor, float) else 1.0 for factor in factors)
     op = Resize(mode, tuple(wanted), known, printable(coordinates), printable(nearest_mode),
                 call.number("cubic_coeff_a", -0.75), call.flag("exclude_outside"),
