@@ -88,6 +88,10 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
         yield Key("dot_s16", I32, lanes), Row(f"{p}_add_epi32({{2}}, {p}_madd_epi16({{0}}, {{1}}))", needs_of(lanes * 32))
         yield Key("dot_s16", I32, lanes), Row(f"{p}_dpwssd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
         yield Key("keep", I32, lanes), Row("EDGECC_KEEP({0})", needs_of(lanes * 32))
+    for lanes in (4, 8):  # of floats gcc keeps some in memory where tiles leave one of 16 registers; 32 it fills well
+        yield Key("keep", F32, lanes), Row("EDGECC_KEEP({0})", AVX2)
+    for lanes in (4, 8, 16):
+        yield Key("keep", F32, lanes), Row("{0}", AVX512)
 
 
 def _dot_by_words(lanes: int) -> Row:
