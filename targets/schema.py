@@ -94,11 +94,10 @@ class Core:
         fma_latency: cycles from a multiply-add to one that accumulates onto its result.
         fma_per_cycle: float32 multiply-adds a cycle.
         load_latency: cycles from a vector load that hits the first cache to its use.
-        loads_per_cycle: vector loads a cycle (0.5 means one every other cycle).
-        stores_per_cycle: vector stores a cycle.
-        half_loads: whether vectors that whole loads keep multiply-adds waiting for come better as a load of half, one into a general
-            register and an insertion from there, each of which starts beside a multiply-add.
+        loads_per_cycle, stores_per_cycle: vector loads and stores a cycle (0.5 means one every other cycle).
+        half_loads: whether vectors, whose loads keep multiply-adds waiting, come better as a load of half and an insertion of the rest.
         paired_halves: whether, of these, loads of half and insertions start beside each other instead.
+        row_gaps: whether loads of rows whose distance is a multiple of a high power of two hinder each other.
     """
 
     in_order: bool
@@ -110,6 +109,7 @@ class Core:
     stores_per_cycle: float
     half_loads: bool = False
     paired_halves: bool = False
+    row_gaps: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ from edgecc.memory.order import candidate_orders
 from edgecc.memory.placement import Place, Placement, Step, own_view, place_values
 from edgecc.memory.plan import MemoryPlan
 from edgecc.memory.regions import plan_states
+from edgecc.memory.row_gaps import gap_period
 from edgecc.memory.storage import in_bytes
 from edgecc.memory.strings import ConstantStrings, string_pool
 from edgecc.memory.stripes import ringed
@@ -263,7 +264,7 @@ class _Lowering:
         regions: dict[int, tuple[LoweredRegion, ...]] = {}
         dense: dict[Value, None] = {}
         while True:
-            placement = place_values(graph, dense=dense, unwritten=unwritten, is_region=is_region)
+            placement = place_values(graph, dense=dense, unwritten=unwritten, is_region=is_region, gap_period=gap_period(self.target))
             work: list[Work] = []
             problems: list[tuple[Step, EdgeccError]] = []
             for step in placement.steps:

@@ -30,6 +30,7 @@ from edgecc.ir.graph import Graph, Node, Value, sizes_needed
 from edgecc.ir.op import Op
 from edgecc.kernels.base import ROW_ELEMENTS, View
 from edgecc.memory import strides
+from edgecc.memory.row_gaps import with_gaps
 from edgecc.ops.control import Loop
 from edgecc.ops.convolution import Conv, ConvTranspose
 from edgecc.ops.matrix import MatMul
@@ -134,7 +135,7 @@ def wants_dense(op: Op, operand: int, view: View) -> bool:
 
 
 def place_values(graph: Graph, *, dense: Iterable[Value] = (), unwritten: Iterable[int] = (),
-                 refuses: Callable[[Op, int, View], bool] = wants_dense, is_region: bool = False) -> Placement:
+                 refuses: Callable[[Op, int, View], bool] = wants_dense, is_region: bool = False, gap_period: int = 0) -> Placement:
     """Places every value of a graph.
 
     Inputs and outputs of a network are dense in the shape of the run, those of a region in the largest shape.
@@ -143,9 +144,9 @@ def place_values(graph: Graph, *, dense: Iterable[Value] = (), unwritten: Iterab
         is_region: whether the graph is a region of a node.
         dense: values that must lie in memory of their own, in their own layout.
         unwritten: numbers of outputs that nobody reads, constants or inputs, so that nothing is written there.
-        refuses: whether an operator refuses to read an operand through a view.
+        refuses: whether an operator refuses to read an operand through a view. gap_period: see edgecc/memory/row_gaps.py.
     """
-    placer = _Placer(graph, frozenset(dense), refuses, frozenset(unwritten), is_region)
+    placer = _Placer(graph, frozenset(dense), refuses, frozenset(unwritten), is_region, gap_period)
     placer.backward()
     placer.forward()
     return Placement(tuple(placer.roots), placer.places, _after_sizes(graph, placer.steps), tuple(placer.constants))
@@ -158,6 +159,7 @@ class _Placer:
     refuses: Callable[[Op, int, View], bool]
     unwritten: frozenset[int] = frozenset()
     is_region: bool = False
+    gap_period: int = 0
     roots: list[Root] = field(default_factory=list)
     places: dict[Value, Place] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -167,14 +169,14 @@ class _Placer:
     # roots
 
     def new_root(self, kind: str, index: int, value: Value, elements: int | None = None) -> int:
-        count = value.type.capacity if elements is None else elements
-        self.roots.append(Root(kind, index, count * value.type.dtype.size, value.name))
+        elements = value.type.capacity if elements is None else elements
+        self.roots.append(Root(kind, index, elements * value.type.dtype.size, value.name))
         return len(self.roots) - 1
 
     def own(self, value: Value) -> Place:
         """A place in a new piece of the arena, in the value's layout."""
-        view = own_view(value)
-        return Place(self.new_root("arena", 0, value, math.prod(view.held_dims)), 0, view, open_shape(value))
+        view = with_gaps(own_view(value), value, 0 if value in self.dense else self.gap_period)
+        return Place(self.new_root("arena", 0, value, max(view.span, math.prod(view.held_dims))), 0, view, open_shape(value))
 
     def plain(self, kind: str, index: int, value: Value) -> Place:
         """A place of its own outside the arena, row-major; packed where that are other strides than those of the largest shape."""
