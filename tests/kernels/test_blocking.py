@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edgecc.ir.types import DType, Layout
 from edgecc.kernels.ahead import panels_ahead
 from edgecc.kernels.base import candidates, lower
+from edgecc.kernels.depth_cut import cut_depth
 from edgecc.kernels.register_tile import (
     RegisterTile,
     best_tiles,
@@ -112,6 +113,20 @@ def test_large_weights_are_prefetched_a_panel_ahead():
     assert not prefetches(lower(request_for(op, operands, "x86-64-v4", [LAST])))
     by_lane = replace(request, target=small("cortex-a76"))
     assert not prefetches(lower(by_lane))
+
+
+@pytest.mark.parametrize(("rows", "in_one_piece"), [(48, False), (64, False), (65, True), (256, True)])
+def test_many_rows_of_long_sums_stay_in_one_piece(rows, in_one_piece):
+    """Sums of some rows wait in the second cache; those of more take longer there than the third cache takes to give rows again."""
+    operands = [Given(array(0, rows, 1024)), Given(array(1, 1024, 64), True)]
+    request = request_for(MatMul(False, False), operands, "x86-64-v3")
+    cut = cut_depth(rows, RegisterTile(6, 2, 8), 1024, 64, request)
+    assert cut is not None and (cut.parts == 1) == in_one_piece
+    assert cut.rows == rows and cut.parts * cut.depth == 1024
+    assert cut_depth(257, RegisterTile(6, 2, 8), 1024, 64, request) is None
+    without_third = replace(request, target=replace(request.target, caches=request.target.caches[:2]))
+    other = cut_depth(rows, RegisterTile(6, 2, 8), 1024, 64, without_third)
+    assert other is None or other.parts > 1
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)

@@ -41,6 +41,13 @@ def test_zen4_runs_512_bit_operations_in_two_halves():
     assert build("x86_64", cpuinfo_x86(V4, "AuthenticAMD", 26)).core.fma_per_cycle == 2
 
 
+def test_zen3_adds_to_a_sum_after_four_cycles():
+    zen3, haswell = build("x86_64", cpuinfo_x86(V3, "AuthenticAMD", 25)), build("x86_64", cpuinfo_x86(V3))
+    assert (zen3.core.fma_latency, zen3.core.fma_per_cycle, zen3.vector.bits) == (4, 2, 256)
+    assert haswell.core.fma_latency == 5
+    assert zen3.bandwidth.level1 == haswell.bandwidth.level1
+
+
 @pytest.mark.parametrize(("part", "features", "expected", "latency"), [
     ("0xd0b", "fp asimd asimdhp asimddp", ("neon", "fp16", "dotprod"), 2),
     ("0xd08", "fp asimd", ("neon",), 3),
