@@ -16,7 +16,7 @@ from edgecc.backends.tflite.arithmetic import missing_primitives
 from edgecc.backends.tflite.recorder import Recorded
 from edgecc.backends.tosa import arithmetic, movement, reductions, resizing, windows
 from edgecc.backends.tosa.lowering import Lowering, TosaRecorder
-from edgecc.backends.tosa.writer import KINDS, TosaWriter
+from edgecc.backends.tosa.writer import TosaWriter, kind_of
 from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.scalar import Apply, Convert, ScalarExpr
@@ -101,11 +101,11 @@ def written(record: TosaRecorder, inputs: tuple[int, ...], outputs: tuple[int, .
     made = {index for op in record.recorded for index in op.outputs}
     for index in inputs:
         tensor = record.tensors[index]
-        lowering.bind(index, writer.input(tensor.shape, KINDS[tensor.kind]))
+        lowering.bind(index, writer.input(tensor.shape, kind_of(tensor.kind)))
     copies = []
     for position, index in enumerate(outputs):
         tensor = record.tensors[index]
-        name = writer.output(tensor.shape, KINDS[tensor.kind])
+        name = writer.output(tensor.shape, kind_of(tensor.kind))
         if index in made and index not in outputs[:position]:
             lowering.bind(index, name)
         else:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgecc.backends.tflite.recorder import Quantization, Recorded, Recorder, Tensor
-from edgecc.backends.tosa.writer import KINDS, TosaWriter
+from edgecc.backends.tosa.writer import TosaWriter, kind_of
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array
 
@@ -57,9 +57,9 @@ class Lowering:
         if index not in self._names:
             tensor = self.tensor(index)
             if tensor.data is not None:
-                self._names[index] = self.writer.constant(self.numbers(index), KINDS[tensor.kind])
+                self._names[index] = self.writer.constant(self.numbers(index), kind_of(tensor.kind))
             else:
-                self._names[index] = self.writer.tensor(tensor.shape, KINDS[tensor.kind])
+                self._names[index] = self.writer.tensor(tensor.shape, kind_of(tensor.kind))
         return self._names[index]
 
     def numbers(self, index: int) -> Array:

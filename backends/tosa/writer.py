@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgecc.backends.requirements import Requirement
+from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array
 
 TOSA = Requirement("tosa_serializer", "knows the TOSA file format", "pip install tosa-tools")
@@ -23,6 +24,13 @@ KINDS = {"FLOAT32": "FP32", "INT8": "INT8", "INT16": "INT16", "INT32": "INT32", 
 _NUMPY = {"FP32": np.float32, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "BOOL": np.bool_}
 _WORDS = {"Matmul": "MatMul", "Argmax": "ArgMax"}
 """Operators whose names are two words in the serializer only."""
+
+
+def kind_of(kind: str) -> str:
+    """TOSA's name of an element type of the recorder's. Raises: EdgeccError E114 for one that TOSA does not compute with."""
+    if kind not in KINDS:
+        raise EdgeccError("E114", f"TOSA's base profiles have no tensors of {kind.lower()}")
+    return KINDS[kind]
 
 
 class TosaWriter:

@@ -28,6 +28,9 @@ from edgecc.ops.work import reference_work
 ALWAYS_FOLDED_WORK = 2**16
 """Work of operators that are evaluated even when the budget is spent: shapes and indices are this small."""
 
+STRING_WORK = 128
+"""Scalar operations, and bytes, that a string takes beside its text."""
+
 
 class Budget:
     """What a model has used of its limits, in all of its graphs together."""
@@ -183,8 +186,8 @@ class Emitter:
     def _affordable(self, op: Op, operands: Sequence[Value], results: Sequence[TensorType]) -> bool:
         """Whether evaluating fits into the budget, from which it is taken unless it is tiny."""
         # Strings are as long as they are: each element of a result may have the texts of all operands.
-        made = any(t.dtype is DType.STRING for t in results)
-        texts = sum(text_bytes(v.constant) for v in operands if v.constant is not None) if made else 0
+        made = sum(t.elements for t in results if t.dtype is DType.STRING)
+        texts = STRING_WORK * made + sum(text_bytes(v.constant) for v in operands if v.constant is not None) if made else 0
         work = reference_work(op, [v.type for v in operands], results) + texts
         if work <= ALWAYS_FOLDED_WORK:
             return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 
 import onnx
@@ -25,9 +25,9 @@ class Limits:
     Attributes:
         file_bytes: size of the model file.
         nodes: nodes of the model after functions are inlined; the imported graph may have twice as many operators.
-        entries: inputs, outputs, stored tensors, declared types and the like in each list of the model.
+        entries: stored tensors, declared types, texts and the like in each list of the model, also in the graphs and attributes of nodes.
         unrolled: nodes in bodies of loops, scans and conditions, each as often as it is written out.
-        operands: operands, results, and attributes, of one node.
+        operands: operands, results, and attributes, of one node; inputs, and outputs, of the model.
         nesting: depth of graphs inside attributes of nodes, and of functions calling functions.
         rank: axes of a tensor.
         elements: elements of one tensor, constant or computed.
@@ -35,7 +35,7 @@ class Limits:
         folding_work: scalar operations spent on evaluating large constants while importing; when it
             is used up, operators on large constants stay in the graph (this is no error).
         made_bytes: bytes of all arrays together that are made out of sizes alone while importing: ranges, random numbers, matrices
-            of transforms, dense forms of sparse tensors.
+            of transforms, dense forms of sparse tensors; and of copies of what the files hold once, by functions and by tensors that share data.
         trip_count: iterations of a loop whose end is known only at run time; the run counts them.
         collected_rows: rows of what such a loop collects, where the model does not say how many there are; 0: it is refused.
         computed_size: the largest size that is computed at run time, where neither an operator nor the model bounds it; 0: it
@@ -156,6 +156,16 @@ def check_counts(model: onnx.ModelProto, limits: Limits) -> None:
                 raise EdgeccError("E101", f"the model has {many} entries in the list {field.name}; the limit is {limits.entries}",
                                   hint=raised("entries"))
     _check_widths(model.graph.node, limits)
+    stored = len(model.graph.initializer)  # older models list them among the inputs
+    for what, many in (("inputs", len(model.graph.input) - stored), ("outputs", len(model.graph.output))):
+        if many > limits.operands:
+            raise EdgeccError("E101", f"the model has {many} {what}; the limit is {limits.operands}", hint=raised("operands"))
+
+
+def check_list(name: str, entries: Sized, limits: Limits) -> None:
+    """Raises: EdgeccError E101 for a list, in any part of the model, that is longer than any is."""
+    if len(entries) > limits.entries:
+        raise EdgeccError("E101", f"the model has {len(entries)} entries in a list {name}; the limit is {limits.entries}", hint=raised("entries"))
 
 
 def _check_widths(nodes: Iterable[onnx.NodeProto], limits: Limits) -> None:
@@ -170,7 +180,7 @@ def check_limits(model: onnx.ModelProto, limits: Limits) -> None:
 
     Raises: EdgeccError E101 or E102 naming the limit or the tensor.
     """
-    nodes = sum(len(graph.node) for graph in graphs_of(model, limits))
+    nodes = sum(len(graph.node) + 1 for graph in graphs_of(model, limits)) - 1  # a graph inside a node counts as one
     nodes += sum(len(function.node) for function in model.functions)
     if nodes > limits.nodes:
         raise EdgeccError("E101", f"the model has {nodes} nodes; the limit is {limits.nodes}",

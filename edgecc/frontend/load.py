@@ -15,7 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.limits import Limits, all_tensors, check_counts, check_limits, raised, stored_bytes
+from edgecc.frontend.limits import Limits, all_tensors, check_counts, check_limits, check_list, raised, stored_bytes
 
 OLDEST_OPSET = 1
 _MAGICS = (
@@ -60,7 +60,7 @@ def load_model(source: str | Path | bytes | onnx.ModelProto, limits: Limits) -> 
         folder = path.parent
         model = _parse(data, name)
     check_counts(model, limits)
-    _check_text(model, name)
+    _check_messages(model, name, limits)
     opsets = _check_header(model, name)
     check_limits(model, limits)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model, limits)):
@@ -117,8 +117,9 @@ def _guess(data: bytes) -> str:
     return "the file cannot be parsed: it is truncated, damaged, or no ONNX model"
 
 
-def _check_text(model: onnx.ModelProto, name: str) -> None:
-    """Refuses texts that are no UTF-8, which protobuf lets through as bytes or raises for when they are read."""
+def _check_messages(model: onnx.ModelProto, name: str, limits: Limits) -> None:
+    """Refuses lists without end, before they are looked into, and texts that are no UTF-8, which protobuf lets through as bytes or
+    raises for when they are read."""
     pending: list[Message] = [model]
     while pending:
         message = pending.pop()
@@ -129,6 +130,8 @@ def _check_text(model: onnx.ModelProto, name: str) -> None:
                 texts = []
                 for field, value in message.ListFields():
                     values = [value] if isinstance(value, str | bytes | Message) else value
+                    if field.type in (field.TYPE_MESSAGE, field.TYPE_STRING):
+                        check_list(field.name, values, limits)
                     if field.type == field.TYPE_MESSAGE:
                         pending.extend(values)
                     elif field.type == field.TYPE_STRING:
@@ -175,14 +178,20 @@ def check_opset(opsets: dict[str, int], name: str) -> None:
 
 
 def _load_external(model: onnx.ModelProto, folder: Path | None, limits: Limits) -> None:
+    unread: dict[Path, int] = {}  # bytes of each file beyond what was read from it
     for tensor in all_tensors(model, limits):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            tensor.raw_data = _read_external(tensor, folder)
+            tensor.raw_data = _read_external(tensor, folder, unread)
+            again = -sum(left for left in unread.values() if left < 0)
+            if again > limits.made_bytes:
+                raise EdgeccError("E101", f"tensors take {again} bytes that others have taken before; the limit is {limits.made_bytes}",
+                                  where=f"tensor '{printable(tensor.name)}'", hint=raised("made_bytes"))
             tensor.data_location = onnx.TensorProto.DEFAULT
             del tensor.external_data[:]
 
 
-def _read_external(tensor: onnx.TensorProto, folder: Path | None) -> bytes:
+def _read_external(tensor: onnx.TensorProto, folder: Path | None, unread: dict[Path, int]) -> bytes:
+    """The bytes of a tensor, which are taken from `unread`."""
     where = f"tensor '{printable(tensor.name)}'"
     entries = {entry.key: entry.value for entry in tensor.external_data if entry.key in ("location", "offset", "length")}
     location = entries.get("location", "")
@@ -210,6 +219,7 @@ def _read_external(tensor: onnx.TensorProto, folder: Path | None) -> bytes:
         if offset + length > status.st_size:
             raise EdgeccError("E103", f"'{printable(location)}' has {status.st_size} bytes; "
                                       f"{offset + length} are needed", where=where)
+        unread[path] = unread.get(path, status.st_size) - length
         with open(descriptor, "rb", closefd=False) as file:
             file.seek(offset)
             data = file.read(length)

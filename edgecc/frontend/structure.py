@@ -23,6 +23,9 @@ Schema = Any
 
 SMALL_WEIGHT_BYTES = 2**16
 
+INLINING_COPIES = 4
+"""How often the inlined model lies in memory at a time: the inliner takes it as text, parses it, and gives it back in the same way."""
+
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the model in which large initializers became inputs of the same type.
@@ -155,6 +158,13 @@ def inline_functions(loaded: LoadedModel, model: onnx.ModelProto, limits: Limits
     if total > limits.nodes:
         raise EdgeccError("E101", f"the model has {total} nodes when its functions are inlined; the limit is {limits.nodes}",
                           where=loaded.name, hint=raised("nodes"))
+    lengths: dict[_FunctionKey, int] = {}
+    for key in reversed(order):
+        lengths[key] = _length(functions[key].node, lengths)
+    copied = _length(model.graph.node, lengths) - model.ByteSize()
+    if copied > limits.made_bytes // INLINING_COPIES:
+        raise EdgeccError("E101", f"inlining the functions of the model would copy {copied} bytes; the limit is {limits.made_bytes // INLINING_COPIES}",
+                          where=loaded.name, hint=raised("made_bytes"))
     _spell_out_defaults(model, functions)
     try:
         return onnx.inliner.inline_local_functions(model, convert_version=True)
@@ -197,6 +207,12 @@ def _called(nodes: Iterable[onnx.NodeProto], functions: Mapping[_FunctionKey, ob
 
 def _expanded(nodes: Iterable[onnx.NodeProto], sizes: Mapping[_FunctionKey, int]) -> int:
     return sum(sizes.get((node.domain, node.op_type, node.overload), 1) for node in _calls_in(nodes))
+
+
+def _length(nodes: Sequence[onnx.NodeProto], lengths: Mapping[_FunctionKey, int]) -> int:
+    """Bytes of a body with the functions in it inlined, whose own ones are given."""
+    own: int = sum(node.ByteSize() for node in nodes)
+    return own + sum(lengths.get((node.domain, node.op_type, node.overload), 0) for node in _calls_in(nodes))
 
 
 # -- rules for one node -----------------------------------------------------------------------

@@ -20,9 +20,9 @@ from edgecc.passes.base import GraphPass, failure
 from edgecc.passes.rewrite import bytes_of
 
 GROWTH = 8
-"""All results together that are not small may have so many times the bytes of the constants there are (beside `spare_bytes`)."""
+"""All results together that are not small may have so many times the bytes of the constants they are computed from (beside `spare_bytes`)."""
 WORK_PER_BYTE = 64
-"""Scalar operations for each byte of the constants there are (beside `spare_work`)."""
+"""Scalar operations for each byte of those constants (beside `spare_work`)."""
 
 TEXT_WORK = 16
 """Operations for each byte of a text: it is copied, measured, and escaped again and again until it stands in C."""
@@ -49,7 +49,8 @@ class FoldConstants(GraphPass):
     2. A result is returned by the graph: something has to write it there.
     3. The node dequantizes constants, and keep_dequantized is set; a number alone that only elementwise operators read is folded,
        since it is a part of the function that they compute.
-    4. Folding has made 8 times the constants there were, or used up its time: a few nodes can ask for any amount.
+    4. Folding has made 8 times the constants that nodes read which have no other operands, or used up its time: a few nodes can ask for
+       any amount. Other constants do not count: those that an earlier run made would allow more each time.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -64,7 +65,8 @@ class FoldConstants(GraphPass):
 
     def run(self, graph: Graph) -> bool:
         """Folds every node that can be, in the order of the graph: one sweep follows chains of any length."""
-        held = bytes_of(graph.constants())
+        held = bytes_of({value for node in graph.nodes if all(v is None or v.constant is not None for v in node.inputs)
+                         for value in node.inputs if value is not None})
         budget = _Budget(GROWTH * held + self.spare_bytes, WORK_PER_BYTE * held + self.spare_work)
         changed = False
         for node in graph.nodes:

@@ -141,6 +141,20 @@ def test_links_are_refused(make, op, folder):
         refused("E103", saved(folder, external(make, op, location)))
 
 
+def test_tensors_that_share_external_data_are_counted(make, op, folder):
+    """Many tensors over the same few bytes are a small model that takes much memory."""
+    model = external(make, op)
+    for number in range(9):
+        model.graph.initializer.add().CopyFrom(model.graph.initializer[0])
+        model.graph.initializer[-1].name = f"w{number}"
+    read = saved(folder, model)
+    held = (folder / "w.bin").stat().st_size
+    over = 10 * model.graph.initializer[0].dims[0] * 4 - held
+    assert over > 0
+    import_model(read, limits=Limits(made_bytes=over))
+    assert "made_bytes" in refused("E101", read, limits=Limits(made_bytes=over - 1)).hint
+
+
 def test_external_data_needs_the_path_of_the_model(make, op):
     model = external(make, op)
     assert "path" in refused("E103", model).hint

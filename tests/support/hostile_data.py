@@ -133,4 +133,35 @@ def numbers() -> Iterator[tuple[str, str, onnx.ModelProto]]:
         TensorProto(name="b", data_type=TensorProto.UINT8, dims=[1, 1, 8], raw_data=bytes(8)), floats("s", (1,))])
 
 
-FAMILIES = (other_files, stored, scopes, numbers)
+def endless() -> Iterator[tuple[str, str, bytes]]:
+    """Lists without end that lie deep in the file, and more inputs and outputs than anything has."""
+    sound = model([node("Relu", "x")]).SerializeToString()
+    body = message_field(6, b"\x2a\x00" * 150_000)
+    for what, kind, content in (("graphs", b"\x0a", b"\x5a\x00" * 150_000), ("tensors", b"\x09", b"\x52\x00" * 150_000), ("weights_in_a_graph", b"\x05", body)):
+        attribute = message_field(5, message_field(1, b"a") + b"\xa0\x01" + kind + content)
+        yield f"attribute_of_endless_{what}", REFUSED, sound + message_field(7, message_field(1, message_field(2, b"q") + message_field(4, b"If") + attribute))
+    few = message_field(5, message_field(1, b"a") + b"\xa0\x01\x0a" + b"\x5a\x00" * 20_000)
+    yield "attribute_of_many_graphs", REFUSED, sound + message_field(7, message_field(1, message_field(2, b"q") + message_field(4, b"If") + few))
+    dims = message_field(2, message_field(1, b"\x08\x01" + message_field(2, message_field(1, b"\x08\x01") * 150_000)))
+    yield "type_of_endless_rank", REFUSED, sound + message_field(7, message_field(13, message_field(1, b"q") + dims))
+    yield "metadata_of_a_node_without_end", REFUSED, sound + message_field(7, message_field(1, message_field(2, b"q") + message_field(4, b"Relu") + b"\x4a\x00" * 150_000))
+    yield "inputs_without_end", REFUSED, sound + message_field(7, b"".join(message_field(11, info(f"v{i}", (1,)).SerializeToString()) for i in range(20_000)))
+    yield "outputs_without_end", REFUSED, sound + message_field(7, message_field(12, message_field(1, b"y")) * 100_000)
+
+
+def copies() -> Iterator[tuple[str, str, onnx.ModelProto]]:
+    """Little that is asked for again and again while compiling."""
+    inner = [node("Constant", "", "k", value=floats("k", (300, 300))), node("MatMul", "a k", "b")]
+    function = helper.make_function("f", "F", ["a"], ["b"], inner, [helper.make_opsetid("", 18)])
+    yield "constant_of_a_function_thousands_of_times", REFUSED, model(
+        [helper.make_node("F", [f"t{i}" if i else "x"], [f"t{i + 1}"], domain="f") for i in range(3000)], outputs=("t3000",), domains=["f"],
+        functions=[function], inputs=[info("x", (1, 300))])
+    text = [info("x", (1,), TensorProto.STRING)]
+    ends = [_number("a", 0), _number("b", 2_000_000), _number("c", 1)]
+    yield "texts_of_two_million_numbers", REFUSED, model([node("Range", "a b c", "r"), node("Cast", "r", "t", to=TensorProto.STRING), node("Equal", "t x")],
+                                                         opset=19, inputs=text, weights=ends)
+    words = [TensorProto(name=name, data_type=TensorProto.STRING, dims=dims, string_data=[b"word"] * 3000) for name, dims in (("a", (3000, 1)), ("b", (3000,)))]
+    yield "pairs_of_thousands_of_texts", COMPILED, model([node("StringConcat", "a b", "t"), node("Equal", "t x")], opset=20, inputs=text, weights=words)
+
+
+FAMILIES = (other_files, stored, scopes, numbers, endless, copies)

@@ -21,8 +21,8 @@ from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
 
 MOST_STOP_WORDS = 1024
 """Each is compared with each string."""
-STRING_BYTES = 64
-"""Roughly what a short string takes while compiling."""
+STRING_BYTES = 1024
+"""What a string counts for among arrays that are made while compiling: little memory, but each pass looks at each string."""
 
 
 def _strings(call: Call, index: int = 0) -> Value:

@@ -14,6 +14,8 @@ from edgecc.backends.tflite.convert import convert
 from edgecc.backends.tosa.rescale import multiplier_of
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
+from edgecc.ir.graph import Graph
+from edgecc.ir.types import DType, TensorType
 from edgecc.pipeline import prepare_graph
 from edgecc.targets.schema import load_target
 from tests.support.assets import asset
@@ -180,3 +182,13 @@ def test_options_are_checked():
     with pytest.raises(EdgeccError) as raised:
         create_backend("tosa{images=sideways}")
     assert raised.value.code == "E009"
+
+
+def test_an_output_of_a_type_that_tosa_lacks_is_refused():
+    """A constant that no node reads, which nothing but the border of the file looks at."""
+    graph = Graph("net")
+    graph.add_input(TensorType(DType.F32, (4,)), "x")
+    graph.set_outputs([graph.constant(np.zeros(4, np.int64), "c")], ["y"])
+    with pytest.raises(EdgeccError) as caught:
+        create_backend("tosa").emit(graph, "net", load_target("generic-c"), "tosa")
+    assert caught.value.code == "E114" and "int64" in caught.value.message

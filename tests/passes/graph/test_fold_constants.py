@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgecc.passes.base import parse_passes
 from tests.support.graph_passes import declined, fired, graph_of, run_checked
 
 FIRES = {
@@ -108,3 +109,16 @@ def test_numbers_alone_are_folded_where_integers_are_kept():
     graph = graph_of(text)
     run_checked(graph, "fold-constants{keep_dequantized=true}")
     assert [node.loc for node in graph.nodes] == [("B",), ("Y",), ("Z",)]
+
+
+def test_what_one_run_made_lets_the_next_make_no_more():
+    """Slices of one constant, which a run after another could make until memory is full."""
+    parts = "".join(f"%p{i} = slice(%c) {{starts=({i},0), sizes=(64,64), steps=(1,1)}} : f32[64,64] loc(\"S{i}\")\n"
+                    f"%t{i} = matmul({'%x' if i == 0 else f'%t{i - 1}'}, %p{i}) : f32[1,64] loc(\"M{i}\")\n" for i in range(64))
+    graph = graph_of('graph "g" (%x: f32[1,64] "x") {\n%c = constant f32[128,64] random\n' + parts + 'return %t63 "y" }')
+    (folding,) = parse_passes("fold-constants{limit_bytes=16384,spare_bytes=0}")
+    assert folding.run(graph)
+    left = sum(node.op.name == "slice" for node in graph.nodes)
+    assert left == 48  # 8 times the constant are 16 slices
+    folding.run(graph)
+    assert sum(node.op.name == "slice" for node in graph.nodes) == 32
