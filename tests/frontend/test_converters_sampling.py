@@ -63,6 +63,13 @@ def test_antialiasing(check_node, random, mode, factors):
                    antialias=1, **attributes)
 
 
+@pytest.mark.parametrize(("mode", "rank"), [("cubic", 4), ("linear", 7)])
+def test_many_axes_are_resampled_one_by_one(check_node, random, mode, rank):
+    graph = check_node("Resize", {"x": random(*(2,) * rank)}, {"s": np.full(rank, 1.5, np.float32)}, order=["x", "", "s"], by="onnx", tolerance=1e-5,
+                       mode=mode)
+    assert len([node for node in graph.nodes if node.op.name == "resize"]) == rank
+
+
 def test_antialiasing_over_many_elements_is_a_product(check_node, random):
     graph = check_node("Resize", {"x": random(1, 2, 100, 3)}, {"s": np.array([1, 2, 4, 5])}, order=["x", "", "", "s"], by="onnx",
                        tolerance=1e-5, mode="linear", antialias=1)

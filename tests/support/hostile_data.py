@@ -102,6 +102,8 @@ def numbers() -> Iterator[tuple[str, str, onnx.ModelProto]]:
     for scale in (1e9, -1.0, 0.0, float("nan"), float("inf")):
         yield f"resize_by_{scale:g}", REFUSED, model([helper.make_node("Resize", ["x", "", "s"], ["y"])], inputs=picture,
                                                     weights=[_number("s", [1, 1, scale, scale], np.float32)])
+    yield "cubic_on_twelve_axes", COMPILED, model([helper.make_node("Resize", ["x", "", "s"], ["y"], mode="cubic")], inputs=[info("x", (2,) * 12)],
+                                                  weights=[_number("s", [1.5] * 12, np.float32)])
     yield "resize_to_trillions", REFUSED, model([helper.make_node("Resize", ["x", "", "", "z"], ["y"])], inputs=picture,
                                                 weights=[ints("z", 1, 3, 2**40, 2**40)])
     yield "range_of_denormal_steps", REFUSED, model([node("Range", "a b c")], weights=[_number(n, v, np.float32) for n, v in zip(
@@ -112,6 +114,10 @@ def numbers() -> Iterator[tuple[str, str, onnx.ModelProto]]:
                                                  weights=[_number("d", 2**40), _number("v", [0, 1], np.float32)])
     for op, axes in (("ReduceSum", (0, -2)), ("Squeeze", (0, 0)), ("Unsqueeze", (1, 1))):
         yield f"{op}_of_one_axis_twice", REFUSED, model([node(op, "x a")], weights=[ints("a", *axes)])
+    yield "feature_of_quintillions", REFUSED, model([helper.make_node("ArrayFeatureExtractor", ["x", "i"], ["y"], domain="ai.onnx.ml")],
+                                                    weights=[ints("i", 2**62)], domains=["ai.onnx.ml"])
+    yield "regions_of_no_image", REFUSED, model([node("RoiAlign", "x r b", output_height=2, output_width=2)], inputs=picture,
+                                                weights=[floats("r", (1, 4)), ints("b", 99)])
     yield "top_of_quintillions", REFUSED, model([node("TopK", "x k", "y z")], weights=[ints("k", 2**62)])
     yield "mel_weights_of_billions", REFUSED, model([node("MelWeightMatrix", "a b c d e")], weights=[
         _number("a", 2**31), _number("b", 2**31), _number("c", 16000), _number("d", 0, np.float32), _number("e", 8000, np.float32)])

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.indexing import check_range
 from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
@@ -148,6 +149,7 @@ def _array_feature_extractor(call: Call) -> Value:
     x, indices = call.input(0), call.input(1)
     if x.type.rank < 1:
         raise EdgeccError("E110", f"the input is {x.type}, wanted at least one axis")
+    check_range(indices, x.type.shape[-1])
     chosen = call.add(Gather(x.type.rank - 1), x, call.reshape(indices, (indices.type.elements,)))
     return call.reshape(chosen, (1, *chosen.type.shape)) if x.type.rank == 1 else chosen
 

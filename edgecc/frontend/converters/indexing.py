@@ -20,7 +20,7 @@ from edgecc.ir.types import Dim, DType
 from edgecc.ops.indexing import SCATTER_REDUCTIONS, Gather, GatherElements, GatherND, ScatterElements, ScatterND
 
 
-def _check_range(indices: Value, axis_size: Dim) -> None:
+def check_range(indices: Value, axis_size: Dim) -> None:
     """Refuses constant indices outside [-size, size)."""
     data, size = indices.constant, lower_bound(axis_size)
     if data is not None and data.size and (data.min() < -size or data.max() >= size):
@@ -42,7 +42,7 @@ def _check_rows(indices: Value, sizes: Sequence[Dim]) -> None:
 def _gather(call: Call) -> Value:
     x, indices = call.input(0), call.input(1)
     axis = call.axis(call.integer("axis", 0), x.type.rank)
-    _check_range(indices, x.type.shape[axis])
+    check_range(indices, x.type.shape[axis])
     known = indices.constant
     if known is not None and known.ndim == 0 and known_data(x) is None:
         at = int(known)
@@ -55,7 +55,7 @@ def _gather(call: Call) -> Value:
 def _gather_elements(call: Call) -> Value:
     x, indices = call.input(0), call.input(1)
     axis = call.axis(call.integer("axis", 0), x.type.rank)
-    _check_range(indices, x.type.shape[axis])
+    check_range(indices, x.type.shape[axis])
     return call.add(GatherElements(axis), x, indices)
 
 
@@ -79,7 +79,7 @@ def _reduction(call: Call) -> str:
 def _scatter_elements(call: Call) -> Value:
     x, indices, updates = call.input(0), call.input(1), call.input(2)
     axis = call.axis(call.integer("axis", 0), x.type.rank)
-    _check_range(indices, x.type.shape[axis])
+    check_range(indices, x.type.shape[axis])
     return call.add(ScatterElements(axis, _reduction(call)), x, indices, updates)
 
 

@@ -25,6 +25,11 @@ from edgecc.ops.rules import sizes_text
 _MOST_TAPS = 32
 """Antialiasing that reads more elements for a result is a matrix product: the kernel would be written out too long."""
 
+_MOST_TAPS_OF_ALL_AXES = 64
+"""As many elements one kernel reads for a result: it is written out for each of them."""
+_TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
+"""Elements read on an axis."""
+
 _MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic": "cubic"}
 
 
@@ -126,7 +131,8 @@ def _interpolated(call: Call, op: Resize, x: Value, factors: Sequence[Factor]) -
         if needs_positions(op, x, factors):
             op.infer([x.type])
             return resized_by_positions(call, op, x, factors)
-        return _by_axes(call, op, x) if op.antialias else call.add(op, x)
+        resampled = sum(size != wanted or scale != 1 for size, wanted, scale in zip(x.type.dims, op.sizes, op.scales, strict=True))
+        return _by_axes(call, op, x) if op.antialias or _TAPS[op.mode] ** resampled > _MOST_TAPS_OF_ALL_AXES else call.add(op, x)
     if not dtype.is_integer or dtype.size > 4:
         raise Unsupported(f"interpolation of elements of type {dtype.value}", "cast them to float before and back after")
     y = _interpolated(call, op, call.cast(x, DType.F32), factors)
@@ -137,7 +143,7 @@ def _interpolated(call: Call, op: Resize, x: Value, factors: Sequence[Factor]) -
 
 
 def _by_axes(call: Call, op: Resize, x: Value) -> Value:
-    """One axis after the other: the taps of antialiasing would multiply. Many taps are a product with a matrix."""
+    """One axis after the other: the taps of antialiasing, or of many axes, would multiply. Many taps are a product with a matrix."""
     rank = x.type.rank
     for axis in range(rank):
         size, wanted = x.type.dims[axis], op.sizes[axis]

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.indexing import check_range
 from edgecc.frontend.converters.windows import Window, per_axis
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
@@ -45,7 +46,9 @@ def _roi_align(call: Call) -> Value:
     half = _one_of(call, "coordinate_transformation_mode", default, {"half_pixel": "yes", "output_half_pixel": "no"}) == "yes"
     op = RoiAlign(_one_of(call, "mode", "avg", {"avg": "average", "max": "max"}), call.integer("output_height", 1),
                   call.integer("output_width", 1), call.integer("sampling_ratio", 0), call.number("spatial_scale", 1.0), half)
-    return call.add(op, *(call.input(index) for index in range(3)))
+    x, regions, images = (call.input(index) for index in range(3))
+    check_range(images, x.type.shape[0] if x.type.rank else 0)
+    return call.add(op, x, regions, images)
 
 
 @converter("DeformConv", since=19)
