@@ -17,7 +17,7 @@ from edgecc.bench.machine import Machine
 from edgecc.bench.process import PEERS
 from edgecc.bench.session import PROFILED, Comparison, Request, Row, compare
 from edgecc.cli import flags
-from edgecc.cli.arguments import parse_shapes, read_arrays
+from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
 from edgecc.targets.precision import precision_type
@@ -39,6 +39,7 @@ def bench(
     threads: Annotated[int, typer.Option(help="Threads every engine uses.")] = 1,
     depth_first: flags.DepthFirst = "auto",
     winograd: flags.Winograd = "auto",
+    integers: flags.Integers = "auto",
     rounds: Annotated[int, typer.Option(help="Undisturbed turns every engine shall have.")] = 8,
     turn: Annotated[float, typer.Option(help="Seconds of a turn.")] = 0.25,
     limit: Annotated[float, typer.Option(help="Seconds after which to stop waiting for undisturbed turns.")] = 60.0,
@@ -46,6 +47,7 @@ def bench(
     precision: flags.Precision = "fp32",
     tuning: flags.TuningFile = None,
     shape: flags.Shape = None,
+    limits: flags.LimitList = None,
     inputs: flags.InputsFile = None,
     tolerance: Annotated[float | None, typer.Option(help="Largest difference of a right result, over the output's largest magnitude; by default 0.01, with bf16 0.0625.", show_default=False)] = None,
     python: Annotated[str | None, typer.Option(help="The Python interpreter that has the other engines; this one by default.", show_default=False)] = None,
@@ -58,8 +60,8 @@ def bench(
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     chosen = api.resolve_target(target)
     choices = None if tuning is None else read_for(tuning, chosen).choices
-    request = Request(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
-                                                 depth_first=depth_first, winograd=winograd, precision=precision, tuning=choices),
+    request = Request(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads,
+                                                 depth_first=depth_first, winograd=winograd, integers=integers, precision=precision, tuning=choices),
                       tuple(name for name in (against or "").split(",") if name), python, per_layer, rounds, turn, limit, cc,
                       max(TOLERANCE, 16.0 * precision_type(precision, chosen).unit_roundoff) if tolerance is None else tolerance)
     with progress(f"measuring {model.name}"):

@@ -14,7 +14,7 @@ from edgecc import api
 from edgecc.artifact.toolchain import find_compiler, runs_natively
 from edgecc.bench.machine import processor_name
 from edgecc.cli import flags
-from edgecc.cli.arguments import parse_shapes, read_arrays, write_text
+from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays, write_text
 from edgecc.cli.output import messages, note, print_json, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.tuning.measure import Settings, measure_with, sweep_size
@@ -36,6 +36,8 @@ def tune(
     threads: flags.Threads = 1,
     depth_first: Annotated[str, typer.Option(help="As for compile: auto, or off. Kernels that run in stripes have one way only.")] = "auto",
     shape: flags.Shape = None,
+    constant: flags.Constant = None,
+    limits: flags.LimitList = None,
     inputs: flags.SizesFile = None,
     cc: flags.CompilerName = None,
     as_json: flags.AsJson = False,
@@ -54,7 +56,8 @@ def tune(
     if known.compiler != compiler.version:
         note(f"the file was measured with {printable(known.compiler)}; everything is measured anew")
         known = replace(known, compiler=compiler.version, records={})
-    done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), inputs=arrays, threads=threads,
+    done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), constants=parse_constants(constant or []),
+                                                        limits=parse_limits(limits or []), inputs=arrays, threads=threads,
                                                         depth_first=depth_first))
     requests, module = done.compiled.lowered.requests, done.compiled.module
     settings = Settings(compiler, tuple(shlex.split(runner or "")), seconds, sweep_size(module.weights_bytes + module.arena_bytes, chosen))

@@ -37,7 +37,7 @@ def test_wrong_results_are_a_failure(cli: Callable[..., Any]):
     assert outcome.status == EXIT_MISMATCH and "WRONG" in outcome.out and "wrong" in outcome.err
 
 
-@pytest.mark.parametrize("arguments", [("--target", "cortex-a76"), ("--rounds", "0"), ("--against", "other")])
+@pytest.mark.parametrize("arguments", [("--target", "cortex-a76"), ("--rounds", "0"), ("--against", "other"), ("--integers", "no")])
 def test_usage(cli: Callable[..., Any], arguments: tuple[str, ...]):
     outcome = cli("bench", DIGITS, *QUICK, *arguments)
     assert outcome.status == EXIT_USAGE and not outcome.out

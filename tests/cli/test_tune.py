@@ -54,6 +54,11 @@ def tuned(cli: Callable[..., Any], model: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("arguments", "code"), [(["--constant", "nope=1"], "E001"), (["--limits", "nodes=1"], "E101")])
+def test_takes_models_as_compile_does(cli: Callable[..., Any], model: Path, arguments: list[str], code: str):
+    assert cli("tune", model, *QUICK, *arguments).err.startswith(f"[{code}]")
+
+
 def test_measures_what_is_missing_and_nothing_else(cli: Callable[..., Any], model: Path, tuned: Path):
     before = tuned.read_bytes()
     kernels = json.loads(before)["kernels"]
