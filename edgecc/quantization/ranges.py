@@ -2,10 +2,11 @@
 
 minmax      everything that was seen.
 percentile  the given share of all elements; Wu et al., "Integer quantization for deep learning inference", 2020, 3.3.
-entropy     the threshold whose quantized distribution has the least Kullback-Leibler divergence from the clipped one;
-            Migacz, "8-bit inference with TensorRT", 2017.
-mse         the range with the least expected squared error of rounding and clipping together; Banner et al., "Post
-            training 4-bit quantization of convolutional networks", 2019, by search instead of their closed form.
+entropy     the threshold whose quantized distribution has the least Kullback-Leibler divergence from what was observed;
+            after Migacz, "8-bit inference with TensorRT", 2017, who takes it from the clipped distribution, which counts what is
+            clipped off as if it were kept at the threshold, and so clips until sums far behind show it.
+mse         the range with the least expected squared error of rounding and clipping together, that of clipping weighted; Banner et
+            al., "Post training 4-bit quantization of convolutional networks", 2019, by search instead of their closed form.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ CANDIDATES = 96
 
 ENTROPY_LEVELS = 128
 """Levels of one sign that "entropy" quantizes to at least, as in its source. With a zero point a range that lies on one side has all of them."""
+
+CLIPPING_WEIGHT = 8.0
+"""What a squared error of clipping counts for "mse" beside one of rounding. Errors of rounding have either sign and cancel in the sums
+behind; those of clipping have one, sit in few channels and at neighbouring positions, and add up."""
 
 
 def choose(histogram: Histogram, scheme: Scheme, integer: IntegerType, *, symmetric: bool | None = None) -> Parameters:
@@ -90,18 +95,17 @@ def _magnitudes(histogram: Histogram) -> Array:
 
 
 def _divergence(magnitudes: Array, kept: int, levels: int) -> float:
-    """Divergence of the first `kept` bins, what is beyond added to the last, from what so many levels hold of it."""
-    wanted = magnitudes[:kept].copy()
-    wanted[-1] += magnitudes[kept:].sum()
+    """Divergence of what so many levels hold of the first `kept` bins from all bins."""
     level = np.arange(kept) * levels // kept
     filled = magnitudes[:kept] > 0
     sums = np.bincount(level, weights=magnitudes[:kept], minlength=levels)
     places = np.bincount(level, weights=filled.astype(np.float64), minlength=levels)
-    held = np.where(filled, sums[level] / np.maximum(places[level], 1), 0.0)
-    total, quantized = wanted.sum(), held.sum()
+    held = np.zeros(magnitudes.size)
+    held[:kept] = np.where(filled, sums[level] / np.maximum(places[level], 1), 0.0)
+    total, quantized = magnitudes.sum(), held.sum()
     if not total or not quantized:
         return float(np.inf)
-    p, q = wanted / total, held / quantized
+    p, q = magnitudes / total, held / quantized
     both = p > 0
     # Where nothing is held but something is wanted, a small probability stands in, as in the source.
     return float((p[both] * np.log(p[both] / np.maximum(q[both], 1e-9))).sum())
@@ -113,7 +117,8 @@ def _least_squares(histogram: Histogram, integer: IntegerType, *, symmetric: boo
     shares = np.linspace(1.0, 1.0 / CANDIDATES, CANDIDATES)
 
     def error(candidate: tuple[float, float]) -> float:
-        return sum(errors(histogram, parameters_of(*candidate, integer, symmetric=symmetric)))
+        rounding, clipping = errors(histogram, parameters_of(*candidate, integer, symmetric=symmetric))
+        return rounding + CLIPPING_WEIGHT * clipping
 
     if symmetric and integer.lowest < 0:
         limit = max(-low, high)
