@@ -95,7 +95,8 @@ def program(form: Form, depth: int, channels: int, target: Target, copies: int, 
                 arguments.append(arguments[position])
             case Workspace():
                 arguments.append(f"(void *)(scratch + {(len(arguments) << 16)})")
-    return "\n".join(["#define _POSIX_C_SOURCE 199309L", "#include <stdio.h>", "#include <stdlib.h>", "#include <time.h>", includes(isa), prelude.text, printed.definition,
+    code = f"{prelude.text}\n{printed.definition}"
+    return "\n".join(["#define _POSIX_C_SOURCE 199309L", "#include <stdio.h>", "#include <stdlib.h>", "#include <time.h>", includes(isa, code), code,
                       f"enum {{ SIZE = {offset}, SLOT = {-(-offset // 4096) * 4096 + GAP}, COPIES = {copies}, ROUNDS = {rounds}, X = {depth}, Y = {channels} }};",
                       f"static void run(const unsigned char *weights, const float *x, float *y, unsigned char *scratch) {{ product({', '.join(arguments)}); }}",
                       MAIN])

@@ -192,7 +192,8 @@ def functions_source(functions: Sequence[Function], target: Any, *, main: bool =
     isa = isa_of(machine.architecture, machine.features, machine.vector_bits)
     prelude = new_prelude(isa)
     printed = [print_function(function, prelude, function.name, static=main) for function in functions]
-    text = "\n".join([f"{'#include <stdio.h>' if main else ''}\n{includes(isa)}", prelude.text, *(p.definition for p in printed)])
+    code = "\n".join([prelude.text, *(p.definition for p in printed)])
+    text = f"{'#include <stdio.h>' if main else ''}\n{includes(isa, code)}\n{code}"
     if not main:
         return text
     memory, given, results, calls = [], [], [], []
