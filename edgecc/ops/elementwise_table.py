@@ -221,12 +221,12 @@ def _gelu(operands: Operands, attributes: Attributes) -> ScalarExpr:
 
 
 def _shrink(operands: Operands, attributes: Attributes) -> ScalarExpr:
-    (x,) = _operands(operands, 1)
+    (given,) = _operands(operands, 1)
+    # The attributes are floats: onnxruntime computes with those on integers too, and cuts off the fraction of the result.
+    x = convert(given, DType.F32) if given.dtype.is_integer else given
     limit, bias = _number(attributes, "lambd", 0.5), _number(attributes, "bias", 0.0)
     above = apply("select", apply("lt", _like(x, limit), x), apply("sub", x, _like(x, bias)), _like(x, 0))
-    if limit >= 0 and x.dtype.is_integer and x.dtype.limits[0] == 0:  # no number lies below; -lambd is none
-        return above
-    return apply("select", apply("lt", x, _like(x, -limit)), _add(x, _like(x, bias)), above)
+    return convert(apply("select", apply("lt", x, _like(x, -limit)), _add(x, _like(x, bias)), above), given.dtype)
 
 
 def _bit_shift(operands: Operands, attributes: Attributes) -> ScalarExpr:

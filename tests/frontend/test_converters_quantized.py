@@ -175,3 +175,14 @@ def test_weights_in_blocks(case):
     np.testing.assert_allclose(execute(imported, feeds)["y"], expected, rtol=precision, atol=10 * precision)
     compiled = compile_graph(imported, load_target("generic-c"), name="blocks", verify_each=feeds)
     assert compiled.module.weights_bytes < 1.3 * sum(a.nbytes for a in constants.values()) + 2048
+
+
+@pytest.mark.parametrize("x", [[0.0, 0.0], [0.0, 2.0], [-1.0, -1.0]])
+def test_ranges_found_while_running(x):
+    pytest.importorskip("onnxruntime")
+    nodes = [helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "scale", "zero"])]
+    inputs = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])]
+    graph = helper.make_graph(nodes, "dynamic", inputs, [onnx.ValueInfoProto(name=name) for name in ("y", "scale", "zero")])
+    model, feeds = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), {"x": np.array(x, np.float32)}
+    for got, expected in zip(execute(import_model(model), feeds).values(), onnxruntime_sessions.run(model, feeds), strict=True):
+        np.testing.assert_array_equal(got, expected, strict=True)

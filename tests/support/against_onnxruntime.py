@@ -31,27 +31,18 @@ def first_difference(model: onnx.ModelProto, got: Mapping[str, Array], right: Se
     """Where the results of a model, by name, differ from those of onnxruntime, or "".
 
     Infinities and NaN have to be the same in both but where the model has operators of `POLES`, and NaN but with `EXTREMES`; what is larger
-    than `largest` is left out with them. What onnxruntime does in another way than ONNX says is left out by name:
-    without trips of a loop, or elements to reduce, its results have no elements in another shape; the scale of DynamicQuantizeLinear is 1 for
-    zeros alone; NonZero gives an axis to the positions within a number; the factors of QLinear operators are rounded on the way, so that
-    results next to a half differ by one; Attention shows the least float for -inf; and the weights of experts are those of the chosen ones, which sum to 1, whatever
-normalize_routing_weights says.
+    than `largest` is left out with them. What onnxruntime does in another way than ONNX says is left out by name: without trips of a loop, or
+    elements to reduce, its results have no elements in another shape; NonZero gives an axis to the positions within a number; the factors of
+    QLinear operators are rounded on the way, so that results next to a half differ by one; Attention shows the least float for -inf; and the
+    weights of experts are those of the chosen ones, which sum to 1, whatever normalize_routing_weights says.
     """
     if any(node.op_type in ("MoE", "QMoE") and not any(a.name == "normalize_routing_weights" and a.i for a in node.attribute) for node in model.graph.node):
         return ""
     operators = set(operators_of(model.graph.node))
-    scales: set[str] = set()  # and what may be one that a loop or a branch passed on
-    for node in model.graph.node:
-        if node.op_type == "DynamicQuantizeLinear":
-            scales.update(node.output[1:2])
-        elif scales & set(node.input):
-            scales.update(node.output)
     odd = largest < math.inf or bool(operators & POLES)
     tolerance = max(tolerance, *(LESS_EXACT.get(o, 0.0) for o in operators))
     for (name, one), expected in zip(got.items(), right, strict=True):
         a, b = np.asarray(one), np.asarray(expected)
-        if name in scales and a.dtype == b.dtype == np.float32 and a.shape == b.shape == () and a == 0 and b == 1:
-            continue
         if "NonZero" in operators and a.ndim == 2 and a.shape[0] == 0 and b.shape == (1, a.shape[1]):
             continue
         if "Attention" in operators and b.dtype == np.float32:

@@ -125,8 +125,8 @@ def cast(g: Growth) -> object:
     if x is None:
         return None
     to = g.one_of((np.float32, np.float32, np.float16, np.float64, np.bool_, *INTEGERS))
-    if x.is_float and np.dtype(to).kind == "u" and any((a < 0).any() for a in x.arrays):
-        return None  # which C and ONNX leave undefined
+    if x.is_float and np.dtype(to).kind == "u":  # C and ONNX leave undefined what becomes of numbers below zero, and a run may draw others
+        return g.add_nodes(*_chain(g, x, [("Abs", {}), ("Cast", {"to": _code(to)})]), exact=True)
     if g.chance(4):
         return g.add("CastLike", [x, g.constant(0, to)], exact=True)
     return g.add("Cast", [x], exact=True, to=int(_code(to)))

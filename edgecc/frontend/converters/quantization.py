@@ -96,13 +96,19 @@ def _dequantize(call: Call) -> Value:
 def dynamically_quantized(call: Call, x: Value) -> tuple[Value, Value, Value]:
     """(y, scale, zero point) of ONNX DynamicQuantizeLinear-11: the range of x and zero onto 0..255 of u8.
 
-    The scale is computed in f64 and rounded once, so that it has the same bits everywhere.
+    The scale is computed in f64 and rounded once, so that it has the same bits everywhere. That of zeros alone is 1, as in onnxruntime, where
+    the formula of ONNX divides by zero.
     """
     axes, zero = tuple(range(x.type.rank)), call.scalar(0.0, x.type.dtype)
     low, high = (call.map(lambda a, z, op=kind: apply(op, a, z), call.add(Reduce(kind, axes, keepdims=False), x), zero) for kind in ("min", "max"))
     kind = x.type.dtype
-    scale = call.map(lambda a, b: convert(apply("div", apply("sub", convert(b, DType.F64), convert(a, DType.F64)), literal(255.0, DType.F64)), kind),
-                     low, high)
+
+    def scale_of(a: ScalarExpr, b: ScalarExpr) -> ScalarExpr:
+        extent = apply("sub", convert(b, DType.F64), convert(a, DType.F64))
+        step = convert(apply("div", extent, literal(255.0, DType.F64)), kind)
+        return apply("select", apply("eq", a, b), literal(1.0, kind), step)
+
+    scale = call.map(scale_of, low, high)
     point = call.map(lambda a, s: convert(apply("round", apply("min", apply("max", apply("neg", apply("div", a, s)), literal(0.0, kind)),
                                                                literal(255.0, kind))), DType.U8), low, scale)
     y = call.map(lambda a, s, z: convert(apply("add", apply("round", apply("div", a, s)), convert(z, kind)), DType.U8), x, scale, point)
