@@ -35,9 +35,10 @@ def test_data_of_the_run(check, make, op, op_type, outputs, attributes, seed):
     check(make([op(op_type, "x", outputs, **attributes)], {"x": x}, outputs.split()), {"x": x}, by="ort")
 
 
+@pytest.mark.parametrize("chosen", [[False, True, True], [False, True, True, False, True]])
 @pytest.mark.parametrize("axis", [None, 0, 1])
-def test_slices_chosen_by_the_run(check, make, op, axis):
-    x, chosen = np.arange(12, dtype=F).reshape(3, 4), np.array([False, True, True])
+def test_slices_chosen_by_the_run(check, make, op, axis, chosen):
+    x, chosen = np.arange(12, dtype=F).reshape(3, 4), np.array(chosen)
     attributes = {} if axis is None else {"axis": axis}
     check(make([op("Compress", "x c", "y", **attributes)], {"x": x, "c": chosen}), {"x": x, "c": chosen}, by="ort")
 

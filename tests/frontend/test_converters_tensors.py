@@ -252,6 +252,7 @@ def test_compress_and_non_zero_of_constants(check_node, make, op, check, random)
     x, chosen = random(3, 4), {"c": np.array([False, True, True])}
     check_node("Compress", {"x": x}, chosen, by="ort", axis=0)
     check_node("Compress", {"x": x}, chosen, by="ort")
+    check_node("Compress", {"x": x}, {"c": np.array([False, True, True, False, True])}, by="ort", axis=0)
     model = make([op("NonZero", "w", "i"), op("Transpose", "i", "t"), op("GatherND", "x t", "y")], {"x": [2, 2]},
                  constants={"w": np.array([[1, 0], [0, 2]], F)})
     x = random(2, 2)

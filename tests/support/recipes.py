@@ -245,7 +245,7 @@ def moved(g: Growth) -> object:
             return g.add(name, [x, g.constant(axis, np.int64)], **exact, exclusive=g.source.randrange(2), reverse=g.source.randrange(2))
         case "Shape":
             return g.add(name, [x], **({"start": g.source.randrange(2)} if g.opset >= 15 else {}))
-        case "NonZero" if x.rank:  # positions within a number have no axis, to which onnxruntime gives one
+        case "NonZero" if x.rank and x.exact:  # positions within a number have no axis, to which onnxruntime gives one
             return g.add(name, [x])
         case "Size" | "Identity" | "Dropout":
             return g.add(name, [x], **exact)

@@ -39,12 +39,11 @@ def _compress(call: Call) -> Value:
         axis = call.axis(call.integer("axis"), x.type.rank)
     else:
         x, axis = call.reshape(x, (x.type.count,)), 0
-    if condition.constant is not None:
-        chosen = np.nonzero(condition.constant.reshape(-1))[0].astype(np.int64)
-        if chosen.size and chosen[-1] >= x.type.shape[axis]:
-            raise EdgeccError("E110", f"the condition is longer than axis {axis} of {x.type}")
-        return call.add(Gather(axis), x, call.constant(chosen))
-    flat = call.reshape(condition, (condition.type.count,))
+    size, flat = x.type.shape[axis], call.reshape(condition, (condition.type.count,))
+    if isinstance(size, int) and condition.type.is_static and condition.type.elements > size:
+        flat = call.slice(flat, 0, 0, size)
+    if flat.constant is not None:
+        return call.add(Gather(axis), x, call.constant(np.nonzero(flat.constant)[0].astype(np.int64)))
     positions, count = positions_of(call, flat)
     taken = first_of(call, positions, 1, count, "the number of slices that are taken")
     return call.add(Gather(axis), x, call.reshape(taken, (taken.type.shape[1],)))
