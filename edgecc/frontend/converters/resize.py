@@ -131,7 +131,7 @@ def _interpolated(call: Call, op: Resize, x: Value, factors: Sequence[Factor]) -
         if needs_positions(op, x, factors):
             op.infer([x.type])
             return resized_by_positions(call, op, x, factors)
-        resampled = sum(size != wanted or scale != 1 for size, wanted, scale in zip(x.type.dims, op.sizes, op.scales, strict=True))
+        resampled = sum(size != wanted or scale != 1 for size, wanted, scale in zip(x.type.shape, op.sizes, op.scales, strict=True))
         return _by_axes(call, op, x) if op.antialias or _TAPS[op.mode] ** resampled > _MOST_TAPS_OF_ALL_AXES else call.add(op, x)
     if not dtype.is_integer or dtype.size > 4:
         raise Unsupported(f"interpolation of elements of type {dtype.value}", "cast them to float before and back after")
