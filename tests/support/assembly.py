@@ -55,11 +55,11 @@ def convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: in
     return op, [Given(x, layout=last), Given(w, True)], [last]
 
 
-def byte_convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: int = 0, *, signed: bool = False) -> Case:
-    """A channels-last convolution of u8 with a zero point, or of i8, with weights in i8 and sums in i32."""
+def byte_convolution(channels: int, outputs: int, size: int, kernel: int = 1, pad: int = 0, *, signed: bool = False, weight: int = 0) -> Case:
+    """A channels-last convolution of u8 with a zero point, or of i8, with weights in i8, all of them `weight`, and sums in i32."""
     op = Conv((1, 1), (pad,) * 4, (1, 1), 1, x_zero=0 if signed else 3)
     last = Layout.channels_last(4)
-    x, w = np.zeros((1, channels, size, size), np.int8 if signed else np.uint8), np.zeros((outputs, channels, kernel, kernel), np.int8)
+    x, w = np.zeros((1, channels, size, size), np.int8 if signed else np.uint8), np.full((outputs, channels, kernel, kernel), weight, np.int8)
     return op, [Given(x, layout=last), Given(w, True)], [last]
 
 
@@ -83,6 +83,11 @@ BYTE_CASES: dict[str, Case] = {
     "pointwise 1024 to 256, 14x14": byte_convolution(1024, 256, 14),
     "3x3 64 to 64, 56x56": byte_convolution(64, 64, 56, 3, 1),
 }
+
+WORD_CASES: dict[str, Case] = {
+    "words pointwise 1024 to 256, 14x14": byte_convolution(1024, 256, 14, weight=-128),
+}
+"""With weights that keep AVX2 from products of bytes in pairs."""
 
 SIGNED_CASES: dict[str, Case] = {
     "i8 pointwise 64 to 384, 14x14": byte_convolution(64, 384, 14, signed=True),
