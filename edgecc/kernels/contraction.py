@@ -377,7 +377,8 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
         offset_bias = Packed(known, partial(_pack_offset_bias, sums, groups, tuple(panels), offset, _start_of(request)))
         elements = groups * packed_channels(panels) * (1 if borders is None else borders.count)
         place_of: tuple[Buffer, KernelArgument] = (Buffer("b", DType.I32, elements, "input"), offset_bias)
-        return Weights((buffer, *streams, place_of), w.is_constant, (buffer[0].name, *(stream.name for stream, _ in streams), "b"), lambda place, address: Load("b", place, DType.I32))
+        arguments = (buffer, *streams, place_of)
+        return Weights(arguments, w.is_constant, tuple(made.name for made, _ in arguments), lambda place, address: Load("b", place, DType.I32))
     return with_bias(request, buffer, channels, panels, packed=w.is_constant, groups=groups, bias_axis=bias_axis)
 
 

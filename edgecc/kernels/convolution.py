@@ -136,7 +136,9 @@ def _direct_target(request: Request, op: Conv, direct: Direct, terms: Terms) -> 
 
 
 def _pointwise_terms(request: Request, op: Conv) -> Terms:
-    return terms_of(request, request.operand(0).view, 1, zero=zeros_of(op)[0], folds=folds_offset(request), vectors=True, rows=request.outputs[0].elements // max(1, request.outputs[0].dims[1]))
+    y = request.outputs[0]
+    return terms_of(request, request.operand(0).view, 1, zero=zeros_of(op)[0], folds=folds_offset(request), vectors=True,
+                    rows=y.elements // max(1, y.dims[1]))
 
 
 def _pointwise(request: Request, op: Conv) -> tuple[Candidate, ...]:
