@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgecc.kernels.contraction import UNROLL
 from edgecc.kernels.cost import weight_cycles
 from edgecc.kernels.register_tile import LINE_BYTES
+from edgecc.kernels.tile_schedule import UNROLL
 from edgecc.loop.index import Index
 from edgecc.loop.ir import Body, Prefetch
 from edgecc.targets.schema import Target

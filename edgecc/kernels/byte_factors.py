@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import KernelArgument, Request, View, Workspace
-from edgecc.kernels.contraction import Weights, panel_loops
+from edgecc.kernels.contraction import panel_loops
+from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.grouped import Terms, grouped_view, has_product
 from edgecc.kernels.register_tile import Panel, packed_channels
 from edgecc.loop.dot import DOTS

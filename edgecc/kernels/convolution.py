@@ -16,23 +16,15 @@ from edgecc.kernels.ahead import waited_cycles
 from edgecc.kernels.base import ROW_AXIS, Candidate, Kernel, Request, View, candidates_for
 from edgecc.kernels.borders import Borders
 from edgecc.kernels.call_cost import call_cycles, view_bytes
-from edgecc.kernels.contraction import (
-    assemble,
-    compute_target,
-    epilogue_of,
-    flatten,
-    folds_offset,
-    sum_type,
-    tile_schedule,
-    weights_of,
-    zeros_of,
-)
+from edgecc.kernels.contraction import assemble, zeros_of
+from edgecc.kernels.contraction_weights import flatten, folds_offset, weights_of
 from edgecc.kernels.depth_cut import cut_depth, cut_text
 from edgecc.kernels.depthwise import Way, lower_depthwise, ways_of
 from edgecc.kernels.depthwise_block import Block
 from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.direct_runs import ByteRuns
+from edgecc.kernels.epilogue import epilogue_of
 from edgecc.kernels.few_channels import few_channels_candidates
 from edgecc.kernels.gathered import gathered_candidates
 from edgecc.kernels.grouped import DSP, Terms, byte_dot, product_target, terms_of
@@ -56,6 +48,8 @@ from edgecc.kernels.register_tile import (
 )
 from edgecc.kernels.rows import row_bounds
 from edgecc.kernels.spatial import Axis, axes_of
+from edgecc.kernels.sum_types import compute_target, sum_type
+from edgecc.kernels.tile_schedule import tile_schedule
 from edgecc.kernels.winograd import winograd_candidates
 from edgecc.loop.index import ZERO, Index
 from edgecc.ops.convolution import Conv

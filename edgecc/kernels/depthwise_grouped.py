@@ -20,9 +20,10 @@ import numpy as np
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import View
 from edgecc.kernels.borders import AxisClasses, Borders
-from edgecc.kernels.contraction import Epilogue, Weights
+from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.depthwise_block import Window
 from edgecc.kernels.depthwise_rolling import open_sums
+from edgecc.kernels.epilogue import Epilogue
 from edgecc.kernels.grouped import ByteDot
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds

@@ -15,15 +15,11 @@ from dataclasses import dataclass
 
 from edgecc.ir.types import DType
 from edgecc.kernels.base import View
-from edgecc.kernels.contraction import (
-    Epilogue,
-    Weights,
-    centred,
-    multiply_add,
-    panel_loops,
-)
+from edgecc.kernels.contraction import centred, multiply_add, panel_loops
+from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.cost import OVERLAP
 from edgecc.kernels.depthwise_block import Window
+from edgecc.kernels.epilogue import Epilogue
 from edgecc.kernels.register_tile import LINE_BYTES, Panel
 from edgecc.kernels.rows import Bounds
 from edgecc.kernels.spatial import Segment

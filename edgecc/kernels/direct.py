@@ -11,15 +11,10 @@ import numpy as np
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import View
 from edgecc.kernels.borders import Borders
-from edgecc.kernels.contraction import (
-    INNER,
-    PIXEL,
-    Epilogue,
-    Weights,
-    panel_loops,
-    tile_nest,
-)
+from edgecc.kernels.contraction import INNER, PIXEL, panel_loops, tile_nest
+from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.direct_runs import ByteRuns, group_at
+from edgecc.kernels.epilogue import Epilogue
 from edgecc.kernels.grouped import Terms
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.lines import Edges, Line, edges_of

@@ -21,24 +21,16 @@ from edgecc.ir.scalar import Apply, ScalarExpr, children
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Candidate, Kernel, Packed, Request
 from edgecc.kernels.call_cost import call_cycles
-from edgecc.kernels.contraction import (
-    CHANNEL,
-    INNER,
-    PIXEL,
-    Epilogue,
-    Weights,
-    assemble,
-    epilogue_of,
-    multiply_add,
-    sum_type,
-    with_bias,
-)
+from edgecc.kernels.contraction import CHANNEL, INNER, PIXEL, assemble, multiply_add
+from edgecc.kernels.contraction_weights import Weights, with_bias
 from edgecc.kernels.direct import Direct
+from edgecc.kernels.epilogue import Epilogue, epilogue_of
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.lines import Line
 from edgecc.kernels.register_tile import MAX_ROWS, Panel, fits, step_cycles
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis
+from edgecc.kernels.sum_types import sum_type
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, For, Horizontal, Load, Op, Ref
 from edgecc.loop.math import DEFINED

@@ -21,24 +21,10 @@ from edgecc.ir.types import Array, DType
 from edgecc.kernels.base import Candidate, FromInput, Kernel, KernelArgument, Request, View, Workspace, candidates_for
 from edgecc.kernels.byte_factors import COLUMN, ByteFactors, byte_terms
 from edgecc.kernels.call_cost import call_cycles
-from edgecc.kernels.contraction import (
-    PIXEL,
-    Weights,
-    assemble,
-    compute_target,
-    convert,
-    epilogue_of,
-    folds_offset,
-    multiply_add,
-    open_panel_loops,
-    panel_loops,
-    sum_type,
-    tile_schedule,
-    weights_of,
-    with_bias,
-    zeros_of,
-)
+from edgecc.kernels.contraction import PIXEL, assemble, multiply_add, open_panel_loops, panel_loops, zeros_of
+from edgecc.kernels.contraction_weights import Weights, folds_offset, weights_of, with_bias
 from edgecc.kernels.depth_cut import cut_depth, cut_text
+from edgecc.kernels.epilogue import epilogue_of
 from edgecc.kernels.grouped import Terms, product_target, terms_of
 from edgecc.kernels.kernel_builder import storage_type
 from edgecc.kernels.product import (
@@ -60,6 +46,8 @@ from edgecc.kernels.register_tile import (
     packed_channels,
     vector_lanes,
 )
+from edgecc.kernels.sum_types import compute_target, convert, sum_type
+from edgecc.kernels.tile_schedule import tile_schedule
 from edgecc.loop.index import ZERO, Index, const, minimum, var
 from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, Expr, For, Horizontal, Load, Op, Ref, Stmt, Store
 from edgecc.ops.matrix import MatMul

@@ -31,15 +31,10 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.ahead import Ahead, panels_ahead
 from edgecc.kernels.base import Candidate, Kernel, KernelArgument, Packed, Request, Workspace
-from edgecc.kernels.contraction import (
-    assemble,
-    compute_target,
-    epilogue_of,
-    sum_type,
-    tile_schedule,
-    with_bias,
-)
+from edgecc.kernels.contraction import assemble
+from edgecc.kernels.contraction_weights import with_bias
 from edgecc.kernels.cost import combine, read_cycles, weight_cycles
+from edgecc.kernels.epilogue import epilogue_of
 from edgecc.kernels.register_tile import (
     MAX_ROWS,
     Panel,
@@ -52,6 +47,8 @@ from edgecc.kernels.register_tile import (
     vector_lanes,
 )
 from edgecc.kernels.spatial import Axis
+from edgecc.kernels.sum_types import compute_target, sum_type
+from edgecc.kernels.tile_schedule import tile_schedule
 from edgecc.kernels.winograd_nest import LANE, Winograd
 from edgecc.kernels.winograd_tiles import ALONE, Blocking, Division, Group, Pair, Scratch, Tiling, pairs_of
 from edgecc.loop.ir import Buffer, Expr, Op, Ref, subexpressions

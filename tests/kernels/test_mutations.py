@@ -8,7 +8,7 @@ import pytest
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
-from edgecc.kernels import contraction, convolution, direct, matmul, spatial, transposed
+from edgecc.kernels import contraction, contraction_weights, convolution, direct, matmul, spatial, transposed
 from edgecc.loop import rewrite
 from edgecc.loop.index import const
 from edgecc.loop.ir import Op
@@ -90,7 +90,7 @@ MUTATIONS = {
     "taps end one early": lambda p: p.setattr(spatial.Axis, "bounds", one_tap_less(spatial.Axis.bounds)),
     "subtracts instead of multiplying": lambda p: p.setattr(contraction, "multiply_add", wrong_multiply_add),
     "weights packed in the wrong order": lambda p: p.setattr(direct.Direct, "term_order", lambda self, w: w.reshape(w.shape[0], -1)),
-    "panels packed without transposing": lambda p: p.setattr(contraction, "pack_panels", wrong_pack(contraction.pack_panels)),
+    "panels packed without transposing": lambda p: p.setattr(contraction_weights, "pack_panels", wrong_pack(contraction_weights.pack_panels)),
     "last channel forgotten": forget_last_channel,
     "copies share their locals": lambda p: p.setattr(rewrite, "local_names", lambda body: set()),
     "phases of a transposed convolution swapped": lambda p: p.setattr(transposed, "phases", swapped(transposed.phases)),
