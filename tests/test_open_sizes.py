@@ -274,6 +274,8 @@ def test_resampling_by_whole_factors(target, attributes):
 OPEN_IMAGES = {
     "groups": [("Conv", "x w", "c", {"group": 2, "pads": [1, 1, 1, 1]}), ("Relu", "c", "y", {})],
     "transposed": [("ConvTranspose", "x t", "c", {"strides": [2, 1], "pads": [1, 0, 1, 1], "output_padding": [1, 0]}), ("Relu", "c", "y", {})],
+    "transposed, a channel each": [("ConvTranspose", "x d", "c", {"strides": [2, 3], "group": 4, "dilations": [1, 2]}), ("Relu", "c", "y", {})],
+    "transposed, groups": [("ConvTranspose", "x d", "c", {"strides": [3, 2], "group": 2, "pads": [4, 1, 0, 2], "dilations": [2, 1]}), ("Relu", "c", "y", {})],
     "constant border": [("Relu", "x", "r", {}), ("Pad", "r sides five", "y", {})],
     "border cut off": [("Relu", "x", "r", {}), ("Pad", "r cut", "y", {})],
     "mirrored border": [("Relu", "x", "r", {}), ("Pad", "r sides", "y", {"mode": "reflect"})],
@@ -285,6 +287,7 @@ OPEN_IMAGES = {
 def test_other_layers_of_images_of_any_size(name):
     generator = np.random.default_rng(0)
     constants = {"w": generator.standard_normal((6, 2, 3, 3)).astype(np.float32), "t": generator.standard_normal((4, 5, 3, 2)).astype(np.float32),
+                 "d": generator.standard_normal((4, 1, 3, 4)).astype(np.float32),
                  "sides": np.array([0, 0, 1, 2, 0, 0, 3, 0]), "cut": np.array([0, 0, -1, 2, 0, 0, 1, -2]), "five": np.float32(5)}
     read = {operand for _, ins, _, _ in OPEN_IMAGES[name] for operand in ins.split()}
     agrees(model(OPEN_IMAGES[name], {"x": [1, 4, "h", "w0"]}, constants={n: c for n, c in constants.items() if n in read}),

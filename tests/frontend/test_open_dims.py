@@ -108,6 +108,14 @@ def test_shape_arithmetic(nodes, dims, constants):
     agrees(model(nodes, {"x": dims}, constants=constants), {"n": (Range(2, 9),)})
 
 
+def test_transposed_convolutions_multiply_no_zeros_between_elements():
+    """Two phases of 6 channels are 12 channels, by two taps of the four each."""
+    node = ("ConvTranspose", "x w", "y", {"strides": [2], "pads": [1, 1]})
+    graph = import_model(model([node], {"x": [1, 5, "n"]}, constants={"w": np.ones((5, 6, 4), np.float32)}), shapes={"n": (Range(2, 9),)})
+    convolution = next(node for node in graph.nodes if node.op.name == "conv")
+    assert convolution.inputs[0] is graph.inputs[0] and convolution.operand(1).type.shape == (12, 5, 2)
+
+
 def test_a_question_mark_takes_the_models_size_or_the_limits_bound():
     graph = import_model(model([("Relu", "x", "y", {})], {"x": ["n", None, 3]}), shapes={"x": (Range(), Range(2, 5), Range())})
     assert str(graph.inputs[0].type) == 'f32[n:1..256,"x.1":2..5,3]'

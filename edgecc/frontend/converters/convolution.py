@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.open_convolution import add_convolution, by_phases, is_open
 from edgecc.frontend.converters.windows import auto_pad, cut, distribute, per_axis, window
 from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
 from edgecc.ir.graph import Value
 from edgecc.ir.types import Shape
 from edgecc.ops.convolution import Conv, ConvTranspose
-from edgecc.ops.movement import Concat, Pad, Slice
 
 
 def _kernel(call: Call, x: Value, w: Value) -> tuple[int, ...]:
@@ -31,20 +29,7 @@ def convolve(call: Call, x: Value, w: Value, b: Value | None, x_zero: int | None
     """x convolved with w as the node's attributes say, plus b; `x_zero` is the zero point of integers x."""
     slide = window(call, x.type.shape[2:], _kernel(call, x, w))
     op = Conv(slide.strides, slide.pads, slide.dilations, call.integer("group", 1), x_zero=x_zero)
-    return cut(call, _added(call, op, x, w, b), slide)
-
-
-def _added(call: Call, op: Conv, x: Value, w: Value, b: Value | None) -> Value:
-    """A convolution; of images of open sizes one for each group, for there are kernels for one group and for one of each channel."""
-    if not _is_open(x) or op.group == 1 or op.group == w.type.shape[0] == x.type.shape[1]:
-        return call.add(op, x, w, b)
-    op.infer([x.type, w.type, None if b is None else b.type])
-    inside, outside = w.type.dims[1], w.type.dims[0] // op.group
-    parts = []
-    for group in range(op.group):
-        own = [call.slice(x, 1, group * inside, inside), call.slice(w, 0, group * outside, outside)]
-        parts.append(call.add(replace(op, group=1), *own, None if b is None else call.slice(b, 0, group * outside, outside)))
-    return call.add(Concat(1), *parts)
+    return cut(call, add_convolution(call, op, x, w, b), slide)
 
 
 @converter("Conv")
@@ -77,34 +62,4 @@ def _conv_transpose(call: Call) -> Value:
             totals.append(max(beyond, 0))
         pads = distribute(totals, extra_at_end=mode == "SAME_UPPER")
     op = ConvTranspose(strides, pads, dilations, call.integer("group", 1), tuple(output_padding))
-    return _as_convolution(call, op, x, w, b) if _is_open(x) or known_data(w) is None else call.add(op, x, w, b)
-
-
-def _is_open(x: Value) -> bool:
-    """Whether the run decides on the size of images."""
-    return not all(isinstance(size, int) for size in x.type.shape[2:])
-
-
-def _as_convolution(call: Call, op: ConvTranspose, x: Value, w: Value, b: Value | None) -> Value:
-    """A transposed convolution whose weights are computed: one of the enlarged input with the weights turned around.
-
-    The kernels of `ConvTranspose` sort the weights by phase when compiling. Here zeros are put between the elements
-    instead (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016, section 4).
-    """
-    op.infer([x.type, w.type, None if b is None else b.type])
-    kernel, rank = w.type.dims[2:], x.type.rank - 2
-    batch, channels, *spatial = x.type.shape
-    apart = call.reshape(x, (batch, channels, *(size for s in spatial for size in (s, 1))))
-    after = (0, 0, *(size for stride in op.strides for size in (0, stride - 1)))
-    wide = call.add(Pad((0,) * len(after), after), apart)
-    wide = call.reshape(wide, (batch, channels, *(s * stride for s, stride in zip(spatial, op.strides, strict=True))))
-    reach = [(k - 1) * dilation for k, dilation in zip(kernel, op.dilations, strict=True)]
-    before = (reach[axis] - op.pads[axis] for axis in range(rank))
-    behind = (reach[axis] - op.pads[rank + axis] + op.output_padding[axis] - op.strides[axis] + 1 for axis in range(rank))
-    wide = call.add(Pad((0, 0, *before), (0, 0, *behind)), wide)
-    turned = call.add(Slice((0, 0, *(k - 1 for k in kernel)), w.type.dims, (1, 1, *[-1] * rank)), w)
-    inside, outside = channels // op.group, w.type.dims[1]
-    grouped = call.reshape(turned, (op.group, inside, outside, *kernel))
-    swapped = call.transpose(grouped, (0, 2, 1, *range(3, 3 + rank)))
-    weights = call.reshape(swapped, (op.group * outside, inside, *kernel))
-    return _added(call, Conv((1,) * rank, (0,) * (2 * rank), op.dilations, op.group), wide, weights, b)
+    return by_phases(call, op, x, w, b) if is_open(x) or known_data(w) is None else call.add(op, x, w, b)
