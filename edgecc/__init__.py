@@ -5,7 +5,7 @@
     outputs = edgecc.load("out/model").run({"input": array})
     assert edgecc.verify("model.onnx", target="cortex-a76").ok
 
-The functions are those of edgecc/api.py. A `Range` as a size leaves a dimension open between bounds. They are imported when they are first used, so that
+The functions are those of edgecc/api. A `Range` as a size leaves a dimension open between bounds. They are imported when they are first used, so that
 `import edgecc` and the command line's help stay quick.
 """
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecc import api
+from edgecc.errors import EdgeccError
 from edgecc.lowering.precision import FLOATS, INTEGERS, MARGIN, _Costs, _Pair, cheapest_floats
 from edgecc.pipeline import CompiledModel, compile_graph
 from edgecc.targets.schema import Target, load_target
@@ -119,5 +120,5 @@ def test_each_step_keeps_the_numbers():
 
 
 def test_options_are_checked():
-    with pytest.raises(api.EdgeccError, match="integers 'never' is not one of auto, always"):
+    with pytest.raises(EdgeccError, match="integers 'never' is not one of auto, always"):
         api.compile_model(small_network(3, np.int8), load_target("generic-c"), api.Options(integers="never"))

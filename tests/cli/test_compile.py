@@ -71,7 +71,7 @@ def test_emitted_library_and_program(cli, small_model, small_fixture, tmp_path):
 def test_verify_before_writing(cli, small_model, tmp_path, monkeypatch):
     arguments = ["compile", small_model, "--shape", "height=4", "-o", "out", "--verify", "--verify-each", "--self-test"]
     assert cli(*arguments).status == 0
-    monkeypatch.setattr("edgecc.api.execute", lambda graph, inputs: {"y": np.ones((1, 5, 4, 6), np.float32), "flag": np.array(True)})
+    monkeypatch.setattr("edgecc.api.verification.execute", lambda graph, inputs: {"y": np.ones((1, 5, 4, 6), np.float32), "flag": np.array(True)})
     outcome = cli(*arguments[:4], "-o", "new", "--verify")
     assert outcome.status == 1 and "[E300] host:" in outcome.err and "y: largest error" in outcome.err
     assert listing(tmp_path) == ["out"]

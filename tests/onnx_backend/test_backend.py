@@ -8,7 +8,6 @@ import onnx.backend.test
 import pytest
 from onnx import TensorProto, helper
 
-import edgecc.api
 import edgecc.onnx_backend
 from edgecc.errors import EdgeccError
 
@@ -117,7 +116,7 @@ def test_operands_of_a_node_come_by_place_or_by_name():
 
 
 def test_without_a_compiler_models_run_through_llvm(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(edgecc.api, "lacks_compiler", lambda target: True)
+    monkeypatch.setattr("edgecc.api.running.lacks_compiler", lambda target: True)
     monkeypatch.setenv("PATH", "")
     model = model_of([helper.make_node("Neg", ["x"], ["y"])], [("x", TensorProto.FLOAT, [3])], ["y"])
     assert edgecc.onnx_backend.run_model(model, [np.ones(3, np.float32)]).y.tolist() == [-1, -1, -1]
