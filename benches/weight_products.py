@@ -25,7 +25,10 @@ from edgecc.backends.c.includes import includes
 from edgecc.backends.c.isa import isa_of
 from edgecc.backends.c.statement import new_prelude, print_function
 from edgecc.ir.types import DType, Layout, TensorType
-from edgecc.kernels.base import FromInput, FromOutput, Operand, Packed, Request, SameMemory, View, Workspace, lower
+from edgecc.kernels.kernel import FromInput, FromOutput, Packed, SameMemory, Workspace
+from edgecc.kernels.registry import lower
+from edgecc.kernels.request import Operand, Request
+from edgecc.kernels.view import View
 from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.passes.loop import apply_schedule
 from edgecc.targets.schema import Target, load_target

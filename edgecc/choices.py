@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgecc.kernels.base import Request, candidates, signature
+from edgecc.kernels.registry import candidates
+from edgecc.kernels.request import Request, signature
 from edgecc.loop.ir import For
 from edgecc.lowering import NO_TUNING, LoweredModel
 from edgecc.lowering.cycles import calls_cycles

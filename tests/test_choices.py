@@ -9,7 +9,8 @@ import pytest
 from edgecc import api
 from edgecc.choices import MEASURED, MODELLED, ONLY, Choice, choices_of
 from edgecc.float_layers import left_in_float
-from edgecc.kernels.base import candidates, signature
+from edgecc.kernels.registry import candidates
+from edgecc.kernels.request import signature
 from edgecc.pipeline import compile_graph
 from edgecc.targets.schema import load_target
 from tests.support.graph_passes import graph_of

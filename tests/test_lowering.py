@@ -16,8 +16,10 @@ from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op, required
 from edgecc.ir.scalar import Arg, apply
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels import base
-from edgecc.kernels.base import KERNELS, Kernel, Request
+from edgecc.kernels import registry
+from edgecc.kernels.kernel import Kernel
+from edgecc.kernels.registry import KERNELS
+from edgecc.kernels.request import Request
 from edgecc.loop.interpreter import run_module
 from edgecc.loop.module import Module
 from edgecc.lowering import LoweredModel, lower_graph
@@ -112,7 +114,7 @@ def test_kernels_see_the_values_of_small_constants_only(monkeypatch: pytest.Monk
         seen.append(request)
         return plain(request)
 
-    monkeypatch.setitem(base._TABLE, Elementwise, spy)
+    monkeypatch.setitem(registry._TABLE, Elementwise, spy)
     graph, (x,) = network((3, 17))
     lowered(graph, graph.add(ADD, graph.add(ADD, x, graph.constant(np.float32([[1], [2], [3]]))), ones(graph, 17)))
     assert [r.operand(1).values for r in seen] == [(1.0, 2.0, 3.0), None]
@@ -194,7 +196,7 @@ def test_a_kernel_that_refuses_strides_gets_dense_operands(monkeypatch: pytest.M
     product = graph.add(MatMul(False, False), y, t)
     model = lowered(graph, graph.add(Concat(1), product, product, y))
     assert [c.op for c in model.calls].count("reshape") == 2
-    monkeypatch.setitem(base._TABLE, MatMul, picky)
+    monkeypatch.setitem(registry._TABLE, MatMul, picky)
     model = lowered(graph, *graph.outputs)
     assert [c.op for c in model.calls].count("reshape") == 4
     inputs = sample_inputs(graph)

@@ -12,7 +12,7 @@ from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.interface import Given
 from edgecc.frontend.limits import DEFAULT_LIMITS, Limits
 from edgecc.ir.types import Array
-from edgecc.kernels.base import CHECKS
+from edgecc.kernels.request import CHECKS
 from edgecc.targets.precision import FP32
 
 ModelSource = str | Path | bytes | onnx.ModelProto

@@ -18,13 +18,14 @@ from functools import partial
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.ahead import stream_ahead, stream_begin, stream_far
-from edgecc.kernels.base import Kernel, Request
 from edgecc.kernels.block_packing import GROUP, Stream, panel_widths, words_of_groups
 from edgecc.kernels.cost import combine, weight_cycles, worthwhile_threads
 from edgecc.kernels.grouped import BY_LANE, has_product
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.quantized_rows import QuantizedRows, Rows
 from edgecc.kernels.register_tile import vector_lanes
+from edgecc.kernels.request import Request
 from edgecc.loop.builder import add, cast, fma, mul, number, operation, repeat, sub
 from edgecc.loop.dot import DOTS, Dot
 from edgecc.loop.index import Index, const

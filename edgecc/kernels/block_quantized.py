@@ -17,13 +17,15 @@ from functools import partial
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.ahead import stream_ahead, stream_far
-from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.block_integer import lower_integer
 from edgecc.kernels.block_packing import PanelWidths, in_panels, panel_widths, scale_table, words_of_terms
 from edgecc.kernels.cost import combine, weight_cycles, worthwhile_threads
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.quantized_rows import QuantizedRows, Rows
 from edgecc.kernels.register_tile import vector_lanes
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.loop.builder import add, cast, fma, mul, number, operation, repeat, sub
 from edgecc.loop.index import Index, const
 from edgecc.loop.ir import Bitcast, Buffer, Expr, Lane, Ref

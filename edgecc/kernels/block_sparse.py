@@ -17,22 +17,14 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import (
-    Candidate,
-    FromInput,
-    Kernel,
-    KernelArgument,
-    Operand,
-    Packed,
-    Request,
-    View,
-    candidates_for,
-    lower,
-)
 from edgecc.kernels.cost import combine, weight_cycles
+from edgecc.kernels.kernel import Candidate, FromInput, Kernel, KernelArgument, Packed
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.quantized_rows import Rows
 from edgecc.kernels.register_tile import vector_lanes
+from edgecc.kernels.registry import candidates_for, lower
+from edgecc.kernels.request import Operand, Request
+from edgecc.kernels.view import View
 from edgecc.loop.builder import cast, fma, number, repeat
 from edgecc.loop.index import Index, const, from_expr
 from edgecc.ops.matrix import MatMul

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import KernelArgument, Request, View, Workspace
 from edgecc.kernels.contraction import panel_loops
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.grouped import Terms, grouped_view, has_product
+from edgecc.kernels.kernel import KernelArgument, Workspace
 from edgecc.kernels.register_tile import Panel, packed_channels
+from edgecc.kernels.request import Request
+from edgecc.kernels.view import View
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, Expr, For, Horizontal, Load, Op, Ref, Store

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from edgecc.kernels.base import Request, View
 from edgecc.kernels.cost import combine, read_cycles, weight_cycles
+from edgecc.kernels.request import Request
+from edgecc.kernels.view import View
 
 
 def call_cycles(request: Request, arithmetic: float, alone: float = 0.0) -> float:

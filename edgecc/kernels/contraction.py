@@ -15,12 +15,13 @@ from dataclasses import replace
 
 from edgecc.ir.types import DType
 from edgecc.kernels import half_sums
-from edgecc.kernels.base import FromInput, FromOutput, Kernel, KernelArgument, Request
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.epilogue import Epilogue
 from edgecc.kernels.grouped import Terms, grouped_sum, pairs_steps
 from edgecc.kernels.half_sums import Reduction
+from edgecc.kernels.kernel import FromInput, FromOutput, Kernel, KernelArgument
 from edgecc.kernels.register_tile import Panel
+from edgecc.kernels.request import Request
 from edgecc.kernels.rows import row_parameters, rows_suffix
 from edgecc.kernels.sum_types import convert, zero
 from edgecc.loop.index import ZERO, Index, as_index, const, var

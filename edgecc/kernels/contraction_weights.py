@@ -13,12 +13,14 @@ import numpy as np
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels import complements
-from edgecc.kernels.base import FromInput, KernelArgument, Packed, Request, View
 from edgecc.kernels.borders import Borders
 from edgecc.kernels.epilogue import start_of
 from edgecc.kernels.grouped import Terms, group_terms
+from edgecc.kernels.kernel import FromInput, KernelArgument, Packed
 from edgecc.kernels.register_tile import Panel, pack_panels, packed_channels
+from edgecc.kernels.request import Request
 from edgecc.kernels.sum_types import convert, sum_type, zero
+from edgecc.kernels.view import View
 from edgecc.loop.index import Index
 from edgecc.loop.ir import Buffer, Const, Expr, Load, Op
 

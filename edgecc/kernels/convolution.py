@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 
 from edgecc.kernels.ahead import waited_cycles
-from edgecc.kernels.base import ROW_AXIS, Candidate, Kernel, Request, View, candidates_for
 from edgecc.kernels.borders import Borders
 from edgecc.kernels.call_cost import call_cycles, view_bytes
 from edgecc.kernels.contraction import assemble, zeros_of
@@ -28,6 +27,7 @@ from edgecc.kernels.epilogue import epilogue_of
 from edgecc.kernels.few_channels import few_channels_candidates
 from edgecc.kernels.gathered import gathered_candidates
 from edgecc.kernels.grouped import DSP, Terms, byte_dot, product_target, terms_of
+from edgecc.kernels.kernel import Candidate, Kernel
 from edgecc.kernels.lines import Line
 from edgecc.kernels.product import (
     Product,
@@ -46,10 +46,13 @@ from edgecc.kernels.register_tile import (
     narrowest_lanes,
     vector_lanes,
 )
+from edgecc.kernels.registry import candidates_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.rows import row_bounds
 from edgecc.kernels.spatial import Axis, axes_of
 from edgecc.kernels.sum_types import compute_target, sum_type
 from edgecc.kernels.tile_schedule import tile_schedule
+from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.kernels.winograd import winograd_candidates
 from edgecc.loop.index import ZERO, Index
 from edgecc.ops.convolution import Conv

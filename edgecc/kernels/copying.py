@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import View
 from edgecc.kernels.iteration import (
     Axis,
     Step,
@@ -27,6 +26,7 @@ from edgecc.kernels.iteration import (
     vectors,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.view import View
 from edgecc.loop.builder import add, number, repeat
 from edgecc.loop.index import ZERO, Index, const, from_expr
 from edgecc.loop.ir import Buffer, Expr, FromIndex

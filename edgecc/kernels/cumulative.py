@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import ACCUMULATORS
 from edgecc.kernels.iteration import (
@@ -17,7 +16,10 @@ from edgecc.kernels.iteration import (
     split_for_threads,
     vector_blocks,
 )
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.loop.builder import cast, number, operation
 from edgecc.ops.reduction import CumProd, CumSum, Cumulative
 

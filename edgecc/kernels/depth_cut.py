@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from edgecc.ir.types import DType
 from edgecc.kernels import half_sums
 from edgecc.kernels.ahead import MOST_STEPS
-from edgecc.kernels.base import KernelArgument, Request, Workspace
 from edgecc.kernels.cost import read_cycles
+from edgecc.kernels.kernel import KernelArgument, Workspace
 from edgecc.kernels.register_tile import LINE_BYTES, Panel, RegisterTile, cache_block, packed_channels
+from edgecc.kernels.request import Request
 from edgecc.kernels.sum_types import sum_type
 from edgecc.loop.ir import Buffer
 from edgecc.targets.schema import Target

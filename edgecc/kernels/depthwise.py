@@ -14,7 +14,6 @@ from functools import partial
 
 from edgecc.ir.scalar import ScalarExpr
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, View
 from edgecc.kernels.contraction import PIXEL, assemble, multiply_add, panel_loops
 from edgecc.kernels.contraction_weights import Weights, flatten, folds_offset, weights_of
 from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
@@ -31,11 +30,14 @@ from edgecc.kernels.depthwise_grouped import (
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
 from edgecc.kernels.epilogue import Epilogue, epilogue_of
 from edgecc.kernels.grouped import HELIUM, HELIUM_LANES, SHORT_PRODUCT, ByteDot, Terms, byte_dot
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.register_tile import Panel, narrowest_lanes, packed_channels, vector_lanes
+from edgecc.kernels.request import Request
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis, Segment
 from edgecc.kernels.sum_types import compute_target, sum_type
 from edgecc.kernels.tile_schedule import start_schedule
+from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import Assign, Body, Declare, For, Load, Ref, Stmt
 from edgecc.loop.split import balanced_parts

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import View
 from edgecc.kernels.contraction import centred, multiply_add
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.cost import OVERLAP
 from edgecc.kernels.epilogue import Epilogue
 from edgecc.kernels.register_tile import EPILOGUE_INSTRUCTIONS, Panel
 from edgecc.kernels.spatial import Axis
+from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Barrier, Body, Declare, For, Let, Load, Ref, Stmt
 from edgecc.loop.split import balanced_parts

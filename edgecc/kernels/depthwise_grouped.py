@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import View
 from edgecc.kernels.borders import AxisClasses, Borders
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.depthwise_block import Window
@@ -28,6 +27,7 @@ from edgecc.kernels.grouped import ByteDot
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds
 from edgecc.kernels.spatial import Axis, Segment
+from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import Assign, Body, Const, Declare, Expr, For, Let, Load, Op, Ref, Reload, Stmt
 from edgecc.targets.schema import Target

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import View
 from edgecc.kernels.contraction import centred, multiply_add, panel_loops
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.cost import OVERLAP
@@ -23,6 +22,7 @@ from edgecc.kernels.epilogue import Epilogue
 from edgecc.kernels.register_tile import LINE_BYTES, Panel
 from edgecc.kernels.rows import Bounds
 from edgecc.kernels.spatial import Segment
+from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import Assign, Body, Declare, For, Let, Load, Ref, Reload, Stmt
 from edgecc.targets.schema import Target

@@ -6,10 +6,12 @@ Source: G. H. Golub, C. F. Van Loan, "Matrix Computations", 4th edition, algorit
 from __future__ import annotations
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import Axis, nest, simplified
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.loop.builder import cast, div, fma, less, mul, number, operation, select
 from edgecc.loop.index import from_expr
 from edgecc.loop.ir import FromIndex

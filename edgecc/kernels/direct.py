@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import View
 from edgecc.kernels.borders import Borders
 from edgecc.kernels.contraction import INNER, PIXEL, panel_loops, tile_nest
 from edgecc.kernels.contraction_weights import Weights
@@ -21,6 +20,7 @@ from edgecc.kernels.lines import Edges, Line, edges_of
 from edgecc.kernels.register_tile import LINE_BYTES, Panel, packed_channels
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.kernels.spatial import Axis, Run, runs_of
+from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Body, For, Load, Prefetch
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children, size, used_args
 from edgecc.ir.types import DType
-from edgecc.kernels.base import ROW_AXIS, Kernel, Request, View, kernel_for
 from edgecc.kernels.byte_pairs import Prepared, prepare, with_fewer_operations
 from edgecc.kernels.iteration import (
     BLOCK_ALONG,
@@ -23,11 +22,15 @@ from edgecc.kernels.iteration import (
     vector_blocks,
     vectors,
 )
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.nearest import in_integers
 from edgecc.kernels.reciprocal import without_division
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.rows import each_row, rows_suffix
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
+from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.loop.builder import number, repeat
 from edgecc.loop.index import Index, const
 from edgecc.loop.ir import Buffer, Expr

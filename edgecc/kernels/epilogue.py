@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 from edgecc.ir.scalar import Arg, ScalarExpr, children
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Request, View
 from edgecc.kernels.nearest import in_integers
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
 from edgecc.kernels.shifted_sums import BITS, by_addition
 from edgecc.kernels.sum_types import convert, sum_type
+from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index
 from edgecc.loop.ir import Expr, Load, Ref, Stmt, Store
 from edgecc.ops.convolution import Conv

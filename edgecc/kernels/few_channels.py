@@ -19,15 +19,16 @@ import numpy as np
 
 from edgecc.ir.scalar import Apply, ScalarExpr, children
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Candidate, Kernel, Packed, Request
 from edgecc.kernels.call_cost import call_cycles
 from edgecc.kernels.contraction import CHANNEL, INNER, PIXEL, assemble, multiply_add
 from edgecc.kernels.contraction_weights import Weights, with_bias
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.epilogue import Epilogue, epilogue_of
 from edgecc.kernels.half_sums import Reduction
+from edgecc.kernels.kernel import Candidate, Kernel, Packed
 from edgecc.kernels.lines import Line
 from edgecc.kernels.register_tile import MAX_ROWS, Panel, fits, step_cycles
+from edgecc.kernels.request import Request
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.sum_types import sum_type

@@ -19,13 +19,13 @@ from functools import partial
 import numpy as np
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Candidate, Kernel, Request, View, Workspace
 from edgecc.kernels.call_cost import call_cycles
 from edgecc.kernels.contraction import assemble
 from edgecc.kernels.contraction_weights import weights_of
 from edgecc.kernels.cost import read_cycles
 from edgecc.kernels.depth_cut import cut_depth, cut_text
 from edgecc.kernels.epilogue import epilogue_of
+from edgecc.kernels.kernel import Candidate, Kernel, Workspace
 from edgecc.kernels.product import (
     Product,
     count,
@@ -43,9 +43,11 @@ from edgecc.kernels.register_tile import (
     narrowest_lanes,
     vector_lanes,
 )
+from edgecc.kernels.request import Request
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.sum_types import compute_target
 from edgecc.kernels.tile_schedule import tile_schedule
+from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Body, Buffer, Const, For, Load, Stmt, Store
 from edgecc.ops.convolution import Conv

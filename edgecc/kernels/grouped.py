@@ -15,7 +15,8 @@ import numpy as np
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels import complements
-from edgecc.kernels.base import Request, View
+from edgecc.kernels.request import Request
+from edgecc.kernels.view import View
 from edgecc.loop.dot import DOTS, Dot
 from edgecc.loop.index import Index
 from edgecc.loop.ir import Const, Expr, Horizontal, Load, Op

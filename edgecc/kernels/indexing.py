@@ -18,7 +18,6 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Kernel, Operand, Request, View, kernel_for, size_dim
 from edgecc.kernels.copying import AffineRun, affine_runs, copy, copy_lanes
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import (
@@ -32,9 +31,13 @@ from edgecc.kernels.iteration import (
     split_for_threads,
     vectors,
 )
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.lookup import is_lookup, lower_lookup
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Operand, Request, size_dim
 from edgecc.kernels.scalar_lowering import compute_type
+from edgecc.kernels.view import View
 from edgecc.loop.builder import add, cast, less, operation, select
 from edgecc.loop.index import ZERO, Index, const, from_expr, maximum
 from edgecc.loop.ir import Buffer, FromIndex

@@ -13,20 +13,13 @@ from types import MappingProxyType
 from edgecc.errors import EdgeccError
 from edgecc.ir.op import Op
 from edgecc.ir.types import DType
-from edgecc.kernels.base import (
-    FromInput,
-    FromOutput,
-    Kernel,
-    Lowering,
-    Operand,
-    Request,
-    View,
-    lower,
-    parametrized,
-)
+from edgecc.kernels.kernel import FromInput, FromOutput, Kernel
 from edgecc.kernels.open_pad import lower_open_pad
 from edgecc.kernels.open_resize import lower_open_resize
 from edgecc.kernels.open_windows import lower_open_convolution, lower_open_pool
+from edgecc.kernels.registry import Lowering, lower, parametrized
+from edgecc.kernels.request import Operand, Request
+from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index, var
 from edgecc.loop.ir import Body, Buffer, Expr, For, Load, Prefetch, Stmt, Store, map_children
 from edgecc.loop.rewrite import map_blocks, map_expressions

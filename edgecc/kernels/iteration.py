@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import ROW_ELEMENTS, View
+from edgecc.kernels.view import ROW_ELEMENTS, View
 from edgecc.loop.builder import Builder
 from edgecc.loop.index import ZERO, Index, const
 from edgecc.loop.ir import Buffer, Expr

@@ -8,18 +8,9 @@ import numpy as np
 
 from edgecc.ir.dims import upper_bound
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import (
-    FromInput,
-    FromOutput,
-    Kernel,
-    KernelArgument,
-    Packed,
-    Request,
-    SameMemory,
-    View,
-    Workspace,
-    size_dim,
-)
+from edgecc.kernels.kernel import FromInput, FromOutput, Kernel, KernelArgument, Packed, SameMemory, Workspace
+from edgecc.kernels.request import Request, size_dim
+from edgecc.kernels.view import View
 from edgecc.loop.builder import Builder, operation, repeat
 from edgecc.loop.index import Index
 from edgecc.loop.ir import Buffer, Expr, FromIndex

@@ -13,10 +13,12 @@ from functools import partial
 import numpy as np
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import ROW_AXIS, Kernel, Request
 from edgecc.kernels.iteration import Axis, Step, axes_of, blocks, elements, nest, simplified, split_for_threads, vectors
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.request import Request
 from edgecc.kernels.rows import each_row, rows_suffix
+from edgecc.kernels.view import ROW_AXIS
 from edgecc.loop.builder import cast
 from edgecc.loop.index import from_expr
 from edgecc.loop.ir import Op

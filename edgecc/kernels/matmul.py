@@ -18,7 +18,6 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Candidate, FromInput, Kernel, KernelArgument, Request, View, Workspace, candidates_for
 from edgecc.kernels.byte_factors import COLUMN, ByteFactors, byte_terms
 from edgecc.kernels.call_cost import call_cycles
 from edgecc.kernels.contraction import PIXEL, assemble, multiply_add, open_panel_loops, panel_loops, zeros_of
@@ -26,6 +25,7 @@ from edgecc.kernels.contraction_weights import Weights, folds_offset, weights_of
 from edgecc.kernels.depth_cut import cut_depth, cut_text
 from edgecc.kernels.epilogue import epilogue_of
 from edgecc.kernels.grouped import Terms, product_target, terms_of
+from edgecc.kernels.kernel import Candidate, FromInput, Kernel, KernelArgument, Workspace
 from edgecc.kernels.kernel_builder import storage_type
 from edgecc.kernels.product import (
     Product,
@@ -46,8 +46,11 @@ from edgecc.kernels.register_tile import (
     packed_channels,
     vector_lanes,
 )
+from edgecc.kernels.registry import candidates_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.sum_types import compute_target, convert, sum_type
 from edgecc.kernels.tile_schedule import tile_schedule
+from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index, const, minimum, var
 from edgecc.loop.ir import Assign, Body, Buffer, Const, Declare, Expr, For, Horizontal, Load, Op, Ref, Stmt, Store
 from edgecc.ops.matrix import MatMul

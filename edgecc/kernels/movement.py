@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import numbers
 from edgecc.ir.op import Op
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.copying import Irregular, affine_runs, copy, copy_packed, fill_around
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import Axis, axes_of
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder, storage_type
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
+from edgecc.kernels.view import View
 from edgecc.loop.builder import number
 from edgecc.loop.index import ZERO, Index, as_index, const, maximum, minimum
 from edgecc.loop.ir import Expr

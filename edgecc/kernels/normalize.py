@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import SOURCE, Group, Rule, computes_in_vectors, for_each_group, make_plan
 from edgecc.kernels.iteration import Step, axes_of, elements, simplified
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.reduction import open_count
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
+from edgecc.kernels.view import View
 from edgecc.loop.builder import add, cast, div, fma, mul, number, operation, repeat, sub
 from edgecc.loop.ir import Buffer, Expr
 from edgecc.ops.reduction import BatchNorm, Normalize

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, size_dim
 from edgecc.kernels.copying import copy, fill
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import axes_of, open_axis
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.movement import filling_of
+from edgecc.kernels.request import Request, size_dim
 from edgecc.loop.builder import mul, operation, sub
 from edgecc.loop.index import ZERO, Index, const, from_expr
 from edgecc.loop.ir import Expr, FromIndex

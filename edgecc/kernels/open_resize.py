@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Kernel, Request
 from edgecc.kernels.copying import copy
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import Axis, open_axis, simplified
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.kernels.taps import Tap, interpolate, product
 from edgecc.loop.builder import add, cast, mul, operation

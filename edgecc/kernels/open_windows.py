@@ -18,18 +18,20 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Kernel, Request, View
 from edgecc.kernels.contraction import INNER, PIXEL, assemble, panel_loops, tile_nest, zeros_of
 from edgecc.kernels.contraction_weights import weights_of
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.epilogue import epilogue_of
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.iteration import Axis, Step, axis_lanes, vectors
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.register_tile import Panel, RegisterTile, choose_tile, cut_panels, narrowest_lanes
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.kernels.sum_types import compute_target, sum_type
 from edgecc.kernels.tile_schedule import tile_schedule
+from edgecc.kernels.view import View
 from edgecc.loop.builder import add, cast, div, mul, number, operation, repeat
 from edgecc.loop.index import ZERO, Index, as_index, const, maximum, minimum, var
 from edgecc.loop.ir import Body, Expr, For, FromIndex, Load

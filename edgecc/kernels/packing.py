@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.elementwise import shape_text
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
+from edgecc.kernels.view import View
 from edgecc.loop.builder import cast, operation
 from edgecc.loop.index import Index, const
 from edgecc.loop.ir import Buffer, Expr

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import FromInput, FromOutput, Kernel, Request, View, kernel_for
 from edgecc.kernels.contraction import PIXEL
 from edgecc.kernels.grouped import grouped_view
 from edgecc.kernels.iteration import PARALLEL_WORK
+from edgecc.kernels.kernel import FromInput, FromOutput, Kernel
 from edgecc.kernels.nearest import saturated
 from edgecc.kernels.register_tile import narrowest_lanes, vector_lanes
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.rows import axis_loop, axis_position, row_bounds, row_parameters, rows_suffix
 from edgecc.kernels.spatial import Axis, Segment, axes_of
 from edgecc.kernels.sum_types import accumulator_type, convert
+from edgecc.kernels.view import View
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
 from edgecc.loop.ir import (

@@ -14,7 +14,6 @@ from functools import partial
 from edgecc.ir.types import DType
 from edgecc.kernels import complements
 from edgecc.kernels.ahead import panels_ahead
-from edgecc.kernels.base import ROW_AXIS, View
 from edgecc.kernels.contraction import INNER, PIXEL, open_panel_loops, panel_loops, tile_nest
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.depth_cut import PARTIAL, DepthCut
@@ -23,6 +22,7 @@ from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile, cache_block, packed_channels
 from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.kernels.sum_types import zero
+from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.loop.builder import add
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Body, Expr, For, Load, Stmt, Store

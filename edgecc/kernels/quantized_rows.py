@@ -13,9 +13,9 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
-from edgecc.kernels.base import View
 from edgecc.kernels.block_packing import GROUP
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.view import View
 from edgecc.loop.builder import add, cast, div, mul, number, operation, repeat, select
 from edgecc.loop.index import Index, const
 from edgecc.loop.ir import Bitcast, Body, Buffer, Expr, Horizontal, Op

@@ -23,11 +23,14 @@ from dataclasses import dataclass
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.iteration import PARALLEL_WORK, Axis, Step, vector_lanes, vectors
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.recurrent_weights import Panel, UnitRows, Units
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type, lower_scalar
+from edgecc.kernels.view import View
 from edgecc.loop.builder import add, cast, fma, mul, number, operation, repeat, sub
 from edgecc.loop.index import ZERO, Index, const, from_expr
 from edgecc.loop.ir import Broadcast, Buffer, Expr, FromIndex, Lane, Ref

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import SOURCE, Group, Rule, computes_in_vectors, for_each_group, make_plan
 from edgecc.kernels.iteration import (
@@ -21,8 +20,12 @@ from edgecc.kernels.iteration import (
     split_for_threads,
     vector_blocks,
 )
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
+from edgecc.kernels.view import View
 from edgecc.loop.builder import cast, div, mul, number, operation, repeat, select
 from edgecc.loop.index import ZERO
 from edgecc.loop.ir import Expr, FromIndex, Lane, Ref

@@ -16,13 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.copying import copy, fill_around
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import PARALLEL_WORK, Axis, elements, simplified
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder, storage_type
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.kernels.taps import Tap, interpolate, product
+from edgecc.kernels.view import View
 from edgecc.loop.builder import number
 from edgecc.loop.index import ZERO, Index, const, from_expr
 from edgecc.loop.ir import Buffer

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from edgecc.kernels.base import ROW_AXIS, Request, View
+from edgecc.kernels.request import Request
+from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.loop.builder import Builder
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Body, For, Parameter

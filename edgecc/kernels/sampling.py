@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, kernel_for, size_dim
 from edgecc.kernels.copying import copy, fill
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import computes_in_vectors
 from edgecc.kernels.iteration import Axis, Step, axes_of, nest, simplified, split_for_threads, vector_lanes, vectors
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request, size_dim
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.kernels.taps import Tap, interpolate, product
 from edgecc.loop.builder import add, cast, div, fma, less, mul, number, operation, repeat, select, sub

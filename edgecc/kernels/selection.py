@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.elementwise import shape_text
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, less, mul, number, operation, select, sub
 from edgecc.loop.index import Index, from_expr

@@ -25,7 +25,7 @@ import numpy as np
 from edgecc.ir.scalar import Apply, Arg, Convert, ScalarExpr, children
 from edgecc.ir.types import Array, DType
 from edgecc.kernels import complements
-from edgecc.kernels.base import Request
+from edgecc.kernels.request import Request
 from edgecc.loop.ir import Bitcast, Cast, Const, Expr, Op
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul

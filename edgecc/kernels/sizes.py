@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from edgecc.errors import EdgeccError
-from edgecc.kernels.base import Kernel, Request, kernel_for
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.loop.index import const
 from edgecc.loop.ir import FromIndex
 from edgecc.ops.sizes import Sizes

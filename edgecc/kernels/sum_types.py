@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edgecc.ir.scalar import Arg, Convert, Literal, ScalarExpr, children
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Request
+from edgecc.kernels.request import Request
 from edgecc.loop.ir import Cast, Const, Expr
 from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.targets.schema import Target

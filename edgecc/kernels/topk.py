@@ -14,10 +14,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import nest, open_axis, simplified
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, cast, mul, number, operation, select
 from edgecc.loop.index import Index, const, from_expr

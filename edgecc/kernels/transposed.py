@@ -19,12 +19,14 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array
-from edgecc.kernels.base import Kernel, Packed, Request, kernel_for
 from edgecc.kernels.contraction import assemble
 from edgecc.kernels.contraction_weights import with_bias
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.epilogue import epilogue_of
+from edgecc.kernels.kernel import Kernel, Packed
 from edgecc.kernels.register_tile import Panel, choose_tile, cut_panels, narrowest_lanes, pack_panels, packed_channels
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.sum_types import compute_target, sum_type
 from edgecc.kernels.tile_schedule import tile_schedule

@@ -9,10 +9,12 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import PARALLEL_WORK
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import cast, mul, number, operation, select
 from edgecc.loop.index import Index, from_expr

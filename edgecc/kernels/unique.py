@@ -10,12 +10,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, View, kernel_for
 from edgecc.kernels.copying import copy, fill
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.iteration import Axis, axes_of, elements, nest, open_axis, simplified
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
+from edgecc.kernels.view import View
 from edgecc.loop.builder import add, cast, less, mul, number, operation, select
 from edgecc.loop.index import Index, const, from_expr
 from edgecc.loop.ir import Buffer, Expr, FromIndex, Ref

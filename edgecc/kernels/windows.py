@@ -6,12 +6,14 @@ import math
 from contextlib import AbstractContextManager, ExitStack
 
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Kernel, Request, kernel_for
 from edgecc.kernels.copying import fill
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import computes_in_vectors
 from edgecc.kernels.iteration import PARALLEL_WORK, Axis, Step, vector_lanes, vectors
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.registry import kernel_for
+from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.kernels.spatial import Axis as SpatialAxis
 from edgecc.kernels.spatial import axes_of

@@ -30,11 +30,11 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.ahead import Ahead, panels_ahead
-from edgecc.kernels.base import Candidate, Kernel, KernelArgument, Packed, Request, Workspace
 from edgecc.kernels.contraction import assemble
 from edgecc.kernels.contraction_weights import with_bias
 from edgecc.kernels.cost import combine, read_cycles, weight_cycles
 from edgecc.kernels.epilogue import epilogue_of
+from edgecc.kernels.kernel import Candidate, Kernel, KernelArgument, Packed, Workspace
 from edgecc.kernels.register_tile import (
     MAX_ROWS,
     Panel,
@@ -46,6 +46,7 @@ from edgecc.kernels.register_tile import (
     pack_panels,
     vector_lanes,
 )
+from edgecc.kernels.request import Request
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.sum_types import compute_target, sum_type
 from edgecc.kernels.tile_schedule import tile_schedule

@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 from edgecc.ir.types import DType
 from edgecc.kernels import half_sums
 from edgecc.kernels.ahead import Ahead
-from edgecc.kernels.base import View
 from edgecc.kernels.contraction import INNER, PIXEL, panel_loops, tile_nest
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.epilogue import Epilogue
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import LINE_BYTES, Panel
 from edgecc.kernels.sum_types import convert, zero
+from edgecc.kernels.view import View
 from edgecc.kernels.winograd_tiles import Band, Block, Blocking, Cut, Group, Pair, Scratch, Tiling
 from edgecc.kernels.winograd_transform import Bind
 from edgecc.loop.builder import add, mul

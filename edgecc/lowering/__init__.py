@@ -28,19 +28,10 @@ from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.instance import graph_symbols, sources
 from edgecc.ir.op import RegionOp
 from edgecc.ir.types import DType
-from edgecc.kernels.base import (
-    FromInput,
-    FromOutput,
-    Kernel,
-    Packed,
-    Request,
-    SameMemory,
-    Workspace,
-    row_cycles,
-    signature,
-    size_name,
-)
 from edgecc.kernels.items import lower_open
+from edgecc.kernels.kernel import FromInput, FromOutput, Kernel, Packed, SameMemory, Workspace
+from edgecc.kernels.registry import row_cycles
+from edgecc.kernels.request import Request, signature, size_name
 from edgecc.loop.module import (
     Argument,
     Call,
@@ -107,7 +98,7 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         name: the module's name, a C identifier.
         threads: how many threads parallel loops are divided among.
         check: verify every function before and after its schedule.
-        tuning: names of candidates by signature of the request (edgecc/kernels/base.py); others are chosen by the model.
+        tuning: names of candidates by signature of the request (edgecc/kernels/request.py); others are chosen by the model.
         depth_first: whether chains may run stripe by stripe. With several threads none does: they divide whole maps.
         limits: of depth-first blocks, instead of the target's.
         winograd: whether convolutions may be computed by Winograd's algorithm, with larger rounding errors.

@@ -7,8 +7,8 @@ are compared by them.
 
 from __future__ import annotations
 
-from edgecc.kernels.base import Kernel
 from edgecc.kernels.call_cost import call_cycles
+from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.loop_cycles import loop_cycles
 from edgecc.lowering import LoweredModel
 from edgecc.passes.loop import apply_schedule

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import FromInput, FromOutput, Kernel
+from edgecc.kernels.kernel import FromInput, FromOutput, Kernel
 from edgecc.loop.ir import Function
 from edgecc.loop.module import Argument, Constant, WeightBytes
 from edgecc.loop.verify import verify_function

@@ -19,8 +19,10 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.scalar import Apply, Arg, Convert, ScalarExpr, convert
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Operand, Request, View, candidates, lower
+from edgecc.kernels.registry import candidates, lower
+from edgecc.kernels.request import Operand, Request
 from edgecc.kernels.shifted_sums import with_known_sums
+from edgecc.kernels.view import View
 from edgecc.lowering.cycles import kernel_cycles
 from edgecc.memory.strides import row_major_strides
 from edgecc.ops.convolution import Conv

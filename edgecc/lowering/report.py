@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecc.kernels.base import Kernel
+from edgecc.kernels.kernel import Kernel
 from edgecc.memory.placement import Place, Step
 from edgecc.ops.work import multiply_adds
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from edgecc.ir.dims import Dim, SymbolicDim, symbols_of
 from edgecc.ir.instance import operator_at
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Operand, Request, View, size_name
+from edgecc.kernels.request import Operand, Request, size_name
 from edgecc.kernels.shifted_sums import with_known_sums
+from edgecc.kernels.view import View
 from edgecc.loop.index import Index, const, var
 from edgecc.memory.placement import Place, Step
 from edgecc.memory.strides import is_row_major

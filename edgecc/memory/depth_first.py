@@ -17,8 +17,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from edgecc.kernels.base import ROW_AXIS
 from edgecc.kernels.cost import CALL_CYCLES, OVERLAP, read_cycles
+from edgecc.kernels.view import ROW_AXIS
 from edgecc.memory.lifetime import Needs, liveness
 from edgecc.memory.offsets import lower_bound
 from edgecc.memory.placement import Place, Placement, Step

@@ -28,7 +28,7 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.dims import Dim, Shape, matching_runs, numbers, symbols_within
 from edgecc.ir.graph import Graph, Node, Value, sizes_needed
 from edgecc.ir.op import Op
-from edgecc.kernels.base import ROW_ELEMENTS, View
+from edgecc.kernels.view import ROW_ELEMENTS, View
 from edgecc.memory import strides
 from edgecc.memory.row_gaps import with_gaps
 from edgecc.ops.control import Loop

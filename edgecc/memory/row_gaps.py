@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from edgecc.ir.graph import Use, Value
 from edgecc.ir.types import DType
-from edgecc.kernels.base import View
+from edgecc.kernels.view import View
 from edgecc.memory import strides
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul

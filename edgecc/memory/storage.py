@@ -36,7 +36,7 @@ from edgecc.ir.scalar import (
 )
 from edgecc.ir.short_floats import decoded, encoded
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import SMALL_CONSTANT_ELEMENTS
+from edgecc.kernels.request import SMALL_CONSTANT_ELEMENTS
 from edgecc.memory.strings import ConstantStrings
 from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.ops.indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from edgecc.ir.op import Op
-from edgecc.kernels.base import View
+from edgecc.kernels.view import View
 from edgecc.ops.movement import Expand, Reshape, Slice, Transpose
 
 Located = tuple[int, View]

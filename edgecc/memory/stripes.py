@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgecc.ir.types import Array
-from edgecc.kernels.base import ROW_AXIS
+from edgecc.kernels.view import ROW_AXIS
 from edgecc.memory.placement import Place, Placement, Step
 from edgecc.ops.rows import row_needs
 

@@ -13,7 +13,9 @@ from edgecc.backends.base import EmitOptions
 from edgecc.backends.c.backend import CBackend
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import TensorType
-from edgecc.kernels.base import Candidate, Request, View
+from edgecc.kernels.kernel import Candidate
+from edgecc.kernels.request import Request
+from edgecc.kernels.view import View
 from edgecc.targets.schema import Target
 from edgecc.tuning.program import Program, measuring_program
 from edgecc.tuning.record import Record, Tuning, choose

@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgecc.ir.types import Array, DType, TensorType
-from edgecc.kernels.base import ROW_AXIS, Candidate, FromInput, FromOutput, Kernel, Packed, Request, SameMemory, View
+from edgecc.kernels.kernel import Candidate, FromInput, FromOutput, Kernel, Packed, SameMemory
+from edgecc.kernels.request import Request
+from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.loop.builder import Builder, add
 from edgecc.loop.ir import Function
 from edgecc.loop.module import ArenaBytes, Argument, Call, Constant, InputBytes, Interface, Module, Stripes, WeightBytes

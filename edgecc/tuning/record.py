@@ -30,7 +30,7 @@ class Record:
     """One kernel signature.
 
     Attributes:
-        signature: of the request (edgecc/kernels/base.py). op: the operator's name.
+        signature: of the request (edgecc/kernels/request.py). op: the operator's name.
         shapes: of operands and results, for readers: "f32[1,32,8,8]".
         chosen: the name of a candidate.
         seconds: quickest execution by candidate, those the model thinks cheaper first.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgecc.kernels.base import Candidate, Request, candidates, signature
+from edgecc.kernels.kernel import Candidate
+from edgecc.kernels.registry import candidates
+from edgecc.kernels.request import Request, signature
 from edgecc.tuning.record import Tuning
 
 

@@ -14,7 +14,7 @@ from edgecc.bench.layers import kernels_of, layers_of
 from edgecc.bench.session import PROFILED, Request, compare, largest_difference
 from edgecc.bench.worker import Job
 from edgecc.errors import EXIT_USAGE, EdgeccError
-from edgecc.kernels.base import Kernel
+from edgecc.kernels.kernel import Kernel
 from edgecc.loop.ir import Function
 from edgecc.lowering.report import CallReport
 from edgecc.ops.work import graph_multiply_adds

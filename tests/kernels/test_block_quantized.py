@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import Prefetch, walk
 from edgecc.ops.block_quantized import MatMulNBits
 from tests.support import kernels

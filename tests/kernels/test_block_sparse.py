@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import candidates, lower
+from edgecc.kernels.registry import candidates, lower
 from edgecc.ops.sparse import BLOCK, BlockSparseMatMul, dense_weights, stored_blocks
 from tests.support import kernels
 from tests.support.kernel_check import Given, check_kernel

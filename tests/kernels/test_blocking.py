@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, Layout
 from edgecc.kernels.ahead import panels_ahead
-from edgecc.kernels.base import candidates, lower
 from edgecc.kernels.depth_cut import cut_depth
 from edgecc.kernels.register_tile import (
     RegisterTile,
@@ -22,6 +21,7 @@ from edgecc.kernels.register_tile import (
     fits,
     step_cycles,
 )
+from edgecc.kernels.registry import candidates, lower
 from edgecc.kernels.spatial import Segment, runs_of
 from edgecc.loop.index import const
 from edgecc.loop.interpreter import run_function

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, literal
 from edgecc.ir.types import DType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.dot import DOTS
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
 from edgecc.ops.matrix import MatMul

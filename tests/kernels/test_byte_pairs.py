@@ -5,8 +5,8 @@ import pytest
 
 from edgecc.ir.scalar import Arg, apply, convert, literal
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
 from edgecc.kernels.byte_pairs import Bytes, product_of, sum_of
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.requantize import dequantized, requantized, rounded

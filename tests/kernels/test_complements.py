@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
 from edgecc.kernels.complements import PRODUCT, complemented, masks, second_factors, sums
+from edgecc.kernels.registry import lower
 from edgecc.loop.dot import DOTS
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
 from edgecc.lowering.cycles import kernel_cycles

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import For
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.passes.loop import apply_schedule

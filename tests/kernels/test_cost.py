@@ -8,8 +8,10 @@ import pytest
 
 import edgecc.kernels  # noqa: F401  (registers all kernels)
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Operand, Request, View, candidates, lower, signature
 from edgecc.kernels.cost import CALL_CYCLES, combine, read_cycles, worthwhile_threads
+from edgecc.kernels.registry import candidates, lower
+from edgecc.kernels.request import Operand, Request, signature
+from edgecc.kernels.view import View
 from edgecc.memory.strides import row_major_strides
 from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import load_target

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
-from edgecc.kernels.base import candidates, lower
 from edgecc.kernels.depthwise import lower_depthwise
 from edgecc.kernels.depthwise_block import KEPT_WEIGHTS, Block, Window, block_cycles, choose_block
 from edgecc.kernels.depthwise_rolling import Rolling, group_size
 from edgecc.kernels.register_tile import Panel
+from edgecc.kernels.registry import candidates, lower
 from edgecc.kernels.spatial import axes_of
 from edgecc.loop.ir import For, Load, Op, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv

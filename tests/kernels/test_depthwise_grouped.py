@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import candidates, lower
+from edgecc.kernels.registry import candidates, lower
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
 from edgecc.kernels.direct_runs import ByteRuns
+from edgecc.kernels.registry import lower
 from edgecc.kernels.spatial import Axis
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv

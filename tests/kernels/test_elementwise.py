@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, apply, convert, literal
 from edgecc.ir.types import DType, Layout, TensorType
-from edgecc.kernels.base import FromInput, View, lower
+from edgecc.kernels.kernel import FromInput
+from edgecc.kernels.registry import lower
+from edgecc.kernels.view import View
 from edgecc.loop.ir import For, Load, subexpressions, walk
 from edgecc.loop.ir import expressions as direct_expressions
 from edgecc.ops.elementwise import Elementwise

@@ -7,7 +7,7 @@ import pytest
 
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
-from edgecc.kernels.base import candidates, lower
+from edgecc.kernels.registry import candidates, lower
 from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import load_target
 from tests.kernels.test_rows import Case

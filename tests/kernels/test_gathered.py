@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
-from edgecc.kernels.base import candidates, lower
+from edgecc.kernels.registry import candidates, lower
 from edgecc.loop.interpreter import run_function
 from edgecc.ops.convolution import Conv
 from edgecc.targets.schema import Cache, load_target

@@ -17,8 +17,10 @@ from edgecc.ir.op import Op
 from edgecc.ir.scalar import Apply, Arg, Convert, ScalarExpr, apply, convert, literal
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels import half_sums
-from edgecc.kernels.base import Request, View, lower
 from edgecc.kernels.half_sums import Reduction
+from edgecc.kernels.registry import lower
+from edgecc.kernels.request import Request
+from edgecc.kernels.view import View
 from edgecc.loop.index import const
 from edgecc.loop.ir import Declare, Store, walk
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import Packed, lower
+from edgecc.kernels.kernel import Packed
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import Load, expressions, subexpressions, walk
 from edgecc.ops.indexing import SCATTER_REDUCTIONS, Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from tests.support import kernels

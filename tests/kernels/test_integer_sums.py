@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.dot import DOTS
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv, Pool

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
 from edgecc.ops.indexing import Gather
 from edgecc.targets.schema import load_target

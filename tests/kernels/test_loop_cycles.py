@@ -9,8 +9,10 @@ import pytest
 import edgecc.kernels  # noqa: F401  (registers all kernels)
 from edgecc.ir.scalar import Arg, apply, convert, literal
 from edgecc.ir.types import DType
-from edgecc.kernels.base import Operand, Request, View, lower
 from edgecc.kernels.loop_cycles import LOOP_INSTRUCTIONS, loop_cycles
+from edgecc.kernels.registry import lower
+from edgecc.kernels.request import Operand, Request
+from edgecc.kernels.view import View
 from edgecc.loop.index import const, var
 from edgecc.loop.ir import (
     Assign,

@@ -10,7 +10,7 @@ import pytest
 from edgecc.artifact.toolchain import zig_command
 from edgecc.ir.scalar import Arg
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import Horizontal, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import View, lower
 from edgecc.kernels.movement import common_axes
+from edgecc.kernels.registry import lower
+from edgecc.kernels.view import View
 from edgecc.loop.ir import For, Load, expressions, subexpressions, walk
 from edgecc.ops.movement import PAD_MODES, Concat, Expand, Pad, Reshape, Slice, Transpose
 from tests.support import kernels

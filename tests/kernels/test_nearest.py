@@ -5,8 +5,8 @@ import pytest
 
 from edgecc.ir.scalar import Arg, apply, convert, literal
 from edgecc.ir.types import DType
-from edgecc.kernels.base import lower
 from edgecc.kernels.nearest import in_integers, magnitude
+from edgecc.kernels.registry import lower
 from edgecc.loop.index import ZERO
 from edgecc.loop.ir import Cast, Const, Load, Op, expressions, subexpressions, walk
 from edgecc.ops.elementwise import Elementwise

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import FromInput, lower
+from edgecc.kernels.kernel import FromInput
+from edgecc.kernels.registry import lower
 from edgecc.ops.reduction import BatchNorm, Normalize
 from tests.support import kernels
 

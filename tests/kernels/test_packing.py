@@ -5,7 +5,8 @@ import pytest
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
-from edgecc.kernels.base import View, lower
+from edgecc.kernels.registry import lower
+from edgecc.kernels.view import View
 from edgecc.ops.packing import Pack, Unpack
 from tests.support import kernels
 

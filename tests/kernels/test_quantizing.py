@@ -5,8 +5,8 @@ import pytest
 
 from edgecc.ir.scalar import Arg, apply, convert, literal
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
 from edgecc.kernels.reciprocal import factors_of, quantize_alike
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import Op, Store, expressions, subexpressions, walk
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.requantize import Steps

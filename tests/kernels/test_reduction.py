@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import Declare, For, Horizontal, Load, expressions, subexpressions, walk
 from edgecc.ops.reduction import REDUCE_KINDS, WIDE_SUMS, ArgReduce, Reduce
 from tests.support import kernels

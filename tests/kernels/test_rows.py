@@ -13,7 +13,10 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import Array, DType, Layout, TensorType
-from edgecc.kernels.base import ROW_AXIS, FromInput, FromOutput, Operand, Packed, Request, View, lower
+from edgecc.kernels.kernel import FromInput, FromOutput, Packed
+from edgecc.kernels.registry import lower
+from edgecc.kernels.request import Operand, Request
+from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.verify import verify_function
 from edgecc.ops.convolution import Conv, Pool

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.ops.sampling import SAMPLE_COORDINATES, SAMPLE_MODES, SAMPLE_PADDINGS, GridSample, RoiAlign
 from tests.support import kernels
 

@@ -9,7 +9,7 @@ from edgecc.backends.c.isa import isa_of
 from edgecc.backends.c.statement import new_prelude, print_function
 from edgecc.ir.scalar import Arg, literal
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.kernels.shifted_sums import BITS, MAGIC, SHORT, SMALL
 from edgecc.loop.ir import Bitcast, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv

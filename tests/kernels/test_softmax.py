@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import For, Horizontal, Load, expressions, subexpressions, walk
 from edgecc.ops.reduction import Softmax
 from tests.support import kernels

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.ops.trees import TREE_AGGREGATES, TreeEnsemble
 from tests.support import kernels
 

@@ -16,7 +16,7 @@ from edgecc.api import Options, compile_model, resolve_target
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
-from edgecc.kernels.base import candidates, lower
+from edgecc.kernels.registry import candidates, lower
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.winograd import ERROR_UNITS, HALF_ERROR_UNITS, lower_winograd
 from edgecc.kernels.winograd_tiles import Blocking, Division, Tiling

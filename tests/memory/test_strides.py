@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.base import View
+from edgecc.kernels.view import View
 from edgecc.memory.strides import innermost_axis, operand_view, reshape_strides, row_major, same_memory, view_of
 from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
 

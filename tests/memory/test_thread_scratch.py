@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgecc
 from edgecc.api import Options, compile_model, resolve_target
-from edgecc.kernels.base import Workspace
+from edgecc.kernels.kernel import Workspace
 from edgecc.memory.thread_scratch import ALIGNMENT, thread_scratch
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from edgecc.artifact.toolchain import BASE_FLAGS
 from edgecc.ir.op import Op
 from edgecc.ir.types import DType, Layout
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import Function
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul

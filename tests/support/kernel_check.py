@@ -9,18 +9,11 @@ import numpy as np
 
 from edgecc.ir.op import Op
 from edgecc.ir.types import Array, Layout, TensorType
-from edgecc.kernels.base import (
-    FromInput,
-    FromOutput,
-    Kernel,
-    Operand,
-    Packed,
-    Request,
-    SameMemory,
-    View,
-    lower,
-)
+from edgecc.kernels.kernel import FromInput, FromOutput, Kernel, Packed, SameMemory
+from edgecc.kernels.registry import lower
+from edgecc.kernels.request import Operand, Request
 from edgecc.kernels.shifted_sums import with_known_sums
+from edgecc.kernels.view import View
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function
 from edgecc.loop.verify import verify_function

@@ -20,20 +20,12 @@ from hypothesis import strategies as st
 import edgecc.kernels  # noqa: F401  (registers the kernels)
 from edgecc.ir.op import Op
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import (
-    FromInput,
-    FromOutput,
-    Kernel,
-    Operand,
-    Packed,
-    Request,
-    SameMemory,
-    View,
-    Workspace,
-    lower,
-)
+from edgecc.kernels.kernel import FromInput, FromOutput, Kernel, Packed, SameMemory, Workspace
 from edgecc.kernels.kernel_builder import storage_type
+from edgecc.kernels.registry import lower
+from edgecc.kernels.request import Operand, Request
 from edgecc.kernels.shifted_sums import with_known_sums
+from edgecc.kernels.view import View
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function
 from edgecc.loop.verify import verify_function

@@ -11,7 +11,9 @@ import pytest
 from edgecc.artifact.toolchain import WARNING_FLAGS, find_compiler
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Layout
-from edgecc.kernels.base import Candidate, Request, candidates, lower
+from edgecc.kernels.kernel import Candidate
+from edgecc.kernels.registry import candidates, lower
+from edgecc.kernels.request import Request
 from edgecc.loop.module import Stripes
 from edgecc.ops.convolution import Conv
 from edgecc.ops.indexing import Gather

@@ -10,7 +10,10 @@ import pytest
 
 from edgecc.ir.graph import Graph
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import Candidate, Request, View, candidates, signature
+from edgecc.kernels.kernel import Candidate
+from edgecc.kernels.registry import candidates
+from edgecc.kernels.request import Request, signature
+from edgecc.kernels.view import View
 from edgecc.ops.convolution import Conv
 from edgecc.pipeline import compile_graph
 from edgecc.targets.schema import load_target

@@ -7,7 +7,7 @@ import pytest
 
 from edgecc.ir.scalar import Arg, literal
 from edgecc.ir.types import DType, TensorType
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.ir import Lane, Load, expressions, subexpressions, walk
 from edgecc.loop.parser import parse
 from edgecc.loop.text import to_text

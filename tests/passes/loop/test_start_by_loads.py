@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgecc.kernels.base import lower
+from edgecc.kernels.registry import lower
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Declare, Ref, Reload, walk
 from edgecc.loop.parser import parse
