@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from edgecc.artifact.load import Port, random_inputs
+from edgecc.backends.discovery import create_backend
 from edgecc.backends.onnx.export import export_onnx
 from edgecc.backends.onnx.writer import DEFAULT_OPSET
 from edgecc.cli import flags
@@ -20,8 +21,9 @@ from edgecc.ir.graph import Graph
 from edgecc.ir.parser import parse
 from edgecc.ir.text import to_text
 from edgecc.ir.types import Array
-from edgecc.passes.base import parse_passes
-from edgecc.pipeline import PassReport, default_graph_passes, run_passes
+from edgecc.passes.base import GraphPass, parse_passes
+from edgecc.pipeline import PassReport, backend_passes, default_graph_passes, run_passes
+from edgecc.targets.schema import load_target
 
 app = typer.Typer(add_completion=False)
 
@@ -30,8 +32,11 @@ CONSTANTS = ("type", "data")
 
 @app.command()
 def opt(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a graph as text (.ir).", show_default=False)],
     passes: Annotated[str | None, typer.Option(help="Passes such as eliminate,fold-constants{limit=16}; \"\" for none, the default pipeline if left out.", show_default=False)] = None,
+    backend: Annotated[str | None, typer.Option(help="Run the passes of a back end of `edgecc doctor` instead: its graph, as it is asked for.", show_default=False)] = None,
+    target: Annotated[str, typer.Option(help="With --backend: the target to compile for.")] = "host",
     print_ir: Annotated[bool, typer.Option("--print-ir", help="Print the graph after the passes.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the graph, constants included, to this file: as text, or as ONNX if its name ends in .onnx.", show_default=False)] = None,
     opset: Annotated[int, typer.Option(help="Of the .onnx file that --output writes.")] = DEFAULT_OPSET,
@@ -46,7 +51,11 @@ def opt(
     """Run passes on a model and print the graph."""
     if constants not in CONSTANTS:
         raise EdgeccError("E001", f"--constants {constants!r} is not one of {', '.join(CONSTANTS)}", where="edgecc opt")
-    chosen = default_graph_passes() if passes is None else parse_passes(passes)
+    if passes is not None:
+        flags.refuse_given(context, ["backend"], "beside --passes")
+    if backend is None:
+        flags.refuse_given(context, ["target"], "without --backend")
+    chosen = _passes(passes, backend, target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     graph = _read(model, shape or [], limits or [], arrays)
     given = None
@@ -73,6 +82,12 @@ def opt(
     if declines and not as_json:
         for line in dict.fromkeys(str(d) for r in reports for d in r.declines):
             note(line)
+
+
+def _passes(passes: str | None, backend: str | None, target: str) -> tuple[GraphPass, ...]:
+    if passes is not None:
+        return parse_passes(passes)
+    return default_graph_passes() if backend is None else backend_passes(create_backend(backend), load_target(target))
 
 
 def _read(model: Path, shapes: list[str], limits: list[str], arrays: dict[str, Array] | None) -> Graph:

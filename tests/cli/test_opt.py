@@ -112,3 +112,11 @@ def test_writes_onnx(cli, network, tmp_path):
     assert [n.op_type for n in written.graph.node] == ["Conv", "Relu", "Mul"] and written.opset_import[0].version == 18
     assert cli("opt", network, "--shape", "size=2", "-o", tmp_path / "other.onnx", "--opset", 3).status == 2
     assert not (tmp_path / "other.onnx").exists()
+
+
+def test_the_graph_that_a_back_end_is_asked_for(cli, network):
+    shape = ("--shape", "size=2")
+    passes = [p["pass"] for p in cli("opt", network, *shape, "--backend", "ethosu", "--target", "ethos-u55-128", "--json").json()["passes"]]
+    assert "ethosu.fold-strides" in passes and "fuse-activation" not in passes and "eliminate" in passes
+    assert "--backend" in cli("opt", network, *shape, "--passes", "", "--backend", "c").err
+    assert "--target" in cli("opt", network, *shape, "--target", "host").err
