@@ -13,8 +13,8 @@ _DEFINED = re.compile(r"^#define (\w+)", re.MULTILINE)
 
 def includes(isa: Isa, code: str) -> str:
     """What stands before the helpers and kernels `code`."""
-    headers = ("math.h", "stddef.h", "stdint.h", "string.h", *isa.headers)
-    lines = [f"#include <{header}>" for header in headers]
+    headers = ("math.h", "stddef.h", "stdint.h", "string.h")
+    lines = [*(f"#include <{header}>" for header in headers), *filter(None, [isa.includes])]
     macros = _used((BARRIER, RELOAD, PREFETCH, *isa.definitions), code)
     return "\n".join([*lines, *([] if not macros else ["", macros.rstrip("\n")]), ""])
 

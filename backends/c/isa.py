@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgecc.backends.c import avx, avx_bf16, half_loads, microcontroller, neon, neon_half, paired_sums
+from edgecc.backends.c import avx, avx_bf16, half_loads, intrinsics, microcontroller, neon, neon_half, paired_sums
 from edgecc.backends.c.avx_convert import AVX2, AVX512
 from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, IN_ORDER, STORAGE, Key, Table, carrier, select_rows
@@ -21,7 +21,7 @@ class Isa:
 
     Attributes:
         name: "portable", "helium", "neon", "avx2" or "avx512".
-        headers: what the generated code includes for it.
+        includes: the lines that include what the generated code needs for it.
         rows: the operations it has.
         widest: bits of its widest vectors, 0 for none.
         definitions: macros that the rows use, behind the headers; each text is left out of files that do not use it.
@@ -30,7 +30,7 @@ class Isa:
     """
 
     name: str
-    headers: tuple[str, ...]
+    includes: str
     rows: Table
     widest: int
     _lanes_of: Callable[[DType, int], tuple[int, ...]]
@@ -112,9 +112,9 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
         definitions += [half_loads.MACROS] if half_loads.HALVES in features else []
         if neon_half.FEATURE in features and vector_bits >= 128:
             rows += neon_half.half_rows()
-            return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
+            return Isa("neon", intrinsics.NEON, select_rows(rows, features), min(vector_bits, 128),
                        neon.lanes_of, neon.vector_type, tuple(definitions), neon_half.LANES, half_loads.PAIRED in features)
-        return Isa("neon", ("arm_neon.h",), select_rows(rows, features), min(vector_bits, 128),
+        return Isa("neon", intrinsics.NEON, select_rows(rows, features), min(vector_bits, 128),
                    neon.lanes_of, neon.vector_type, tuple(definitions), (), half_loads.PAIRED in features)
     if architecture == "x86_64" and wants_vectors and set(AVX2) <= set(features):
         wide = set(AVX512) <= set(features)
@@ -123,15 +123,15 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
         def vector_type(dtype: DType, lanes: int) -> str:
             return avx.vector_type(dtype, lanes, mask_registers=wide)
 
-        return Isa("avx512" if wide else "avx2", ("immintrin.h",), select_rows(rows, features),
+        return Isa("avx512" if wide else "avx2", intrinsics.avx(wide=wide), select_rows(rows, features),
                    min(vector_bits, 512 if wide else 256), avx.lanes_of, vector_type, (avx.KEEP,))
     has_fma = architecture == "aarch64" or HARDWARE_FMA in features
     dsp = (microcontroller.HEADER,) if microcontroller.DSP in features else ()
     if microcontroller.HELIUM in features:
         rows = [*scalar_rows(has_fma=has_fma), *microcontroller.vector_rows()]
-        return Isa("helium", (), select_rows(rows, features), microcontroller.VECTOR_BITS, microcontroller.lanes_of,
+        return Isa("helium", "", select_rows(rows, features), microcontroller.VECTOR_BITS, microcontroller.lanes_of,
                    microcontroller.vector_type, (*dsp, microcontroller.VECTORS))
-    return Isa("portable", (), select_rows(scalar_rows(has_fma=has_fma), features), 0, _no_lanes, _no_vector, dsp)
+    return Isa("portable", "", select_rows(scalar_rows(has_fma=has_fma), features), 0, _no_lanes, _no_vector, dsp)
 
 
 def _no_lanes(dtype: DType, widest: int) -> tuple[int, ...]:
