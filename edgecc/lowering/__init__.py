@@ -52,7 +52,8 @@ from edgecc.memory.depth_first import DepthFirst, Limits, StepCost, plan_depth_f
 from edgecc.memory.lifetime import Needs
 from edgecc.memory.offsets import ALIGN
 from edgecc.memory.order import candidate_orders
-from edgecc.memory.placement import Place, Placement, Step, own_view, place_values
+from edgecc.memory.placement import Placement, Step, place_values
+from edgecc.memory.places import Place, own_view
 from edgecc.memory.plan import MemoryPlan
 from edgecc.memory.regions import plan_states
 from edgecc.memory.row_gaps import gap_period

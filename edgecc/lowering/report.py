@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecc.kernels.kernel import Kernel
-from edgecc.memory.placement import Place, Step
+from edgecc.memory.placement import Step
+from edgecc.memory.places import Place
 from edgecc.ops.work import multiply_adds
 
 

@@ -11,7 +11,8 @@ from edgecc.kernels.request import Operand, Request, size_name
 from edgecc.kernels.shifted_sums import with_known_sums
 from edgecc.kernels.view import View
 from edgecc.loop.index import Index, const, var
-from edgecc.memory.placement import Place, Step
+from edgecc.memory.placement import Step
+from edgecc.memory.places import Place
 from edgecc.memory.strides import is_row_major
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul

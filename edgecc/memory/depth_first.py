@@ -21,7 +21,8 @@ from edgecc.kernels.cost import CALL_CYCLES, OVERLAP, read_cycles
 from edgecc.kernels.view import ROW_AXIS
 from edgecc.memory.lifetime import Needs, liveness
 from edgecc.memory.offsets import lower_bound
-from edgecc.memory.placement import Place, Placement, Step
+from edgecc.memory.placement import Placement, Step
+from edgecc.memory.places import Place
 from edgecc.memory.stripes import Chain, ChainFinder, StripedChain, ringed, schedule
 from edgecc.targets.schema import Target
 

@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from edgecc.memory.placement import Place, Placement, Step
+from edgecc.memory.placement import Placement, Step
+from edgecc.memory.places import Place
 from edgecc.memory.strides import same_memory
 from edgecc.memory.thread_scratch import thread_scratch
 

@@ -24,12 +24,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from edgecc.errors import EdgeccError
-from edgecc.ir.dims import Dim, Shape, matching_runs, numbers, symbols_within
+from edgecc.ir.dims import Dim, matching_runs, numbers, symbols_within
 from edgecc.ir.graph import Graph, Node, Value, sizes_needed
 from edgecc.ir.op import Op
-from edgecc.kernels.view import ROW_ELEMENTS, View
+from edgecc.kernels.view import View
 from edgecc.memory import strides
+from edgecc.memory.places import Place, Root, concat_places, is_ragged, open_shape, own_view, same_place
 from edgecc.memory.row_gaps import with_gaps
 from edgecc.ops.control import Loop
 from edgecc.ops.convolution import Conv, ConvTranspose
@@ -41,51 +41,8 @@ from edgecc.ops.string_handles import StringStep
 
 HEAVY: tuple[type[Op], ...] = (Conv, ConvTranspose, MatMul, Recurrent)
 """Operators whose kernels write whole vectors of the innermost axis: it must stay contiguous."""
-
 MOVEMENT: tuple[type[Op], ...] = (Transpose, Reshape, Slice, Expand)
 """Operators whose result may be a view of the operand."""
-
-
-@dataclass(frozen=True)
-class Root:
-    """A contiguous piece of memory.
-
-    Attributes:
-        kind: "arena", "input", "output" or "constant".
-        index: which network input or output; which of `Placement.constants`.
-        size_bytes: its size.
-        name: a value that lies in it, for reports.
-    """
-
-    kind: str
-    index: int
-    size_bytes: int
-    name: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a value lies: element (0, ..., 0) is `offset` elements from the start of root number `root`.
-
-    Dims and strides of `view` are those of the largest shape. `shape` is the value's shape where the run decides on it,
-    else (); the first element then lies another `start` elements on.
-    """
-
-    root: int
-    offset: int
-    view: View
-    shape: Shape = ()
-    start: Dim = 0
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether kernels of all kinds can read and write here: with the strides of the view, from `offset` on."""
-        return self.start == 0 and not self.view.packed
-
-    @property
-    def byte_offset(self) -> int:
-        """Bytes from the start of the root."""
-        return self.offset * self.view.dtype.size
 
 
 @dataclass(frozen=True)
@@ -341,9 +298,11 @@ class _Placer:
         operand, result = node.operand(0), node.output
         source = self.place(operand)
         found = strides.view_of(node.op, source.view, result.type.max_dims) if shows_operand(node) else None
-        candidate = None if found is None else Place(source.root, source.offset + found[0], replace(
-            found[1], padded=_stays_padded(node.op, source.view)), open_shape(result),
-                                                     _moved(node.op, source.view))
+        candidate = None
+        if found is not None:
+            offset, view = found
+            view = replace(view, padded=_stays_padded(node.op, source.view))
+            candidate = Place(source.root, source.offset + offset, view, open_shape(result), _moved(node.op, source.view))
         decided = self.places.get(result)
         if decided is None and candidate is not None and candidate.start == 0 and result not in self.dense and not any(
                 self.refuses(use.node.op, use.index, candidate.view) for use in result.uses):
@@ -351,7 +310,7 @@ class _Placer:
         if decided is None:
             decided = self.own(result)
         self.places[result] = decided
-        if candidate is not None and _same_place(candidate, decided):
+        if candidate is not None and same_place(candidate, decided):
             self.writers[result] = self.writers[operand]
         elif candidate is not None:
             self.writers[result] = self.copy(operand, candidate, decided, self.writers[operand], node.loc, position)
@@ -384,7 +343,7 @@ class _Placer:
                 continue
             source = self.place(value)
             written = self.writers[value]
-            if not _same_place(source, target):
+            if not same_place(source, target):
                 written = self.copy(value, source, target, written, node.loc, position)
             writers.update(dict.fromkeys(written))
         self.writers[node.output] = tuple(writers)
@@ -415,23 +374,6 @@ def _after_sizes(graph: Graph, steps: Sequence[Step]) -> tuple[Step, ...]:
     return tuple(out)
 
 
-def concat_places(result: Place, node: Node, axis: int) -> list[Place]:
-    """Where the operands of a concatenation lie inside its result, in order."""
-    out = []
-    offset, start = result.offset, result.start
-    for value in node.inputs:
-        if value is None:
-            raise EdgeccError("E900", "an operand of a concatenation is absent")
-        view = View(result.view.dtype, value.type.max_dims, result.view.strides, packed=result.view.packed)
-        out.append(Place(result.root, offset, view, open_shape(value), start))
-        size = value.type.shape[axis]
-        if isinstance(size, int):
-            offset += size * result.view.strides[axis]
-        else:
-            start = start + size * result.view.strides[axis]
-    return out
-
-
 def _cover(whole: Value, slices: Sequence[Slice]) -> bool:
     """Whether these slices, along one axis, are all of a value. Steps are 1."""
     dims = whole.type.max_dims
@@ -444,31 +386,6 @@ def _cover(whole: Value, slices: Sequence[Slice]) -> bool:
         if reached == size:
             return True
     return False
-
-
-def _same_place(a: Place, b: Place) -> bool:
-    return (a.root == b.root and a.offset == b.offset and strides.same_memory(a.view, b.view)
-            and a.start == b.start and a.view.packed == b.view.packed)
-
-
-def open_shape(value: Value) -> Shape:
-    """The shape of a value where the run decides on it, else ()."""
-    return () if value.type.is_static else value.type.shape
-
-
-def is_ragged(value: Value) -> bool:
-    """Whether the row-major strides of a run differ from those of the largest shape: an open dimension that is not outermost."""
-    dims, shape = value.type.max_dims, value.type.shape
-    return any(not isinstance(size, int) and any(d != 1 for d in dims[:axis]) for axis, size in enumerate(shape))
-
-
-def own_view(value: Value) -> View:
-    """How a value lies in memory of its own, in its layout; rows of open length have room for a multiple of `ROW_ELEMENTS`."""
-    dims, shape = value.type.max_dims, value.type.shape
-    inner = strides.innermost_axis(value.layout.order, dims)
-    padded = inner is not None and not isinstance(shape[inner], int)
-    held = tuple(-(-d // ROW_ELEMENTS) * ROW_ELEMENTS if padded and axis == inner else d for axis, d in enumerate(dims))
-    return View(value.type.dtype, dims, value.layout.strides(held), padded=padded)
 
 
 def _stays_padded(op: Op, source: View) -> bool:

@@ -12,7 +12,8 @@ from edgecc.memory.depth_first import DepthFirst, block_needs
 from edgecc.memory.lifetime import Block, Liveness, Needs, liveness
 from edgecc.memory.offsets import Offsets, assign_offsets, lower_bound
 from edgecc.memory.order import candidate_orders
-from edgecc.memory.placement import Place, Placement
+from edgecc.memory.placement import Placement
+from edgecc.memory.places import Place
 from edgecc.memory.stripes import StripedChain
 
 _MAP_ROWS = 16

@@ -37,7 +37,8 @@ from edgecc.loop.module import (
 from edgecc.memory.depth_first import DepthFirst
 from edgecc.memory.lifetime import Needs
 from edgecc.memory.offsets import ALIGN, aligned
-from edgecc.memory.placement import Place, Placement, Step
+from edgecc.memory.placement import Placement, Step
+from edgecc.memory.places import Place
 from edgecc.memory.plan import MemoryPlan, plan_memory
 from edgecc.memory.strides import same_memory
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from edgecc.ir.types import Array
 from edgecc.kernels.view import ROW_AXIS
-from edgecc.memory.placement import Place, Placement, Step
+from edgecc.memory.placement import Placement, Step
+from edgecc.memory.places import Place
 from edgecc.ops.rows import row_needs
 
 

@@ -18,7 +18,8 @@ from edgecc.loop.module import ArenaBytes, InputBytes, OutputBytes
 from edgecc.memory.lifetime import Needs, liveness
 from edgecc.memory.offsets import lower_bound
 from edgecc.memory.order import candidate_orders, greedy
-from edgecc.memory.placement import Place, Placement, Step, place_values
+from edgecc.memory.placement import Placement, Step, place_values
+from edgecc.memory.places import Place
 from edgecc.memory.plan import MemoryPlan, plan_memory
 from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
