@@ -21,9 +21,9 @@ from pathlib import Path
 
 from benches.machine import headline
 from edgecc.artifact.toolchain import BuildOptions, build_executable, find_compiler
+from edgecc.backends.c.function import new_prelude, print_function
 from edgecc.backends.c.includes import includes
 from edgecc.backends.c.isa import isa_of
-from edgecc.backends.c.statement import new_prelude, print_function
 from edgecc.ir.types import DType, Layout, TensorType
 from edgecc.kernels.kernel import FromInput, FromOutput, Packed, SameMemory, Workspace
 from edgecc.kernels.registry import lower

@@ -13,13 +13,13 @@ from edgecc.artifact.folder import Artifact, make_artifact, weights_blob
 from edgecc.artifact.toolchain import find_compiler
 from edgecc.backends.base import API, WEIGHTS_TEXT_LIMIT, EmitOptions, LoopBackend
 from edgecc.backends.c.build import CMAKE_FILE, cmake_text, public_headers
+from edgecc.backends.c.function import PrintedFunction, new_prelude, print_function
 from edgecc.backends.c.half_loads import HALVES, PAIRED
 from edgecc.backends.c.includes import includes
 from edgecc.backends.c.isa import Isa, isa_of
 from edgecc.backends.c.model import banner, header, source, symbols_of
 from edgecc.backends.c.names import is_identifier, names_a_file
 from edgecc.backends.c.selftest import selftest
-from edgecc.backends.c.statement import PrintedFunction, new_prelude, print_function
 from edgecc.backends.c.table import IN_ORDER
 from edgecc.backends.c.weights import fits_text, weights_assembly, weights_text
 from edgecc.errors import EdgeccError

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from edgecc.artifact.abi import HEADER, HEADER_NAME, OPEN_HEADER, OPEN_HEADER_NAME
 from edgecc.artifact.folder import weights_blob
 from edgecc.backends.c.backend import target_isa
+from edgecc.backends.c.function import PrintedFunction, new_prelude, print_function
 from edgecc.backends.c.includes import includes
 from edgecc.backends.c.model import header, source, symbols_of
-from edgecc.backends.c.statement import PrintedFunction, new_prelude, print_function
 from edgecc.backends.c.weights import weights_assembly
 from edgecc.errors import EdgeccError
 from edgecc.loop.module import Module

@@ -1,17 +1,15 @@
-"""Statements and functions of the Loop IR as C text."""
+"""Statements of the Loop IR as C text."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from edgecc.backends.c import half_loads
 from edgecc.backends.c.expression import Binding, ExpressionPrinter, Scope
-from edgecc.backends.c.free_names import free_names
 from edgecc.backends.c.half_loads import Item, Part, Pinned
 from edgecc.backends.c.interleaved_stores import groups_of, joined_parts
-from edgecc.backends.c.isa import Isa
 from edgecc.backends.c.mixed_rows import LANES, ROW, Step, halves, row_pairs, step_of
 from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.paired_sums import PAIR, PRODUCT, factors_of, paired_sums, partner_of
@@ -22,18 +20,16 @@ from edgecc.backends.c.text import strip_parentheses
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.loop.dot import DOTS
-from edgecc.loop.index import ZERO, Index, substitute
+from edgecc.loop.index import Index, substitute
 from edgecc.loop.ir import (
     Assign,
     Barrier,
     Body,
     Broadcast,
-    Buffer,
     Comment,
     Declare,
     Expr,
     For,
-    Function,
     If,
     Lane,
     Let,
@@ -43,13 +39,12 @@ from edgecc.loop.ir import (
     Reload,
     Store,
 )
-from edgecc.loop.math import MathFunction
 
 INDENT = "  "
 
 
 @dataclass
-class _Definition:
+class Definition:
     """The line that defines a local. If nothing reads the local, `(void)name;` follows, against warnings."""
 
     text: str
@@ -57,13 +52,14 @@ class _Definition:
     depth: int
 
 
-_Line = str | _Definition
+_Line = str | Definition
 
 
-def _render(lines: Iterable[_Line]) -> str:
+def render(lines: Iterable[_Line]) -> str:
+    """Lines as text."""
     out = []
     for line in lines:
-        if isinstance(line, _Definition):
+        if isinstance(line, Definition):
             out.append(line.text)
             if not line.binding.used:
                 out.append(f"{INDENT * line.depth}(void){line.binding.c_name};")
@@ -126,11 +122,11 @@ class BodyPrinter:
             half = scope.bind(f"{name}_{part.row.removeprefix('load_')}").c_name
             self._halves.setdefault(name, {})[part.row] = half
             ctype = self.prelude.isa.type_name(load.dtype, load.lanes) if part.row == "load_low" else "uint64_t"
-            self._emit(depth, f"const {ctype} {half} = {text};")
+            self.emit(depth, f"const {ctype} {half} = {text};")
         elif isinstance(part.stmt, Let):
             self.define(name, load.dtype, load.lanes, text, scope, depth, is_const=True)
         else:
-            self._emit(depth, f"{scope.names[name].c_name} = {text};")
+            self.emit(depth, f"{scope.names[name].c_name} = {text};")
 
     def _pinned(self, stmt: Assign | Declare, scope: Scope, depth: int) -> None:
         """Prints a multiply-add or the start of a sum that keeps its place."""
@@ -140,7 +136,7 @@ class BodyPrinter:
             self.define(stmt.name, value.dtype, value.lanes, text, scope, depth, is_const=False)
         elif isinstance(value, Op):
             text = self.prelude.call("fma_pinned", value.dtype, value.lanes, *map(printer.expr, value.args))
-            self._emit(depth, f"{scope.names[stmt.name].c_name} = {text};")
+            self.emit(depth, f"{scope.names[stmt.name].c_name} = {text};")
 
     def _pair(self, stmts: list[Item], scope: Scope, depth: int) -> int:
         """Prints two neighbouring vectors of groups, which some machines interleave together; returns how many statements it printed."""
@@ -162,7 +158,7 @@ class BodyPrinter:
                     return 2
                 both = scope.bind(f"{first}_both").c_name
                 text = self.prelude.call("interleave_pair", dtype, lanes, *parts)
-                self._emit(depth, f"const uint32x4x2_t {both} = {text};")
+                self.emit(depth, f"const uint32x4x2_t {both} = {text};")
                 for number, name in enumerate((first, second)):
                     self.define(name, DType.U32, lanes, f"{both}.val[{number}]", scope, depth, is_const=True)
                 return 2
@@ -180,7 +176,7 @@ class BodyPrinter:
         for stmt in both:
             factors = factors_of(stmt.name, stmt.value) or ()
             operands += [scope.names[stmt.name].c_name, *(strip_parentheses(printer.expr(factor)) for factor in factors)]
-        self._emit(depth, self.prelude.call(f"{PRODUCT}_together", DType.I32, 4, *operands) + ";")
+        self.emit(depth, self.prelude.call(f"{PRODUCT}_together", DType.I32, 4, *operands) + ";")
         return 2
 
     def _stores(self, stores: list[Store], scope: Scope, depth: int) -> None:
@@ -196,7 +192,7 @@ class BodyPrinter:
             values = [strip_parentheses(printer.expr(store.value)) for store in group] if len(group) == first.stride else [
                 self.prelude.call(op, dtype, lanes, *(strip_parentheses(printer.expr(part)) for part in parts))
                 for op, parts in joined_parts(group)]
-            self._emit(depth, self.prelude.call(f"store_interleaved:{first.stride}", dtype, lanes * len(group) // first.stride,
+            self.emit(depth, self.prelude.call(f"store_interleaved:{first.stride}", dtype, lanes * len(group) // first.stride,
                                                 printer.pointer(first.buffer, first.index), *values) + ";")
         for run in runs_of(alone, self.prelude.has_row):
             if isinstance(run, Store):
@@ -205,15 +201,16 @@ class BodyPrinter:
             first, short = run.first, low_bits(run)
             if short is not None and self.prelude.has_row(f"store_low:{len(short.words)}", first.value.dtype, first.value.lanes):
                 offset = [] if short.offset is None else [f"(int16_t){printer.scalar(short.offset)}"]
-                self._emit(depth, self.prelude.call(
+                self.emit(depth, self.prelude.call(
                     f"store_low{'_plus' if offset else ''}:{len(short.words)}", first.value.dtype, first.value.lanes,
                     printer.pointer(first.buffer, first.index), *(printer.expr(word) for word in short.words), *offset) + ";")
                 continue
-            self._emit(depth, self.prelude.call(
+            self.emit(depth, self.prelude.call(
                 run.row, first.value.dtype, first.value.lanes, printer.pointer(first.buffer, first.index),
                 *(printer.saturating(value, first.value.dtype) for value in run.values)) + ";")
 
-    def _emit(self, depth: int, text: str) -> None:
+    def emit(self, depth: int, text: str) -> None:
+        """Prints a line."""
         self.lines.append(INDENT * depth + text)
 
     def _statement(self, stmt: object, scope: Scope, depth: int) -> None:
@@ -228,7 +225,7 @@ class BodyPrinter:
                 sums, factors = scope.names[name].c_name, factors_of(name, value)
                 row = "split_sums" if factors is None else f"{PRODUCT}_{'twice' if len(factors) == 4 else 'pair'}"
                 operands = [printer.expr(value)] if factors is None else [*map(printer.expr, factors), sums]
-                self._emit(depth, f"{sums} = {self.prelude.call(row, DType.I32, value.lanes, *operands)};")
+                self.emit(depth, f"{sums} = {self.prelude.call(row, DType.I32, value.lanes, *operands)};")
             case Assign(name=name, value=value) if name in scope.names and scope.names[name].mixed:
                 self._mixed_step(name, value, scope, depth)
             case Assign(name=name, value=value):
@@ -239,24 +236,24 @@ class BodyPrinter:
                 binding = scope.names.get(name)
                 if binding is None:
                     raise EdgeccError("E900", f"C back end: {name!r} is assigned but not in scope")
-                self._emit(depth, f"{binding.c_name} = {text};")
+                self.emit(depth, f"{binding.c_name} = {text};")
             case Store(buffer=buffer, index=index, value=value, stride=stride, valid=valid):
-                self._emit(depth, f"{printer.store(buffer, index, value, stride, valid)};")
+                self.emit(depth, f"{printer.store(buffer, index, value, stride, valid)};")
             case If(condition=condition, then=then, orelse=orelse):
-                self._emit(depth, f"if ({strip_parentheses(printer.expr(condition))}) {{")
+                self.emit(depth, f"if ({strip_parentheses(printer.expr(condition))}) {{")
                 self.body(then, scope.nested(), depth + 1)
                 if orelse:
-                    self._emit(depth, "} else {")
+                    self.emit(depth, "} else {")
                     self.body(orelse, scope.nested(), depth + 1)
-                self._emit(depth, "}")
+                self.emit(depth, "}")
             case Barrier():
-                self._emit(depth, "EDGECC_BARRIER();")
+                self.emit(depth, "EDGECC_BARRIER();")
             case Reload(buffer=buffer, index=index):
                 self._reload(buffer, index, scope, depth)
             case Prefetch(buffer=buffer, index=index):
-                self._emit(depth, f"{printer.prefetch(buffer, index)};")
+                self.emit(depth, f"{printer.prefetch(buffer, index)};")
             case Comment(text=text):
-                self._emit(depth, f"/* {comment_text(text)} */")
+                self.emit(depth, f"/* {comment_text(text)} */")
             case _:
                 raise EdgeccError("E900", f"C back end: no statement {type(stmt).__name__}")
 
@@ -264,9 +261,9 @@ class BodyPrinter:
         """Exchanges halves of the sums of two rows, which are mixed from here on."""
         low, high = (scope.names[name] for name in (first, second))
         start = scope.bind(f"{first}_start").c_name
-        self._emit(depth, f"const int32x4_t {start} = {low.c_name};")
-        self._emit(depth, f"{low.c_name} = {halves(start, high.c_name, 1)};")
-        self._emit(depth, f"{high.c_name} = {halves(start, high.c_name, 2)};")
+        self.emit(depth, f"const int32x4_t {start} = {low.c_name};")
+        self.emit(depth, f"{low.c_name} = {halves(start, high.c_name, 1)};")
+        self.emit(depth, f"{high.c_name} = {halves(start, high.c_name, 2)};")
         low.mixed, high.mixed = (halves(low.c_name, high.c_name, number) for number in (1, 2))
 
     def _mixed_step(self, name: str, value: Expr, scope: Scope, depth: int) -> None:
@@ -283,14 +280,14 @@ class BodyPrinter:
             printer.expr(part) for part in (step.first, step.second)]
         for number, total in enumerate((first, name), 1):
             target = scope.names[total].c_name
-            self._emit(depth, f"{target} = {self.prelude.call(f'{ROW}:{number}', DType.I32, LANES, target, *operands)};")
+            self.emit(depth, f"{target} = {self.prelude.call(f'{ROW}:{number}', DType.I32, LANES, target, *operands)};")
 
     def _reload(self, buffer: str, index: Index, scope: Scope, depth: int) -> None:
         """Makes a pointer to an element of a buffer that the compiler knows nothing of; an old one to the same element serves again."""
         pointer = scope.pointers.get(buffer, {}).get(index)
         if pointer is None:
             pointer = self._pointer(buffer, index, index, scope, scope, depth)
-        self._emit(depth, f"EDGECC_RELOAD({pointer});")
+        self.emit(depth, f"EDGECC_RELOAD({pointer});")
 
     def _pointer(self, buffer: str, index: Index, first: Index, scope: Scope, known: Scope, depth: int) -> str:
         """Defines a pointer to element `first`, by which the elements near `index` are accessed where `known` is the scope."""
@@ -299,7 +296,7 @@ class BodyPrinter:
             raise EdgeccError("E900", f"C back end: {buffer!r} is not a buffer")
         text = ExpressionPrinter(self.prelude, scope).pointer(buffer, first)
         pointer = known.point(buffer, index)
-        self._emit(depth, f"{'const ' if binding.is_const else ''}{STORAGE[binding.dtype]} *{pointer} = {text};")
+        self.emit(depth, f"{'const ' if binding.is_const else ''}{STORAGE[binding.dtype]} *{pointer} = {text};")
         return pointer
 
     def define(self, name: str, dtype: DType, lanes: int, text: str, scope: Scope, depth: int, *,
@@ -309,7 +306,7 @@ class BodyPrinter:
         binding.is_pair = is_pair
         ctype = PAIR if is_pair else self.prelude.isa.type_name(dtype, lanes)
         const = "const " if is_const else ""
-        self.lines.append(_Definition(f"{INDENT * depth}{const}{ctype} {binding.c_name} = {text};", binding, depth))
+        self.lines.append(Definition(f"{INDENT * depth}{const}{ctype} {binding.c_name} = {text};", binding, depth))
         return binding
 
     def loop(self, loop: For, scope: Scope, depth: int, bounds: tuple[str, str] | None = None) -> None:
@@ -320,11 +317,11 @@ class BodyPrinter:
         name = inner.bind(loop.var, low=printer.least(loop.start)).c_name
         step = f"++{name}" if loop.step == 1 else f"{name} += {loop.step}"
         moving = [] if bounds else self._moving_pointers(loop, scope, inner, depth)
-        self._emit(depth, f"for (ptrdiff_t {name} = {start}; {name} < {stop}; {step}) {{")
+        self.emit(depth, f"for (ptrdiff_t {name} = {start}; {name} < {stop}; {step}) {{")
         self.body(loop.body, inner, depth + 1)
         for pointer, distance in moving:
-            self._emit(depth + 1, f"{pointer} += {distance};")
-        self._emit(depth, "}")
+            self.emit(depth + 1, f"{pointer} += {distance};")
+        self.emit(depth, "}")
 
     def _moving_pointers(self, loop: For, scope: Scope, inner: Scope, depth: int) -> list[tuple[str, int]]:
         """Defines the pointers that the body of a loop reloads first and that move by the same distance with every iteration;
@@ -347,142 +344,3 @@ def _keep(name: str, value: Expr) -> str | None:
             by_lane = any(isinstance(factor, Broadcast) and isinstance(factor.arg, Lane) for factor in (first, second))
             return "keep_lane" if by_lane else "keep"
     return None
-
-
-# -- functions ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PrintedFunction:
-    """A kernel as C text: `prototype` without semicolon, `definition` with everything it needs but the prelude."""
-
-    symbol: str
-    prototype: str
-    definition: str
-    uses_threads: bool = False
-
-
-@dataclass
-class _Parameter:
-    declaration: str
-    binding: Binding = field(default_factory=lambda: Binding(""))
-
-
-def parameter_text(buffer: Buffer, c_name: str) -> str:
-    """Declaration of a buffer as a parameter."""
-    const = "const " if buffer.role == "input" else ""
-    restrict = "" if buffer.aliased else "restrict "
-    return f"{const}{STORAGE[buffer.dtype]} *{restrict}{c_name}"
-
-
-def print_function(function: Function, prelude: Prelude, symbol: str, *, threads: int = 1,
-                   locs: Sequence[str] = (), static: bool = False) -> PrintedFunction:
-    """Prints a kernel as the C function `symbol`.
-
-    Parallel loops at the top level become calls of edgecc_parallel_for where `threads` > 1. `locs`
-    are names of model nodes for the comment.
-    """
-    scope = Scope({}, taken={symbol})
-    parameters = []
-    for buffer in function.buffers:
-        binding = scope.bind(buffer.name, buffer.dtype, is_const=buffer.role == "input")
-        parameters.append(_Parameter(parameter_text(buffer, binding.c_name), binding))
-    for parameter in function.parameters:
-        binding = scope.bind(parameter.name, low=parameter.minimum)
-        parameters.append(_Parameter(f"ptrdiff_t {binding.c_name}", binding))
-    printer = BodyPrinter(prelude)
-    outlined: list[str] = []
-    for stmt in function.body:
-        if isinstance(stmt, For) and stmt.kind == "parallel" and threads > 1:
-            outlined.append(_outline(stmt, function, printer, scope, f"{symbol}_part{len(outlined) or ''}", threads))
-        else:
-            printer.body((stmt,), scope, 1)
-    unused = [f"{INDENT}(void){p.binding.c_name};" for p in parameters if not p.binding.used]
-    listed = ", ".join(p.declaration for p in parameters) or "void"
-    prototype = f"{'static ' if static else ''}void {symbol}({listed})"
-    text = "".join(f"{line}\n" for line in unused) + _render(printer.lines)
-    definition = "".join(part + "\n" for part in outlined) + _comment(function, locs) + f"{prototype} {{\n{text}}}\n"
-    return PrintedFunction(symbol, prototype, definition, bool(outlined))
-
-
-def _comment(function: Function, locs: Sequence[str]) -> str:
-    lines = []
-    if function.doc:
-        lines.append(comment_text(function.doc))
-    shown = [comment_text(loc) for loc in locs[:8]]
-    if shown:
-        more = f" and {len(locs) - len(shown)} more" if len(locs) > len(shown) else ""
-        lines.append(f"nodes: {', '.join(shown)}{more}")
-    lines += [f"{comment_text(b.name)}: {b.role}, {b.elements} x {b.dtype.value}" for b in function.buffers]
-    lines += [f"{comment_text(p.name)}: from {p.minimum} to {p.maximum}" for p in function.parameters]
-    return "/* " + "\n   ".join(lines) + " */\n" if lines else ""
-
-
-def _outline(loop: For, function: Function, caller: BodyPrinter, scope: Scope, symbol: str, threads: int) -> str:
-    """Moves the body of a parallel loop into a function over [begin, end) and prints the call of it.
-
-    Buffers, parameters and locals that the body reads travel in a struct.
-    """
-    printer = ExpressionPrinter(caller.prelude, scope)
-    needed = set(free_names(loop))
-    captured = [(name, binding) for name, binding in scope.names.items() if name in needed]
-    members = []
-    inner = Scope({}, taken={symbol, "context", "begin", "end", "shared"})
-    own = BodyPrinter(caller.prelude)
-    buffers = {b.name: b for b in function.buffers}
-    integers = {p.name for p in function.parameters}
-    for name, binding in captured:
-        local = inner.bind(name, binding.dtype, binding.lanes, binding.low, is_const=binding.is_const)
-        if name in integers:
-            members.append(f"ptrdiff_t {binding.c_name};")
-            declaration = f"const ptrdiff_t {local.c_name}"
-        elif name in buffers:
-            buffer = buffers[name]
-            const = "const " if buffer.role == "input" else ""
-            members.append(f"{const}{STORAGE[buffer.dtype]} *{binding.c_name};")
-            declaration = parameter_text(buffer, local.c_name)
-        else:
-            if binding.dtype is None:
-                raise EdgeccError("E900", f"C back end: parallel loop inside the loop over {name!r}")
-            ctype = caller.prelude.isa.type_name(binding.dtype, binding.lanes)
-            members.append(f"{ctype} {binding.c_name};")
-            declaration = f"const {ctype} {local.c_name}"
-        own.lines.append(_Definition(f"{INDENT}{declaration} = shared->{binding.c_name};", local, 1))
-    start, stop = printer.index(loop.start), printer.index(loop.stop)
-    extent = loop.extent
-    span = stop if loop.start == ZERO else f"{stop} - ({start})"
-    count = str(extent) if extent is not None else span if loop.step == 1 else f"({span} + {loop.step - 1}) / {loop.step}"
-    scale = "" if loop.step == 1 else f"{loop.step} * "
-    offset = "" if loop.start == ZERO else f" + {ExpressionPrinter(own.prelude, inner).index(loop.start)}"
-    own.loop(loop, inner, 1, (f"{scale}begin{offset}", f"{scale}end{offset}"))
-    # The struct is never empty: C has no empty structs.
-    struct = "".join(f"{INDENT}{member}\n" for member in members) or f"{INDENT}char none;\n"
-    values = ", ".join(scope.use(name).c_name for name, _ in captured) or "0"
-    caller._emit(1, f"struct {symbol} {symbol}_context = {{{values}}};")
-    caller._emit(1, f"edgecc_parallel_for({symbol}, &{symbol}_context, {count}, {threads});")
-    shared = f"{INDENT}const struct {symbol} *shared = context;\n" if members else f"{INDENT}(void)context;\n"
-    return (f"struct {symbol} {{\n{struct}}};\n\n"
-            f"static void {symbol}(void *context, ptrdiff_t begin, ptrdiff_t end) {{\n{shared}{_render(own.lines)}}}\n")
-
-
-# -- mathematical functions -----------------------------------------------------------------------
-
-
-def print_math(prelude: Prelude, function: MathFunction, name: str) -> str:
-    """A mathematical function as a static inline helper called `name`."""
-    scope = Scope({}, taken={name})
-    parameters = []
-    for parameter in function.params:
-        binding = scope.bind(parameter.name, parameter.dtype, parameter.lanes)
-        parameters.append(f"{prelude.isa.type_name(parameter.dtype, parameter.lanes)} {binding.c_name}")
-    printer = BodyPrinter(prelude)
-    printer.body(function.statements, scope, 1)
-    result = strip_parentheses(ExpressionPrinter(prelude, scope).expr(function.result))
-    ctype = prelude.isa.type_name(function.result.dtype, function.result.lanes)
-    comment = f"/* {comment_text(function.doc)} */\n" if function.doc else ""
-    return f"{comment}static inline {ctype} {name}({', '.join(parameters)}) {{\n{_render(printer.lines)}{INDENT}return {result};\n}}\n"
-
-
-def new_prelude(isa: Isa) -> Prelude:
-    """An empty prelude for an instruction set."""
-    return Prelude(isa, print_math)

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from edgecc.backends.c.function import new_prelude, print_function
 from edgecc.backends.c.isa import isa_of
-from edgecc.backends.c.statement import new_prelude, print_function
 from edgecc.ir.scalar import Arg, literal
 from edgecc.ir.types import DType, TensorType
 from edgecc.kernels.registry import lower

@@ -25,9 +25,9 @@ import numpy as np
 import pytest
 
 from edgecc.backends.c.backend import pipeline_features
+from edgecc.backends.c.function import new_prelude, print_function
 from edgecc.backends.c.includes import includes
 from edgecc.backends.c.isa import isa_of
-from edgecc.backends.c.statement import new_prelude, print_function
 from edgecc.backends.c.table import STORAGE
 from edgecc.loop.ir import Buffer, Function
 from tests.support.parsed_headers import with_parsed_headers

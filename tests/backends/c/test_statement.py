@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgecc.backends.c.function import new_prelude, print_function
 from edgecc.backends.c.isa import isa_of
-from edgecc.backends.c.statement import new_prelude, print_function
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType
 from edgecc.loop.builder import Builder, add, fma, less, mul
