@@ -34,7 +34,7 @@ from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 from edgecc.ops.sizes import BindSize, Sizes
 from edgecc.ops.sparse import BlockSparseMatMul
-from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
+from edgecc.ops.strings import IntegersToStrings, RegexFullMatch, StringCase, StringConcat, StringSplit, StringTokens
 from edgecc.ops.trees import TreeEnsemble
 from edgecc.ops.windows import Col2Im, MaxPosition
 
@@ -136,6 +136,8 @@ def _plain() -> Iterator[OpCase]:
         table.append((kind, Recurrent(kind, 3), (F32,), layer))
     table += [("two", StringConcat(), (DType.STRING,), [(2, 3), (2, 3)]), ("lower", StringCase(), (DType.STRING,), [(4,)]),
               ("upper", StringCase(upper=True), (DType.STRING,), [(4,)]), ("of a run", BindSize(symbol("n", 0, 9)), (I64,), [()]),
+              ("at blanks", StringSplit(3), (DType.STRING,), [(2, 4)]), ("decimal", IntegersToStrings(), (I64,), [(4,)]),
+              ("letters", StringTokens(7, r"\pL+"), (DType.STRING,), [(3,)]),
               ("words", RegexFullMatch(r"\w*( \pL+)?"), (DType.STRING,), [(2, 4)])]
     for name, op, dtypes, operands in table:
         for dtype in dtypes:

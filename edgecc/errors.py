@@ -133,8 +133,12 @@ CATALOGUE: dict[str, ErrorKind] = _catalogue(
               "that was planned for it, or negative. The run ended with status 7 and its outputs are not to be used. "
               "`--limits computed_size=NUMBER` bounds sizes that no shape of the model bounds."),
     ErrorKind("E407", "too many strings", EXIT_TOOL,
-              "Strings that a model makes while it runs, by joining others or changing their case, lie in a part of the arena whose "
-              "size is fixed when compiling. The run ended with status 8, as it needed more. Compile with a larger --limits string_bytes=NUMBER."),
+              "Strings that a model makes while it runs, by joining others, taking them apart or changing their case, lie in a part of the arena whose "
+              "size is fixed when compiling. The run ended with status 8, as it needed more. Compile with a larger "
+              "--limits string_bytes=NUMBER; a string that is divided into more than 256 parts needs --limits string_parts=NUMBER."),
+    ErrorKind("E408", "no number", EXIT_TOOL,
+              "The model reads numbers out of strings while it runs (Cast), and a string is no number of the wanted type. The run "
+              "ended with status 9 and its outputs are not to be used."),
     # 9xx: us
     ErrorKind("E900", "verifier", EXIT_INTERNAL,
               "An IR invariant does not hold. A pass produced an invalid graph: this is a bug in edgecc or in a plug-in "

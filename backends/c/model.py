@@ -29,8 +29,10 @@ from edgecc.backends.c.sizes import (
     size_names,
 )
 from edgecc.backends.c.strings import (
+    NO_NUMBER_STATUS,
     STRINGS_STATUS,
     begin_lines,
+    reads_numbers,
     string_call_lines,
     string_definitions,
 )
@@ -141,7 +143,9 @@ def _statuses(module: Module, *, weights_from_file: bool) -> Iterator[tuple[int,
     if any(isinstance(item, SetSize) and not item.clamped for item in module.all_items):
         yield COMPUTED_SIZE_STATUS, "a size that is computed in the run is not within its bounds"
     if module.strings is not None:
-        yield STRINGS_STATUS, f"strings that are made need more than {module.strings.made_bytes} bytes"
+        yield STRINGS_STATUS, f"strings that are made need more than {module.strings.made_bytes} bytes, or are more than there is room for"
+    if any(isinstance(item, StringCall) and reads_numbers(item) for item in module.all_items):
+        yield NO_NUMBER_STATUS, "a string that is to be a number is none"
 
 
 def _example(module: Module, symbols: Symbols, *, weights_from_file: bool) -> str:

@@ -9,17 +9,20 @@ from edgecc.backends.c.names import comment_text
 from edgecc.ops.strings import pattern_automaton
 
 
-def match_definitions(patterns: Sequence[str]) -> list[str]:
-    """The function that follows automata, and the tables of those of these patterns, each once."""
-    different = sorted(set(patterns))
-    return [_MATCH, *map(_tables, different)] if different else []
+def match_definitions(whole: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """The tables of patterns, each once, that match whole strings or parts of them; and the function that matches whole ones."""
+    return [*([_MATCH] if whole else []), *map(_tables, sorted({*whole, *parts}))]
 
 
 def match_call(pattern: str, arguments: str) -> str:
     """The call for a pattern."""
+    return f"edgecc_strings_match({arguments}, {table_arguments(pattern)})"
+
+
+def table_arguments(pattern: str) -> str:
+    """The tables of a pattern as arguments: classes, next, columns, accepts."""
     name = _name(pattern)
-    columns = len(pattern_automaton(pattern).table[0])
-    return f"edgecc_strings_match({arguments}, {name}_classes, {name}_next, {columns}, {name}_accepts)"
+    return f"{name}_classes, {name}_next, {len(pattern_automaton(pattern).table[0])}, {name}_accepts"
 
 
 def _name(pattern: str) -> str:

@@ -14,14 +14,32 @@ from edgecc.backends.c.address import Symbols, argument_text
 from edgecc.backends.c.names import comment_text, string_literal
 from edgecc.backends.c.sizes import dim_text
 from edgecc.backends.c.string_case import case_definitions
+from edgecc.backends.c.string_divide import divide_call, divide_definitions
 from edgecc.backends.c.string_match import match_call, match_definitions
+from edgecc.backends.c.string_numbers import number_definitions
 from edgecc.errors import EdgeccError
 from edgecc.loop.module import Module, StringCall, StringPool
 from edgecc.ops.string_handles import OnHandles, ReadStrings, WriteStrings
-from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
+from edgecc.ops.strings import (
+    DividingOp,
+    IntegersToStrings,
+    RegexFullMatch,
+    StringCase,
+    StringConcat,
+    StringsToNumbers,
+    StringTokens,
+)
 
 STRINGS_STATUS = 8
 """What `run` gives where a run makes strings that need more memory than it has."""
+
+NO_NUMBER_STATUS = 9
+"""What `run` gives where a string that is to be a number is none."""
+
+
+def reads_numbers(call: StringCall) -> bool:
+    """Whether a step may end the run because a string is no number."""
+    return isinstance(call.op, OnHandles) and isinstance(call.op.op, StringsToNumbers)
 
 
 def string_definitions(module: Module) -> str:
@@ -43,7 +61,9 @@ def string_definitions(module: Module) -> str:
     if any(isinstance(op, StringConcat) for op in ops):
         parts.append(_CONCAT)
     parts += case_definitions({op.upper for op in ops if isinstance(op, StringCase)})
-    parts += match_definitions([op.pattern for op in ops if isinstance(op, RegexFullMatch)])
+    parts += match_definitions([op.pattern for op in ops if isinstance(op, RegexFullMatch)], [op.pattern for op in ops if isinstance(op, StringTokens)])
+    parts += number_definitions(ops)
+    parts += divide_definitions([op for op in ops if isinstance(op, DividingOp)])
     return "\n".join(parts)
 
 
@@ -55,8 +75,8 @@ def begin_lines(pool: StringPool) -> list[str]:
 def string_call_lines(call: StringCall, symbols: Symbols, sizes: Mapping[str, str]) -> list[str]:
     """A step on strings with its comment; `sizes` are the C names of those that the run decides."""
     count = str(call.count) if isinstance(call.count, int) else f"(size_t)({dim_text(call.count, sizes)})"
-    operands = [argument_text(argument, symbols, writes=False) for argument in call.arguments[:-1]]
-    arguments = ", ".join(["strings", *operands, argument_text(call.arguments[-1], symbols, writes=True), count])
+    operands = [argument_text(argument, symbols, writes=False) for argument in call.operands]
+    arguments = ", ".join(["strings", *operands, *(argument_text(argument, symbols, writes=True) for argument in call.results), count])
     match call.op:
         case ReadStrings():
             statement = f"if (!edgecc_strings_read({arguments})) return 2;"
@@ -66,6 +86,12 @@ def string_call_lines(call: StringCall, symbols: Symbols, sizes: Mapping[str, st
             statement = f"if (!edgecc_strings_concat({arguments})) return {STRINGS_STATUS};"
         case OnHandles(op=StringCase(upper=upper)):
             statement = f"if (!edgecc_strings_{'upper' if upper else 'lower'}({arguments})) return {STRINGS_STATUS};"
+        case OnHandles(op=IntegersToStrings()):
+            statement = f"if (!edgecc_strings_decimal({arguments})) return {STRINGS_STATUS};"
+        case OnHandles(op=StringsToNumbers(dtype=dtype)):
+            statement = f"if (!edgecc_strings_to_{dtype.value}({arguments})) return {NO_NUMBER_STATUS};"
+        case OnHandles(op=DividingOp() as op):
+            statement = f"if (!{divide_call(op, arguments)}) return {STRINGS_STATUS};"
         case OnHandles(op=RegexFullMatch(pattern=pattern)):
             statement = f"{match_call(pattern, arguments)};"
         case _:

@@ -41,6 +41,9 @@ COMPUTED_SIZE_STATUS = 7
 STRINGS_STATUS = 8
 """What `run` gives where the strings that it makes need more memory than there is."""
 
+NO_NUMBER_STATUS = 9
+"""What `run` gives where a string that is to be a number is none."""
+
 
 class Executor(Protocol):
     """Runs a built model."""
@@ -79,7 +82,9 @@ def failed_status(status: int) -> EdgeccError:
                            hint="look at the inputs that sizes come from, or raise the limit that bounds them")
     if status == STRINGS_STATUS:
         return EdgeccError("E407", "the strings that the model makes need more memory than it has for them",
-                           hint="compile with a larger --limits string_bytes=NUMBER, or give shorter strings")
+                           hint="compile with a larger --limits string_bytes=NUMBER or string_parts=NUMBER, or give shorter strings")
+    if status == NO_NUMBER_STATUS:
+        return EdgeccError("E408", "a string that the model reads a number from is no number")
     if status == SHAPE_STATUS:
         return EdgeccError("E005", "the shapes of the inputs do not fit together, or are not within the bounds of the model")
     return EdgeccError("E401", f"the compiled model reported failure (status {status})")

@@ -43,6 +43,7 @@ class Limits:
         open_size: the largest size of a dimension that is left open without bounds ("?").
         arena_bytes: scratch memory of a run of the compiled model.
         generated_bytes: text of the generated sources.
+        string_parts: parts that a run divides one string into, where the model does not say; the run ends with a status where there are more.
         string_bytes: text of the strings that a run of the compiled model makes; the run ends with a status where it needs more.
     """
 
@@ -64,6 +65,7 @@ class Limits:
     collected_rows: int = 0
     computed_size: int = 0
     string_bytes: int = 2**16
+    string_parts: int = 256
 
     def check_dims(self, dims: Iterable[Dim], what: str, where: str = "") -> int:
         """Checks rank and element count of a shape and returns the count.

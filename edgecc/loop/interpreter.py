@@ -246,13 +246,14 @@ class _Memory:
             self.output_masks[last.index][:] = True
             return
         if isinstance(call.op, ReadStrings) and isinstance(first, InputBytes):
-            result = self.strings.handles_of(self.given[self.module.inputs[first.index].name]).view(np.uint8)
+            results = [self.strings.handles_of(self.given[self.module.inputs[first.index].name]).view(np.uint8)]
         else:
-            result = self.strings.run(call, lambda operand, size: self.bytes_at(call.arguments[operand], size)[0])
-        data, mask = self.bytes_at(last, result.size)
-        data[:] = result
-        if mask is not None:
-            mask[:] = True
+            results = self.strings.run(call, lambda operand, size: self.bytes_at(call.arguments[operand], size)[0])
+        for argument, result in zip(call.results, results, strict=True):
+            data, mask = self.bytes_at(argument, result.size)
+            data[:] = result
+            if mask is not None:
+                mask[:] = True
 
     def view(self, buffer: Buffer, argument: Argument, where: str) -> tuple[Array, Array | None]:
         """The elements of one argument and their flags (None: everything is written)."""

@@ -13,7 +13,7 @@ from edgecc.ir.dims import Dim, Symbol, replaced
 from edgecc.ir.instance import Source
 from edgecc.ir.types import Array, DType, TensorType
 from edgecc.loop.ir import Function
-from edgecc.ops.string_handles import StringStep
+from edgecc.ops.string_handles import OnHandles, StringStep
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,8 @@ class StringCall:
 
     Attributes:
         op: what it does.
-        count: elements of each operand and result; they lie row-major without gaps. The run may decide it.
-        arguments: of the operands, then of the result.
+        count: elements of each operand, which lie row-major without gaps. The run may decide it.
+        arguments: of the operands, then of the results.
         loc: names of the nodes of the user's model that this step stands for.
     """
 
@@ -233,6 +233,20 @@ class StringCall:
     count: Dim
     arguments: tuple[Argument, ...]
     loc: tuple[str, ...]
+
+    @property
+    def operands(self) -> tuple[Argument, ...]:
+        """Of what it reads."""
+        return self.arguments[:-self._result_count]
+
+    @property
+    def results(self) -> tuple[Argument, ...]:
+        """Of what it writes."""
+        return self.arguments[-self._result_count:]
+
+    @property
+    def _result_count(self) -> int:
+        return self.op.op.results if isinstance(self.op, OnHandles) else 1
 
 
 @dataclass(frozen=True)

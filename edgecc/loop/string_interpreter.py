@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.strings import encoded, is_string_array, string_array
-from edgecc.ir.types import Array
+from edgecc.ir.types import Array, DType
 from edgecc.loop.module import StringCall, StringPool
 from edgecc.ops.string_handles import HANDLE, OnHandles
 
@@ -36,17 +36,20 @@ class RunStrings:
         """The strings of handles, as a vector; what is no handle counts as that of the empty string."""
         return string_array([self.texts[h] if h < len(self.texts) else "" for h in handles.tolist()])
 
-    def run(self, call: StringCall, read: Callable[[int, int], Array]) -> Array:
-        """The result of a step on handles, as bytes. `read` gives so many bytes of an operand by its number.
+    def run(self, call: StringCall, read: Callable[[int, int], Array]) -> list[Array]:
+        """The results of a step on handles, as bytes. `read` gives so many bytes of an operand by its number.
 
         Raises: EdgeccError E407 where the strings that are made need more room than there is.
         """
         if not isinstance(call.op, OnHandles) or not isinstance(call.count, int):
             raise EdgeccError("E900", f"{call.op.name} does not work on a known number of handles alone")
-        size = HANDLE.size * call.count
-        operands = [self.strings_of(read(i, size).view(HANDLE.numpy)) for i in range(len(call.arguments) - 1)]
-        (result,) = call.op.op.reference(operands)
-        return self._made(result).view(np.uint8) if is_string_array(result) else np.frombuffer(result.tobytes(), np.uint8)
+        given = call.op.op.operand_type
+        held = HANDLE if given is DType.STRING else given
+        operands = [read(i, held.size * call.count).view(held.numpy) for i in range(len(call.operands))]
+        if given is DType.STRING:
+            operands = [self.strings_of(handles) for handles in operands]
+        return [self._made(result.reshape(-1)).view(np.uint8) if is_string_array(result) else np.frombuffer(result.tobytes(), np.uint8)
+                for result in call.op.op.reference(operands)]
 
     def _made(self, strings: Array) -> Array:
         for text in strings:  # each is made before it is known whether there is one like it

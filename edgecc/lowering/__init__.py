@@ -215,7 +215,7 @@ class _Lowering:
         """The item for a step on strings."""
         step = plan.placement.steps[number]
         operands = tuple(self._operand(plan, place) for place in step.inputs if place is not None)
-        place = step.outputs[0]
+        place = next(place for place in step.inputs if place is not None)
         count = math.prod(place.shape or place.view.dims, start=cast("Dim", 1))
         return StringCall(op, count, (*operands, *map(plan.argument, step.outputs)), step.loc)
 

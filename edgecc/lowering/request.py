@@ -62,8 +62,8 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
 def has_gaps(step: Step) -> bool:
     """Whether an operand or result of open shape has gaps between its elements, so that it is no run of so many."""
     places = [place for place in (*step.inputs, *step.outputs) if place is not None and place.shape]
-    return any(not place.is_plain or not is_row_major(place.view) or any(
-        not isinstance(size, int) and any(d != 1 for d in place.view.dims[:axis]) for axis, size in enumerate(place.shape)) for place in places)
+    return any(place.start != 0 or (not place.view.packed and (not is_row_major(place.view) or any(
+        not isinstance(size, int) and any(d != 1 for d in place.view.dims[:axis]) for axis, size in enumerate(place.shape)))) for place in places)
 
 
 def open_sizes(step: Step) -> tuple[SymbolicDim, ...]:

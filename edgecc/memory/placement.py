@@ -37,7 +37,7 @@ from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Reshape, Slice, Transpose
 from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.sizes import BindSize
-from edgecc.ops.string_handles import StringStep
+from edgecc.ops.string_handles import ReadStrings, StringStep, WriteStrings
 
 HEAVY: tuple[type[Op], ...] = (Conv, ConvTranspose, MatMul, Recurrent)
 """Operators whose kernels write whole vectors of the innermost axis: it must stay contiguous."""
@@ -156,7 +156,7 @@ class _Placer:
 
     def backward(self) -> None:
         for index, value in enumerate(self.graph.outputs):
-            if value.producer is not None and value not in self.places and self.is_written_directly(value):
+            if value.producer is not None and value not in self.places and self.is_written_directly(value, value.producer):
                 self.places[value] = self.plain("output", index, value)
         for node in reversed(self.graph.nodes):
             match node.op:
@@ -182,15 +182,14 @@ class _Placer:
                             if isinstance(part.op, Slice) and self.around(part.op, part.output, operand) == whole]):
                         self.settle(operand, whole)
 
-    def is_written_directly(self, value: Value) -> bool:
+    def is_written_directly(self, value: Value, writer: Node) -> bool:
         """Whether an output may be computed where the caller wants it: with constant strides, and by kernels.
 
         States of loops are copied in the largest shape, for which the caller's array need not have room.
         """
         if self.is_region:
             return value not in self.dense or value.type.is_static
-        is_open_result = value.producer is not None and bool(value.producer.regions) and not value.type.is_static
-        return not is_ragged(value) and not is_open_result
+        return isinstance(writer.op, WriteStrings) or (not is_ragged(value) and (value.type.is_static or not writer.regions))
 
     def around(self, op: Slice, part: Value, whole: Value) -> Place | None:
         """Where `whole` would lie if its slice `part` lay where it was decided; None where nothing was, or steps are not 1."""
@@ -218,7 +217,8 @@ class _Placer:
         for index, value in enumerate(self.graph.inputs):
             given = self.plain("input", index, value)
             self.writers[value] = ()
-            if given.view.packed or (value in self.dense and not value.type.is_static):  # kernels want constant strides, or room
+            is_text = any(isinstance(use.node.op, ReadStrings) for use in value.uses)
+            if not is_text and (given.view.packed or (value in self.dense and not value.type.is_static)):  # for constant strides, or room
                 self.places[value] = self.own(value)
                 self.writers[value] = self.copy(value, given, self.places[value], (), (), 0)
             else:

@@ -35,7 +35,7 @@ from edgecc.ir.scalar import (
     literal,
 )
 from edgecc.ir.short_floats import decoded, encoded
-from edgecc.ir.types import DType, TensorType
+from edgecc.ir.types import DType, Shape, TensorType
 from edgecc.kernels.request import SMALL_CONSTANT_ELEMENTS
 from edgecc.memory.strings import ConstantStrings
 from edgecc.ops.block_quantized import MatMulNBits
@@ -114,7 +114,7 @@ class _Rewriter:
         if self.interface and dtype is DType.STRING:
             pointers = self.out.add_input(value.type, name)
             pointers.name = value.name
-            return self.out.add(ReadStrings(), pointers, name=value.name)
+            return self.shaped(self.out.add(ReadStrings(_dense(value.type)), pointers, name=value.name), value.type.shape)
         new = self.out.add_input(value.type.with_dtype(byte_type(dtype)), name)
         new.name, new.layout = value.name, value.layout
         return new
@@ -126,7 +126,7 @@ class _Rewriter:
 
     def returned(self, value: Value, dtype: DType) -> Value:
         if self.interface and dtype is DType.STRING:
-            return self.out.add(WriteStrings(), value, name=value.name)
+            return self.out.add(WriteStrings(value.type.shape), self.shaped(value, _dense(value.type)), name=value.name)
         if not self.interface or dtype.bits >= 8:
             return value
         flat = self.out.add(Reshape((value.type.elements,)), value, name=value.name)
@@ -155,16 +155,33 @@ class _Rewriter:
         stored = [v.type.dtype.value for v in (*node.inputs, *node.outputs) if v is not None and v.type.dtype.is_stored_only]
         op, changed = _op_in_bytes(node.op)
         if isinstance(op, StringOp):
-            op = OnHandles(op)
-        elif stored and not changed and not isinstance(op, (*MOVES, RegionOp)):
+            self.on_strings(node, OnHandles(op))
+            return
+        if stored and not changed and not isinstance(op, (*MOVES, RegionOp)):
             raise EdgeccError("E112", f"{op.name} does not compute with {stored[0]}", where=", ".join(node.loc),
                               hint="convert it to a wider type first")
         regions = [_Rewriter(region, self.strings, interface=False).run() for region in node.regions]
         new = self.out.add_node(op, [None if v is None else self.read(v, packs=isinstance(op, MatMulNBits)) for v in node.inputs], loc=node.loc,
                                 names=[v.name for v in node.outputs], regions=regions)
         for old, result in zip(node.outputs, new.outputs, strict=True):
-            result.layout = result.layout if isinstance(op, OnHandles) else old.layout
+            result.layout = old.layout
             self.values[old] = result
+
+    def on_strings(self, node: Node, op: OnHandles) -> None:
+        """A step on strings, which wants them without gaps."""
+        operands = [self.shaped(self.read(v), _dense(v.type)) for v in node.inputs if v is not None]
+        new = self.out.add_node(op, operands, loc=node.loc, names=[v.name for v in node.outputs])
+        for old, result in zip(node.outputs, new.outputs, strict=True):
+            self.values[old] = self.shaped(result, old.type.shape)
+
+    def shaped(self, value: Value, shape: Shape) -> Value:
+        """The value under another shape; itself where it has that one."""
+        return value if value.type.shape == tuple(shape) else self.out.add(Reshape(tuple(shape)), value, name=value.name)
+
+
+def _dense(found: TensorType) -> Shape:
+    """The shape in which strings lie without gaps: their own, or a row where the run decides on a dimension that is not outermost."""
+    return (found.count,) if any(not isinstance(size, int) for size in found.shape[1:]) else found.shape
 
 
 def _op_in_bytes(op: Op) -> tuple[Op, bool]:

@@ -57,8 +57,8 @@ def _made(graphs: Iterable[Graph], most: int) -> int:
     total = 0
     for graph in graphs:
         for node in graph.nodes:
-            if isinstance(node.op, OnHandles) and node.output.type.dtype is HANDLE:
-                total += node.output.type.capacity
+            if isinstance(node.op, OnHandles) and node.outputs[0].type.dtype is HANDLE:
+                total += node.outputs[0].type.capacity
             inner = _made(node.regions, most)
             total += -(-most // MADE_BYTES) if inner and isinstance(node.op, Loop) else inner
     return min(total, most)

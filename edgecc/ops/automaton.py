@@ -60,6 +60,17 @@ class Automaton:
             state = self.table[state][self.classes[byte]]
         return self.accepting[state]
 
+    def longest(self, data: bytes, start: int) -> int:
+        """Where the longest match that begins at `start` ends; `start` where there is none. Only for patterns without assertions."""
+        state, end = 1, start
+        for place in range(start, len(data)):
+            state = self.table[state][self.classes[data[place]]]
+            if state == 0:
+                break
+            if self.accepting[state]:
+                end = place + 1
+        return end
+
 
 def compile_pattern(pattern: str) -> Automaton:
     """The automaton of a pattern.

@@ -140,6 +140,18 @@ def folded(ranges: Ranges) -> Ranges:
     return normalized([*ranges, *more])
 
 
+def has_assertions(tree: Tree) -> bool:
+    """Whether a pattern looks at what is around the text that it matches."""
+    match tree:
+        case Assertion():
+            return True
+        case Sequence(parts=trees) | Choice(options=trees):
+            return any(map(has_assertions, trees))
+        case Repetition(body=body):
+            return has_assertions(body)
+    return False
+
+
 def parse_pattern(pattern: str) -> Tree:
     """The tree of a pattern.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgecc.ir.op import Op, required
-from edgecc.ir.types import DType, TensorType
+from edgecc.ir.types import DType, Shape, TensorType
 from edgecc.ops.strings import StringOp
 
 HANDLE = DType.U32
@@ -20,33 +20,37 @@ HANDLE = DType.U32
 
 @dataclass(frozen=True)
 class ReadStrings(Op):
-    """The handles of the strings that an input of the network points to. Shapes: x strings -> y u32 of that shape."""
+    """The handles of the strings that an input of the network points to. Shapes: x strings -> y u32 [dims], as many."""
 
     name: ClassVar[str] = "read_strings"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
 
+    dims: Shape
+
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        """Handles of the operand's shape."""
-        (x,) = required(inputs)
-        return (x.with_dtype(HANDLE),)
+        """Handles."""
+        required(inputs)
+        return (TensorType(HANDLE, self.dims),)
 
 
 @dataclass(frozen=True)
 class WriteStrings(Op):
-    """The strings of handles, as an output of the network points to them. Shapes: x u32 -> y strings of that shape."""
+    """The strings of handles, as an output of the network points to them. Shapes: x u32 -> y strings [dims], as many."""
 
     name: ClassVar[str] = "write_strings"
     inputs: ClassVar[tuple[str, ...]] = ("x",)
 
+    dims: Shape
+
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        """Strings of the operand's shape."""
-        (x,) = required(inputs)
-        return (x.with_dtype(DType.STRING),)
+        """Strings."""
+        required(inputs)
+        return (TensorType(DType.STRING, self.dims),)
 
 
 @dataclass(frozen=True)
 class OnHandles(Op):
-    """An operator on strings over handles. Shapes are those of the operator; all its operands are strings."""
+    """An operator on strings over handles. Shapes are those of the operator; all its operands have one shape."""
 
     name: ClassVar[str] = "on_handles"
     inputs: ClassVar[tuple[str, ...]] = ("x*",)
@@ -55,7 +59,7 @@ class OnHandles(Op):
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """What the operator gives, strings as handles."""
-        results = self.op.infer([t.with_dtype(DType.STRING) for t in required(inputs)])
+        results = self.op.infer([t.with_dtype(self.op.operand_type) for t in required(inputs)])
         return tuple(t.with_dtype(HANDLE) if t.dtype is DType.STRING else t for t in results)
 
 

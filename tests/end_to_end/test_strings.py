@@ -163,8 +163,10 @@ def test_strings_of_open_shapes() -> None:
         for count in (1, 3, 5):
             words = ["ab" * number for number in range(count)]
             assert pairs.run({"x": string_array(words), "y": string_array(["-"])})["z"].tolist() == [f"{word}-" for word in words]
-    with pytest.raises(EdgeccError, match="E112"):
-        edgecc.compile(model(text.replace("string[n]", "string[3,n]")), shapes={"x": (3, edgecc.Range(1, 5))})
+    with built(text.replace("string[n]", "string[2,n]"), shapes={"x": (2, edgecc.Range(1, 5))}) as rows:
+        for count in (1, 4, 5):
+            words = string_array(["ab" * number for number in range(2 * count)], (2, count))
+            assert rows.run({"x": words, "y": string_array(["-"])})["z"].tolist() == [[f"{word}-" for word in row] for row in words]
 
 
 def test_strings_in_branches_and_loops() -> None:
@@ -198,8 +200,5 @@ def test_a_pointer_to_nothing_is_an_error() -> None:
 
 
 def test_what_is_no_operation_on_strings_is_refused() -> None:
-    for line, reason in (("y = ReduceSum <keepdims = 0> (x)", "ReduceSum takes no string"),
-                         ("y, z = StringSplit <delimiter = \",\"> (x)", "not a constant")):
-        with pytest.raises(EdgeccError) as caught:
-            edgecc.compile(model(HEAD + f"bad (string[2] x) => (string[n] y) {{ {line} }}"))
-        assert reason in str(caught.value)
+    with pytest.raises(EdgeccError, match="ReduceSum takes no string"):
+        edgecc.compile(model(HEAD + "bad (string[2] x) => (string[n] y) { y = ReduceSum <keepdims = 0> (x) }"))

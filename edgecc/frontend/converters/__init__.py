@@ -38,6 +38,7 @@ from edgecc.frontend.converters import (
     signal,
     strings,
     support_vectors,
+    tokenizer,
     training,
     trees,
     vectorizer,
@@ -45,5 +46,5 @@ from edgecc.frontend.converters import (
 
 __all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "experts", "gradient", "indexing", "integer", "labels", "loops", "maps", "matrix", "microsoft",
            "microsoft_attention", "microsoft_layout", "microsoft_quantized", "microsoft_tensors", "movement", "normalization", "padding", "pictures", "pooling", "qlinear", "quantization",
-           "random", "recurrent", "reduction", "region_pooling", "resize", "sampling", "selection", "sequences", "signal", "strings", "support_vectors", "training", "trees",
+           "random", "recurrent", "reduction", "region_pooling", "resize", "sampling", "selection", "sequences", "signal", "strings", "support_vectors", "tokenizer", "training", "trees",
            "vectorizer"]

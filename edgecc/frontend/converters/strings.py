@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from edgecc.errors import EdgeccError, printable
@@ -17,12 +19,22 @@ from edgecc.ops import rules
 from edgecc.ops.indexing import Gather
 from edgecc.ops.movement import Concat
 from edgecc.ops.reduction import Reduce
-from edgecc.ops.strings import RegexFullMatch, StringCase, StringConcat
+from edgecc.ops.strings import (
+    DividingOp,
+    IntegersToStrings,
+    RegexFullMatch,
+    StringCase,
+    StringConcat,
+    StringSplit,
+    StringsToNumbers,
+)
 
 MOST_STOP_WORDS = 1024
 """Each is compared with each string."""
 STRING_BYTES = 1024
 """What a string counts for among arrays that are made while compiling: little memory, but each pass looks at each string."""
+HANDLE_BYTES = 4
+"""What it takes in a run."""
 
 
 def _strings(call: Call, index: int = 0) -> Value:
@@ -85,30 +97,54 @@ def _without(call: Call, x: Value, stop_words: Array, *, upper: bool) -> Value:
 
 @converter("StringSplit", since=20)
 def _string_split(call: Call) -> list[Value]:
-    """The parts of each string between delimiters, or between runs of blanks, and their number. The most there are must be known."""
-    x, delimiter, most = _strings(call), call.string_value("delimiter", ""), call.integer("maxsplit", -1) if call.has("maxsplit") else -1
-    strings = call.known(0, "the input, which decides how many parts there are,")
-    parts = [text.split(delimiter or None, max(most, -1)) for text in strings.reshape(-1)]
-    width = max(map(len, parts), default=0)
-    call.reserve((*x.type.dims, width), "the result of StringSplit", STRING_BYTES)
-    padded = [part for row in parts for part in (*row, *[""] * (width - len(row)))]
-    return [call.constant(string_array(padded, (*x.type.dims, width))),
-            call.constant(np.array([len(row) for row in parts], np.int64).reshape(x.type.dims))]
+    """The parts of each string between delimiters, or between runs of blanks, and their number."""
+    most = max(call.integer("maxsplit"), -1) if call.has("maxsplit") else -1
+    parts, counts, largest = divided(call, _strings(call), StringSplit(0, call.string_value("delimiter", ""), most), most + 1)
+    return [first_of(call, parts, parts.type.rank - 1, largest, "the most parts of a string"), counts]
+
+
+def divided(call: Call, x: Value, op: DividingOp, bound: int = 0) -> tuple[Value, Value, Value]:
+    """The parts of strings with room for as many as there may be, how many each has, and the largest of these numbers.
+
+    `bound`: the most there can be, as far as the operator says (0: it does not).
+    """
+    if x.constant is not None:
+        room = max((len(op.divided(text)) for text in x.constant.reshape(-1)), default=0)
+    else:
+        room = min(bound or call.importer.limits.string_parts, call.importer.limits.string_parts)
+    call.reserve((*x.type.shape, room), f"the result of {call.node.op_type}", STRING_BYTES if x.constant is not None else HANDLE_BYTES)
+    parts, counts = call.add_all(dataclasses.replace(op, room=room), x)
+    flat = call.add(Concat(0), call.reshape(counts, (counts.type.count,)), call.constant(np.zeros(1, np.int64)))
+    return parts, counts, call.add(Reduce("max", (0,), keepdims=False), flat)
 
 
 def cast_of_strings(call: Call, x: Value, dtype: DType) -> Value:
-    """Numbers as text, or text as numbers, which must be known.
+    """Numbers as text, or text as numbers.
 
     Floats are written with as few digits as tell them from all others of their type, integers in decimal.
 
-    Raises: EdgeccError E110 where a string is no number.
+    Raises: Unsupported for floats and u64 that are written at run time; EdgeccError E110 where a constant string is no number.
     """
-    data = call.known(0, "the operand, whose numbers are read or written as text,")
+    if x.constant is not None:
+        return call.constant(_cast_constant(call, x.constant, dtype))
+    if dtype is DType.STRING:
+        if x.type.dtype is DType.BOOL:
+            return call.map(lambda a, yes, no: apply("select", a, yes, no), x, *(call.constant(string_array([text])) for text in ("True", "False")))
+        if not x.type.dtype.is_integer or x.type.dtype is DType.U64:
+            raise Unsupported(f"{x.type} is written as text at run time", "write the numbers in the program around the model")
+        return call.add(IntegersToStrings(), call.cast(x, DType.I64))
+    if dtype is DType.BOOL:
+        return call.map(lambda a: apply("ne", a, literal(0.0, DType.F64)), call.add(StringsToNumbers(DType.F64), x))
+    if dtype is DType.U64:
+        raise Unsupported("text is read as u64 at run time", "cast to int64")
+    return call.cast(call.add(StringsToNumbers(DType.F64 if dtype.is_float else DType.I64), x), dtype)
+
+
+def _cast_constant(call: Call, data: Array, dtype: DType) -> Array:
     call.reserve(data.shape, "numbers written or read as text", STRING_BYTES)
     if dtype is DType.STRING:
-        return call.constant(string_array([_written(element) for element in data.reshape(-1)], data.shape))
-    return call.constant(np.array([_number(text, dtype) for text in data.reshape(-1)], dtype=np.float64 if dtype.is_float else None)
-                         .reshape(data.shape).astype(dtype.numpy))
+        return string_array([_written(element) for element in data.reshape(-1)], data.shape)
+    return np.array([_number(text, dtype) for text in data.reshape(-1)], dtype=np.float64 if dtype.is_float else None).reshape(data.shape).astype(dtype.numpy)
 
 
 def _written(element: np.generic) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
 from edgecc.ir.types import Array, DType
@@ -42,14 +41,18 @@ def _pool(call: Call) -> dict[int, Array]:
 
 def _counts(call: Call, x: Value, grams: Array, skips: range) -> Value:
     """How often each n-gram occurs in each row of x [N,C], whose items may lie skips + 1 apart: i32 [N, count]."""
-    rows, columns = x.type.dims
+    rows, columns = x.type.shape
     count, length = grams.shape
     total = call.expand(call.scalar(0, DType.I32), (rows, count))
     for skip in skips:
-        positions = columns - (length - 1) * (skip + 1)
-        if positions < 1:
+        reach = (length - 1) * (skip + 1)
+        if upper_bound(columns) <= reach:
             continue
-        windows = [call.reshape(call.slice(x, 1, j * (skip + 1), positions), (rows, 1, positions)) for j in range(length)]
+        # Where the run alone knows how many there are, windows that begin near the end have items behind it, and count for nothing.
+        behind = 0 if isinstance(columns, int) else reach
+        positions = columns - (0 if behind else reach)
+        padded = call.add(Concat(1), x, call.expand(call.scalar(0, x.type.dtype), (rows, behind))) if behind else x
+        windows = [call.reshape(call.slice(padded, 1, j * (skip + 1), positions), (rows, 1, positions)) for j in range(length)]
         items = [call.constant(grams[:, j].reshape(1, count, 1)) for j in range(length)]
 
         def found(*args: ScalarExpr) -> ScalarExpr:
@@ -60,7 +63,11 @@ def _counts(call: Call, x: Value, grams: Array, skips: range) -> Value:
                 whole = apply("and", whole, one)
             return convert(whole, DType.I32)
 
-        occurrences = call.add(Reduce("sum", (2,), keepdims=False), call.map(found, *windows, *items))
+        hits = call.map(found, *windows, *items)
+        if behind:
+            inside = call.add(Concat(0), call.expand(call.scalar(1, DType.I32), (columns,)), call.expand(call.scalar(0, DType.I32), (behind,)))
+            hits = call.map(lambda a, b: apply("mul", a, b), hits, call.slice(inside, 0, behind, columns))
+        occurrences = call.add(Reduce("sum", (2,), keepdims=False), hits)
         total = call.map(lambda a, b: apply("add", a, b), total, occurrences)
     return total
 
@@ -76,8 +83,8 @@ def _tf_idf(call: Call) -> Value:
     grams = sum(len(g) for g in pool.values())
     if x.type.rank not in (1, 2) or len(indexes) != grams or len(set(indexes)) != grams or min(indexes, default=0) < 0:
         raise EdgeccError("E110", f"the operand is {x.type}, the pool has {grams} n-grams and ngram_indexes is {list(indexes)}")
-    rows, columns = (1, *x.type.dims)[-2:]
-    if grams * columns * (skip + 1) * max(pool, default=1) > MAX_COMPARISONS or max(indexes, default=0) >= MAX_COMPARISONS:
+    rows, columns = (1, *x.type.shape)[-2:]
+    if grams * upper_bound(columns) * (skip + 1) * max(pool, default=1) > MAX_COMPARISONS or max(indexes, default=0) >= MAX_COMPARISONS:
         raise Unsupported(f"a pool of {grams} n-grams over {columns} items", "do this step in the program around the model")
     if call.has("pool_strings") != (x.type.dtype is DType.STRING):
         raise EdgeccError("E110", f"the pool does not have the type of the input, {x.type}")
@@ -95,7 +102,7 @@ def _tf_idf(call: Call) -> Value:
     y = call.cast(call.add(Gather(1), joined, call.constant(places)), DType.F32)
     if mode != "TF":
         y = _weighted(call, y, mode, indexes, len(places))
-    return y if x.type.rank == 2 else call.reshape(y, (math.prod(y.type.dims),))
+    return y if x.type.rank == 2 else call.reshape(y, (y.type.count,))
 
 
 def _weighted(call: Call, counts: Value, mode: str, indexes: tuple[int, ...], width: int) -> Value:
