@@ -14,9 +14,10 @@ from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import parse_shapes, read_arrays, write_bytes
 from edgecc.cli.output import human_bytes, note, print_json, results, show
 from edgecc.errors import EdgeccError, printable
-from edgecc.quantization.accuracy import Goal, read_labels
+from edgecc.quantization.accuracy import Goal
 from edgecc.quantization.compress import compare, prune_model
-from edgecc.quantization.data import open_data, parse_preprocessing
+from edgecc.quantization.data import open_data
+from edgecc.quantization.pictures import parse_preprocessing
 from edgecc.quantization.prepare import OPSET
 
 app = typer.Typer(add_completion=False)
@@ -50,10 +51,10 @@ def command(
         effect[what] = [getattr(done.before, what), getattr(done.after, what)]
     if calibration is not None:
         data = open_data(calibration, done.network, parse_preprocessing(pictures), lambda file: read_arrays(file, "--calibration"), limit=samples)
-        names = [file.name for file in data.files] if set(data.counts) == {1} else None
-        goal = Goal(labels=None if labels is None else read_labels(labels, names, len(data), label_offset))
+        goal = Goal(labels=None if labels is None else q.labels_for(labels, data, done.network, label_offset))
         ratios, scores = compare(done.network, done.model, data, goal, lambda: None)
-        effect |= {"outputs": [{"name": name, "snr_db": q.finite(ratio)} for name, ratio in ratios.items()], "score": {"float": scores[0], "pruned": scores[1]}}
+        effect |= {"outputs": [{"name": name, "snr_db": q.finite(ratio)} for name, ratio in ratios.items()]}
+        effect |= {} if scores is None else {"score": {"float": scores[0], "pruned": scores[1]}}
     write_bytes(path, content)
     if as_json:
         print_json({"model": str(path), "bytes": len(content), "effect": effect, "left": list(done.notes)})
@@ -69,4 +70,5 @@ def command(
     if calibration is not None:
         for name, ratio in ratios.items():
             console.print(f"output {printable(name)}: {ratio:.1f} dB signal to noise")
-        console.print(f"score: {100 * scores[1]:.2f}, of the float model {100 * scores[0]:.2f}")
+        if scores is not None:
+            console.print(f"score: {100 * scores[1]:.2f}, of the float model {100 * scores[0]:.2f}")

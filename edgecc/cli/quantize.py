@@ -56,7 +56,7 @@ def command(
     pictures: q.Pictures = "fit=crop",
     samples: q.Samples = None,
     shape: flags.Shape = None,
-    opset: Annotated[int | None, typer.Option(help=f"Of the quantized model; if not given {BYTES_OPSET}, or {OPSET} where values may get 16 bits or weights have blocks.", show_default=False)] = None,
+    opset: Annotated[int | None, typer.Option(help=f"Of the quantized model; if not given {BYTES_OPSET}, or {OPSET} where weights have blocks; at least {OPSET} where values have 16 bits.", show_default=False)] = None,
     report: Annotated[bool, typer.Option("--report", help="Find out and print what each layer's quantization does to the outputs, and the precision of each layer.")] = False,
     as_json: flags.AsJson = False,
 ) -> None:
@@ -79,8 +79,7 @@ def command(
                     equalize=equalize, correct_bias=bias_correction, round_adaptively=adaptive_rounding,
                     exclude=frozenset(exclude or ()), wide=frozenset(wide or ()))
     settings = q.Settings(calibration, scheme, pictures, samples, min_sqnr, max_accuracy_drop, labels, label_offset, metric, validation)
-    is_bytes = activations in ("int8", "uint8") and not wide and min_sqnr is None and max_accuracy_drop is None
-    done = q.quantized(model, settings, shape or [], target=target, opset=opset or (BYTES_OPSET if is_bytes else OPSET), rank=report)
+    done = q.quantized(model, settings, shape or [], target=target, opset=opset or BYTES_OPSET, rank=report)
     content = done.quantized.model.SerializeToString(deterministic=True)
     write_bytes(path, content)
     for text in (*done.notes, *done.quantized.notes):

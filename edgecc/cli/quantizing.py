@@ -17,10 +17,12 @@ from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.cli.output import messages, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array
-from edgecc.quantization.accuracy import Goal, metric_named, read_labels
-from edgecc.quantization.data import CalibrationData, open_data, parse_preprocessing
+from edgecc.quantization.accuracy import Goal, Label, labels_of, metric_named, read_labels
+from edgecc.quantization.data import CalibrationData, open_data
 from edgecc.quantization.driver import Quantized, no_progress, quantize
-from edgecc.quantization.prepare import OPSET, prepared
+from edgecc.quantization.network import Network
+from edgecc.quantization.pictures import parse_preprocessing
+from edgecc.quantization.prepare import BYTES_OPSET, OPSET, prepared
 from edgecc.quantization.scheme import METHODS, TYPES, Scheme
 from edgecc.quantization.weight_only import WeightQuantized, WeightScheme, quantize_weights
 
@@ -81,7 +83,7 @@ class Done:
     notes: tuple[str, ...]
 
 
-def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: str, opset: int = OPSET,
+def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: str, opset: int = BYTES_OPSET,
               constants: Mapping[str, Array] | None = None, rank: bool = False, not_slower: bool = False) -> Done:
     """Quantizes a model file; with `not_slower` layers that are modelled to be slower in 8 bits stay in float.
 
@@ -100,15 +102,23 @@ def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: 
 
     data = opened(settings.calibration, "--calibration", settings.samples)
     judged = data if settings.validation is None else opened(settings.validation, "--validation", None)
-    labels = None
-    if settings.labels is not None:
-        names = [file.name for file in judged.files] if set(judged.counts) == {1} else None
-        labels = read_labels(settings.labels, names, len(judged), settings.label_offset)
+    labels = None if settings.labels is None else labels_for(settings.labels, judged, network, settings.label_offset)
     drop = settings.max_accuracy_drop
     goal = Goal(settings.min_sqnr, None if drop is None else drop / 100, labels, None if settings.metric is None else metric_named(settings.metric))
     with _bars() as progress:
         done = quantize(network, data, settings.scheme, progress, goal=goal, validation=judged, target=chosen, rank=rank, not_slower=not_slower)
     return Done(done, len(data), tuple(notes))
+
+
+def labels_for(path: Path, data: CalibrationData, network: Network, offset: int) -> Sequence[Label]:
+    """The label of each sample, or of each row of the first output where a sample has several.
+
+    Raises: EdgeccError E007 where the file does not fit.
+    """
+    _, shape = network.types[network.outputs[0]]
+    rows = shape[0] if len(shape) > 1 else 1
+    names = [file.name for file in data.files] if len(data.files) == len(data) * rows else None
+    return labels_of(read_labels(path, names, len(data) * rows, offset), rows)
 
 
 def weights_quantized(model: Path, scheme: WeightScheme, calibration: Path | None, pictures: str, samples: int | None, shape: Sequence[str], *,

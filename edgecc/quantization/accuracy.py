@@ -1,6 +1,7 @@
 """How good the results of a model are: a score for each sample, and its mean.
 
-    agreement   1 where the class with the highest number is the label, else 0; without labels, the float model's own class counts
+    agreement   1 where the class with the highest number is the label, else 0; without labels, the float model's own class counts.
+                Models that take several samples at a time have a row of classes for each, and the share of their rows is their score
     metric      a function of the user: metric(outputs, float outputs, label) -> a number, more is better
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import importlib
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,9 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array
 
 Outputs = Mapping[str, Array]
-Metric = Callable[[Outputs, Outputs, int | None], float]
+Label = int | Sequence[int]
+"""The class of a sample, or those of its rows."""
+Metric = Callable[[Outputs, Outputs, Label | None], float]
 """The score of one sample from the outputs, those of the float model, and the sample's label where there are labels."""
 
 
@@ -35,7 +39,7 @@ class Goal:
 
     least_ratio: float | None = None
     most_drop: float | None = None
-    labels: Sequence[int] | None = None
+    labels: Sequence[Label] | None = None
     metric: Metric | None = None
 
     @property
@@ -47,11 +51,32 @@ class Goal:
 NO_GOAL = Goal()
 
 
-def top_class(outputs: Outputs, reference: Outputs, label: int | None) -> float:
-    """1 where the largest element of the first output is the label's (without one: the float model's), else 0."""
+def top_class(outputs: Outputs, reference: Outputs, label: Label | None) -> float:
+    """The share of rows of the first output whose largest element is the label's (without one: the float model's)."""
     name = next(iter(reference))
-    wanted = int(np.argmax(reference[name])) if label is None else label
-    return float(int(np.argmax(outputs[name])) == wanted)
+    rows = class_rows(reference[name].shape) or 1
+    best = outputs[name].reshape(rows, -1).argmax(axis=1)
+    wanted = reference[name].reshape(rows, -1).argmax(axis=1) if label is None else np.asarray(label)
+    return float((best == wanted).mean())
+
+
+def class_rows(shape: Sequence[int]) -> int:
+    """How many rows of classes an output has: 0 where it does not hold numbers of classes."""
+    rows, rest = (shape[0], shape[1:]) if len(shape) > 1 else (1, shape)
+    classes = math.prod(rest)
+    return rows if classes > 1 and classes == max(rest) else 0
+
+
+def check_classes(shape: Sequence[int]) -> None:
+    """Raises EdgeccError E001 where the first output, of this shape, says nothing of classes."""
+    if not class_rows(shape):
+        raise EdgeccError("E001", f"the first output has shape {list(shape)}, which is no row of classes of which one could be right", where="--max-accuracy-drop",
+                          hint="say with --metric what is right, or ask for --min-sqnr")
+
+
+def labels_of(classes: Sequence[int], rows: int) -> Sequence[Label]:
+    """The label of each sample, of `rows` rows, from the classes of all rows."""
+    return classes if rows == 1 else [tuple(classes[start:start + rows]) for start in range(0, len(classes), rows)]
 
 
 def metric_named(text: str) -> Metric:
@@ -68,7 +93,7 @@ def metric_named(text: str) -> Metric:
     if not callable(found):
         raise EdgeccError("E001", f"{printable(text)!r} is no function", where="--metric")
 
-    def metric(outputs: Outputs, reference: Outputs, label: int | None) -> float:
+    def metric(outputs: Outputs, reference: Outputs, label: Label | None) -> float:
         return float(found(outputs, reference, label))
 
     return metric

@@ -17,7 +17,7 @@ from edgecc.ir.graph import Graph
 from edgecc.ops.work import graph_multiply_adds
 from edgecc.passes.base import GraphPass, parse_passes
 from edgecc.pipeline import compile_graph, run_passes
-from edgecc.quantization.accuracy import Goal, top_class
+from edgecc.quantization.accuracy import Goal, check_classes, class_rows, top_class
 from edgecc.quantization.network import Network
 from edgecc.quantization.observe import Samples, runner
 from edgecc.quantization.prepare import OPSET, PASSES
@@ -77,8 +77,15 @@ def _size(graph: Graph, target: Target) -> Size:
                 sum(call.kernel.cycles for call in lowered.calls))
 
 
-def compare(network: Network, model: onnx.ModelProto, data: Samples, goal: Goal, progress: Callable[[], None]) -> tuple[Mapping[str, float], tuple[float, float]]:
-    """Decibels of signal to noise at each output, and the mean scores of both models over the samples."""
+def compare(network: Network, model: onnx.ModelProto, data: Samples, goal: Goal, progress: Callable[[], None]) -> tuple[Mapping[str, float], tuple[float, float] | None]:
+    """Decibels of signal to noise at each output, and the mean scores of both models over the samples; None where nobody can tell what is right.
+
+    Raises: EdgeccError E001 where there are labels, and the first output has no classes.
+    """
+    _, shape = network.types[network.outputs[0]]
+    if goal.labels is not None and goal.metric is None:
+        check_classes(shape)
+    scored = goal.metric is not None or class_rows(shape) > 0
     noises = {name: Noise() for name in network.outputs}
     metric, own, wanted, count = goal.metric or top_class, 0.0, 0.0, 0
     with runner(network.model) as run, runner(model) as run_pruned:
@@ -88,8 +95,9 @@ def compare(network: Network, model: onnx.ModelProto, data: Samples, goal: Goal,
             results = run_pruned(sample)
             for name, noise in noises.items():
                 noise.add(reference[name], results[name])
-            own += metric(results, reference, label)
-            wanted += metric(reference, reference, label)
+            if scored:
+                own += metric(results, reference, label)
+                wanted += metric(reference, reference, label)
             count += 1
             progress()
-    return {name: noise.ratio for name, noise in noises.items()}, (wanted / max(1, count), own / max(1, count))
+    return {name: noise.ratio for name, noise in noises.items()}, (wanted / max(1, count), own / max(1, count)) if scored else None

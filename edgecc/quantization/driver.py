@@ -10,7 +10,7 @@ import onnx
 from edgecc.api import resolve_target
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array
-from edgecc.quantization.accuracy import NO_GOAL, Goal, top_class
+from edgecc.quantization.accuracy import NO_GOAL, Goal, check_classes, top_class
 from edgecc.quantization.correct import CORRECTED, corrected
 from edgecc.quantization.costs import Costs, modelled_cycles
 from edgecc.quantization.equalize import equalized
@@ -25,6 +25,7 @@ from edgecc.quantization.rounding import Moments, can_round, round_adaptively
 from edgecc.quantization.scheme import TYPES, IntegerType, Parameters, Scheme, parameters_of
 from edgecc.quantization.sensitivity import Source, sensitivities
 from edgecc.quantization.statistics import ChannelMean, Extent, Histogram
+from edgecc.quantization.uneven import uneven_concatenations
 from edgecc.quantization.weights import QuantizedWeights, least_scales, round_weights, weight_scales
 from edgecc.targets.schema import Target
 
@@ -77,9 +78,12 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
         target: whose cost model says what a repair costs; by default this machine.
         not_slower: whether layers that the cost model expects to be slower in 8 bits than in float stay in float.
         rank: whether to find out what each layer does to the outputs even if nothing needs repair.
-    Raises: EdgeccError E001 where a node to exclude is not there, nothing can be quantized, or nothing that is quantized is good enough.
+    Raises: EdgeccError E001 where a node to exclude is not there, nothing can be quantized, nothing that is quantized is good enough, or classes are
+        to be right and the first output has none.
     """
     _check_names(network, scheme)
+    if goal.most_drop is not None and goal.metric is None:
+        check_classes(network.types[network.outputs[0]][1])
     notes = []
     if scheme.equalize:
         network, pairs = equalized(network)
@@ -87,13 +91,16 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
     points = find_points(network, scheme.exclude, scheme.wide)
     with watched(network, (*points.activations, *(w.node.input[0] for w in points.weights)), progress, "the float network") as run:
         calibration = _Calibration(network, points, scheme, data, run, progress)
+        points, scheme = calibration.points, calibration.scheme
+        if scheme.apart:
+            notes.append(f"{len(scheme.apart)} concatenation{'s' if len(scheme.apart) != 1 else ''} in float, as what is joined has very different ranges")
         samples = [sample for sample, _ in zip(data, range(REPORT_SAMPLES), strict=False)]
         judge = _Judge(network, run, goal, samples, data if validation is None else validation, progress)
         machine = resolve_target("host") if target is None else target
         if not_slower and points.groups:
             slow = [Repair("float", name, 0.0, 0.0) for name in calibration.costs(points, scheme, machine).slower]
             faster = repaired(network, points, scheme, slow)
-            if slow and find_points(network, faster.exclude, faster.wide).groups:
+            if slow and find_points(network, faster.exclude, faster.wide, faster.apart).groups:
                 scheme = faster
                 notes.append(f"{len(slow)} layer{'s' if len(slow) != 1 else ''} in float, because 8 bits are modelled to be slower there")
         first = found = _Attempt(network, calibration, scheme, judge)
@@ -105,13 +112,13 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
             costs = calibration.costs(first.points, scheme, machine)
             possible = repairs(network, sources, costs, scheme)
             total = sum(source.noise for source in sources)
-            # A score gives no number to aim at: from half of the noise on, a little less each time.
-            wanted = total / 2 if goal.least_ratio is None or found.worst >= goal.least_ratio else 10 ** (-goal.least_ratio / 10)
+            # A score gives no number to aim at: from half of the noise on, a little less each time. Decibels say what share of the noise may stay.
+            wanted = total * (0.5 if goal.least_ratio is None or found.worst >= goal.least_ratio else 10 ** ((found.worst - goal.least_ratio) / 10))
             chosen: tuple[Repair, ...] = ()
             while not found.good:
                 if len(chosen) == len(possible):
-                    raise EdgeccError("E001", "not even with 16 bits and float wherever that helps does the model reach what is asked of it",
-                                      hint="ask for less, or leave it in float")
+                    raise EdgeccError("E001", "not even with 16 bits and float wherever that helps does the model reach what is asked of it: "
+                                      f"it comes to {judge.reached(found.worst, found.score)}", hint="ask for less, or leave it in float")
                 previous, chosen = chosen, chosen_repairs(possible, total, wanted)
                 wanted *= STEP
                 if chosen != previous:
@@ -155,6 +162,15 @@ class _Judge:
         """The scores of the float model and of a quantized one."""
         return None if score is None or self.float_score is None else (self.float_score, score)
 
+    def reached(self, worst: float, score: float | None) -> str:
+        """What was asked for, and what a model comes to, in words."""
+        goal, parts = self.goal, []
+        if goal.least_ratio is not None:
+            parts.append(f"{worst:.1f} dB at its worst output where {goal.least_ratio:.1f} are asked for")
+        if goal.most_drop is not None and score is not None and self.float_score is not None:
+            parts.append(f"a score {100 * (self.float_score - score):.2f} points below the float model's where {100 * goal.most_drop:.2f} are allowed")
+        return " and ".join(parts)
+
     def accepts(self, worst: float, score: float | None) -> bool:
         """Whether decibels at the worst output and a score are good enough."""
         goal = self.goal
@@ -168,7 +184,7 @@ class _Attempt:
 
     def __init__(self, network: Network, calibration: _Calibration, scheme: Scheme, judge: _Judge) -> None:
         self.scheme = scheme
-        self.points = find_points(network, scheme.exclude, scheme.wide)
+        self.points = find_points(network, scheme.exclude, scheme.wide, scheme.apart)
         if not self.points.groups:
             raise EdgeccError("E001", "the model has no operator that is quantized" if not judge.goal.is_set else "nothing is left to quantize",
                               hint="Conv, Gemm, MatMul, Add and the like on float32 are")
@@ -194,7 +210,11 @@ def _check_names(network: Network, scheme: Scheme) -> None:
 
 
 class _Calibration:
-    """The statistics of a network's values, and what follows from them."""
+    """The statistics of a network's values, and what follows from them.
+
+    Attributes:
+        points, scheme: those given, less what ranges do not allow to share a scale.
+    """
 
     def __init__(self, network: Network, points: Points, scheme: Scheme, data: Samples, run: Runner, progress: Progress) -> None:
         self.network = network
@@ -217,7 +237,9 @@ class _Calibration:
             if weights.node.name in self.moments:
                 first.setdefault(weights.node.input[0], []).append(self.moments[weights.node.name])
         observe(network, run, data, first, progress("finding ranges", len(data)))
-        self.histograms = _empty_histograms(points, extents)
+        self.scheme = replace(scheme, apart=uneven_concatenations(network, points, extents))
+        self.points = find_points(network, scheme.exclude, scheme.wide, self.scheme.apart)
+        self.histograms = _empty_histograms(self.points, extents)
         observe(network, run, data, {name: [histogram] for name, histogram in self.histograms.items()}, progress("counting", len(data)))
 
     def costs(self, points: Points, scheme: Scheme, target: Target) -> Costs:

@@ -22,6 +22,9 @@ from edgecc.quantization.points import WEIGHTED, Points
 from edgecc.quantization.scheme import Parameters
 from edgecc.quantization.weights import QuantizedWeights, round_bias
 
+WORDS_OPSET, WORDS_IR_VERSION = 21, 10
+"""The first opset whose QuantizeLinear has 16-bit values, and the version of the file format that came with it."""
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -50,6 +53,7 @@ class _Insertion:
         self.initializers: list[onnx.TensorProto] = []
         self.scales: dict[int, tuple[str, str]] = {}
         self.replaced: dict[str, str] = {}
+        self.words = any(parameters.type.levels > 256 for parameters in decisions.parameters.values())
 
     def model(self) -> onnx.ModelProto:
         for name in self.network.inputs:
@@ -64,6 +68,10 @@ class _Insertion:
         del model.graph.node[:], model.graph.initializer[:]
         model.graph.node.extend(self.nodes)
         model.graph.initializer.extend([*kept, *self.initializers])
+        if self.words:
+            model.ir_version = max(model.ir_version, WORDS_IR_VERSION)
+            for domain in model.opset_import:
+                domain.version = max(domain.version, WORDS_OPSET) if domain.domain in ("", "ai.onnx") else domain.version
         return model
 
     # -- nodes --------------------------------------------------------------------------------
@@ -93,7 +101,21 @@ class _Insertion:
                 return self._bias(node)
         if name in self.network.constants and name in self.decisions.parameters:
             return self._constant(name)
+        if self.words and node.op_type == "Add" and name in self.network.constants:
+            return self._row(node, position, name)
         return self.replaced.get(name, name)
+
+    def _row(self, node: onnx.NodeProto, position: int, name: str) -> str:
+        """The bias of a product of rank 3 as [1, channels].
+
+        onnxruntime 1.32 makes a Gemm out of such a product where the bias has one axis. In opsets that have 16 bits it then states output_dtype for int8 beside a
+        zero point that it moves to uint8, and refuses what it wrote.
+        """
+        product, bias = node.input[1 - position], self.network.constants[name]
+        producer = self.network.producers.get(product)
+        if bias.ndim != 1 or producer is None or producer.op_type != "MatMul" or len(self.network.types[product][1]) < 3:
+            return name
+        return self._store(name, bias.reshape(1, -1))
 
     def _round_trip(self, source: str, name: str) -> None:
         """Quantizes and dequantizes `source`; readers of `name` read the result, which is called `name` if the model returns it."""
@@ -105,12 +127,12 @@ class _Insertion:
         self.replaced[name] = result
 
     def _constant(self, name: str) -> str:
-        if name not in self.replaced:
-            parameters = self.decisions.parameters[name]
-            steps = np.rint(self.network.constants[name].astype(np.float64) / parameters.scale) + parameters.zero_point
-            integers = np.clip(steps, parameters.type.lowest, parameters.type.highest).astype(parameters.type.numpy)
-            self._dequantized(name, integers, *self._scale(parameters))
-        return self.replaced[name]
+        """A constant of its own for each reader: onnxruntime copies one that several read, and cannot move the copies to u8 (`session.x64quantprecision`)."""
+        parameters = self.decisions.parameters[name]
+        steps = np.rint(self.network.constants[name].astype(np.float64) / parameters.scale) + parameters.zero_point
+        integers = np.clip(steps, parameters.type.lowest, parameters.type.highest).astype(parameters.type.numpy)
+        self._dequantized(name, integers, *self._parameters(parameters))
+        return self.replaced.pop(name)
 
     def _weights(self, name: str) -> str:
         if name not in self.replaced:
@@ -147,11 +169,12 @@ class _Insertion:
         """Names of the scale and the zero point of a group."""
         found = self.scales.get(id(parameters))
         if found is None:
-            number = len(self.scales)
-            found = (self._store(f"scale_{number}", np.asarray(parameters.scale, np.float32)),
-                     self._store(f"zero_point_{number}", np.asarray(parameters.zero_point, parameters.type.numpy)))
-            self.scales[id(parameters)] = found
+            self.scales[id(parameters)] = found = self._parameters(parameters, f"_{len(self.scales)}")
         return found
+
+    def _parameters(self, parameters: Parameters, suffix: str = "") -> tuple[str, str]:
+        return (self._store(f"scale{suffix}", np.asarray(parameters.scale, np.float32)),
+                self._store(f"zero_point{suffix}", np.asarray(parameters.zero_point, parameters.type.numpy)))
 
     def _store(self, hint: str, array: Array) -> str:
         name = self.names.fresh(hint)

@@ -20,6 +20,7 @@ from edgecc.artifact.load import load
 from edgecc.errors import EdgeccError
 from edgecc.frontend.importing import import_model_with_report
 from edgecc.ir.types import Array
+from edgecc.quantization.floors import Floors
 from edgecc.quantization.network import Network
 from edgecc.reference.executor import execute
 
@@ -92,19 +93,15 @@ def watched(network: Network, names: Sequence[str], progress: Progress, what: st
 
 def observe(network: Network, run: Runner, samples: Samples, observers: Mapping[str, Sequence[Observer]],
             progress: Callable[[], None]) -> None:
-    """Shows the values called like the keys of `observers`, of every sample, to the observers of each.
+    """Shows the values called like the keys of `observers`, of every sample, to the observers of each, as far down as they count (floors.py).
 
     `run` returns those that are computed (`watched`). `progress` is called after each sample.
     """
-    names = [name for name in observers if name not in network.constants]
+    floors = Floors(network)
     for sample in samples:
-        results = run(sample)
-        for name in names:
-            array = results[name] if name in results else sample[name]
-            for observer in observers[name]:
+        seen = {**sample, **run(sample)}
+        for name, own in observers.items():
+            array = floors.raised(name, seen)
+            for observer in own:
                 observer.add(array)
         progress()
-    for name in observers:
-        if name in network.constants:
-            for observer in observers[name]:
-                observer.add(network.constants[name])

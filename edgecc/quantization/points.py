@@ -75,12 +75,14 @@ class Points:
         return tuple(name for group in self.groups for name in group.values)
 
 
-def find_points(network: Network, exclude: Iterable[str] = (), wide: Iterable[str] = ()) -> Points:
+def find_points(network: Network, exclude: Iterable[str] = (), wide: Iterable[str] = (), apart: Iterable[str] = ()) -> Points:
     """The values to quantize.
 
     Args:
         exclude: names of nodes that stay in float.
         wide: names of nodes whose results, and of inputs of the network, that are quantized to 16 bits.
+        apart: names of concatenations whose operands keep scales of their own (edgecc/quantization/uneven.py). What they join stays in float, and so does
+            what is moved of it, up to the next operator that computes.
     """
     excluded, widened = frozenset(exclude), frozenset(wide)
     wanted: dict[str, None] = {}
@@ -89,10 +91,14 @@ def find_points(network: Network, exclude: Iterable[str] = (), wide: Iterable[st
     sharing: nx.Graph[str] = nx.Graph()
     limits: dict[str, tuple[float, float]] = {}
     wide_values = {*(widened & set(network.inputs)), *(name for node in network.nodes if node.name in widened for name in node.output)}
+    separated, mixed = frozenset(apart), set[str]()
     for node in network.nodes:
         result = node.output[0]
         if node.op_type in MOVEMENT:
-            moved = [name for name in _moved(node) if network.is_float(name)]
+            moved = [name for name in moved_operands(node) if network.is_float(name)]
+            if node.name in separated or not mixed.isdisjoint(moved):
+                mixed.update(node.output)
+                continue
             nx.add_path(sharing, [*moved, *(name for name in node.output if network.is_float(name))])
             continue
         if node.op_type not in ARITHMETIC or node.name in excluded or not network.is_float(result):
@@ -117,7 +123,7 @@ def find_points(network: Network, exclude: Iterable[str] = (), wide: Iterable[st
     return Points(_groups(network, wanted, sharing, limits, frozenset(wide_values)), tuple(weights), frozenset(inner))
 
 
-def _moved(node: onnx.NodeProto) -> Sequence[str]:
+def moved_operands(node: onnx.NodeProto) -> Sequence[str]:
     """The operands whose elements a movement carries into its results."""
     return list(node.input) if node.op_type == "Concat" else [node.input[0]]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecc.ir.types import Array
+from edgecc.quantization.floors import Floors
 from edgecc.quantization.insert import Decisions
 from edgecc.quantization.network import Network
 from edgecc.quantization.observe import Runner, Sample
@@ -84,10 +85,13 @@ def measure(network: Network, inside: Mapping[str, str], run: Runner, run_quanti
     """
     everything = [*inside, *(name for name in network.outputs if name not in inside)]
     found = {name: Noise() for name in everything}
+    floors = Floors(network)
     for sample in samples:
-        reference, results = run(sample), run_quantized(sample)
+        reference, results = {**sample, **run(sample)}, run_quantized(sample)
         for name in everything:
-            found[name].add(reference[name], results[inside.get(name, name)])
+            wanted = floors.raised(name, reference)
+            got = results[inside.get(name, name)]
+            found[name].add(wanted, got if wanted is reference[name] else np.maximum(got, wanted.min(initial=np.inf)))
         progress()
     return found
 

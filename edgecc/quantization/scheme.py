@@ -55,6 +55,7 @@ class Scheme:
         equalize, correct_bias, round_adaptively: see the modules of these names.
         exclude: names of nodes of the model that stay in float.
         wide: names of nodes whose results are int16, and of inputs that are.
+        apart: names of concatenations whose operands have scales of their own (edgecc/quantization/uneven.py).
     """
 
     activations: str = "int8"
@@ -67,6 +68,7 @@ class Scheme:
     round_adaptively: bool = False
     exclude: frozenset[str] = field(default_factory=frozenset)
     wide: frozenset[str] = field(default_factory=frozenset)
+    apart: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
         if self.activations not in TYPES:

@@ -6,13 +6,28 @@ import numpy as np
 import pytest
 
 from edgecc.errors import EdgeccError
-from edgecc.quantization.accuracy import metric_named, read_labels, top_class
+from edgecc.quantization.accuracy import check_classes, labels_of, metric_named, read_labels, top_class
 
 
 def test_the_top_class_is_compared_with_the_label_or_the_float_model():
     outputs, reference = {"y": np.array([0.1, 0.7, 0.2])}, {"y": np.array([0.5, 0.3, 0.2])}
     assert [top_class(outputs, reference, label) for label in (None, 0, 1)] == [0.0, 0.0, 1.0]
     assert top_class(reference, reference, None) == 1.0
+
+
+def test_each_row_of_a_batch_has_its_class():
+    outputs, reference = {"y": np.array([[9.0, 1, 2], [0, 3, 1]])}, {"y": np.array([[0.1, 0.7, 0.2], [0, 3, 1]])}
+    assert [top_class(outputs, reference, label) for label in (None, (0, 1), (0, 0), (2, 2))] == [0.5, 1.0, 0.5, 0.0]
+    assert labels_of((1, 2, 3, 4), 2) == [(1, 2), (3, 4)] and labels_of((1, 2), 1) == (1, 2)
+
+
+def test_outputs_that_say_nothing_of_classes_are_refused():
+    for dims in ((1, 10), (4, 10), (10,), (1, 10, 1, 1)):
+        check_classes(dims)
+    for dims in ((1, 1), (1,), (), (1, 84, 2100), (1, 4, 8, 8)):
+        with pytest.raises(EdgeccError, match="no row of classes") as caught:
+            check_classes(dims)
+        assert caught.value.code == "E001"
 
 
 def test_labels_by_name_and_by_order(tmp_path):

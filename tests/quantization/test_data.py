@@ -8,7 +8,8 @@ from onnx import helper
 from PIL import Image
 
 from edgecc.errors import EdgeccError
-from edgecc.quantization.data import Preprocessing, open_data, parse_preprocessing, picture
+from edgecc.quantization.data import open_data
+from edgecc.quantization.pictures import Preprocessing, parse_preprocessing, picture
 from tests.quantization.networks import network
 
 
@@ -92,6 +93,70 @@ def test_what_is_no_picture(tmp_path, image_network):
     with pytest.raises(EdgeccError) as caught:
         list(data)
     assert caught.value.code == "E007" and "a.jpg" in str(caught.value)
+
+
+def test_pictures_of_16_bits_keep_their_shades(tmp_path):
+    values = np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) * 21
+    Image.fromarray(values).save(tmp_path / "a.png")
+    for channels, count in (("rgb", 3), ("gray", 1)):
+        array = picture(tmp_path / "a.png", (1, count, 48, 64), Preprocessing(std=(1.0,), channels=channels))
+        np.testing.assert_array_equal(array[0, 0], values >> 8)
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(EdgeccError, match="floats"):
+        picture(tmp_path / "a.tif", (1, 3, 8, 8), Preprocessing())
+
+
+def test_odd_pictures(tmp_path):
+    for number, mode in enumerate(("RGBA", "LA", "CMYK", "P", "1", "L", "YCbCr")):
+        path = tmp_path / f"{number}.tif"
+        Image.new("RGB", (5, 9), (90, 90, 90)).convert(mode).save(path)
+        array = picture(path, (1, 3, 8, 8), Preprocessing(std=(1.0,)))
+        assert array.shape == (1, 3, 8, 8) and array.max() <= 255
+        assert mode in ("1", "P") or abs(array - 90).max() <= 12
+    turned = gradient(6, 12)
+    turned.getexif()[0x0112] = 6  # lies on its side
+    turned.save(tmp_path / "turned.png", exif=turned.getexif())
+    np.testing.assert_array_equal(picture(tmp_path / "turned.png", (1, 3, 6, 12), Preprocessing(std=(1.0,)))[0, 0, :, 0], np.arange(6))
+
+
+def test_pictures_much_narrower_than_the_input(tmp_path):
+    gradient(20, 10).save(tmp_path / "a.png")
+    small = picture(tmp_path / "a.png", (1, 3, 16, 12), Preprocessing(resize=8, std=(1.0,)))
+    assert 6 <= small[0, 0, 0, -1] - small[0, 0, 0, 0] <= 8, "the picture covers the input without being distorted"
+    strip = Image.fromarray(np.arange(60000, dtype=np.uint16).reshape(-1, 1).astype(np.uint8))
+    strip.save(tmp_path / "strip.png")
+    array = picture(tmp_path / "strip.png", (1, 3, 64, 64), Preprocessing(resize=72, std=(1.0,)))
+    assert array.shape == (1, 3, 64, 64) and np.ptp(array) <= 2, "scaled as a whole it would have 300 million pixels"
+
+
+def test_folders_with_other_files(tmp_path, image_network):
+    (tmp_path / "cats" / ".cache").mkdir(parents=True)
+    for name in ("cats/b.PNG", "cats/._b.png", "cats/.cache/c.png", "notes.txt"):
+        gradient(8, 8).save(tmp_path / "x.png")
+        (tmp_path / "x.png").rename(tmp_path / name)
+    np.savez(tmp_path / "cats/d.npz", x=np.zeros((1, 3, 8, 6), np.float32))
+    assert [file.name for file in open_data(tmp_path, image_network, Preprocessing(), read).files] == ["b.PNG"]
+    two = network([helper.make_node("Add", ["x", "z"], ["y"])], {"x": [1, 3, 8, 6], "z": [1, 3, 8, 6]}, {"y": [1, 3, 8, 6]}, {})
+    with pytest.raises(EdgeccError, match=r"no array called 'z'.*\n.*holds x"):
+        open_data(tmp_path, two, Preprocessing(), read)
+
+
+def test_batches_are_filled(tmp_path):
+    four = network([helper.make_node("Relu", ["x"], ["y"])], {"x": [2, 3, 8, 6]}, {"y": [2, 3, 8, 6]}, {})
+    stacked = np.arange(6 * 144, dtype=np.float32).reshape(6, 3, 8, 6)
+    np.savez(tmp_path / "a.npz", x=stacked)
+    np.testing.assert_array_equal([sample["x"] for sample in open_data(tmp_path, four, Preprocessing(), read)], stacked.reshape(3, 2, 3, 8, 6))
+    for number in range(5):
+        Image.new("RGB", (6, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    data = open_data(tmp_path, four, Preprocessing(std=(1.0,)), read)
+    assert len(data) == 2 and [sample["x"][:, 0, 0, 0].tolist() for sample in data] == [[0, 1], [2, 3]]
+    assert len(open_data(tmp_path, four, Preprocessing(), read, limit=1).files) == 2
+    many = network([helper.make_node("Relu", ["x"], ["y"])], {"x": [6, 3, 8, 6]}, {"y": [6, 3, 8, 6]}, {})
+    with pytest.raises(EdgeccError, match="holds 5 pictures, and the model takes 6 at a time"):
+        open_data(tmp_path, many, Preprocessing(), read)
+    np.savez(tmp_path / "a.npz", x=stacked[:5])
+    with pytest.raises(EdgeccError, match="--shape"):
+        open_data(tmp_path / "a.npz", four, Preprocessing(), read)
 
 
 def test_damaged_pictures_and_huge_ones(tmp_path):
