@@ -10,7 +10,7 @@ by s >> 16.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from edgecc.ir.packing import unpack
 from edgecc.ir.strings import SAMPLES as SAMPLE_STRINGS
 from edgecc.ir.strings import string_array
 from edgecc.ir.types import Array, DType, TensorType
-from edgecc.loop.module import Module
+from edgecc.loop.module import Interface, Module
 from edgecc.targets.schema import Target
 
 SAMPLES = 64
@@ -77,44 +77,12 @@ def selftest(module: Module, target: Target, symbols: Symbols, test: SelfTest | 
     """The text of selftest.c."""
     name = module.name
     expected = {} if test is None else test.expected
-    fills, arrays = [], []
-    for c_name, port in zip(symbols.inputs, module.inputs, strict=True):
-        if port.type.dtype is DType.STRING:
-            arrays.append(strings.input_array(c_name, port.type.largest.elements))
-            fills += strings.fill(c_name, port.type.largest.elements)
-            continue
-        ctype, dtype, elements = STORAGE[port.type.dtype], port.type.dtype, _array_length(port.type.largest)
-        arrays.append(f"static {ctype} in_{c_name}[{max(1, elements)}];\n")
-        value = "(uint8_t)(next() >> 26)" if dtype.is_stored_only else {DType.F32: "real()", DType.F64: "real()", DType.F16: "half_bits(real())",
-                 DType.BF16: "bfloat_bits(real())"}.get(dtype, f"({ctype})(next() >> 31)")
-        if elements:  # compilers warn of a count that is always 0
-            fills.append(f"  for (size_t i = 0; i < {elements}; ++i) in_{c_name}[i] = {value};\n")
-    checks = []
-    for c_name, port in zip(symbols.outputs, module.outputs, strict=True):
-        if port.type.dtype is DType.STRING:
-            arrays.append(strings.output_arrays(c_name, port.type.largest.elements))
-            table, check = strings.checks(c_name, port, expected.get(port.name))
-            arrays.append(table)
-            checks.append(check)
-            continue
-        size = port.type.largest.packed_bytes
-        for copy in ("first", "second"):
-            arrays.append(f"static {STORAGE[port.type.dtype]} {copy}_{c_name}[{max(1, _array_length(port.type.largest))}];\n")
-        literal = string_literal(port.name)
-        checks.append(f"  failures += same({literal}, first_{c_name}, second_{c_name}, {size});\n")
-        if port.name in expected:
-            table, check = _samples(c_name, literal, port.type.dtype, expected, port.name, test or SelfTest({}))
-            arrays.append(table)
-            checks.append(check)
-    read, compared = ({p.type.dtype for p in module.inputs if p.type.largest.elements},
-                      {p.type.dtype for p in module.outputs if p.name in expected and p.type.largest.elements and p.type.dtype is not DType.STRING})
+    arrays, fills = _filled_inputs(module, symbols)
+    found, checks = _checked_outputs(module, symbols, test or SelfTest({}))
     writes_strings = any(p.type.dtype is DType.STRING for p in module.outputs)
     second_arena = "second_arena" if writes_strings else "arena"
-    helpers = [_real(module), _HALF_BITS if DType.F16 in read else "", _BFLOAT_BITS if DType.BF16 in read else "",
-               _HALF_VALUE if DType.F16 in compared else "", _BFLOAT_VALUE if DType.BF16 in compared else "",
-               *(_value_table(dtype) for dtype in DType if dtype in compared and dtype.is_stored_only), _FAR if any("far(" in check for check in checks) else "", strings.helpers(DType.STRING in read, writes_strings)]
-    arrays += [f"static const int64_t in_{n}_dims[] = {{{', '.join(map(str, p.type.max_dims))}}};\n"
-               for n, p in zip(symbols.inputs, module.inputs, strict=True) if is_open(p)]
+    arrays += [*found, *(f"static const int64_t in_{n}_dims[] = {{{', '.join(map(str, p.type.max_dims))}}};\n"
+                         for n, p in zip(symbols.inputs, module.inputs, strict=True) if is_open(p))]
     arguments = [", ".join(f"{prefix}_{n}" + ("" if not is_open(p) else f", in_{n}_dims" if prefix == "in" else ", NULL")
                            for n, p in zip(names, ports, strict=True)) or "0"
                  for prefix, names, ports in (("in", symbols.inputs, module.inputs), ("first", symbols.outputs, module.outputs),
@@ -139,7 +107,7 @@ static uint32_t next(void) {{
   state = 1664525u * state + 1013904223u;
   return state;
 }}
-{"".join(helpers)}
+{_helpers(module, expected, checks)}
 {_SAME if any("same(" in check for check in checks) else ""}{load}
 int main(void) {{
   int failures = 0;
@@ -156,16 +124,69 @@ int main(void) {{
 """
 
 
+def _filled_inputs(module: Module, symbols: Symbols) -> tuple[list[str], list[str]]:
+    """The arrays of the inputs, and the statements that fill them."""
+    arrays, fills = list[str](), list[str]()
+    for c_name, port in zip(symbols.inputs, module.inputs, strict=True):
+        if port.type.dtype is DType.STRING:
+            arrays.append(strings.input_array(c_name, port.type.largest.elements))
+            fills += strings.fill(c_name, port.type.largest.elements)
+            continue
+        ctype, dtype, elements = STORAGE[port.type.dtype], port.type.dtype, _array_length(port.type.largest)
+        arrays.append(f"static {ctype} in_{c_name}[{max(1, elements)}];\n")
+        value = "(uint8_t)(next() >> 26)" if dtype.is_stored_only else {
+            DType.F32: "real()", DType.F64: "real()", DType.F16: "half_bits(real())", DType.BF16: "bfloat_bits(real())",
+        }.get(dtype, f"({ctype})(next() >> 31)")
+        if elements:  # compilers warn of a count that is always 0
+            fills.append(f"  for (size_t i = 0; i < {elements}; ++i) in_{c_name}[i] = {value};\n")
+    return arrays, fills
+
+
+def _checked_outputs(module: Module, symbols: Symbols, test: SelfTest) -> tuple[list[str], list[str]]:
+    """The arrays of the outputs of both runs with the tables of expected values, and the statements that compare."""
+    arrays, checks = list[str](), list[str]()
+    for c_name, port in zip(symbols.outputs, module.outputs, strict=True):
+        if port.type.dtype is DType.STRING:
+            arrays.append(strings.output_arrays(c_name, port.type.largest.elements))
+            table, check = strings.checks(c_name, port, test.expected.get(port.name))
+            arrays.append(table)
+            checks.append(check)
+            continue
+        size = port.type.largest.packed_bytes
+        for copy in ("first", "second"):
+            arrays.append(f"static {STORAGE[port.type.dtype]} {copy}_{c_name}[{max(1, _array_length(port.type.largest))}];\n")
+        literal = string_literal(port.name)
+        checks.append(f"  failures += same({literal}, first_{c_name}, second_{c_name}, {size});\n")
+        if port.name in test.expected:
+            table, check = _samples(c_name, literal, port, test)
+            arrays.append(table)
+            checks.append(check)
+    return arrays, checks
+
+
+def _helpers(module: Module, expected: Mapping[str, Array], checks: Sequence[str]) -> str:
+    """The functions that fills and checks call."""
+    read = {p.type.dtype for p in module.inputs if p.type.largest.elements}
+    compared = {p.type.dtype for p in module.outputs
+                if p.name in expected and p.type.largest.elements and p.type.dtype is not DType.STRING}
+    return "".join([
+        _real(module), _HALF_BITS if DType.F16 in read else "", _BFLOAT_BITS if DType.BF16 in read else "",
+        _HALF_VALUE if DType.F16 in compared else "", _BFLOAT_VALUE if DType.BF16 in compared else "",
+        *(_value_table(dtype) for dtype in DType if dtype in compared and dtype.is_stored_only),
+        _FAR if any("far(" in check for check in checks) else "",
+        strings.helpers(DType.STRING in read, any(p.type.dtype is DType.STRING for p in module.outputs)),
+    ])
+
+
 def _real(module: Module) -> str:
     if not any(p.type.dtype.is_float and not p.type.dtype.is_stored_only and p.type.largest.elements for p in module.inputs):
         return ""
     return "\nstatic float real(void) {\n  return (float)(next() >> 8) * 0x1p-23f - 1.0f;\n}\n"
 
 
-def _samples(c_name: str, literal: str, dtype: DType, expected: Mapping[str, Array], name: str,
-             test: SelfTest) -> tuple[str, str]:
+def _samples(c_name: str, literal: str, port: Interface, test: SelfTest) -> tuple[str, str]:
     """A table of reference values, and the statement that compares with it."""
-    flat = np.ascontiguousarray(expected[name]).reshape(-1)
+    flat, dtype = np.ascontiguousarray(test.expected[port.name]).reshape(-1), port.type.dtype
     if flat.size == 0:
         return "", ""
     count = min(SAMPLES, flat.size)

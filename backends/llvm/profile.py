@@ -65,6 +65,11 @@ class RunProfile:
 
 
 def _definitions(name: str, calls: int, machine: Machine) -> str:
+    return "\n".join([_figures(calls), _READ_NANOSECONDS, _read_ticks(machine), _NOTE_CALL, _note_end(calls), _get_profile(name)])
+
+
+def _figures(calls: int) -> str:
+    """What is kept between runs; `NAME_profile` of NAME.h among it."""
     counts = f"[{max(1, calls)} x i64]"
     return f"""; calls that run in stripes count as one: the time of a run is summed up in profile_now first
 @profile_now = internal global {counts} zeroinitializer
@@ -74,8 +79,10 @@ def _definitions(name: str, calls: int, machine: Machine) -> str:
 @profile_run_ticks = internal global i64 0
 @profile_run_nanoseconds = internal global i64 0
 @profile_figures = internal global {{ i64, i64, ptr, ptr, double }} {{ i64 {calls}, i64 0, ptr @profile_total, ptr @profile_least, double 0.0 }}
+"""
 
-define internal i64 @read_nanoseconds() nounwind {{
+
+_READ_NANOSECONDS = f"""define internal i64 @read_nanoseconds() nounwind {{
 entry:
   %now = alloca {{ i64, i64 }}
   %status = call i32 @clock_gettime(i32 {_MONOTONIC}, ptr %now)
@@ -86,13 +93,18 @@ entry:
   %total = add i64 %whole, %rest
   ret i64 %total
 }}
+"""
 
-define internal i64 @read_ticks() nounwind {{
+
+def _read_ticks(machine: Machine) -> str:
+    return f"""define internal i64 @read_ticks() nounwind {{
 entry:
 {_TICKS[machine.architecture]}  ret i64 %ticks
 }}
+"""
 
-define internal void @note_call(i64 %call, i64 %begin) nounwind {{
+
+_NOTE_CALL = """define internal void @note_call(i64 %call, i64 %begin) nounwind {
 entry:
   %end = call i64 @read_ticks()
   %spent = sub i64 %end, %begin
@@ -101,9 +113,14 @@ entry:
   %sum = add i64 %before, %spent
   store i64 %sum, ptr %at
   ret void
-}}
+}
+"""
+"""Adds the time since `begin` to that of a call."""
 
-define internal void @note_end(i64 %begin, i64 %begin_nanoseconds) nounwind {{
+
+def _note_end(calls: int) -> str:
+    """Adds the times of a run to the figures: each call's own, least and total, and those of the whole."""
+    return f"""define internal void @note_end(i64 %begin, i64 %begin_nanoseconds) nounwind {{
 entry:
   %nanoseconds = call i64 @read_nanoseconds()
   %ticks = call i64 @read_ticks()
@@ -143,8 +160,11 @@ done:
   store i64 %more_runs, ptr @profile_runs
   ret void
 }}
+"""
 
-define ptr @{name}_get_profile() nounwind {{
+
+def _get_profile(name: str) -> str:
+    return f"""define ptr @{name}_get_profile() nounwind {{
 entry:
   %runs = load i64, ptr @profile_runs
   %ticks = load i64, ptr @profile_run_ticks
