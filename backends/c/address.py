@@ -27,20 +27,21 @@ def argument_text(argument: Argument, symbols: Symbols, *, writes: bool) -> str:
     moves = _moves(argument.steps) if isinstance(argument, RowBytes) else ""
     match base:
         case ArenaBytes(offset=offset):
-            return f"({'' if writes else 'const '}void *)(a + {offset}{moves})"
+            return f"({'' if writes else 'const '}void *){_sum('a', offset, moves)}"
         case OutputBytes(index=index, offset=offset):
             member = f"out->{symbols.outputs[index]}"
-            return f"(void *)((char *){member}{_plus(offset)}{moves})" if offset or moves else f"(void *){member}"
+            return f"(void *){_sum(f'(char *){member}' if offset or moves else member, offset, moves)}"
         case WeightBytes(offset=offset) if not writes:
-            return f"(const void *)(w + {offset}{moves})"
+            return f"(const void *){_sum('w', offset, moves)}"
         case InputBytes(index=index, offset=offset) if not writes:
             member = f"in->{symbols.inputs[index]}"
-            return f"(const void *)((const char *){member}{_plus(offset)}{moves})" if offset or moves else f"(const void *){member}"
+            return f"(const void *){_sum(f'(const char *){member}' if offset or moves else member, offset, moves)}"
     raise EdgeccError("E900", "C back end: a kernel writes to an input of the network or to the weights")
 
 
-def _plus(offset: int) -> str:
-    return f" + {offset}" if offset else ""
+def _sum(pointer: str, offset: int, moves: str) -> str:
+    """A pointer to bytes moved on, as an operand of a cast."""
+    return f"({pointer}{f' + {offset}' if offset else ''}{moves})" if offset or moves else pointer
 
 
 def _moves(steps: Sequence[tuple[int, int]]) -> str:

@@ -12,7 +12,7 @@ from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.prelude import Prelude
 from edgecc.backends.c.statement import INDENT, BodyPrinter, Definition, render
 from edgecc.backends.c.table import STORAGE
-from edgecc.backends.c.text import strip_parentheses
+from edgecc.backends.c.text import listed_lines, strip_parentheses
 from edgecc.errors import EdgeccError
 from edgecc.loop.index import ZERO
 from edgecc.loop.ir import Buffer, For, Function
@@ -65,8 +65,8 @@ def print_function(function: Function, prelude: Prelude, symbol: str, *, threads
         else:
             printer.body((stmt,), scope, 1)
     unused = [f"{INDENT}(void){p.binding.c_name};" for p in parameters if not p.binding.used]
-    listed = ", ".join(p.declaration for p in parameters) or "void"
-    prototype = f"{'static ' if static else ''}void {symbol}({listed})"
+    head, declarations = f"{'static ' if static else ''}void {symbol}", [p.declaration for p in parameters] or ["void"]
+    prototype = "\n".join(listed_lines(head, declarations, ""))
     text = "".join(f"{line}\n" for line in unused) + render(printer.lines)
     definition = "".join(part + "\n" for part in outlined) + _comment(function, locs) + f"{prototype} {{\n{text}}}\n"
     return PrintedFunction(symbol, prototype, definition, bool(outlined))

@@ -37,6 +37,7 @@ from edgecc.backends.c.strings import (
     string_definitions,
 )
 from edgecc.backends.c.table import STORAGE
+from edgecc.backends.c.text import listed_lines
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound
 from edgecc.ir.types import DType
@@ -314,8 +315,8 @@ def _call(module: Module, symbols: Symbols, names: Mapping[str, str], call: Call
     if column is not None:
         arguments += [f"row[{column}]", f"end[{column}]"]
     comment = [f"  /* {comment_text(', '.join(call.loc))} */"] if call.loc else []
-    statement = f"  {symbols.functions[call.function]}({', '.join(arguments)});"
-    return comment + (profile_call(statement, number) if profile else [statement])
+    statement = listed_lines(f"  {symbols.functions[call.function]}", arguments, ";")
+    return comment + (profile_call(statement, number) if profile else statement)
 
 
 def _row_table(stripes: Stripes, name: str) -> str:

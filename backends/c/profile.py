@@ -7,6 +7,8 @@ clock at both ends of every run too, so nothing about the machine's frequency ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def profile_interface(name: str) -> str:
     """The part of NAME.h that only a profiled build has."""
@@ -104,9 +106,9 @@ def profile_begin() -> list[str]:
     return ["  const uint64_t run_nanoseconds = read_nanoseconds(), run_begin = read_ticks();"]
 
 
-def profile_call(statement: str, call: int) -> list[str]:
-    """A kernel call with the readings around it."""
-    return [f"  const uint64_t begin_{call} = read_ticks();", statement, f"  note_call({call}, begin_{call});"]
+def profile_call(statement: Sequence[str], call: int) -> list[str]:
+    """The lines of a kernel call with the readings around it."""
+    return [f"  const uint64_t begin_{call} = read_ticks();", *statement, f"  note_call({call}, begin_{call});"]
 
 
 def profile_end() -> list[str]:

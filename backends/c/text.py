@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
+LINE = 120
+"""Characters of a line of C, where it can be broken."""
 _WHOLE_ARGUMENT = re.compile(r"(?<=\(|,)( ?)\{(\d)\}(?=[,)])")
 
 
@@ -24,6 +26,20 @@ def strip_parentheses(text: str) -> str:
 def call_text(name: str, operands: Sequence[str]) -> str:
     """A call of a function."""
     return f"{name}({', '.join(map(strip_parentheses, operands))})"
+
+
+def listed_lines(head: str, items: Sequence[str], tail: str) -> list[str]:
+    """`head(items)tail` on lines of up to `LINE` characters, the further ones aligned behind the parenthesis."""
+    current, lines = f"{head}(", list[str]()
+    indent = " " * min(len(current), LINE // 2)
+    for number, item in enumerate(items):
+        text = item + (f"){tail}" if number == len(items) - 1 else ",")
+        if number and len(current) + 1 + len(text) > LINE:
+            lines.append(current)
+            current = indent + text
+        else:
+            current += f" {text}" if number else text
+    return [*lines, current]
 
 
 def filled(text: str, operands: Sequence[str]) -> str:

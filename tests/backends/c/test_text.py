@@ -1,6 +1,6 @@
 import pytest
 
-from edgecc.backends.c.text import call_text, filled, strip_parentheses
+from edgecc.backends.c.text import LINE, call_text, filled, listed_lines, strip_parentheses
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -19,3 +19,17 @@ def test_arguments_are_bare():
     ("f(-{0}, {1})", "f(-(a + b), c)")])
 def test_operands_keep_parentheses_where_they_are_needed(row, expected):
     assert filled(row, ["(a + b)", "c"]) == expected
+
+
+def test_lists_break_where_a_line_is_full():
+    assert listed_lines("f", ["a"], ";") == ["f(a);"]
+    items = [f"argument_{number}" for number in range(20)]
+    first, *more = listed_lines("  call", items, ";")
+    assert first.startswith("  call(argument_0, ") and all(line.startswith("       argument_") for line in more)
+    assert [item.strip() for line in (first, *more) for item in line.strip().removeprefix("call(").removesuffix(");").split(",") if item] == items
+    assert max(map(len, (first, *more))) <= LINE < len(first) + len(" argument_10,")
+
+
+def test_a_list_is_aligned_no_further_than_the_middle_of_the_line():
+    lines = listed_lines("x" * 100, ["y" * 30, "z" * LINE], "")
+    assert lines == ["x" * 100 + "(" + "y" * 30 + ",", " " * (LINE // 2) + "z" * LINE + ")"]

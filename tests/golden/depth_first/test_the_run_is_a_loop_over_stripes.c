@@ -18,13 +18,16 @@ int net_run(const net_inputs *in, const net_outputs *out, void *arena) {
   for (int stripe = 0; stripe < 5; ++stripe) {
     const ptrdiff_t *const row = rows_0[stripe], *const end = rows_0[stripe + 1];
     /* conv0 */
-    net_conv_3x3_3_8_rows((const void *)in->x, (const void *)(w + ...), (const void *)(w + ...), (void *)(a + 0), row[0], end[0]);
+    net_conv_3x3_3_8_rows((const void *)in->x, (const void *)w, (const void *)(w + ...), (void *)a, row[0], end[0]);
     /* conv1 */
-    net_conv_pointwise_8_32_rows((const void *)(a + 0), (const void *)(w + ...), (const void *)(w + ...), (void *)(a + 192), row[1], end[1]);
+    net_conv_pointwise_8_32_rows((const void *)a, (const void *)(w + ...), (const void *)(w + ...), (void *)(a + 192),
+                                 row[1], end[1]);
     /* conv2 */
-    net_depthwise_3x3_32_rows((const void *)(a + 192), (const void *)(w + ...), (const void *)(w + ...), (void *)(a + 1344), row[2], end[2]);
+    net_depthwise_3x3_32_rows((const void *)(a + 192), (const void *)(w + ...), (const void *)(w + ...),
+                              (void *)(a + 1344), row[2], end[2]);
     /* conv3 */
-    net_conv_pointwise_32_8_rows((const void *)(a + 1344), (const void *)(w + ...), (const void *)(w + ...), (const void *)(a + 0), (void *)(a + 1728), row[3], end[3]);
+    net_conv_pointwise_32_8_rows((const void *)(a + 1344), (const void *)(w + ...), (const void *)(w + ...),
+                                 (const void *)a, (void *)(a + 1728), row[3], end[3]);
     net_elementwise_max_rows((const void *)(a + 1728), (void *)out->y, row[4], end[4]);
   }
   return 0;
