@@ -15,6 +15,7 @@ import numpy as np
 
 from edgecc.ir.scalar import JUMPS, Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children
 from edgecc.ir.types import DType
+from edgecc.kernels.gates import Gate, gate_of
 from edgecc.loop.builder import Builder, cast, number, repeat
 from edgecc.loop.ir import Bitcast as LoopBitcast
 from edgecc.loop.ir import Cast, Const, Expr, Op, Ref
@@ -79,6 +80,7 @@ class _Lowering:
             for item in own:
                 self._uses[item] += 1
         self._rounded = self._below_jumps()
+        self._lowered: list[Expr] = []
 
     def _below_jumps(self) -> set[int]:
         """Items that are rounded to an integer: the last bit of a quotient may decide about a tie, so none may differ."""
@@ -118,13 +120,12 @@ class _Lowering:
 
     def result(self) -> Expr:
         """Items are numbered operands first, so one sweep lowers them all."""
-        lowered: list[Expr] = []
         for item, expr in enumerate(self._items):
-            value = self._lower(item, expr, [lowered[i] for i in self._operands_of[item]])
+            value = self._lower(item, expr, [self._lowered[i] for i in self._operands_of[item]])
             if self._builder is not None and self._uses[item] > 1 and not isinstance(value, Ref | Const):
                 value = self._builder.let("t", value)
-            lowered.append(value)
-        value = lowered[self._root]
+            self._lowered.append(value)
+        value = self._lowered[self._root]
         if isinstance(value, Cast) and value.arg.dtype is self._dtype and value.dtype is self._computed(self._dtype):
             return repeat(value.arg, self._lanes)  # widened and not used: nothing was rounded in between
         return repeat(cast(value, self._dtype), self._lanes)
@@ -148,6 +149,10 @@ class _Lowering:
                 return cast(LoopBitcast(cast(below[0], arg.dtype), dtype), self._computed(dtype))
             case Apply(op=op, dtype=dtype):
                 divisor = below[-1]
+                if op in ("mul", "div") and self._computed(dtype) is DType.F32 and item not in self._rounded:
+                    gate = gate_of(expr, lambda a, b: self._by_identity[id(a)] == self._by_identity[id(b)])
+                    if gate is not None:
+                        return self._gated(gate)
                 if op == "div" and isinstance(divisor, Const) and self._computed(dtype) is DType.F32 and item not in self._rounded:
                     return _quotient(below[0], divisor)
                 gated = self._gated_by_itself(item)
@@ -155,6 +160,14 @@ class _Lowering:
                     return _silu(below[gated])
                 return Op(op, tuple(below), self._computed(dtype), self._lanes)
 
+
+    def _gated(self, gate: Gate) -> Expr:
+        """y * 0.5 * (1 + tanh(u)) is y / (1 + e^-2u)."""
+        factor = self._lowered[self._by_identity[id(gate.factor)]]
+        if gate.argument is None:
+            return Op("gelu", (factor,), DType.F32, self._lanes)
+        argument = self._lowered[self._by_identity[id(gate.argument)]]
+        return _over_one_plus_exp(factor, Op("mul", (argument, Const(-2.0, DType.F32, self._lanes)), DType.F32, self._lanes))
 
     def _gated_by_itself(self, item: int) -> int | None:
         """Which operand of a product x * sigmoid(x) is x, where nothing else needs the sigmoid."""
@@ -172,10 +185,13 @@ def _silu(x: Expr) -> Expr:
 
     Below -88.7 e^-x overflows and the result is -0, where it should be a number of less than 3e-37.
     """
-    def apply(op: str, *args: Expr) -> Expr:
-        return Op(op, args, DType.F32, x.lanes)
+    return _over_one_plus_exp(x, Op("neg", (x,), DType.F32, x.lanes))
 
-    return apply("div", x, apply("add", apply("exp", apply("neg", x)), Const(1.0, DType.F32, x.lanes)))
+
+def _over_one_plus_exp(dividend: Expr, power: Expr) -> Expr:
+    """dividend / (1 + e^power)."""
+    sum_ = Op("add", (Op("exp", (power,), DType.F32, power.lanes), Const(1.0, DType.F32, power.lanes)), DType.F32, power.lanes)
+    return Op("div", (dividend, sum_), DType.F32, power.lanes)
 
 
 def _quotient(dividend: Expr, divisor: Const) -> Expr:

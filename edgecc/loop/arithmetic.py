@@ -16,6 +16,7 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import PRIMITIVES, convert_array
 from edgecc.ir.types import DType
+from edgecc.loop.activations import ACTIVATIONS
 from edgecc.loop.dot import DOTS
 from edgecc.loop.narrow import NARROW
 from edgecc.loop.narrow import meaning as narrow_meaning
@@ -34,6 +35,8 @@ def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
         return lambda *args: narrow_meaning(op, args)[()]
     if op in TABLES:
         return lambda *args: tables_meaning(op, args)[()]
+    if op in ACTIVATIONS:
+        return lambda x: ACTIVATIONS[op](x).astype(result.numpy)[()]
     row = PRIMITIVES.get(op)
     if row is None:
         raise EdgeccError("E904", f"no primitive {op!r}")

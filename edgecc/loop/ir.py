@@ -75,7 +75,7 @@ class Load(_ExprBase):
 @dataclass(frozen=True, slots=True)
 class Op(_ExprBase):
     """A primitive of edgecc.ir.scalar.PRIMITIVES, lane by lane, "fma" (a*b+c rounded once), or one of
-    edgecc.loop.dot.DOTS, edgecc.loop.narrow.NARROW or, within mathematical functions, edgecc.loop.tables.TABLES.
+    edgecc.loop.activations.ACTIVATIONS, edgecc.loop.dot.DOTS, edgecc.loop.narrow.NARROW or, within mathematical functions, edgecc.loop.tables.TABLES.
 
     `dtype` is the type of the result; comparisons give bool. The operands have equal lanes.
     """

@@ -19,12 +19,13 @@ from types import MappingProxyType
 from edgecc.loop import math_exponential, math_power, math_tables, math_trigonometric
 from edgecc.loop.math_kit import MathFunction
 
-__all__ = ["DEFINED", "MAX_ULP", "TABLED", "MathFunction", "definition"]
+__all__ = ["DEFINED", "MAX_GELU_ULP", "MAX_ULP", "TABLED", "MathFunction", "definition"]
 
 _DEFINITIONS: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
     "exp": math_exponential.exp,
     "log": math_exponential.log,
     "erf": math_exponential.erf,
+    "gelu": math_exponential.gelu,
     "tanh": math_exponential.tanh,
     "sigmoid": math_exponential.sigmoid,
     "sinh": math_exponential.sinh,
@@ -46,12 +47,13 @@ _DEFINITIONS: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
 _TABLED: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
     "exp": math_tables.exp,
     "erf": math_tables.erf,
+    "gelu": math_tables.gelu,
     "tanh": math_tables.tanh,
     "sigmoid": math_tables.sigmoid,
 })
 
 DEFINED = frozenset(_DEFINITIONS)
-"""The primitives that have a definition."""
+"""The primitives, and activations of edgecc/loop/activations.py, that have a definition."""
 
 TABLED = frozenset(_TABLED)
 """Those that have another one for machines with tables in registers."""
@@ -60,7 +62,10 @@ MAX_ULP: Mapping[str, float] = MappingProxyType({
     "exp": 1.1, "log": 1.0, "erf": 1.5, "tanh": 1.5, "sigmoid": 2.5, "sinh": 2.0, "cosh": 2.0, "asinh": 2.0, "acosh": 2.0,
     "atanh": 2.5, "sin": 2.0, "cos": 2.0, "tan": 4.0, "asin": 2.5, "acos": 1.5, "atan": 1.5, "pow": 1.0, "fmod": 0.0, "mod": 0.5,
 })
-"""Bound on the error of each function, in units in the last place, with and without hardware fma."""
+"""Bound on the error of each primitive, in units in the last place, with and without hardware fma."""
+
+MAX_GELU_ULP = 2.0
+"""Bound on the error of "gelu", in units in the last place of the operand."""
 
 
 @functools.cache

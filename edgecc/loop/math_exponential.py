@@ -34,6 +34,9 @@ from edgecc.loop.math_kit import (
 ERF_LIMIT = 0.8125
 ERF_SMALL = (0.12837917, -0.37612605, 0.112831116, -0.026819598, 0.0050814888, -0.00065049547)
 ERF_LARGE = (-1.6281294, -0.9170539, -0.15198614, 0.03310473, -0.0046639256, 0.0003118701)
+GELU_LIMIT = 12.0
+GELU = (-1.1511075496673584, -0.45917990803718567, -0.05260712280869484, 0.007260364480316639, -0.00031601375667378306,
+        -0.00010022141213994473, 1.8783211999107152e-05, -9.058173873199848e-07)
 TANH = (-0.3333333, 0.13333221, -0.05394818, 0.021706894, -0.0081900135, 0.002152684)
 SINH = (0.16666667, 0.0083333105, 0.00019842896, 2.7822132e-06)
 
@@ -67,6 +70,15 @@ def erf(lanes: int) -> MathFunction:
     p, e = exp2_parts(k, k.let("l", c * k.polynomial(c, ERF_LARGE)), NEGATIVE_POWER)
     large = fma(p, power(e), 1.0)
     return k.finish(with_sign_of(select(a < ERF_LIMIT, small, large), x), "error function")
+
+
+def gelu(lanes: int) -> MathFunction:
+    """x times the normal distribution function P of x: max(x, 0) - |x| P(-|x|), where |x| p(|x|) - 1 approximates log2 P(-|x|), up to 12."""
+    k = Kit("gelu", lanes)
+    (x,) = k.arguments
+    c = k.let("c", minimum(abs(x), GELU_LIMIT))
+    p, e = exp2_parts(k, k.let("l", fma(c, k.polynomial(c, GELU), -1.0)), NEGATIVE_POWER)
+    return k.finish(fma(p, c * power(e), maximum(x, 0.0)), "x times the normal distribution function")
 
 
 def tanh(lanes: int) -> MathFunction:

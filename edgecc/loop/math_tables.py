@@ -10,6 +10,7 @@ arithmetic", ACM Transactions on Mathematical Software 15(2), 1989.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from edgecc.ir.types import DType
@@ -85,12 +86,25 @@ def erf(lanes: int) -> MathFunction:
     """Error function: its expansion where the nearest of 16 places is, those of u - x being 0 at the first."""
     k = Kit("erf", lanes)
     (x,) = k.arguments
+    return k.finish(_erf(k, x), "error function")
+
+
+def gelu(lanes: int) -> MathFunction:
+    """x times the normal distribution function: x / 2 times 1 + erf(x / sqrt(2)), and 0 at minus infinity."""
+    k = Kit("gelu", lanes)
+    (x,) = k.arguments
+    half = k.let("half", maximum(x, -3.4028235e38) * 0.5)
+    e = _erf(k, k.let("z", x * math.sqrt(0.5)))
+    return k.finish(fma(half, e, half), "x times the normal distribution function")
+
+
+def _erf(k: Kit, x: Value) -> Value:
     a = k.let("a", minimum(abs(x), ERF_END))
     t = k.let("t", fma(a, 1 / ERF_STEP, ROUND_TO_INTEGER))
     u = k.let("u", fma(t - ROUND_TO_INTEGER, -ERF_STEP, a))
     p = k.polynomial(u, [k.let(f"c{power}", _pick(table, t)) for power, table in enumerate(ERF_TABLE) if power])
     first = k.let("first", select(a < ERF_STEP / 2, u, _pick(ERF_TABLE[0], t)))
-    return k.finish(with_sign_of(fma(p, u, first), x), "error function")
+    return k.let("erf", with_sign_of(fma(p, u, first), x))
 
 
 def _exp(k: Kit, x: Value) -> Value:

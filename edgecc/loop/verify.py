@@ -35,6 +35,7 @@ from typing import NoReturn
 from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import PRIMITIVES, accepts
 from edgecc.ir.types import DType
+from edgecc.loop.activations import ACTIVATIONS
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import (
@@ -330,7 +331,7 @@ class _Verifier:
     def operation(self, expr: Op) -> None:
         row = PRIMITIVES.get(expr.op)
         dot, narrow = DOTS.get(expr.op), NARROW.get(expr.op)
-        arity = 3 if expr.op == "fma" or dot is not None else narrow.arity if narrow is not None else 0 if row is None else row.arity
+        arity = 3 if expr.op == "fma" or dot is not None else narrow.arity if narrow is not None else 1 if expr.op in ACTIVATIONS else 0 if row is None else row.arity
         if arity == 0 or len(expr.args) != arity:
             self.fail(5, f"no primitive {expr.op} of {len(expr.args)} operands")
         kinds = ", ".join(_type_text(a) for a in expr.args)
@@ -352,7 +353,7 @@ class _Verifier:
         if any(a.dtype is not dtype for a in operands) or (selects and expr.args[0].dtype is not DType.BOOL):
             self.fail(5, f"{expr.op} of {kinds}")
         takes = "number" if row is None else row.takes
-        if not accepts(takes, dtype):
+        if not accepts(takes, dtype) or (expr.op in ACTIVATIONS and dtype is not DType.F32):
             self.fail(5, f"{expr.op} does not take {dtype.value}")
         result = DType.BOOL if row is not None and row.result == "bool" else dtype
         if expr.dtype is not result:

@@ -143,3 +143,50 @@ def test_a_sigmoid_that_is_needed_elsewhere_or_gates_another_value_stays():
     for expr in (apply("add", apply("mul", Arg(0, F32), gate), gate), apply("mul", Arg(1, F32), gate)):
         got = lower_scalar(expr, [load(), load(name="y")])
         assert any(isinstance(e, Op) and e.op == "sigmoid" for e in subexpressions(got))
+
+
+X, Y = Arg(0, F32), Arg(1, F32)
+HALF, ONE = Literal(0.5, F32), Literal(1.0, F32)
+
+
+def plus_one(op, operand):
+    return apply("add", apply(op, operand), ONE)
+
+
+ERF = plus_one("erf", apply("div", X, Literal(float(np.float32(2**0.5)), F32)))
+
+
+@pytest.mark.parametrize("expr", [
+    apply("mul", apply("mul", X, ERF), HALF), apply("mul", X, apply("mul", HALF, ERF)), apply("div", apply("mul", ERF, X), Literal(2.0, F32)),
+    apply("mul", apply("mul", X, HALF), apply("add", ONE, apply("erf", apply("mul", Literal(0.70710677, F32), X)))),
+], ids=["half last", "half of the gate", "divided", "half first"])
+def test_gelu_written_out_is_one_function(expr):
+    (got,) = [e for e in subexpressions(lower_scalar(expr, [load()])) if isinstance(e, Op)]
+    assert (got.op, got.args) == ("gelu", (load(),))
+
+
+@pytest.mark.parametrize("expr", [
+    apply("mul", X, ERF), apply("mul", apply("mul", Y, ERF), HALF),
+    apply("mul", apply("mul", X, plus_one("erf", apply("mul", X, Literal(0.707, F32)))), HALF),
+    apply("mul", apply("mul", X, apply("add", apply("erf", apply("mul", X, Literal(0.70710677, F32))), HALF)), HALF),
+    apply("round", apply("mul", apply("mul", X, ERF), HALF)),
+], ids=["twice", "of another value", "of another factor", "another number added", "rounded"])
+def test_other_products_with_erf_stay(expr):
+    assert any(isinstance(e, Op) and e.op == "erf" for e in subexpressions(lower_scalar(expr, [load(), load(name="y")])))
+
+
+def test_gates_by_tanh_are_quotients():
+    u = apply("add", X, Y)
+    b = Builder("gate")
+    values = np.array([-50, -45, -3, -0.1, 0.0, 1e-3, 2, 60], np.float32)
+    buffers = [b.buffer(name, F32, values.size, "input") for name in "xy"]
+    out = b.buffer("out", F32, values.size, "output")
+    with b.loop("i", values.size) as i:
+        b.store(out, i, lower_scalar(apply("mul", apply("mul", X, HALF), plus_one("tanh", u)), [b.load(buffer, i) for buffer in buffers]))
+    function = b.function()
+    assert "tanh" not in {e.op for e in expressions(function.body) if isinstance(e, Op)}
+    arrays = {"x": values, "y": values[::-1].copy(), "out": np.zeros_like(values)}
+    with np.errstate(all="ignore"):
+        run_function(function, arrays)
+    exact = arrays["x"].astype(np.float64) / (1 + np.exp(-2 * (arrays["x"].astype(np.float64) + arrays["y"])))
+    np.testing.assert_allclose(arrays["out"], exact, rtol=5e-6, atol=1e-36)

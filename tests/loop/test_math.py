@@ -11,9 +11,10 @@ from scipy import special
 
 from edgecc.ir.scalar import PRIMITIVES
 from edgecc.ir.types import DType
+from edgecc.loop.activations import ACTIVATIONS
 from edgecc.loop.builder import Builder
 from edgecc.loop.ir import Op
-from edgecc.loop.math import DEFINED, MAX_ULP, definition
+from edgecc.loop.math import DEFINED, MAX_GELU_ULP, MAX_ULP, definition
 from tests.support.ccompile import AVX2, AVX512, NEON, PORTABLE, run_function
 
 MACHINES = ((PORTABLE, 1), (AVX2, 8), (AVX512, 16), (NEON, 4))
@@ -22,13 +23,14 @@ SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, math.inf, -math.inf, m
                     0.625, 1.0000001, 0.99999994, 16777216.0, 131072.0, 131073.0, 1e10, -3e30, 1.5707964, 3.1415927,
                     6.2831855, 1e15, 5e-8, 355.0, 1.7e38, 123456789.0], np.float32)
 EXACT = {
+    **ACTIVATIONS,
     "erf": special.erf, "sigmoid": lambda x: np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(x) / (1 + np.exp(x))),
 }
 
 
 def reference(op: str, *arrays: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
-        return np.asarray(EXACT.get(op, PRIMITIVES[op].meaning)(*(a.astype(np.float64) for a in arrays)))
+        return np.asarray((EXACT[op] if op in EXACT else PRIMITIVES[op].meaning)(*(a.astype(np.float64) for a in arrays)))
 
 
 @cache
@@ -47,7 +49,7 @@ def arguments(op: str, count: int) -> tuple[np.ndarray, ...]:
     near = rng.uniform(-spread, spread, third).astype(np.float32)
     positive = np.exp(rng.uniform(-5, 5, third)).astype(np.float32)
     x = np.concatenate([near, positive, every_kind_of_float(count - 2 * third - SPECIAL.size**2, 1), np.repeat(SPECIAL, SPECIAL.size)])
-    if PRIMITIVES[op].arity == 1:
+    if op in ACTIVATIONS or PRIMITIVES[op].arity == 1:
         return (x,)
     scale = np.concatenate([rng.uniform(-8, 8, 2 * third), rng.uniform(-200, 200, x.size - 2 * third)])
     y = scale.astype(np.float32)
@@ -86,7 +88,7 @@ def function_of(op: str, lanes: int, elements: int, arity: int):
 
 
 @pytest.mark.parametrize("machine, lanes", MACHINES, ids=[m.name for m, _ in MACHINES])
-@pytest.mark.parametrize("op", sorted(DEFINED))
+@pytest.mark.parametrize("op", sorted(DEFINED - ACTIVATIONS.keys()))
 def test_error_stays_within_the_stated_bound(op, machine, lanes):
     count = 48_000 if machine is NEON else 240_000
     if op in ("sin", "cos", "tan") and lanes > 1:
@@ -97,6 +99,20 @@ def test_error_stays_within_the_stated_bound(op, machine, lanes):
     worst = int(np.argmax(errors))
     shown = ", ".join(repr(float(x[worst])) for x in xs)
     assert errors[worst] <= MAX_ULP[op], f"{op}({shown}) = {got[worst]!r}, want {reference(op, *xs)[worst]!r}: {errors[worst]} ulp"
+
+
+@pytest.mark.parametrize("machine, lanes", MACHINES, ids=[m.name for m, _ in MACHINES])
+def test_gelu_is_off_by_few_units_of_its_operand(machine, lanes):
+    """And near 0 by few of its own; its ends are the limits."""
+    (x,) = arguments("gelu", 48_000)
+    got = run_function(function_of("gelu", lanes, 48_000, 1), {"x": x}, machine, flags=("-O2",))["out"]
+    want, ends = reference("gelu", x), np.isinf(x)
+    assert (np.isnan(got) == np.isnan(x)).all() and np.allclose(got[ends], np.maximum(x[ends], 0), rtol=0, atol=1e-30)
+    inside = np.abs(x) < 1e38
+    x, got, want = x[inside], got[inside], want[inside]
+    assert (np.abs(got - want) / np.spacing(np.abs(x))).max() <= MAX_GELU_ULP
+    small = np.abs(x) < 0.5
+    assert ulp_errors(got[small & (x != 0)], want[small & (x != 0)]).max() <= 3 * MAX_GELU_ULP
 
 
 @pytest.mark.parametrize("op", ["exp", "log", "erf", "tanh", "sigmoid"])
