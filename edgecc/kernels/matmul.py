@@ -162,10 +162,7 @@ class _Problem:
         gaps = any(v.strides[-1] != 0 and not (v.padded and v.strides[-1] == 1) for v in along)
         if self.w.strides[-2] == 1 and self.x.strides[-1] == 1 and self.open_depth is None and (few or gaps) and self.x.dtype is DType.F32:
             return self.dots()
-        if self.open_depth is not None or gaps:
-            raise EdgeccError("E112", "matmul has no kernel for these sizes known only at run time",
-                              hint="give the dimension one size with --shape")
-        return self.packed_scratch(tile)
+        return self.one_by_one() if self.open_depth is not None or gaps else self.packed_scratch(tile)
 
     @property
     def terms(self) -> Terms:
@@ -385,6 +382,29 @@ class _Problem:
         return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes, sizes=self.y.sizes),
                         (f"tile{{loop=column,factor={FEW}}}", "jam{loop=column_inner}", "reuse-loads"), weights, epilogue, 3,
                         doc=self.doc, choice=f"dot products along the reduction, {FEW} at a time")
+
+    def one_by_one(self) -> Kernel:
+        """For sizes that leave no room for whole vectors: the formula."""
+        request, dtype, zeros = self.request, sum_type(self.request), zeros_of(self.op)
+        epilogue = epilogue_of(request, self.op.epilogue, 3)
+        weights = with_bias(request, self._w_buffer(), self.channels, (Panel(0, self.channels, self.channels, 1),), packed=False)
+        row, column, k = var(PIXEL), var("column"), var("k")
+
+        def address(view: View) -> Index:
+            return self._at(view, row, column)
+
+        def factor(name: str, view: View, at: Index, zero: int) -> Expr:
+            read = convert(Load(name, at, view.dtype), dtype)
+            return Op("sub", (read, Const(zero, dtype)), dtype) if zero else read
+
+        term = multiply_add(factor("x", self.x, self._at(self.x, row, k), zeros[0]), factor("w", self.w, self._at(self.w, k, column), zeros[1]), Ref("acc", dtype))
+        total = convert(Op("add", (Ref("acc", dtype), weights.bias(column, address)), dtype), dtype)
+        nest = (Declare("acc", Const(0.0 if dtype.is_float else 0, dtype)), For("k", ZERO, self.open_depth or const(self.depth), (Assign("acc", term),)),
+                epilogue.store(total, address))
+        body = (For(PIXEL, ZERO, self.open_rows or const(self.rows), (For("column", ZERO, self.open_channels or const(self.channels), nest),)),)
+        return assemble(request, self.name, outer_loops(body, self.y.dims, self._batch_axes, sizes=self.y.sizes),
+                        (f"tile{{loop=column,factor={FEW}}}", "jam{loop=column_inner}", "reuse-loads"), weights, epilogue, 3,
+                        doc=self.doc, choice=f"sums one by one, {FEW} at a time")
 
 
 def _open(size: Index) -> Index | None:

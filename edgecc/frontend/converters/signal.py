@@ -1,4 +1,4 @@
-"""Fourier transforms of known length, as products with matrices of cosines and sines, and mel weights.
+"""Fourier transforms as products with matrices of cosines and sines, and mel weights.
 
 Complex signals of a length that has divisors are transformed in two steps, which takes fewer multiplications and rounds like the
 usual algorithms.
@@ -19,8 +19,8 @@ from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import element_type
 from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import apply, literal
-from edgecc.ir.types import Array, DType
+from edgecc.ir.scalar import apply, convert, literal
+from edgecc.ir.types import Array, Dim, DType
 from edgecc.ops.indexing import Gather
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Pad
@@ -66,37 +66,85 @@ def _dft(call: Call) -> Value:
     axis = call.axis(axis, rank)
     if axis == rank - 1:
         raise EdgeccError("E110", "the last axis holds real and imaginary parts and cannot be transformed")
-    length = x.type.dims[axis] if call.optional(1) is None else call.known_int(1, "dft_length")
+    length: Dim = x.type.shape[axis] if call.optional(1) is None else call.known_int(1, "dft_length")
     inverse, onesided = call.flag("inverse"), call.flag("onesided")
-    if length < 1:
-        raise EdgeccError("E110", f"dft_length is {length}, wanted at least 1")
+    if lower_bound(length) < 1:
+        raise EdgeccError("E110", f"the transform has {length} points, wanted at least 1")
     if inverse and onesided:
         return _real_inverse(call, x, axis, None if call.optional(1) is None else length)
-    call.importer.limits.check_dims((*x.type.dims[:axis], length, *x.type.dims[axis + 1:]), "the padded signal")
-    after = tuple(max(length - size, 0) if a == axis else 0 for a, size in enumerate(x.type.dims))
-    x = call.add(Pad((0,) * rank, after), x) if any(after) else call.slice(x, axis, 0, length)
+    x = _of_length(call, x, axis, length)
     others = [a for a in range(rank - 1) if a != axis]
     moved = call.transpose(x, [*others, axis, rank - 1])
-    outer = moved.type.dims[:-2]
+    outer = moved.type.shape[:-2]
+    back = list(range(rank - 2))
+    back.insert(axis, rank - 2)
+    if not isinstance(length, int):
+        return call.transpose(_at_run_time(call, moved, length, length // 2 + 1 if onesided else length, inverse), [*back, rank - 1])
     bins = length // 2 + 1 if onesided else length
     first = max(n for n in range(1, math.isqrt(length) + 1) if length % n == 0)
     if first > 1 and parts == 2:
-        spectrum = call.slice(_in_two_steps(call, moved, first, inverse), rank - 2, 0, bins)
+        spectrum = call.slice(_in_two_steps(call, moved, length, first, inverse), rank - 2, 0, bins)
     else:
         matrix = call.constant(_matrix(call, length, bins, parts, inverse, x.type.dtype))
         rows = call.reshape(moved, (*outer, length * parts) if outer else (1, length * parts))
         spectrum = call.reshape(call.add(MatMul(), rows, matrix), (*outer, bins, 2))
-    back = list(range(rank - 2))
-    back.insert(axis, rank - 2)
     return call.transpose(spectrum, [*back, rank - 1])
 
 
-def _in_two_steps(call: Call, x: Value, first: int, inverse: bool) -> Value:
+def _of_length(call: Call, x: Value, axis: int, length: Dim) -> Value:
+    """The first `length` elements of an axis; zeros where it has fewer."""
+    size = x.type.shape[axis]
+    if size == length:
+        return x
+    dims = tuple(length if a == axis else d for a, d in enumerate(x.type.shape))
+    call.importer.limits.check_dims(dims, "the padded signal")
+    if isinstance(size, int) and isinstance(length, int) and size < length:
+        return call.add(Pad((0,) * x.type.rank, tuple(length - size if a == axis else 0 for a in range(x.type.rank))), x)
+    if not isinstance(size, int) and upper_bound(length) > lower_bound(size):
+        x = concat(call, [x, call.expand(call.scalar(0, x.type.dtype), dims)], axis)
+    return call.slice(x, axis, 0, length)
+
+
+def _turns(call: Call, length: Dim, rows: Dim, columns: Dim, dtype: DType) -> tuple[Value, Value, Value]:
+    """[rows, columns]: cosine and sine of 2 pi r c / length, for lengths that the run decides; and the length as f64 [1].
+
+    Cosines of one turn are computed once, in float64, and looked up at r c modulo the length, which keeps the angles exact.
+    """
+    if upper_bound(length) > _LONGEST:
+        raise Unsupported(f"a Fourier transform of up to {upper_bound(length)} points; the longest is {_LONGEST}")
+    call.importer.limits.check_dims((rows, columns), "the matrix of a Fourier transform")
+    number = call.sizes((length,))
+    points = call.cast(number, DType.F64)
+    place = call.map(lambda r, c, n: apply("mod", apply("mul", r, c), n), call.reshape(call.positions(rows), (rows, 1)), call.positions(columns), number)
+    angles = call.map(lambda i, n: apply("div", apply("mul", convert(i, DType.F64), literal(2.0 * math.pi, DType.F64)), n), call.positions(length), points)
+    cosine, sine = (call.add(Gather(0), call.cast(call.map(lambda a, f=function: apply(f, a), angles), dtype), place) for function in ("cos", "sin"))
+    return cosine, sine, points
+
+
+def _at_run_time(call: Call, x: Value, length: Dim, bins: Dim, inverse: bool) -> Value:
+    """The transform [..., bins, 2] of x [..., length, parts], whose length the run decides."""
+    *outer, _, parts = x.type.shape
+    lead = tuple(outer) or (1,)
+    cosine, sine, points = _turns(call, length, length, bins, x.type.dtype)
+    real, imaginary = (call.reshape(call.slice(x, len(outer) + 1, part, 1), (*lead, length)) if part < parts else None for part in (0, 1))
+    first, second = (call.add(MatMul(), real, matrix) for matrix in (cosine, sine))
+    if not inverse:
+        second = call.map(lambda a: apply("neg", a), second)
+    if imaginary is not None:
+        turned, kept = (call.add(MatMul(), imaginary, matrix) for matrix in (sine, cosine))
+        first = call.map(lambda a, b: apply("sub" if inverse else "add", a, b), first, turned)
+        second = call.map(lambda a, b: apply("add", a, b), second, kept)
+    if inverse:
+        first, second = (call.map(lambda a, n: apply("div", a, n), part, call.cast(points, x.type.dtype)) for part in (first, second))
+    return concat(call, [call.reshape(part, (*outer, bins, 1)) for part in (first, second)], len(outer) + 1)
+
+
+def _in_two_steps(call: Call, x: Value, length: int, first: int, inverse: bool) -> Value:
     """The transform [..., length, 2] of complex x [..., length, 2] by transforms of `first` and of length / first points.
 
     With n = n2 + second * n1 and k = k1 + first * k2 the sum over n1 for each n2, turned by n2 * k1 / length, is summed over n2.
     """
-    *outer, length, parts = x.type.dims
+    outer, parts = x.type.shape[:-2], _parts(x)
     second, dtype, rank = length // first, x.type.dtype, len(outer)
     lead, kept = tuple(outer), list(range(rank))
     columns = call.transpose(call.reshape(x, (*lead, first, second, parts)), [*kept, rank + 1, rank, rank + 2])
@@ -116,33 +164,43 @@ def _in_two_steps(call: Call, x: Value, first: int, inverse: bool) -> Value:
     return call.map(lambda a: apply("mul", a, literal(1.0 / length, dtype)), ordered) if inverse else ordered
 
 
-def _real_inverse(call: Call, x: Value, axis: int, length: int | None) -> Value:
+def _real_inverse(call: Call, x: Value, axis: int, given: Dim | None) -> Value:
     """A real signal from one side of its spectrum: the other side are the conjugates.
 
     x[n] = sum over k of c[k] * (re[k] cos - im[k] sin)(2 pi k n / length) / length, where c is 2 but for the first bin
     and, of an even length, the last one; their imaginary parts do not count.
     """
-    dims, rank = x.type.dims, x.type.rank
-    if dims[-1] != 2:
+    rank = x.type.rank
+    if x.type.shape[-1] != 2:
         raise EdgeccError("E110", f"the spectrum is {x.type}; its last axis must hold two numbers")
-    length = 2 * (dims[axis] - 1) if length is None else length
-    bins = min(length // 2 + 1, dims[axis])
-    if length < 1 or bins < 1:
-        raise EdgeccError("E110", f"a signal of {length} elements from {dims[axis]} bins")
-    rows = _matrix(call, length, bins, 1, True, x.type.dtype).reshape(length, bins, 2)
-    double = np.full(bins, 2.0, rows.dtype)
-    double[0] = 1.0
-    if length % 2 == 0 and bins == length // 2 + 1:
-        double[-1] = 1.0
-    matrix = np.stack([rows[..., 0] * double, -rows[..., 1] * double], axis=-1).transpose(1, 2, 0).reshape(2 * bins, length)
+    length: Dim = (x.type.shape[axis] - 1) * 2 if given is None else given
+    bins: Dim = length // 2 + 1
+    if lower_bound(length) < 1:
+        raise EdgeccError("E110", f"a signal of {length} elements from {x.type.shape[axis]} bins")
     others = [a for a in range(rank - 1) if a != axis]
-    moved = call.transpose(call.slice(x, axis, 0, bins), [*others, axis, rank - 1])
-    outer = moved.type.dims[:-2]
-    flat = call.reshape(moved, (*outer, 2 * bins) if outer else (1, 2 * bins))
-    signal = call.reshape(call.add(MatMul(), flat, call.constant(matrix)), (*outer, length, 1))
+    moved = call.transpose(_of_length(call, x, axis, bins), [*others, axis, rank - 1])
+    outer = moved.type.shape[:-2]
+    lead = outer or (1,)
+    if isinstance(length, int):
+        rows = _matrix(call, length, length // 2 + 1, 1, True, x.type.dtype).reshape(length, length // 2 + 1, 2)
+        double = np.full(rows.shape[1], 2.0, rows.dtype)
+        double[0] = 1.0
+        if length % 2 == 0:
+            double[-1] = 1.0
+        matrix = np.stack([rows[..., 0] * double, -rows[..., 1] * double], axis=-1).transpose(1, 2, 0).reshape(-1, length)
+        flat = call.reshape(moved, (*lead, bins * 2))
+        signal = call.add(MatMul(), flat, call.constant(matrix))
+    else:  # twice as many as intervals between bins, and so even
+        cosine, sine, points = _turns(call, length, bins, length, x.type.dtype)
+        dtype, last = x.type.dtype, call.sizes((bins - 1,))
+        share = call.map(lambda k, e, n: apply("div", apply("select", apply("or", apply("eq", k, literal(0, DType.I64)), apply("eq", k, e)), literal(1.0, dtype),
+                                                            literal(2.0, dtype)), n), call.positions(bins), last, call.cast(points, dtype))
+        real, imaginary = (call.map(lambda a, c: apply("mul", a, c), call.reshape(call.slice(moved, rank - 1, part, 1), (*lead, bins)), share)
+                           for part in (0, 1))
+        signal = call.map(lambda a, b: apply("sub", a, b), call.add(MatMul(), real, cosine), call.add(MatMul(), imaginary, sine))
     back = list(range(rank - 2))
     back.insert(axis, rank - 2)
-    return call.transpose(signal, [*back, rank - 1])
+    return call.transpose(call.reshape(signal, (*outer, length, 1)), [*back, rank - 1])
 
 
 @converter("MelWeightMatrix", since=17)
