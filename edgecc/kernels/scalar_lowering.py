@@ -157,17 +157,17 @@ class _Lowering:
                     return _quotient(below[0], divisor)
                 gated = self._gated_by_itself(item)
                 if op == "mul" and gated is not None and self._computed(dtype) is DType.F32:
-                    return _silu(below[gated])
+                    return Op("gated", (below[gated], below[gated]), DType.F32, self._lanes)
                 return Op(op, tuple(below), self._computed(dtype), self._lanes)
 
 
     def _gated(self, gate: Gate) -> Expr:
-        """y * 0.5 * (1 + tanh(u)) is y / (1 + e^-2u)."""
+        """The function for a gated product: 0.5 * (1 + tanh(u)) is 1 / (1 + e^-2u)."""
         factor = self._lowered[self._by_identity[id(gate.factor)]]
         if gate.argument is None:
             return Op("gelu", (factor,), DType.F32, self._lanes)
         argument = self._lowered[self._by_identity[id(gate.argument)]]
-        return _over_one_plus_exp(factor, Op("mul", (argument, Const(-2.0, DType.F32, self._lanes)), DType.F32, self._lanes))
+        return Op("gated", (factor, Op("add", (argument, argument), DType.F32, self._lanes)), DType.F32, self._lanes)
 
     def _gated_by_itself(self, item: int) -> int | None:
         """Which operand of a product x * sigmoid(x) is x, where nothing else needs the sigmoid."""
@@ -178,20 +178,6 @@ class _Lowering:
                     and self._operands_of[other] == (own[position],) and item not in self._rounded):
                 return position
         return None
-
-
-def _silu(x: Expr) -> Expr:
-    """x * sigmoid(x) as x / (1 + e^-x): one operation less, and no case for each sign.
-
-    Below -88.7 e^-x overflows and the result is -0, where it should be a number of less than 3e-37.
-    """
-    return _over_one_plus_exp(x, Op("neg", (x,), DType.F32, x.lanes))
-
-
-def _over_one_plus_exp(dividend: Expr, power: Expr) -> Expr:
-    """dividend / (1 + e^power)."""
-    sum_ = Op("add", (Op("exp", (power,), DType.F32, power.lanes), Const(1.0, DType.F32, power.lanes)), DType.F32, power.lanes)
-    return Op("div", (dividend, sum_), DType.F32, power.lanes)
 
 
 def _quotient(dividend: Expr, divisor: Const) -> Expr:

@@ -1,6 +1,7 @@
 """Activations that have a mathematical function of their own, where models spell them out in primitives (edgecc/kernels/gates.py).
 
-    Op("gelu", (x,), f32)   x times the normal distribution function of x; 0 at minus infinity
+    Op("gelu", (x,), f32)      x times the normal distribution function of x; 0 at minus infinity
+    Op("gated", (y, u), f32)   y / (1 + e^-u), that is y times the logistic function of u; below -88 it may be 0
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,5 +24,18 @@ def _gelu(x: Any) -> Array:
     return np.asarray(np.vectorize(of, otypes=[np.float64])(np.asarray(x, np.float64)))
 
 
-ACTIVATIONS: Mapping[str, Callable[[Any], Array]] = types.MappingProxyType({"gelu": _gelu})
-"""Each with what it computes, in float64. Operand and result are f32."""
+def _gated(y: Any, u: Any) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.asarray(y, np.float64) / (1.0 + np.exp(-np.asarray(u, np.float64))))
+
+
+@dataclass(frozen=True)
+class Activation:
+    """How many operands a function has, and what it computes, in float64. Operands and result are f32."""
+
+    arity: int
+    meaning: Callable[..., Array]
+
+
+ACTIVATIONS: Mapping[str, Activation] = types.MappingProxyType({"gelu": Activation(1, _gelu), "gated": Activation(2, _gated)})
+"""All there are."""

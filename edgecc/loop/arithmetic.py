@@ -36,7 +36,7 @@ def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
     if op in TABLES:
         return lambda *args: tables_meaning(op, args)[()]
     if op in ACTIVATIONS:
-        return lambda x: ACTIVATIONS[op](x).astype(result.numpy)[()]
+        return lambda *args: ACTIVATIONS[op].meaning(*args).astype(result.numpy)[()]
     row = PRIMITIVES.get(op)
     if row is None:
         raise EdgeccError("E904", f"no primitive {op!r}")

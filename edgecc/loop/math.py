@@ -19,13 +19,14 @@ from types import MappingProxyType
 from edgecc.loop import math_exponential, math_power, math_tables, math_trigonometric
 from edgecc.loop.math_kit import MathFunction
 
-__all__ = ["DEFINED", "MAX_GELU_ULP", "MAX_ULP", "TABLED", "MathFunction", "definition"]
+__all__ = ["DEFINED", "MAX_GATED_ULP", "MAX_GELU_ULP", "MAX_ULP", "TABLED", "MathFunction", "definition"]
 
 _DEFINITIONS: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
     "exp": math_exponential.exp,
     "log": math_exponential.log,
     "erf": math_exponential.erf,
     "gelu": math_exponential.gelu,
+    "gated": math_exponential.gated,
     "tanh": math_exponential.tanh,
     "sigmoid": math_exponential.sigmoid,
     "sinh": math_exponential.sinh,
@@ -48,6 +49,7 @@ _TABLED: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
     "exp": math_tables.exp,
     "erf": math_tables.erf,
     "gelu": math_tables.gelu,
+    "gated": math_tables.gated,
     "tanh": math_tables.tanh,
     "sigmoid": math_tables.sigmoid,
 })
@@ -66,6 +68,8 @@ MAX_ULP: Mapping[str, float] = MappingProxyType({
 
 MAX_GELU_ULP = 2.0
 """Bound on the error of "gelu", in units in the last place of the operand."""
+MAX_GATED_ULP = 3.0
+"""Bound on the error of "gated" from -87 on, in units in the last place."""
 
 
 @functools.cache

@@ -110,6 +110,14 @@ def sigmoid(lanes: int) -> MathFunction:
     return k.finish(select(x < 0.0, y, 1.0) / (y + 1.0), "1 / (1 + e^-x)")
 
 
+def gated(lanes: int) -> MathFunction:
+    """y / (1 + exp(-u)): e^89 is infinity here, and the quotient 0."""
+    k = Kit("gated", lanes, ("y", "u"))
+    y, u = k.arguments
+    p, e = exp_parts(k, k.let("c", -minimum(maximum(u, -89.0), 87.0)))
+    return k.finish(y / fma(p, power(e), 1.0), "y / (1 + e^-u)")
+
+
 def _half_exp(k: Kit, a: Value) -> Value:
     """exp(a) / 2 for a >= 0, finite wherever sinh and cosh are."""
     p, e = exp_parts(k, k.let("c", minimum(a, 90.0)), TWO_POWERS - 1)

@@ -77,6 +77,13 @@ def sigmoid(lanes: int) -> MathFunction:
     return k.finish(select(x < 0.0, e, 1.0) / (e + 1.0), "1 / (1 + e^-x)")
 
 
+def gated(lanes: int) -> MathFunction:
+    """y / (1 + exp(-u))."""
+    k = Kit("gated", lanes, ("y", "u"))
+    y, u = k.arguments
+    return k.finish(y / (k.let("e", _exp(k, k.let("c", -minimum(maximum(u, -89.0), 87.0)))) + 1.0), "y / (1 + e^-u)")
+
+
 def tanh(lanes: int) -> MathFunction:
     """Hyperbolic tangent by the exponential of tables."""
     return tanh_of(lanes, lambda k, c: k.let("e", _exp(k, c)) + 1.0)

@@ -325,7 +325,7 @@ class _Parser:
         start = self.position - 2
         row = PRIMITIVES.get(name)
         narrow = NARROW.get(name)
-        arity = 3 if name == "fma" or name in DOTS else narrow.arity if narrow is not None else 1 if name in ACTIVATIONS else 0 if row is None else row.arity
+        arity = 3 if name == "fma" or name in DOTS else narrow.arity if narrow is not None else ACTIVATIONS[name].arity if name in ACTIVATIONS else 0 if row is None else row.arity
         args = self.listed(self.expr, ")")
         if arity == 0 or len(args) != arity:
             self.position = start

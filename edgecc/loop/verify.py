@@ -331,7 +331,7 @@ class _Verifier:
     def operation(self, expr: Op) -> None:
         row = PRIMITIVES.get(expr.op)
         dot, narrow = DOTS.get(expr.op), NARROW.get(expr.op)
-        arity = 3 if expr.op == "fma" or dot is not None else narrow.arity if narrow is not None else 1 if expr.op in ACTIVATIONS else 0 if row is None else row.arity
+        arity = 3 if expr.op == "fma" or dot is not None else narrow.arity if narrow is not None else ACTIVATIONS[expr.op].arity if expr.op in ACTIVATIONS else 0 if row is None else row.arity
         if arity == 0 or len(expr.args) != arity:
             self.fail(5, f"no primitive {expr.op} of {len(expr.args)} operands")
         kinds = ", ".join(_type_text(a) for a in expr.args)

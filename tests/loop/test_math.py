@@ -14,7 +14,7 @@ from edgecc.ir.types import DType
 from edgecc.loop.activations import ACTIVATIONS
 from edgecc.loop.builder import Builder
 from edgecc.loop.ir import Op
-from edgecc.loop.math import DEFINED, MAX_GELU_ULP, MAX_ULP, definition
+from edgecc.loop.math import DEFINED, MAX_GATED_ULP, MAX_GELU_ULP, MAX_ULP, definition
 from tests.support.ccompile import AVX2, AVX512, NEON, PORTABLE, run_function
 
 MACHINES = ((PORTABLE, 1), (AVX2, 8), (AVX512, 16), (NEON, 4))
@@ -23,7 +23,7 @@ SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, math.inf, -math.inf, m
                     0.625, 1.0000001, 0.99999994, 16777216.0, 131072.0, 131073.0, 1e10, -3e30, 1.5707964, 3.1415927,
                     6.2831855, 1e15, 5e-8, 355.0, 1.7e38, 123456789.0], np.float32)
 EXACT = {
-    **ACTIVATIONS,
+    **{op: row.meaning for op, row in ACTIVATIONS.items()},
     "erf": special.erf, "sigmoid": lambda x: np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(x) / (1 + np.exp(x))),
 }
 
@@ -49,7 +49,7 @@ def arguments(op: str, count: int) -> tuple[np.ndarray, ...]:
     near = rng.uniform(-spread, spread, third).astype(np.float32)
     positive = np.exp(rng.uniform(-5, 5, third)).astype(np.float32)
     x = np.concatenate([near, positive, every_kind_of_float(count - 2 * third - SPECIAL.size**2, 1), np.repeat(SPECIAL, SPECIAL.size)])
-    if op in ACTIVATIONS or PRIMITIVES[op].arity == 1:
+    if (ACTIVATIONS[op] if op in ACTIVATIONS else PRIMITIVES[op]).arity == 1:
         return (x,)
     scale = np.concatenate([rng.uniform(-8, 8, 2 * third), rng.uniform(-200, 200, x.size - 2 * third)])
     y = scale.astype(np.float32)
@@ -113,6 +113,16 @@ def test_gelu_is_off_by_few_units_of_its_operand(machine, lanes):
     assert (np.abs(got - want) / np.spacing(np.abs(x))).max() <= MAX_GELU_ULP
     small = np.abs(x) < 0.5
     assert ulp_errors(got[small & (x != 0)], want[small & (x != 0)]).max() <= 3 * MAX_GELU_ULP
+
+
+@pytest.mark.parametrize("machine, lanes", MACHINES, ids=[m.name for m, _ in MACHINES])
+def test_gated_products_are_within_three_units(machine, lanes):
+    u = np.resize(np.concatenate([np.linspace(-87, 100, 9000), SPECIAL]), 9600).astype(np.float32)
+    y = np.random.default_rng(8).normal(size=9600).astype(np.float32)
+    got = run_function(function_of("gated", lanes, 9600, 2), {"x": y, "y": u}, machine, flags=("-O2",))["out"]
+    want, far = reference("gated", y, u), u < -87
+    assert ulp_errors(got[~far], want[~far]).max() <= MAX_GATED_ULP
+    assert np.allclose(got[far], 0, rtol=0, atol=1e-36)
 
 
 @pytest.mark.parametrize("op", ["exp", "log", "erf", "tanh", "sigmoid"])

@@ -72,15 +72,15 @@ def test_functions_on_the_longest_vectors():
 @pytest.mark.parametrize("op", sorted(TABLED))
 def test_tables_mean_to_both_what_they_mean_to_numpy(op):
     target = load_target("x86-64-v4")
-    (x,) = (each[:COUNT // 16 * 16] for each in arguments(op, COUNT))
+    operands = [each[:COUNT // 16 * 16] for each in arguments(op, COUNT)]
     function = definition(op, 16, tables=True)
-    values = {function.params[0].name: x}
+    values = {param.name: each for param, each in zip(function.params, operands, strict=True)}
     with np.errstate(all="ignore"):
         for stmt in function.statements:
             assert isinstance(stmt, Let)
             values[stmt.name] = evaluated(stmt.value, values)
         want = np.asarray(evaluated(function.result, values), DType.F32.numpy)
-    case = (function_of(op, 16, x.size, 1), {"x": x})
+    case = (function_of(op, 16, operands[0].size, len(operands)), dict(zip("xy", operands, strict=False)))
     assert same_bits(llvm.run_functions([case], target)[0]["out"], want).all()
 
 
