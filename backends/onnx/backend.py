@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecc.artifact.folder import Artifact, make_export
 from edgecc.backends.base import API, GraphBackend
-from edgecc.backends.onnx.dialects import DIALECTS, in_dialect
+from edgecc.backends.onnx.dialects import dialect_opset, in_dialect
 from edgecc.backends.onnx.export import export_onnx
 from edgecc.backends.onnx.operators import obstacle
 from edgecc.backends.onnx.writer import DEFAULT_OPSET
@@ -53,7 +53,7 @@ class OnnxBackend(GraphBackend):
 
     def emit(self, graph: Graph, name: str, target: Target, form: str) -> Artifact:
         """NAME.onnx; the report counts nodes by operator. Raises: EdgeccError E001, E114."""
-        opset = self.opset if self.dialect == "none" or self.opset != DEFAULT_OPSET else min(self.opset, DIALECTS[self.dialect].newest_opset)
+        opset = self.opset if self.dialect == "none" or self.opset != DEFAULT_OPSET else dialect_opset(self.dialect, graph)
         model = export_onnx(graph, opset=opset)
         figures: dict[str, object] = {"opset": opset}
         if self.dialect != "none":

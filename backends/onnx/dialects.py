@@ -20,7 +20,10 @@ import numpy as np
 import onnx
 
 from edgecc.backends.onnx.qdq import DEQUANTIZE, QUANTIZE, Parameters, QdqModel
+from edgecc.backends.onnx.quantized import FIRST_OPSET, opset_for
 from edgecc.errors import EdgeccError, printable
+from edgecc.ir.graph import Graph
+from edgecc.ir.types import DType
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Dialect:
 
     Attributes:
         tool: its name. source: where that is said.
-        activations: "int8" or "uint8", what is made of quantized values; "" leaves them.
+        activations: "int8" or "uint8", what is made of quantized values, those of 16 bits likewise; "" leaves them.
         symmetric: whether zero points of activations must be 0.
         signed_weights: whether weights must be i8 with zero point 0.
         float_biases: whether biases are stored as floats instead of being dequantized.
@@ -40,6 +43,9 @@ class Dialect:
         every: whether the result of each operator between quantized ones is quantized.
         fine_softmax: whether results of Softmax are quantized to 16 bits before they are to 8, because the tool computes it in numbers
             as short as its result; from opset 21 on, which has u16.
+        opset: of the default domain that is written if none is asked for; 21 where values have 16 bits, if the tool reads that.
+            20 holds everything else, and onnxruntime 1.32 refuses some models of 21 where x86 has AVX2 only: for a product of rank 3
+            and its bias it makes a QuantizeLinear with an output_dtype of int8, and then gives that a zero point of uint8.
         newest_opset: of the default domain that it reads.
     """
 
@@ -54,6 +60,7 @@ class Dialect:
     one_scale: bool = False
     every: bool = False
     fine_softmax: bool = False
+    opset: int = 20
     newest_opset: int = 21
 
 
@@ -61,22 +68,25 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType({
     "ort": Dialect("onnxruntime", "onnxruntime documentation, Quantize ONNX models, QDQ representation"),
     "rknn": Dialect("Rockchip RKNN-Toolkit2", "RKNN-Toolkit2 user guide, quantized ONNX models: asymmetric int8, symmetric weights for each channel",
                     activations="int8", signed_weights=True, float_biases=True, joined_groups=True, gate_first=True,
-                    newest_opset=19),
+                    opset=19, newest_opset=19),
     "qnn": Dialect("Qualcomm QNN HTP", "onnxruntime documentation, QNN execution provider: nodes between DequantizeLinear and QuantizeLinear, "
-                   "uint8 activations", activations="uint8", signed_weights=True, one_scale=True, every=True, fine_softmax=True),
+                   "uint8 activations", activations="uint8", signed_weights=True, one_scale=True, every=True, fine_softmax=True, opset=21),
     "tensorrt": Dialect("NVIDIA TensorRT", "TensorRT developer guide, explicit quantization: int8, zero points of 0, biases of floats",
                         activations="int8", symmetric=True, signed_weights=True, float_biases=True),
     "openvino": Dialect("Intel OpenVINO", "OpenVINO documentation, quantized models: QuantizeLinear and DequantizeLinear of u8 and i8"),
 })
 """The dialects by name."""
 
-FIRST_OPSET_OF_U16 = 21
-"""Opset of the first QuantizeLinear that makes u16."""
-
 _GRID = frozenset({"Reshape", "Flatten", "Transpose", "MaxPool", "Squeeze", "Unsqueeze", "Slice", "Relu", "Identity", "Expand", "DepthToSpace"})
 """Operators whose results are among the values of their first operand, or zero."""
 _MONOTONIC = frozenset({"Relu", "Clip"})
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def dialect_opset(name: str, graph: Graph) -> int:
+    """The opset in which a graph is written in a dialect, unless another one is asked for."""
+    dialect = DIALECTS[name]
+    return min(max(dialect.opset, opset_for(graph)), dialect.newest_opset)
 
 
 def in_dialect(model: onnx.ModelProto, name: str, opset: int) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -103,7 +113,7 @@ def in_dialect(model: onnx.ModelProto, name: str, opset: int) -> tuple[onnx.Mode
         _state_equal_scales_once(work)
     if dialect.every:
         _quantize_every(work)
-    if dialect.fine_softmax and opset >= FIRST_OPSET_OF_U16:
+    if dialect.fine_softmax and opset >= FIRST_OPSET[DType.U16]:
         _refine_softmax(work)
     return work.finished(opset), tuple(_in_floats(work))
 
@@ -114,24 +124,26 @@ def _set_activations(work: QdqModel, dialect: Dialect) -> list[str]:
     moved: set[str] = set()
     for node in work.of(QUANTIZE):
         zero = work.stored[node.input[2]]
+        wanted = dialect.activations.replace("8", str(8 * zero.dtype.itemsize))
         if dialect.symmetric and (zero.any() or zero.dtype != dialect.activations):
             problems.append(f"{printable(node.name)}: zero point {int(zero.reshape(-1)[0])} of {zero.dtype}, where it must be 0 of {dialect.activations}")
-        elif dialect.activations and zero.dtype != dialect.activations:
+        elif wanted and zero.dtype != wanted:
             readers = work.readers(node.output[0])
             if node.output[0] in work.interface or any(reader.op_type != DEQUANTIZE for reader in readers):
                 problems.append(f"{printable(node.name)}: {zero.dtype} values that are not dequantized at once")
                 continue
             for each in (node, *readers):
-                each.input[2] = _moved_zero(work, each.input[2], dialect.activations, moved)
+                each.input[2] = _moved_zero(work, each.input[2], wanted, moved)
     return problems
 
 
 def _moved_zero(work: QdqModel, name: str, dtype: str, moved: set[str]) -> str:
-    """A zero point of the other type of 8 bits, which names the same number."""
+    """A zero point of the other type of as many bits, which names the same number."""
     if name in moved:
         return name
     zero = work.stored[name]
-    fresh = work.store((zero.astype(np.int32) + (128 if dtype == "uint8" else -128)).astype(dtype), name)
+    offset = 1 << 8 * zero.dtype.itemsize - 1
+    fresh = work.store((zero.astype(np.int32) + (offset if dtype.startswith("u") else -offset)).astype(dtype), name)
     moved.add(fresh)
     return fresh
 

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgecc.artifact.folder import Artifact
-from edgecc.backends.onnx.dialects import DIALECTS, in_dialect
+from edgecc.backends.onnx.dialects import dialect_opset, in_dialect
 from edgecc.backends.onnx.export import export_onnx
 from edgecc.backends.onnx.operators import obstacle
 from edgecc.backends.onnx.qdq import DEQUANTIZE, QUANTIZE, QdqModel
@@ -28,7 +28,7 @@ from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.requantize import as_dequantized, as_quantized
 
 _FLOATS = (DType.F32, DType.F16)
-_INTEGERS = (TensorProto.INT8, TensorProto.UINT8)
+_INTEGERS = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def hand_over(graph: Graph, dialect: str) -> Handover:
     """
     own = graph.copy()
     own.input_names, own.output_names = [f"in{i}" for i in range(len(own.inputs))], [f"out{i}" for i in range(len(own.outputs))]
-    opset = min(DIALECTS[dialect].newest_opset, 21)
+    opset = dialect_opset(dialect, own)
     work = QdqModel(export_onnx(own, opset=opset))
     given = dict(zip((*own.input_names, *own.output_names), (*graph.input_names, *graph.output_names), strict=True))
     found = {given[name]: table for name, table in _move_border(work).items()}

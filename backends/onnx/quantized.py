@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
-from edgecc.backends.onnx.writer import Writer
-from edgecc.ir.graph import Node
+from edgecc.backends.onnx.writer import OLDEST_OPSET, Writer
+from edgecc.ir.graph import Graph, Node
 from edgecc.ir.scalar import Arg, Literal
 from edgecc.ir.types import Array, DType
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.requantize import as_dequantized, as_quantized
 
-QUANTIZED = (DType.I8, DType.U8)
-"""Types of QuantizeLinear in every opset that is written; DequantizeLinear takes i32 as well."""
+FIRST_OPSET: Mapping[DType, int] = MappingProxyType({DType.I8: 17, DType.U8: 17, DType.I16: 21, DType.U16: 21})
+"""Since which of the opsets that are written QuantizeLinear makes a type; DequantizeLinear takes i32 as well."""
 
 
 def write_quantization(writer: Writer, op: Elementwise, operands: Sequence[str | None], node: Node) -> str | None:
     """Adds a QuantizeLinear or DequantizeLinear if the node is one; returns the name of its result, or None for any other node."""
     quantized = as_quantized(op.expr)
-    if quantized is not None and isinstance(quantized.x, Arg) and quantized.dtype in QUANTIZED:
+    if quantized is not None and isinstance(quantized.x, Arg) and _has(writer, quantized.dtype):
         return _write(writer, "QuantizeLinear", node, operands, quantized.x, quantized.scale, quantized.zero, quantized.dtype)
     dequantized = as_dequantized(op.expr)
-    if dequantized is not None and dequantized.q.dtype in (*QUANTIZED, DType.I32):
+    if dequantized is not None and (_has(writer, dequantized.q.dtype) or dequantized.q.dtype is DType.I32):
         return _write(writer, "DequantizeLinear", node, operands, dequantized.q, dequantized.scale, dequantized.zero, dequantized.q.dtype)
     return None
+
+
+def opset_for(graph: Graph) -> int:
+    """The oldest opset that is written whose QuantizeLinear makes every type that the graph quantizes to."""
+    made = [as_quantized(node.op.expr) for node in graph.nodes if isinstance(node.op, Elementwise)]
+    return max((FIRST_OPSET[each.dtype] for each in made if each is not None and each.dtype in FIRST_OPSET), default=OLDEST_OPSET)
+
+
+def _has(writer: Writer, dtype: DType) -> bool:
+    return dtype in FIRST_OPSET and FIRST_OPSET[dtype] <= writer.opset
 
 
 def _write(writer: Writer, name: str, node: Node, operands: Sequence[str | None], x: Arg, scale: Arg | Literal, zero: Arg | Literal | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -30,7 +31,8 @@ def quantized_model(activations=np.int8, zeros=(-3, -128, 5, 0), weights_zero=0,
         return output
 
     def quantized(x, name, scale, zero):
-        zero = zero + (128 if activations is np.uint8 else 0)
+        zero = zero + {np.uint8: 128, np.uint16: 32768}.get(activations, 0)
+        scale = scale / (256 if np.dtype(activations).itemsize == 2 else 1)
         parameters = [constant(f"{name}_s", np.float32(scale)), constant(f"{name}_z", activations(zero))]
         return node("DequantizeLinear", [node("QuantizeLinear", [x, *parameters], f"{name}_q"), *parameters], name)
 
@@ -53,7 +55,8 @@ def quantized_model(activations=np.int8, zeros=(-3, -128, 5, 0), weights_zero=0,
     y = quantized(y, "y", 1 / 256, zeros[3])
     graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
                               [helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, 6])], constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    wide = np.dtype(activations).itemsize == 2
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21 if wide else 17)], ir_version=10 if wide else 8)
 
 
 def written(model, dialect, **options):
@@ -87,6 +90,24 @@ def test_dialects_compute_the_same(dialect, activations):
         (want,), (got,) = run(model, inputs), run(found, inputs)
         assert len(np.unique(want)) > 2
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("activations", [np.int16, np.uint16])
+@pytest.mark.parametrize(("dialect", "kind"), [("ort", None), ("openvino", None), ("qnn", np.uint16), ("tensorrt", None)])
+def test_16_bits_are_quantized_by_nodes_too(dialect, kind, activations):
+    model = quantized_model(activations)
+    if dialect == "tensorrt":
+        with pytest.raises(EdgeccError, match="where it must be 0 of int8"):
+            written(model, dialect)
+        return
+    found, report = written(model, dialect)
+    arrays = stored(found)
+    kinds = {arrays[node.input[2]].dtype for node in found.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    assert kinds == {np.dtype(kind or activations), np.dtype(np.int8), np.dtype(np.int32)}
+    assert "Round" not in report["nodes"] and report["opset"] == 21
+    assert dialect != "qnn" or report["in floats"] == []
+    inputs = {"x": np.random.default_rng(0).normal(0, 1.5, (1, 3, 8, 8)).astype(np.float32)}
+    np.testing.assert_array_equal(run(found, inputs)[0], run(model, inputs)[0])
 
 
 @pytest.mark.parametrize(("dialect", "kind"), [("rknn", np.int8), ("qnn", np.uint8)])
@@ -149,6 +170,8 @@ def test_opsets():
     with pytest.raises(EdgeccError, match="up to 19, not 22"):
         written(quantized_model(), "rknn", opset=22)
     assert written(quantized_model(), "rknn", opset=17)[0].opset_import[0].version == 17
+    assert {name: written(quantized_model(np.int8, SYMMETRIC), name)[1]["opset"] for name in DIALECTS} == {
+        "ort": 20, "rknn": 19, "qnn": 21, "tensorrt": 20, "openvino": 20}
     with pytest.raises(EdgeccError, match="not one of"):
         create_backend("onnx{dialect=cobol}")
 
@@ -189,6 +212,19 @@ def test_products_with_error_functions_have_those_first_for_rknn():
     assert producers[producers[product.input[0]].input[0]].input[0] in next(node.output for node in made.graph.node if node.op_type == "Add")
     feed = {"x": np.random.default_rng(0).normal(0, 2, (1, 4, 9, 10)).astype(np.float32)}
     np.testing.assert_array_equal(run(made, feed), run(model, feed))
+
+
+def test_onnxruntime_optimizes_products_of_rank_3_with_biases():
+    net = Quantized(0)
+    x = net.quantize(net.node("Transpose", net.quantize("x", 0.02, 3), perm=[0, 2, 1]), 0.02, 3)
+    w, _ = net.weights(6, 5, axis=1)
+    model = net.model(net.quantize(net.node("Add", net.node("MatMul", x, w), net.store(np.ones(5, np.float32))), 0.1, -7), (1, 6, 4))
+    found, _ = written(model, "ort")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    inputs = {"x": np.random.default_rng(0).normal(0, 1, (1, 6, 4)).astype(np.float32)}
+    got = onnxruntime.InferenceSession(found.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, inputs)
+    assert np.abs(got[0] - run(found, inputs)[0]).max() < 0.11  # a step, where products saturate none
 
 
 @pytest.mark.parametrize("dialect", ["ort", "rknn", "qnn", "openvino"])
