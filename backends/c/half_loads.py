@@ -68,12 +68,9 @@ MACROS = """\
   __asm__ volatile("ins %0.d[1], %1" : "+w"(joined) : "r"(high)); joined; })
 #define EDGECC_FMLA(type, form, fma, sum, a, b) __extension__({ type added = (sum); \
   __asm__ volatile("fmla %0." form ", %1." form ", %2." form : "+w"(added) : "w"(a), "w"(b)); added; })
-#define EDGECC_SDOT(dot, sum, groups, factors, source, lane) __extension__({ int32x4_t added = (sum); \
-  __asm__ volatile("sdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(added) : "w"(groups), "w"(factors)); added; })
 #define EDGECC_PINNED(type, start) __extension__({ type kept = (start); __asm__ volatile("" : "+w"(kept)); kept; })
 #else
 #define EDGECC_FMLA(type, form, fma, sum, a, b) fma(sum, a, b)
-#define EDGECC_SDOT(dot, sum, groups, factors, source, lane) dot(sum, vreinterpretq_s8_u32(groups), source(factors), lane)
 #define EDGECC_PINNED(type, start) (start)
 #define EDGECC_HALVES_4(array) vreinterpret_f16_u16(vld1_u16(array))
 #define EDGECC_HALVES_8(array) vreinterpretq_f16_u16(vld1q_u16(array))
@@ -121,8 +118,6 @@ def rows() -> Iterator[tuple[Key, Row]]:
     yield Key("pinned", DType.F32, 4), Row("EDGECC_PINNED(float32x4_t, {0})", needs)
     products = (*needs, "dotprod")
     yield from _parts(DType.U32, "uint32", "vld1_u32", "vld1q_u32", products)
-    for lanes, q, source in ((4, "q", "vreinterpretq_s8_u32"), (2, "", "vreinterpret_s8_u32")):
-        yield Key(f"dot_s8_lane:{lanes}", DType.I32, 4), Row(f"EDGECC_SDOT(vdotq_lane{q}_s32, {{2}}, {{0}}, {{1}}, {source}, {{3}})", products)
     yield Key("keep_lane", DType.I32, 4), Row("{0}", products)
     yield Key("pinned", DType.I32, 4), Row("EDGECC_PINNED(int32x4_t, {0})", products)
     halves = (*needs, "fp16")

@@ -107,7 +107,7 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
     wants_vectors = vector_bits > 0
     if architecture == "aarch64" and wants_vectors and "neon" in features:
         rows = [*scalar_rows(has_fma=True), *neon.vector_rows(), *half_loads.rows()]
-        definitions = [neon.KEEP, neon.APART, *neon.fmla_lane(in_order=IN_ORDER in features, half=neon_half.FEATURE in features)]
+        definitions = [neon.KEEP, neon.APART, *neon.by_lane(in_order=IN_ORDER in features, half=neon_half.FEATURE in features)]
         definitions += [paired_sums.TOGETHER] if IN_ORDER in features else []
         definitions += [half_loads.MACROS] if half_loads.HALVES in features else []
         if neon_half.FEATURE in features and vector_bits >= 128:

@@ -70,15 +70,24 @@ _FMLA_LANE_F16 = """\
 """
 
 
-def fmla_lane(*, in_order: bool, half: bool) -> tuple[str, ...]:
-    """The macros of multiply-adds by lane, those of f16 apart; `half`: whether there are any."""
+_SDOT_LANE = """\
+#define EDGECC_SDOT(dot, sum, groups, factors, source, lane) __extension__({ int32x4_t added = (sum); \\
+  __asm__ volatile("sdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(added) : "w"(groups), "w"(factors)); added; })
+#else
+#define EDGECC_SDOT(dot, sum, groups, factors, source, lane) dot(sum, vreinterpretq_s8_u32(groups), source(factors), lane)
+#endif
+"""
+
+
+def by_lane(*, in_order: bool, half: bool) -> tuple[str, ...]:
+    """The macros of multiply-adds and products of groups by lane, those of f16 apart; `half`: whether there are any."""
     if in_order:
         why = "/* The order of these is the order in which the core will execute them: no compiler moves them past one another. */\n"
         where = "#if defined(__GNUC__)\n"
     else:
         why = "/* As instructions that gcc does not look into, multiply-adds keep their order, and each sum its register: no tile spills. */\n"
         where = "#if defined(__GNUC__) && !defined(__clang__)\n"
-    return tuple(why + where + text for text in ((_FMLA_LANE, _FMLA_LANE_F16) if half else (_FMLA_LANE,)))
+    return tuple(why + where + text for text in (_FMLA_LANE, *((_FMLA_LANE_F16,) if half else ()), _SDOT_LANE))
 
 
 SHORT_PRODUCTS = {
@@ -130,10 +139,11 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
         yield Key("nearest", F32, lanes), Row(f"vcvtn{q}_s32_f32({{0}})", NEON)
         yield Key("dot_s8_short", I32, lanes), Row(SHORT_PRODUCTS[lanes], NEON, body=True)
         yield Key("dot_s8", I32, lanes), Row(f"vdot{q}_s32({{2}}, {groups})", (*NEON, "dotprod"))
-        yield Key("dot_s8_lane:4", I32, lanes), Row(
-            f"vdot{q}_laneq_s32({{2}}, vreinterpret{q}_s8_u32({{0}}), vreinterpretq_s8_u32({{1}}), {{3}})", (*NEON, "dotprod"))
-        yield Key("dot_s8_lane:2", I32, lanes), Row(
-            f"vdot{q}_lane_s32({{2}}, vreinterpret{q}_s8_u32({{0}}), vreinterpret_s8_u32({{1}}), {{3}})", (*NEON, "dotprod"))
+        for count, own in ((4, "q"), (2, "")):
+            dot, source = f"vdot{q}_lane{own}_s32", f"vreinterpret{own}_s8_u32"
+            yield Key(f"dot_s8_lane:{count}", I32, lanes), Row(
+                f"EDGECC_SDOT({dot}, {{2}}, {{0}}, {{1}}, {source}, {{3}})" if lanes == 4 else
+                f"{dot}({{2}}, vreinterpret_s8_u32({{0}}), {source}({{1}}), {{3}})", (*NEON, "dotprod"))
         yield Key("apart", F32, lanes), Row("EDGECC_APART({0})", NEON)
         for keep in ("keep", "keep_lane"):
             yield Key(keep, I32, lanes), Row("EDGECC_KEEP_ORDER({0})", NEON)

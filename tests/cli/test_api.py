@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edgecc
+from edgecc.api import Options, compilation
 from edgecc.errors import EdgeccError
 from edgecc.targets.schema import load_target
 
@@ -84,3 +85,20 @@ def test_the_package_is_quick_to_import_and_says_what_it_has():
 def test_the_version_is_the_packages():
     text = (Path(edgecc.__file__).parents[1] / "pyproject.toml").read_text()
     assert f'version = "{edgecc.__version__}"' in text
+
+
+def test_a_self_test_of_integers_expects_what_they_are(monkeypatch):
+    executed = []
+    monkeypatch.setattr(compilation, "execute", lambda graph, arrays, run=compilation.execute: executed.append(graph) or run(graph, arrays))
+    constants = {"s": np.float32(0.1), "z": np.int8(0), "w": np.eye(4, dtype=np.float32)}
+    quantized = [node for name in ("x", "p") for node in (helper.make_node("QuantizeLinear", [name, "s", "z"], [f"{name}q"]),
+                                                          helper.make_node("DequantizeLinear", [f"{name}q", "s", "z"], [f"{name}d"]))]
+    for integers in (True, False):
+        nodes = [*quantized[:2], helper.make_node("Relu", ["xd"], ["p"]), *quantized[2:], helper.make_node("Identity", ["pd"], ["y"])]
+        nodes = nodes if integers else [helper.make_node("MatMul", ["x", "w"], ["y"])]
+        graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+                                  [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])], [numpy_helper.from_array(a, n) for n, a in constants.items()])
+        executed.clear()
+        done = compilation.compile_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), load_target("generic-c"),
+                                         Options(self_test=True))
+        assert (executed == [done.compiled.graph]) is integers and len(executed) == 1

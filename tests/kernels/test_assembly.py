@@ -12,6 +12,7 @@ from tests.support.assembly import (
     BYTE_CASES,
     CASES,
     HALF_CASES,
+    SIGNED_CASES,
     WORD_CASES,
     Loop,
     assembly,
@@ -23,7 +24,7 @@ from tests.support.assembly import (
 
 def loop_of(name: str, target: str, compiler: str, choice: str = "direct") -> Loop:
     try:
-        return main_loop(scheduled({**CASES, **BYTE_CASES, **WORD_CASES, **HALF_CASES}[name], target, choice), target, compiler)
+        return main_loop(scheduled({**CASES, **BYTE_CASES, **SIGNED_CASES, **WORD_CASES, **HALF_CASES}[name], target, choice), target, compiler)
     except LookupError as error:
         pytest.skip(str(error))
 
@@ -41,7 +42,7 @@ def test_neon_tiles_multiply_by_lane_without_touching_the_stack(name):
 
 
 @pytest.mark.parametrize("name", ["pointwise 64 to 384, 14x14", "pointwise 960 to 320, 7x7", "3x3 32 to 32, 28x28", "first layer 3 to 32, 3x3 stride 2",
-                                  "depthwise 3x3, 96 channels, 28x28", "f16 pointwise 64 to 384, 14x14", "f16 first layer 3 to 32, 3x3 stride 2"])
+                                  "depthwise 3x3, 96 channels, 28x28", "f16 pointwise 64 to 384, 14x14", "f16 first layer 3 to 32, 3x3 stride 2", *SIGNED_CASES])
 def test_gcc_keeps_neon_accumulators_in_their_registers(name):
     main = loop_of(name, "cortex-a76", "gcc")
     assert main.multiply_adds >= 48
