@@ -218,7 +218,7 @@ def _build(compiler: Compiler, folder: Path, sources: Sequence[str], main: Seque
                 objects[index].write_bytes(path.read_bytes())
                 return
             _call([*compiler.command, *compile_flags, *thread_flags, "-c", path.name, "-o", str(objects[index])],
-                  path.parent, scratch, options.timeout, f"compiling {path.name}")
+                  path.parent, scratch, options.timeout, f"compiling {path.name}", objects[index])
 
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             for _ in pool.map(compile_one, range(len(paths))):
@@ -226,12 +226,13 @@ def _build(compiler: Compiler, folder: Path, sources: Sequence[str], main: Seque
         sizes = [elf.code_bytes(path.read_bytes()) for path in objects[:len(sources)]]
         # No flags of the processor: objects need none to be linked, and zig would build its C library for each one anew.
         _call([*(compiler.linker or compiler.command), *options.flags, *link_flags, *thread_flags, *map(str, objects), "-o", str(output.resolve()),
-               *options.link, *compiler.target.toolchain.libraries], Path(scratch), scratch, options.timeout, "linking")
+               *options.link, *compiler.target.toolchain.libraries], Path(scratch), scratch, options.timeout, "linking", output.resolve())
     known = [size for size in sizes if size is not None]
     return Build(output, sum(known) if len(known) == len(sizes) else None)
 
 
-def _call(command: Sequence[str], cwd: Path, scratch: str, timeout: float, doing: str) -> None:
+def _call(command: Sequence[str], cwd: Path, scratch: str, timeout: float, doing: str, made: Path) -> None:
+    """Runs a tool that is to write the file `made`."""
     tool = Path(command[0]).name
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="replace", timeout=timeout,
@@ -243,6 +244,8 @@ def _call(command: Sequence[str], cwd: Path, scratch: str, timeout: float, doing
     if done.returncode != 0:
         what = f"was ended by signal {-done.returncode}" if done.returncode < 0 else f"failed (exit status {done.returncode})"
         raise EdgeccError("E401", f"{tool} {what} {doing}", details=trimmed(done.stderr or done.stdout))
+    if not made.exists():
+        raise EdgeccError("E401", f"{tool} said nothing {doing}, but wrote no file", hint="is it a C compiler?")
 
 
 def _environment() -> dict[str, str]:
@@ -312,9 +315,9 @@ def _overridden(wanted: str, target: Target, native: bool) -> Compiler:
     if path is None:
         raise EdgeccError("E400", f"the compiler {printable(wanted)!r} was not found",
                           hint=f"--cc and {CC_VARIABLE} take a program on PATH or its full path")
-    command = (path, *command[1:])
+    command = (os.path.abspath(path), *command[1:])  # it is called from other folders
     if Path(path).name.startswith("zig") and "cc" not in command[1:]:
-        command = (path, "cc", *command[1:])
+        command = (command[0], "cc", *command[1:])
     if Path(path).name.startswith("zig") and not native and "-target" not in command:
         command = (*command, "-target", target.toolchain.zig_target)
     version = _version(command)

@@ -54,6 +54,7 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a path or a name may have what the terminal cannot show
     try:
@@ -85,6 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return full.exit_status
         show_error(_internal(error, args))
         return EXIT_INTERNAL
+
+
+def _open_closed_streams() -> None:
+    """Gives standard streams that the caller closed to nowhere: files opened later would take their numbers, and what is printed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (for the rest of the process)
 
 
 def _abandon_output() -> None:

@@ -29,6 +29,7 @@ _NUMBER = re.compile(r"\d{1,19}|\d{1,9}e\d{1,2}")
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
+ZIP_MAGIC, NUMPY_MAGIC = b"PK", b"\x93NUMPY"  # what files of several arrays, and of one, begin with
 DESCRIPTION_LIMIT = 1 << 20  # bytes of an .npy header; numpy's own headers are far below
 
 
@@ -141,6 +142,9 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
     """
     where = printable(str(path))
     try:
+        with path.open("rb") as file:
+            if not file.read(len(NUMPY_MAGIC)).startswith((ZIP_MAGIC, NUMPY_MAGIC)):  # numpy would take it for a pickle, and say how to load one
+                raise EdgeccError("E007", "not an .npz file of arrays", where=where)
         archive = np.load(path, allow_pickle=False, max_header_size=DESCRIPTION_LIMIT)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise EdgeccError("E007", f"{option} wants an .npz file with one array for each name", where=where,

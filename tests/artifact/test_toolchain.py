@@ -167,6 +167,21 @@ def test_a_compiler_that_hangs_or_crashes(tmp_path):
         build_shared_library(find_compiler(HOST, str(dead)), tmp_path, sources, tmp_path / "a.so")
 
 
+def test_a_compiler_that_does_nothing(tmp_path):
+    idle = fake_tool(tmp_path, "idle-gcc", 'if [ "$1" = --version ]; then echo gcc; fi')
+    with pytest.raises(EdgeccError, match=r"compiling a\.c, but wrote no file") as caught:
+        build_shared_library(find_compiler(HOST, str(idle)), tmp_path, write_source(tmp_path, ""), tmp_path / "a.so")
+    assert caught.value.code == "E401"
+
+
+def test_a_compiler_named_from_here_is_found_from_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "sources").mkdir()
+    fake_tool(tmp_path, "my-gcc", 'exec gcc "$@"')
+    monkeypatch.chdir(tmp_path)
+    sources = write_source(tmp_path / "sources", "")
+    assert build_shared_library(find_compiler(HOST, "./my-gcc"), tmp_path / "sources", sources, tmp_path / "a.so").output.exists()
+
+
 def test_threads_are_linked_where_asked(tmp_path):
     sources = write_source(tmp_path, "#include <pthread.h>\nvoid *id(void *x);\nvoid *id(void *x) { return x; }\n"
                            "int main(void) { pthread_t t; return pthread_create(&t, 0, id, 0) || pthread_join(t, 0); }\n")

@@ -114,6 +114,15 @@ def test_a_reader_that_has_seen_enough():
     assert done.stdout.startswith("E001") and done.stderr == ""
 
 
+@pytest.mark.parametrize(("redirections", "printed"), [("<&- >out 2>err", "E001"), (">&- 2>err", ""), (">out 2>&-", "E001"), ("<&- >&- 2>&-", "")])
+def test_closed_standard_streams(redirections, printed, tmp_path):
+    places = redirections.replace("out", str(tmp_path / "out")).replace("err", str(tmp_path / "err"))
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m edgecc explain E001 {places}"], check=False)
+    assert done.returncode == 0
+    out, err = ((tmp_path / name).read_text() if (tmp_path / name).exists() else "" for name in ("out", "err"))
+    assert out.startswith(printed) and bool(out) == bool(printed) and err == ""
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_behind_standard_output():
     with Path("/dev/full").open("w") as full:

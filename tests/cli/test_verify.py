@@ -88,7 +88,7 @@ def test_the_reference_is_expected_by_default(cli, small_model, small_fixture):
 @pytest.mark.parametrize(("arguments", "status", "code", "words"), [
     (["--expected", "out.npz"], 2, "E001", "--expected needs --inputs"),
     (["--inputs", "absent.npz"], 2, "E007", "absent.npz"),
-    (["--inputs", "{model}"], 2, "E007", "not an .npz file"),
+    (["--inputs", "{model}"], 2, "E007", "not an .npz file of arrays\n"),
     (["--target", "cortex-a67"], 2, "E002", "unknown target"),
     (["--threads", "0", "--shape", "height=4"], 2, "E001", "one or more threads"),
     (["--threads", "two"], 2, "E001", "--threads"),
