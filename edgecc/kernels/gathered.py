@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.call_cost import call_cycles
+from edgecc.kernels.call_cost import call_cycles, view_bytes
 from edgecc.kernels.contraction import assemble
 from edgecc.kernels.contraction_weights import weights_of
 from edgecc.kernels.cost import read_cycles
@@ -55,8 +55,9 @@ from edgecc.ops.convolution import Conv
 LANE = "lane"
 """The loop over the elements of one vector that are moved."""
 
-MARGIN = 1.05
-"""How much faster a product must be to be chosen: patches push out of the caches what the layer before has left there."""
+MARGIN = 0.05
+"""How much faster a product must be to be chosen where patches are as large as the input: they push out of the caches what the layer
+before has left there. Windows of one pixel with stride 2 have patches a quarter as large."""
 
 BEST = 3
 """How many tiles are candidates."""
@@ -75,8 +76,9 @@ def gathered_candidates(request: Request, op: Conv, axes: Sequence[Axis]) -> tup
     if not 0 < patches <= second.size:
         return ()
     moved = 2 * read_cycles(patches, patches, request.target)
+    margin = 1 + MARGIN * min(1.0, patches / view_bytes(x))
     judged = best_tiles(pixels, y.dims[1], request.target, DType.F32, lambda tile: cover_cycles(pixels, y.dims[1], terms, tile, request.target))
-    return tuple(Candidate(f"gathered {tile.rows}x{tile.vectors}", call_cycles(request, MARGIN * cycles, moved),
+    return tuple(Candidate(f"gathered {tile.rows}x{tile.vectors}", call_cycles(request, margin * cycles, moved),
                            partial(lower_gathered, request, op, tuple(axes), tile)) for tile, cycles in judged[:BEST])
 
 

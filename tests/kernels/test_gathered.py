@@ -68,6 +68,12 @@ def test_small_maps_with_strides_are_gathered_and_large_ones_are_not():
     assert "gathered" not in names(14, 1) | names(112, 2)
 
 
+def test_patches_that_leave_out_most_of_the_input_push_little_out_of_the_caches():
+    op, operands = convolution(0, batch=1, channels=128, outputs=256, size=(28, 28), kernel=(1, 1), strides=(2, 2), pads=(0, 0, 0, 0), residual=False)
+    best = min(candidates(request_for(op, operands, "x86-64-v3", [LAST])), key=lambda c: c.cycles)
+    assert best.name.startswith("gathered")
+
+
 def test_compiled_gathered_code_agrees():
     op, operands = convolution(3, batch=1, channels=21, outputs=37, size=(7, 9), kernel=(3, 3), strides=(2, 2), pads=(1, 0, 1, 2), residual=True)
     request = request_for(op, operands, "x86-64-v3", [LAST])
