@@ -97,11 +97,13 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
         samples = [sample for sample, _ in zip(data, range(REPORT_SAMPLES), strict=False)]
         judge = _Judge(network, run, goal, samples, data if validation is None else validation, progress)
         machine = resolve_target("host") if target is None else target
+        asked = scheme
+        slower: tuple[str, ...] = ()
         if not_slower and points.groups:
-            slow = [Repair("float", name, 0.0, 0.0) for name in calibration.costs(points, scheme, machine).slower]
-            faster = repaired(network, points, scheme, slow)
+            slow = calibration.costs(points, scheme, machine).slower
+            faster = repaired(network, points, scheme, [Repair("float", name, 0.0, 0.0) for name in slow])
             if slow and find_points(network, faster.exclude, faster.wide, faster.apart).groups:
-                scheme = faster
+                scheme, slower = faster, slow
                 notes.append(f"{len(slow)} layer{'s' if len(slow) != 1 else ''} in float, because 8 bits are modelled to be slower there")
         first = found = _Attempt(network, calibration, scheme, judge)
         sources: tuple[Source, ...] = ()
@@ -126,7 +128,7 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
             notes.append(f"{sum(r.precision == 'int16' for r in chosen)} results in 16 bits and {sum(r.precision == 'float' for r in chosen)} layers in float "
                          "to reach what was asked for")
             possible = chosen
-    layers = layer_choices(network, found.points, found.scheme, sources, possible)
+    layers = layer_choices(network, found.points, found.scheme, sources, possible, asked=asked, slower=slower)
     return Quantized(found.model, network, found.values, found.ratios, tuple(notes), sources, layers, judge.scores(found.score))
 
 

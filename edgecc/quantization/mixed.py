@@ -103,11 +103,13 @@ class LayerChoice:
     reason: str
 
 
-def layer_choices(network: Network, points: Points, scheme: Scheme, sources: Sequence[Source], chosen: Sequence[Repair]) -> tuple[LayerChoice, ...]:
+def layer_choices(network: Network, points: Points, scheme: Scheme, sources: Sequence[Source], chosen: Sequence[Repair], *,
+                  asked: Scheme, slower: Sequence[str] = ()) -> tuple[LayerChoice, ...]:
     """A line for every node that could be quantized, in the order of the network.
 
     Args:
-        points: what is quantized. sources: what layers do to the outputs, as far as that was measured. chosen: the repairs made.
+        points: what is quantized, by `scheme`. sources: what layers do to the outputs, as far as that was measured. chosen: the repairs made.
+        asked: the scheme that was asked for. slower: nodes that stay in float because 8 bits are modelled to be slower.
     """
     by_node: dict[str, list[Source]] = {}
     for source in sources:
@@ -121,7 +123,8 @@ def layer_choices(network: Network, points: Points, scheme: Scheme, sources: Seq
         own = [r for r in chosen if r.node == node.name]
         repair = "; ".join(f"{r.precision} takes away what is {100 * r.noise / total:.1f} % of all noise, for {r.cycles:.0f} modelled cycles" for r in own)
         if node.name in scheme.exclude:
-            precision, why = "float", repair or "excluded, or modelled to be slower in 8 bits"
+            own_reason = "asked for" if node.name in asked.exclude else "modelled to be slower in 8 bits" if node.name in slower else "belongs to the layer in front"
+            precision, why = "float", repair or own_reason
         elif node.name in scheme.wide or any(node.output[0] in g.values and g.wide for g in points.groups):
             precision, why = "int16", repair or "asked for, or shares its scale with one that is"
         else:

@@ -109,6 +109,7 @@ def test_excluded_and_wide_nodes():
     net = Network(done.model)
     second = next(node for node in net.nodes if node.name == "second")
     assert list(second.input[1:]) == ["w2", "b2"]
+    assert {choice.layer: choice.reason for choice in done.layers}["second"] == "asked for"
     assert net.constants[net.readers["c3"][0].input[2]].dtype == np.int16
 
 
@@ -152,6 +153,7 @@ def test_layers_that_would_be_slower_stay_in_float(monkeypatch):
     chosen = {choice.layer: choice for choice in done.layers}
     assert [chosen[n].precision for n in ("first", "act1", "second", "third")] == ["float", "float", "int8", "int8"]
     assert "slower" in chosen["first"].reason and "1 layer in float" in done.notes[0]
+    assert chosen["act1"].reason == "belongs to the layer in front"
     everything = driver.Costs(dict.fromkeys(("first", "second", "third", "sum"), 30.0), {}, dict.fromkeys(("first", "second", "third", "sum"), 10.0))
     monkeypatch.setattr(driver._Calibration, "costs", lambda *_: everything)
     assert not quantize(convolutions(), samples(2), Scheme(), not_slower=True).notes, "something has to be quantized"
