@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.files import read_text
 from edgecc.plugins import plugins
 from edgecc.targets import detect
 from edgecc.targets.tables import bad, build, did_you_mean, kind_of, overlay, plain
@@ -344,7 +345,7 @@ def target_table(target: Target) -> dict[str, Any]:
 def _read_merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """The content of a file laid over what it inherits from."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_text(path))
     except OSError as error:
         raise EdgeccError("E002", f"cannot read the target file: {error.strerror or error}", where=printable(str(path)),
                           hint="`edgecc targets` lists those there are") from None
@@ -371,6 +372,12 @@ def _inherit(table: dict[str, Any], folder: Path, file: str, seen: tuple[Path, .
     return overlay(base, table)
 
 
+_MOST_OF_ANYTHING = 2.0**44
+"""Bytes, cycles, rates: what is larger, or as much smaller than 1, would overflow somewhere."""
+_MOST: Mapping[str, float] = {"cores": 4096, "registers": 1024, "level": 8}
+_MOST_BITS: Mapping[str, int] = {"aarch64": 128, "x86_64": 512, "generic": 0}
+
+
 def _check(target: Target, file: str) -> None:
     """What types cannot say: known names, positive numbers, powers of two."""
     if not target.name.isprintable() or not target.name:
@@ -388,8 +395,10 @@ def _check(target: Target, file: str) -> None:
         raise bad(file, "[vector]", "key 'widths' must ascend and end with 'bits' (and be empty where bits = 0)")
     if vector.bits and not target.isa.features:
         raise bad(file, "[vector]", f"there are vectors of {vector.bits} bits, and no feature in [isa] that has them")
-    if any(width <= 0 or width % 32 for width in vector.widths):
-        raise bad(file, "[vector]", "key 'widths' wants positive multiples of 32")
+    if any(width < 32 or width & (width - 1) for width in vector.widths):
+        raise bad(file, "[vector]", "key 'widths' wants powers of two, from 32 on")
+    if vector.bits > (widest := _MOST_BITS[target.architecture]):
+        raise bad(file, "[vector]", f"key 'bits' is {printable(str(vector.bits), 40)}; at most is {widest}, for which there is code")
     if vector.integer_registers < 0:
         raise bad(file, "[vector]", f"key 'integer_registers' must not be negative, got {vector.integer_registers}")
     core, positive = target.core, [("", "cores", target.cores), ("[vector]", "registers", vector.registers)]
@@ -407,6 +416,9 @@ def _check(target: Target, file: str) -> None:
     for where, key, value in positive:
         if value <= 0:
             raise bad(file, where, f"key {key!r} must be positive, got {value}")
+        most = _MOST.get(key, _MOST_OF_ANYTHING)
+        if not 1 / _MOST_OF_ANYTHING <= value <= most:
+            raise bad(file, where, f"key {key!r} is {printable(str(value), 40)}, which no machine has; at most is {most}")
     if [cache.level for cache in target.caches] != list(range(1, len(target.caches) + 1)):
         raise bad(file, "[[cache]]", "key 'level' must count 1, 2, ... from the innermost cache outwards")
     if not target.memories:

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "version"), ("options", "plugins"), ("ir",), ("ops",), ("reference",), ("targets",), ("frontend", "loop"), ("kernels",), ("memory",), ("artifact",),
+    ("errors", "version"), ("options", "plugins", "files"), ("ir",), ("ops",), ("reference",), ("targets",), ("frontend", "loop"), ("kernels",), ("memory",), ("artifact",),
     ("passes",), ("lowering",), ("backends",), ("pipeline",), ("partition",), ("api",), ("float_layers",), ("bench", "tuning", "choices", "checking", "quantization", "onnx_backend", "integrations", "support"), ("backends.testing",), ("",), ("cli",), ("__main__",),
 )
 """What each part of edgecc may import: the parts before it. Parts in one row know nothing of each other.

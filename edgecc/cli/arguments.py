@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import lzma
 import os
 import re
+import struct
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 import numpy as np
 
+from edgecc import files
 from edgecc.errors import EdgeccError, printable
+from edgecc.files import open_plain
 from edgecc.frontend.bind import GivenDim, Range
 from edgecc.frontend.limits import Limits
 from edgecc.ir.strings import is_string_array
@@ -30,7 +36,13 @@ _NUMBER = re.compile(r"\d{1,19}|\d{1,9}e\d{1,2}")
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 ZIP_MAGIC, NUMPY_MAGIC = b"PK", b"\x93NUMPY"  # what files of several arrays, and of one, begin with
-DESCRIPTION_LIMIT = 1 << 20  # bytes of an .npy header; numpy's own headers are far below
+DESCRIPTION_LIMIT = 1 << 16  # bytes of an .npy header; numpy's own headers are far below
+UNPACKED_BYTES, UNPACKED_TIMES = 1 << 28, 64
+"""An .npz file that unpacks to more bytes than this, and to more than so many times its own, is there to fill memory."""
+
+_DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, SyntaxError, EOFError, struct.error,
+           tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What Python's and numpy's readers raise for damaged files of one form or another."""
 
 
 def parse_shapes(options: Sequence[str]) -> dict[str, tuple[GivenDim, ...]]:
@@ -109,12 +121,20 @@ def _numbers(option: str, text: str) -> Array:
 def _read_array(path: Path) -> Array:
     where = printable(str(path))
     try:
-        with path.open("rb") as file:
-            return np.asarray(np.lib.format.read_array(file, allow_pickle=False, max_header_size=DESCRIPTION_LIMIT))
+        with open_plain(path) as file:
+            return _array_of(file)
     except OSError as error:
         raise EdgeccError("E007", f"cannot be read: {error.strerror or printable(str(error))}", where=where) from None
-    except (ValueError, EOFError) as error:
+    except _DAMAGE as error:
         raise EdgeccError("E007", f"not an .npy file of an array ({printable(str(error), 80)})", where=where) from None
+
+
+def _array_of(file: IO[bytes]) -> Array:
+    """The array of an open .npy file. Raises: what is in `_DAMAGE`, also where its description asks for more than memory holds."""
+    try:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False, max_header_size=DESCRIPTION_LIMIT))
+    except MemoryError:
+        raise ValueError("it needs more memory than there is") from None
 
 
 def parse_limits(options: Sequence[str]) -> Limits:
@@ -142,20 +162,33 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
     """
     where = printable(str(path))
     try:
-        with path.open("rb") as file:
-            if not file.read(len(NUMPY_MAGIC)).startswith((ZIP_MAGIC, NUMPY_MAGIC)):  # numpy would take it for a pickle, and say how to load one
+        with open_plain(path) as file:
+            magic = file.read(len(NUMPY_MAGIC))
+            if magic == NUMPY_MAGIC:
+                raise EdgeccError("E007", f"{option} wants an .npz file with one array for each name", where=where,
+                                  hint='numpy.savez("inputs.npz", **{"name": array}) writes one')
+            if not magic.startswith(ZIP_MAGIC):
                 raise EdgeccError("E007", "not an .npz file of arrays", where=where)
-        archive = np.load(path, allow_pickle=False, max_header_size=DESCRIPTION_LIMIT)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise EdgeccError("E007", f"{option} wants an .npz file with one array for each name", where=where,
-                              hint='numpy.savez("inputs.npz", **{"name": array}) writes one')
-        with archive:
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = dict(_arrays_within(file))
         return {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in arrays.items()}
     except OSError as error:
         raise EdgeccError("E007", f"cannot be read: {error.strerror or printable(str(error))}", where=where) from None
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise EdgeccError("E007", f"not an .npz file of arrays ({printable(str(error), 80)})", where=where) from None
+
+
+def _arrays_within(file: BinaryIO) -> Iterator[tuple[str, Array]]:
+    """The arrays of an open .npz file, by name. Raises: what is in `_DAMAGE`."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        size, taken = sum(member.file_size for member in members), os.fstat(file.fileno()).st_size
+        if size > max(UNPACKED_BYTES, UNPACKED_TIMES * taken):
+            raise ValueError(f"{taken} bytes that unpack to {size}")
+        for member in members:
+            if not member.filename.endswith(".npy"):
+                raise ValueError(f"{member.filename!r} in it is no array")
+            with archive.open(member) as inside:
+                yield member.filename.removesuffix(".npy"), _array_of(inside)
 
 
 def read_text(path: Path) -> str:
@@ -164,7 +197,7 @@ def read_text(path: Path) -> str:
     Raises: EdgeccError E007.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return files.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not a text file"
         raise EdgeccError("E007", f"cannot be read: {what}", where=printable(str(path))) from None

@@ -34,9 +34,12 @@ def _typed(spec: InputSpec, value: Array) -> Array:
         raise EdgeccError("E001", f"--constant {printable(spec.name)}: {describe(spec)} does not hold such values")
     if spec.dtype is DType.STRING:
         return value.astype(object)
-    with np.errstate(all="ignore"):
-        cast = value.astype(spec.dtype.numpy)
-        exact = np.array_equal(cast.astype(np.float64), value.astype(np.float64), equal_nan=True)
+    try:
+        with np.errstate(all="ignore"):
+            cast = value.astype(spec.dtype.numpy)
+            exact = np.array_equal(cast.astype(np.float64), value.astype(np.float64), equal_nan=True)
+    except (TypeError, ValueError):  # records, dates and the like
+        raise EdgeccError("E001", f"--constant {printable(spec.name)}: {describe(spec)} does not hold {printable(str(value.dtype), 60)}") from None
     if not exact and not spec.dtype.is_float:
         raise EdgeccError("E001", f"--constant {printable(spec.name)}: {describe(spec)} does not hold {printable(str(value), 60)}")
     return np.asarray(cast)

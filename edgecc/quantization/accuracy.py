@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.files import read_text
 from edgecc.ir.types import Array
 
 Outputs = Mapping[str, Array]
@@ -111,7 +112,7 @@ def read_labels(path: Path, names: Sequence[str] | None, count: int, offset: int
     """
     where = printable(str(path))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise EdgeccError("E007", f"cannot be read: {printable(str(error), 80)}", where=where) from None
     try:

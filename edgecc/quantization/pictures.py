@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.files import open_plain
 from edgecc.ir.types import Array
 
 MOST_PIXELS = 1 << 26
@@ -98,7 +99,7 @@ def picture(file: Path, shape: Sequence[int], how: Preprocessing) -> Array:
         raise EdgeccError("E007", f"an input of shape {list(shape)} does not take a picture in {how.channels}, {how.layout}, batch 1",
                           where=where, hint=f"--pictures {' or '.join(fits)} fits" if fits else "")
     try:
-        with image_module.open(file) as opened:
+        with open_plain(file) as data, image_module.open(data) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise EdgeccError("E007", f"a picture of {opened.width} x {opened.height} pixels; at most are {MOST_PIXELS}", where=where)
             image = _in_bytes(image_ops.exif_transpose(opened), where).convert("L" if how.channels == "gray" else "RGB")
@@ -119,7 +120,7 @@ def _in_bytes(image: Any, where: str) -> Any:
         raise EdgeccError("E007", "a picture of floats, whose range is not known", where=where, hint="give it in 8 or 16 bits, or as an array in an .npz file")
     if not image.mode.startswith("I"):
         return image
-    return pillow().fromarray(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
+    return pillow().fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8))
 
 
 def _fitted(image: Any, width: int, height: int, how: Preprocessing, module: Any) -> Any:

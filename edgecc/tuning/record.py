@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecc.errors import EdgeccError, printable
+from edgecc.files import read_text
 from edgecc.targets.schema import Target
 
 FORMAT = "edgecc-tuning"
@@ -104,7 +105,7 @@ def read_tuning(path: Path) -> Tuning:
     """
     where = printable(str(path))
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(read_text(path))
     except OSError as error:
         raise EdgeccError("E007", f"cannot be read: {error.strerror or error}", where=where) from None
     except UnicodeDecodeError:
