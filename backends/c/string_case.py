@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator
 
 from edgecc.ops.strings import other_case
 
@@ -13,10 +14,9 @@ FIRST_BEYOND_ASCII = 0x80
 @functools.cache
 def case_ranges(upper: bool) -> tuple[tuple[int, int, int, int], ...]:
     """The characters beyond ASCII whose case changes: (first, last, step, what is added), ascending and apart from each other."""
-    pairs = [(code, ord(other_case(chr(code), upper=upper)) - code) for code in range(FIRST_BEYOND_ASCII, sys.maxunicode + 1)
-             if not 0xD800 <= code <= 0xDFFF]
     out: list[list[int]] = []
-    for code, change in pairs:
+    for code in _codes_in_changing_blocks(upper):
+        change = ord(other_case(chr(code), upper=upper)) - code
         if change == 0:
             continue
         if out and out[-1][3] == change:
@@ -26,6 +26,14 @@ def case_ranges(upper: bool) -> tuple[tuple[int, int, int, int], ...]:
                 continue
         out.append([code, code, 1, change])
     return tuple((first, last, step, change) for first, last, step, change in out)
+
+
+def _codes_in_changing_blocks(upper: bool) -> Iterator[int]:
+    """The characters beyond ASCII, without the many blocks in which nothing has case."""
+    for start in range(FIRST_BEYOND_ASCII, sys.maxunicode + 1, FIRST_BEYOND_ASCII):
+        block = "".join(map(chr, range(start, start + FIRST_BEYOND_ASCII)))
+        if (block.upper() if upper else block.lower()) != block:
+            yield from range(start, start + FIRST_BEYOND_ASCII)
 
 
 def case_definitions(kinds: set[bool]) -> list[str]:
