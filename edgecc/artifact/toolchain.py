@@ -181,7 +181,7 @@ def build_executable(compiler: Compiler, folder: Path, sources: Sequence[str], o
     """Compiles `sources` of `folder` and the files `main` and links them into an executable at `output`.
 
     Executables for other machines are linked statically, so they need no C library there. The files of
-    `main` do not count into `code_bytes`.
+    `main` include nothing of `folder` and do not count into `code_bytes`.
     Raises: EdgeccError E401 with what the compiler said.
     """
     link = () if compiler.native or options.link else ("-static",)
@@ -204,21 +204,21 @@ def _build(compiler: Compiler, folder: Path, sources: Sequence[str], main: Seque
            link_flags: Sequence[str], code_flags: Sequence[str], options: BuildOptions) -> Build:
     """Compiles each source to an object, several at a time, and links all of them."""
     # -g0: zig writes debug information, and with it the folder's path, unless it is told not to.
-    compile_flags = ["-g0", *compiler.flags, *code_flags, *options.flags, f"-I{folder.resolve()}",
-                     *(f"-I{path.resolve()}" for path in options.include)]
     thread_flags = ["-pthread"] if options.threads else []
+    command = (*compiler.command, "-g0", *compiler.flags, *code_flags, *options.flags, *thread_flags)
+    include = [f"-I{path.resolve()}" for path in options.include]
     with tempfile.TemporaryDirectory(prefix="edgecc-build-") as scratch:
         paths = [folder.resolve() / name for name in sources] + [path.resolve() for path in main]
         objects = [Path(scratch) / f"{index}.o" for index in range(len(paths))]
 
         def compile_one(index: int) -> None:
-            # The source is named relative to its folder, so no path of this machine enters the object.
             path = paths[index]
             if path.suffix == ".o":  # what LLVM has translated
                 objects[index].write_bytes(path.read_bytes())
-                return
-            _call([*compiler.command, *compile_flags, *thread_flags, "-c", path.name, "-o", str(objects[index])],
-                  path.parent, scratch, options.timeout, f"compiling {path.name}", objects[index])
+            elif index < len(sources):
+                _compile((*command, f"-I{folder.resolve()}", *include), path, objects[index], scratch, options.timeout)
+            else:
+                objects[index].write_bytes(_compiled_main((*command, *include), path, path.stat().st_mtime_ns, options.timeout))
 
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             for _ in pool.map(compile_one, range(len(paths))):
@@ -229,6 +229,20 @@ def _build(compiler: Compiler, folder: Path, sources: Sequence[str], main: Seque
                *options.link, *compiler.target.toolchain.libraries], Path(scratch), scratch, options.timeout, "linking", output.resolve())
     known = [size for size in sizes if size is not None]
     return Build(output, sum(known) if len(known) == len(sizes) else None)
+
+
+def _compile(command: Sequence[str], source: Path, made: Path, scratch: str, timeout: float) -> None:
+    # The source is named relative to its folder, so no path of this machine enters the object.
+    _call([*command, "-c", source.name, "-o", str(made)], source.parent, scratch, timeout, f"compiling {source.name}", made)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_main(command: tuple[str, ...], source: Path, modified_ns: int, timeout: float) -> bytes:
+    """The object of a file that is part of many programs; a process compiles it once for each way to compile it."""
+    with tempfile.TemporaryDirectory(prefix="edgecc-build-") as scratch:
+        made = Path(scratch) / "main.o"
+        _compile(command, source, made, scratch, timeout)
+        return made.read_bytes()
 
 
 def _call(command: Sequence[str], cwd: Path, scratch: str, timeout: float, doing: str, made: Path) -> None:

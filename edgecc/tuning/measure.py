@@ -96,7 +96,7 @@ def run_program(program: Program, settings: Settings) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="edgecc-tune-") as scratch:
         folder = artifact.write(Path(scratch) / "artifact")
         built = build_executable(compiler, folder, artifact.manifest.sources, Path(scratch) / "program",
-                                 BuildOptions(threads=program.module.threads > 1), main=(DRIVER,))
+                                 BuildOptions(threads=program.module.threads > 1, include=(folder,)), main=(DRIVER,))
         lines = _run([*settings.runner, str(built.output), str(settings.seconds * len(program.positions)), str(LEAST_RUNS)])
     try:
         times = [float(line) for line in lines]

@@ -228,3 +228,25 @@ def test_emulators(monkeypatch):
     with pytest.raises(EdgeccError, match="qemu-aarch64") as caught:
         find_emulator(A76)
     assert caught.value.code == "E400"
+
+
+def test_what_many_programs_have_is_compiled_once(tmp_path):
+    (tmp_path / "main.c").write_text("int twice(int);\nint main(void) { return twice(VALUE); }\n")
+    fake_tool(tmp_path, "noting-gcc", f'echo "$@" >> {tmp_path}/calls; exec gcc "$@"')
+    compiler = find_compiler(HOST, str(tmp_path / "noting-gcc"))
+
+    def status(folder: str, value: int) -> int:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        sources = write_source(tmp_path / folder, "int twice(int x) { return 2 * x; }\n")
+        built = build_executable(compiler, tmp_path / folder, sources, tmp_path / folder / "program",
+                                 BuildOptions(flags=(f"-DVALUE={value}",)), main=(tmp_path / "main.c",))
+        return subprocess.run([built.output], check=False).returncode
+
+    def compilations() -> int:
+        return sum("-c main.c" in line for line in (tmp_path / "calls").read_text().splitlines())
+
+    assert (status("a", 3), status("b", 3), compilations()) == (6, 6, 1)
+    assert (status("b", 4), compilations()) == (8, 2)
+    (tmp_path / "main.c").write_text("int main(void) { return VALUE; }\n")
+    os.utime(tmp_path / "main.c", ns=(1, 1))
+    assert (status("a", 3), compilations()) == (3, 3)
