@@ -12,6 +12,7 @@ from edgecc.backends.onnx.writer import Attribute, Writer
 from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr
 from edgecc.ir.types import DType
 from edgecc.ops.elementwise_table import ELEMENTWISE
+from edgecc.passes.expressions import simplify
 
 PRIMITIVE_NODES: dict[str, tuple[str, dict[str, Attribute]]] = {
     "add": ("Add", {}), "sub": ("Sub", {}), "mul": ("Mul", {}), "div": ("Div", {}), "mod": ("Mod", {}), "fmod": ("Mod", {"fmod": 1}),
@@ -142,20 +143,24 @@ def _hard_sigmoid(node: ScalarExpr) -> Match | None:
 
 def _elu(node: ScalarExpr) -> Match | None:
     match node:
-        case Apply("select", (Apply("lt", (x, zero), _), Apply("mul", (Literal() as alpha, Apply("sub", (Apply("exp", (y,), _), one), _)), _), z), _) if (
-                x == y == z and (_literal(zero), _literal(one)) == (0.0, 1.0)):
-            return "Elu", (x,), {"alpha": float(alpha.value)}
+        case Apply("select", (Apply("lt", (x, _), _), below, _), _) if x.dtype.is_float:
+            factors = below.args if isinstance(below, Apply) and below.op == "mul" else ()
+            alpha = next((float(factor.value) for factor in factors if isinstance(factor, Literal)), 1.0)
+            built = ELEMENTWISE["Elu"].build((x,), {"alpha": alpha})
+            if node in (built, simplify(built)):
+                return "Elu", (x,), {"alpha": alpha}
     return None
 
 
 def _row(name: str, **attributes: str) -> Callable[[ScalarExpr], Match | None]:
-    """Recognises what the row `name` of the elementwise table builds by default or with attributes, of any operand."""
+    """Recognises what the row `name` of the elementwise table builds by default or with attributes, of any operand, canonicalized or not."""
     def recognise(node: ScalarExpr) -> Match | None:
         if not node.dtype.is_float or isinstance(node, Arg | Literal):
             return None
         x = _first_operand(node)
         while x is not None and x.dtype is not DType.BOOL:
-            if ELEMENTWISE[name].build((x,), attributes) == node:
+            built = ELEMENTWISE[name].build((x,), attributes)
+            if node in (built, simplify(built)):
                 return name, (x,), dict(attributes)
             x = _first_operand(x)
         return None

@@ -24,6 +24,7 @@ from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import ELEMENTWISE, Elementwise
 from edgecc.ops.movement import Slice
 from edgecc.ops.recurrent import Recurrent
+from edgecc.passes.expressions import simplify
 from edgecc.pipeline import default_graph_passes, run_passes
 from edgecc.reference.executor import execute
 from tests.support.onnxruntime_sessions import run
@@ -95,14 +96,15 @@ ACTIVATIONS = [*((name, {}) for name in ("Relu", "LeakyRelu", "Elu", "HardSigmoi
                ("Gelu", {"approximate": "tanh"}), ("Elu", {"alpha": 0.75})]
 
 
+@pytest.mark.parametrize("form", [lambda expr: expr, simplify], ids=["as built", "canonical"])
 @pytest.mark.parametrize(("name", "attributes"), ACTIVATIONS)
-def test_activations_are_recognised(name, attributes):
+def test_activations_are_recognised(name, attributes, form):
     """Also of an operand that is an expression itself, and within another one."""
     inner = apply("add", Arg(0, DType.F32), Arg(1, DType.F32))
     expr = apply("mul", ELEMENTWISE[name].build((inner,), attributes), Arg(1, DType.F32))
     graph = Graph()
     a, b = (graph.add_input(TensorType(DType.F32, (5,)), n) for n in "ab")
-    graph.set_outputs([graph.add(Elementwise(expr), a, b)], ["y"])
+    graph.set_outputs([graph.add(Elementwise(form(expr)), a, b)], ["y"])
     nodes = export_onnx(graph).graph.node
     assert [node.op_type for node in nodes] == ["Add", name, "Mul"]
     written = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in nodes[1].attribute}
