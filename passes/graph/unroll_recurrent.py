@@ -125,27 +125,23 @@ class _Layer:
     def lstm(self, d: int, p: Value, h: Value | None, c: Value | None, weights: Value) -> tuple[Value, Value]:
         """The next state and cell; p [batch, 4*hidden] is what the input gives."""
         gates = self.sum(p, None if h is None else self.product(h, weights))
-        i, o, f, g = (self.columns(gates, k) for k in range(4))
-        i, g = self.activated(d, 0, i), self.activated(d, 1, g)
+        i, o, g = (self.activated(d, function, self.columns(gates, k)) for k, function in ((0, 0), (1, 0), (3, 1)))
         c_new = self.compute("Mul", i, g)
         if c is not None:
-            f = self.compute("Sub", self.number(1), i) if self.op.input_forget else self.activated(d, 0, f)
+            f = self.compute("Sub", self.number(1), i) if self.op.input_forget else self.activated(d, 0, self.columns(gates, 2))
             c_new = self.compute("Add", self.compute("Mul", f, c), c_new)
-        return self.compute("Mul", self.activated(d, 0, o), self.activated(d, 2, c_new)), c_new
+        return self.compute("Mul", o, self.activated(d, 2, c_new)), c_new
 
     def gru(self, d: int, p: Value, h: Value | None, weights: Sequence[Value], bias: Value | None) -> Value:
         """The next state; p [batch, 3*hidden] is what the input gives, `bias` that of the product which the reset gate multiplies."""
         of_gates, of_candidate = weights
         gates = self.sum(self.columns(p, 0, 2), None if h is None else self.product(h, of_gates))
-        update, reset = (self.activated(d, 0, self.columns(gates, k)) for k in range(2))
-        inner: Value | None = None
-        if self.op.linear_before_reset:
-            if h is not None:
-                inner = self.compute("Mul", reset, self.product(h, of_candidate, bias))
-            elif bias is not None:
-                inner = self.compute("Mul", reset, bias)
-        elif h is not None:
-            inner = self.product(self.compute("Mul", reset, h), of_candidate)
+        update = self.activated(d, 0, self.columns(gates, 0))
+        before = self.op.linear_before_reset
+        multiplied = h if not before else bias if h is None else self.product(h, of_candidate, bias)
+        inner = None if multiplied is None else self.compute("Mul", self.activated(d, 0, self.columns(gates, 1)), multiplied)
+        if inner is not None and not before:
+            inner = self.product(inner, of_candidate)
         candidate = self.activated(d, 1, self.sum(self.columns(p, 2), inner))
         if h is None:
             return self.compute("Sub", candidate, self.compute("Mul", update, candidate))
