@@ -418,7 +418,9 @@ def _line_elements(dtype: DType, target: Target) -> int:
 def _pack(tilings: tuple[Tiling, Tiling], panels: Sequence[Panel], factors: DType, scale: float, shares: int, weights: Array) -> Array:
     """Weights [out, in, 3, 3] as [share of out][pair of groups][point][panel][in][lanes of the panel], transformed in float64."""
     high, wide = (np.array([[float(value) for value in row] for row in t.weight_matrix()]) for t in tilings)
-    transformed = np.einsum("iu,ocuv,jv->ijoc", high, weights.astype(np.float64) / scale, wide)
+    transformed: Array = np.moveaxis(weights.astype(np.float64) / scale, (2, 3), (0, 1)).reshape(3, -1)
+    transformed = (high @ transformed).reshape(len(high), 3, -1)
+    transformed = np.matmul(wide, transformed).reshape(len(high), len(wide), *weights.shape[:2])
     parts = []
     for share in np.split(transformed, shares, axis=2):
         for rows, columns in itertools.product(*(_ranges(t.groups) for t in tilings)):

@@ -102,8 +102,11 @@ def instantiate(body: Body, variables: Mapping[str, Index], renames: Mapping[str
         match expr:
             case Ref(name=name):
                 new = renames.get(name)
-                return expr if new is None else replace(expr, name=new)
-            case Load(index=index) | FromIndex(index=index):
+                return expr if new is None else Ref(new, expr.dtype, expr.lanes)
+            case Load(index=index):
+                moved = on_index(index)
+                return expr if moved is index else Load(expr.buffer, moved, expr.dtype, expr.lanes, expr.stride, expr.valid)
+            case FromIndex(index=index):
                 moved = on_index(index)
                 return expr if moved is index else replace(expr, index=moved)
         return map_children(expr, on_expr)
