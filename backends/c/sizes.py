@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from edgecc.backends.c.address import Symbols, argument_text
 from edgecc.backends.c.names import comment_text, unique
+from edgecc.backends.c.text import listed_lines
 from edgecc.ir.dims import Dim, Symbol, symbols_of
 from edgecc.loop.module import Interface, Module, SetSize
 
@@ -63,10 +64,12 @@ def size_lines(module: Module, inputs: tuple[str, ...], outputs: tuple[str, ...]
         name, symbol = names[source.symbol.name], source.symbol
         lines.append(f"  const int64_t {name} = {value}; /* {comment_text(str(symbol))} */")
         lines.append(f"  if ({name} < {symbol.lower} || {name} > {symbol.upper}) return {SHAPE_STATUS};")
-    for member, port in zip(inputs, module.inputs, strict=True):
-        if is_open(port):
-            differ = [f"in->{member}_dims[{axis}] != {dim_text(size, names)}" for axis, size in enumerate(port.type.shape)]
-            lines.append(f"  if ({' || '.join(differ)}) return {SHAPE_STATUS};")
+    as_they_are = {(source.input, source.axis) for source in module.sources if source.rest == 0 and source.scale == 1}
+    for index, (member, port) in enumerate(zip(inputs, module.inputs, strict=True)):
+        differ = [f"in->{member}_dims[{axis}] != {dim_text(size, names)}" for axis, size in enumerate(port.type.shape)
+                  if (index, axis) not in as_they_are]
+        if is_open(port) and differ:
+            lines += listed_lines("  if ", differ, f" return {SHAPE_STATUS};", " ||")
     return lines + shape_lines(module, outputs, computed=False)
 
 

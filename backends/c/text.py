@@ -1,4 +1,4 @@
-"""C text put together: operands in calls and in the rows of instruction tables, without parentheses that say nothing."""
+"""C text put together: operands in calls and in the rows of instruction tables, without parentheses that say nothing, and long lists broken."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def call_text(name: str, operands: Sequence[str]) -> str:
     return f"{name}({', '.join(map(strip_parentheses, operands))})"
 
 
-def listed_lines(head: str, items: Sequence[str], tail: str) -> list[str]:
-    """`head(items)tail` on lines of up to `LINE` characters, the further ones aligned behind the parenthesis."""
+def listed_lines(head: str, items: Sequence[str], tail: str, separator: str = ",") -> list[str]:
+    """`head(items)tail` with the separator between items, on lines of up to `LINE` characters, the further ones aligned behind the parenthesis."""
     current, lines = f"{head}(", list[str]()
     indent = " " * min(len(current), LINE // 2)
     for number, item in enumerate(items):
-        text = item + (f"){tail}" if number == len(items) - 1 else ",")
+        text = item + (f"){tail}" if number == len(items) - 1 else separator)
         if number and len(current) + 1 + len(text) > LINE:
             lines.append(current)
             current = indent + text

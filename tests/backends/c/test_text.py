@@ -33,3 +33,7 @@ def test_lists_break_where_a_line_is_full():
 def test_a_list_is_aligned_no_further_than_the_middle_of_the_line():
     lines = listed_lines("x" * 100, ["y" * 30, "z" * LINE], "")
     assert lines == ["x" * 100 + "(" + "y" * 30 + ",", " " * (LINE // 2) + "z" * LINE + ")"]
+
+
+def test_separators_end_lines():
+    assert listed_lines("  if ", ["a" * 60, "b" * 60], " return 1;", " ||") == ["  if (" + "a" * 60 + " ||", " " * 6 + "b" * 60 + ") return 1;"]
