@@ -41,6 +41,11 @@ CHEAP = frozenset({
     "bit_and", "bit_or", "bit_xor", "bit_not", "shift_left", "shift_right", "select",
 })  # one or two instructions on every target; the rest divides, iterates or calls an approximation
 
+_MOST_SIMPLE = 4096
+_SIMPLE: dict[int, ScalarExpr] = {}
+"""Expressions that `simplify` leaves as they are, by id, so that what is fused piece by piece is not walked over with each piece; held
+here, so that none of the ids is given to another object."""
+
 
 def simplify(expr: ScalarExpr) -> ScalarExpr:
     """Rewrites an expression into its canonical form, operands first.
@@ -55,9 +60,18 @@ def simplify(expr: ScalarExpr) -> ScalarExpr:
     6. Two limits of one kind are one: max(max(x, c), d) is max(x, max(c, d)), and so for min.
     7. 1 / (1 + exp(-x)) is sigmoid(x). Rounds differently.
     """
+    if id(expr) in _SIMPLE:
+        return expr
     match expr:
         case Apply(op=op, args=args):
-            return _simplify_apply(op, tuple(simplify(arg) for arg in args), expr.dtype)
+            operands = tuple([simplify(arg) for arg in args])
+            simple = _simplify_apply(op, operands, expr.dtype)
+            if not (isinstance(simple, Apply) and simple.op == op and len(simple.args) == len(args) and all(a is b for a, b in zip(simple.args, args, strict=True))):
+                return simple
+            if len(_SIMPLE) >= _MOST_SIMPLE:
+                _SIMPLE.clear()
+            _SIMPLE[id(expr)] = expr
+            return expr
         case Convert(arg=arg, dtype=dtype):
             return _simplify_convert(simplify(arg), dtype)
         case Bitcast(arg=arg, dtype=dtype):

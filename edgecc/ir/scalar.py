@@ -287,12 +287,13 @@ def children(expr: ScalarExpr) -> tuple[ScalarExpr, ...]:
 
 
 def substitute(expr: ScalarExpr, args: Sequence[ScalarExpr]) -> ScalarExpr:
-    """Replaces every `Arg(i)` in `expr` by `args[i]`: the heart of elementwise fusion."""
+    """Replaces every `Arg(i)` in `expr` by `args[i]`: the heart of elementwise fusion. Parts that stay as they are are the same objects."""
     match expr:
         case Arg(index=index):
-            return args[index]
+            return expr if args[index] == expr else args[index]
         case Apply(op=op, args=operands, dtype=dtype):
-            return Apply(op, tuple(substitute(a, args) for a in operands), dtype)
+            replaced = [substitute(a, args) for a in operands]
+            return expr if all(a is b for a, b in zip(replaced, operands, strict=True)) else Apply(op, tuple(replaced), dtype)
         case Convert(arg=arg, dtype=dtype):
             return convert(substitute(arg, args), dtype)
         case Bitcast(arg=arg, dtype=dtype):

@@ -92,7 +92,7 @@ class FuseElementwise(NodePass):
                 return reason
         if value.type.capacity < node.output.type.capacity and not is_cheap(inner.expr):
             return "broadcasting would repeat its work"
-        if rounds(inner.expr) and any(v is value and reads_discontinuously(op.expr, i) for i, v in enumerate(node.inputs)):
+        if any(v is value and reads_discontinuously(op.expr, i) for i, v in enumerate(node.inputs)) and rounds(inner.expr):
             return "a comparison or rounding depends on its last bit"
         return None
 
@@ -131,6 +131,7 @@ def composed(inputs: Sequence[Value | None], expr: ScalarExpr, producer: Node, i
     def read(value: Value) -> Arg:
         return Arg(position[id(value)], value.type.dtype)
 
-    inside = substitute(inner, [read(v) for v in producer.inputs if v is not None])
+    given = [v for v in producer.inputs if v is not None]  # they come first: where each is there once, their numbers stay
+    inside = inner if len(set(given)) == len(given) else substitute(inner, [read(v) for v in given])
     args = [inside if v is producer.output else read(v) for v in inputs if v is not None]
     return operands, substitute(expr, args)

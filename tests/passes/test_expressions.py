@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.parser import parse_expr
-from edgecc.ir.scalar import PRIMITIVES, Arg, ScalarExpr, apply, convert, evaluate, literal, size
+from edgecc.ir.scalar import PRIMITIVES, Arg, ScalarExpr, apply, convert, evaluate, literal, size, substitute
 from edgecc.ir.text import format_expr
 from edgecc.ir.types import DType
+from edgecc.passes import expressions as rules_of_expressions
 from edgecc.passes.expressions import is_cheap, reads_discontinuously, renumbered, rounds, simplify
 
 
@@ -161,3 +162,16 @@ def test_every_primitive_is_known_to_be_cheap_or_not():
                                       for i in range(row.arity - (row.result == "select"))]))}
     assert costly == {"div", "mod", "fmod", "pow", "sign", "floor", "ceil", "round", "sqrt", "exp", "log", "erf", "tanh", "sigmoid",
                       "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "isnan", "isinf"}
+
+
+def test_what_is_simple_is_not_walked_over_again(monkeypatch):
+    """Fusing a chain piece by piece looks at each piece a few times, not at the whole chain with each piece."""
+    looked, simplify_apply = [], rules_of_expressions._simplify_apply
+    monkeypatch.setattr(rules_of_expressions, "_simplify_apply", lambda *args: looked.append(args) or simplify_apply(*args))
+    chain: ScalarExpr = Arg(0, DType.F32)
+    for number in range(60):
+        piece = apply("neg", Arg(0, DType.F32)) if number % 2 else apply("max", Arg(0, DType.F32), literal(0.0, DType.F32))
+        whole = substitute(piece, [substitute(chain, [Arg(0, DType.F32)])])
+        chain = simplify(whole)
+        assert chain == whole and simplify(chain) is chain
+    assert size(chain) == 60 and len(looked) <= 2 * 60
