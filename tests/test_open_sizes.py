@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import onnx
@@ -185,6 +186,18 @@ def test_sizes_that_do_not_fit_are_refused_by_the_code():
             with pytest.raises(EdgeccError) as raised:
                 built.run({"x": np.zeros((2, dims), np.float32), "z": np.zeros((2, other), np.float32)})
             assert raised.value.code == "E005"
+
+
+def test_every_size_that_a_size_was_not_read_from_is_checked():
+    graph = import_model(model([("Add", "x z", "y", {})], {"x": [2, "n"], "z": [2, "n"]}), shapes={"n": (Range(4, 12, 4),)})
+    text = emit_c(compile_graph(graph, load_target("generic-c"), name="net")).files["net.c"].decode()
+    checks = [line.strip() for line in text.splitlines() if "_dims[" in line and "return 6" in line]
+    size = re.escape(re.search(r"const int64_t (\w+) = in->x_dims\[1\] / 4;", text)[1])
+    assert re.fullmatch(rf"if \(in->x_dims\[0\] != 2 \|\| in->x_dims\[1\] != \({size} \* 4\)\) return 6;", checks[0]), checks
+    assert re.fullmatch(rf"if \(in->z_dims\[0\] != 2 \|\| in->z_dims\[1\] != \({size} \* 4\)\) return 6;", checks[1]), checks
+    graph = import_model(model([("Add", "x z", "y", {})], {"x": [2, "n"], "z": [2, "n"]}), shapes={"n": (Range(4, 12),)})
+    text = emit_c(compile_graph(graph, load_target("generic-c"), name="net")).files["net.c"].decode()
+    assert "if (in->x_dims[0] != 2) return 6;" in text and "if (in->z_dims[0] != 2 || in->z_dims[1] != size_n) return 6;" in text
 
 
 def test_indices_outside_of_an_open_axis_end_the_run():
