@@ -103,6 +103,8 @@ def in_dialect(model: onnx.ModelProto, name: str, opset: int) -> tuple[onnx.Mode
     if problems:
         raise EdgeccError("E114", f"dialect {name} ({dialect.tool}) cannot say {len(problems)} thing{'s' if len(problems) > 1 else ''}",
                           details=problems, hint="`edgecc quantize` can make models of other types; --dialect ort takes all")
+    if dialect.activations:
+        _set_constants(work, dialect.activations)
     if dialect.float_biases:
         _store_biases(work)
     if dialect.joined_groups:
@@ -135,6 +137,19 @@ def _set_activations(work: QdqModel, dialect: Dialect) -> list[str]:
             for each in (node, *readers):
                 each.input[2] = _moved_zero(work, each.input[2], wanted, moved)
     return problems
+
+
+def _set_constants(work: QdqModel, dtype: str) -> None:
+    """Gives constants of 8 bits that are no weights the type of activations: QNN's sums and products take both for the same."""
+    for node in work.of(DEQUANTIZE):
+        codes = work.stored.get(node.input[0])
+        if codes is None or codes.dtype not in (np.int8, np.uint8) or codes.dtype == dtype or any(
+                reader.op_type in _WEIGHTED for reader in work.readers(node.output[0])):
+            continue
+        offset = 128 if dtype == "uint8" else -128
+        for place in (0, 2):
+            moved = (work.stored[node.input[place]].astype(np.int32) + offset).astype(dtype)
+            node.input[place] = work.store(moved, node.input[place])
 
 
 def _moved_zero(work: QdqModel, name: str, dtype: str, moved: set[str]) -> str:

@@ -27,7 +27,10 @@ from edgecc.backends.tools.call import Answer, call_worker
 from edgecc.backends.tools.environment import ToolEnvironment
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node
-from edgecc.ir.types import Array
+from edgecc.ir.scalar import Arg
+from edgecc.ir.types import Array, DType
+from edgecc.ops.elementwise import Elementwise
+from edgecc.ops.elementwise_table import ELEMENTWISE
 from edgecc.ops.reduction import Normalize
 from edgecc.options import spelled
 from edgecc.targets.schema import Target
@@ -38,6 +41,9 @@ ARCHITECTURES = ("68", "69", "73", "75", "79", "81")
 QNN = ToolEnvironment(
     "onnxruntime-qnn", "compiles for Qualcomm's Hexagon processors and emulates them", "edgecc install qnn", kind="program", folder="qnn",
     variable="EDGECC_QNN", size="540 MB", packages=(("onnxruntime==1.31.0", "onnxruntime-qnn==2.7.0", "onnx", "numpy"),))
+
+
+_ERF = ELEMENTWISE["Erf"].build([Arg(0, DType.F32)], {})
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class QnnBackend(GraphBackend):
             reason = "is computed in floats, and the processor computes on integers"
         if reason is None and isinstance(node.op, Normalize):
             reason = "the plugin leaves normalizations of layers to the CPU"
+        if reason is None and isinstance(node.op, Elementwise) and node.op.expr == _ERF:
+            reason = "the plugin leaves error functions to the CPU"
         return reason
 
     def passes(self, default: tuple[str, ...], target: Target) -> tuple[str, ...]:

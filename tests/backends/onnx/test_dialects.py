@@ -148,6 +148,19 @@ def test_qnn_quantizes_softmax_to_16_bits_first():
     assert len(np.unique(want)) > 20 and np.abs(got - want).max() <= 1 / 256 and (got != want).mean() < 0.02
 
 
+@pytest.mark.parametrize(("dialect", "codes", "kind"), [("qnn", np.int8, np.uint8), ("rknn", np.uint8, np.int8)])
+def test_constant_operands_have_the_type_of_activations(dialect, codes, kind):
+    net = Quantized(0, codes)
+    offset = 128 if codes is np.uint8 else 0
+    scale = net.store(np.float32(0.02))
+    other = net.node("DequantizeLinear", net.store(np.arange(40).astype(codes)), scale, net.store(codes(3 + offset)))
+    model = net.model(net.quantize(net.node("Add", net.quantize("x", 0.02, 5 + offset), other), 0.03, offset - 7), (5, 40))
+    found, _ = written(model, dialect)
+    assert {array.dtype for array in stored(found).values() if array.dtype != np.float32} == {np.dtype(kind)}
+    inputs = {"x": np.random.default_rng(1).normal(0, 1, (5, 40)).astype(np.float32)}
+    np.testing.assert_array_equal(run(found, inputs)[0], run(model, inputs)[0])
+
+
 def test_what_stays_in_floats_is_said():
     model = quantized_model()
     del model.graph.node[-2:]

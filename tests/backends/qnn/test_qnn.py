@@ -8,7 +8,7 @@ import pytest
 
 from edgecc import api
 from edgecc.backends.discovery import create_backend
-from edgecc.backends.onnx.between import computes_between_integers
+from edgecc.backends.onnx.between import computes_between_integers, dequantizes, quantizes
 from edgecc.backends.qnn.backend import ARCHITECTURES, QNN
 from edgecc.errors import EXIT_TOOL, EdgeccError
 from edgecc.frontend import import_model
@@ -94,6 +94,16 @@ def test_normalizations_of_layers_are_refused_by_name():
     y = net.quantize(net.node("LayerNormalization", net.quantize("x", 0.05, 3), *numbers), 0.03, 5)
     (node,) = (node for node in import_model(net.model(y, (1, 9, 10))).nodes if node.op.name == "normalize")
     assert "normalizations" in create_backend("qnn").supports(node, load_target("hexagon-v73"))
+
+
+def test_error_functions_are_refused_and_gelu_is_not():
+    net = Quantized(3)
+    y = net.quantize(net.node("Erf", net.quantize(net.node("Gelu", net.quantize("x", 0.05, 3)), 0.04, -100)), 1 / 127, 0)
+    model = net.model(y, (1, 9, 10))
+    model.opset_import[0].version = 20
+    gelu, erf = (node for node in import_model(model).nodes if not quantizes(node) and not dequantizes(node))
+    made, target = create_backend("qnn"), load_target("hexagon-v73")
+    assert made.supports(gelu, target) is None and "error functions" in made.supports(erf, target)
 
 
 def test_each_operator_has_what_dequantizes_for_it_in_its_part():
