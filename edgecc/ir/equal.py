@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import operator
 
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.op import Op
@@ -36,6 +37,27 @@ def first_difference(a: Graph, b: Graph) -> str | None:
 
 OpTexts = dict[int, tuple[Op, str]]
 """Texts of operators by id, with the operators, so that none of the ids is given to another object."""
+
+
+def parts_of(graph: Graph) -> list[object]:
+    """All objects that `structural_hash` looks at, none of which changes: where a graph has the same ones again, its hash is the same."""
+    parts: list[object] = [graph, *graph.input_names, *graph.output_names]
+    values: list[Value | None] = [*graph.inputs, *graph.outputs]
+    for node in graph.nodes:
+        parts += (node.op, *node.inputs, None, *node.outputs, None)
+        values += node.outputs
+        values += [value for value in node.inputs if value is not None and value.constant is not None]
+        for region in node.regions:
+            parts += parts_of(region)
+    for value in values:
+        if value is not None:
+            parts += (value, value.type, value.layout, value.constant)
+    return parts
+
+
+def same_parts(left: list[object], right: list[object]) -> bool:
+    """Whether two lists hold the same objects."""
+    return len(left) == len(right) and all(map(operator.is_, left, right))
 
 
 def structural_hash(graph: Graph, texts: OpTexts | None = None) -> str:

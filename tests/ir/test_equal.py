@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import edgecc.ops  # noqa: F401 - the parser looks operators up
-from edgecc.ir.equal import attribute_key, first_difference, structural_hash, structurally_equal
+from edgecc.ir.equal import attribute_key, first_difference, parts_of, same_parts, structural_hash, structurally_equal
 from edgecc.ir.parser import parse
 from edgecc.ir.scalar import Arg, apply, literal
 from edgecc.ir.types import DType, Layout
@@ -105,3 +105,32 @@ def test_a_long_graph_needs_no_recursion():
     lines = [f"  %v{i + 1} = elementwise(%v{i}) {{expr=`neg($0:f32)`}} : f32[2]" for i in range(5000)]
     text = "\n".join(['graph "g" (%v0: f32[2] "x") {', *lines, '  return %v5000 "y"', "}", ""])
     assert structurally_equal(parse(text), parse(text))
+
+
+def test_every_change_in_place_shows_in_the_parts():
+    def layout(graph):
+        graph.nodes[1].output.layout = Layout((0, 1))
+
+    def swapped(graph):
+        node = graph.nodes[0]
+        node.inputs = node.inputs[::-1]
+
+    def operator(graph):
+        graph.nodes[2].op = Elementwise(apply("abs", Arg(0, DType.F32)))
+
+    def constant(graph):
+        value = graph.nodes[0].inputs[1]
+        value.constant = value.constant.copy()
+
+    def outputs(graph):
+        graph.set_outputs(graph.outputs[::-1], graph.output_names)
+
+    def names(graph):
+        graph.set_outputs(graph.outputs, ["other", "b"])
+
+    for change in (layout, swapped, operator, constant, outputs, names):
+        graph = parse(TEXT)
+        before = parts_of(graph)
+        assert same_parts(before, parts_of(graph))
+        change(graph)
+        assert not same_parts(before, parts_of(graph)), change
