@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from edgecc.cli import main
 from edgecc.passes import base
 from tests.support.packages import install
+
+# Tests say nothing of time: a busy machine is no fault of what they examine.
+hypothesis.settings.register_profile("edgecc", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("edgecc")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -30,7 +30,7 @@ def check(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
         np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(graph=control_graphs())
 def test_graphs_with_regions_print_and_copy(graph: Graph) -> None:
     again = parse(to_text(graph))
@@ -39,7 +39,7 @@ def test_graphs_with_regions_print_and_copy(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("target", ["generic-c", "x86-64-v4", "cortex-a76"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(graph=control_graphs(), seed=st.integers(0, 7))
 def test_any_graph_with_regions_computes_the_same_as_loop_programs(target: str, graph: Graph, seed: int) -> None:
     inputs = control_inputs(graph, seed)
@@ -47,7 +47,7 @@ def test_any_graph_with_regions_computes_the_same_as_loop_programs(target: str, 
     check(run_module(lower_graph(graph, load_target(target), name="net", check=True).module, inputs), expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(graph=control_graphs(), seed=st.integers(0, 7), threads=st.sampled_from((1, 2)))
 def test_passes_inside_regions_keep_the_meaning(graph: Graph, seed: int, threads: int) -> None:
     inputs = control_inputs(graph, seed)
@@ -64,7 +64,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(graph=control_graphs(), seed=st.integers(0, 3))
 def test_any_graph_with_regions_computes_the_same_in_c(graph: Graph, seed: int) -> None:
     module = lower_graph(graph, load_target("host"), name="net")
@@ -75,7 +75,7 @@ def test_any_graph_with_regions_computes_the_same_in_c(graph: Graph, seed: int) 
             check(model.run(inputs), execute(graph, inputs))
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(graph=control_graphs(), seed=st.integers(0, 3))
 def test_any_graph_with_regions_computes_the_same_on_the_emulator(graph: Graph, seed: int) -> None:
     target = load_target("cortex-a76")

@@ -41,7 +41,7 @@ def test_compiled_stripes_agree_with_the_reference(target):
             assert close(model.run(inputs)["y"], execute(graph, inputs)["y"])
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(image_networks(most_nodes=9))
 def test_any_network_runs_in_stripes_without_a_complaint_of_the_sanitizers(graph):
     """The self-test of the artifact compares with the reference."""

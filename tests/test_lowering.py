@@ -43,7 +43,7 @@ def check(graph: Graph, target: str = "generic-c", threads: int = 1) -> None:
 
 
 @pytest.mark.parametrize("target", ["generic-c", "x86-64-v4", "cortex-a76"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(graph=graphs(most_nodes=8), threads=st.sampled_from((1, 3)))
 def test_any_graph_computes_the_same_as_loop_programs(target: str, graph: Graph, threads: int) -> None:
     check(graph, target, threads)
@@ -221,7 +221,7 @@ def test_the_report_counts_work_and_traffic() -> None:
     assert (report.name, report.loc, report.op) == ("features", ("c",), "conv")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(graph=graphs(most_nodes=10))
 def test_the_whole_pipeline_computes_the_same(graph: Graph) -> None:
     """All default graph passes, with every check, then lowering and the interpreter."""

@@ -37,7 +37,7 @@ def check(got: list[Array], expected: list[Array]) -> None:
 def test_models_mean_what_onnxruntime_computes(unrolled: int, monkeypatch) -> None:
     monkeypatch.setattr(loops, "UNROLLED_NODES", unrolled)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(model=control_models())
     def run(model: RandomModel) -> None:
         check(list(execute(import_model(model.proto), model.inputs).values()), by_onnxruntime(model))
@@ -45,7 +45,7 @@ def test_models_mean_what_onnxruntime_computes(unrolled: int, monkeypatch) -> No
     run()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(model=control_models())
 def test_models_mean_what_the_reference_computes(model: RandomModel) -> None:
     nodes = [node for graph in _graphs(model.proto.graph) for node in graph.node]
@@ -68,7 +68,7 @@ def test_generated_code_computes_what_onnxruntime_computes(target: str, examples
     monkeypatch.setattr(loops, "UNROLLED_NODES", 0)
     machine = load_target(target)
 
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(model=control_models())
     def run(model: RandomModel) -> None:
         compiled = compile_graph(import_model(model.proto), machine, name="net")

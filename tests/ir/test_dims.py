@@ -27,7 +27,7 @@ DIMS = st.recursive(st.sampled_from([BATCH, LENGTH]) | st.integers(0, 9), lambda
 
 
 @given(DIMS, DIMS, st.integers(1, 6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_arithmetic_agrees_with_numbers(a, b, divisor):
     for sizes in SIZES:
         x, y = evaluate(a, sizes), evaluate(b, sizes)
@@ -39,7 +39,7 @@ def test_arithmetic_agrees_with_numbers(a, b, divisor):
 
 
 @given(DIMS, DIMS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_comparisons_hold_for_all_sizes_or_are_refused(a, b):
     truth = {evaluate(a, sizes) < evaluate(b, sizes) for sizes in SIZES}
     try:
@@ -73,7 +73,7 @@ def test_a_symbolic_dimension_is_no_number(use):
 
 
 @given(DIMS.filter(lambda dim: lower_bound(dim) >= 0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_text_parses_back(dim):
     graph = Graph()
     x = graph.add_input(TensorType(DType.F32, (dim, 3)), "x")

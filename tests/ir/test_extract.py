@@ -13,7 +13,7 @@ from edgecc.reference.executor import execute
 from tests.support.graphs import arrays_for, graphs
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_parts_in_turn_compute_the_whole(data):
     graph = data.draw(graphs())
@@ -33,7 +33,7 @@ def test_parts_in_turn_compute_the_whole(data):
         np.testing.assert_array_equal(known[value] if value.constant is None else value.constant, want)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.data())
 def test_the_graph_itself_stays_as_it_is(data):
     graph = data.draw(graphs())

@@ -45,7 +45,7 @@ def test_ties_neighbours_of_ties_and_the_ends_of_the_range(dtype, kind):
 
 @pytest.mark.parametrize("dtype", FORMS, ids=lambda d: d.value)
 @given(bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=200))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_float_is_rounded_as_ml_dtypes_does(dtype, bits):
     values = np.array(bits, np.uint32).view(np.float32)
     want = np.where(np.isnan(values), np.float32(0), values) if dtype is DType.F4E2M1 else values

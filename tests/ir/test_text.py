@@ -134,7 +134,7 @@ def test_trailing_absent_operands_make_no_difference():
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in DType if dtype is not DType.STRING])
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_constants_come_back_bit_for_bit(dtype, data):
     size = data.draw(st.sampled_from([0, 1, 3, 16, 17, 40]))
     raw = data.draw(st.binary(min_size=size * dtype.size, max_size=size * dtype.size))
@@ -149,7 +149,7 @@ def test_constants_come_back_bit_for_bit(dtype, data):
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0"), max_size=4), max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_strings_come_back(strings):
     array = string_array(strings)
     again = parse_array(format_constant(array), TensorType.of(array))
@@ -182,7 +182,6 @@ EXPRESSIONS = st.recursive(
 
 
 @given(EXPRESSIONS)
-@settings(deadline=None)
 def test_expressions_come_back(expr):
     assert parse_expr(format_expr(expr)) == expr
 

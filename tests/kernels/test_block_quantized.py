@@ -44,14 +44,14 @@ def request_of(op, arrays, target):
 
 
 @given(products(), st.sampled_from(["x86-64-v3", "x86-64-v4-bf16", "cortex-a76", "cortex-a53", "generic-c"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_products(product, target):
     op, arrays = product
     kernels.check(request_of(op, arrays, target), arrays, units=16.0)
 
 
 @given(products())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_every_target_computes_the_same_bits(product):
     op, arrays = product
     results = [kernels.run(request_of(op, arrays, target), arrays)[0].tobytes()

@@ -22,7 +22,7 @@ def weights_of(depth, channels, density, seed):
 
 @given(st.sampled_from([1, 2, 9]), st.sampled_from([1, 13, 17]), st.sampled_from([1, 16, 33]), st.sampled_from([0.0, 0.3, 1.0]), st.integers(0, 9),
        st.sampled_from(kernels.TARGETS), st.sampled_from(["blocks", "dense"]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_products(rows, depth, channels, density, seed, target, choice):
     x = np.random.default_rng(seed).standard_normal((rows, depth)).astype(np.float32)
     stored = stored_blocks(weights_of(depth, channels, density, seed))

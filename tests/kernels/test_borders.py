@@ -26,7 +26,7 @@ def cases(draw):
 
 
 @given(cases(), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sums_of_valid_weights(case, seed):
     kernel, strides, dilations, pads, size = case
     w = np.random.default_rng(seed).integers(-128, 128, (3, 2, *kernel)).astype(np.int8)
@@ -48,7 +48,7 @@ def test_sums_of_valid_weights(case, seed):
 
 
 @given(cases(), st.sampled_from([DType.I8, DType.U8]), st.sampled_from([-5, 7, 127]), st.sampled_from(["cortex-a76", "x86-64-v4-bf16"]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_windows(case, dtype, zero, target):
     kernel, strides, dilations, pads, size = case
     random = np.random.default_rng(3)

@@ -66,7 +66,7 @@ def products_of(request):
 
 
 @given(st.composite(case)())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_convolutions_of_extreme_bytes(drawn):
     request = request_of(*drawn)
     assert products_of(request) == {PRODUCT}

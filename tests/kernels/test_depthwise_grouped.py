@@ -54,7 +54,7 @@ def cases(draw):
 
 
 @given(cases())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_windows(given_case):
     request, arrays = case(*given_case)
     ways = [c for c in candidates(request) if c.name == "depthwise grouped"]

@@ -42,7 +42,7 @@ def cases(draw):
 
 
 @given(cases())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_windows(given_case):
     kernels.check(*case(*given_case))
 

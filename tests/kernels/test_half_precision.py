@@ -96,7 +96,7 @@ def convolutions(draw: st.DrawFn, dtype: DType):
 
 @pytest.mark.parametrize("dtype", [F16, BF16], ids=lambda d: d.value)
 def test_convolutions(dtype):
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=12)
     @given(convolutions(dtype))
     def run(case):
         request, arrays, bound = case
@@ -107,7 +107,7 @@ def test_convolutions(dtype):
 
 @pytest.mark.parametrize("dtype", [F16, BF16], ids=lambda d: d.value)
 def test_matrix_products(dtype):
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(st.sampled_from((1, 3, 7, 13)), st.sampled_from((2, 8, 9, 24, 34)), st.sampled_from((1, 8, 17, 40)), st.booleans(), st.booleans(),
            st.integers(0, 99))
     def run(rows, depth, channels, transposed, constant, seed):

@@ -77,13 +77,13 @@ def products(draw):
 
 
 @given(convolutions())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_convolutions(case):
     kernels.check(*case)
 
 
 @given(products())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_products(case):
     kernels.check(*case)
 

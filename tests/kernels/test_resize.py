@@ -38,13 +38,13 @@ def resizes(draw, antialias=False):
                                outputs=[draw(kernels.views(result))], threads=draw(st.sampled_from((1, 3)))), [x]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(resizes())
 def test_agrees_with_the_reference(case):
     kernels.check(*case, units=0.0 if case[0].op.mode == "nearest" else 12.0)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(resizes(antialias=True))
 def test_antialiasing_agrees_with_the_reference(case):
     kernels.check(*case, units=12.0)

@@ -175,7 +175,7 @@ def cases(draw: st.DrawFn, rings: bool = True) -> Case:
     return Case(op, arrays, [*cuts, rows], rings and draw(st.booleans()), draw(st.sampled_from(TARGETS)), choice)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(cases())
 def test_ranges_of_rows_make_the_whole(case: Case) -> None:
     case.interpret()

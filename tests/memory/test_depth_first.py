@@ -29,7 +29,7 @@ def striped(model: LoweredModel) -> list[Stripes]:
     return [item for item in model.module.calls if isinstance(item, Stripes)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(image_networks())
 def test_any_network_computes_the_same_in_stripes(graph):
     model, inputs = lowered(graph), sample_inputs(graph)

@@ -21,7 +21,7 @@ def block_lists(draw: st.DrawFn, most: int) -> list[Block]:
     return blocks
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(block_lists(30))
 def test_plans_are_valid(blocks: list[Block]) -> None:
     plan = assign_offsets(blocks)
@@ -33,7 +33,7 @@ def test_plans_are_valid(blocks: list[Block]) -> None:
     assert lower_bound(blocks) == plan.lower_bound <= plan.arena_bytes <= sum(aligned(b.size_bytes) for b in blocks)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(block_lists(12))
 def test_the_lower_bound_is_the_fullest_step(blocks: list[Block]) -> None:
     fullest = max((sum(aligned(b.size_bytes) for b in blocks if b.first <= step <= b.last) for step in range(20)), default=0)
@@ -52,7 +52,7 @@ def brute_force(blocks: list[Block]) -> int:
     return best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(block_lists(6))
 def test_small_problems_are_solved_exactly(blocks: list[Block]) -> None:
     assert assign_offsets(blocks).arena_bytes == brute_force(blocks)

@@ -133,7 +133,7 @@ def check(graph: Graph) -> MemoryPlan:
     return plan
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(graphs())
 def test_any_graph_computes_the_same_in_its_planned_memory(graph: Graph) -> None:
     plan = check(graph)
@@ -141,7 +141,7 @@ def test_any_graph_computes_the_same_in_its_planned_memory(graph: Graph) -> None
     assert sorted(plan.live.order) == list(range(len(plan.placement.steps)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs())
 def test_live_blocks_never_overlap(graph: Graph) -> None:
     plan = plan_of(graph)
@@ -152,7 +152,7 @@ def test_live_blocks_never_overlap(graph: Graph) -> None:
                 assert offsets[i] + a.size_bytes <= offsets[j] or offsets[j] + b.size_bytes <= offsets[i]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs())
 def test_orders_are_permutations_that_respect_dependencies(graph: Graph) -> None:
     placement = place_values(graph)

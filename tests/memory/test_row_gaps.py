@@ -59,7 +59,7 @@ def test_targets_say_whether_rows_need_gaps():
     assert gap_period(replace(target, caches=())) == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs())
 def test_any_graph_computes_the_same_with_gaps(graph):
     with pytest.MonkeyPatch.context() as patch:

@@ -79,7 +79,7 @@ def chains(graph: Graph) -> tuple[Placement, list[Chain]]:
     return placement, [chain for chain in found if chain is not None]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(image_networks(), st.integers(1, 9), st.randoms(use_true_random=False))
 def test_every_row_is_there_when_it_is_read(graph, rows, random):
     placement, found = chains(graph)
@@ -92,7 +92,7 @@ def test_every_row_is_there_when_it_is_read(graph, rows, random):
         assert block.ring_bytes <= block.whole_bytes or not block.rings
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(image_networks(), st.integers(1, 9))
 def test_what_may_be_overwritten_is_read_no_more(graph, rows):
     """Results written over an operand, row by row, destroy nothing that is still needed."""

@@ -45,7 +45,7 @@ def check(op: Op, inputs: list[Array | None], operand: int) -> None:
         assert needs.from_row(rows) <= min((min(r) for r in found[rows:] if r), default=needs.height)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_windows_need_what_changes_them(data):
     kernel, stride, dilation = (data.draw(st.integers(1, n)) for n in (4, 3, 3))

@@ -32,7 +32,7 @@ def patterns() -> st.SearchStrategy[str]:
 TEXTS = st.text(alphabet="abcA1._- \näö猫", max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(patterns(), st.lists(TEXTS, min_size=3, max_size=8))
 def test_patterns_match_what_python_matches(pattern: str, texts: list[str]) -> None:
     # Before Python 3.14, \B does not match an empty text.
@@ -80,7 +80,7 @@ def test_bytes_that_are_no_utf8_match_nothing() -> None:
     assert automaton.matches("\U0010ffffa\n".encode()) and len(automaton.table) < MOST_STATES
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.tuples(st.integers(0, 0x10FFFF), st.integers(0, 0x10FFFF)).map(sorted), st.integers(0, 0x10FFFF))
 def test_ranges_of_characters_as_ranges_of_bytes(ends: list[int], other: int) -> None:
     low, high = (code if not 0xD800 <= code <= 0xDFFF else 0x41 for code in ends)

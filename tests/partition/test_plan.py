@@ -31,7 +31,7 @@ def drawn_plan(data, npu=FREE):
     return graph, obstacles, plan_partition(graph, TARGET, npu, obstacles)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_parts_are_complete_and_convex(data):
     graph, obstacles, plan = drawn_plan(data)
@@ -48,7 +48,7 @@ def test_parts_are_complete_and_convex(data):
                 assert ((value, part[node]) in crossing) == (source % 2 != part[node] % 2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_parts_in_turn_compute_the_whole(data):
     graph, _, plan = drawn_plan(data)
@@ -73,7 +73,7 @@ def test_parts_in_turn_compute_the_whole(data):
         np.testing.assert_array_equal(array(source), want[name])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data(), st.sampled_from([0, 50, 10**9]))
 def test_regions_that_are_left_pay(data, start):
     npu = Npu("x", macs_per_cycle=8.0, bytes_per_cycle=8.0, start_cycles=start)

@@ -102,7 +102,7 @@ def expressions(dtype: DType, depth: int = 3) -> st.SearchStrategy[ScalarExpr]:
 
 @pytest.mark.parametrize("dtype", [DType.F32, DType.F16, DType.BF16, DType.I32, DType.I8, DType.U8, DType.BOOL])
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_simplified_expressions_compute_the_same(dtype, data):
     # Rule 5 rounds differently, so powers are looked at by test_powers.
     expr = data.draw(expressions(dtype).filter(lambda e: "pow(" not in format_expr(e)))

@@ -126,7 +126,7 @@ def compared(graph, inputs):
 
 
 @given(layers())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_only_ties_move(case):
     report = compared(*case)
     assert not report.problems
@@ -137,7 +137,7 @@ def test_share_of_numbers_that_move():
     total = differing = 0
 
     @given(layers())
-    @settings(max_examples=40, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=40, derandomize=True, database=None)
     def measure(case):
         nonlocal total, differing
         report = compared(*case)

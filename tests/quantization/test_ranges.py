@@ -22,7 +22,7 @@ def histogram_of(values):
     return histogram
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10**6), st.sampled_from(["normal", "laplace", "relu", "constant", "outlier"]), st.sampled_from(METHODS), st.booleans())
 def test_every_method_gives_a_usable_range(seed, kind, method, symmetric):
     values = sample(kind, seed)
@@ -81,7 +81,7 @@ def test_a_percentile_of_a_one_sided_distribution_is_all_on_its_side():
     assert low == 0 and high == pytest.approx(0.99, abs=2e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.floats(0.5, 4.0))
 def test_expected_errors_are_those_found(seed, limit):
     values = np.random.default_rng(seed).standard_normal(200_000).astype(np.float32)

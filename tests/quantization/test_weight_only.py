@@ -61,7 +61,7 @@ def layers(seed=0):
 
 
 @given(st.integers(1, 9), st.integers(1, 70), st.sampled_from([4, 8]), st.sampled_from([16, 32]), st.booleans(), st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_nearest_code_is_within_half_a_step(channels, terms, bits, block, symmetric, seed):
     weights = np.random.default_rng(seed).standard_normal((channels, terms)) * np.exp(seed / 10 - 5)
     rounded = round_to_nearest(weights, BlockForm(bits, block, symmetric))

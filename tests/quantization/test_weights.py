@@ -18,7 +18,7 @@ from tests.quantization.networks import convolutions, network, samples
 from tests.support.onnxruntime_sessions import run
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.data(), st.booleans())
 def test_weights_lie_half_a_step_away_at_most(dims, data, per_channel):
     axis = data.draw(st.integers(0, len(dims) - 1))
@@ -72,7 +72,7 @@ def test_corrected_biases_have_no_mean_error(groups, form, size):
     np.testing.assert_allclose(run(rounded.model, {"x": x})[0].mean(axis=(2, 3)), exact.mean(axis=(2, 3)), atol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 4))
 def test_adaptive_rounding_never_loses_and_stays_next_to_the_weights(seed, terms, channels):
     rng = np.random.default_rng(seed)

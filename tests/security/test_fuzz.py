@@ -25,14 +25,14 @@ from tests.support.ccompile import require
 FOLDER = Path(__file__).parents[1] / "fuzz"
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
 def test_random_models_compile_or_are_refused(source: random.Random) -> None:
     verdict = fuzz.examine(fuzz.Generator(source).model())
     assert not verdict.problem, verdict
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
 def test_random_models_compute_what_the_reference_computes(seed: int) -> None:
     require(load_target("generic-c"))
@@ -62,7 +62,7 @@ def test_differences_are_seen() -> None:
     assert difference(np.array(["a", "b"], object), np.array(["a", ""], object))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
 def test_damaged_bytes_are_refused_or_understood(seed: int) -> None:
     source = random.Random(seed)

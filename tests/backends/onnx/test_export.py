@@ -120,7 +120,7 @@ def test_slopes_that_only_repeat_are_written_as_such(slope, want):
     assert [node.op_type for node in export_onnx(graph).graph.node] == want
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_slices_round_trip(data):
     dims = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))

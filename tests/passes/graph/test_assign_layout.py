@@ -175,7 +175,7 @@ def bytes_in(array: np.ndarray, order: tuple[int, ...]) -> bytes:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_reshape_is_a_view_exactly_when_some_order_has_the_same_bytes(data):
     dims = tuple(data.draw(st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=4)))
     order = tuple(data.draw(st.permutations(range(len(dims)))))
@@ -196,7 +196,6 @@ def test_a_reshape_is_a_view_exactly_when_some_order_has_the_same_bytes(data):
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_a_canonical_order_has_the_same_bytes_and_is_row_major_if_one_is(data):
     dims = tuple(data.draw(st.lists(st.sampled_from([1, 1, 2, 3]), min_size=0, max_size=5)))
     order = tuple(data.draw(st.permutations(range(len(dims)))))
@@ -210,7 +209,7 @@ def test_a_canonical_order_has_the_same_bytes_and_is_row_major_if_one_is(data):
 
 
 @given(graphs())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_transpose_inside_is_a_view(graph):
     run_passes(graph, [create_pass("assign-layout")])
     for node in graph.nodes:

@@ -40,7 +40,7 @@ def test_leaves_a_good_order_alone() -> None:
     assert declined("plan-memory", "".join(lines)) == ""
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(graphs())
 def test_never_makes_the_plan_larger_and_is_idempotent(graph: Graph) -> None:
     def arena() -> int:
@@ -58,7 +58,7 @@ def test_never_makes_the_plan_larger_and_is_idempotent(graph: Graph) -> None:
     assert to_text(graph) == text
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(graphs())
 def test_the_meaning_stays(graph: Graph) -> None:
     run_checked(graph, PlanMemory())

@@ -102,7 +102,7 @@ def test_a_state_is_kept_where_the_graph_would_return_an_input():
     assert graph.nodes[0].op.states == 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(graph=control_graphs(), seed=st.integers(0, 7))
 def test_any_graph_keeps_its_meaning(graph: Graph, seed: int) -> None:
     for value in graph.values():
