@@ -8,6 +8,7 @@ that min and max may choose the other of two zeros.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -41,10 +42,8 @@ CHEAP = frozenset({
     "bit_and", "bit_or", "bit_xor", "bit_not", "shift_left", "shift_right", "select",
 })  # one or two instructions on every target; the rest divides, iterates or calls an approximation
 
-_MOST_SIMPLE = 4096
-_SIMPLE: dict[int, ScalarExpr] = {}
-"""Expressions that `simplify` leaves as they are, by id, so that what is fused piece by piece is not walked over with each piece; held
-here, so that none of the ids is given to another object."""
+_REMEMBERED = 4096
+"""Expressions whose simple form is remembered, so that what is fused piece by piece is not walked over with each piece."""
 
 
 def simplify(expr: ScalarExpr) -> ScalarExpr:
@@ -60,25 +59,38 @@ def simplify(expr: ScalarExpr) -> ScalarExpr:
     6. Two limits of one kind are one: max(max(x, c), d) is max(x, max(c, d)), and so for min.
     7. 1 / (1 + exp(-x)) is sigmoid(x). Rounds differently.
     """
-    if id(expr) in _SIMPLE:
-        return expr
-    match expr:
-        case Apply(op=op, args=args):
-            operands = tuple([simplify(arg) for arg in args])
-            simple = _simplify_apply(op, operands, expr.dtype)
-            if not (isinstance(simple, Apply) and simple.op == op and len(simple.args) == len(args) and all(a is b for a, b in zip(simple.args, args, strict=True))):
-                return simple
-            if len(_SIMPLE) >= _MOST_SIMPLE:
-                _SIMPLE.clear()
-            _SIMPLE[id(expr)] = expr
-            return expr
+    return expr if isinstance(expr, Arg | Literal) else _simplified(_Identical(expr))
+
+
+class _Identical:
+    """An expression that equals itself alone: to compare two means to walk over both."""
+
+    __slots__ = ("expr",)
+
+    def __init__(self, expr: ScalarExpr) -> None:
+        self.expr = expr
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identical) and other.expr is self.expr
+
+    def __hash__(self) -> int:
+        return id(self.expr)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _simplified(item: _Identical) -> ScalarExpr:
+    match item.expr:
+        case Apply(op=op, args=args, dtype=dtype) as expr:
+            simple = _simplify_apply(op, tuple([simplify(arg) for arg in args]), dtype)
+            stays = isinstance(simple, Apply) and simple.op == op and len(simple.args) == len(args) and all(a is b for a, b in zip(simple.args, args, strict=True))
+            return expr if stays else simple
         case Convert(arg=arg, dtype=dtype):
             return _simplify_convert(simplify(arg), dtype)
         case Bitcast(arg=arg, dtype=dtype):
             inner = simplify(arg)
             whole = bitcast(inner, dtype)
             return _computed(whole) if isinstance(inner, Literal) else whole
-    return expr
+    return item.expr
 
 
 def _simplify_apply(op: str, args: tuple[ScalarExpr, ...], dtype: DType) -> ScalarExpr:
