@@ -34,7 +34,7 @@ from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 from edgecc.ops.sizes import BindSize, Sizes
 from edgecc.ops.sparse import BlockSparseMatMul
-from edgecc.ops.strings import IntegersToStrings, RegexFullMatch, StringCase, StringConcat, StringSplit, StringTokens
+from edgecc.ops.strings import IntegersToStrings, RegexFullMatch, StringCase, StringConcat, StringSplit, StringsToNumbers, StringTokens
 from edgecc.ops.trees import TreeEnsemble
 from edgecc.ops.windows import Col2Im, MaxPosition
 
@@ -75,7 +75,8 @@ class OpCase:
 @functools.cache
 def op_table() -> tuple[OpCase, ...]:
     """All cases, those of one operator together, in the order of their names."""
-    cases = [*_plain(), *_primitives(), *_quantized(), OpCase("if", "f32", _branch), OpCase("loop", "f32", _loop)]
+    cases = [*_plain(), *_primitives(), *_quantized(), OpCase("if", "f32", _branch), OpCase("loop", "f32", _loop),
+             OpCase("strings_to_numbers", "decimal, i64", _numbers_as_text)]
     return tuple(sorted(cases, key=lambda case: case.op))
 
 
@@ -242,6 +243,17 @@ def _requantized_add(dtype: DType) -> Graph:
         return apply("mul", convert(difference, F32), literal(scale, F32))
 
     return _elementwise(rounded(apply("add", term(0, 1, 0.5), term(1, 2, 0.25)), literal(7, dtype), dtype), (dtype, dtype))
+
+
+# -- strings ----------------------------------------------------------------------------------
+
+
+def _numbers_as_text() -> Graph:
+    """Numbers written as text and read again: other strings are none."""
+    graph = Graph("case")
+    text = graph.add(IntegersToStrings(), graph.add_input(TensorType(I64, (4,)), "x0"), loc=["text"])
+    graph.set_outputs([graph.add(StringsToNumbers(I64), text, loc=["numbers"])], ["y0"])
+    return graph
 
 
 # -- regions ----------------------------------------------------------------------------------

@@ -79,7 +79,9 @@ class DividingOp(StringOp):
 class StringSplit(DividingOp):
     """The parts of each string between delimiters, or between runs of blanks where the delimiter is empty.
 
+    Shapes: x strings of any shape -> parts strings [*x, room], counts i64 of the shape of x.
     Attributes: delimiter; most, how many delimiters count from the left, all where it is negative; room.
+    Raises: E110 for other types; E407 where a string has more parts than there is room for.
     Source: ONNX StringSplit-20; what is blank is what Python's str.split takes for it.
     """
 
@@ -98,9 +100,10 @@ class StringSplit(DividingOp):
 class StringTokens(DividingOp):
     """The parts of each string that match a pattern, from left to right, each the longest match at the first place that has one.
 
+    Shapes: x strings of any shape -> parts strings [*x, room], counts i64 of the shape of x.
     Attributes: pattern, without assertions, in the syntax of `RegexFullMatch`; least, the number of characters that a match needs
         to be a part; room.
-    Raises: E105 for a pattern that is not understood, has assertions, or needs too large a table.
+    Raises: E110 for other types; E407 for more parts than there is room for; E105 for a pattern that is not understood, has assertions, or needs too large a table.
     Source: com.microsoft Tokenizer, as onnxruntime computes it.
     """
 
@@ -200,6 +203,7 @@ class IntegersToStrings(StringOp):
     Shapes: x i64 of any shape -> y strings of that shape.
     Attributes: none.
     Raises: E110 for other types.
+    Source: ONNX Cast-25 to string.
     """
 
     name: ClassVar[str] = "integers_to_strings"
@@ -225,6 +229,7 @@ class StringsToNumbers(StringOp):
     Shapes: x strings of any shape -> y of that shape.
     Attributes: dtype, i64 or f64.
     Raises: E110 for other types; E408 for a string that is no number.
+    Source: ONNX Cast-25 from string.
     """
 
     name: ClassVar[str] = "strings_to_numbers"

@@ -86,15 +86,14 @@ CONV_BN = (
 ELEMENTWISE = (
     Mutant("operands exchanged", "[inside if v is producer.output else read(v) for v in inputs",
            "[inside if v is producer.output else read(v) for v in inputs[::-1]", "1 both operands"),
-    Mutant("the producer's operands mixed up", "[read(v) for v in producer.inputs if", "[read(v) for v in producer.inputs[::-1] if",
-           "1 both operands"),
+    Mutant("the producer's operands mixed up", "*(v for v in producer.inputs if", "*(v for v in producer.inputs[::-1] if", "1 both operands"),
     Mutant("shape not kept", "node.output.type.shape)\n        if len", "producer.operand(0).type.shape)\n        if len", "1 an operand that only gives the shape"),
     Mutant("use check removed", "if sole_user(graph, value) is not node:", "if False:", "3 another kind of reader"),
     Mutant("cost check removed", "or not is_cheap(inner.expr) or len(large) > 1", "or len(large) > 1", "3 costly with two readers"),
     Mutant("traffic check removed", "or len(large) > 1 or", "or", "3 two large operands with two readers"),
     Mutant("broadcasting check removed", "and not is_cheap(inner.expr):\n            return \"broad", "and False:\n            return \"broad",
            "4 broadcasting would repeat it"),
-    Mutant("rounding check removed", "if rounds(inner.expr) and any(", "if False and any(", "6 a comparison"),
+    Mutant("rounding check removed", "and rounds(inner.expr):\n            return \"a comp", "and False:\n            return \"a comp", "6 a comparison"),
 )
 
 CANONICAL = (
