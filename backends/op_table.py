@@ -34,7 +34,15 @@ from edgecc.ops.sampling import GridSample, RoiAlign
 from edgecc.ops.selection import NonMaxSuppression, NonZero, Unique
 from edgecc.ops.sizes import BindSize, Sizes
 from edgecc.ops.sparse import BlockSparseMatMul
-from edgecc.ops.strings import IntegersToStrings, RegexFullMatch, StringCase, StringConcat, StringSplit, StringsToNumbers, StringTokens
+from edgecc.ops.strings import (
+    IntegersToStrings,
+    RegexFullMatch,
+    StringCase,
+    StringConcat,
+    StringSplit,
+    StringsToNumbers,
+    StringTokens,
+)
 from edgecc.ops.trees import TreeEnsemble
 from edgecc.ops.windows import Col2Im, MaxPosition
 
