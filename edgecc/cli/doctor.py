@@ -26,7 +26,7 @@ from edgecc.version import VERSION
 
 app = typer.Typer(add_completion=False)
 
-PACKAGES = ("numpy", "onnx", "onnx-graphsurgeon", "networkx", "ml_dtypes", "typer", "rich")
+PACKAGES = ("numpy", "onnx", "networkx", "ml_dtypes", "typer", "rich")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from typing import Any
 import networkx as nx
 import onnx
 import onnx.inliner
-import onnx_graphsurgeon as gs
-from onnx_graphsurgeon.logger import G_LOGGER
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.items import Item
@@ -66,11 +64,11 @@ def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[
         for name in node.output:
             if name and producer.setdefault(name, index) != index:
                 raise EdgeccError("E102", f"'{printable(name)}' is produced twice", where=node_label(node, index))
-    live = _reachable(nodes, outputs)
     order: nx.DiGraph[int] = nx.DiGraph()
-    order.add_nodes_from(live)
-    order.add_edges_from((producer[name], index) for index in live for name in _read_names(nodes[index])
-                         if producer.get(name, index) != index or name in nodes[index].output)
+    order.add_nodes_from(range(len(nodes)))
+    order.add_edges_from((producer[name], index) for index, node in enumerate(nodes) for name in _read_names(node) if name in producer)
+    wanted = list(dict.fromkeys(producer[name] for name in outputs if name in producer))
+    order = order.subgraph(index for layer in nx.bfs_layers(order.reverse(copy=False), wanted) for index in layer).copy()
     try:
         return [nodes[index] for index in nx.lexicographical_topological_sort(order)]
     except nx.NetworkXUnfeasible:
@@ -79,24 +77,6 @@ def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[
             raise EdgeccError("E102", "the node reads its own result", where=cycle[0]) from None
         raise EdgeccError("E102", f"nodes depend on each other in a cycle: {', '.join(cycle[:5])}"
                                   f"{', ...' if len(cycle) > 5 else ''}") from None
-
-
-def _reachable(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[int]:
-    """Indices of the nodes that contribute to `outputs`, by graphsurgeon's cleanup."""
-    tensors: dict[str, gs.Variable] = {}
-
-    def variable(name: str) -> gs.Variable:
-        return tensors.setdefault(name, gs.Variable(name))
-
-    surgeon_nodes = [
-        gs.Node("node", name=str(index), inputs=[variable(name) for name in _read_names(node)],
-                outputs=[variable(name) for name in node.output if name])
-        for index, node in enumerate(nodes)
-    ]
-    with G_LOGGER.suppress():
-        graph = gs.Graph(surgeon_nodes, outputs=[variable(name) for name in dict.fromkeys(outputs)])
-        graph.cleanup()
-    return [int(node.name) for node in graph.nodes]
 
 
 def _read_names(node: onnx.NodeProto) -> list[str]:

@@ -198,4 +198,9 @@ def loops() -> Iterator[tuple[str, str, onnx.ModelProto]]:
     yield "loop_that_grows_at_run_time", ANY, model([node("Loop", "n t x", body=grows)], inputs=inputs)
 
 
-FAMILIES = (declared, functions, texts, lists, scales, loops)
+def readers() -> Iterator[tuple[str, str, onnx.ModelProto]]:
+    """A value that very many nodes read, none of which an output needs."""
+    yield "many_readers_of_no_use", COMPILED, model([*(node("Add", "x x", f"unread{i}") for i in range(8_000)), node("Relu", "x")])
+
+
+FAMILIES = (declared, functions, texts, lists, scales, loops, readers)
