@@ -199,8 +199,9 @@ def loops() -> Iterator[tuple[str, str, onnx.ModelProto]]:
 
 
 def readers() -> Iterator[tuple[str, str, onnx.ModelProto]]:
-    """A value that very many nodes read, none of which an output needs."""
-    yield "many_readers_of_no_use", COMPILED, model([*(node("Add", "x x", f"unread{i}") for i in range(8_000)), node("Relu", "x")])
+    """A value that very many nodes read: first those that the output needs, then those that nothing does."""
+    sums = [node("Add", "x x", f"a{i}") for i in range(8_000)]
+    yield "many_readers_of_no_use", COMPILED, model([*sums, node("Max", " ".join(f"a{i}" for i in range(2_000)))])
 
 
 FAMILIES = (declared, functions, texts, lists, scales, loops, readers)
