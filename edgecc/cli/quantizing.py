@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from edgecc.quantization.accuracy import Goal, Label, labels_of, metric_named, r
 from edgecc.quantization.data import CalibrationData, open_data
 from edgecc.quantization.driver import Quantized, no_progress, quantize
 from edgecc.quantization.network import Network
+from edgecc.quantization.observe import finisher
 from edgecc.quantization.pictures import parse_preprocessing
 from edgecc.quantization.prepare import BYTES_OPSET, OPSET, prepared
 from edgecc.quantization.scheme import METHODS, TYPES, Scheme
@@ -95,7 +96,8 @@ def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: 
         raise EdgeccError("E001", "--labels, --metric and --validation say what --max-accuracy-drop means, which is not given", where="--max-accuracy-drop")
     how = parse_preprocessing(settings.pictures)
     chosen = api.resolve_target(target)
-    network, notes = prepared(model, shapes=parse_shapes(list(shape)), constants=constants, opset=opset)
+    ready = prepared(model, shapes=parse_shapes(list(shape)), constants=constants, opset=opset)
+    network = ready.network
 
     def opened(path: Path, option: str, limit: int | None) -> CalibrationData:
         return open_data(path, network, how, lambda file: read_arrays(file, option), limit=limit)
@@ -104,10 +106,13 @@ def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: 
     judged = data if settings.validation is None else opened(settings.validation, "--validation", None)
     labels = None if settings.labels is None else labels_for(settings.labels, judged, network, settings.label_offset)
     drop = settings.max_accuracy_drop
-    goal = Goal(settings.min_sqnr, None if drop is None else drop / 100, labels, None if settings.metric is None else metric_named(settings.metric))
-    with _bars() as progress:
+    metric = None if settings.metric is None else metric_named(settings.metric)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_bars())
+        finish = None if ready.rest is None or metric is None else stack.enter_context(finisher(ready.rest, network))
+        goal = Goal(settings.min_sqnr, None if drop is None else drop / 100, labels, metric, finish)
         done = quantize(network, data, settings.scheme, progress, goal=goal, validation=judged, target=chosen, rank=rank, not_slower=not_slower)
-    return Done(done, len(data), tuple(notes))
+    return Done(done if ready.rest is None else replace(done, model=ready.rest.attached(done.model)), len(data), ready.notes)
 
 
 def labels_for(path: Path, data: CalibrationData, network: Network, offset: int) -> Sequence[Label]:
@@ -127,12 +132,13 @@ def weights_quantized(model: Path, scheme: WeightScheme, calibration: Path | Non
 
     Raises: EdgeccError as `quantized`.
     """
-    network, _ = prepared(model, shapes=parse_shapes(list(shape)), opset=opset)
-    data = None
+    ready = prepared(model, shapes=parse_shapes(list(shape)), opset=opset)
+    data, network = None, ready.network
     if calibration is not None:
         data = open_data(calibration, network, parse_preprocessing(pictures), lambda file: read_arrays(file, "--calibration"), limit=samples)
     with _bars() as progress:
-        return quantize_weights(network, scheme, data, progress)
+        done = quantize_weights(network, scheme, data, progress)
+    return done if ready.rest is None else replace(done, model=ready.rest.attached(done.model))
 
 
 @contextlib.contextmanager

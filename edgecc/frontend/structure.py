@@ -66,7 +66,7 @@ def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[
                 raise EdgeccError("E102", f"'{printable(name)}' is produced twice", where=node_label(node, index))
     order: nx.DiGraph[int] = nx.DiGraph()
     order.add_nodes_from(range(len(nodes)))
-    order.add_edges_from((producer[name], index) for index, node in enumerate(nodes) for name in _read_names(node) if name in producer)
+    order.add_edges_from((producer[name], index) for index, node in enumerate(nodes) for name in read_names(node) if name in producer)
     wanted = list(dict.fromkeys(producer[name] for name in outputs if name in producer))
     order = order.subgraph(index for layer in nx.bfs_layers(order.reverse(copy=False), wanted) for index in layer).copy()
     try:
@@ -79,7 +79,7 @@ def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[
                                   f"{', ...' if len(cycle) > 5 else ''}") from None
 
 
-def _read_names(node: onnx.NodeProto) -> list[str]:
+def read_names(node: onnx.NodeProto) -> list[str]:
     """The names a node reads, those that graphs inside it read from outside included; each once."""
     names = dict.fromkeys(name for name in node.input if name)
     for graph in subgraphs(node):
@@ -92,7 +92,7 @@ def captured_names(graph: onnx.GraphProto) -> list[str]:
     defined = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     defined |= {tensor.values.name for tensor in graph.sparse_initializer}
     defined |= {name for node in graph.node for name in node.output}
-    read = [name for node in graph.node for name in _read_names(node)] + [value.name for value in graph.output]
+    read = [name for node in graph.node for name in read_names(node)] + [value.name for value in graph.output]
     return list(dict.fromkeys(name for name in read if name and name not in defined))
 
 
@@ -156,7 +156,7 @@ def inline_functions(loaded: LoadedModel, model: onnx.ModelProto, limits: Limits
 def _check_closed(function: onnx.FunctionProto, where: str) -> None:
     """Refuses a function that reads names which it does not define: nothing is around it, and the inliner would take the caller's."""
     defined = set(function.input).union(*(node.output for node in function.node))
-    for name in (*function.output, *(name for node in function.node for name in _read_names(node))):
+    for name in (*function.output, *(name for node in function.node for name in read_names(node))):
         if name not in defined:
             raise EdgeccError("E102", f"nothing in the function '{printable(function.name)}' defines '{printable(name)}'", where=where)
 

@@ -1,6 +1,7 @@
 """Post-training quantization: from a float model and calibration data to an ONNX model with QuantizeLinear and DequantizeLinear.
 
     prepare      the model cleaned up by graph passes, as ONNX again
+    rest         what stays as it is behind that, such as the suppression of boxes
     points       which values are quantized, and which of them share a scale
     observe      ranges, histograms and means of values over the calibration data, run by compiled code
     ranges       from statistics to a scale and a zero point: min-max, percentile, entropy, mean squared error

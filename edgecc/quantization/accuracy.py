@@ -36,12 +36,14 @@ class Goal:
         least_ratio: decibels of signal to noise at every output, or None.
         most_drop: how much the mean score may fall below the float model's, or None. Scores of `top_class` are shares of 1.
         labels: the class of each sample in order, or None. metric: see the module.
+        finish: what makes of a sample and the outputs of the network those of the whole model, which the metric looks at, where they differ.
     """
 
     least_ratio: float | None = None
     most_drop: float | None = None
     labels: Sequence[Label] | None = None
     metric: Metric | None = None
+    finish: Callable[[Outputs, Outputs], Outputs] | None = None
 
     @property
     def is_set(self) -> bool:

@@ -151,14 +151,19 @@ class _Judge:
             results = self.run(sample)
             reference = {name: results[name] for name in self.network.outputs}
             got = run_quantized(sample)
-            own += self.metric({name: got[name] for name in reference}, reference, label)
+            finished, right = self._finished(sample, {name: got[name] for name in reference}), self._finished(sample, reference)
+            own += self.metric(finished, right, label)
             if self.float_score is None:
-                wanted += self.metric(reference, reference, label)
+                wanted += self.metric(right, right, label)
             count += 1
             advance()
         if self.float_score is None:
             self.float_score = wanted / max(1, count)
         return own / max(1, count)
+
+    def _finished(self, sample: Sample, results: Sample) -> Sample:
+        """What the metric looks at."""
+        return results if self.goal.finish is None else self.goal.finish(sample, results)
 
     def scores(self, score: float | None) -> tuple[float, float] | None:
         """The scores of the float model and of a quantized one."""

@@ -22,6 +22,7 @@ from edgecc.frontend.importing import import_model_with_report
 from edgecc.ir.types import Array
 from edgecc.quantization.floors import Floors
 from edgecc.quantization.network import Network
+from edgecc.quantization.rest import Rest
 from edgecc.reference.executor import execute
 
 Sample = Mapping[str, Array]
@@ -77,6 +78,20 @@ def runner(model: onnx.ModelProto) -> Iterator[Runner]:
         return
     with loaded:
         yield loaded.run
+
+
+@contextmanager
+def finisher(rest: Rest, network: Network) -> Iterator[Callable[[Sample, Sample], Sample]]:
+    """A function from the inputs and outputs of a network to the outputs of the model that it is the first part of."""
+    own = rest.alone(network.model)
+    wanted = [value.name for value in own.graph.input]
+    returned = [value.name for value in rest.model.graph.output]
+    with runner(own) as run:
+        def finish(sample: Sample, results: Sample) -> Sample:
+            known = {**sample, **results}
+            known |= run({name: known[name] for name in wanted})
+            return {name: known[name] for name in returned}
+        yield finish
 
 
 @contextmanager
