@@ -106,6 +106,19 @@ def test_errors(cli, small_model, arguments, status, code, words):
     assert outcome.err.startswith(f"[{code}]") and words in outcome.err
 
 
+@pytest.mark.parametrize(("name", "words"), [
+    ("compiled", ["'compiled' is compiled code, not the model it was made of", "edgecc run compiled runs it; edgecc verify MODEL compiles the model again"]),
+    ("compiled/libsmall.so", ["is compiled code"]), ("empty", ["'empty' is not a file", "give the .onnx file"])])
+@pytest.mark.parametrize("command", ["verify", "check"])
+def test_a_folder_is_no_model(cli, monkeypatch, tmp_path, command, name, words):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("compiled", "empty"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "compiled" / "manifest.json").write_text("{}")
+    outcome = cli(command, name)
+    assert outcome.status == 2 and outcome.err.startswith("[E007]") and all(text in outcome.err for text in words)
+
+
 def test_no_model_given(cli):
     outcome = cli("verify")
     assert outcome.status == 2 and "missing argument 'model'" in outcome.err.lower()
