@@ -146,7 +146,7 @@ class SymbolicDim:
             return difference < 0
         if difference.upper < 0 or difference.lower >= 0:
             return difference.upper < 0
-        raise _undecided(f"whether {self} is below {other} depends on the run", difference)
+        raise _undecided(f"whether {self} is below {other} depends on the run", difference, _deciding_bound(difference))
 
     def __ge__(self, other: Dim) -> bool:
         return not self < other
@@ -368,6 +368,26 @@ def _bounds(dim: SymbolicDim) -> tuple[int, int]:
     return low, high
 
 
-def _undecided(message: str, dim: SymbolicDim) -> EdgeccError:
+def _undecided(message: str, dim: SymbolicDim, way_out: str = "") -> EdgeccError:
     names = " or ".join(f"'{s.name}'" for s in dim.symbols)
-    return EdgeccError("E104", message, hint=f"give {names} one size with --shape")
+    return EdgeccError("E104", message, hint=f"give {names} one size with --shape{way_out}")
+
+
+@lru_cache(maxsize=1 << 10)
+def _deciding_bound(difference: SymbolicDim) -> str:
+    """How to raise the lower bound of the one size in `difference` so that its sign no longer depends on the run; "" where nothing like that does it."""
+    if len(difference.symbols) != 1:
+        return ""
+    (size,) = difference.symbols
+    low, high = size.lower, size.upper
+    at_the_end = difference.evaluate({size.name: high}) >= 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        if (difference.evaluate({size.name: middle}) >= 0) == at_the_end:
+            high = middle
+        else:
+            low = middle
+    narrower = replaced(difference, {size.name: symbol(size.name, high, size.upper)})
+    decided = (lower_bound(narrower) >= 0) == at_the_end == (upper_bound(narrower) >= 0)
+    # A size with a slash counts the steps of a dimension: not what the user wrote.
+    return f", or raise its lower bound to {high}" if decided and "/" not in size.name else ""

@@ -51,6 +51,25 @@ def test_comparisons_hold_for_all_sizes_or_are_refused(a, b):
         assert all(evaluate(a, sizes) == evaluate(b, sizes) for sizes in SIZES)
 
 
+@pytest.mark.parametrize(("compare", "bound"), [
+    (lambda t: t < 10, 10), (lambda t: 2 * t - 1 >= 10, 6), (lambda t: (t + 3) // 4 < 8, 29), (lambda t: t * t > 5, 3), (lambda t: t > 99, 100),
+    (lambda t: 40 - t < 3, 38)])
+def test_a_refused_comparison_names_the_bound_that_decides_it(compare, bound):
+    with pytest.raises(EdgeccError) as raised:
+        compare(symbol("t", 1, 100))
+    assert raised.value.hint == f"give 't' one size with --shape, or raise its lower bound to {bound}"
+    assert compare(symbol("t", bound, 100)) in (False, True)
+    with pytest.raises(EdgeccError):
+        compare(symbol("t", bound - 1, 100))
+
+
+@pytest.mark.parametrize("compare", [lambda t, n: t < n, lambda t, n: t % 2 < 1])
+def test_a_refused_comparison_names_no_bound_where_none_decides_it(compare):
+    with pytest.raises(EdgeccError) as raised:
+        compare(symbol("t", 1, 100), symbol("n", 1, 100))
+    assert raised.value.hint.endswith("one size with --shape")
+
+
 def test_bounds_are_exact_for_few_sizes():
     assert lower_bound(LENGTH - LENGTH // 2) == 0
     assert isinstance(wide := symbol("wide", 1, 10**6) - symbol("other", 0, 10**6), SymbolicDim)
