@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, children, size, used_args
 from edgecc.ir.types import DType
@@ -68,77 +69,176 @@ def lower_elementwise(request: Request) -> Kernel:
     result = request.outputs[0]
     b = KernelBuilder(request, f"elementwise_{'_'.join(_operations(op.expr)[:3]) or 'copy'}{rows_suffix(request)}",
                       f"{', '.join(_operations(op.expr)) or 'copy'} over {shape_text(result)}")
-    operands: list[Expr] = []
+    operands = _operands(b, op.expr)
+    y = b.output(0, "y", aliased=bool(operands.in_place))
+    keep = [axis for axis in range(len(result.dims)) if not (request.rows and axis == ROW_AXIS)]
+    alone = Axis(1, (0,) * len(operands.views))
+    axes, alternating = simplified(axes_of(operands.views, keep)) or (alone,), alone
+    native = request.computes_in(DType.F16) and _mentions(op.expr, DType.F16)
+    in_bytes = result.dtype in (DType.I8, DType.U8) and _vectorizes(op.expr)
+    interleaves = (in_bytes and request.target.has("neon")) or (native and result.dtype is DType.F16)
+    if interleaves and not operands.in_place and _alternates(axes):
+        axes, alternating = axes[:-1], axes[-1]
+    is_vector = (axes[-1].strides[0] == 1 or alternating.extent > 1) and _vectorizes(op.expr)
+    computation = _Computation(b, op.expr, operands, y, alternating, native, in_bytes)
+    used_lanes = 1
+    with each_row(b, request, operands.views) as origin:
+        for start, part in blocks(axes):
+            lanes = axis_lanes(request.target, part[-1], DType.F16 if native else DType.F32, native=native) if is_vector else 1
+            used_lanes = max(used_lanes, lanes)
+            computation.visit(part, [o + s for o, s in zip(origin, start, strict=True)], lanes)
+    return b.kernel(in_place=operands.in_place, choice=f"{len(axes)} loops, vectors of {used_lanes}")
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """What an expression's arguments stand for.
+
+    Attributes:
+        values: an entry for each argument: the number where it is known, and 0 where a buffer has it or nothing reads it.
+        loaded: the buffers by argument.
+        views: the result and then those buffers, in their order, each in the shape of the result.
+        in_place: pairs (result 0, argument) that may share memory.
+    """
+
+    values: tuple[Expr, ...]
+    loaded: Mapping[int, Buffer]
+    views: tuple[View, ...]
+    in_place: tuple[tuple[int, int], ...]
+
+    def moving(self, axis: Axis) -> dict[int, int]:
+        """The arguments of buffers that change along an axis, by their place among the views."""
+        return {view: index for view, index in enumerate(self.loaded, start=1) if axis.strides[view] != 0}
+
+
+def _operands(b: KernelBuilder, expr: ScalarExpr) -> _Operands:
+    """The operands of the builder's request, with a buffer for each one that the kernel has to read."""
+    request, result = b.request, b.request.outputs[0]
+    used = used_args(expr)
+    values: list[Expr] = []
     loaded: dict[int, Buffer] = {}
-    views = [result]
-    in_place = []
-    for index in range(max(used_args(op.expr), default=-1) + 1):
+    views, in_place = [result], []
+    for index in range(max(used, default=-1) + 1):
         operand = request.operand(index)
-        operands.append(number(0, operand.view.dtype))
-        if index not in used_args(op.expr):
-            continue
-        if operand.values is not None and len(operand.values) == 1:
-            operands[index] = number(operand.values[0], operand.view.dtype)
+        known = operand.values if operand.values is not None and len(operand.values) == 1 and index in used else None
+        values.append(number(0 if known is None else known[0], operand.view.dtype))
+        if known is not None or index not in used:
             continue
         matches = operand.view.shows_same(result) and not operand.is_constant
         loaded[index] = b.input(index, f"x{index}", aliased=matches)
         views.append(operand.view.broadcast_to(result.dims))
         if matches:
             in_place.append((0, index))
-    y = b.output(0, "y", aliased=bool(in_place))
-    keep = [axis for axis in range(len(result.dims)) if not (request.rows and axis == ROW_AXIS)]
-    axes = simplified(axes_of(views, keep)) or (Axis(1, (0,) * len(views)),)
-    native = request.computes_in(DType.F16) and _mentions(op.expr, DType.F16)
-    alternating = Axis(1, (0,) * len(views))
-    in_bytes = result.dtype in (DType.I8, DType.U8) and _vectorizes(op.expr)
-    interleaves = (in_bytes and request.target.has("neon")) or (native and result.dtype is DType.F16)
-    if interleaves and not in_place and _alternates(axes):
-        axes, alternating = axes[:-1], axes[-1]
-    is_vector = (axes[-1].strides[0] == 1 or alternating.extent > 1) and _vectorizes(op.expr)
-    computed_in = DType.F16 if native else DType.F32
-    used_lanes = 1
-    with each_row(b, request, views) as origin:
-        for start, part in blocks(axes):
-            lanes = axis_lanes(request.target, part[-1], computed_in, native=native) if is_vector else 1
-            work = elements(part) * (1 + size(op.expr))
-            divided, parallel = split_for_threads(part, 1 if request.rows else request.threads, lanes, work)
-            inner = divided[-1]
-            used_lanes = max(used_lanes, lanes)
-            first = [o + s for o, s in zip(origin, start, strict=True)]
-            if in_bytes and alternating.extent == 1 and lanes > 1 and _repeats(divided[1 if parallel else 0:]):
-                with nest(b, divided[:-2], start=first, parallel=parallel) as offsets:
-                    _by_columns(b, op.expr, operands, loaded, y, divided[-2:], offsets, lanes)
-                continue
-            with nest(b, divided[:-1], start=first, parallel=parallel) as offsets:
-                values = list(operands)
-                for view, index in enumerate(loaded, start=1):
-                    if inner.strides[view] == 0:
-                        values[index] = b.let(f"c{index}", repeat(b.load(loaded[index], offsets[view]), lanes))
+    return _Operands(tuple(values), loaded, tuple(views), tuple(in_place))
 
-                factor = _factor(b, op.expr, values, loaded, [view for view in range(1, len(views)) if inner.strides[view] != 0], lanes)
 
-                def body(steps: Sequence[Step], values: list[Expr] = values, inner: Axis = inner, factor: Prepared | None = factor) -> None:
-                    results = []
-                    for step, place in itertools.product(steps, range(alternating.extent)):
-                        own = step.moved([const(place * stride) for stride in alternating.strides])
-                        for view, index in enumerate(loaded, start=1):
-                            if inner.strides[view] != 0:
-                                values[index] = own.load(b, view, loaded[index])
-                        value = lower_scalar(op.expr, values, step.lanes, b, native=native and computes_in_half(op.expr))
-                        results.append((own, _finished(value, request.target, factor)))
-                    for own, value in results:
-                        own.store(b, 0, y, value)
+@dataclass(frozen=True)
+class _Computation:
+    """An expression, computed at all positions of some axes.
 
-                if in_bytes and inner.size is None and inner.extent >= JOINED * lanes > JOINED:
-                    vector_blocks(b, inner, offsets, lanes, JOINED, body)
-                    continue
-                unroll = 2 if alternating.extent == 1 and size(op.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
+    Attributes:
+        y: the buffer of the result.
+        alternating: an innermost axis of few elements whose vectors are interleaved as they are stored; of one element where none is.
+        native: whether f16 is computed in f16.
+        in_bytes: whether results are bytes, of which several vectors are joined into one.
+    """
 
-                def alone(step: Step, _: int, body: Callable[[Sequence[Step]], None] = body) -> None:
-                    body((step,))
+    b: KernelBuilder
+    expr: ScalarExpr
+    operands: _Operands
+    y: Buffer
+    alternating: Axis
+    native: bool
+    in_bytes: bool
 
-                vectors(b, inner, offsets, lanes, alone, unroll=unroll)
-    return b.kernel(in_place=tuple(in_place), choice=f"{len(axes)} loops, vectors of {used_lanes}")
+    def visit(self, axes: Sequence[Axis], first: Sequence[Index], lanes: int) -> None:
+        """Adds the loops over `axes`, which begin at the offsets `first`, in vectors of `lanes` along the innermost one."""
+        request = self.b.request
+        divided, parallel = split_for_threads(axes, 1 if request.rows else request.threads, lanes, elements(axes) * (1 + size(self.expr)))
+        if self.in_bytes and self.alternating.extent == 1 and lanes > 1 and _repeats(divided[1 if parallel else 0:]):
+            with nest(self.b, divided[:-2], start=first, parallel=parallel) as offsets:
+                self._by_columns(divided[-2:], offsets, lanes)
+            return
+        with nest(self.b, divided[:-1], start=first, parallel=parallel) as offsets:
+            self._along(divided[-1], offsets, lanes)
+
+    def _along(self, inner: Axis, offsets: Sequence[Index], lanes: int) -> None:
+        """Vectors along one axis; what is the same at all its positions is loaded in front of it."""
+        b, alternating, operands = self.b, self.alternating, self.operands
+        moving = operands.moving(inner)
+        fixed = list(operands.values)
+        for view, (index, buffer) in enumerate(operands.loaded.items(), start=1):
+            if view not in moving:
+                fixed[index] = b.let(f"c{index}", repeat(b.load(buffer, offsets[view]), lanes))
+        factor = self._factor(fixed, list(moving.values()), lanes)
+
+        def body(steps: Sequence[Step]) -> None:
+            results = []
+            for step, place in itertools.product(steps, range(alternating.extent)):
+                own = step.moved([const(place * stride) for stride in alternating.strides])
+                values = list(fixed)
+                for view, index in moving.items():
+                    values[index] = own.load(b, view, operands.loaded[index])
+                value = lower_scalar(self.expr, values, step.lanes, b, native=self.native and computes_in_half(self.expr))
+                results.append((own, _finished(value, b.request.target, factor)))
+            self._store(results)
+
+        if self.in_bytes and inner.size is None and inner.extent >= JOINED * lanes > JOINED:
+            vector_blocks(b, inner, offsets, lanes, JOINED, body)
+            return
+        unroll = 2 if alternating.extent == 1 and size(self.expr) <= MAX_UNROLLED_SIZE and inner.extent >= 4 * lanes else 1
+        vectors(b, inner, offsets, lanes, lambda step, _: body((step,)), unroll=unroll)
+
+    def _by_columns(self, axes: Sequence[Axis], offsets: Sequence[Index], lanes: int) -> None:
+        """Vectors along the inner one of two axes, each at all positions of the outer one before the next: what comes again is loaded once.
+
+        As many positions as make `JOINED` vectors are computed together.
+        """
+        b, operands = self.b, self.operands
+        outer, inner = axes
+        moving = operands.moving(outer)
+
+        def column(steps: Sequence[Step]) -> None:
+            held = {(view, place): b.let("c", step.load(b, view, buffer)) for view, buffer in enumerate(operands.loaded.values(), start=1)
+                    if view not in moving for place, step in enumerate(steps)}
+            at_once = max(1, JOINED // len(steps))
+            factors = []
+            for place in range(len(steps)):
+                values = list(operands.values)
+                for view, index in enumerate(operands.loaded, start=1):
+                    values[index] = held.get((view, place), values[index])
+                factors.append(self._factor(values, list(moving.values()), lanes))
+
+            def rows(row: Index, count: int) -> None:
+                results = []
+                for ahead, (place, step) in itertools.product(range(count), enumerate(steps)):
+                    own = step.moved([(row + ahead) * stride for stride in outer.strides])
+                    values = list(operands.values)
+                    for view, (index, buffer) in enumerate(operands.loaded.items(), start=1):
+                        values[index] = held.get((view, place)) or own.load(b, view, buffer)
+                    results.append((own, _finished(lower_scalar(self.expr, values, lanes, b), b.request.target, factors[place])))
+                self._store(results)
+
+            whole = outer.extent // at_once * at_once
+            with b.loop("p", whole, step=at_once) as row:
+                rows(row, at_once)
+            if whole < outer.extent:
+                rows(const(whole), outer.extent - whole)
+
+        vector_blocks(b, inner, offsets, lanes, JOINED, column)
+
+    def _store(self, results: Sequence[tuple[Step, Expr]]) -> None:
+        for step, value in results:
+            step.store(self.b, 0, self.y, value)
+
+    def _factor(self, values: Sequence[Expr], moving: Sequence[int], lanes: int) -> Prepared | None:
+        """What a product with a factor of bytes that is at hand in `values` needs, bound here; the arguments `moving` are not at hand."""
+        loaded = self.operands.loaded
+        if lanes == 1 or len(loaded) != 2 or len(moving) != 1 or not loaded[moving[0]].dtype.is_integer:
+            return None
+        shown = list(values)
+        shown[moving[0]] = self.b.load(loaded[moving[0]], 0, lanes)
+        return prepare(self.b, in_integers(lower_scalar(self.expr, shown, lanes)), self.b.request.target)
 
 
 def _repeats(axes: Sequence[Axis]) -> bool:
@@ -148,57 +248,6 @@ def _repeats(axes: Sequence[Axis]) -> bool:
     outer, inner = axes[-2:]
     again = any(o == 0 and i == 1 for o, i in zip(outer.strides, inner.strides, strict=True))
     return again and inner.strides[0] == 1 and all(i == 1 for i in inner.strides) and outer.extent >= JOINED
-
-
-def _by_columns(b: KernelBuilder, expr: ScalarExpr, operands: Sequence[Expr], loaded: Mapping[int, Buffer], y: Buffer, axes: Sequence[Axis],
-                offsets: Sequence[Index], lanes: int) -> None:
-    """Vectors along the inner one of two axes, each at all positions of the outer one before the next: what comes again is loaded once.
-
-    As many positions as make `JOINED` vectors are computed together.
-    """
-    outer, inner = axes
-
-    def column(steps: Sequence[Step]) -> None:
-        held = {(view, place): b.let("c", step.load(b, view, buffer)) for view, buffer in enumerate(loaded.values(), start=1)
-                if outer.strides[view] == 0 for place, step in enumerate(steps)}
-        at_once = max(1, JOINED // len(steps))
-        moving = [view for view in range(1, len(loaded) + 1) if outer.strides[view] != 0]
-        factors = []
-        for place in range(len(steps)):
-            values = list(operands)
-            for view, index in enumerate(loaded, start=1):
-                values[index] = held.get((view, place), values[index])
-            factors.append(_factor(b, expr, values, loaded, moving, lanes))
-
-        def rows(row: Index, count: int) -> None:
-            results = []
-            for ahead, (place, step) in itertools.product(range(count), enumerate(steps)):
-                own = step.moved([(row + ahead) * stride for stride in outer.strides])
-                values = list(operands)
-                for view, index in enumerate(loaded, start=1):
-                    values[index] = held.get((view, place)) or own.load(b, view, loaded[index])
-                results.append((own, _finished(lower_scalar(expr, values, lanes, b), b.request.target, factors[place])))
-            for own, value in results:
-                own.store(b, 0, y, value)
-
-        whole = outer.extent // at_once * at_once
-        with b.loop("p", whole, step=at_once) as row:
-            rows(row, at_once)
-        if whole < outer.extent:
-            rows(const(whole), outer.extent - whole)
-
-    vector_blocks(b, inner, offsets, lanes, JOINED, column)
-
-
-def _factor(b: KernelBuilder, expr: ScalarExpr, values: Sequence[Expr], loaded: Mapping[int, Buffer], moving: Sequence[int],
-            lanes: int) -> Prepared | None:
-    """What a product with a factor of bytes that is at hand in `values` needs, bound here; the operands seen by the views `moving` are not."""
-    indices = list(loaded)
-    if lanes == 1 or len(loaded) != 2 or len(moving) != 1 or not loaded[indices[moving[0] - 1]].dtype.is_integer:
-        return None
-    shown = list(values)
-    shown[indices[moving[0] - 1]] = b.load(loaded[indices[moving[0] - 1]], 0, lanes)
-    return prepare(b, in_integers(lower_scalar(expr, shown, lanes)), b.request.target)
 
 
 def _finished(value: Expr, target: Target, factor: Prepared | None) -> Expr:

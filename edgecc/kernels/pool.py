@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 from edgecc.ir.types import DType
 from edgecc.kernels.contraction import PIXEL
@@ -13,7 +14,7 @@ from edgecc.kernels.nearest import saturated
 from edgecc.kernels.register_tile import narrowest_lanes, vector_lanes
 from edgecc.kernels.registry import kernel_for
 from edgecc.kernels.request import Request
-from edgecc.kernels.rows import axis_loop, axis_position, row_bounds, row_parameters, rows_suffix
+from edgecc.kernels.rows import Bounds, axis_loop, axis_position, row_bounds, row_parameters, rows_suffix
 from edgecc.kernels.spatial import Axis, Segment, axes_of
 from edgecc.kernels.sum_types import accumulator_type, convert
 from edgecc.kernels.view import View
@@ -39,6 +40,12 @@ from edgecc.ops.convolution import Pool
 
 PIXELS = 4
 
+MOST_UNROLLED_TAPS = 8
+"""Windows of up to so many taps along a row are written out."""
+
+VECTOR_TYPES = frozenset({DType.F32, DType.F16, DType.BF16, DType.I8, DType.U8, DType.U32})
+"""Types of elements that vectors have; u32 are four bytes each."""
+
 
 @kernel_for(Pool, rows=True)
 def lower_pool(request: Request) -> Kernel:
@@ -46,72 +53,117 @@ def lower_pool(request: Request) -> Kernel:
     op = request.op
     if not isinstance(op, Pool):
         raise TypeError(op)
-    x, y = request.operand(0).view, request.outputs[0]
-    whole = _in_groups(request, op)
-    x, y = (x, y) if whole is None else whole
-    axes = axes_of(x.dims[2:], y.dims[2:], op.kernel, op.strides, op.dilations, op.pads)
-    is_vector = x.strides[1] == 1 and y.strides[1] == 1 and x.dtype in (DType.F32, DType.F16, DType.BF16, DType.I8, DType.U8, DType.U32)
-    narrow = is_vector and x.dtype in (DType.I8, DType.U8)  # they lie in lanes of 32 bits, and saturating stores join them again
-    dtype = x.dtype if op.kind == "max" and (request.computes_in(x.dtype) or x.dtype is not DType.F16) else accumulator_type(x.dtype)
-    dtype = DType.I32 if narrow else dtype
+    pool = _windows(request, op)
+    x, y, own = pool.x, pool.y, request.outputs[0]
     lane_type = DType.F16 if request.computes_in(x.dtype) else accumulator_type(x.dtype)
-    lanes = vector_lanes(request.target, lane_type) if is_vector else 1
-    last = axes[-1]
-    image = var("image") if x.dims[0] > 1 else ZERO
-    rows = [row_bounds(request) if i == 0 else None for i in range(len(axes) - 1)]
-    positions = [axis_position(f"row{i}", a.out, b) for i, (a, b) in enumerate(zip(axes[:-1], rows, strict=True))]
+    lanes = vector_lanes(request.target, lane_type) if pool.is_vector else 1
     block = min(32, max(lanes, x.dims[1] // lanes * lanes)) if lanes > 1 else 1
-
-    def segment_nest(segment: Segment, first: Index, size: int) -> Stmt:
-        edge = segment.tap_start is None or segment.tap_stop is None
-        loop = "edge" if edge else PIXEL
-        column, channel = var(loop) + segment.start, first + var("channel")
-        tap_name = "edge_tap" if edge else "tap"
-        bounds = [a.bounds(p) for a, p in zip(axes[:-1], positions, strict=True)]
-        bounds.append(last.bounds(column) if edge else (const(segment.tap_start or 0), const(segment.tap_stop or 0)))
-        names = [f"tap{i}" for i in range(len(axes) - 1)] + [tap_name]
-        coordinates = [a.first(p) + var(n) * a.dilation
-                       for a, p, n in zip(axes, [*positions, column], names, strict=True)]
-        element = convert(Load("x", x.at([image, channel, *coordinates]), x.dtype), dtype)
-        accumulator = Ref("acc", dtype)
-        combine = "add" if op.kind != "max" else "max" if whole is None else "max_s8" if request.outputs[0].dtype.is_signed else "max_u8"
-        update = Op(combine, (accumulator, element), dtype)
-        body: Body = (Assign("acc", update),)
-        for name, (start, stop) in reversed(list(zip(names, bounds, strict=True))):
-            body = (For(name, start, stop, body),)
-        result: Expr = accumulator
-        if op.kind == "average":
-            result = Op("mul", (accumulator, _reciprocal(op, axes, [*positions, column], bounds, dtype)), dtype)
-        store = Store("y", y.at([image, channel, *positions, column]), saturated(result, y.dtype) if narrow else convert(result, y.dtype))
-        return For(loop, ZERO, const(segment.stop - segment.start),
-                   (For("channel", ZERO, const(size), (Declare("acc", _identity(op, request.outputs[0].dtype, dtype)), *body, store)),))
-
-    body: list[Stmt] = []
-    blocks, rest = divmod(x.dims[1], block)
-    if blocks:
-        first = var("panel") * block if blocks > 1 else ZERO
-        inner = tuple(segment_nest(s, first, block) for s in last.segments())
-        body.extend((For("panel", ZERO, const(blocks), inner),) if blocks > 1 else inner)
-    if rest:
-        body.extend(segment_nest(s, const(blocks * block), rest) for s in last.segments())
-    nest: Body = tuple(body)
-    for i, axis in reversed(list(enumerate(axes[:-1]))):
-        nest = axis_loop(f"row{i}", axis.out, rows[i], nest)
-    if x.dims[0] > 1:
-        nest = (For("image", ZERO, const(x.dims[0]), nest),)
     window = "x".join(str(k) for k in op.kernel)
     schedule = [f"tile{{loop={PIXEL},factor={PIXELS}}}",
                 f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(request.target, lane_type) if lanes > 1 else 1}}}",
                 f"jam{{loop={PIXEL}_inner}}"]
-    if last.kernel <= 8:
+    if pool.axes[-1].kernel <= MOST_UNROLLED_TAPS:
         schedule += ["unroll{loop=tap}", "reuse-loads"]
     if request.threads > 1 and y.elements * math.prod(op.kernel) >= PARALLEL_WORK * max(1, lanes):
         schedule.append(f"parallelize{{threads={request.threads}}}")
-    function = Function(f"{op.kind}_pool_{window}_{request.outputs[0].dims[1]}{rows_suffix(request)}",
-                        (Buffer("x", x.dtype, max(1, x.span), "input"), Buffer("y", y.dtype, max(1, y.span), "output")), nest,
-                        f"{window} {op.kind} pool, {request.outputs[0].dims[1]} channels, {'x'.join(str(a.out) for a in axes)} pixels",
+    function = Function(f"{op.kind}_pool_{window}_{own.dims[1]}{rows_suffix(request)}",
+                        (Buffer("x", x.dtype, max(1, x.span), "input"), Buffer("y", y.dtype, max(1, y.span), "output")), pool.nest(block),
+                        f"{window} {op.kind} pool, {own.dims[1]} channels, {'x'.join(str(a.out) for a in pool.axes)} pixels",
                         row_parameters(request))
     return Kernel(function, (FromInput(0), FromOutput(0)), tuple(schedule), choice=f"{op.kind} pool: {PIXELS} pixels x {block} channels")
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """A pool as loops: where its elements lie, and in which type they are combined.
+
+    Attributes:
+        x, y: operand and result, of channels, or of groups of four of them where `in_groups`.
+        own: the type of the numbers themselves.
+        dtype: the type they are combined in.
+        rows: bounds of the loop over the positions of each axis but the last, where it visits only some.
+    """
+
+    op: Pool
+    x: View
+    y: View
+    own: DType
+    dtype: DType
+    axes: tuple[Axis, ...]
+    rows: tuple[Bounds | None, ...]
+    in_groups: bool
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether lanes are channels."""
+        return self.x.strides[1] == 1 and self.y.strides[1] == 1 and self.x.dtype in VECTOR_TYPES
+
+    @property
+    def is_widened(self) -> bool:
+        """Whether bytes lie in lanes of 32 bits: saturating stores join them again."""
+        return self.is_vector and self.x.dtype in (DType.I8, DType.U8)
+
+    @property
+    def _positions(self) -> list[Index]:
+        return [axis_position(f"row{i}", a.out, b) for i, (a, b) in enumerate(zip(self.axes[:-1], self.rows, strict=True))]
+
+    def nest(self, block: int) -> Body:
+        """All loops, with `block` channels at a time."""
+        segments, channels = self.axes[-1].segments(), self.x.dims[1]
+        blocks, rest = divmod(channels, block)
+        body: list[Stmt] = []
+        if blocks:
+            first = var("panel") * block if blocks > 1 else ZERO
+            inner = tuple(self._segment(s, first, block) for s in segments)
+            body.extend((For("panel", ZERO, const(blocks), inner),) if blocks > 1 else inner)
+        if rest:
+            body.extend(self._segment(s, const(blocks * block), rest) for s in segments)
+        nest: Body = tuple(body)
+        for i, axis in reversed(list(enumerate(self.axes[:-1]))):
+            nest = axis_loop(f"row{i}", axis.out, self.rows[i], nest)
+        return (For("image", ZERO, const(self.x.dims[0]), nest),) if self.x.dims[0] > 1 else nest
+
+    def _segment(self, segment: Segment, first: Index, size: int) -> Stmt:
+        """The loops over the positions of a segment of the last axis and `size` channels from `first` on."""
+        edge = segment.tap_start is None or segment.tap_stop is None
+        loop = "edge" if edge else PIXEL
+        image = var("image") if self.x.dims[0] > 1 else ZERO
+        column, channel = var(loop) + segment.start, first + var("channel")
+        places = [*self._positions, column]
+        names = [*(f"tap{i}" for i in range(len(self.axes) - 1)), "edge_tap" if edge else "tap"]
+        bounds = [a.bounds(p) for a, p in zip(self.axes[:-1], places[:-1], strict=True)]
+        bounds.append(self.axes[-1].bounds(column) if edge else (const(segment.tap_start or 0), const(segment.tap_stop or 0)))
+        coordinates = [a.first(p) + var(n) * a.dilation for a, p, n in zip(self.axes, places, names, strict=True)]
+        accumulator = Ref("acc", self.dtype)
+        element = convert(Load("x", self.x.at([image, channel, *coordinates]), self.x.dtype), self.dtype)
+        body: Body = (Assign("acc", Op(self._combination(), (accumulator, element), self.dtype)),)
+        for name, (start, stop) in reversed(list(zip(names, bounds, strict=True))):
+            body = (For(name, start, stop, body),)
+        result: Expr = accumulator
+        if self.op.kind == "average":
+            result = Op("mul", (accumulator, _reciprocal(self.op, self.axes, places, bounds, self.dtype)), self.dtype)
+        value = saturated(result, self.y.dtype) if self.is_widened else convert(result, self.y.dtype)
+        store = Store("y", self.y.at([image, channel, *places]), value)
+        channels = For("channel", ZERO, const(size), (Declare("acc", _identity(self.op, self.own, self.dtype)), *body, store))
+        return For(loop, ZERO, const(segment.stop - segment.start), (channels,))
+
+    def _combination(self) -> str:
+        """The operation that takes one more element in."""
+        if self.op.kind != "max":
+            return "add"
+        return "max" if not self.in_groups else "max_s8" if self.own.is_signed else "max_u8"
+
+
+def _windows(request: Request, op: Pool) -> _Windows:
+    """The loops of a pool, with the type its elements are combined in."""
+    grouped = _in_groups(request, op)
+    x, y = grouped or (request.operand(0).view, request.outputs[0])
+    axes = axes_of(x.dims[2:], y.dims[2:], op.kernel, op.strides, op.dilations, op.pads)
+    rows = tuple(row_bounds(request) if i == 0 else None for i in range(len(axes) - 1))
+    exact = op.kind == "max" and (request.computes_in(x.dtype) or x.dtype is not DType.F16)
+    dtype = x.dtype if exact else accumulator_type(x.dtype)
+    windows = _Windows(op, x, y, request.outputs[0].dtype, dtype, axes, rows, grouped is not None)
+    return replace(windows, dtype=DType.I32) if windows.is_widened else windows
 
 
 def _identity(op: Pool, own: DType, dtype: DType) -> Const:

@@ -13,7 +13,7 @@ from functools import partial
 
 from edgecc.ir.types import DType
 from edgecc.kernels import complements
-from edgecc.kernels.ahead import panels_ahead
+from edgecc.kernels.ahead import Ahead, panels_ahead
 from edgecc.kernels.contraction import INNER, PIXEL, open_panel_loops, panel_loops, tile_nest
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.depth_cut import PARTIAL, DepthCut
@@ -88,63 +88,116 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
         prefetched = panels_ahead(product.rows, tile.rows, depth, width * element * len(streams), weights_bytes, target)
     if cut is not None:
         block = min(product.rows, cut.rows)
-    inner = depth if prefetched is None else prefetched.steps
+    loops = _Loops(product, tile, panels, weights, epilogue, first, cut, block, depth, streams, prefetched)
+    return ProductNest(loops.body(), block, loops.inner)
 
-    def nest(start: Index, count: int | Index, part: Index = ZERO, *, begins: bool = True, ends: bool = True) -> Body:
-        """The panels, for some rows and one part of the reduction; `begins`, `ends`: whether it is the first, the last part."""
-        def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
-            row, k, channel = start + var(PIXEL), var(INNER), channel0 + var("channel")
-            w_start = product.packed_start + w_start + part * (depth * packed_channels(panels))
-            reductions = [Reduction(INNER, ZERO, product.open_depth or const(inner))]
-            ahead: Body = ()
-            if prefetched is not None:
-                reductions.insert(0, Reduction("steps", ZERO, const(depth // inner)))
-                k = k + var("steps") * inner
-                ahead = tuple(prefetch for stream in streams for prefetch in prefetched.prefetches(
-                    stream, w_start + panel.padded * depth, row, var("steps"), depth, element * len(streams)))
-            packed = w_start + k * panel.padded + var("channel")
-            k = k + part * depth
-            place = packed if weights.packed else product.w_at(k, channel)
-            w = Load(name, place, product.w.dtype)
 
-            def address(view: View) -> Index:
-                return product.address(view, row, channel)
+@dataclass(frozen=True)
+class _Part:
+    """Part number `number` of a reduction; `begins` and `ends`: whether it is the first, the last one."""
 
-            partial_sum = row * packed_channels(panels) + b_start + var("channel")
-            waiting = Load(PARTIAL, partial_sum, DType.F32 if cut is None else cut.dtype)
-            alone = not begins and waiting.dtype is DType.F16
-            bias = weights.bias(b_start + var("channel"), address) if begins else zero(waiting.dtype) if alone else waiting
+    number: Index = ZERO
+    begins: bool = True
+    ends: bool = True
 
-            def store(acc: Expr) -> Stmt:
-                total = add(waiting, acc) if alone else acc
-                return epilogue.store(total, address) if ends else Store(PARTIAL, partial_sum, total)
 
-            return (tile_nest(count, panel.size, reductions, product.factor(Load(first, product.x_at(row, k), product.x.dtype), place), w, bias,
-                              store, dot=product.dot, ahead=ahead, zeros=product.zeros),)
+_ALL = _Part()
+"""A reduction that is not cut."""
 
-        if product.open_channels is not None:
-            return open_panel_loops(product.open_channels, tile.channels, tile.lanes, depth, in_panel)
-        return panel_loops(panels, depth, in_panel)
 
-    def in_blocks(part: Index = ZERO, *, begins: bool = True, ends: bool = True) -> Body:
-        own = partial(nest, part=part, begins=begins, ends=ends)
-        blocks, rest = divmod(product.rows, block)
+@dataclass(frozen=True)
+class _Loops:
+    """The loops of a product: over blocks of `block` rows, over panels, and over the parts of `depth` terms of a cut reduction.
+
+    `first` is the buffer of the first factor, `streams` are those of the second one, `prefetched` says what is read ahead of its use.
+    """
+
+    product: Product
+    tile: RegisterTile
+    panels: Sequence[Panel]
+    weights: Weights
+    epilogue: Epilogue
+    first: str
+    cut: DepthCut | None
+    block: int
+    depth: int
+    streams: tuple[str, ...]
+    prefetched: Ahead | None
+
+    @property
+    def inner(self) -> int:
+        """Extent of the innermost loop."""
+        return self.depth if self.prefetched is None else self.prefetched.steps
+
+    def body(self) -> Body:
+        """All of the loops."""
+        if self.cut is not None and self.cut.parts > 1:
+            last = self.cut.parts - 1
+            between = self._in_blocks(_Part(var("part"), begins=False, ends=False))
+            return (*self._in_blocks(_Part(ends=False)),
+                    *((For("part", const(1), const(last), between),) if last > 1 else ()),
+                    *self._in_blocks(_Part(const(last), begins=False)))
+        rows = self.product.open_rows
+        if rows is None:
+            return self._in_blocks(_ALL)
+        if self.block >= self.product.rows:
+            return self._rows(ZERO, rows, _ALL)
+        whole = rows.floordiv(self.block)
+        return (For("block", ZERO, whole, self._rows(var("block") * self.block, self.block, _ALL)),
+                *self._rows(whole * self.block, rows - whole * self.block, _ALL))
+
+    def _in_blocks(self, part: _Part) -> Body:
+        """All rows, block by block."""
+        blocks, rest = divmod(self.product.rows, self.block)
+        left = self._rows(const(blocks * self.block), rest, part) if rest else ()
         if blocks < 2:
-            return (*(own(ZERO, block) if blocks else ()), *(own(const(blocks * block), rest) if rest else ()))
-        return (For("block", ZERO, const(blocks), own(var("block") * block, block)), *(own(const(blocks * block), rest) if rest else ()))
+            return (*(self._rows(ZERO, self.block, part) if blocks else ()), *left)
+        return (For("block", ZERO, const(blocks), self._rows(var("block") * self.block, self.block, part)), *left)
 
-    if cut is not None and cut.parts > 1:
-        between = in_blocks(var("part"), begins=False, ends=False)
-        return ProductNest((*in_blocks(ends=False),
-                            *((For("part", const(1), const(cut.parts - 1), between),) if cut.parts > 2 else ()),
-                            *in_blocks(const(cut.parts - 1), begins=False)), block, inner)
-    if product.open_rows is not None:
-        if block >= product.rows:
-            return ProductNest(nest(ZERO, product.open_rows), block, inner)
-        whole = product.open_rows.floordiv(block)
-        return ProductNest((For("block", ZERO, whole, nest(var("block") * block, block)),
-                            *nest(whole * block, product.open_rows - whole * block)), block, inner)
-    return ProductNest(in_blocks(), block, inner)
+    def _rows(self, start: Index, count: int | Index, part: _Part) -> Body:
+        """All panels, for `count` rows from `start` on."""
+        tile, channels = self.tile, self.product.open_channels
+        nest = partial(self._panel, start, count, part)
+        if channels is not None:
+            return open_panel_loops(channels, tile.channels, tile.lanes, self.depth, nest)
+        return panel_loops(self.panels, self.depth, nest)
+
+    def _panel(self, start: Index, count: int | Index, part: _Part, panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
+        """`count` rows of a panel, whose channels, weights and biases begin at the last three places."""
+        product, packed_width = self.product, packed_channels(self.panels)
+        row, k, channel = start + var(PIXEL), var(INNER), channel0 + var("channel")
+        w_start = product.packed_start + w_start + part.number * (self.depth * packed_width)
+        reductions = [Reduction(INNER, ZERO, product.open_depth or const(self.inner))]
+        ahead: Body = ()
+        if self.prefetched is not None:
+            reductions.insert(0, Reduction("steps", ZERO, const(self.depth // self.inner)))
+            k = k + var("steps") * self.inner
+            ahead = tuple(prefetch for stream in self.streams for prefetch in self.prefetched.prefetches(
+                stream, w_start + panel.padded * self.depth, row, var("steps"), self.depth, product.w.dtype.size * len(self.streams)))
+        packed = w_start + k * panel.padded + var("channel")
+        k = k + part.number * self.depth
+        place = packed if self.weights.packed else product.w_at(k, channel)
+        x = product.factor(Load(self.first, product.x_at(row, k), product.x.dtype), place)
+        w = Load(self.streams[0], place, product.w.dtype)
+
+        def address(view: View) -> Index:
+            return product.address(view, row, channel)
+
+        bias, store = self._ends(part, row * packed_width + b_start + var("channel"), b_start + var("channel"), address)
+        return (tile_nest(count, panel.size, reductions, x, w, bias, store, dot=product.dot, ahead=ahead, zeros=product.zeros),)
+
+    def _ends(self, part: _Part, waiting_place: Index, bias_place: Index,
+              address: Callable[[View], Index]) -> tuple[Expr, Callable[[Expr], Stmt]]:
+        """What the sums of a part begin with, and what becomes of them: between parts they wait at `waiting_place`."""
+        waiting = Load(PARTIAL, waiting_place, DType.F32 if self.cut is None else self.cut.dtype)
+        alone = not part.begins and waiting.dtype is DType.F16
+        bias = self.weights.bias(bias_place, address) if part.begins else zero(waiting.dtype) if alone else waiting
+
+        def store(sums: Expr) -> Stmt:
+            total = add(waiting, sums) if alone else sums
+            return self.epilogue.store(total, address) if part.ends else Store(PARTIAL, waiting_place, total)
+
+        return bias, store
 
 
 def joined_axes(views: Sequence[View], axes: Sequence[int], apart: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
