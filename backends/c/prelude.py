@@ -9,19 +9,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 
-from edgecc.backends.c import avx, microcontroller, paired_sums, pairs
+from edgecc.backends.c import avx, pairs
 from edgecc.backends.c.isa import Isa
+from edgecc.backends.c.signature import COMPARISONS, signature
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, STORAGE, Key, Row, helper_name
 from edgecc.backends.c.text import call_text, filled
 from edgecc.errors import EdgeccError
-from edgecc.ir.scalar import PRIMITIVES
 from edgecc.ir.types import DType
 from edgecc.loop import math
 from edgecc.loop.dot import DOTS
 
-_COMPARISONS = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.result == "bool")
-_ARITY = {"fma": 3, "min_const": 2, "max_const": 2, "normalize": 1, "to_bits": 1, "round_odd": 1}
-_UNCHANGED_RANGE = _COMPARISONS | {"min", "max", "select", "min_const", "max_const", "bit_and", "bit_or",
+_UNCHANGED_RANGE = COMPARISONS | {"min", "max", "select", "min_const", "max_const", "bit_and", "bit_or",
                                    "abs", "neg", "floor", "ceil", "round", "sign"}
 """Operations on a carrier whose results need no `normalize` for f16 and bf16 values."""
 _IN_RANGE_INTEGER = frozenset({"min", "max", "select", "lt", "le", "eq", "bit_and", "bit_or", "sign"})
@@ -153,8 +151,8 @@ class Prelude:
                 both = ", ".join(half(op, f"a.val[{i}]", count) for i in range(2))
                 self._helpers[name] = (f"static inline {ctype} {name}({ctype} a) {{\n  return ({ctype}){{{{{both}}}}};\n}}\n")
         elif name not in self._helpers:
-            result, parameters = self._signature(key)
-            body = pairs.helper_body(key, result, len(parameters), half)
+            own = signature(self.isa, key)
+            body = pairs.helper_body(key, own.result, len(own.parameters), half)
             self._helpers[name] = self._function(name, key, body)
         return call_text(name, operands)
 
@@ -176,82 +174,8 @@ class Prelude:
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    def _signature(self, key: Key) -> tuple[str, list[str]]:
-        """C types of the result and of the parameters of an operation."""
-        op, dtype, lanes = key
-        scalar = self.isa.type_name(dtype, 1)
-        value = scalar if op == microcontroller.DOT_ACROSS else self.isa.type_name(dtype, lanes)
-        memory = STORAGE[dtype]
-        match op.split(":")[0]:
-            case "load":
-                return value, [f"const {memory} *" if lanes > 1 else f"{memory} "]
-            case "gather":
-                return value, [f"const {memory} *", "ptrdiff_t "]
-            case "scatter":
-                return "void", [f"{memory} *", "ptrdiff_t ", f"{value} "]
-            case "store":
-                return "void", [f"{memory} *", f"{value} "]
-            case "broadcast":
-                return value, [f"{scalar} "]
-            case "cast" | "bitcast":
-                return self.isa.type_name(DType(op.split(":")[1]), lanes), [f"{value} "]
-            case "lane" | "horizontal":
-                return scalar, [f"{value} "]
-            case dot if dot in DOTS:
-                groups = self.isa.type_name(DType.U32, lanes)
-                return value, [f"{groups} ", f"{groups} ", f"{value} "]
-            case microcontroller.DOT_ACROSS:
-                groups = self.isa.type_name(DType.U32, lanes)
-                return scalar, [f"{groups} ", f"{groups} ", f"{scalar} "]
-            case "split_sums":
-                return paired_sums.PAIR, [f"{value} "]
-            case "dot_s8_short_pair" | "dot_s8_short_twice" as dot:
-                groups = self.isa.type_name(DType.U32, lanes)
-                return paired_sums.PAIR, [*[f"{groups} "] * (4 if dot.endswith("twice") else 2), f"{paired_sums.PAIR} "]
-            case "group":
-                return "uint32_t", [f"const {memory} *"]
-            case "groups":
-                return self.isa.type_name(DType.U32, lanes), [f"const {memory} *"]
-            case "bytes":
-                return self.isa.bytes_type(dtype, lanes), [f"const {memory} *"]
-            case "interleave_pair":
-                return "uint32x4x2_t", [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
-            case "interleave_half":
-                return self.isa.type_name(DType.U32, lanes), [f"{self.isa.bytes_type(dtype, 2 * lanes)} "] * 4
-            case "interleave":
-                return self.isa.type_name(DType.U32, lanes), [f"{self.isa.bytes_type(dtype, lanes)} "] * 4
-            case "store_words":
-                return "void", ["uint32_t *", *[f"{value} "] * 4]
-            case "lookup":
-                return value, [f"{value} "] * 5
-            case "max_s8" | "max_u8":
-                return value, [f"{value} "] * 2
-            case "nearest" | "converted" | "rounded":
-                return self.isa.type_name(DType.I32, lanes), [f"{value} "]
-            case "store_low" | "store_low_plus" as kind:
-                offset = ["int16_t "] if kind == "store_low_plus" else []
-                return "void", [f"{memory} *", *[f"{self.isa.type_name(DType.I32, lanes)} "] * int(op.split(":")[1]), *offset]
-            case "store_interleaved":
-                held = self.isa.sixteen_bytes(dtype) if dtype.size == 1 else value
-                return "void", [f"{memory} *", *[f"{held} "] * int(op.split(":")[1])]
-            case "saturated" | "turned":
-                return self.isa.sixteen_bytes(dtype), [f"{self.isa.type_name(DType.I32, lanes)} "] * 4
-            case "store_saturated" | "store_turned":
-                return "void", [f"{memory} *", *[f"{self.isa.type_name(DType.I32, lanes)} "] * int(op.split(":")[1])]
-            case "to_bits":
-                return "uint16_t", [f"{value} "]
-            case "round_odd":
-                return "float", [f"{value} "]
-            case "select":
-                return value, [f"{self.isa.type_name(DType.BOOL, lanes)} ", f"{value} ", f"{value} "]
-        arity = _ARITY.get(op) or PRIMITIVES[op].arity
-        result = self.isa.type_name(DType.BOOL, lanes) if op in _COMPARISONS else value
-        return result, [f"{value} "] * arity
-
     def _function(self, name: str, key: Key, body: str) -> str:
-        result, parameters = self._signature(key)
-        listed = ", ".join(f"{ctype}{letter}" for ctype, letter in zip(parameters, "abcdef", strict=False))
-        return f"static inline {result} {name}({listed}) {{\n{textwrap.indent(body, '  ')}\n}}\n"
+        return f"{signature(self.isa, key).declaration(name)} {{\n{textwrap.indent(body, '  ')}\n}}\n"
 
     def _lane_by_lane(self, key: Key) -> str:
         """A helper that goes through memory, for what no instruction does; only loads and stores must exist."""
@@ -288,10 +212,10 @@ class Prelude:
                     f"for (int n = {lanes // 2}; n > 0; n /= 2)\n  for (int i = 0; i < n; ++i) v[i] = {combined};\n"
                     "return v[0];")
         result = dtype
-        operands = [dtype] * len(self._signature(key)[1])
+        operands = [dtype] * len(signature(self.isa, key).parameters)
         if kind in ("cast", "bitcast"):
             result = DType(detail)
-        elif op in _COMPARISONS:
+        elif op in COMPARISONS:
             result = DType.BOOL
         elif op == "select":
             operands[0] = DType.BOOL
