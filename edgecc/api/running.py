@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import numpy.typing as npt
 
 from edgecc.api.compilation import Compilation, Division, Export, compile_for, resolve_target
-from edgecc.api.options import Options
+from edgecc.api.options import DEFAULT_OPTIONS, Options
 from edgecc.artifact.folder import Artifact, Manifest, read_manifest
 from edgecc.artifact.load import Model, check_inputs, load, ports_of
 from edgecc.artifact.toolchain import lacks_compiler, runs_natively
@@ -50,7 +50,7 @@ def is_compiled(source: Path) -> bool:
 
 
 def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, isolated: bool = False, backend: str | None = None,
-                    **options: Any) -> Model:
+                    options: Options = DEFAULT_OPTIONS) -> Model:
     """A runnable model from an artifact folder, a shared library, or an ONNX model (compiled on the way, by `backend`).
 
     What a back end wrote for other tools runs in these (`GraphBackend.run`).
@@ -65,7 +65,7 @@ def load_or_compile(source: Path, target: str | None, *, cc: str | None = None, 
         if source.is_dir() and cc is None and _is_object(read_manifest(source)):
             return _as_model(_through_llvm().load(Artifact.read(source)))
         return load(source, cc=cc, isolated=isolated)
-    done = compile_for(source, resolve_target(target or "host"), Options(**options), backend)
+    done = compile_for(source, resolve_target(target or "host"), options, backend)
     if isinstance(done, Division):
         raise EdgeccError("E001", f"the model is divided between the sides of {done.artifact.manifest.target.name}; `edgecc verify` runs both",
                           hint="--backend c is for the CPU alone")

@@ -16,12 +16,12 @@ from edgecc.bench.layers import Layer, kernels_of
 from edgecc.bench.machine import Machine
 from edgecc.bench.process import PEERS
 from edgecc.bench.session import PROFILED, Comparison, Request, Row, compare
-from edgecc.cli import flags
+from edgecc.cli import compiling, flags
 from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
+from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
 from edgecc.targets.precision import precision_type
-from edgecc.tuning.record import read_for
 
 app = typer.Typer(add_completion=False)
 
@@ -32,20 +32,18 @@ TOLERANCE = 1e-2
 
 
 @app.command()
+@takes_groups
 def bench(
+    context: typer.Context,
+    *,
     model: Annotated[Path, typer.Argument(metavar="MODEL|DIR", help="An ONNX model, or a compiled folder.", show_default=False)],
     target: Annotated[str, typer.Option(help="What to compile a model for; it must run on this machine.")] = "host",
     against: Annotated[str | None, typer.Option(help=f"Engines to compare with, commas between them: {', '.join(PEERS)}.", show_default=False)] = None,
-    threads: Annotated[int, typer.Option(help="Threads every engine uses.")] = 1,
-    depth_first: flags.DepthFirst = "auto",
-    winograd: flags.Winograd = "auto",
-    integers: flags.Integers = "auto",
     rounds: Annotated[int, typer.Option(help="Undisturbed turns every engine shall have.")] = 8,
     turn: Annotated[float, typer.Option(help="Seconds of a turn.")] = 0.25,
     limit: Annotated[float, typer.Option(help="Seconds after which to stop waiting for undisturbed turns.")] = 60.0,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show the time of every kernel call.")] = False,
-    precision: flags.Precision = "fp32",
-    tuning: flags.TuningFile = None,
+    code: compiling.Code,
     shape: flags.Shape = None,
     limits: flags.LimitList = None,
     inputs: flags.InputsFile = None,
@@ -55,15 +53,15 @@ def bench(
     as_json: flags.AsJson = False,
 ) -> int:
     """Measure the time of one inference on this machine, and that of other engines."""
-    if rounds < 1 or turn <= 0 or limit < 0 or threads < 1:
+    compiling.refuse_idle_precision(context, code.precision)
+    if rounds < 1 or turn <= 0 or limit < 0 or code.threads < 1:
         raise EdgeccError("E001", "--rounds, --turn and --threads want positive numbers, --limit none below zero", where="edgecc bench")
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     chosen = api.resolve_target(target)
-    choices = None if tuning is None else read_for(tuning, chosen).choices
-    request = Request(model, chosen, api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays, threads=threads,
-                                                 depth_first=depth_first, winograd=winograd, integers=integers, precision=precision, tuning=choices),
-                      tuple(name for name in (against or "").split(",") if name), python, per_layer, rounds, turn, limit, cc,
-                      max(TOLERANCE, 16.0 * precision_type(precision, chosen).unit_roundoff) if tolerance is None else tolerance)
+    options = code.options(api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays), code.tuned(chosen))
+    allowed = max(TOLERANCE, 16.0 * precision_type(code.precision, chosen).unit_roundoff) if tolerance is None else tolerance
+    request = Request(model, chosen, options, tuple(name for name in (against or "").split(",") if name), python, per_layer, rounds, turn, limit, cc,
+                      allowed)
     with progress(f"measuring {model.name}"):
         found = compare(request)
     wrong = any(row.wrong for row in found.rows if row.engine in ("edgecc", PROFILED))

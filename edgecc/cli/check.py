@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import typer
 
 from edgecc import api
 from edgecc.checking import CheckReport, check_model
-from edgecc.cli import flags
-from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays
+from edgecc.cli import compiling, flags
+from edgecc.cli.arguments import read_arrays
+from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show_error
 from edgecc.errors import EXIT_MODEL, EXIT_OK, EdgeccError, printable
 from edgecc.float_layers import FloatLayer
@@ -23,12 +24,12 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@takes_groups
 def check(
+    *,
     model: flags.Model,
     target: flags.TargetName = "host",
-    shape: flags.Shape = None,
-    constant: flags.Constant = None,
-    limits: flags.LimitList = None,
+    binding: compiling.Model,
     inputs: flags.SizesFile = None,
     precision: flags.Precision = "fp32",
     checks: flags.Checks = "trap",
@@ -36,8 +37,8 @@ def check(
 ) -> int:
     """List everything that keeps a model from being compiled. Exit status 3 if anything does. Writes nothing."""
     chosen = api.resolve_target(target)
-    options = api.Options(shapes=parse_shapes(shape or []), constants=parse_constants(constant or []), limits=parse_limits(limits or []), checks=checks,
-                          inputs=read_arrays(inputs, "--inputs") if inputs else None, precision=precision)
+    given = binding.options(read_arrays(inputs, "--inputs") if inputs else None)
+    options = replace(given, checks=checks, precision=precision)
     with progress(f"checking {model.name} for {chosen.name}"):
         report = check_model(model, chosen, options)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,71 +14,45 @@ from edgecc import api
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.discovery import select_backend
 from edgecc.choices import Choice, choices_of, precisions_of
-from edgecc.cli import flags
+from edgecc.cli import compiling, flags
 from edgecc.cli import quantizing as q
-from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, parse_shapes, read_arrays
+from edgecc.cli.arguments import in_dialect, read_arrays
 from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table, layers_json, layers_table
 from edgecc.cli.division import show_division
+from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.float_layers import left_in_float
 from edgecc.lowering import NO_TUNING
 from edgecc.lowering.precision import LayerPrecision
 from edgecc.passes.base import Decline
-from edgecc.quantization.scheme import Scheme
 from edgecc.targets.precision import FP32
-from edgecc.tuning.record import read_for
 from edgecc.tuning.requests import gaps
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@takes_groups
 def compile(
     context: typer.Context,
+    *,
     model: flags.Model,
     target: flags.TargetName = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The folder to write; by default the model's name.", show_default=False)] = None,
     emit: Annotated[str | None, typer.Option(help="c: sources; lib: and a shared library; exe: and a program; onnx: an ONNX model; or what another back end of `edgecc doctor` writes. c by default.", show_default=False)] = None,
     backend: flags.BackendName = None,
-    shape: flags.Shape = None,
-    constant: flags.Constant = None,
-    limits: flags.LimitList = None,
+    binding: compiling.Model,
     inputs: flags.SizesFile = None,
-    threads: flags.Threads = 1,
-    depth_first: flags.DepthFirst = "auto",
-    precision: flags.Precision = "fp32",
-    keep_fp32: flags.KeepFp32 = None,
-    tuning: flags.TuningFile = None,
-    passes: flags.Passes = None,
-    winograd: flags.Winograd = "auto",
-    integers: flags.Integers = "auto",
-    checks: flags.Checks = "trap",
+    code: compiling.Code,
     name: Annotated[str | None, typer.Option(help="Prefix of everything in the C code; by default the model's name.", show_default=False)] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare with the reference before anything is written.")] = False,
-    verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass.")] = False,
     self_test: Annotated[bool, typer.Option("--self-test", help="Put reference results into selftest.c.")] = False,
     print_memory_plan: Annotated[bool, typer.Option("--print-memory-plan", help="Print where each buffer lies and when it lives.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print for each kernel call what was chosen, why, and instead of what.")] = False,
     quantize: Annotated[str | None, typer.Option(help="int8 or int16: quantize the model first, by the options from --calibration on, which are those of edgecc quantize.", show_default=False)] = None,
-    calibration: q.Calibration = None,
+    quantization: q.Options,
     method: q.Method = "mse",
-    percentile: q.Percentile = 99.999,
-    symmetric: q.Symmetric = False,
-    per_tensor: q.PerTensor = False,
-    equalize: q.Equalize = False,
-    bias_correction: q.BiasCorrection = True,
-    adaptive_rounding: q.AdaptiveRounding = False,
-    exclude: q.Exclude = None,
-    wide: q.Wide = None,
-    min_sqnr: q.MinSqnr = None,
-    max_accuracy_drop: q.MaxAccuracyDrop = None,
-    labels: q.Labels = None,
-    label_offset: q.LabelOffset = 0,
-    metric: q.MetricName = None,
-    validation: q.Validation = None,
-    pictures: q.Pictures = "fit=crop",
-    samples: q.Samples = None,
     dialect: flags.Dialect = None,
     cc: Annotated[str | None, typer.Option("--cc", help="The C compiler, for --verify and --emit.", show_default=False)] = None,
     as_json: flags.AsJson = False,
@@ -86,24 +60,22 @@ def compile(
     """Compile a model for a target into a folder, of C if nothing else is asked for."""
     backend = in_dialect(backend, emit, dialect)
     form = select_backend(backend, emit)[1]
-    _refuse_idle_flags(context, is_quantized=quantize is not None or calibration is not None, precision=precision)
+    if quantize is None and quantization.calibration is None:
+        flags.refuse_given(context, q.ONLY_QUANTIZING, "without --quantize")
+    compiling.refuse_idle_precision(context, code.precision)
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
-    tuned = read_for(tuning, chosen) if tuning is not None else None
-    fixed = parse_constants(constant or [])
+    options = binding.options(arrays)
+    tuned = code.tuned(chosen)
+    source: api.ModelSource = model
     quantized: q.Done | None = None
-    if quantize is not None or calibration is not None:
-        if quantize not in q.COMPILED or calibration is None:
+    if quantize is not None or quantization.calibration is not None:
+        if quantize not in q.COMPILED or quantization.calibration is None:
             raise EdgeccError("E001", f"--quantize takes one of {', '.join(q.COMPILED)}, and --calibration the data", where="edgecc compile")
-        scheme = Scheme(activations=quantize, symmetric=symmetric, per_channel=not per_tensor, method=method, percentile=percentile, equalize=equalize,
-                        correct_bias=bias_correction, round_adaptively=adaptive_rounding, exclude=frozenset(exclude or ()), wide=frozenset(wide or ()))
-        quantized = q.quantized(model, q.Settings(calibration, scheme, pictures, samples, min_sqnr, max_accuracy_drop, labels, label_offset, metric,
-                                                  validation), shape or [], target=target, constants=fixed, rank=explain, not_slower=True)
-    source, sizes = (model, parse_shapes(shape or [])) if quantized is None else (quantized.quantized.model, {})
-    options = api.Options(shapes=sizes, constants=fixed if quantized is None else {}, limits=parse_limits(limits or []), inputs=arrays, threads=threads,
-                          depth_first=depth_first, precision=precision, keep_fp32=keep_fp32 or (), passes=passes, verify_each=verify_each,
-                          self_test=self_test, winograd=winograd, integers=integers, checks=checks, name=name or model.stem,
-                          tuning=None if tuned is None else tuned.choices)
+        quantized = q.quantized(model, quantization, quantization.scheme(quantize, method), binding.shape or [], target=target,
+                                constants=options.constants, rank=explain, not_slower=True)
+        source, options = quantized.quantized.model, replace(options, shapes={}, constants={})
+    options = replace(code.options(options, tuned), self_test=self_test, name=name or model.stem)
     with progress(f"compiling {model.name} for {chosen.name}"):
         done = api.compile_for(source, chosen, options, backend, emit)
     if verify:
@@ -127,19 +99,11 @@ def compile(
         explained = _explained(done, NO_TUNING if tuned is None else tuned.choices) if explain else None
         if as_json:
             flags.note_given(context, {"print_memory_plan"}, "with --json")
-            print_json(_to_json(artifact, folder, precision, explained, quantized))
+            print_json(_to_json(artifact, folder, code.precision, explained, quantized))
             return
         if print_memory_plan:
             _show_memory_plan(done)
-        _show(artifact, folder, precision, explained, quantized)
-
-
-def _refuse_idle_flags(context: typer.Context, *, is_quantized: bool, precision: str) -> None:
-    """Raises E001 for flags that would do nothing beside the others."""
-    if not is_quantized:
-        flags.refuse_given(context, q.ONLY_QUANTIZING, "without --quantize")
-    if precision == FP32:
-        flags.refuse_given(context, {"keep_fp32"}, "without --precision fp16 or bf16")
+        _show(artifact, folder, code.precision, explained, quantized)
 
 
 @dataclass(frozen=True)

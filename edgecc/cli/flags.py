@@ -1,11 +1,13 @@
 """Flags that several commands have, with their help; and the refusal of flags that would do nothing.
 
-A command's parameters name one of these types and give the default: `shape: Shape = None`. Lists are repeatable flags.
+A command's parameters name one of these types and give the default: `shape: Shape = None`. Lists are repeatable flags. Flags that go
+together are groups (edgecc/cli/groups.py), in compiling.py and quantizing.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,24 +33,22 @@ def uncompiled(path: Path) -> Path:
                       hint=f"edgecc run {name} runs it; edgecc verify MODEL compiles the model again and compares")
 
 
+for_code = partial(typer.Option, rich_help_panel="How code is made")
+"""An option of that part of the help."""
+
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.", show_default=False, callback=uncompiled)]
 FloatModel = Annotated[Path, typer.Argument(metavar="MODEL", help="A float ONNX model.", show_default=False, callback=uncompiled)]
 TargetName = Annotated[str, typer.Option("--target", help="A target of `edgecc targets`, or a path to a TOML file.")]
-Shape = Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)]
-Constant = Annotated[list[str] | None, typer.Option(help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)]
-LimitList = Annotated[list[str] | None, typer.Option("--limits", help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)]
+Shape = Annotated[list[str] | None, typer.Option(metavar="NAME=SIZE", help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)]
+Constant = Annotated[list[str] | None, typer.Option(metavar="INPUT=VALUE", help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)]
+LimitList = Annotated[list[str] | None, typer.Option("--limits", metavar="LIMIT=NUMBER", help="A limit on untrusted models instead of the usual one: nodes=50000, elements=2e9. Repeatable.", show_default=False)]
 SizesFile = Annotated[Path | None, typer.Option("--inputs", help="An .npz file whose arrays give the sizes of dynamic inputs.", show_default=False)]
 InputsFile = Annotated[Path | None, typer.Option("--inputs", help="An .npz file with the inputs; random ones by default.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Seed of random inputs.")]
-Threads = Annotated[int, typer.Option(help="Threads a run uses.")]
-DepthFirst = Annotated[str, typer.Option(help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")]
-Precision = Annotated[str, typer.Option(help="fp32, fp16 or bf16: what weights and activations are stored and computed in.")]
-KeepFp32 = Annotated[list[str] | None, typer.Option(help="A node of the model that keeps fp32. Repeatable.", show_default=False)]
-TuningFile = Annotated[Path | None, typer.Option("--tuning", help="A file of `edgecc tune`, whose measurements choose the kernels.", show_default=False)]
-Passes = Annotated[str | None, typer.Option(help="Graph passes instead of the default ones: a,b{option=value}.", show_default=False)]
-Winograd = Annotated[str, typer.Option(help="auto, or off: convolutions by plain sums only, which round less.")]
-Integers = Annotated[str, typer.Option(help="auto, or always: layers of quantized models are summed on integers even where floats give the same numbers and are modelled to be faster.")]
-Checks = Annotated[str, typer.Option(help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")]
+Threads = Annotated[int, for_code(help="Threads a run uses.")]
+DepthFirst = Annotated[str, for_code(metavar="auto|off", help="auto: run chains of layers stripe by stripe where that saves memory or time; off.")]
+Precision = Annotated[str, for_code(metavar="fp32|fp16|bf16", help="What weights and activations are stored and computed in.")]
+Checks = Annotated[str, for_code(metavar="trap|clamp|off", help="Run-time indices outside of their axis: trap ends the run with status 5, clamp moves them, off trusts that there are none.")]
 BackendName = Annotated[str | None, typer.Option("--backend", help="A back end of `edgecc doctor`, with options: onnx{opset=17}. By default the one that emits what is asked for.", show_default=False)]
 Dialect = Annotated[str | None, typer.Option(help="With --emit onnx: quantization as a vendor's tool wants it: ort, rknn, qnn, tensorrt or openvino.", show_default=False)]
 CompilerName = Annotated[str | None, typer.Option("--cc", help="The C compiler.", show_default=False)]

@@ -11,11 +11,12 @@ from rich.table import Table
 from edgecc.cli import flags
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import write_bytes
+from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import human_bytes, note, print_json, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.quantization.blocks import BlockForm
 from edgecc.quantization.prepare import BYTES_OPSET, OPSET
-from edgecc.quantization.scheme import METHODS, Scheme
+from edgecc.quantization.scheme import METHODS, TYPES
 from edgecc.quantization.weight_only import BLOCKS, FORMATS, WEIGHT_METHODS, WeightQuantized, WeightScheme
 
 app = typer.Typer(add_completion=False)
@@ -27,34 +28,20 @@ ONLY_WEIGHTS = frozenset({"block_size", "output_format", "quantize_operands"})
 
 
 @app.command(name="quantize")
+@takes_groups
 def command(
     context: typer.Context,
+    *,
     model: flags.FloatModel,
-    calibration: q.Calibration = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The quantized model; by default MODEL_int8.onnx in this folder.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)} (mse if not given). With --weights how weights are rounded: {', '.join(WEIGHT_METHODS)} (gptq, or rtn without --calibration).", show_default=False)] = None,
     weights: Annotated[str | None, typer.Option(help="int4 or int8: only the weights of matrix products, with a scale for each block of terms; activations stay float.", show_default=False)] = None,
     block_size: Annotated[int, typer.Option(help=f"With --weights: terms that share a scale, one of {', '.join(map(str, BLOCKS))}.")] = 32,
     output_format: Annotated[str, typer.Option("--format", help=f"With --weights: {' or '.join(FORMATS)} (DequantizeLinear in front of MatMul).")] = "matmulnbits",
     quantize_operands: Annotated[bool, typer.Option("--quantize-operands", help="With --weights: products may quantize their operand to 8 bits as they run (accuracy_level 4).")] = False,
-    percentile: q.Percentile = 99.999,
-    activations: q.Activations = "int8",
-    symmetric: q.Symmetric = False,
-    per_tensor: q.PerTensor = False,
-    equalize: q.Equalize = False,
-    bias_correction: q.BiasCorrection = True,
-    adaptive_rounding: q.AdaptiveRounding = False,
-    exclude: q.Exclude = None,
-    wide: q.Wide = None,
-    min_sqnr: q.MinSqnr = None,
-    max_accuracy_drop: q.MaxAccuracyDrop = None,
-    labels: q.Labels = None,
-    label_offset: q.LabelOffset = 0,
-    metric: q.MetricName = None,
-    validation: q.Validation = None,
+    activations: Annotated[str, typer.Option(metavar="|".join(TYPES), help="Type of activations.")] = "int8",
+    quantization: q.Options,
     target: Annotated[str, typer.Option(help="Whose cost model says what a repair costs.")] = "host",
-    pictures: q.Pictures = "fit=crop",
-    samples: q.Samples = None,
     shape: flags.Shape = None,
     opset: Annotated[int | None, typer.Option(help=f"Of the quantized model; if not given {BYTES_OPSET}, or {OPSET} where weights have blocks; at least {OPSET} where values have 16 bits.", show_default=False)] = None,
     report: Annotated[bool, typer.Option("--report", help="Find out and print what each layer's quantization does to the outputs, and the precision of each layer.")] = False,
@@ -69,17 +56,13 @@ def command(
         flags.note_given(context, {"target", "report"}, "with --weights")
         if weights not in WEIGHT_BITS:
             raise EdgeccError("E001", f"--weights {printable(weights)!r} is not one of {', '.join(WEIGHT_BITS)}", where="edgecc quantize")
-        chosen = WeightScheme(BlockForm(WEIGHT_BITS[weights], block_size, symmetric), method or ("rtn" if calibration is None else "gptq"),
-                              output_format, quantize_operands, frozenset(exclude or ()))
-        report_weights(q.weights_quantized(model, chosen, calibration, pictures, samples, shape or [], opset=opset or OPSET), path, as_json=as_json)
+        way = method or ("rtn" if quantization.calibration is None else "gptq")
+        chosen = WeightScheme(BlockForm(WEIGHT_BITS[weights], block_size, quantization.symmetric), way, output_format, quantize_operands,
+                              frozenset(quantization.exclude or ()))
+        report_weights(q.weights_quantized(model, quantization, chosen, shape or [], opset=opset or OPSET), path, as_json=as_json)
         return
-    if calibration is None:
-        raise EdgeccError("E001", "--calibration is missing", where="edgecc quantize", hint="give data that is like what the model will see")
-    scheme = Scheme(activations=activations, symmetric=symmetric, per_channel=not per_tensor, method=method or "mse", percentile=percentile,
-                    equalize=equalize, correct_bias=bias_correction, round_adaptively=adaptive_rounding,
-                    exclude=frozenset(exclude or ()), wide=frozenset(wide or ()))
-    settings = q.Settings(calibration, scheme, pictures, samples, min_sqnr, max_accuracy_drop, labels, label_offset, metric, validation)
-    done = q.quantized(model, settings, shape or [], target=target, opset=opset or BYTES_OPSET, rank=report)
+    scheme = quantization.scheme(activations, method or "mse")
+    done = q.quantized(model, quantization, scheme, shape or [], target=target, opset=opset or BYTES_OPSET, rank=report)
     content = done.quantized.model.SerializeToString(deterministic=True)
     write_bytes(path, content)
     for text in (*done.notes, *done.quantized.notes):

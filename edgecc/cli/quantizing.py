@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from edgecc import api
 from edgecc.cli.arguments import parse_shapes, read_arrays
+from edgecc.cli.groups import names_of
 from edgecc.cli.output import messages, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.types import Array
@@ -24,55 +26,55 @@ from edgecc.quantization.network import Network
 from edgecc.quantization.observe import finisher
 from edgecc.quantization.pictures import parse_preprocessing
 from edgecc.quantization.prepare import BYTES_OPSET, OPSET, prepared
-from edgecc.quantization.scheme import METHODS, TYPES, Scheme
+from edgecc.quantization.scheme import METHODS, Scheme
 from edgecc.quantization.weight_only import WeightQuantized, WeightScheme, quantize_weights
 
-Calibration = Annotated[Path | None, typer.Option(help="An .npz file, a folder of them, or a folder of pictures.", show_default=False)]
-Method = Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)}.")]
-Percentile = Annotated[float, typer.Option(help="With --method percentile: the share of values within the range, in percent.")]
-Activations = Annotated[str, typer.Option(help=f"Type of activations: {', '.join(TYPES)}.")]
-Symmetric = Annotated[bool, typer.Option("--symmetric", help="Zero points of activations are 0.")]
-PerTensor = Annotated[bool, typer.Option("--per-tensor", help="One scale for all output channels of a layer's weights.")]
-Equalize = Annotated[bool, typer.Option("--equalize", help="Equalize the ranges of channels between layers first.")]
-BiasCorrection = Annotated[bool, typer.Option("--bias-correction/--no-bias-correction", help="Take the mean error of rounded weights out of the biases.")]
-AdaptiveRounding = Annotated[bool, typer.Option("--adaptive-rounding", help="Round weights so that results change least; takes longer.")]
-Exclude = Annotated[list[str] | None, typer.Option(help="A node that stays in float. Repeatable.", show_default=False)]
-Wide = Annotated[list[str] | None, typer.Option(help="A node whose result is int16, or an input of the model that is. Repeatable.", show_default=False)]
-MinSqnr = Annotated[float | None, typer.Option(help="Decibels of signal to noise that every output shall have: values become int16 and layers float, the cheapest for what it gains first, until it has.", show_default=False)]
-MaxAccuracyDrop = Annotated[float | None, typer.Option(help="Points that the share of right classes (in percent), or 100 times the metric, may fall below the float model's; repaired like --min-sqnr. Without --labels the float model's classes are right.", show_default=False)]
-Labels = Annotated[Path | None, typer.Option(help="The class of each sample: a .csv file with file names and classes, or one class a line.", show_default=False)]
-LabelOffset = Annotated[int, typer.Option(help="Added to every class of --labels.")]
-MetricName = Annotated[str | None, typer.Option("--metric", help="package.module:function(outputs, float_outputs, label) -> score, instead of the share of right classes.", show_default=False)]
-Validation = Annotated[Path | None, typer.Option(help="Data that accuracy is measured on, if not --calibration.", show_default=False)]
-Pictures = Annotated[str, typer.Option(help="How pictures become inputs: fit=crop|stretch|pad,resize=256,channels=rgb|bgr|gray,mean=0,std=255,layout=nchw|nhwc.")]
-Samples = Annotated[int | None, typer.Option(help="Use no more than so many samples.", show_default=False)]
+_option = partial(typer.Option, rich_help_panel="Quantization")
+
+Method = Annotated[str, _option(metavar="METHOD", help=f"How ranges are chosen: {', '.join(METHODS)}.")]
+Labels = Annotated[Path | None, _option(help="The class of each sample: a .csv file with file names and classes, or one class a line.", show_default=False)]
+LabelOffset = Annotated[int, _option(help="Added to every class of --labels.")]
+Pictures = Annotated[str, _option(metavar="KEY=VALUE,...", help="How pictures become inputs: fit=crop|stretch|pad,resize=256,channels=rgb|bgr|gray,mean=0,std=255,layout=nchw|nhwc.")]
+Samples = Annotated[int | None, _option(help="Use no more than so many samples.", show_default=False)]
 
 COMPILED = ("int8", "int16")
 """Types of activations that a model can be quantized to on its way to code."""
 
 
-ONLY_SCHEME = frozenset({"percentile", "activations", "per_tensor", "equalize", "bias_correction", "adaptive_rounding", "wide",
-                         "min_sqnr", "max_accuracy_drop", "labels", "label_offset", "metric", "validation"})
-"""Parameters that say how activations are quantized, and how the result is judged."""
+@dataclass(frozen=True)
+class Options:
+    """The flags of a quantization."""
 
-ONLY_QUANTIZING = ONLY_SCHEME | {"calibration", "method", "symmetric", "exclude", "pictures", "samples"}
+    calibration: Annotated[Path | None, _option(help="An .npz file, a folder of them, or a folder of pictures.", show_default=False)] = None
+    percentile: Annotated[float, _option(help="With --method percentile: the share of values within the range, in percent.")] = 99.999
+    symmetric: Annotated[bool, _option("--symmetric", help="Zero points of activations are 0.")] = False
+    per_tensor: Annotated[bool, _option("--per-tensor", help="One scale for all output channels of a layer's weights.")] = False
+    equalize: Annotated[bool, _option("--equalize", help="Equalize the ranges of channels between layers first.")] = False
+    bias_correction: Annotated[bool, _option("--bias-correction/--no-bias-correction", help="Take the mean error of rounded weights out of the biases.")] = True
+    adaptive_rounding: Annotated[bool, _option("--adaptive-rounding", help="Round weights so that results change least; takes longer.")] = False
+    exclude: Annotated[list[str] | None, _option(metavar="NODE", help="A node that stays in float. Repeatable.", show_default=False)] = None
+    wide: Annotated[list[str] | None, _option(metavar="NAME", help="A node whose result is int16, or an input of the model that is. Repeatable.", show_default=False)] = None
+    min_sqnr: Annotated[float | None, _option(help="Decibels of signal to noise that every output shall have: values become int16 and layers float, the cheapest for what it gains first, until it has.", show_default=False)] = None
+    max_accuracy_drop: Annotated[float | None, _option(help="Points that the share of right classes (in percent), or 100 times the metric, may fall below the float model's; repaired like --min-sqnr. Without --labels the float model's classes are right.", show_default=False)] = None
+    labels: Labels = None
+    label_offset: LabelOffset = 0
+    metric: Annotated[str | None, _option("--metric", metavar="MODULE:FUNCTION", help="package.module:function(outputs, float_outputs, label) -> score, instead of the share of right classes.", show_default=False)] = None
+    validation: Annotated[Path | None, _option(help="Data that accuracy is measured on, if not --calibration.", show_default=False)] = None
+    pictures: Pictures = "fit=crop"
+    samples: Samples = None
+
+    def scheme(self, activations: str, method: str) -> Scheme:
+        """How values of type `activations` are quantized. Raises: EdgeccError E001."""
+        return Scheme(activations=activations, symmetric=self.symmetric, per_channel=not self.per_tensor, method=method, percentile=self.percentile,
+                      equalize=self.equalize, correct_bias=self.bias_correction, round_adaptively=self.adaptive_rounding,
+                      exclude=frozenset(self.exclude or ()), wide=frozenset(self.wide or ()))
+
+
+ONLY_QUANTIZING = names_of(Options) | {"method"}
 """Parameters that mean nothing where nothing is quantized."""
 
-
-@dataclass(frozen=True)
-class Settings:
-    """The options of a quantization, as the command line gives them; see the aliases of this module."""
-
-    calibration: Path
-    scheme: Scheme
-    pictures: str
-    samples: int | None
-    min_sqnr: float | None
-    max_accuracy_drop: float | None
-    labels: Path | None
-    label_offset: int
-    metric: str | None
-    validation: Path | None
+ONLY_SCHEME = names_of(Options) - {"calibration", "symmetric", "exclude", "pictures", "samples"} | {"activations"}
+"""Parameters that say how activations are quantized, and how the result is judged."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,19 @@ class Done:
     notes: tuple[str, ...]
 
 
-def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: str, opset: int = BYTES_OPSET,
+def quantized(model: Path, options: Options, scheme: Scheme, shape: Sequence[str], *, target: str, opset: int = BYTES_OPSET,
               constants: Mapping[str, Array] | None = None, rank: bool = False, not_slower: bool = False) -> Done:
     """Quantizes a model file; with `not_slower` layers that are modelled to be slower in 8 bits stay in float.
 
     Raises: EdgeccError E001 for options that do not fit, E007 for data that does not, and what the parts raise.
     """
-    if settings.samples is not None and settings.samples < 1:
-        raise EdgeccError("E001", f"--samples is {settings.samples}, wanted at least 1", where="--samples")
-    if settings.max_accuracy_drop is None and (settings.labels or settings.metric or settings.validation):
+    if options.calibration is None:
+        raise EdgeccError("E001", "--calibration is missing", where="edgecc quantize", hint="give data that is like what the model will see")
+    if options.samples is not None and options.samples < 1:
+        raise EdgeccError("E001", f"--samples is {options.samples}, wanted at least 1", where="--samples")
+    if options.max_accuracy_drop is None and (options.labels or options.metric or options.validation):
         raise EdgeccError("E001", "--labels, --metric and --validation say what --max-accuracy-drop means, which is not given", where="--max-accuracy-drop")
-    how = parse_preprocessing(settings.pictures)
+    how = parse_preprocessing(options.pictures)
     chosen = api.resolve_target(target)
     ready = prepared(model, shapes=parse_shapes(list(shape)), constants=constants, opset=opset)
     network = ready.network
@@ -102,17 +106,22 @@ def quantized(model: Path, settings: Settings, shape: Sequence[str], *, target: 
     def opened(path: Path, option: str, limit: int | None) -> CalibrationData:
         return open_data(path, network, how, lambda file: read_arrays(file, option), limit=limit)
 
-    data = opened(settings.calibration, "--calibration", settings.samples)
-    judged = data if settings.validation is None else opened(settings.validation, "--validation", None)
-    labels = None if settings.labels is None else labels_for(settings.labels, judged, network, settings.label_offset)
-    drop = settings.max_accuracy_drop
-    metric = None if settings.metric is None else metric_named(settings.metric)
+    data = opened(options.calibration, "--calibration", options.samples)
+    judged = data if options.validation is None else opened(options.validation, "--validation", None)
+    goal = _goal(options, judged, network)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(_bars())
-        finish = None if ready.rest is None or metric is None else stack.enter_context(finisher(ready.rest, network))
-        goal = Goal(settings.min_sqnr, None if drop is None else drop / 100, labels, metric, finish)
-        done = quantize(network, data, settings.scheme, progress, goal=goal, validation=judged, target=chosen, rank=rank, not_slower=not_slower)
+        if ready.rest is not None and goal.metric is not None:
+            goal = replace(goal, finish=stack.enter_context(finisher(ready.rest, network)))
+        done = quantize(network, data, scheme, progress, goal=goal, validation=judged, target=chosen, rank=rank, not_slower=not_slower)
     return Done(done if ready.rest is None else replace(done, model=ready.rest.attached(done.model)), len(data), ready.notes)
+
+
+def _goal(options: Options, judged: CalibrationData, network: Network) -> Goal:
+    """What the quantized network shall reach on the data it is judged by."""
+    drop = None if options.max_accuracy_drop is None else options.max_accuracy_drop / 100
+    labels = None if options.labels is None else labels_for(options.labels, judged, network, options.label_offset)
+    return Goal(options.min_sqnr, drop, labels, None if options.metric is None else metric_named(options.metric))
 
 
 def labels_for(path: Path, data: CalibrationData, network: Network, offset: int) -> Sequence[Label]:
@@ -126,16 +135,16 @@ def labels_for(path: Path, data: CalibrationData, network: Network, offset: int)
     return labels_of(read_labels(path, names, len(data) * rows, offset), rows)
 
 
-def weights_quantized(model: Path, scheme: WeightScheme, calibration: Path | None, pictures: str, samples: int | None, shape: Sequence[str], *,
-                      opset: int = OPSET) -> WeightQuantized:
+def weights_quantized(model: Path, options: Options, scheme: WeightScheme, shape: Sequence[str], *, opset: int = OPSET) -> WeightQuantized:
     """Quantizes the weights of a model file's matrix products.
 
     Raises: EdgeccError as `quantized`.
     """
     ready = prepared(model, shapes=parse_shapes(list(shape)), opset=opset)
     data, network = None, ready.network
-    if calibration is not None:
-        data = open_data(calibration, network, parse_preprocessing(pictures), lambda file: read_arrays(file, "--calibration"), limit=samples)
+    if options.calibration is not None:
+        data = open_data(options.calibration, network, parse_preprocessing(options.pictures), lambda file: read_arrays(file, "--calibration"),
+                         limit=options.samples)
     with _bars() as progress:
         done = quantize_weights(network, scheme, data, progress)
     return done if ready.rest is None else replace(done, model=ready.rest.attached(done.model))

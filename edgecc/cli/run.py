@@ -11,8 +11,9 @@ from rich.table import Table
 
 from edgecc import api
 from edgecc.artifact.load import Timing, random_inputs
-from edgecc.cli import flags
-from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays, write_arrays
+from edgecc.cli import compiling, flags
+from edgecc.cli.arguments import read_arrays, write_arrays
+from edgecc.cli.groups import names_of, takes_groups
 from edgecc.cli.output import print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.strings import is_string_array
@@ -20,27 +21,23 @@ from edgecc.ir.types import Array
 
 app = typer.Typer(add_completion=False)
 
-ONLY_MODELS = frozenset({"target", "shape", "constant", "limits", "threads", "depth_first", "winograd", "checks", "precision", "backend"})
+ONLY_MODELS = names_of(compiling.Model) | names_of(compiling.Code) | {"target", "backend"}
 """Parameters that say how a model is compiled."""
 
 
 @app.command()
+@takes_groups
 def run(
     context: typer.Context,
+    *,
     source: Annotated[Path, typer.Argument(metavar="DIR|MODEL", help="A compiled folder, a shared library, or an ONNX model.", show_default=False)],
     target: Annotated[str | None, typer.Option(help="What to compile a model for; host by default.", show_default=False)] = None,
     inputs: flags.InputsFile = None,
     outputs: Annotated[Path | None, typer.Option(help="The .npz file to write the outputs to.", show_default=False)] = None,
     benchmark: Annotated[int, typer.Option(help="Time so many more runs.")] = 0,
     seed: flags.Seed = 0,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension of a model. Repeatable.", show_default=False)] = None,
-    constant: flags.Constant = None,
-    limits: flags.LimitList = None,
-    threads: Annotated[int, typer.Option(help="Threads a model compiled here uses.")] = 1,
-    depth_first: flags.DepthFirst = "auto",
-    winograd: flags.Winograd = "auto",
-    checks: flags.Checks = "trap",
-    precision: Annotated[str, typer.Option(help="Precision of a model compiled here: fp32, fp16 or bf16.")] = "fp32",
+    binding: compiling.Model,
+    code: compiling.Code,
     backend: Annotated[str | None, typer.Option(help="What compiles a model: c needs a C compiler, llvm runs in this process, others run in their own tools.", show_default=False)] = None,
     cc: flags.CompilerName = None,
     as_json: flags.AsJson = False,
@@ -51,9 +48,10 @@ def run(
     if api.is_compiled(source):
         flags.refuse_given(context, ONLY_MODELS, f"with {printable(str(source))}, which is compiled already")
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
+    compiling.refuse_idle_precision(context, code.precision)
+    options = code.options(binding.options(arrays), code.tuned(api.resolve_target(target or "host")))
     with progress(f"building {source.name}"):
-        model = api.load_or_compile(source, target, cc=cc, isolated=True, backend=backend, shapes=parse_shapes(shape or []), constants=parse_constants(constant or []), limits=parse_limits(limits or []), inputs=arrays,
-                                    threads=threads, depth_first=depth_first, winograd=winograd, checks=checks, precision=precision)
+        model = api.load_or_compile(source, target, cc=cc, isolated=True, backend=backend, options=options)
     with model, progress(f"running {source.name}"):
         given = random_inputs(model.inputs, seed) if arrays is None else arrays
         computed = model.run(given)

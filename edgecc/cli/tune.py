@@ -13,8 +13,9 @@ from rich.table import Table
 from edgecc import api
 from edgecc.artifact.toolchain import find_compiler, runs_natively
 from edgecc.bench.machine import processor_name
-from edgecc.cli import flags
-from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes, read_arrays, write_text
+from edgecc.cli import compiling, flags
+from edgecc.cli.arguments import read_arrays, write_text
+from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import messages, note, print_json, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.tuning.measure import Settings, measure_with, sweep_size
@@ -26,7 +27,9 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@takes_groups
 def tune(
+    *,
     model: flags.Model,
     target: flags.TargetName = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to write, or to add to; by default MODEL.tuning.json.", show_default=False)] = None,
@@ -35,9 +38,7 @@ def tune(
     seconds: Annotated[float, typer.Option(help="Seconds for each candidate of each kernel.")] = 0.1,
     threads: flags.Threads = 1,
     depth_first: Annotated[str, typer.Option(help="As for compile: auto, or off. Kernels that run in stripes have one way only.")] = "auto",
-    shape: flags.Shape = None,
-    constant: flags.Constant = None,
-    limits: flags.LimitList = None,
+    binding: compiling.Model,
     inputs: flags.SizesFile = None,
     cc: flags.CompilerName = None,
     as_json: flags.AsJson = False,
@@ -56,9 +57,8 @@ def tune(
     if known.compiler != compiler.version:
         note(f"the file was measured with {printable(known.compiler)}; everything is measured anew")
         known = replace(known, compiler=compiler.version, records={})
-    done = api.compile_model(model, chosen, api.Options(shapes=parse_shapes(shape or []), constants=parse_constants(constant or []),
-                                                        limits=parse_limits(limits or []), inputs=arrays, threads=threads,
-                                                        depth_first=depth_first))
+    options = replace(binding.options(arrays), threads=threads, depth_first=depth_first)
+    done = api.compile_model(model, chosen, options)
     requests, module = done.compiled.lowered.requests, done.compiled.module
     settings = Settings(compiler, tuple(shlex.split(runner or "")), seconds, sweep_size(module.weights_bytes + module.arena_bytes, chosen))
     measured: list[Record] = []

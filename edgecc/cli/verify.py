@@ -12,15 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecc import api
-from edgecc.cli import flags
-from edgecc.cli.arguments import in_dialect, parse_constants, parse_limits, parse_shapes, read_arrays
+from edgecc.cli import compiling, flags
+from edgecc.cli.arguments import in_dialect, read_arrays
 from edgecc.cli.division import show_summary
+from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
 from edgecc.ir.types import DType
 from edgecc.reference.sensitivity import FACTOR, Allowance
 from edgecc.targets.precision import FP32
-from edgecc.tuning.record import read_for
 
 app = typer.Typer(add_completion=False)
 
@@ -30,26 +30,17 @@ SATURATED = ("outputs that onnxruntime computed on x86-64 without VNNI may be wr
 
 
 @app.command()
+@takes_groups
 def verify(
     context: typer.Context,
+    *,
     model: flags.Model,
     target: flags.TargetName = "host",
     inputs: flags.InputsFile = None,
     expected: Annotated[Path | None, typer.Option(help="An .npz file with the right outputs; the reference by default.", show_default=False)] = None,
-    shape: flags.Shape = None,
-    constant: flags.Constant = None,
-    limits: flags.LimitList = None,
-    threads: Annotated[int, typer.Option(help="Threads the compiled model uses.")] = 1,
-    depth_first: flags.DepthFirst = "auto",
-    precision: flags.Precision = "fp32",
-    keep_fp32: flags.KeepFp32 = None,
+    binding: compiling.Model,
+    code: compiling.Code,
     seed: flags.Seed = 0,
-    passes: flags.Passes = None,
-    tuning: flags.TuningFile = None,
-    winograd: flags.Winograd = "auto",
-    integers: flags.Integers = "auto",
-    checks: flags.Checks = "trap",
-    verify_each: Annotated[bool, typer.Option("--verify-each", help="Check the meaning of the graph after each pass as well.")] = False,
     emit: Annotated[str | None, typer.Option(help="Verify what another back end writes, as `edgecc compile --emit` names it.", show_default=False)] = None,
     backend: flags.BackendName = None,
     dialect: flags.Dialect = None,
@@ -59,16 +50,12 @@ def verify(
     """Compile, run and compare with expected outputs or the reference. Exit status 1 where they differ."""
     if expected is not None and inputs is None:
         raise EdgeccError("E001", "--expected needs --inputs: outputs are right for certain inputs only", where="edgecc verify")
-    if precision == FP32:
-        flags.refuse_given(context, {"keep_fp32"}, "without --precision fp16 or bf16")
+    compiling.refuse_idle_precision(context, code.precision)
     backend = in_dialect(backend, emit, dialect)
     chosen = api.resolve_target(target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     wanted = read_arrays(expected, "--expected") if expected is not None else None
-    options = api.Options(shapes=parse_shapes(shape or []), constants=parse_constants(constant or []), limits=parse_limits(limits or []), inputs=arrays,
-                          threads=threads, depth_first=depth_first, precision=precision, keep_fp32=keep_fp32 or (), passes=passes,
-                          verify_each=verify_each, winograd=winograd, integers=integers, checks=checks,
-                          tuning=None if tuning is None else read_for(tuning, chosen).choices)
+    options = code.options(binding.options(arrays), code.tuned(chosen))
     with progress(f"compiling {model.name} for {chosen.name}"):
         done = api.compile_for(model, chosen, options, backend, emit)
     with progress(f"running on {chosen.name}"):

@@ -21,7 +21,7 @@ def test_a_model_and_its_folder(tmp_path):
     image = np.random.default_rng(0).random(SHAPES["image"], dtype=np.float32)
     want = execute(import_model(DIGITS, shapes=SHAPES), {"image": image})["probabilities"]
     api.compile(DIGITS, target="host", output=tmp_path / "out", backend="onnx", shapes=SHAPES)
-    for model in (api.load_or_compile(DIGITS, "host", backend="onnx", shapes=SHAPES), api.load_or_compile(tmp_path / "out", None)):
+    for model in (api.load_or_compile(DIGITS, "host", backend="onnx", options=api.Options(shapes=SHAPES)), api.load_or_compile(tmp_path / "out", None)):
         with model:
             np.testing.assert_allclose(model.run({"image": image})["probabilities"], want, rtol=1e-4, atol=1e-6)
             with pytest.raises(EdgeccError, match="E001"):

@@ -132,7 +132,7 @@ def test_models_run_here_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", str(tmp_path))
     model, shapes = Path(__file__).parents[3] / DIGITS, {"image": (1, 1, 8, 8)}
     assert edgecc.verify(model, shapes=shapes, threads=2).ok
-    with api.load_or_compile(model, None, shapes=shapes) as loaded:
+    with api.load_or_compile(model, None, options=api.Options(shapes=shapes)) as loaded:
         wanted = loaded.run(random_inputs(loaded.inputs))["probabilities"]
     edgecc.compile(model, output=tmp_path / "digits", emit="obj", shapes=shapes)
     with api.load_or_compile(tmp_path / "digits", None) as loaded:
