@@ -324,16 +324,30 @@ def widen(expr: ScalarExpr) -> ScalarExpr:
     return retype(expr, lambda dtype: DType.F64 if dtype.is_float else dtype)
 
 
+def reads(expr: ScalarExpr) -> tuple[Arg, ...]:
+    """The operands that occur in `expr`, each once, by number.
+
+    An expression keeps what was found, and so does `size`: what is fused piece by piece is asked with each piece.
+    """
+    known: tuple[Arg, ...] | None = vars(expr).get("_reads")
+    if known is None:
+        found: set[Arg] = set()
+        pending = [expr]
+        while pending:
+            node = pending.pop()
+            if isinstance(node, Arg):
+                found.add(node)
+            elif (inside := vars(node).get("_reads")) is not None:
+                found.update(inside)
+            else:
+                pending.extend(children(node))
+        known = vars(expr)["_reads"] = tuple(sorted(found, key=lambda arg: (arg.index, arg.dtype.value)))
+    return known
+
+
 def used_args(expr: ScalarExpr) -> tuple[int, ...]:
     """Indices of the operands that occur in `expr`, ascending, each once."""
-    found: set[int] = set()
-    pending = [expr]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, Arg):
-            found.add(node.index)
-        pending.extend(children(node))
-    return tuple(sorted(found))
+    return tuple(dict.fromkeys([arg.index for arg in reads(expr)]))
 
 
 def arg_counts(expr: ScalarExpr) -> dict[int, int]:
@@ -350,12 +364,20 @@ def arg_counts(expr: ScalarExpr) -> dict[int, int]:
 
 def size(expr: ScalarExpr) -> int:
     """Number of primitive applications and conversions in the tree."""
-    count, pending = 0, [expr]
-    while pending:
-        operands = children(pending.pop())
-        count += bool(operands)
-        pending.extend(operands)
-    return count
+    known: int | None = vars(expr).get("_size")
+    if known is None:
+        known, pending = 0, [expr]
+        while pending:
+            node = pending.pop()
+            inside = vars(node).get("_size")
+            if inside is None:
+                operands = children(node)
+                known += bool(operands)
+                pending.extend(operands)
+            else:
+                known += inside
+        vars(expr)["_size"] = known
+    return known
 
 
 def convert_array(array: Array, dtype: DType) -> Array:

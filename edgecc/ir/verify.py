@@ -97,7 +97,7 @@ def _verify_structure(graph: Graph, elsewhere: set[int]) -> None:
             raise _broken(9, f"%{value.name} belongs to the interface or is constant and has layout {value.layout}")
     if not own.keys().isdisjoint(elsewhere):
         raise _broken(10, f"a constant of {graph.name} belongs to another graph too")
-    elsewhere |= own.keys()
+    elsewhere.update(own)
     for node in nodes:
         if node.regions and not all(value.layout.is_row_major for value in node.outputs):
             raise _broken(9, "a result is not row-major, as outputs of regions are", node)

@@ -48,7 +48,7 @@ from edgecc.lowering.control import LoweredRegion, control_item, control_needs
 from edgecc.lowering.functions import Functions, Weights
 from edgecc.lowering.report import CallReport, report_call
 from edgecc.lowering.request import has_gaps, open_sizes, request_of
-from edgecc.memory.depth_first import DepthFirst, Limits, StepCost, plan_depth_first
+from edgecc.memory.depth_first import DepthFirst, Effort, Limits, StepCost, plan_depth_first
 from edgecc.memory.lifetime import Needs
 from edgecc.memory.offsets import ALIGN
 from edgecc.memory.order import candidate_orders
@@ -146,6 +146,7 @@ class _Lowering:
     functions: Functions
     weights: Weights = field(default_factory=Weights)
     kernels: dict[Request, Kernel] = field(default_factory=dict)
+    effort: Effort = field(default_factory=Effort)
 
     def graph(self, graph: Graph, depth: int, loop: Loop | None = None, *, is_region: bool = True) -> LoweredRegion:
         """Lowers a graph, or a region `depth` loops deep; `loop` is the operator whose body it is.
@@ -319,7 +320,7 @@ class _Lowering:
                 known[request] = row_cycles(request)
             costs.append(StepCost(kernel.cycles, known[request]))
         while True:
-            choice = plan_depth_first(placement, needs, costs, orders, self.target, self.limits)
+            choice = plan_depth_first(placement, needs, costs, orders, self.target, self.limits, self.effort)
             changed, own = ringed(placement, choice.blocks), list(work)
             refused = []
             for number in (n for block in choice.blocks for n in block.chain.numbers):

@@ -28,6 +28,8 @@ class Functions:
         self.by_kernel: dict[int, str] = {}
         self.by_structure: dict[Function, str] = {}
         self.functions: dict[str, Function] = {}
+        self.numbers: dict[str, int] = {}
+        """The next number for a function whose name is taken, by name: thousands may want one."""
         self.align: dict[str, list[int]] = {}
         self.aliased: dict[str, list[bool]] = {}
 
@@ -62,9 +64,10 @@ class Functions:
         return function
 
     def _fresh(self, base: str) -> str:
-        name, number = base, 2
+        name, number = base, self.numbers.get(base, 2)
         while name in self.functions:
             name, number = f"{base}_{number}", number + 1
+        self.numbers[base] = number
         return name
 
     def use(self, name: str, arguments: Sequence[Argument], overwritten: set[Argument]) -> None:

@@ -30,6 +30,9 @@ MIN_ROWS = 28
 """Steps that neither read nor write so many rows stay whole: there are few rows to keep, and weights are many. Measured
 on MobileNetV2, where re-reading weights for maps of 14 rows costs more than it saves."""
 
+MAX_ROWS = 2**14
+"""Steps that read or write more rows stay whole, too: tables of stripes would be larger than code."""
+
 STRIPE_ROWS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Heights of stripes that are tried, in rows of the last result."""
 
@@ -70,6 +73,14 @@ class Limits:
     slack: float = SLACK
 
 
+@dataclass
+class Effort:
+    """What is left of the work on choices for one network, its regions included, in chains looked at and cuts of them: they grow with
+    its steps, and each takes tenths of a millisecond. Networks of a hundred layers need some hundred."""
+
+    left: int = 10_000
+
+
 @dataclass(frozen=True)
 class DepthFirst:
     """The choice of blocks: an order of the steps, what of it runs in stripes, and the modelled gain.
@@ -101,15 +112,17 @@ def limits_of(target: Target) -> Limits:
 
 
 def plan_depth_first(placement: Placement, needs: Sequence[Needs], costs: Sequence[StepCost],
-                     orders: Sequence[tuple[str, tuple[int, ...]]], target: Target, limits: Limits | None = None) -> DepthFirst:
+                     orders: Sequence[tuple[str, tuple[int, ...]]], target: Target, limits: Limits | None = None,
+                     effort: Effort | None = None) -> DepthFirst:
     """Chooses an order and its depth-first blocks; see the module's docstring. There may be none.
 
     Args:
         needs, costs: of each step of the placement.
         orders: the orders to choose among, by name.
+        effort: shared by the graphs of a network; where it ends, what was not looked at stays whole.
     """
     bounds = limits_of(target) if limits is None else limits
-    options = _Options(ChainFinder(placement), costs, target, bounds)
+    options = _Options(ChainFinder(placement), costs, target, bounds, Effort() if effort is None else effort)
     found: list[tuple[int, DepthFirst]] = []
     for name, order in orders:
         for blocks, cycles in _Candidates(options, order, needs).choices():
@@ -149,8 +162,9 @@ class _Option:
 class _Options:
     """Chains of a placement's steps in stripes; what was worked out for one order serves the others."""
 
-    def __init__(self, finder: ChainFinder, costs: Sequence[StepCost], target: Target, limits: Limits) -> None:
+    def __init__(self, finder: ChainFinder, costs: Sequence[StepCost], target: Target, limits: Limits, effort: Effort) -> None:
         self.finder = finder
+        self.effort = effort
         self.steps = finder.placement.steps
         self.costs = costs
         self.target = target
@@ -174,14 +188,20 @@ class _Options:
             return None
         if len(numbers) == 1:
             return ()
+        if self.effort.left <= 0:
+            return None
+        self.effort.left -= 1
         chain = self.finder.chain(numbers)
         if chain is None:
             return None
+        if not chain.rings:  # however it is cut
+            return ()
         found: list[_Option] = []
         worth = TRIED_GAIN * sum(self.costs[n].cycles for n in numbers)
         for rows in STRIPE_ROWS:
             if 2 * rows > max(2, chain.heights[-1]):
                 break
+            self.effort.left -= 1
             block = schedule(chain, rows)
             if block.ring_bytes > self.limits.line_bytes:
                 return tuple(found) if rows > STRIPE_ROWS[0] else None
@@ -197,7 +217,7 @@ class _Options:
             return False
         step = self.steps[number]
         rows = [p.view.dims[ROW_AXIS] for p in (*_operands(step), *step.outputs) if len(p.view.dims) > ROW_AXIS]
-        return max(rows, default=0) >= self.limits.min_rows
+        return self.limits.min_rows <= max(rows, default=0) <= MAX_ROWS
 
     def _cycles(self, block: StripedChain) -> float:
         """How many more cycles the steps of a block take in stripes than one after the other."""

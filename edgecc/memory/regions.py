@@ -193,43 +193,54 @@ def states_in_place(plan: MemoryPlan, needs: Sequence[Needs], states: int) -> tu
 
     Returns: the numbers of these states in order; the numbers of the steps that overwrite their operand.
     """
+    users = _Users(plan)
     found: dict[int, None] = {}
     overwriting: set[int] = set()
     for state in range(states):
-        steps = _in_place(plan, needs, 1 + state)
+        steps = _in_place(plan, needs, users, 1 + state)
         if steps is not None:
             found[state] = None
             overwriting |= steps
     return found, frozenset(overwriting)
 
 
-def _in_place(plan: MemoryPlan, needs: Sequence[Needs], index: int) -> set[int] | None:
+class _Users:
+    """The roots of each input and output of a graph, by its number, and the steps that read and write each root: turn in the run, position, number."""
+
+    def __init__(self, plan: MemoryPlan) -> None:
+        self.inputs: dict[int, set[int]] = {}
+        self.outputs: dict[int, set[int]] = {}
+        roots = plan.placement.roots
+        for number, root in enumerate(roots):
+            if root.kind == "input":
+                self.inputs.setdefault(root.index, set()).add(number)
+            home = roots[plan.live.homes[number][0]]
+            if home.kind == "output":
+                self.outputs.setdefault(home.index, set()).add(number)
+        self.reads: dict[int, list[tuple[int, int, int]]] = {}
+        self.writes: dict[int, list[tuple[int, int, int]]] = {}
+        for turn, (position, number) in enumerate(zip(plan.live.positions, plan.live.order, strict=True)):
+            step = plan.placement.steps[number]
+            for users, places in ((self.reads, step.inputs), (self.writes, step.outputs)):
+                for place in places:
+                    if place is not None:
+                        users.setdefault(place.root, []).append((turn, position, number))
+
+
+def _in_place(plan: MemoryPlan, needs: Sequence[Needs], users: _Users, index: int) -> set[int] | None:
     """The steps that overwrite input `index` by output `index` (none or one), or None where they may not share memory."""
-    roots = plan.placement.roots
-    source = {number for number, root in enumerate(roots) if root.kind == "input" and root.index == index}
-    target = {number for number in range(len(roots)) if _is_output(plan, number, index)}
-    reads: list[tuple[int, int]] = []
-    writes: list[tuple[int, int]] = []
-    for position, number in zip(plan.live.positions, plan.live.order, strict=True):
-        step = plan.placement.steps[number]
-        if any(place is not None and place.root in source for place in step.inputs):
-            reads.append((position, number))
-        if any(place.root in target for place in step.outputs):
-            writes.append((position, number))
+    source, target = users.inputs.get(index, set()), users.outputs.get(index, set())
+    reads = [use for root in source for use in users.reads.get(root, ())]
+    writes = [use for root in target for use in users.writes.get(root, ())]
     if not reads or not writes:
         return set()
-    first, writer = writes[0]
-    late = {number for position, number in reads if position >= first}
+    _, first, writer = min(writes)
+    late = {number for _, position, number in reads if position >= first}
     if not late:
         return set()
     if late != {writer} or not _overwrites(plan, plan.placement.steps[writer], needs[writer], source, target):
         return None
     return late
-
-
-def _is_output(plan: MemoryPlan, root: int, index: int) -> bool:
-    home = plan.placement.roots[plan.live.homes[root][0]]
-    return home.kind == "output" and home.index == index
 
 
 def _overwrites(plan: MemoryPlan, step: Step, needs: Needs, source: set[int], target: set[int]) -> bool:

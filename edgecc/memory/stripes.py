@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -71,21 +72,30 @@ class StripedChain:
 
     Attributes:
         chain: its steps.
-        ends: for each stripe, for each step, the row at which it stops; the next stripe goes on there.
+        stops: for each step, the row at which it stops in each stripe; the next stripe goes on there.
         rings: for each root that need not be stored as a whole the rows it keeps.
-        overwritable: (step number, operand) of operands whose rows nothing needs any more once the step has
-            computed the same rows of its result.
     """
 
     chain: Chain
-    ends: tuple[tuple[int, ...], ...]
+    stops: tuple[Array, ...]
     rings: Mapping[int, int]
-    overwritable: frozenset[tuple[int, int]]
 
     @property
     def stripes(self) -> int:
         """Number of stripes."""
-        return len(self.ends)
+        return len(self.stops[0])
+
+    @cached_property
+    def ends(self) -> tuple[tuple[int, ...], ...]:
+        """`stops` by stripe: for each one, for each step, the row at which it stops."""
+        return tuple(zip(*(stop.tolist() for stop in self.stops), strict=True))
+
+    @cached_property
+    def overwritable(self) -> frozenset[tuple[int, int]]:
+        """(step number, operand) of operands whose rows nothing needs any more once the step has computed the same rows of its result."""
+        begins = _begins(self.stops)
+        return frozenset((self.chain.numbers[link.reader], link.operand) for link in self.chain.links
+                         if not link.writers and _may_overwrite(self.chain, link, self.stops, begins))
 
     @property
     def ring_bytes(self) -> int:
@@ -186,7 +196,7 @@ def schedule(chain: Chain, rows: int) -> StripedChain:
         end = np.minimum(end, heights[step])
         end[-1] = heights[step]
         ends[step] = end
-    begins = [np.concatenate(([0], end[:-1])) for end in ends]
+    begins = _begins(ends)
     rings = {}
     for root, (height, _) in chain.rings.items():
         links = [link for link in chain.links if link.root == root]
@@ -195,9 +205,12 @@ def schedule(chain: Chain, rows: int) -> StripedChain:
         held = max(1, int(np.max(ahead - kept)))
         if held < height:
             rings[root] = held
-    overwritable = frozenset((chain.numbers[link.reader], link.operand) for link in chain.links
-                             if not link.writers and _may_overwrite(chain, link, ends, begins))
-    return StripedChain(chain, tuple(tuple(int(end[s]) for end in ends) for s in range(count)), rings, overwritable)
+    return StripedChain(chain, tuple(ends), rings)
+
+
+def _begins(ends: Sequence[Array]) -> list[Array]:
+    """For each step, the row at which it begins in each stripe."""
+    return [np.concatenate(([0], end[:-1])) for end in ends]
 
 
 def _may_overwrite(chain: Chain, link: Link, ends: Sequence[Array], begins: Sequence[Array]) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from edgecc.errors import EdgeccError
 from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.ir.op import Op
-from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, evaluate, used_args, widen
+from edgecc.ir.scalar import Apply, Arg, Bitcast, Convert, Literal, ScalarExpr, evaluate, reads, widen
 from edgecc.ir.types import Array, Dim, DType, Shape, SymbolicDim, TensorType, is_float_array
 
 MAX_RANK = 16
@@ -154,23 +154,14 @@ def expression_type(op: Op, expr: ScalarExpr, operands: Sequence[TensorType], in
 
     Raises: EdgeccError E110 where one does not.
     """
-    for index in used_args(expr):
-        if index >= len(operands):
-            raise op.fail(f"{what} reads operand {index}, there are {len(operands)}", inputs)
-    pending = [expr]
-    while pending:
-        node = pending.pop()
-        match node:
-            case Arg(index=index, dtype=dtype):
-                got = operands[index].dtype
-                if got is not dtype:
-                    raise op.fail(f"{what} reads operand {index} as {dtype.value}, it is {got.value}", inputs)
-            case Apply(args=args):
-                pending.extend(args)
-            case Convert(arg=arg) | Bitcast(arg=arg):
-                pending.append(arg)
-            case Literal():
-                pass
+    read = reads(expr)
+    for arg in read:
+        if arg.index >= len(operands):
+            raise op.fail(f"{what} reads operand {arg.index}, there are {len(operands)}", inputs)
+    for arg in read:
+        got = operands[arg.index].dtype
+        if got is not arg.dtype:
+            raise op.fail(f"{what} reads operand {arg.index} as {arg.dtype.value}, it is {got.value}", inputs)
     return expr.dtype
 
 

@@ -22,6 +22,9 @@ from edgecc.passes.rewrite import replace, sole_user
 MOST_READERS = 256
 """Readers of a value that may each compute it themselves; it bounds the time it takes to look at all of them for each."""
 
+MOST_SIMPLIFIED = 8
+"""Operations that simplification may take away where two simple expressions meet; what is too large by more is not tried."""
+
 
 @dataclass(frozen=True)
 class FuseElementwise(NodePass):
@@ -74,8 +77,8 @@ class FuseElementwise(NodePass):
         if reason is not None:
             self.decline(node, f"%{value.name}: {reason}")
             return None
-        if _composed_size(node, node.op, value, producer.op) > 4 * self.max_size:  # more than simplification will take away
-            self.decline(node, f"%{value.name}: the expression would be several times too large")
+        if _composed_size(node, node.op, value, producer.op) > 4 * self.max_size or size(node.op.expr) + size(producer.op.expr) > self.max_size + MOST_SIMPLIFIED:
+            self.decline(node, f"%{value.name}: the expression would be too large")
             return None
         operands, expr = composed(node.inputs, node.op.expr, producer, producer.op.expr)
         operands, expr = canonical(operands, expr, node.output.type.shape)

@@ -14,6 +14,7 @@ from edgecc.ir.graph import Graph, Use, Value
 from edgecc.ir.scalar import Arg, apply
 from edgecc.ir.types import DType, Layout, TensorType
 from edgecc.ir.verify import verify
+from edgecc.ops.control import If
 from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.movement import Transpose
@@ -171,6 +172,20 @@ def test_a_broken_graph_is_refused(invariant, damage):
     with pytest.raises(EdgeccError, match=f"invariant {invariant}:") as caught:
         verify(graph)
     assert caught.value.code == "E900"
+
+
+def test_regions_share_no_constants():
+    graph = Graph("g")
+    condition, regions = graph.add_input(TensorType(DType.BOOL, ()), "c"), [Graph("then"), Graph("else")]
+    shared = regions[0].constant(np.zeros(3, np.float32))
+    for region in regions:
+        region.set_outputs([shared], ["r"])
+    node = graph.add_node(If(), [condition], regions=regions)
+    graph.set_outputs([node.output], ["y"])
+    with pytest.raises(EdgeccError, match="invariant 10:"):
+        verify(graph)
+    regions[1].set_outputs([regions[1].own_constant(shared)], ["r"])
+    verify(graph)
 
 
 def test_the_message_names_the_node():

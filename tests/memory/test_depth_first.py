@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from edgecc.ir.graph import Graph
+from edgecc.ir.types import DType, TensorType
 from edgecc.loop.interpreter import run_module
 from edgecc.loop.module import Stripes
 from edgecc.lowering import LoweredModel, lower_graph
-from edgecc.memory.depth_first import Limits, limits_of
+from edgecc.memory import depth_first, stripes
+from edgecc.memory.depth_first import Effort, Limits, limits_of
+from edgecc.ops.convolution import Pool
 from edgecc.reference.executor import execute, sample_inputs
 from edgecc.targets.schema import load_target
 from tests.support.images import bottleneck, close, image_networks
@@ -41,12 +45,12 @@ def test_any_network_computes_the_same_in_stripes(graph):
 
 def test_blocks_shrink_the_arena_and_compute_the_same_bits():
     graph = bottleneck(blocks=3)
-    whole, stripes = lowered(graph, depth_first=False), lowered(graph)
+    whole, cut = lowered(graph, depth_first=False), lowered(graph)
     assert not striped(whole)
-    assert striped(stripes)
-    assert stripes.module.arena_bytes < whole.module.arena_bytes / 3
+    assert striped(cut)
+    assert cut.module.arena_bytes < whole.module.arena_bytes / 3
     inputs = sample_inputs(graph)
-    np.testing.assert_array_equal(run_module(whole.module, inputs)["y"], run_module(stripes.module, inputs)["y"])
+    np.testing.assert_array_equal(run_module(whole.module, inputs)["y"], run_module(cut.module, inputs)["y"])
 
 
 def test_reports_name_the_stripes():
@@ -74,6 +78,34 @@ def test_rings_stay_within_the_line_budget():
         model = lowered(graph, replace(SMALLEST, line_bytes=budget))
         assert all(block.ring_bytes <= budget for block in model.plan.blocks)
         assert model.plan.blocks
+
+
+def test_maps_that_are_higher_than_tables_of_stripes_may_be_long_stay_whole(monkeypatch):
+    tall = bottleneck(height=60, width=3)
+    assert striped(lowered(tall))
+    monkeypatch.setattr(depth_first, "MAX_ROWS", 29)
+    assert not striped(lowered(tall))
+
+
+def test_work_on_choices_is_bounded(monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(depth_first, "schedule", lambda chain, rows: looked_at.append(chain) or stripes.schedule(chain, rows))
+    graph = bottleneck()
+    blocks = striped(lowered(graph))
+    everything = len(looked_at)
+    monkeypatch.setattr(Effort, "__init__", lambda effort: setattr(effort, "left", 8))
+    looked_at.clear()
+    assert sum(len(block.calls) for block in striped(lowered(graph))) < sum(len(block.calls) for block in blocks)
+    assert len(looked_at) < everything / 2
+
+
+def test_layers_that_pass_nothing_to_each_other_are_not_cut_into_stripes(monkeypatch):
+    monkeypatch.setattr(depth_first, "schedule", lambda chain, rows: pytest.fail("there is nothing to gain"))
+    graph = Graph("g")
+    x = graph.add_input(TensorType(DType.F32, (1, 4, 40, 40)), "x")
+    pools = [graph.add(Pool(kind="max", kernel=(k, k), strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1)), x) for k in range(2, 8)]
+    graph.set_outputs(pools, [f"y{k}" for k in range(len(pools))])
+    lowered(graph)
 
 
 def test_threads_divide_whole_layers_instead():

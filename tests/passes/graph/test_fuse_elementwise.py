@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from edgecc.ir.parser import parse_expr
 from edgecc.ir.text import format_expr
+from edgecc.passes.base import PASSES
 from tests.support.graph_passes import declined, fired, graph_of, run_checked
 
 FIRES = {
@@ -192,6 +195,14 @@ def test_case_5_operations_are_bounded():
     graph = graph_of(LONG)
     run_checked(graph, "fuse-elementwise")
     assert [str(node.op).count("Apply(") for node in graph.nodes] == [64, 64, 22]
+
+
+def test_what_is_much_too_large_is_not_composed(monkeypatch):
+    module = importlib.import_module(PASSES["fuse-elementwise"].__module__)
+    graph, tried, composed = graph_of(LONG), [], module.composed
+    monkeypatch.setattr(module, "composed", lambda *given: tried.append(given) or composed(*given))
+    run_checked(graph, "fuse-elementwise")
+    assert len(tried) < 200  # each node once, and few of them in vain
 
 
 def test_the_fused_expression_reads_shared_operands_once():
