@@ -166,6 +166,19 @@ class Bandwidth:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """How weights that are read once, in one stream, are prefetched (edgecc/kernels/ahead.py).
+
+    Attributes:
+        ahead: bytes by which; more lies too long in the first-level cache, less comes too late from memory.
+        page_lines: lines of each page that are asked for long before.
+    """
+
+    ahead: int = 5120
+    page_lines: int = 2
+
+
+@dataclass(frozen=True)
 class Memory:
     """A memory region. `align`: buffers start on multiples of it, in bytes. `limit`: bytes, 0 = none."""
 
@@ -232,6 +245,7 @@ class Target:
     memories: tuple[Memory, ...] = field(metadata={"key": "memory"})
     bandwidth: Bandwidth = Bandwidth()
     rates: Rates = Rates()
+    stream: Stream = Stream()
     toolchain: Toolchain = Toolchain()
     emulator: Emulator | None = None
     npu: Npu | None = None
@@ -404,7 +418,7 @@ def _check(target: Target, file: str) -> None:
     core, positive = target.core, [("", "cores", target.cores), ("[vector]", "registers", vector.registers)]
     positive += [("[core]", spec.name, getattr(core, spec.name)) for spec in dataclasses.fields(core)
                  if spec.type != "bool"]
-    for key, table in (("[bandwidth]", target.bandwidth), ("[rates]", target.rates)):
+    for key, table in (("[bandwidth]", target.bandwidth), ("[rates]", target.rates), ("[stream]", target.stream)):
         positive += [(key, spec.name, value) for spec in dataclasses.fields(table)
                      if (value := getattr(table, spec.name)) or spec.name != "memory_shared"]
     if target.npu is not None:

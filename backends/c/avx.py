@@ -40,6 +40,12 @@ KEEP = """\
 #else
 #define EDGECC_KEEP(sum) (sum)
 #endif
+/* clang adds products in 16 bits in an order of its own, all of one sum before those of the next, and has no registers for the factors. */
+#if defined(__GNUC__)
+#define EDGECC_KEEP_ORDER(sum) __extension__({ __typeof__(sum) kept = (sum); __asm__("" : "+v"(kept)); kept; })
+#else
+#define EDGECC_KEEP_ORDER(sum) (sum)
+#endif
 """
 
 _ROUNDINGS = {"floor": "0x09", "ceil": "0x0A", "round": "0x08"}
@@ -83,11 +89,13 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     for lanes in (4, 8, 16):
         yield Key("dot_u8s8", I32, lanes), _dot_by_words(lanes)
         yield Key("dot_u8s8_short", I32, lanes), _dot_by_pairs(lanes)
+        yield Key("dot_u8s8_halves", U32, lanes), _dot_in_halves(lanes)
         yield Key("dot_u8s8", I32, lanes), Row(f"{prefix(lanes * 32)}_dpbusd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
         p = prefix(lanes * 32)
         yield Key("dot_s16", I32, lanes), Row(f"{p}_add_epi32({{2}}, {p}_madd_epi16({{0}}, {{1}}))", needs_of(lanes * 32))
         yield Key("dot_s16", I32, lanes), Row(f"{p}_dpwssd_epi32({{2}}, {{0}}, {{1}})", (*AVX512, VNNI))
         yield Key("keep", I32, lanes), Row("EDGECC_KEEP({0})", needs_of(lanes * 32))
+        yield Key("keep", U32, lanes), Row("EDGECC_KEEP_ORDER({0})", needs_of(lanes * 32))
     for lanes in (4, 8):  # of floats gcc keeps some in memory where tiles leave one of 16 registers; 32 it fills well
         yield Key("keep", F32, lanes), Row("EDGECC_KEEP({0})", AVX2)
     for lanes in (4, 8, 16):
@@ -108,6 +116,12 @@ def _dot_by_pairs(lanes: int) -> Row:
     """Products of bytes in pairs, whose sums are known to fit into 16 bits."""
     p = prefix(lanes * 32)
     return Row(f"{p}_add_epi32({{2}}, {p}_madd_epi16({p}_maddubs_epi16({{0}}, {{1}}), {p}_set1_epi16(1)))", needs_of(lanes * 32))
+
+
+def _dot_in_halves(lanes: int) -> Row:
+    """Products of bytes in pairs, whose sums are known to fit into 16 bits and stay there."""
+    p = prefix(lanes * 32)
+    return Row(f"{p}_add_epi16({{2}}, {p}_maddubs_epi16({{0}}, {{1}}))", needs_of(lanes * 32))
 
 
 def _lane_mask(count: int, lanes: int) -> str:

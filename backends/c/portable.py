@@ -226,6 +226,10 @@ for (int half = 1; half >= 0; --half) {
 }
 return c;"""
 
+_DOT_HALVES = """\
+uint32_t sums[2] = {c & 0xFFFFu, c >> 16};
+for (int i = 0; i < 32; i += 8) sums[i / 16] += (uint32_t)((uint8_t)(a >> i & 0xFFu) * (int8_t)(b >> i & 0xFFu));
+return (sums[0] & 0xFFFFu) | sums[1] << 16;"""
 
 
 def _dot_rows(*, has_fma: bool) -> Iterator[tuple[Key, Row]]:
@@ -236,6 +240,7 @@ def _dot_rows(*, has_fma: bool) -> Iterator[tuple[Key, Row]]:
     yield Key("dot_s16", DType.I32, 1), Row(microcontroller.WORDS, body=True)
     for name in ("dot_u8s8", "dot_u8s8_short"):
         yield Key(name, DType.I32, 1), Row(microcontroller.DOT.replace("(int8_t)(a", "(uint8_t)(a"), body=True)
+    yield Key("dot_u8s8_halves", DType.U32, 1), Row(_DOT_HALVES, body=True)
 
 
 # -- conversions ----------------------------------------------------------------------------------

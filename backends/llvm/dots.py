@@ -30,12 +30,29 @@ def dot(w: Writer, name: str, lanes: int, args: list[str]) -> str:
             return found
     if row.sum is F32:
         return _floats(w, lanes, first, second, total)
+    products = []
     for position in range(row.group):
         bits = 8 * row.element.size
         a = _element(w, groups, lanes, first, position, bits, signed=row.element.is_signed)
         b = _element(w, groups, lanes, second, position, bits, signed=True)
-        total = w.op("add", groups, total, w.op("mul", groups, a, b))
+        products.append(w.op("mul", groups, a, b))
+    if name == "dot_u8s8_halves":
+        return _halves(w, lanes, products, total)
+    for product in products:
+        total = w.op("add", groups, total, product)
     return total
+
+
+def _halves(w: Writer, lanes: int, products: list[str], total: str) -> str:
+    """The sums of the first two products and of the last two, added to the halves of each lane."""
+    groups = vector_of("i32", lanes)
+
+    def number(count: int) -> str:
+        return str(count) if lanes == 1 else f"splat (i32 {count})"
+
+    low, high = (w.op("add", groups, *products[start:start + 2]) for start in (0, 2))
+    upper = w.op("add", groups, w.op("and", groups, total, number(-65536)), w.op("shl", groups, high, number(16)))
+    return w.op("or", groups, w.op("and", groups, w.op("add", groups, total, low), number(65535)), upper)
 
 
 def _instruction(w: Writer, name: str, lanes: int, first: str, second: str, total: str) -> str | None:
@@ -52,10 +69,12 @@ def _instruction(w: Writer, name: str, lanes: int, first: str, second: str, tota
             return w.call(f"llvm.x86.{VNNI.removesuffix('vnni')}.vpdpbusd.{bits}", groups, (groups, total), (quads, a), (quads, b))
         case "dot_u8s8" if w.machine.architecture == "x86_64":
             return _by_words(w, lanes, first, second, total)
-        case "dot_u8s8_short" if w.machine.architecture == "x86_64":
+        case "dot_u8s8_short" | "dot_u8s8_halves" if w.machine.architecture == "x86_64":
             quads, words = vector_of("i8", 4 * lanes), vector_of("i16", 2 * lanes)
             a, b = (w.convert("bitcast", groups, value, quads) for value in (first, second))
             sums = w.call(f"llvm.x86.{_BYTE_PAIRS[lanes]}", words, (quads, a), (quads, b))
+            if name == "dot_u8s8_halves":
+                return _kept(w, groups, w.convert("bitcast", words, w.op("add", words, w.convert("bitcast", groups, total, words), sums), groups))
             return w.op("add", groups, total, w.call(f"llvm.x86.{_PAIRS[lanes]}", groups, (words, sums), (words, "splat (i16 1)")))
         case "dot_s16" if w.machine.architecture == "x86_64":
             words = vector_of("i16", 2 * lanes)
@@ -87,9 +106,12 @@ def _by_words(w: Writer, lanes: int, first: str, second: str, total: str) -> str
     # Code is not scheduled: one sum is done before the other begins.
     even = products(w.op("and", words, a, "splat (i16 255)"), w.op("ashr", words, w.op("shl", words, b, eight), eight))
     odd = products(w.op("lshr", words, a, eight), w.op("ashr", words, b, eight))
-    found = w.op("add", groups, total, w.op("add", groups, even, odd))
-    # Else LLVM puts off the additions of a long sum, and has no registers for what is to be added.
-    return w.let(f'call {groups} asm "", "={"v" if w.machine.isa.name == "avx512" else "x"},0"({groups} {found})')
+    return _kept(w, groups, w.op("add", groups, total, w.op("add", groups, even, odd)))
+
+
+def _kept(w: Writer, groups: str, total: str) -> str:
+    """A sum as it is: else LLVM puts off the additions of a long sum, and has no registers for what is to be added."""
+    return w.let(f'call {groups} asm "", "={"v" if w.machine.isa.name == "avx512" else "x"},0"({groups} {total})')
 
 
 def _element(w: Writer, groups: str, lanes: int, value: str, position: int, bits: int, *, signed: bool) -> str:

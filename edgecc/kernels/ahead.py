@@ -75,37 +75,38 @@ def waited_cycles(weights_bytes: int, target: Target) -> float:
     return WAITED_SHARE * weight_cycles(weights_bytes, target) if _come_from_far(weights_bytes, target) else 0.0
 
 
-STREAM_AHEAD = 5120
-"""Bytes by which weights that are read once, in one stream, are prefetched: more lies too long in the first-level cache, less comes too late
-from memory."""
-
 STREAM_FAR = 20480
-"""Bytes by which the pages of such a stream are touched: translating their addresses, and beginning with their lines, takes longer than that."""
+"""Bytes by which the pages of weights that are read once, in one stream, are touched: translating their addresses, and beginning with their
+lines, takes longer than `Stream.ahead` bytes."""
 
-PAGE_BYTES, PAGE_LINES = 4096, 2
-"""Of a page, and the lines of it that are asked for when it is touched."""
+PAGE_BYTES = 4096
+"""Of a page. Nothing is touched more often than twice in one, however small blocks are: lines from far away then come in the way of near ones."""
 
 STREAM_BEGIN, MOST_BEGIN_LINES = 32768, 16
 """Bytes that are prefetched while a kernel has other things to do before it reads weights, and most lines at a time."""
 
 
 def stream_ahead(buffer: str, place: Index, elements: int, element_bytes: int, weights_bytes: float, target: Target) -> Body:
-    """Prefetches in front of reading `elements` elements from `place` on, for what will be read `STREAM_AHEAD` bytes later."""
+    """Prefetches in front of reading `elements` elements from `place` on, for what will be read `Stream.ahead` bytes later."""
     if not _come_from_far(weights_bytes, target):
         return ()
-    return _lines(buffer, place + STREAM_AHEAD // element_bytes, -(-elements * element_bytes // LINE_BYTES), element_bytes)
+    return _lines(buffer, place + target.stream.ahead // element_bytes, -(-elements * element_bytes // LINE_BYTES), element_bytes)
 
 
-def stream_far(buffer: str, place: Index, elements: int, element_bytes: int, weights_bytes: float, target: Target) -> Body:
-    """Prefetches of `PAGE_LINES` lines of each page, or part of one, of `elements` elements that will be read `STREAM_FAR` bytes behind `place`.
+def stream_far(buffer: str, first: Index, block: Index, elements: int, element_bytes: int, weights_bytes: float, target: Target) -> Body:
+    """Prefetches of `Stream.page_lines` lines of each page, or part of one, that will be read `STREAM_FAR` bytes behind block number `block`.
+
+    Blocks of less than half a page, `elements` elements each from `first` on, ask for what the first one of a few has asked for.
 
     On Zen 5, out of memory, products of one row with 2 MB of 4-bit weights take 1.00 to 1.02 times as long as reading these with it, 1.03 to
-    1.06 without.
+    1.06 without; on Zen 3 in blocks of 32 0.90 times, 1.15 without, and 1.4 with two lines for each block.
     """
     if not _come_from_far(weights_bytes, target):
         return ()
+    few = -(-PAGE_BYTES // (2 * elements * element_bytes))
+    place = first + block.floordiv(few) * (few * elements)
     pages = range(STREAM_FAR // element_bytes, STREAM_FAR // element_bytes + elements, PAGE_BYTES // element_bytes)
-    return tuple(line for page in pages for line in _lines(buffer, place + page, PAGE_LINES, element_bytes))
+    return tuple(line for page in pages for line in _lines(buffer, place + page, target.stream.page_lines, element_bytes))
 
 
 def stream_begin(buffer: str, step: Index, steps: int, element_bytes: int, weights_bytes: float, target: Target) -> Body:

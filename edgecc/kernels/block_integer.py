@@ -7,14 +7,20 @@ Codes of 4 bits of two channels share a byte, low half and high half. Where mach
 the whole byte is multiplied as well as its low half: what both sums differ by is 16 times that of the high halves, which are never
 taken out of their bytes. So 128 codes are a load, two products and one other instruction.
 
+Where machines multiply pairs of bytes into 16 bits, those of 32 terms are added there: no lane has more than eight pairs of a code of
+at most 15 and a number of at most 127, 30480 altogether. So 64 codes are a load, three instructions that take the halves out, two
+products and two sums, and one more for each vector of sums of 32 terms.
+
 The sums of a block are exact, in integers here and in floats elsewhere (edgecc/kernels/block_quantized.py), so every target computes
 the same bits. Instructions that multiply groups of four bytes do the work: four terms a lane (edgecc/loop/dot.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.ahead import stream_ahead, stream_begin, stream_far
@@ -38,6 +44,9 @@ MOST_ROWS, OPEN_ROWS = 4, 2
 """Rows that share the weights they read; where the run decides how many rows there are."""
 
 LOW_HALVES = 0x0F0F0F0F
+
+SHORT_WORDS, ONES = 8, 0x00010001
+"""Words whose products are added in 16 bits: 8 * 2 * 15 * 127 fits. Two ones of 16 bits, whose products with such sums add these up."""
 
 WHOLE_BYTES = "avx512vnni"
 """Feature of x86-64 whose products of unsigned bytes take up to 255 as they take 15; without it sums of pairs must not exceed 16 bits."""
@@ -69,7 +78,7 @@ class _Integers:
         signed = dot.element is DType.I8
         self.halves = 2 if op.bits == 4 else 1
         self.whole_bytes = self.halves == 2 and (signed or request.target.has(WHOLE_BYTES))
-        self.dot = DOTS["dot_u8s8_short"] if self.halves == 2 and not self.whole_bytes else dot
+        self.dot = DOTS["dot_u8s8_halves"] if self.halves == 2 and not self.whole_bytes else dot
         flips = signed and (op.bits == 8 or self.whole_bytes)
         middle = 1 << (op.bits - 1)
         self.flips = (0, middle if flips else 0) if self.halves == 2 else (middle if flips else 0,)
@@ -112,32 +121,40 @@ class _Integers:
         b = self.b
         totals = [[b.declare("acc", number(0.0, DType.F32, self.lanes)) for _ in range(vectors)] for _ in range(count)]
         with b.loop("block", self.stream.blocks) as block:
-            self._block(panel * self.stream.panel_words + block * self.stream.block_words(lines), lines, row, block, totals)
+            self._block(panel * self.stream.panel_words, lines, row, block, totals)
         self.rows.store(b, self.y, row, panel * (self.widths.vectors * self.widths.lanes), totals, valid)
 
-    def _block(self, start: Index, lines: int, row: Index, block: Index, totals: list[list[Ref]]) -> None:
-        """Adds the terms of one block, whose words begin at `start`, to the sums."""
+    def _block(self, panel: Index, lines: int, row: Index, block: Index, totals: list[list[Ref]]) -> None:
+        """Adds the terms of one block of a panel, whose words begin at `panel`, to the sums."""
         b, lanes, target, stream = self.b, self.lanes, self.request.target, self.stream
+        start = panel + block * stream.block_words(lines)
         scales = start + stream.lines_words(lines)
         sums = self._starts((scales + stream.scale_words(lines)) * 4, row, block, totals)
 
         alone, size = (len(totals) == 1 if self.rows.is_open else self.rows.count == self.group), 4.0 * self.w.elements
         if alone:
-            for ahead in stream_far(self.w.name, start, stream.block_words(lines), 4, size, target):
+            for ahead in stream_far(self.w.name, panel, block, stream.block_words(lines), 4, size, target):
                 b.append(ahead)
         # Products by lane take their groups out of a vector of them.
         together = lanes if self.dot.name in BY_LANE and target.vector.fma_by_lane and stream.words % lanes == 0 else 1
-        with b.loop("word", stream.words // together) as index:
-            first = index * together
-            groups = [b.let("groups", b.load(self.values.values, (row + r) * self.values.stride + block * self.values.part + first, together))
-                      for r in range(len(totals))]
-            for step in range(together):
-                place = start + (first + step) * (lines * lanes)
-                if alone:
-                    for ahead in stream_ahead(self.w.name, place, lines * lanes, 4, size, target):
-                        b.append(ahead)
-                factors = [Broadcast(Lane(group, step), lanes) for group in groups] if together > 1 else [b.let("x", repeat(group, lanes)) for group in groups]
-                self._products(place, lines, factors, sums)
+        short = self.dot.sum is DType.U32
+        written = math.gcd(stream.words, SHORT_WORDS) if short else together
+        with b.loop("word", stream.words // written) as index:
+            open_sums = [[b.declare("halves", number(0, DType.U32, lanes)) for _ in own] for own in sums] if short else sums
+            for step in range(0, written, together):
+                first = index * written + step
+                groups = [b.let("groups", b.load(self.values.values, (row + r) * self.values.stride + block * self.values.part + first, together))
+                          for r in range(len(totals))]
+                for lane in range(together):
+                    place = start + (first + lane) * (lines * lanes)
+                    if alone:
+                        for ahead in stream_ahead(self.w.name, place, lines * lanes, 4, size, target):
+                            b.append(ahead)
+                    factors = [Broadcast(Lane(group, lane), lanes) for group in groups] if together > 1 else [b.let("x", repeat(group, lanes)) for group in groups]
+                    self._products(place, lines, factors, open_sums)
+            if short:
+                for total, part in zip(chain(*sums), chain(*open_sums), strict=True):
+                    b.assign(total, Op("dot_s16", (part, number(ONES, DType.U32, lanes), total), DType.I32, lanes))
         for v in range(len(totals[0])):
             scale = b.let("scale", cast(b.load(self.scale, scales * (4 // stream.scale.size) + v * lanes, lanes), DType.F32))
             for r, line_ in enumerate(totals):
@@ -152,7 +169,7 @@ class _Integers:
                 for own, x in zip(sums, factors, strict=True):
                     total = own[line * self.halves + half]
                     factor = (x, codes) if isinstance(x, Broadcast) else (codes, x)  # the lane stands first, where both are signed
-                    self.b.assign(total, Op(self.dot.name, (*factor, total), DType.I32, self.lanes))
+                    self.b.assign(total, Op(self.dot.name, (*factor, total), self.dot.sum, self.lanes))
 
     def _codes(self, word: Expr) -> list[Expr]:
         """What of a word is multiplied, for each of its halves."""

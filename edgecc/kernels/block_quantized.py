@@ -146,7 +146,8 @@ class _Floats:
         first_word = panel * (self.widths.vectors * lanes * self.words) + block * (self.block_words * vectors * lanes)
         alone, size, target = (len(sums) == 1 if self.rows.is_open else self.rows.count == self.group), 4.0 * self.w.elements, self.request.target
         if alone:
-            for ahead in stream_far(self.w.name, first_word, self.block_words * vectors * lanes, 4, size, target):
+            far = panel * (self.widths.vectors * lanes * self.words)
+            for ahead in stream_far(self.w.name, far, block, self.block_words * vectors * lanes, 4, size, target):
                 b.append(ahead)
 
         def word(index: Index, codes: int) -> None:

@@ -9,7 +9,8 @@ products are packed [panel][step of one group][lane][element of the group].
 
 "dot_s8_short" is "dot_s8" of second factors that are above -128: then the sum of two products fits into 16 bits, which
 machines without such an instruction make use of. "dot_u8s8_short" is "dot_u8s8" where the sums of the first two products and of the
-last two fit into 16 bits, for the same reason.
+last two fit into 16 bits, for the same reason. "dot_u8s8_halves" leaves these two sums apart, in the halves of a lane, where further
+ones are added to them in 16 bits; "dot_s16" with ones adds the halves up in the end.
 
 A row of `DOTS` states the types and the meaning of one instruction, rounding included, so that the interpreter gives its
 very bits. A group holds 4 / size elements: two of 16 bits, four of 8.
@@ -82,12 +83,28 @@ def _integers(first: npt.DTypeLike) -> Callable[[MultiplyAdd, Array, Array, Arra
     return meaning
 
 
-def _short_sums(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
-    """`_integers` of unsigned first factors, where sums of neighbouring products fit into 16 bits."""
-    pairs = (_bytes(a, np.uint8) * _bytes(b, np.int8)).reshape(-1, 2).sum(axis=1)
+def _pairs(a: Array, b: Array) -> Array:
+    """Sums of neighbouring products, i32 [groups, 2], which must fit into 16 bits."""
+    pairs = (_bytes(a, np.uint8) * _bytes(b, np.int8)).reshape(-1, 2, 2).sum(axis=2)
     if pairs.size and (pairs.min() < -2**15 or pairs.max() >= 2**15):
         raise ValueError("the sum of two products does not fit into 16 bits")
+    return np.asarray(pairs)
+
+
+def _short_sums(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
+    """`_integers` of unsigned first factors, where sums of neighbouring products fit into 16 bits."""
+    _pairs(a, b)
     return _integers(np.uint8)(fma, a, b, total)
+
+
+def _halves(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
+    """low half: sum + a0*b0 + a1*b1, high half: sum + a2*b2 + a3*b3, in 16 bits each, which wrap; sums of two products must fit.
+
+    Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPMADDUBSW and VPADDW.
+    """
+    pairs = _pairs(a, b)
+    halves = np.ascontiguousarray(np.asarray(total, np.uint32)).reshape(-1, 1).view(np.int16) + pairs.astype(np.int16)
+    return np.ascontiguousarray(halves).view(np.uint32).reshape(np.shape(a))
 
 
 def _words(fma: MultiplyAdd, a: Array, b: Array, total: Array) -> Array:
@@ -105,5 +122,5 @@ DOTS: Mapping[str, Dot] = types.MappingProxyType({row.name: row for row in (
     Dot("dot_bf16", DType.BF16, DType.F32, _bf16), Dot("dot_s8", DType.I8, DType.I32, _integers(np.int8)),
     Dot("dot_s16", DType.I16, DType.I32, _words),
     Dot("dot_s8_short", DType.I8, DType.I32, _integers(np.int8)), Dot("dot_u8s8", DType.U8, DType.I32, _integers(np.uint8)),
-    Dot("dot_u8s8_short", DType.U8, DType.I32, _short_sums))})
+    Dot("dot_u8s8_short", DType.U8, DType.I32, _short_sums), Dot("dot_u8s8_halves", DType.U8, DType.U32, _halves))})
 """The kinds there are, by the name of the operation."""

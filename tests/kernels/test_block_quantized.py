@@ -92,6 +92,23 @@ def test_quantized_operands_are_integers():
         np.testing.assert_allclose(y[0], wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("block", [16, 32, 64, 128])
+def test_extreme_codes_and_operands_give_exact_sums(block):
+    """Sums of 16 bits are as large as they get: every code 15 or 0, every number of the operand +-127 steps."""
+    signs = np.array([np.ones(256), -np.ones(256), np.resize([1, -1], 256), np.resize(np.repeat([1, -1], block // 4), 256)], np.float32)
+    codes = np.repeat(np.array([[15], [0], [15]], np.uint8), 256, axis=1)
+    codes[2, ::2] = 0
+    for zeros in ((), (0, 15, 7)):
+        arrays = [signs * 127, codes, np.ones((3, 256 // block), np.float32)]
+        if zeros:
+            arrays.append(np.repeat(np.array(zeros, np.uint8)[:, None], 256 // block, axis=1))
+        wanted = arrays[0] @ (codes.astype(np.float32) - (np.array(zeros, np.float32)[:, None] if zeros else 8)).T
+        for target in ("x86-64-v3", "x86-64-v4", "generic-c"):
+            for rows in (1, 4):
+                (y,) = kernels.run(request_of(MatMulNBits(block, 4, True), [arrays[0][:rows], *arrays[1:]], target), [arrays[0][:rows], *arrays[1:]])
+                np.testing.assert_array_equal(y, wanted[:rows])
+
+
 def test_what_is_no_number_gives_the_same_bits_everywhere():
     x, weights, scale = operands((5,), 96, 16, 32, 4, "")
     x[0, 3], x[1, 40], x[2, 95], x[3, :32] = np.nan, np.inf, -np.inf, -0.0

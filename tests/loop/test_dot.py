@@ -94,33 +94,39 @@ NEON_DOTPROD = Machine("neon-dotprod", "aarch64", ("neon", "dotprod"), 128, ("-m
 
 
 @pytest.mark.parametrize(("name", "first", "second"), [
-    ("dot_s8", np.int8, np.int8), ("dot_u8s8", np.uint8, np.int8), ("dot_u8s8_short", np.uint8, np.int8), ("dot_s16", np.int16, np.int16)])
+    ("dot_s8", np.int8, np.int8), ("dot_u8s8", np.uint8, np.int8), ("dot_u8s8_short", np.uint8, np.int8),
+    ("dot_u8s8_halves", np.uint8, np.int8), ("dot_s16", np.int16, np.int16)])
 @pytest.mark.parametrize("machine", [PORTABLE, NEON, NEON_DOTPROD, AVX512_BF16], ids=lambda m: m.name)
 def test_groups_are_multiplied_and_summed_in_wrapping_integers(machine, name, first, second):
     if name == "dot_s16" and machine in (NEON, NEON_DOTPROD):
         pytest.skip("has no such instruction, and no kernel asks for it")
 
-    def products(lanes: int) -> Function:
+    def summed(lanes: int) -> Function:
         b = Builder(f"bytes_{lanes}")
         x, w = b.buffer("x", DType.U32, N, "input"), b.buffer("w", DType.U32, N, "input")
-        start, y = b.buffer("start", DType.I32, N, "input"), b.buffer("y", DType.I32, N, "output")
+        start, y = b.buffer("start", kind, N, "input"), b.buffer("y", kind, N, "output")
         with b.loop("i", N, step=lanes) as i:
-            b.store(y, i, Op(name, (b.load(x, i, lanes), b.load(w, i, lanes), b.load(start, i, lanes)), DType.I32, lanes))
+            b.store(y, i, Op(name, (b.load(x, i, lanes), b.load(w, i, lanes), b.load(start, i, lanes)), kind, lanes))
         return b.function()
 
+    kind = DOTS[name].sum
     rng = np.random.default_rng(3)
     group = 4 // np.dtype(first).itemsize
     x, w = (rng.integers(np.iinfo(t).min, np.iinfo(t).max + 1, (N, group)).astype(t) for t in (first, second))
     x[0], w[0] = np.iinfo(first).max, 127
-    if name == "dot_u8s8_short":
+    if name in ("dot_u8s8_short", "dot_u8s8_halves"):
         x &= 15
     start = rng.integers(-2**31, 2**31, N).astype(np.int32)
     start[0] = 2**31 - 1
-    wanted = (start.astype(np.int64) + (x.astype(np.int64) * w).sum(axis=1)).astype(np.int32)
+    products = x.astype(np.int64) * w
+    wanted = (start.astype(np.int64) + products.sum(axis=1)).astype(np.int32)
+    if name == "dot_u8s8_halves":
+        wanted = (start.view(np.int16).reshape(N, 2) + products.reshape(N, 2, 2).sum(axis=2)).astype(np.int16).reshape(-1).view(np.uint32)
+        start = start.view(np.uint32)
     arrays = {"x": x.view(np.uint32).reshape(-1), "w": w.view(np.uint32).reshape(-1), "start": start}
     for lanes in {PORTABLE: (1,), AVX512_BF16: (1, 4, 8, 16)}.get(machine, (1, 2, 4)):
-        y = np.empty(N, np.int32)
-        run_function(products(lanes), {**arrays, "y": y})
+        y = np.empty(N, kind.numpy)
+        run_function(summed(lanes), {**arrays, "y": y})
         np.testing.assert_array_equal(y, wanted)
-        (result,) = run_functions([(products(lanes), arrays)], machine)
+        (result,) = run_functions([(summed(lanes), arrays)], machine)
         np.testing.assert_array_equal(result["y"], wanted)
