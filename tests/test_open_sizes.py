@@ -68,11 +68,17 @@ CASES = {
                                      ("GatherND", "x at", "y", {})], {"x": ["m", "n", 3]}),
     "product, open terms": ([("MatMul", "p x", "y", {})], {"p": ["m", "n", "n"], "x": ["m", "n", 24]}),
     "product, few open terms": ([("MatMul", "p x", "y", {})], {"p": ["few", "few"], "x": ["few", 24]}),
+    "product, all sizes open": ([("MatMul", "p x", "y", {})], {"p": ["m", "n", "few"], "x": ["m", "few", "n"]}),
+    "flip of axes, one of them open": ([("Slice", "x ends far axes back", "y", {})], {"x": ["m", "n", 5]}),
+    "flip of an open axis": ([("Relu", "x", "r", {}), ("Slice", "r one_back far1 a minus", "s1", {}), ("Add", "s1 r", "y", {})], {"x": ["m", "n", 3]}),
+    "diagonal": ([("EyeLike", "x", "e", {"k": -1}), ("Mul", "e x", "y", {})], {"x": ["m", "n"]}),
+    "mask of a dropout": ([("Dropout", "x", "z y", {})], {"x": ["m", "n"]}),
     "attention of one row": ([("Transpose", "k", "t", {"perm": [0, 2, 1]}), ("MatMul", "q t", "s1", {}), ("Softmax", "s1", "p", {}),
                               ("MatMul", "p k", "y", {})], {"q": [4, 1, 8], "k": [4, "n", 8]}),
 }
 CONSTANTS = {"w": np.linspace(-1, 1, 24 * 40, dtype=np.float32).reshape(24, 40),
-             "v": np.linspace(1, -1, 40 * 13, dtype=np.float32).reshape(40, 13), "a": np.array([1]), "s": np.ones(17, np.float32), "last": np.array([-2]), "big": np.array([99]), "zero": np.int64(0)}
+             "v": np.linspace(1, -1, 40 * 13, dtype=np.float32).reshape(40, 13), "a": np.array([1]), "s": np.ones(17, np.float32), "last": np.array([-2]), "big": np.array([99]), "zero": np.int64(0),
+             "ends": np.array([-1, -1]), "far": np.array([-99, -99]), "axes": np.array([1, 2]), "back": np.array([-1, -2]), "one_back": np.array([-1]), "far1": np.array([-99]), "minus": np.array([-1])}
 BOUNDS = {"m": (Range(1, 3),), "n": (Range(2, 37),)}
 FEW_BOUNDS = BOUNDS | {"few": (Range(1, 6),)}
 
@@ -84,6 +90,12 @@ def case(name):
     dims = {dim for shape in inputs.values() for dim in shape}
     return (model(nodes, inputs, constants={n: c for n, c in CONSTANTS.items() if n in read - made - set(inputs)}),
             {n: r for n, r in FEW_BOUNDS.items() if n in dims})
+
+
+def test_products_of_open_sizes_are_computed_in_vectors():
+    proto, shapes = case("product, all sizes open")
+    calls = compile_graph(import_model(proto, shapes=shapes), load_target("cortex-a76"), name="net").lowered.calls
+    assert any("packed at run time" in call.choice and "vectors of 4" in call.choice for call in calls)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -114,6 +126,33 @@ def test_images_of_any_size(target):
                  "o": generator.standard_normal((20, 20, 1, 1)).astype(np.float32)}
     agrees(model(nodes, {"x": [1, 3, "h", "w"]}, ("y", "z"), constants=constants), {"h": (Range(5, 19),), "w": (Range(6, 40),)},
            target=target)
+
+
+@pytest.mark.parametrize("storage_order", [0, 1])
+def test_positions_of_maxima_in_images_of_any_size(storage_order):
+    """Also behind the padding, where sizes are rounded up, and put back by MaxUnpool."""
+    nodes = [("MaxPool", "x", "m i", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1, "storage_order": storage_order}),
+             ("MaxPool", "x", "p j", {"kernel_shape": [2, 2], "strides": [2, 2]}), ("MaxUnpool", "p j", "u", {"kernel_shape": [2, 2], "strides": [2, 2]})]
+    agrees(model(nodes, {"x": ["n", 3, "h", "w"]}, ("i", "u")), {"n": (Range(1, 2),), "h": (Range(2, 8, 2),), "w": (Range(4, 12, 4),)})
+
+
+def test_averages_that_count_padding_but_nothing_behind_it():
+    nodes = [("AveragePool", "x", "y", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1, "count_include_pad": 1})]
+    agrees(model(nodes, {"x": ["n", 3, "h", "w"]}), {"n": (Range(1, 2),), "h": (Range(2, 9),), "w": (Range(4, 11),)})
+
+
+def test_windows_that_move_in_images_of_any_size():
+    random = np.random.default_rng(1)
+    nodes = [("Conv", "x o", "moves", {"pads": [1, 1, 1, 1], "strides": [1, 2]}), ("DeformConv", "x w moves", "y", {"pads": [1, 1, 1, 1], "strides": [1, 2]})]
+    proto = model(nodes, {"x": ["n", 2, "h", "w2"]}, constants={"o": random.standard_normal((18, 2, 3, 3)).astype(np.float32),
+                                                                "w": random.standard_normal((3, 2, 3, 3)).astype(np.float32)})
+    proto.opset_import[0].version = 20
+    agrees(proto, {"n": (Range(1, 2),), "h": (Range(1, 5),), "w2": (Range(1, 8),)})
+
+
+def test_batches_of_matrices_and_of_windows():
+    nodes = [("Det", "x", "y", {}), ("Reshape", "x rows", "r", {}), ("Col2Im", "r size block", "z", {})]
+    agrees(model(nodes, {"x": ["n", 4, 4]}, ("y", "z"), constants={"rows": np.array([0, 8, 2]), "size": np.array([2, 3]), "block": np.array([2, 2])}), {"n": (Range(1, 4),)})
 
 
 def test_batches_of_samples():
@@ -215,7 +254,7 @@ def test_indices_outside_of_an_open_axis_end_the_run():
 
 
 def test_what_no_kernel_can_do_names_the_dimension():
-    graph = import_model(model([("Det", "x", "y", {})], {"x": [2, "n", 3, 3]}),
+    graph = import_model(model([("Det", "x", "y", {})], {"x": [2, "n", "n"]}),
                          shapes={"n": (Range(2, 9),)})
     with pytest.raises(EdgeccError, match=r"determinant.*known only at run time") as raised:
         compile_graph(graph, load_target("host"), name="net")

@@ -24,11 +24,13 @@ from edgecc.loop.index import ZERO, Index, var
 from edgecc.loop.ir import Body, Buffer, Expr, For, Load, Prefetch, Stmt, Store, map_children
 from edgecc.loop.rewrite import map_blocks, map_expressions
 from edgecc.ops.convolution import Conv, ConvTranspose, Pool
+from edgecc.ops.matrix import Determinant
 from edgecc.ops.movement import Pad, Slice
 from edgecc.ops.recurrent import Recurrent
 from edgecc.ops.reduction import ArgReduce, CumSum, TopK
 from edgecc.ops.resize import Resize
 from edgecc.ops.sampling import GridSample
+from edgecc.ops.windows import Col2Im
 
 OPEN_WINDOWS: Mapping[type[Op], Lowering] = MappingProxyType({
     Conv: lower_open_convolution, Pool: lower_open_pool, Resize: lower_open_resize, Pad: lower_open_pad})
@@ -69,7 +71,7 @@ def single(request: Request) -> tuple[Request, Index] | None:
     """
     views = [*(operand.view for operand in request.inputs if operand is not None), *request.outputs]
     sizes = {size for view in views for size in view.sizes if not size.is_const}
-    if len(sizes) != 1 or any(view.packed or not view.start.is_const or len(open_axes(view)) > 1 for view in views):
+    if len(sizes) != 1 or any(not value.is_const for value in request.values) or any(view.packed or not view.start.is_const or len(open_axes(view)) > 1 for view in views):
         return None
     batch = open_axes(request.operand(0).view)
     op = _for_one(request.op, batch[0]) if batch else None
@@ -111,7 +113,9 @@ def _one(view: View) -> View:
 def _for_one(op: Op, axis: int) -> Op | None:
     """The operator on one member of a batch along `axis` of its first operand; None where members depend on each other."""
     match op:
-        case Conv() | ConvTranspose() | Pool() | GridSample() if axis == 0:
+        case Conv() | ConvTranspose() | Pool() | GridSample() | Col2Im() if axis == 0:
+            return op
+        case Determinant():  # of matrices that have one size: the open axis is none of theirs
             return op
         case Pad(before=before, after=after) if before[axis] == after[axis] == 0:
             return op

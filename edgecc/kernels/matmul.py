@@ -162,7 +162,7 @@ class _Problem:
         gaps = any(v.strides[-1] != 0 and not (v.padded and v.strides[-1] == 1) for v in along)
         if self.w.strides[-2] == 1 and self.x.strides[-1] == 1 and self.open_depth is None and (few or gaps) and self.x.dtype is DType.F32:
             return self.dots()
-        return self.one_by_one() if self.open_depth is not None or gaps else self.packed_scratch(tile)
+        return self.one_by_one() if gaps else self.packed_scratch(tile)
 
     @property
     def terms(self) -> Terms:
@@ -347,7 +347,8 @@ class _Problem:
                 zero = Const(0.0 if element.is_float else 0, element)
                 copy.append(For("unused", const(panel.size), const(panel.padded),
                                 (Store("p", begin + start + step * panel.padded + var("unused"), zero),)))
-            return (For("step", ZERO, const(self.depth // terms.group), tuple(copy)),)
+            steps = const(self.depth // terms.group) if self.open_depth is None else self.open_depth
+            return (For("step", ZERO, steps, tuple(copy)),)
 
         if self.open_channels is not None:
             return open_panel_loops(self.open_channels, tile.channels, tile.lanes, self.depth // terms.group, in_panel)

@@ -53,20 +53,20 @@ def lower_expand(request: Request) -> Kernel:
     return _copied(request, x.broadcast_to(request.outputs[0].dims), 0, f"expand {shape_text(x)} to {shape_text(request.outputs[0])}")
 
 
-@kernel_for(Slice)
+@kernel_for(Slice, is_open=True)
 def lower_slice(request: Request) -> Kernel:
     """A copy whose source starts further on and has multiplied strides."""
     op, x = request.op, request.operand(0).view
     if not isinstance(op, Slice):
         raise _wanted(op, Slice)
-    source = View(x.dtype, request.outputs[0].dims, tuple(s * step for s, step in zip(x.strides, op.steps, strict=True)))
-    if not x.start.is_const:
-        raise _wanted(op, Slice)
-    start = sum(s * first for s, first in zip(x.strides, numbers(op.starts), strict=True))
+    strides = tuple(s * step for s, step in zip(x.strides, op.steps, strict=True))
+    source = View(x.dtype, request.outputs[0].dims, strides, sizes=request.outputs[0].sizes)
+    starts = request.values or tuple(map(const, numbers(op.starts)))
+    start = sum((first * s for s, first in zip(x.strides, starts, strict=True)), x.start)
     return _copied(request, source, start, f"slice {shape_text(source)} of {shape_text(x)}")
 
 
-def _copied(request: Request, source: View, start: int, doc: str) -> Kernel:
+def _copied(request: Request, source: View, start: Index | int, doc: str) -> Kernel:
     b = KernelBuilder(request, request.op.name, doc)
     x, y = b.input(0, "x", raw=True), b.output(0, "y", raw=True)
     copy(b, y, x, axes_of([request.outputs[0], source]), (request.outputs[0].start, source.start + start))

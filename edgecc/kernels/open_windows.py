@@ -164,13 +164,13 @@ def _by_tap(weights: Array) -> Array:
 def lower_open_pool(request: Request) -> Kernel:
     """A pool with open batch and image sizes: vectors of channels, or single elements where channels do not lie side by side.
 
-    Raises: EdgeccError E112 for averages that count padding beyond whole windows.
+    Raises: EdgeccError E112 for an open number of channels.
     """
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
     if not isinstance(op, Pool):
         raise TypeError(op)
-    if (op.kind == "average" and op.ceil_mode and op.count_include_pad) or not x_view.size(1).is_const:
-        raise EdgeccError("E112", "pool has no kernel for sizes known only at run time with these attributes", hint=HINT)
+    if not x_view.size(1).is_const:
+        raise EdgeccError("E112", "pool has no kernel for channels whose number is known only at run time", hint=HINT)
     rank = len(op.kernel)
     # Rounding up lets windows reach behind the padding.
     pads = (*op.pads[:rank], *(pad + op.ceil_mode for pad in op.pads[rank:]))
@@ -199,12 +199,16 @@ def lower_open_pool(request: Request) -> Kernel:
 
         visit(0, ZERO)
         value: Expr = total
-        if op.kind == "average" and (op.count_include_pad or all(w.is_inside for w in windows)):
+        if op.kind == "average" and (all(w.is_inside for w in windows) or (op.count_include_pad and not op.ceil_mode)):
             value = mul(total, 1.0 / math.prod(op.kernel))
         elif op.kind == "average":
-            count: Expr = FromIndex(maximum(bounds[0][1] - bounds[0][0], 1), dtype)
-            for start, stop in bounds[1:]:
-                count = mul(count, FromIndex(maximum(stop - start, 1), dtype))
+            counts = [stop - start for start, stop in bounds]
+            if op.count_include_pad:  # all taps but those that rounding up lets reach behind the padding
+                counts = [minimum(w.kernel, (w.size + pad - w.first(place) + (w.dilation - 1)).floordiv(w.dilation))
+                          for w, pad, place in zip(windows, op.pads[rank:], places[1:], strict=True)]
+            count: Expr = FromIndex(maximum(counts[0], 1), dtype)
+            for more in counts[1:]:
+                count = mul(count, FromIndex(maximum(more, 1), dtype))
             value = div(total, repeat(count, step.lanes))
         step.store(b, 0, y, cast(value, y.dtype))
 

@@ -63,7 +63,8 @@ class Request:
 
     Sizes known only at run time are numbered; number i is parameter `size_name(i)` of the function, between the
     `bounds[i]`, both inclusive. `known_sums` says how small integer sums are known to be
-    (edgecc/kernels/shifted_sums.py), `short_weights` whether constant weights of 8 bits are above -128. `values` are the elements of a `Sizes` operator.
+    (edgecc/kernels/shifted_sums.py), `short_weights` whether constant weights of 8 bits are above -128. `values` are the elements
+    of a `Sizes` operator, the starts of a `Slice`.
     """
 
     op: Op

@@ -12,18 +12,19 @@ from edgecc.kernels.folding import computes_in_vectors
 from edgecc.kernels.iteration import PARALLEL_WORK, Axis, Step, vector_lanes, vectors
 from edgecc.kernels.kernel import Kernel
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.open_windows import windows_of
 from edgecc.kernels.registry import kernel_for
 from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.kernels.spatial import Axis as SpatialAxis
 from edgecc.kernels.spatial import axes_of
-from edgecc.loop.builder import add, cast, number, operation, select
+from edgecc.loop.builder import add, cast, mul, number, operation, select
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum
 from edgecc.loop.ir import Buffer, Expr, FromIndex, Ref
 from edgecc.ops.windows import Col2Im, MaxPosition
 
 
-@kernel_for(MaxPosition)
+@kernel_for(MaxPosition, is_open=True)
 def lower_max_position(request: Request) -> Kernel:
     """The best element and its position are kept while a window is walked, one window after the other."""
     op, x_view, y_view = request.op, request.operand(0).view, request.outputs[0]
@@ -34,31 +35,43 @@ def lower_max_position(request: Request) -> Kernel:
         b.output(0, "y")
         return b.kernel(choice="nothing to read")
     x, y = b.input(0, "x"), b.output(0, "y")
-    spatial, rank, dtype = x_view.dims[2:], len(op.kernel), compute_type(x_view.dtype)
-    axes = axes_of(spatial, y_view.dims[2:], op.kernel, op.strides, op.dilations, op.pads)
-    position_strides = op.position_strides(spatial)
+    rank, dtype = len(op.kernel), compute_type(x_view.dtype)
+    # Where sizes are rounded up, windows reach behind the padding.
+    pads = (*op.pads[:rank], *(pad + op.ceil_mode for pad in op.pads[rank:]))
+    axes = windows_of(x_view, op.kernel, op.strides, op.dilations, pads)
+    order = [1, *(range(1 + rank, 1, -1) if op.column_major else range(2, 2 + rank))]
+
+    def position(*at: Index) -> Expr:
+        """The number of an element. Sizes of the run make it no affine form of the indices."""
+        if not request.is_open:
+            strides = {axis: math.prod(x_view.dims[other] for other in order[order.index(axis) + 1:]) for axis in order}
+            return FromIndex(at[0] * math.prod(x_view.dims[1:]) + _dot(list(at[1:]), tuple(strides[axis] for axis in sorted(strides))), DType.I64)
+        number: Expr = FromIndex(at[0], DType.I64)
+        for axis in order:
+            number = add(mul(number, FromIndex(x_view.size(axis), DType.I64)), FromIndex(at[axis], DType.I64))
+        return number
+
     kind = "parallel" if request.threads > 1 and y_view.elements * math.prod(op.kernel) >= PARALLEL_WORK else "serial"
     with ExitStack() as stack:
-        loops = [stack.enter_context(b.loop(name, extent, kind=kind if index == 0 else "serial"))
-                 for index, (name, extent) in enumerate(zip(("n", "c", *(f"p{a}" for a in range(rank))), y_view.dims, strict=True))]
+        loops = [stack.enter_context(b.loop(name, y_view.size(index), kind=kind if index == 0 else "serial"))
+                 for index, name in enumerate(("n", "c", *(f"p{a}" for a in range(rank))))]
         image, channel, place = loops[0], loops[1], loops[2:]
         best, taken = b.declare("best", number(0, dtype)), b.declare("taken", number(False, DType.BOOL))
         # Where every tap is padding: the element nearest to the last tap.
         last = [minimum(maximum(a.first(p) + (a.kernel - 1) * a.dilation, 0), a.size - 1) for a, p in zip(axes, place, strict=True)]
-        found = b.declare("found", FromIndex(_dot(last, position_strides), DType.I64))
+        found = b.declare("found", position(image, channel, *last))
         with ExitStack() as taps:
             at = []
             for index, (axis, p) in enumerate(zip(axes, place, strict=True)):
-                start, stop = axis.bounds(p)
+                start, stop = axis.taps(p)
                 tap = taps.enter_context(b.loop(f"k{index}", stop, start=start))
                 at.append(axis.first(p) + tap * axis.dilation)
             element = b.let("e", cast(b.load(x, x_view.at([image, channel, *at])), dtype))
             better = b.let("better", operation("or", operation("not", taken), _exceeds(element, best)))
             b.assign(best, select(better, element, best))
-            b.assign(found, select(better, FromIndex(_dot(at, position_strides), DType.I64), found))
+            b.assign(found, select(better, position(image, channel, *at), found))
             b.assign(taken, number(True, DType.BOOL))
-        plane = (image * x_view.dims[1] + channel) * math.prod(spatial)
-        b.store(y, y_view.at(loops), add(found, FromIndex(plane, DType.I64)))
+        b.store(y, y_view.at(loops), found)
     return b.kernel(choice="window by window")
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from edgecc.ir.dims import Dim, SymbolicDim, symbols_of
 from edgecc.ir.instance import operator_at
+from edgecc.ir.op import Op
 from edgecc.ir.types import DType
 from edgecc.kernels.request import Operand, Request, size_name
 from edgecc.kernels.shifted_sums import with_known_sums
@@ -16,6 +17,7 @@ from edgecc.memory.places import Place
 from edgecc.memory.strides import is_row_major
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
+from edgecc.ops.movement import Slice
 from edgecc.ops.sizes import Sizes
 from edgecc.targets.schema import Target
 
@@ -54,9 +56,8 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
                           checks=checks)
         return with_known_sums(request, [None if constant is None else constant.constant for constant in step.constants])
     op = operator_at(step.op, {s.name: s.upper for s in symbols_of(numbers)})
-    elements = tuple(map(index, step.op.elements)) if isinstance(step.op, Sizes) else ()
     return Request(op, tuple(inputs), outputs, target, 1, precision, winograd=winograd and not rows, rows=rows,
-                   bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=elements, checks=checks)
+                   bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=tuple(map(index, _numbers_of(step.op))), checks=checks)
 
 
 def has_gaps(step: Step) -> bool:
@@ -70,6 +71,15 @@ def open_sizes(step: Step) -> tuple[SymbolicDim, ...]:
     """The sizes of a step that the run decides, in the order in which its request numbers them."""
     places = [place for place in (*step.inputs, *step.outputs) if place is not None]
     dims = [dim for place in places for dim in (*place.shape, place.start)]
-    if isinstance(step.op, Sizes):
-        dims += step.op.elements
+    dims += _numbers_of(step.op)
     return tuple(dict.fromkeys(dim for dim in dims if isinstance(dim, SymbolicDim)))
+
+
+def _numbers_of(op: Op) -> tuple[Dim, ...]:
+    """What a kernel reads of an operator that may be sizes of the run."""
+    match op:
+        case Sizes():
+            return op.elements
+        case Slice():
+            return op.starts
+    return ()

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgecc.ir.dims import numbers
+from edgecc.ir.dims import lower_bound, numbers, upper_bound
 from edgecc.ir.op import Op, present, register, required
 from edgecc.ir.types import Array, DType, TensorType, is_float_array
 from edgecc.ops import rules
@@ -46,8 +46,8 @@ class MaxPosition(Op):
         """The pooled shape, of numbers."""
         (x,) = required(inputs)
         (y,) = self.pool().infer(inputs)
-        if y.elements and not x.elements:
-            raise self.fail("x is empty, the result is not", inputs)
+        if upper_bound(y.count) and any(lower_bound(size) < 1 for size in x.shape[2:]):
+            raise self.fail("x may be empty, the result is not", inputs)
         return (y.with_dtype(DType.I64),)
 
     def pool(self) -> Pool:
@@ -124,9 +124,9 @@ class Col2Im(Op):
         rules.check_minimum(self, inputs, 1, kernel=self.kernel, strides=self.strides, dilations=self.dilations)
         rules.check_minimum(self, inputs, 0, pads=self.pads, sizes=self.sizes)
         positions = self.positions()
-        if x.rank != 4 or min(positions, default=1) < 1 or x.dims[2:] != (math.prod(self.kernel), math.prod(positions)):
+        if x.rank != 4 or min(positions, default=1) < 1 or x.shape[2:] != (math.prod(self.kernel), math.prod(positions)):
             raise self.fail(f"wanted x [N,C,{math.prod(self.kernel)},{'*'.join(map(str, positions))}]", inputs)
-        return (rules.result_type(self, x.dtype, (*x.dims[:2], *self.sizes), inputs),)
+        return (rules.result_type(self, x.dtype, (*x.shape[:2], *self.sizes), inputs),)
 
     def positions(self) -> tuple[int, ...]:
         """Positions of the window along each axis."""

@@ -226,6 +226,20 @@ def test_sequences_and_optionals_are_resolved(make, op, check, random):
     check(model, {"x": x}, by=[np.stack([x[2], x[0], x[1]]), np.int64(3), np.array(True)])
 
 
+@pytest.mark.parametrize("position", [0, 2, -1])
+def test_a_sequence_is_read_at_a_computed_position(make, op, check, random, position):
+    nodes = [op("Neg", "x", "m"), op("SequenceConstruct", "x m x", "all"), op("SequenceInsert", "all x first", "more"), op("SequenceAt", "more p", "y")]
+    model = make(nodes, {"x": [2], "p": []}, constants={"first": np.int64(1)})
+    model.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
+    check(model, {"x": random(2), "p": np.array(position)}, by="ort")
+
+
+def test_tensors_of_several_shapes_are_not_read_at_a_computed_position(make, op):
+    model = make([op("SequenceConstruct", "x p", "all"), op("SequenceAt", "all p", "y")], {"x": [2], "p": []})
+    with pytest.raises(EdgeccError, match="not a constant"):
+        import_model(model)
+
+
 def test_a_sequence_is_returned_as_its_tensors(make, op):
     graph = import_model(make([op("SequenceConstruct", "x x", "y")], {"x": [2]}))
     assert graph.output_names == ["y_0", "y_1"]

@@ -103,9 +103,20 @@ def test_a_name_opens_every_dimension_it_has():
     ([("Einsum", "x x", "y", {"equation": "ij,kj->ik"})], ["n", 3], {}),
     ([("Shape", "x", "s", {}), ("Gather", "s zero", "n", {"axis": 0}), ("Expand", "n three", "l", {}),
       ("ReverseSequence", "x l", "y", {"time_axis": 0, "batch_axis": 1})], ["n", 3], {"zero": np.array([0]), "three": np.array([3])}),
+    ([("EyeLike", "x", "e", {"k": 1}), ("Add", "e x", "y", {})], ["n", 3], {}),
+    ([("Dropout", "x", "z m", {}), ("Cast", "m", "y", {"to": 1})], ["n", 3], {}),
+    ([("MaxPool", "x", "m i", {"kernel_shape": [2], "strides": [1], "pads": [1, 0]}), ("Cast", "i", "y", {"to": 1})], [1, 2, "n"], {}),
 ], ids=lambda case: "-".join(op for op, *_ in case) if isinstance(case, list) and case and isinstance(case[0], tuple) else "")
 def test_shape_arithmetic(nodes, dims, constants):
     agrees(model(nodes, {"x": dims}, constants=constants), {"n": (Range(2, 9),)})
+
+
+def test_labels_of_a_batch_of_any_size():
+    """As converters of classifiers look them up."""
+    nodes = [("ArgMax", "x", "i", {"axis": 1, "keepdims": 1}), ("ArrayFeatureExtractor", "labels i", "r", {"domain": "ai.onnx.ml"}), ("Identity", "r", "y", {})]
+    proto = model(nodes, {"x": ["n", 3]}, constants={"labels": np.float32([3, 5, 7])})
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    agrees(proto, {"n": (Range(2, 9),)})
 
 
 def test_transposed_convolutions_multiply_no_zeros_between_elements():

@@ -150,7 +150,7 @@ def _array_feature_extractor(call: Call) -> Value:
     if x.type.rank < 1:
         raise EdgeccError("E110", f"the input is {x.type}, wanted at least one axis")
     check_range(indices, x.type.shape[-1])
-    chosen = call.add(Gather(x.type.rank - 1), x, call.reshape(indices, (indices.type.elements,)))
+    chosen = call.add(Gather(x.type.rank - 1), x, call.reshape(indices, (indices.type.count,)))
     return call.reshape(chosen, (1, *chosen.type.shape)) if x.type.rank == 1 else chosen
 
 

@@ -16,10 +16,9 @@ from edgecc.frontend.registry import Unsupported, converter
 from edgecc.frontend.tensors import element_type, sparse_array, tensor_array
 from edgecc.ir.dims import Dim, lower_bound, upper_bound
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import Arg, apply, convert, literal
+from edgecc.ir.scalar import apply, convert, literal
 from edgecc.ir.strings import string_array
 from edgecc.ir.types import DType
-from edgecc.ops.elementwise import Elementwise
 
 
 @converter("Constant")
@@ -145,11 +144,7 @@ def _eye_like(call: Call) -> Value:
     if x.type.rank != 2:
         raise EdgeccError("E110", f"the input is {x.type}, wanted rank 2")
     dtype = element_type(call.integer("dtype"), "the result") if call.has("dtype") else x.type.dtype
-    rows, columns = x.type.dims
-    call.reserve((rows,), "the rows of EyeLike")
-    call.reserve((columns,), "the columns of EyeLike")
-    offset = max(min(call.integer("k", 0), columns + 1), -rows - 1)
-    row = call.constant(np.arange(rows, dtype=np.int64)[:, None] + offset)
-    column = call.constant(np.arange(columns, dtype=np.int64)[None, :])
-    expr = convert(apply("eq", Arg(0, DType.I64), Arg(1, DType.I64)), dtype)
-    return call.add(Elementwise(expr), row, column)
+    rows, columns = x.type.shape
+    offset = max(min(call.integer("k", 0), upper_bound(columns) + 1), -upper_bound(rows) - 1)
+    row, column = call.reshape(call.positions(rows), (rows, 1)), call.positions(columns)
+    return call.map(lambda r, c: convert(apply("eq", apply("add", r, literal(offset, DType.I64)), c), dtype), row, column)

@@ -9,12 +9,14 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.converters.windows import Window, cut, per_axis, window
 from edgecc.frontend.items import Item
 from edgecc.frontend.registry import converter
+from edgecc.ir.dims import Dim, lower_bound, numbers, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, literal
 from edgecc.ops.convolution import Pool
 from edgecc.ops.indexing import ScatterElements
 from edgecc.ops.movement import Expand, Pad
 from edgecc.ops.reduction import Reduce
+from edgecc.ops.rules import sizes_text
 from edgecc.ops.windows import Col2Im, MaxPosition
 
 
@@ -53,7 +55,7 @@ def _max_pool(call: Call) -> list[Item | None]:
 def _max_unpool(call: Call) -> Value:
     """Elements go to the positions that a MaxPool gave, counted in the image it had without output_shape; all else is 0."""
     x, positions = call.input(0), call.input(1)
-    if x.type.rank < 3 or positions.type.dims != x.type.dims:
+    if x.type.rank < 3 or positions.type.shape != x.type.shape:
         raise EdgeccError("E110", f"the input is {x.type} and the indices {positions.type}; wanted one shape [N,C,...]")
     rank = x.type.rank - 2
     kernel = call.ints("kernel_shape") or ()
@@ -61,35 +63,35 @@ def _max_unpool(call: Call) -> Value:
         raise EdgeccError("E110", f"kernel_shape is {list(kernel)}; the input has {rank} spatial axes")
     strides, pads = per_axis(call, "strides", rank, 1, 1), per_axis(call, "pads", 2 * rank, 0, 0)
     sizes = [(size - 1) * stride + k - pads[a] - pads[rank + a]
-             for a, (size, stride, k) in enumerate(zip(x.type.dims[2:], strides, kernel, strict=True))]
-    if min(sizes) < 0:
-        raise EdgeccError("E110", f"the image would have the sizes {sizes}")
-    image = (*x.type.dims[:2], *sizes)
+             for a, (size, stride, k) in enumerate(zip(x.type.shape[2:], strides, kernel, strict=True))]
+    if any(lower_bound(size) < 0 for size in sizes):
+        raise EdgeccError("E110", f"the image would have the sizes {sizes_text(sizes)}")
+    image = (*x.type.shape[:2], *sizes)
     call.importer.limits.check_dims(image, "the result of MaxUnpool")
-    count = math.prod(image)
-    if not count:
+    count: Dim = math.prod(image)
+    if not upper_bound(count):
         return call.expand(call.scalar(0, x.type.dtype), image)
     # The zeros are views of one number: written out, they would be constants as large as the image.
     (zeros,) = call.importer.emitter.graph.add_node(Expand((count,)), (call.scalar(0, x.type.dtype),), loc=call.loc).outputs
-    flat = call.add(ScatterElements(0), zeros, call.reshape(positions, (x.type.elements,)), call.reshape(x, (x.type.elements,)))
+    flat = call.add(ScatterElements(0), zeros, call.reshape(positions, (x.type.count,)), call.reshape(x, (x.type.count,)))
     y = call.reshape(flat, image)
     if call.optional(2) is None:
         return y
-    wanted = call.known_ints(2, "output_shape")
+    wanted = call.known_dims(2, "output_shape")
     if len(wanted) != len(image) or any(w < size for w, size in zip(wanted, image, strict=True)):
-        raise EdgeccError("E110", f"output_shape is {list(wanted)}, the image has the shape {list(image)}")
+        raise EdgeccError("E110", f"output_shape is {sizes_text(wanted)}, the image has the shape {sizes_text(image)}")
     call.importer.limits.check_dims(wanted, "the result of MaxUnpool")
     after = tuple(w - size for w, size in zip(wanted, image, strict=True))
-    return call.add(Pad((0,) * len(image), after), y) if any(after) else y
+    return call.add(Pad((0,) * len(image), numbers(after)), y) if any(after) else y
 
 
 @converter("Col2Im", since=18)
 def _col2im(call: Call) -> Value:
     x, sizes, kernel = call.input(0), call.known_ints(1, "image_shape"), call.known_ints(2, "block_shape")
     rank, taps = len(sizes), math.prod(kernel)
-    if x.type.rank != 3 or rank < 1 or len(kernel) != rank or min(*kernel, *sizes) < 1 or x.type.dims[1] % taps:
+    if x.type.rank != 3 or rank < 1 or len(kernel) != rank or min(*kernel, *sizes) < 1 or x.type.shape[1] % taps:
         raise EdgeccError("E110", f"the input {x.type}, image_shape {list(sizes)} and block_shape {list(kernel)} do not fit")
-    batch, rows, positions = x.type.dims
+    batch, rows, positions = x.type.shape
     op = Col2Im(sizes, kernel, per_axis(call, "strides", rank, 1, 1), per_axis(call, "pads", 2 * rank, 0, 0),
                 per_axis(call, "dilations", rank, 1, 1))
     return call.add(op, call.reshape(x, (batch, rows // taps, taps, positions)))

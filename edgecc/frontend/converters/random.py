@@ -118,5 +118,5 @@ def _dropout(call: Call) -> list[Item | None]:
         return [y, kept]
     if not call.wants(1):
         return [x]
-    mask = call.expand(call.scalar(True, DType.BOOL), x.type.dims)
+    mask = call.expand(call.scalar(True, DType.BOOL), x.type.shape)
     return [x, mask if call.version >= 10 else call.cast(mask, x.type.dtype)]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.indexing import check_range
+from edgecc.frontend.converters.movement import stacked
 from edgecc.frontend.converters.windows import Window, per_axis
 from edgecc.frontend.registry import converter
+from edgecc.ir.dims import lower_bound
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import apply
+from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
 from edgecc.ir.types import Dim, DType, TensorType
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Slice
@@ -58,7 +62,7 @@ def _deform_conv(call: Call) -> Value:
     rank, group, offset_groups = x.type.rank - 2, call.integer("group", 1), call.integer("offset_group", 1)
     if rank < 1 or w.type.rank != x.type.rank or offset.type.rank != x.type.rank:
         raise EdgeccError("E110", f"x is {x.type}, w {w.type} and the offsets {offset.type}; wanted equal ranks from 3 on")
-    batch, channels, *spatial = (x.type.shape[0], *TensorType(x.type.dtype, x.type.shape[1:]).dims)
+    batch, (channels,), spatial = x.type.shape[0], TensorType(x.type.dtype, x.type.shape[1:2]).dims, x.type.shape[2:]
     out_channels, group_channels, *kernel = w.type.dims
     window = Window(tuple(kernel), per_axis(call, "strides", rank, 1, 1), per_axis(call, "dilations", rank, 1, 1),
                     per_axis(call, "pads", 2 * rank, 0, 0))
@@ -67,7 +71,7 @@ def _deform_conv(call: Call) -> Value:
     taps, positions = math.prod(kernel), math.prod(out)
     if min(group, offset_groups) < 1 or group_channels * group != channels or out_channels % group or channels % offset_groups:
         raise EdgeccError("E110", f"x {x.type}, w {w.type}, group {group} and offset_group {offset_groups} do not fit")
-    if min(out) < 0 or offset.type.shape != (batch, offset_groups * taps * rank, *out):
+    if any(lower_bound(size) < 0 for size in out) or offset.type.shape != (batch, offset_groups * taps * rank, *out):
         raise EdgeccError("E110", f"the offsets are {offset.type}, wanted {sizes_text([batch, offset_groups * taps * rank, *out])}")
     if mask is not None and mask.type.shape != (batch, offset_groups * taps, *out):
         raise EdgeccError("E110", f"the mask is {mask.type}, wanted {sizes_text([batch, offset_groups * taps, *out])}")
@@ -105,17 +109,25 @@ def _multiplied(call: Call, samples: Value, w: Value, batch: Dim, group: int, of
     return call.reshape(call.add(MatMul(), weights, columns), (batch, out_channels, positions))
 
 
-def _positions(call: Call, window: Window, out: list[int], offset: Value) -> Value:
+def _positions(call: Call, window: Window, out: Sequence[Dim], offset: Value) -> Value:
     """Coordinates [.., positions, taps, rank], last axis of the image first, from offsets [.., taps, rank, positions]."""
     rank = len(out)
     call.reserve((math.prod(window.kernel), math.prod(out), rank), "the positions of DeformConv")
     tap = np.stack([g.reshape(-1) for g in np.meshgrid(*(np.arange(k) * d for k, d in zip(window.kernel, window.dilations, strict=True)),
                                                        indexing="ij")], axis=-1)
-    place = np.stack([g.reshape(-1) for g in np.meshgrid(*(np.arange(p) * s - b for p, s, b in zip(out, window.strides, window.pads,
-                                                                                                 strict=False)), indexing="ij")])
-    base = tap[:, :, None] + place[None]  # [taps, rank, positions]
     kind = offset.type.dtype if offset.type.dtype is DType.F64 else DType.F32
-    moved = call.map(lambda o, c: apply("add", o, c), call.cast(offset, kind), call.constant(base.astype(kind.numpy)))
+    rows = []
+    for axis, (count, stride, pad) in enumerate(zip(out, window.strides, window.pads, strict=False)):
+        along = call.map(partial(_first_tap, stride, pad, kind), call.positions(count))
+        spread = call.expand(call.reshape(along, tuple(count if a == axis else 1 for a in range(rank))), out)
+        rows.append(call.reshape(spread, (math.prod(out),)))
+    base = call.map(lambda t, p: apply("add", t, p), call.constant(tap[:, :, None].astype(kind.numpy)), stacked(call, rows, 0))  # [taps, rank, positions]
+    moved = call.map(lambda o, c: apply("add", o, c), call.cast(offset, kind), base)
     turned = call.transpose(moved, (0, 3, 1, 2))
     dims = turned.type.shape
     return turned if rank == 1 else call.add(Slice((0, 0, 0, rank - 1), dims, (1, 1, 1, -1)), turned)
+
+
+def _first_tap(stride: int, pad: int, dtype: DType, position: ScalarExpr) -> ScalarExpr:
+    """Where the window lies at a position."""
+    return convert(apply("sub", apply("mul", position, literal(stride, DType.I64)), literal(pad, DType.I64)), dtype)

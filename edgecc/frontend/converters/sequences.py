@@ -7,9 +7,11 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.converters.loops import collect
 from edgecc.frontend.converters.movement import concat, cut, stacked
 from edgecc.frontend.items import Item, Missing, TensorSequence, Unknown
+from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
 from edgecc.ir.types import DType
+from edgecc.ops.indexing import Gather
 
 
 def _sequence(call: Call, index: int = 0) -> tuple[Value, ...]:
@@ -38,7 +40,11 @@ def _sequence_empty(call: Call) -> TensorSequence:
 
 @converter("SequenceAt")
 def _sequence_at(call: Call) -> Value:
+    """At a computed position a row of the stacked tensors, which all have one shape then."""
     items = _sequence(call)
+    position = call.input(1)
+    if known_data(position) is None and items and all(item.type == items[0].type for item in items):
+        return call.add(Gather(0), stacked(call, list(items), 0), call.reshape(position, ()))
     return items[_position(call, 1, len(items))]
 
 
