@@ -15,6 +15,12 @@ from rich.text import Text
 from edgecc.errors import EdgeccError
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves it to whoever prints; rich would end the process with status 1, though the reader has merely seen enough."""
+        raise BrokenPipeError
+
+
 def results() -> Console:
     """The console for results. Without a terminal, lines are neither coloured nor cut."""
     return _console(stderr=False)
@@ -28,8 +34,8 @@ def messages() -> Console:
 def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 10_000
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False,
-                   soft_wrap=not stream.isatty())
+    return _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False,
+                    soft_wrap=not stream.isatty())
 
 
 def show(table: Table) -> None:

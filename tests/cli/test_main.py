@@ -108,10 +108,13 @@ def test_interruption(cli, monkeypatch, error):
     assert cli("explain").status == 130
 
 
-def test_a_reader_that_has_seen_enough():
-    command = f"{sys.executable} -m edgecc explain | head -n 1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stdout.startswith("E001") and done.stderr == ""
+@pytest.mark.parametrize("command", ["explain", "--help"])
+def test_a_reader_that_has_seen_enough(command):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "edgecc", command], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("redirections", "printed"), [("<&- >out 2>err", "E001"), (">&- 2>err", ""), (">out 2>&-", "E001"), ("<&- >&- 2>&-", "")])
