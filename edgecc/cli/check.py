@@ -9,7 +9,7 @@ import typer
 
 from edgecc import api
 from edgecc.checking import CheckReport, check_model
-from edgecc.cli import compiling, flags
+from edgecc.cli import compiling, flags, models
 from edgecc.cli.arguments import read_arrays
 from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show_error
@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False)
 @takes_groups
 def check(
     *,
-    model: flags.Model,
+    model: models.Model,
     target: flags.TargetName = "host",
     binding: compiling.Model,
     inputs: flags.SizesFile = None,

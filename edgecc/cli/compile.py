@@ -14,7 +14,7 @@ from edgecc import api
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.discovery import select_backend
 from edgecc.choices import Choice, choices_of, precisions_of
-from edgecc.cli import compiling, flags
+from edgecc.cli import compiling, flags, models
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import in_dialect, read_arrays
 from edgecc.cli.choices import choices_json, choices_table, declines_json, declines_table, layers_json, layers_table
@@ -37,7 +37,7 @@ app = typer.Typer(add_completion=False)
 def compile(
     context: typer.Context,
     *,
-    model: flags.Model,
+    model: models.Model,
     target: flags.TargetName = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The folder to write; by default the model's name.", show_default=False)] = None,
     emit: Annotated[str | None, typer.Option(help="c: sources; lib: and a shared library; exe: and a program; onnx: an ONNX model; or what another back end of `edgecc doctor` writes. c by default.", show_default=False)] = None,
@@ -91,6 +91,8 @@ def compile(
         flags.note_given(context, idle, "with a back end that takes no loop programs")
     if isinstance(done, api.Division):
         show_division(done.partitioned.artifact, folder, explain=explain, as_json=as_json)
+        if quantized is None and not done.artifact.manifest.report["npu_nodes"]:
+            note("nothing runs on the accelerator; where the reason is floats, --quantize int8 with --calibration DATA quantizes the model first")
     elif isinstance(done, api.Export):
         show_export(artifact, folder, form, as_json=as_json)
     else:

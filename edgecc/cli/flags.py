@@ -13,31 +13,12 @@ from typing import Annotated
 
 import typer
 
-from edgecc import api
-from edgecc.artifact.folder import MANIFEST_NAME
 from edgecc.cli.output import note
-from edgecc.errors import EdgeccError, printable
-
-
-def uncompiled(path: Path) -> Path:
-    """The path of a model, unless a folder or a library is there: these hold code, not what it should compute.
-
-    Raises: EdgeccError E007.
-    """
-    if not api.is_compiled(path):
-        return path
-    name = printable(str(path))
-    if path.is_dir() and not (path / MANIFEST_NAME).is_file():
-        raise EdgeccError("E007", f"'{name}' is not a file", hint="give the .onnx file")
-    raise EdgeccError("E007", f"'{name}' is compiled code, not the model it was made of",
-                      hint=f"edgecc run {name} runs it; edgecc verify MODEL compiles the model again and compares")
-
+from edgecc.errors import EdgeccError
 
 for_code = partial(typer.Option, rich_help_panel="How code is made")
 """An option of that part of the help."""
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.", show_default=False, callback=uncompiled)]
-FloatModel = Annotated[Path, typer.Argument(metavar="MODEL", help="A float ONNX model.", show_default=False, callback=uncompiled)]
 TargetName = Annotated[str, typer.Option("--target", help="A target of `edgecc targets`, or a path to a TOML file.")]
 Shape = Annotated[list[str] | None, typer.Option(metavar="NAME=SIZE", help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1; batch=1..8 leaves it open. Repeatable.", show_default=False)]
 Constant = Annotated[list[str] | None, typer.Option(metavar="INPUT=VALUE", help="Value of an input that is the same in every run, and becomes no input: sr=16000, sizes=640,480 or mask=mask.npy. Repeatable.", show_default=False)]

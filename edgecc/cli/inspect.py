@@ -12,7 +12,7 @@ import onnx
 import typer
 from rich.table import Table
 
-from edgecc.cli import flags
+from edgecc.cli import flags, models
 from edgecc.cli.arguments import parse_limits, parse_shapes
 from edgecc.cli.output import human_bytes, print_json, show
 from edgecc.errors import EdgeccError, printable
@@ -48,8 +48,8 @@ class Summary:
 
 @app.command()
 def inspect(
-    model: flags.Model,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input, such as input=1x3x224x224; for the count of multiply-adds.")] = None,
+    model: models.Model,
+    shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZE", help="Size of a dynamic input, such as input=1x3x224x224; for the count of multiply-adds.")] = None,
     limits: flags.LimitList = None,
     as_json: flags.AsJson = False,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from edgecc import api
-from edgecc.cli import flags
+from edgecc.cli import flags, models
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import parse_shapes, read_arrays, write_bytes
 from edgecc.cli.output import human_bytes, note, print_json, results, show
@@ -25,18 +25,18 @@ app = typer.Typer(add_completion=False)
 
 @app.command(name="prune")
 def command(
-    model: flags.FloatModel,
+    model: models.FloatModel,
     sparsity: Annotated[float, typer.Option(help="The share of weights, or of channels, that go.")] = 0.5,
     channels: Annotated[bool, typer.Option("--channels", help="Remove whole channels between convolutions, instead of setting weights to zero.")] = False,
     block: Annotated[int, typer.Option(help="Neighbouring output channels whose weights go together; kernels skip blocks of 16.")] = 16,
-    calibration: Annotated[Path | None, typer.Option(help="Data to measure the effect on: an .npz file, a folder of them, or of pictures.", show_default=False)] = None,
+    calibration: Annotated[Path | None, q.for_data(help="Data to measure the effect on: an .npz file, a folder of them, or of pictures.", show_default=False)] = None,
     labels: q.Labels = None,
     label_offset: q.LabelOffset = 0,
     pictures: q.Pictures = "fit=crop",
     samples: q.Samples = None,
     target: Annotated[str, typer.Option(help="Whose cost model tells what is gained.")] = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The pruned model; by default MODEL_pruned.onnx in this folder.", show_default=False)] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a dynamic input or dimension: input=1x3x224x224, batch=1. Repeatable.", show_default=False)] = None,
+    shape: flags.Shape = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """Prune a float model by the magnitude of weights or channels, and tell the effect. Nothing is retrained."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edgecc.cli import flags
+from edgecc.cli import flags, models
 from edgecc.cli import quantizing as q
 from edgecc.cli.arguments import write_bytes
 from edgecc.cli.groups import takes_groups
@@ -32,7 +32,7 @@ ONLY_WEIGHTS = frozenset({"block_size", "output_format", "quantize_operands"})
 def command(
     context: typer.Context,
     *,
-    model: flags.FloatModel,
+    model: models.FloatModel,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The quantized model; by default MODEL_int8.onnx in this folder.", show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)} (mse if not given). With --weights how weights are rounded: {', '.join(WEIGHT_METHODS)} (gptq, or rtn without --calibration).", show_default=False)] = None,
     weights: Annotated[str | None, typer.Option(help="int4 or int8: only the weights of matrix products, with a scale for each block of terms; activations stay float.", show_default=False)] = None,

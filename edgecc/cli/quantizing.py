@@ -30,12 +30,13 @@ from edgecc.quantization.scheme import METHODS, Scheme
 from edgecc.quantization.weight_only import WeightQuantized, WeightScheme, quantize_weights
 
 _option = partial(typer.Option, rich_help_panel="Quantization")
+for_data = partial(typer.Option, rich_help_panel="Data")
 
 Method = Annotated[str, _option(metavar="METHOD", help=f"How ranges are chosen: {', '.join(METHODS)}.")]
-Labels = Annotated[Path | None, _option(help="The class of each sample: a .csv file with file names and classes, or one class a line.", show_default=False)]
-LabelOffset = Annotated[int, _option(help="Added to every class of --labels.")]
-Pictures = Annotated[str, _option(metavar="KEY=VALUE,...", help="How pictures become inputs: fit=crop|stretch|pad,resize=256,channels=rgb|bgr|gray,mean=0,std=255,layout=nchw|nhwc.")]
-Samples = Annotated[int | None, _option(help="Use no more than so many samples.", show_default=False)]
+Labels = Annotated[Path | None, for_data(help="The class of each sample: a .csv file with file names and classes, or one class a line.", show_default=False)]
+LabelOffset = Annotated[int, for_data(help="Added to every class of --labels.")]
+Pictures = Annotated[str, for_data(metavar="KEY=VALUE,...", help="How pictures become inputs, with commas between: fit=crop|stretch|pad resize=256 channels=rgb|bgr|gray mean=0 std=255 layout=nchw|nhwc.")]
+Samples = Annotated[int | None, for_data(help="Use no more than so many samples.", show_default=False)]
 
 COMPILED = ("int8", "int16")
 """Types of activations that a model can be quantized to on its way to code."""
@@ -45,7 +46,7 @@ COMPILED = ("int8", "int16")
 class Options:
     """The flags of a quantization."""
 
-    calibration: Annotated[Path | None, _option(help="An .npz file, a folder of them, or a folder of pictures.", show_default=False)] = None
+    calibration: Annotated[Path | None, for_data(help="An .npz file, a folder of them, or a folder of pictures.", show_default=False)] = None
     percentile: Annotated[float, _option(help="With --method percentile: the share of values within the range, in percent.")] = 99.999
     symmetric: Annotated[bool, _option("--symmetric", help="Zero points of activations are 0.")] = False
     per_tensor: Annotated[bool, _option("--per-tensor", help="One scale for all output channels of a layer's weights.")] = False
@@ -59,7 +60,7 @@ class Options:
     labels: Labels = None
     label_offset: LabelOffset = 0
     metric: Annotated[str | None, _option("--metric", metavar="MODULE:FUNCTION", help="package.module:function(outputs, float_outputs, label) -> score, instead of the share of right classes.", show_default=False)] = None
-    validation: Annotated[Path | None, _option(help="Data that accuracy is measured on, if not --calibration.", show_default=False)] = None
+    validation: Annotated[Path | None, for_data(help="Data that accuracy is measured on, if not --calibration.", show_default=False)] = None
     pictures: Pictures = "fit=crop"
     samples: Samples = None
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from edgecc import api
 from edgecc.artifact.toolchain import find_compiler, runs_natively
 from edgecc.bench.machine import processor_name
-from edgecc.cli import compiling, flags
+from edgecc.cli import compiling, flags, models
 from edgecc.cli.arguments import read_arrays, write_text
 from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import messages, note, print_json, results, show
@@ -30,7 +30,7 @@ app = typer.Typer(add_completion=False)
 @takes_groups
 def tune(
     *,
-    model: flags.Model,
+    model: models.Model,
     target: flags.TargetName = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to write, or to add to; by default MODEL.tuning.json.", show_default=False)] = None,
     runner: Annotated[str | None, typer.Option(help="A command that runs a program on the target: the path of a static executable and its arguments are appended.", show_default=False)] = None,

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgecc import api
-from edgecc.cli import compiling, flags
+from edgecc.cli import compiling, flags, models
 from edgecc.cli.arguments import in_dialect, read_arrays
 from edgecc.cli.division import show_summary
 from edgecc.cli.groups import takes_groups
@@ -34,7 +34,7 @@ SATURATED = ("outputs that onnxruntime computed on x86-64 without VNNI may be wr
 def verify(
     context: typer.Context,
     *,
-    model: flags.Model,
+    model: models.Model,
     target: flags.TargetName = "host",
     inputs: flags.InputsFile = None,
     expected: Annotated[Path | None, typer.Option(help="An .npz file with the right outputs; the reference by default.", show_default=False)] = None,

@@ -32,10 +32,13 @@ def test_every_command_has_help(cli, name):
     assert f"edgecc {name}" in outcome.out and "--help" in outcome.out
 
 
-def test_help_imports_nothing_heavy():
-    code = ("import sys; from edgecc.cli import main; status = main(['--help']);"
-            "heavy = {'numpy', 'onnx', 'typer', 'networkx', 'edgecc.targets.schema'} & set(sys.modules);"
-            "sys.exit(status or bool(heavy))")
+@pytest.mark.parametrize(("command", "heavy"), [
+    ("--help", {"numpy", "onnx", "typer", "networkx", "edgecc.targets.schema"}),
+    ("explain", {"numpy", "onnx", "networkx", "edgecc.targets.schema"}),
+    ("targets", {"onnx", "networkx", "edgecc.api"}),
+])
+def test_what_needs_no_model_imports_nothing_heavy(command, heavy):
+    code = f"import sys; from edgecc.cli import main; status = main([{command!r}]); sys.exit(status or bool({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

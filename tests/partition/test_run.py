@@ -92,6 +92,14 @@ def test_the_folder(cli, tmp_path):
 
 
 @pytest.mark.usefixtures("board")
+def test_nothing_for_the_accelerator_is_told(cli, tmp_path):
+    (tmp_path / "idle.toml").write_text(BOARD.replace('"mimic"', '"mimic{takes_op=none}"'))
+    arguments = ("compile", DIGITS, "--shape", "image=1x1x8x8", "-o", tmp_path / "out", "--target")
+    assert "--quantize int8" in cli(*arguments, tmp_path / "idle.toml").err
+    assert cli(*arguments, "board").err == ""
+
+
+@pytest.mark.usefixtures("board")
 def test_one_side_alone(cli):
     for arguments in (("--backend", "c"), ("--emit", "onnx")):
         outcome = cli("verify", DIGITS, "--shape", "image=1x1x8x8", "--target", "board", *arguments, "--json").json()
