@@ -28,7 +28,8 @@ def precision_type(precision: str, target: Target) -> DType:
     Raises: EdgeccError E001 for an unknown precision, or one the target has no instructions for.
     """
     if precision not in PRECISIONS:
-        raise EdgeccError("E001", f"precision {printable(precision)!r} is not one of {', '.join(PRECISIONS)}")
+        raise EdgeccError("E001", f"precision {printable(precision)!r} is not one of {', '.join(PRECISIONS)}",
+                          hint="--quantize int8 with --calibration DATA makes integers of a model" if precision.startswith("int") else "")
     if not target.has(*NEEDS[precision]):
         able = [name for name in list_targets() if name != HOST and load_target(name).has(*NEEDS[precision])]
         raise EdgeccError("E001", f"target {target.name} has no arithmetic for {precision} (feature {', '.join(NEEDS[precision])})",

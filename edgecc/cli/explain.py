@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def explain(
-    code: Annotated[str | None, typer.Argument(help="A code such as E110; without it all codes are listed.", show_default=False)] = None,
+    code: Annotated[str | None, typer.Argument(metavar="CODE", help="A code such as E110; without it all codes are listed.", show_default=False)] = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """Explain an error code."""

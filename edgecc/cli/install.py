@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def install(
-    tool: Annotated[str | None, typer.Argument(help="Its name; without it the tools are listed.", show_default=False)] = None,
+    tool: Annotated[str | None, typer.Argument(metavar="TOOL", help="Its name; without it the tools are listed.", show_default=False)] = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """Install a vendor's tool into a Python environment of its own, from the package index."""

@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def ops(
-    name: Annotated[str | None, typer.Argument(help="An operator; without it all are listed.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="OPERATOR", help="An operator; without it all are listed.", show_default=False)] = None,
     backend: Annotated[str | None, typer.Option(help="Show what a back end of `edgecc doctor` supports instead.", show_default=False)] = None,
     target: Annotated[str, typer.Option(help="With --backend: the target to ask for.")] = "host",
     onnx: Annotated[bool, typer.Option("--onnx", help="List the operators of ONNX that are accepted instead.")] = False,

@@ -33,7 +33,7 @@ CONSTANTS = ("type", "data")
 @app.command()
 def opt(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(help="An ONNX model, or a graph as text (.ir).", show_default=False)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model, or a graph as text (.ir).", show_default=False)],
     passes: Annotated[str | None, typer.Option(help="Passes such as eliminate,fold-constants{limit=16}; \"\" for none, the default pipeline if left out.", show_default=False)] = None,
     backend: Annotated[str | None, typer.Option(help="Run the passes of a back end of `edgecc doctor` instead: its graph, as it is asked for.", show_default=False)] = None,
     target: Annotated[str, typer.Option(help="With --backend: the target to compile for.")] = "host",

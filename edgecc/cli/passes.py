@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def passes(
-    name: Annotated[str | None, typer.Argument(help="A pass; without it all passes are listed.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="PASS", help="A pass; without it all passes are listed.", show_default=False)] = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """List the passes with their options."""

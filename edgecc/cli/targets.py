@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def targets(
-    name: Annotated[str | None, typer.Argument(help="A target, or a path to a TOML file.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="TARGET", help="A target, or a path to a TOML file.", show_default=False)] = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """List targets, or show one."""

@@ -311,7 +311,7 @@ def suggestion(name: str, known: Sequence[str]) -> str:
 
 
 def _refuse_unbound(specs: Sequence[InputSpec], binder: _Binder) -> None:
-    details, flags = [], []
+    details, flags = [], list[str]()
     for spec in specs:
         shape = binder.shapes[spec.name]
         if shape is None:
@@ -321,8 +321,11 @@ def _refuse_unbound(specs: Sequence[InputSpec], binder: _Binder) -> None:
             names = [f"dimension {axis} ({'unnamed' if dim is None else printable(dim, 60)})"
                      for axis, dim in enumerate(shape) if isinstance(dim, str | None)]
             details.append(f"{printable(spec.name)}: {describe(spec)}: {', '.join(names)}")
-            example = [f"<{printable(dim or '?', 40)}>" if isinstance(dim, str | None) else str(dim) for dim in shape]
-            flags.append(f"--shape {printable(spec.name)}={'x'.join(example)}")
+            if any(dim is None or (isinstance(dim, str) and not dim.isidentifier()) for dim in shape):
+                example = [f"<{printable(dim or '?', 40)}>" if isinstance(dim, str | None) else str(dim) for dim in shape]
+                flags.append(f"--shape {printable(spec.name)}={'x'.join(example)}")
+            else:
+                flags += [f"--shape {printable(dim, 40)}=<size>" for dim in shape if isinstance(dim, str)]
     if details:
         raise EdgeccError("E104", "the model has dimensions without a size", details=details,
-                          hint=f"give sizes with {' '.join(flags)}, or pass --inputs")
+                          hint=f"give sizes with {' '.join(dict.fromkeys(flags))}, or bounds such as 1..64, or pass --inputs")

@@ -93,6 +93,7 @@ def test_the_memory_plan(cli, small_model):
     (["--shape", "height=99999999"], 3, "E101", ""),
     ([], 3, "E104", "height"),
     (["--symmetric", "--no-bias-correction"], 2, "E001", "--symmetric, --bias-correction would do nothing without --quantize"),
+    (["--shape", "height=4", "--precision", "int8"], 2, "E001", "--quantize int8"),
     (["--keep-fp32", "c"], 2, "E001", "--keep-fp32 would do nothing without --precision"),
 ])
 def test_errors_write_nothing(cli, small_model, tmp_path, arguments, status, code, words):

@@ -111,10 +111,9 @@ def test_given_sizes_win_over_the_default(model_with):
 
 
 def test_unbound_dims_are_all_named_with_the_flags_to_give(model_with):
-    error = refused("E104", model_with(ids=[1, "seq"], mask=["batch", "seq", None], fine=[2]))
-    assert [d.split(":")[0] for d in error.details] == ["ids", "mask"]
-    assert "--shape ids=1x<seq>" in error.hint
-    assert "--shape mask=1x<seq>x<?>" in error.hint
+    error = refused("E104", model_with(ids=[1, "seq"], types=[1, "seq"], mask=["batch", "seq", None], odd=["a b"], fine=[2]))
+    assert [d.split(":")[0] for d in error.details] == ["ids", "types", "mask", "odd"]
+    assert "--shape seq=<size> --shape mask=1x<seq>x<?> --shape odd=<a b>, or bounds" in error.hint
 
 
 def test_an_input_without_a_shape_must_be_given_one(make, op, info):
