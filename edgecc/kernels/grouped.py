@@ -35,6 +35,9 @@ the bytes of both factors are widened, and the registers for sums and groups, as
 SHORT_PRODUCT = "dot_s8_short"
 """The product for machines that multiply bytes but do not sum them: two of it take four long products and two pairwise accumulations."""
 
+SEVERAL_INSTRUCTIONS = frozenset({"dot_u8s8", complements.PRODUCT})
+"""Products that are one instruction only with VNNI."""
+
 BY_LANE = frozenset({"dot_s8"})
 """Products whose instruction takes a group of the first factor out of a vector of groups, where multiply-adds do."""
 
@@ -154,6 +157,8 @@ def product_target(request: Request, widening: Target, terms: Terms) -> Target:
             return replace(target, isa=replace(target.isa, features=tuple(f for f in target.isa.features if f != MATRIX_FEATURE)))
         return replace(target, vector=replace(target.vector, registers=target.vector.registers - MATRIX_REGISTERS),
                        core=replace(target.core, fma_per_cycle=target.rates.dot_products))
+    if terms.dot in SEVERAL_INSTRUCTIONS and request.target.has("avx2") and not request.target.has("avx512vnni") and widening.vector.bits:
+        return replace(widening, core=replace(widening.core, fma_per_cycle=request.target.rates.dot_products))
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 
 

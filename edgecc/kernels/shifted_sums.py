@@ -45,6 +45,10 @@ SMALL, SHORT = 1, 2
 """Levels of knowledge: sums are below `SUM_LIMIT`; and times the scale below `RESULT_LIMIT`, so that 16 bits hold them."""
 
 
+SHORT_SUM = 2**25
+"""What magnitudes of sums of products, without bias, are below where `Request.short_sums` says so."""
+
+
 def with_known_sums(request: Request, arrays: Sequence[Array | None]) -> Request:
     """The request with what is known of its sums and products, given the arrays of constant operands."""
     op = request.op
@@ -56,6 +60,9 @@ def with_known_sums(request: Request, arrays: Sequence[Array | None]) -> Request
     weights = arrays[1]
     if in_pairs and weights is not None and weights.dtype == np.int8 and weights.size:
         request = replace(request, short_weights=bool(weights.min() > -128))
+        if complements.pays(request.target) and isinstance(op, Conv) and request.operand(0).view.dtype in NARROW_INTEGERS:
+            bounds = _bounds(op, request.operand(0).view.dtype, weights)
+            request = replace(request, short_sums=bounds is not None and bool(bounds.max() < SHORT_SUM))
     if not adds:
         return request
     level = _level(op, request.operand(0).view.dtype, arrays)
@@ -68,16 +75,9 @@ def _level(op: Conv | MatMul, dtype: DType, arrays: Sequence[Array | None]) -> i
     scale = _scale(op.epilogue)
     if dtype not in NARROW_INTEGERS or weights is None or scale is None:
         return 0
-    w = weights.astype(np.int64)
-    if isinstance(op, MatMul):
-        if w.ndim != 2 or op.transpose_a:
-            return 0
-        w = (w if op.transpose_b else w.T) - (op.b_zero or 0)
-    w = w.reshape(w.shape[0], -1)
-    zero = (op.x_zero if isinstance(op, Conv) else op.a_zero) or 0
-    low, high = (int(limit) - zero for limit in dtype.limits)
-    rising, falling = np.maximum(w, 0).sum(axis=1), np.maximum(-w, 0).sum(axis=1)
-    bound = np.maximum(high * rising - low * falling, high * falling - low * rising).astype(np.float64)
+    bound = _bounds(op, dtype, weights)
+    if bound is None:
+        return 0
     if bias is not None:
         if bias.size not in (1, bound.size):
             return 0
@@ -88,6 +88,20 @@ def _level(op: Conv | MatMul, dtype: DType, arrays: Sequence[Array | None]) -> i
     if factors is None or factors.size not in (1, bound.size) or not np.isfinite(factors).all():
         return SMALL
     return SHORT if (bound * np.abs(factors.reshape(-1).astype(np.float64))).max() < RESULT_LIMIT else SMALL
+
+
+def _bounds(op: Conv | MatMul, dtype: DType, weights: Array) -> Array | None:
+    """The largest magnitude of each channel's sums of products, f64; None where channels are not told apart."""
+    w = weights.astype(np.int64)
+    if isinstance(op, MatMul):
+        if w.ndim != 2 or op.transpose_a:
+            return None
+        w = (w if op.transpose_b else w.T) - (op.b_zero or 0)
+    w = w.reshape(w.shape[0], -1)
+    zero = (op.x_zero if isinstance(op, Conv) else op.a_zero) or 0
+    low, high = (int(limit) - zero for limit in dtype.limits)
+    rising, falling = np.maximum(w, 0).sum(axis=1), np.maximum(-w, 0).sum(axis=1)
+    return np.asarray(np.maximum(high * rising - low * falling, high * falling - low * rising).astype(np.float64))
 
 
 def _scale(expr: ScalarExpr | None) -> int | None:

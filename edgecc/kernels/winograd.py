@@ -10,7 +10,8 @@ terms (edgecc/kernels/half_sums.py) that are added up in f16. Random sums are th
 of what they come to, where direct ones in f16 are by 0.2 to 0.4 %; with transforms in f32 it would be 0.2 and 0.6 %. Inputs
 are scaled down, and weights up, so that factors are at most four times as large as inputs. Tiles of 6 results are computed in f32.
 
-Rounding errors are larger than those of a plain sum, and the elements of a tile share them. Relative to the largest
+Integers of 8 bits are computed exactly, in words (edgecc/kernels/winograd_words.py). Floats are not:
+rounding errors are larger than those of a plain sum, and the elements of a tile share them. Relative to the largest
 magnitude of the summed terms (`Conv.magnitude`) they stay below 2e-6 (m = 2), 8e-6 (m = 4) and 6.2e-5 (m = 6); typical
 are a tenth of that (`ERROR_UNITS`, measured against float64 on random tiles of values of very different sizes). An
 infinity or NaN in the input makes NaN of every result of the tiles it lies under, not only of those it is a term of.
@@ -29,6 +30,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
+from edgecc.kernels import winograd_words
 from edgecc.kernels.ahead import Ahead, panels_ahead
 from edgecc.kernels.contraction import assemble
 from edgecc.kernels.contraction_weights import with_bias
@@ -51,6 +53,7 @@ from edgecc.kernels.spatial import Axis
 from edgecc.kernels.sum_types import compute_target, sum_type
 from edgecc.kernels.tile_schedule import tile_schedule
 from edgecc.kernels.winograd_nest import LANE, Winograd
+from edgecc.kernels.winograd_numbers import FLOATS, Numbers
 from edgecc.kernels.winograd_tiles import ALONE, Blocking, Division, Group, Pair, Scratch, Tiling, pairs_of
 from edgecc.loop.ir import Buffer, Expr, Op, Ref, subexpressions
 from edgecc.ops.convolution import Conv
@@ -131,9 +134,9 @@ def winograd_candidates(request: Request, op: Conv, axes: Sequence[Axis]) -> tup
         return ()
     vertical, horizontal = axes
     out = []
-    for m in SIZES[vertical.stride]:
+    for m in winograd_words.sizes(request, op) if _in_words(request) else SIZES[vertical.stride]:
         plan = _best_plan(request, (vertical, horizontal), m)
-        cycles = ACCURACY_MARGIN[m] * plan.cycles
+        cycles = plan.cycles if plan.blocking.integers else ACCURACY_MARGIN[m] * plan.cycles
         out.append(Candidate(f"winograd {m}x{m}", cycles, partial(lower_winograd, request, op, (vertical, horizontal), plan.blocking)))
     return tuple(out)
 
@@ -150,7 +153,10 @@ def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
         return False
     if max(op.pads) > LARGEST_PAD or 0 in x.dims or 0 in y.dims:
         return False
-    if not (x.dtype is DType.F32 or request.computes_in(x.dtype)) or compute_target(request, op.epilogue) is not request.target:
+    if _in_words(request):
+        if axes[0].stride != 1 or not winograd_words.applies(request, op):
+            return False
+    elif not (x.dtype is DType.F32 or request.computes_in(x.dtype)) or compute_target(request, op.epilogue) is not request.target:
         return False
     return all(view.strides[1] == 1 or view.dims[1] == 1 for view in (x, y))
 
@@ -158,37 +164,45 @@ def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
 # -- cost -------------------------------------------------------------------------------------
 
 
-def _factors(request: Request, m: int) -> DType:
-    """The type products are computed in."""
-    return DType.F16 if sum_type(request) is DType.F16 and m in HALF_TERMS else DType.F32
+def _in_words(request: Request) -> bool:
+    """Whether products are those of integers."""
+    return sum_type(request) is DType.I32
+
+
+def _numbers(request: Request, m: int) -> Numbers:
+    """What is computed with."""
+    if _in_words(request):
+        return winograd_words.numbers_of(request, m)
+    return Numbers(DType.F16, block=HALF_TERMS[m]) if sum_type(request) is DType.F16 and m in HALF_TERMS else FLOATS
 
 
 def _best_plan(request: Request, axes: tuple[Axis, Axis], m: int) -> _Plan:
-    plans = [_plan(request, axes, replace(blocking, division=division)) for blocking in _blockings(axes, m)
+    plans = [_plan(request, axes, replace(blocking, division=division)) for blocking in _blockings(request, axes, m)
              for division in _divisions(request, blocking)]
     plans += [_plan(request, axes, replace(blocking, division=division)) for division in _even_divisions(request, axes[0])
-              for blocking in _blockings((division.axis(axes[0], 0), axes[1]), m)]
+              for blocking in _blockings(request, (division.axis(axes[0], 0), axes[1]), m)]
     best = min(plan.cycles for plan in plans)
     near = [plan for plan in plans if plan.cycles <= (1.0 + NEARLY_EQUAL * (request.threads > 1)) * best]
     return min(near, key=lambda plan: (-plan.blocking.tiles, plan.cycles, plan.blocking.exact))
 
 
-def _blockings(axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
+def _blockings(request: Request, axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:
     """All tiles at once, fewer whole rows of tiles, parts of one row; then the same with last tiles of their own size."""
     rows, columns = (-(-axis.out // m) for axis in axes)
     enough = m < max(PAYING_TILES) or rows * columns >= PAYING_TILES[m]
+    integers = _in_words(request)
     for exact in (False, True)[:1 + (enough and any(axis.out % m for axis in axes))]:
         for size in dict.fromkeys(-(-rows // parts) for parts in range(1, rows + 1)):
-            yield Blocking(m, rows, columns, size, columns, exact)
+            yield Blocking(m, rows, columns, size, columns, exact, integers=integers)
         for size in dict.fromkeys(-(-columns // parts) for parts in range(2, columns + 1)):
-            yield Blocking(m, rows, columns, 1, size, exact)
+            yield Blocking(m, rows, columns, 1, size, exact, integers=integers)
 
 
 def _divisions(request: Request, b: Blocking) -> Iterator[Division]:
     """How threads can divide the work; also not at all, for maps and channels too few."""
     yield ALONE
     for rows in range(1, min(request.threads, -(-b.rows // b.block_rows)) + 1):
-        channels = _channel_ranges(request, rows, _factors(request, b.m))
+        channels = _channel_ranges(request, rows, _numbers(request, b.m).dtype)
         if channels:
             yield Division(rows, channels)
 
@@ -210,9 +224,11 @@ def _channel_ranges(request: Request, rows: int, factors: DType) -> int:
 
 def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
     """The modelled cycles are those of the busiest thread times the number of threads."""
-    target, x, y, factors = request.target, request.operand(0).view, request.outputs[0], _factors(request, b.m)
-    lanes, images, depth, outputs = vector_lanes(target, factors), x.dims[0], x.dims[1], y.dims[1]
+    target, x, y, numbers = request.target, request.operand(0).view, request.outputs[0], _numbers(request, b.m)
+    factors, depth = numbers.dtype, x.dims[1] // numbers.group  # words have the size of their sums in pairs, too
+    lanes, images, outputs = vector_lanes(target, factors), x.dims[0], y.dims[1]
     high, wide = b.tilings(axes)
+    reading, moving, finishing = numbers.operations
     again = b.division.channels  # inputs are transformed for each range of result channels
     column_blocks = -(-b.columns // b.block_columns)
     parts = images * b.division.tiled_ranges
@@ -223,14 +239,16 @@ def _plan(request: Request, axes: tuple[Axis, Axis], b: Blocking) -> _Plan:
     arithmetic = 0.0
     for down, strips in _sizes(high):
         ops_in, ops_down = _operations(high, down)
-        arithmetic += again * strips * vectors_in * columns * _line_cycles(ops_in, high.inputs(down), high.lines(down), target)
+        arithmetic += again * strips * vectors_in * columns * _line_cycles(
+            ops_in + reading * high.inputs(down), high.inputs(down), high.lines(down), target)
         for across, tiles in _sizes(wide):
             number = parts * strips * tiles
             ops_in, ops_out = _operations(wide, across)
-            arithmetic += again * vectors_in * number * high.lines(down) * _line_cycles(ops_in, wide.inputs(across), wide.lines(across), target)
+            arithmetic += again * vectors_in * number * high.lines(down) * _line_cycles(
+                ops_in + moving * wide.lines(across), wide.inputs(across), wide.lines(across), target)
             arithmetic += vectors_out * number * wide.lines(across) * _line_cycles(ops_down, high.lines(down), down, target)
             arithmetic += vectors_out * number * down * _line_cycles(
-                ops_out + across * (1 + extras), wide.lines(across) + across * extras, across, target)
+                ops_out + across * (1 + finishing + extras), wide.lines(across) + across * extras, across, target)
     multiply = b.division.shares * _product_tile(b, axes, depth, outputs // again, _own_blocks(images, b), target, factors)[1]
     scratch = factors.size * products * (depth + outputs / again)
     outside = x.dtype.size * x.elements + y.dtype.size * y.elements * (1 + extras)
@@ -268,7 +286,7 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
     """
     lanes, vector = vector_lanes(target, factors), target.vector
     # Compilers keep factors of the transforms in registers all the time.
-    reserved = 0 if vector.fma_by_lane or b.m < 6 else RESERVED_REGISTERS
+    reserved = int(b.integers) if vector.fma_by_lane or b.m < 6 else RESERVED_REGISTERS  # products of words take one themselves
     narrower = replace(target, vector=replace(vector, registers=vector.registers - reserved))
     pairs = pairs_of(b.tilings(axes), b)
     most = max(pair.rows for pair in pairs)
@@ -282,7 +300,7 @@ def _product_tile(b: Blocking, axes: tuple[Axis, Axis], depth: int, outputs: int
     best: tuple[float, int, RegisterTile] | None = None
     for vectors in range(1, min(MAX_VECTORS, -(-outputs // lanes)) + 1):
         for rows in range(1, min(MAX_ROWS, most) + 1):
-            if not fits(rows, vectors, narrower, factors):
+            if not fits(rows, vectors, narrower, DType.F32 if b.integers else factors):
                 break
             tile = RegisterTile(rows, vectors, lanes)
             ahead = _ahead(pairs, blocks, depth, outputs, tile, target, factors)
@@ -323,7 +341,7 @@ def _early_bytes(weights: int, target: Target) -> int:
     return 0 if second is None else min(weights, int(EARLY_SHARE * second.size))
 
 
-def _line_cycles(operations: int, loads: int, stores: int, target: Target) -> float:
+def _line_cycles(operations: float, loads: int, stores: int, target: Target) -> float:
     core = target.core
     bound = max(operations / core.fma_per_cycle, loads / core.loads_per_cycle, stores / core.stores_per_cycle,
                 (operations + loads + stores) / core.issue_width)
@@ -337,12 +355,12 @@ def _operations(tiling: Tiling, m: int) -> tuple[int, int]:
 
     def bind(value: Expr) -> Expr:
         bound.append(value)
-        return Ref(f"d{len(bound)}", DType.F32)
+        return Ref(f"d{len(bound)}", dtype)
 
-    counts = []
+    counts, dtype = [], DType.I32 if tiling.integers else DType.F32
     for transform, count in ((tiling.transform_input, tiling.inputs(m)), (partial(tiling.transform_output, bias=None), tiling.lines(m))):
         bound.clear()
-        results = transform(m, [Ref(f"x{i}", DType.F32) for i in range(count)], bind=bind)
+        results = transform(m, [Ref(f"x{i}", dtype) for i in range(count)], bind=bind)
         counts.append(sum(isinstance(part, Op) for value in (*bound, *results) if value is not None
                           for part in subexpressions(value)))
     return counts[0], counts[1]
@@ -355,8 +373,9 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     """The kernel that works on blocks of tiles as `b` says."""
     request = replace(request, threads=1)  # the shares are all that threads divide
     target, x, y = request.target, request.operand(0).view, request.outputs[0]
-    factors, blocks = _factors(request, b.m), _own_blocks(x.dims[0], b)
-    lanes, depth, outputs, own = vector_lanes(target, factors), x.dims[1], y.dims[1], y.dims[1] // b.division.channels
+    numbers, blocks = _numbers(request, b.m), _own_blocks(x.dims[0], b)
+    factors, depth, outputs, own = numbers.dtype, x.dims[1] // numbers.group, y.dims[1], y.dims[1] // b.division.channels
+    lanes = vector_lanes(target, factors)
     tile, _ = _product_tile(b, axes, depth, own, blocks, target, factors)
     panels = cut_panels(own, tile, narrowest_lanes(target, factors))
     padded = sum(panel.padded * panel.count for panel in panels)
@@ -365,14 +384,14 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     v, sums = (_scratch(pairs, _spread(row, factors, target), factors, target)
                for row in (depth, -(-max(padded, own) // lanes) * lanes))
     half = factors is DType.F16
-    scale = _scale(tilings) if half else 1.0
+    numbers = replace(numbers, scale=_scale(tilings)) if half else numbers
+    terms = winograd_words.terms_of(request) if b.integers else None
     points = sum(pair.points for pair in pairs)
     ahead = _ahead(pairs, blocks, depth, own, tile, target, factors)
-    winograd = Winograd(x, outputs, tilings, b, pairs, lanes, v, sums, ahead, factors, scale, HALF_TERMS[b.m] if half else 0,
-                        points * padded * depth, _early_bytes(factors.size * points * padded * depth, target) if ahead else 0,
+    winograd = Winograd(x if terms is None else terms.x, outputs, tilings, b, pairs, lanes, v, sums, ahead, numbers, points * padded * depth, _early_bytes(factors.size * points * padded * depth, target) if ahead else 0,
                         tuple(b.tilings(axes, part)[0] for part in range(b.division.tiled_ranges)))
-    w: tuple[Buffer, KernelArgument] = (Buffer("w", factors, b.division.channels * points * padded * depth, "input"),
-                                        Packed((1,), partial(_pack, tilings, panels, factors, scale, b.division.channels)))
+    w: tuple[Buffer, KernelArgument] = (Buffer("w", numbers.factors, b.division.channels * points * padded * depth, "input"),
+                                        Packed((1,), partial(_pack, tilings, panels, numbers, lanes, b.division.channels)))
     weights = with_bias(request if half else replace(request, precision=DType.F32), w, outputs, (Panel(0, outputs, -(-outputs // lanes) * lanes, 1),), packed=True, bias_axis=1)
     epilogue = epilogue_of(request, op.epilogue, 3)
     whole = "+".join(("s", *(name for name in weights.padded if name == "b")))
@@ -385,10 +404,12 @@ def lower_winograd(request: Request, op: Conv, axes: tuple[Axis, Axis], b: Block
     name = f"conv_winograd{b.m}_{depth}_{outputs}"
     kernel = assemble(request, name, winograd.nest(panels, weights, epilogue), schedule, weights, epilogue, 3,
                       doc=f"3x3 convolution, {depth} to {outputs} channels, {axes[0].out}x{axes[1].out} pixels, "
-                          f"by Winograd's F({b.m}x{b.m}, 3x3){strided}{', in f16' if half else ''}",
+                          f"by Winograd's F({b.m}x{b.m}, 3x3){strided}{', in f16' if half else ', in words' if b.integers else ''}",
                       choice=f"winograd {b.m}x{b.m}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}, "
                              f"blocks of {b.block_rows} x {b.block_columns} tiles{', the last ones of ' + rest if rest else ''}{b.division.text}",
-                      workspace=workspace)
+                      workspace=workspace, terms=terms)
+    if b.integers:
+        return kernel
     return replace(kernel, error_units=HALF_ERROR_UNITS[b.m] if half else ERROR_UNITS[b.m])
 
 
@@ -415,16 +436,17 @@ def _line_elements(dtype: DType, target: Target) -> int:
     return next((cache.line for cache in target.caches), 64) // dtype.size
 
 
-def _pack(tilings: tuple[Tiling, Tiling], panels: Sequence[Panel], factors: DType, scale: float, shares: int, weights: Array) -> Array:
+def _pack(tilings: tuple[Tiling, Tiling], panels: Sequence[Panel], numbers: Numbers, lanes: int, shares: int, weights: Array) -> Array:
     """Weights [out, in, 3, 3] as [share of out][pair of groups][point][panel][in][lanes of the panel], transformed in float64."""
     high, wide = (np.array([[float(value) for value in row] for row in t.weight_matrix()]) for t in tilings)
-    transformed: Array = np.moveaxis(weights.astype(np.float64) / scale, (2, 3), (0, 1)).reshape(3, -1)
+    transformed: Array = np.moveaxis(weights.astype(np.float64) / numbers.scale, (2, 3), (0, 1)).reshape(3, -1)
     transformed = (high @ transformed).reshape(len(high), 3, -1)
     transformed = np.matmul(wide, transformed).reshape(len(high), len(wide), *weights.shape[:2])
+    packed: Array = winograd_words.paired(transformed, lanes) if tilings[0].integers else transformed.astype(numbers.factors.numpy)
     parts = []
-    for share in np.split(transformed, shares, axis=2):
+    for share in np.split(packed, shares, axis=2):
         for rows, columns in itertools.product(*(_ranges(t.groups) for t in tilings)):
-            parts += [pack_panels(share[i, j].astype(factors.numpy), panels) for i, j in itertools.product(rows, columns)]
+            parts += [pack_panels(share[i, j], panels) for i, j in itertools.product(rows, columns)]
     return np.concatenate(parts)
 
 

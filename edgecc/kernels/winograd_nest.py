@@ -28,11 +28,12 @@ from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import LINE_BYTES, Panel
 from edgecc.kernels.sum_types import convert, zero
 from edgecc.kernels.view import View
+from edgecc.kernels.winograd_numbers import FLOATS, Numbers, is_zero
 from edgecc.kernels.winograd_tiles import Band, Block, Blocking, Cut, Group, Pair, Scratch, Tiling
 from edgecc.kernels.winograd_transform import Bind
-from edgecc.loop.builder import add, mul
+from edgecc.loop.builder import add
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
-from edgecc.loop.ir import Body, Const, Expr, For, Let, Load, Prefetch, Ref, Stmt, Store
+from edgecc.loop.ir import Body, Expr, For, Let, Load, Prefetch, Ref, Stmt, Store
 
 LANE = "lane"
 """The loop over the channels of one vector; every iteration is independent of the others."""
@@ -49,7 +50,7 @@ class Winograd:
     """A convolution as loops over tiles.
 
     Attributes:
-        x: view of the input [N, C, H, W].
+        x: view of the input [N, C, H, W], or of the elements that it is read in.
         outputs: result channels.
         tilings: the tiles along each spatial axis.
         blocking: the blocks of tiles.
@@ -57,8 +58,7 @@ class Winograd:
         lanes: channels of a vector.
         v, s: where the factors of the products and their sums lie in the arrays of a share.
         ahead: how the products of each pair prefetch weights, if they do.
-        factors: the type of the transforms, and of the products' factors and sums. scale: what the inputs are multiplied by first.
-        block: the most terms of a sum in f16.
+        numbers: what is computed with.
         share_weights: transformed weights of a range of result channels. early: bytes of them that are prefetched during the
             transforms of the inputs, which need nothing else from far away.
         ranges: the tiles along the first axis of each range of rows that has tiles of its own. first_row: of the results.
@@ -73,9 +73,7 @@ class Winograd:
     v: Scratch
     s: Scratch
     ahead: tuple[Ahead, ...] = ()
-    factors: DType = DType.F32
-    scale: float = 1.0
-    block: int = 0
+    numbers: Numbers = FLOATS
     share_weights: int = 0
     early: int = 0
     ranges: tuple[Tiling, ...] = ()
@@ -88,15 +86,15 @@ class Winograd:
 
     @property
     def depth(self) -> int:
-        """Input channels."""
-        return self.x.dims[1]
+        """Steps of the products: input channels, or groups of them."""
+        return self.x.dims[1] * self.numbers.parts
 
     @property
     def scratch(self) -> tuple[tuple[str, DType, int], ...]:
         """The scratch arrays: name, type and number of elements."""
         shares = self.blocking.division.shares
         return tuple((name, dtype, shares * elements) for name, dtype, elements in (
-            ("v", self.factors, self.v.elements), ("s", self.factors, self.s.elements), ("t", self.factors, self._t_size)))
+            ("v", self.numbers.factors, self.v.elements), ("s", self.numbers.dtype, self.s.elements), ("t", self.numbers.dtype, self._t_size)))
 
     @property
     def _width(self) -> int:
@@ -184,16 +182,18 @@ class Winograd:
 
     def _inputs(self, block: Block) -> Body:
         def tile(band: Band, channel: Index, count: int) -> Body:
-            return *self._input_columns(block, band, channel, count), *self._input_rows(block, band, channel, count)
+            return tuple(stmt for part in range(self.numbers.parts) for stmt in (
+                *self._input_columns(block, band, channel, count, part),
+                *self._input_rows(block, band, channel * self.numbers.parts + part * count, count)))
 
-        return self._by_bands(block, self.tilings[0].input_bands(), self.depth, tile)
+        return self._by_bands(block, self.tilings[0].input_bands(), self.x.dims[1], tile)
 
     def _by_bands(self, block: Block, bands: Sequence[Band], channels: int, body: Callable[[Band, Index, int], Body]) -> Body:
         """`body(band, first channel, count)` for every row of tiles and every vector of `channels` channels."""
         return tuple(loop for band in bands for loop in _clipped(
             "strip", block.row, block.rows, band, self._vectors(channels, lambda channel, count, band=band: body(band, channel, count))))  # type: ignore[misc]
 
-    def _input_columns(self, block: Block, band: Band, channel: Index, count: int) -> Body:
+    def _input_columns(self, block: Block, band: Band, channel: Index, count: int, part: int) -> Body:
         """B^T applied to the columns of a strip of inputs; zeros for columns outside."""
         (high, wide), x = self.tilings, self.x
         down, across, size = high.m * high.axis.stride, wide.m * wide.axis.stride, high.inputs(band.m)
@@ -206,23 +206,22 @@ class Winograd:
             if not band.first <= i < band.last:
                 return None
             place = [self._image, channel + lane, var("strip") * down + (i - high.axis.pad), left + column]
-            value = convert(Load("x", x.at(place), x.dtype), self.factors)
-            return value if self.scale == 1.0 else mul(value, self.scale)
+            return self.numbers.read(Load("x", x.at(place), x.dtype), part)
 
         def store(i: int, value: Expr) -> Stmt:
             return Store("t", self._t(column + i * self._width) + lane, value)
 
-        nothing: Expr = Const(0.0, self.factors)
+        nothing: Expr = zero(self.numbers.dtype)
         zeros = (For(LANE, ZERO, const(count), tuple(store(i, nothing) for i in range(high.lines(band.m)))),)
         moved = _line(count, [load(i) for i in range(size)], lambda d, bind: high.transform_input(band.m, d, bind), store, nothing)
         early = self._early(block, channel, first, last - first)
         return tuple(For("column", start, stop, body) for start, stop, body in
-                     ((ZERO, first, zeros), (first, last, (*early, moved)), (last, const(width), zeros)) if start != stop)
+                     ((ZERO, first, zeros), (first, last, (*early * (part == 0), moved)), (last, const(width), zeros)) if start != stop)
 
     def _early(self, block: Block, channel: Index, first: Index, columns: Index) -> Body:
         """Prefetches of the first weights in front of every column of inputs, of which a strip has `columns` from `first` on."""
-        line, width = LINE_BYTES // self.factors.size, columns.const if columns.is_const else self._width
-        strip = -(-self.depth // self.lanes) * width
+        line, width = LINE_BYTES // self.numbers.factors.size, columns.const if columns.is_const else self._width
+        strip = -(-self.x.dims[1] // self.lanes) * width
         lines = min(MOST_EARLY, self.early // (LINE_BYTES * block.rows * strip)) if width else 0
         place = ((var("strip") - block.row) * strip + (var("column") - first)) * (lines * line) + channel * (width * lines * line // self.lanes)
         return tuple(Prefetch("w", self._channel_part * self.share_weights + place + i * line) for i in range(lines))
@@ -248,11 +247,12 @@ class Winograd:
         first = (line + high.first_line(number, band.m)) * self._width + tile * (wide.m * wide.axis.stride)
 
         def load(j: int) -> Expr:
-            return Load("t", self._t(first + j) + lane, self.factors)
+            return Load("t", self._t(first + j) + lane, self.numbers.dtype)
 
         def store(j: int, value: Expr) -> Stmt:
             horizontal, across = self._line_at(j, m, tile)
-            return Store("v", self._place(self.v, self._pair(number, across), block, vertical, horizontal) + channel + lane, value)
+            place = self._place(self.v, self._pair(number, across), block, vertical, horizontal) + channel + lane
+            return Store("v", place, self.numbers.factor(value))
 
         moved = _line(count, [load(j) for j in range(wide.inputs(m))], lambda d, bind: wide.transform_input(m, d, bind), store)
         return _lines(lines, moved)
@@ -280,7 +280,7 @@ class Winograd:
         point = var("point") if pair.points > 1 else ZERO
         width = sum(panel.padded * panel.count for panel in panels)
         own = self._channel_part * self.share_weights
-        name = weights.arguments[0][0].name
+        name, dtype, most = weights.arguments[0][0].name, self.numbers.dtype, self.numbers.block
 
         def in_panel(panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
             k, reductions = var(INNER), [Reduction(INNER, ZERO, const(self.inner))]
@@ -289,18 +289,18 @@ class Winograd:
             if self.ahead:
                 chunk = var("steps")
                 reductions.insert(0, Reduction("steps", ZERO, const(self.depth // self.inner)))
-                ahead = self.ahead[number].prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, self.factors.size)
+                ahead = self.ahead[number].prefetches(name, start + panel.padded * self.depth, row, chunk, self.depth, self.numbers.factors.size)
                 k = k + chunk * self.inner
             place = self._address(self.s, number, point, row) + channel0 + channel
 
             def product(loops: Sequence[Reduction], k: Index, *, begins: bool = True) -> For:
-                x = Load("v", self._address(self.v, number, point, row) + k, self.factors)
-                w = Load(name, start + k * panel.padded + channel, self.factors)
-                return tile_nest(rows, panel.padded, loops, x, w, zero(self.factors),
-                                 lambda acc: Store("s", place, convert(acc if begins else add(Load("s", place, self.factors), acc), self.factors)),
-                                 ahead=ahead, block=self.block)
+                x = Load("v", self._address(self.v, number, point, row) + k, self.numbers.factors)
+                w = Load(name, start + k * panel.padded + channel, self.numbers.factors)
+                return tile_nest(rows, panel.padded, loops, x, w, zero(dtype),
+                                 lambda acc: Store("s", place, convert(acc if begins else add(Load("s", place, dtype), acc), dtype)),
+                                 dot=self.numbers.dot, ahead=ahead, block=most)
 
-            blocks = half_sums.blocks_of(self.depth, self.block) if self.block and not self.ahead else None
+            blocks = half_sums.blocks_of(self.depth, most) if most and not self.ahead else None
             if blocks is None:
                 return (product(reductions, k),)
             # One block after the other for all rows: a tile whose sums fill the registers has none to spare for those of the blocks before.
@@ -344,7 +344,7 @@ class Winograd:
             down = high.group_of(i, band.m)
             vertical = _line_of(high.groups[down], const(i - high.first_line(down, band.m)), var("strip") - block.row, high.m)
             place = self._place(self.s, self._pair(down, number), block, vertical, horizontal) + channel + lane
-            return Load("s", place, self.factors)
+            return Load("s", place, self.numbers.dtype)
 
         def store(i: int, value: Expr) -> Stmt:
             return Store("t", self._t(first + i * width) + lane, value)
@@ -365,12 +365,12 @@ class Winograd:
             return lambda view: view.at(place)
 
         def load(j: int) -> Expr:
-            return Load("t", self._t(row * width + j) + lane, self.factors)
+            return Load("t", self._t(row * width + j) + lane, self.numbers.dtype)
 
         def transform(d: Sequence[Expr | None], bind: Bind) -> Sequence[Expr]:
-            bias = weights.bias(channel + lane, address(0)) if len(weights.arguments) > 1 else None
-            values = wide.transform_output(across.m, _all(d), None if bias is None else bind(bias), bind)
-            return values[:across.last]
+            bias = weights.bias(channel + lane, address(0))
+            own = None if is_zero(bias) else bind(bias)
+            return self.numbers.results(lambda more: wide.transform_output(across.m, _all(d), more, bind)[:across.last], own)
 
         body = _line(count, [load(j) for j in range(width)], transform, lambda j, value: epilogue.store(value, address(j)))
         return For("row", ZERO, const(band.last), (body,))

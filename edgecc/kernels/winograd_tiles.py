@@ -18,12 +18,12 @@ from typing import TypeVar
 
 from edgecc.kernels.spatial import Axis
 from edgecc.kernels.winograd_transform import (
-    POINTS,
     Bind,
     Matrix,
     MinimalFilter,
     Term,
     combination,
+    filter_of,
     largest_gain,
     output_terms,
     transform_input,
@@ -64,12 +64,13 @@ class Band:
 
 @dataclass(frozen=True)
 class Tiling:
-    """`count` tiles of `m` results along an axis; the last one has transforms for `rest` results."""
+    """`count` tiles of `m` results along an axis; the last one has transforms for `rest` results, all of them in `integers` or floats."""
 
     axis: Axis
     m: int
     count: int
     rest: int
+    integers: bool = False
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -90,7 +91,7 @@ class Tiling:
         return tuple(-(-(self.axis.kernel - phase) // self.axis.stride) for phase in range(self.axis.stride))
 
     def _filter(self, m: int, taps: int) -> MinimalFilter:
-        return MinimalFilter(m, taps, POINTS[self.m, taps])
+        return filter_of(m, self.m, taps, integers=self.integers)
 
     def inputs(self, m: int) -> int:
         """Inputs under a tile, or under as many neighbouring results."""
@@ -288,6 +289,7 @@ class Blocking:
         block_rows, block_columns: tiles of a block along each axis; one of a kind at the border may have fewer.
         exact: whether the last tiles have transforms for just the results there are, instead of for m.
         division: the threads' shares.
+        integers: whether transforms are those of integers.
     """
 
     m: int
@@ -297,6 +299,7 @@ class Blocking:
     block_columns: int
     exact: bool = False
     division: Division = ALONE
+    integers: bool = False
 
     @property
     def tiles(self) -> int:
@@ -308,7 +311,7 @@ class Blocking:
         axes = self.division.axis(axes[0], part), axes[1]
         vertical, horizontal = ((axis, count, axis.out - (count - 1) * self.m if self.exact else self.m)
                                 for axis, count in zip(axes, (self.rows, self.columns), strict=True))
-        return Tiling(vertical[0], self.m, *vertical[1:]), Tiling(horizontal[0], self.m, *horizontal[1:])
+        return Tiling(vertical[0], self.m, *vertical[1:], self.integers), Tiling(horizontal[0], self.m, *horizontal[1:], self.integers)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ the rows of G agree up to factors, which go into B^T.
 Rounding errors depend on the points alone (B. Barabasz et al., "Error analysis and improving the accuracy of Winograd
 convolution for deep neural networks", ACM TOMS 46, 2020). Those of F(3, 3), F(4, 3), F(2, 2), F(4, 2) and F(4, 4) were found by
 search over multiples of 1/8 and 1/4: the errors of F(4, 3) are a quarter of those of 0, +-1, +-2.
+
+In integers there are none: with integer points, and weights multiplied by what makes integers of G, every step is exact modulo 2^32,
+and so are the results, that many times too large.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 
-from edgecc.loop.builder import add, fma, mul, sub
+from edgecc.loop.builder import add, fma, mul, operation, sub
 from edgecc.loop.ir import Expr
 
 Matrix = tuple[tuple[Fraction, ...], ...]
@@ -48,14 +51,33 @@ POINTS: Mapping[tuple[int, int], tuple[Fraction, ...]] = MappingProxyType({
 })
 """The finite points of F(m, r), for each (m, r). Their powers are exact in float32."""
 
+INTEGER_FILTERS: Mapping[int, tuple[tuple[Fraction, ...], int, int]] = MappingProxyType({
+    2: (_pairs(Fraction(1)), 2, 1), 3: (_pairs(Fraction(1), last=(Fraction(2),)), 6, 1), 4: (_pairs(Fraction(1), Fraction(2)), 24, 2)})
+"""For each m the points of F(m, 3) in integers, `MinimalFilter.multiple` and `MinimalFilter.infinity`, with which G consists of integers
+whose rows add up to at most 12."""
+
+
+def filter_of(m: int, widest: int, taps: int, *, integers: bool) -> MinimalFilter:
+    """F(m, taps) on the points of F(widest, taps)."""
+    if not integers:
+        return MinimalFilter(m, taps, POINTS[widest, taps])
+    return MinimalFilter(m, taps, *INTEGER_FILTERS[widest])
+
 
 @dataclass(frozen=True)
 class MinimalFilter:
-    """F(m, taps) on the first of `points`; the weights are transformed for all of `points` and infinity."""
+    """F(m, taps) on the first of `points`; the weights are transformed for all of `points` and infinity.
+
+    Attributes:
+        multiple: what the weights, and so the results, are multiplied with.
+        infinity: what A^T multiplies the product at infinity with, by which the weights there are smaller.
+    """
 
     m: int
     taps: int
     points: tuple[Fraction, ...]
+    multiple: int = 1
+    infinity: int = 1
 
     @property
     def used(self) -> tuple[Fraction, ...]:
@@ -96,13 +118,13 @@ def weight_matrix(f: MinimalFilter) -> Matrix:
         norm = Fraction(1)
         for q in f.points:
             norm *= p - q if q != p else 1
-        rows.append(tuple(p**k / norm for k in range(f.taps)))
-    return (*rows, tuple(Fraction(int(k == f.taps - 1)) for k in range(f.taps)))
+        rows.append(tuple(f.multiple * p**k / norm for k in range(f.taps)))
+    return (*rows, tuple(Fraction(f.multiple * (k == f.taps - 1), f.infinity) for k in range(f.taps)))
 
 
 def output_matrix(f: MinimalFilter) -> Matrix:
     """A^T, [m, inputs]: the powers of the points, and the leading coefficient for infinity."""
-    return tuple((*(p**k for p in f.used), Fraction(int(k == f.m - 1))) for k in range(f.m))
+    return tuple((*(p**k for p in f.used), Fraction(f.infinity * (k == f.m - 1))) for k in range(f.m))
 
 
 def transform_input(f: MinimalFilter, d: Sequence[Expr | None], bind: Bind) -> list[Expr | None]:
@@ -128,7 +150,7 @@ def output_terms(f: MinimalFilter, products: Sequence[Expr], bind: Bind) -> list
     even = {i: bind(add(a, b)) for i, (a, b) in both.items()}
     odd = {i: bind(sub(a, b)) for i, (a, b) in both.items()} if f.m > 1 else {}
     for k in range(f.m):
-        terms: list[Term] = [*([(one, products[0])] * (k == 0)), *([(one, products[-1])] * (k == f.m - 1))]
+        terms: list[Term] = [*([(one, products[0])] * (k == 0)), *([(Fraction(f.infinity), products[-1])] * (k == f.m - 1))]
         for i, (p, paired) in zip(places, pairs, strict=True):
             if p:
                 terms.append((p**k, (odd if k % 2 else even)[i] if paired else products[i]))
@@ -143,12 +165,27 @@ def combination(terms: Iterable[Term]) -> Expr | None:
     total: Expr | None = None
     for factor, value in present:
         if total is None:
-            total = value if factor == 1 else mul(value, float(factor))
+            total = value if factor == 1 else _times(value, factor)
         elif abs(factor) == 1:
             total = add(total, value) if factor == 1 else sub(total, value)
-        else:
+        elif value.dtype.is_float:
             total = fma(value, float(factor), total)
+        else:
+            total = add(total, _times(value, factor)) if factor > 0 else sub(total, _times(value, -factor))
     return total
+
+
+def _times(value: Expr, factor: Fraction) -> Expr:
+    """The product with a known number; of integers by shifts, where it is a power of two or the next number."""
+    if value.dtype.is_float:
+        return mul(value, float(factor))
+    number = int(factor)
+    for rest in (0, 1):
+        shift = (number - rest).bit_length() - 1
+        if shift > 0 and number - rest == 1 << shift:
+            shifted = operation("shift_left", value, shift)
+            return add(shifted, value) if rest else shifted
+    return mul(value, number)
 
 
 def _by_pairs(points: Sequence[Fraction]) -> list[tuple[Fraction, bool]]:

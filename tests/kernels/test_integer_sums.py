@@ -1,5 +1,7 @@
 """Convolutions and matrix products of narrow integers: exact, for any zero points, shapes and layouts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -206,6 +208,7 @@ def test_bytes_in_words(machine):
         request, arrays = grouped_case(dtype, 131 if dtype is DType.U8 else -5, kernel, target=machine)
         arrays[0][:, :8] = dtype.limits[1]
         arrays[1][:, :8] = -128
+        request = replace(request, winograd=False)
         assert dots(request) == {"dot_u8s8"}
         kernels.check(request, arrays)
         kernels.check(request, arrays, machine=machine)

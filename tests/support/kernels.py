@@ -153,13 +153,13 @@ def _memory(view: View, array: Array | None, fill: int) -> Array:
 
 
 def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_place: tuple[int, int] | None = None,
-        flags: Sequence[str] = ("-O1",)) -> tuple[Array, ...]:
-    """Results of the kernel of `request` on these operands.
+        flags: Sequence[str] = ("-O1",), choice: str | None = None, kernel: Kernel | None = None) -> tuple[Array, ...]:
+    """Results of the kernel of `request`, of its candidate `choice`, or of `kernel`, on these operands.
 
     Without `machine` it is interpreted; else it is compiled (with `flags`) and run for the target of that name.
     With `in_place` = (result, operand) those two share their memory.
     """
-    kernel = lower(request)
+    kernel = kernel or lower(request, choice)
     function = scheduled(kernel)
     buffers: dict[str, Array] = {}
     before: dict[int, Array] = {}
@@ -211,9 +211,9 @@ def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_
 
 
 def check(request: Request, arrays: Sequence[Array | None], units: float = 4.0, machine: str = "",
-          in_place: tuple[int, int] | None = None, flags: Sequence[str] = ("-O1",)) -> None:
+          in_place: tuple[int, int] | None = None, flags: Sequence[str] = ("-O1",), choice: str | None = None, kernel: Kernel | None = None) -> None:
     """Runs the kernel and compares all results with the operator's reference, in units of roundoff times magnitude."""
-    got = run(request, arrays, machine, in_place, flags)
+    got = run(request, arrays, machine, in_place, flags, choice, kernel)
     wide = [a.astype(np.float64) if a is not None and DType.from_numpy(a.dtype).is_float else a for a in arrays]
     expected = request.op.reference(wide)
     magnitude = request.op.magnitude(wide)
