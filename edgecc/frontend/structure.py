@@ -146,6 +146,7 @@ def inline_functions(loaded: LoadedModel, model: onnx.ModelProto, limits: Limits
         raise EdgeccError("E101", f"inlining the functions of the model would copy {copied} bytes; the limit is {limits.made_bytes // INLINING_COPIES}",
                           where=loaded.name, hint=raised("made_bytes"))
     _spell_out_defaults(model, functions)
+    _align_opsets(model)
     try:
         return onnx.inliner.inline_local_functions(model, convert_version=True)
     except Exception as error:  # the inliner raises whatever its C++ side throws
@@ -169,6 +170,28 @@ def _spell_out_defaults(model: onnx.ModelProto, functions: Mapping[_FunctionKey,
             if function is not None:
                 given = {attribute.name for attribute in node.attribute}
                 node.attribute.extend(default for default in function.attribute_proto if default.name not in given)
+
+
+def _align_opsets(model: onnx.ModelProto) -> None:
+    """States the model's opset for functions whose operators are the same in it and in their own.
+
+    The inliner converts a function of another version, which takes that all types in it are known, and loops and dictionaries hide some.
+    """
+    versions = {entry.domain: entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
+    for function in model.functions:
+        kinds = {node.op_type for node in _calls_in(function.node) if node.domain in ("", "ai.onnx")}
+        for entry in function.opset_import:
+            wanted = versions.get(entry.domain)
+            if wanted is not None and all(_since(kind, entry.version) == _since(kind, wanted) != 0 for kind in kinds):
+                entry.version = wanted
+
+
+def _since(op_type: str, version: int) -> int:
+    """The version of ONNX that defined an operator as it is in `version`; 0 where there is none."""
+    try:
+        return int(onnx.defs.get_schema(op_type, version, "").since_version)
+    except onnx.defs.SchemaError:
+        return 0
 
 
 def _calls_in(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:

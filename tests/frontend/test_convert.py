@@ -291,6 +291,13 @@ def test_a_function_of_another_opset_is_converted(make, op, check, random):
     check(model, {"x": x}, by=[x[0]])
 
 
+def test_a_function_of_another_opset_that_means_the_same_is_taken_as_it_is(make, op, check, random):
+    """A conversion would need the types of values between calls, which nothing states."""
+    first, second = (function(name, ["a"], ["b"], [op("Add", "a a", "c"), op("Neg", "c", "b")], opset=21) for name in "PQ")
+    model = make([op("P", "x", "z", domain="f"), op("Q", "z", "y", domain="f")], {"x": [3]}, opset=23, domains=[("f", 1)], functions=[first, second])
+    check(model, {"x": random(3)}, by="ort")
+
+
 def test_bodies_that_onnx_defines_are_inlined(make, op, check, random):
     """Attention has no converter of its own; its nodes stand for the user's node."""
     q, k, v = random(1, 2, 4, 8), random(1, 2, 6, 8), random(1, 2, 6, 8)

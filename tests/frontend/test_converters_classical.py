@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import edgecc
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model, import_model_with_report
 from edgecc.frontend.bind import Range
@@ -67,6 +68,27 @@ def test_features(run, random):
     run("FeatureVectorizer", {"x": x, "z": random(4, 2)}, inputdimensions=[3, 2])
     x[1, 2] = x[0, 0] = np.nan
     run("Imputer", {"x": x}, imputed_value_floats=[7.0, 8.0, 9.0], replaced_value_float=float("nan"))
+
+
+def test_one_hot_encoder_of_categories_that_must_be_known(run, make, op):
+    """scikit-learn's default: another category ends the run."""
+    for x in (np.array([[3], [1], [8]]), np.array([["b"], ["a"], ["b"]])):
+        given = {"cats_strings": ["a", "b"]} if x.dtype.kind == "U" else {"cats_int64s": [1, 3, 8]}
+        run("OneHotEncoder", {"x": x.astype(object) if x.dtype.kind == "U" else x}, zeros=0, **given)
+    model = make([op("OneHotEncoder", "x", "y", domain=DOMAIN, zeros=0, cats_int64s=[1, 3])], {"x": [2]}, domains=[(DOMAIN, 1)])
+    with edgecc.load(edgecc.compile(model, target="generic-c"), cc="gcc") as compiled, pytest.raises(EdgeccError) as caught:
+        compiled.run({"x": np.array([1, 2], F)})
+    assert caught.value.code == "E403"
+
+
+def test_of_several_weights_of_a_leaf_the_first_counts_where_there_is_one_target(make, op, check, random):
+    """As in paths through trees that sklearn-onnx exports."""
+    nodes = {"nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [1, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+             "nodes_values": [0.1, 0.0, 0.0], "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0], "target_treeids": [0] * 4}
+    for count, ids in ((1, [0, 0, 0, 0]), (2, [1, 1, 0, 0])):
+        made = op("TreeEnsembleRegressor", "x", "y", domain=DOMAIN, n_targets=count, target_nodeids=[1, 1, 2, 2], target_ids=ids,
+                  target_weights=[4.0, 5.0, 6.0, 7.0], **nodes)
+        check(make([made], {"x": [5, 3]}, domains=[(DOMAIN, 1)]), {"x": random(5, 3)}, by="ort")
 
 
 def test_label_encoder(run):

@@ -21,17 +21,21 @@ _MOST_KEYS = 1024
 
 
 def _mapped(call: Call, x: Value, keys: Array, values: Array, default: Array) -> Value:
-    """The value of the key that an element equals, the first of equal ones; `default` where there is none.
-
-    Keys are compared one after the other. NaN equals NaN.
-    """
+    """The value of the key that an element equals, the first of equal ones; `default` where there is none."""
     keys, values = keys.reshape(-1), values.reshape(-1)
     if len(keys) != len(values) or len(keys) > _MOST_KEYS:
         raise Unsupported(f"{len(keys)} keys for {len(values)} values; the most keys are {_MOST_KEYS}")
+    return call.add(Gather(0), call.constant(np.concatenate([values, default.reshape(1)])), _place(call, x, keys))
+
+
+def _place(call: Call, x: Value, keys: Array) -> Value:
+    """The position of the key that an element equals, the first of equal ones; their number where there is none.
+
+    Keys are compared one after the other. NaN equals NaN.
+    """
     if is_string_array(keys) != (x.type.dtype is DType.STRING):
         raise EdgeccError("E110", f"the keys do not have the type of the input, {x.type}")
     position = call.constant(np.arange(len(keys), dtype=np.int64))
-    table = call.constant(np.concatenate([values, default.reshape(1)]))
 
     def hit(a: ScalarExpr, key: ScalarExpr, at: ScalarExpr) -> ScalarExpr:
         same = apply("eq", a, key)
@@ -41,7 +45,7 @@ def _mapped(call: Call, x: Value, keys: Array, values: Array, default: Array) ->
 
     call.importer.limits.check_dims((*x.type.shape, len(keys)), "the comparisons with the keys")
     found = call.map(hit, call.reshape(x, (*x.type.shape, 1)), call.constant(keys.astype(x.type.dtype.numpy)), position)
-    return call.add(Gather(0), table, call.add(Reduce("min", (x.type.rank,), keepdims=False), found))
+    return call.add(Reduce("min", (x.type.rank,), keepdims=False), found)
 
 
 def _given(call: Call, kind: str) -> Array:
@@ -116,7 +120,8 @@ def _one_hot_encoder(call: Call) -> Value:
         x = call.cast(x, DType.I64)
     if categories is None or not 0 < len(categories) <= _MOST_KEYS:
         raise EdgeccError("E102", f"the categories for {x.type} are missing, or more than {_MOST_KEYS}")
-    if not call.flag("zeros", True):
-        raise Unsupported("zeros=0 makes other elements an error of the run", "export the encoder with zeros=1")
     call.importer.limits.check_dims((*x.type.shape, len(categories)), "the result of OneHotEncoder")
+    if not call.flag("zeros", True):
+        # What is no category has a position outside of this table, which ends the run.
+        x, categories = call.add(Gather(0), call.positions(len(categories)), _place(call, x, categories)), np.arange(len(categories))
     return call.map(lambda a, c: convert(apply("eq", a, c), DType.F32), call.reshape(x, (*x.type.shape, 1)), call.constant(categories))

@@ -188,8 +188,8 @@ def _tree_ensemble(call: Call) -> Value:
     return call.cast(post_transformed(call, y, POST_TRANSFORMS[post]), call.input().type.dtype)
 
 
-def _older_forest(call: Call, x: Value, kind: str) -> tuple[_Forest, list[int]]:
-    """The trees of a TreeEnsembleClassifier or TreeEnsembleRegressor, whose leaves are nodes; `kind` is class or target."""
+def _older_forest(call: Call, x: Value, kind: str, count: int) -> tuple[_Forest, list[int]]:
+    """The trees of a TreeEnsembleClassifier or TreeEnsembleRegressor, whose leaves are nodes; `kind` is class or target, of which there are `count`."""
     trees, numbers = call.ints("nodes_treeids") or (), call.ints("nodes_nodeids") or ()
     modes, features = call.strings("nodes_modes") or (), call.ints("nodes_featureids") or ()
     yes, no = call.ints("nodes_truenodeids") or (), call.ints("nodes_falsenodeids") or ()
@@ -219,7 +219,9 @@ def _older_forest(call: Call, x: Value, kind: str) -> tuple[_Forest, list[int]]:
     for tree, node, target, weight in zip(owners, members, targets, weights, strict=True):
         if (tree, node) not in places:
             raise EdgeccError("E110", f"tree {tree} has no leaf {node}")
-        forest.leaves.setdefault(places[tree, node], []).append((target, float(weight)))
+        own = forest.leaves.setdefault(places[tree, node], [])
+        if count > 1 or not own:  # where there is one target, onnxruntime takes the first weight of a leaf, and paths are exported for that
+            own.append((target, float(weight)))
     return forest, list(roots.values())
 
 
@@ -232,8 +234,8 @@ def _either(call: Call, name: str) -> Sequence[float]:
 @converter("TreeEnsembleRegressor", domain=DOMAIN, until=4)
 def _tree_regressor(call: Call) -> Value:
     x = _input(call)
-    forest, roots = _older_forest(call, x, "target")
     aggregate, targets = call.text("aggregate_function", "SUM").lower(), call.integer("n_targets", 1)
+    forest, roots = _older_forest(call, x, "target", targets)
     if aggregate not in TREE_AGGREGATES:
         raise EdgeccError("E102", f"aggregate_function is '{printable(aggregate)}'")
     y = call.cast(forest.value(call, x, roots, targets, aggregate), DType.F32)
@@ -250,7 +252,7 @@ def _tree_classifier(call: Call) -> list[Value]:
     """Scores of classes, and the label of the best. Of two classes one may have no leaves: its score follows from the other's."""
     x = _input(call)
     labels = labels_of(call, "classlabels_int64s", "classlabels_strings")
-    forest, roots = _older_forest(call, x, "class")
+    forest, roots = _older_forest(call, x, "class", len(labels))
     targets, post = call.ints("class_ids") or (), call.text("post_transform", "NONE")
     scores = call.cast(forest.value(call, x, roots, len(labels), "sum"), DType.F32)
     base = _either(call, "base_values")
