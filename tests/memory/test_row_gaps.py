@@ -44,6 +44,20 @@ def test_rows_at_powers_of_two_get_a_sixteenth_more(channels, gap):
     assert strides(*rows_of(channels))[1:] == (1, 5 * pitch, pitch)
 
 
+@pytest.mark.parametrize(("channels", "gap"), [(32, 8), (40, 0), (64, 8), (128, 8), (256, 16), (1024, 64)])
+def test_rows_around_depthwise_convolutions_get_gaps_at_smaller_powers_of_two(channels, gap):
+    graph = Graph("net")
+    x = graph.add(RELU, graph.add_input(TensorType(DType.F32, (1, channels, 3, 5)), "x"))
+    taps = graph.constant(np.ones((channels, 1, 3, 3), np.float32), "taps")
+    y = graph.add(Conv((1, 1), (1, 1, 1, 1), (1, 1), channels), x, taps)
+    weights = graph.constant(np.ones((8, channels, 1, 1), np.float32), "w")
+    graph.set_outputs([graph.add(Conv((1, 1), (0, 0, 0, 0), (1, 1)), y, weights)], ["z"])
+    pitch = channels + gap
+    for value in (x, y):
+        value.layout = Layout.channels_last(4)
+        assert strides(graph, value)[1:] == (1, 5 * pitch, pitch)
+
+
 def test_rows_stay_together_where_gaps_would_gain_nothing():
     dense = (1, 5 * 1024, 1024)
     assert strides(*rows_of(1024), 0)[1:] == dense
@@ -64,6 +78,8 @@ def test_targets_say_whether_rows_need_gaps():
 def test_any_graph_computes_the_same_with_gaps(graph):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_gaps, "LEAST_BYTES", 8)
+        patch.setattr(row_gaps, "LEAST_BYTES_DEPTHWISE", 8)
+        patch.setattr(row_gaps, "LEAST_GAP_BYTES", 8)
         patch.setattr(row_gaps, "SHARE", 2)
         placement = place_values(graph, gap_period=64)
     plan = plan_memory(placement, [needs_of(step) for step in placement.steps])
