@@ -173,7 +173,8 @@ class ChainFinder:
         if len(shapes) != 1:
             return None
         ((height, row_bytes),) = shapes
-        return (height, row_bytes) if height * row_bytes == self.placement.roots[root].size_bytes else None
+        rows = -(-self.placement.roots[root].size_bytes // row_bytes)  # behind the last pixel a gap may be missing
+        return (height, row_bytes) if height == rows else None
 
 
 def schedule(chain: Chain, rows: int) -> StripedChain:

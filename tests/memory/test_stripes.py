@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.graph import Graph
-from edgecc.ir.types import DType, TensorType
+from edgecc.ir.types import DType, Layout, TensorType
 from edgecc.memory.placement import Placement, place_values
 from edgecc.memory.stripes import Chain, ChainFinder, StripedChain, ringed, schedule
 from edgecc.ops.convolution import Conv, Pool
@@ -163,3 +163,20 @@ def test_a_window_over_earlier_rows_does_not_let_go_of_its_operand():
     chain = ChainFinder(place_values(graph)).chain((0, 1))
     assert chain is not None
     assert schedule(chain, 2).overwritable == frozenset()
+
+
+def test_rows_with_gaps_between_their_pixels_are_rings_too():
+    graph = Graph("net")
+    x = graph.add_input(TensorType(DType.F32, (1, 128, 16, 5)), "x")
+    taps = graph.constant(np.ones((128, 1, 3, 3), np.float32))
+    for _ in range(3):
+        x = graph.add(Conv((1, 1), (1, 1, 1, 1), (1, 1), 128), x, taps)
+        x.layout = Layout.channels_last(4)
+    graph.set_outputs([x], ["y"])
+    placement = place_values(graph, gap_period=4096)
+    chain = ChainFinder(placement).chain((0, 1, 2))
+    assert chain is not None
+    pitch = (128 + 8) * 4
+    assert sorted(chain.rings.values()) == [(16, 5 * pitch)] * 2
+    block = schedule(chain, 1)
+    assert {ringed(placement, [block]).roots[root].size_bytes for root in block.rings} == {3 * 5 * pitch}
