@@ -10,10 +10,9 @@ reduced axes are walked: `AcrossGroup`. A kernel is written once, against `Group
         ...
     for_each_group(b, plan, row)
 
-Accuracy: floats are added in f32 (f64 in f64) in at least four independent sums where there are
-enough terms, so the error of a sum of n terms is at most about n/4 roundings of the sum of magnitudes,
-n/(4*lanes) along contiguous elements (n/(2*lanes) in rows that are worked on side by side), and grows with the
-square root of that in practice.
+Accuracy: floats are added in f32 (f64 in f64), in independent sums where registers are left. What one sum in f32 takes term by
+term is cut into runs (edgecc/kernels/partial_sums.py), so that the error of a sum is at most some 500 roundings of the
+sum of magnitudes for 65,000 terms, and a fraction of that where lanes lie along the terms.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from edgecc.kernels.iteration import (
     vectors,
 )
 from edgecc.kernels.kernel_builder import KernelBuilder
+from edgecc.kernels.partial_sums import Part, cut
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.loop.builder import add, fma, number, operation, repeat, select
 from edgecc.loop.index import ZERO, Index, const
@@ -93,6 +93,11 @@ class Rule:
     def is_idempotent(self) -> bool:
         """Whether an element may be taken twice."""
         return self.kind in ("max", "min")
+
+    @property
+    def rounds(self) -> bool:
+        """Whether each element that is taken rounds to f32, so that many are better taken in runs."""
+        return self.combine == "add" and self.dtype is DType.F32
 
     def take(self, total: Expr, element: Expr) -> Expr:
         """`total` with one more element."""
@@ -187,6 +192,23 @@ class Group(ABC):
         `zero_padded` promises that lanes of `element` past the end of a row are zero.
         """
 
+    @property
+    def whole(self) -> Part:
+        """All reduced positions."""
+        return Part((ZERO,) * len(self.results[0].offsets), (), self.plan.reduced)
+
+    def in_runs(self, rule: Rule, count: int, sums: int, fold: Callable[[Part, str], list[Expr]]) -> list[Expr]:
+        """`count` totals over all reduced positions, from what `fold` makes of the run of a part, in locals of a name; `sums` as in `cut`."""
+        parts = cut(self.plan.reduced, sums) if rule.rounds else ()
+        if not any(part.outer for part in parts):
+            return fold(self.whole, "total")
+        totals = [self.b.declare("total", number(rule.neutral, rule.dtype, self.plan.lanes)) for _ in range(count)]
+        for part in parts:
+            with nest(self.b, part.outer, "run", start=part.start) as start:
+                for total, partial in zip(totals, fold(Part(start, (), part.run), "partial"), strict=True):
+                    self.b.assign(total, operation(rule.combine, total, partial))
+        return list(totals)
+
     @abstractmethod
     def each(self, visit: Callable[[Step, int], None]) -> None:
         """Visits the reduced positions of each vector of results."""
@@ -211,19 +233,25 @@ class AlongGroup(Group):
 
     def fold(self, rule: Rule, element: Element, *, zero_padded: bool = False) -> list[Expr]:
         """See `Group`. Lanes past the end of the row are replaced by the neutral element."""
-        lanes, inner = self.plan.lanes, self.plan.reduced[-1]
-        repeats = rule.is_idempotent and inner.extent >= lanes and inner.size is None
-        copies = max(1, min(self.plan.sums // min(2, len(self.rows)), inner.extent // lanes))
-        totals = [[self.b.declare("total", number(rule.neutral, rule.dtype, lanes)) for _ in range(copies)] for _ in self.rows]
+        lanes = self.plan.lanes
+        most = max(1, self.plan.sums // min(2, len(self.rows)))
 
-        def take(step: Step, row: int, copy: int) -> None:
-            value = element(step, row)
-            if not (zero_padded and rule.combine == "add") or step.limit is not None:
-                value = self.padded(step, value, rule.neutral)
-            self.b.assign(totals[row][copy], rule.take(totals[row][copy], value))
+        def run(part: Part, name: str) -> list[Expr]:
+            inner = part.run[-1]
+            repeats = rule.is_idempotent and inner.extent >= lanes and inner.size is None
+            copies = max(1, min(most, inner.extent // lanes))
+            totals = [[self.b.declare(name, number(rule.neutral, rule.dtype, lanes)) for _ in range(copies)] for _ in self.rows]
 
-        self._walk(take, copies, overlap=repeats)
-        return [self.join(rule, own) for own in totals]
+            def take(step: Step, row: int, copy: int) -> None:
+                value = element(step, row)
+                if not (zero_padded and rule.combine == "add") or step.limit is not None:
+                    value = self.padded(step, value, rule.neutral)
+                self.b.assign(totals[row][copy], rule.take(totals[row][copy], value))
+
+            self._walk(part, take, copies, overlap=repeats)
+            return [rule.join(own) for own in totals]
+
+        return [self.join(rule, [total]) for total in self.in_runs(rule, len(self.rows), lanes * most, run)]
 
     def join(self, rule: Rule, parts: Sequence[Expr]) -> Expr:
         """The scalar that vectors of partial results of a row make."""
@@ -250,18 +278,17 @@ class AlongGroup(Group):
 
     def each(self, visit: Callable[[Step, int], None]) -> None:
         """See `Group`."""
-        self._walk(lambda step, row, _: visit(step, row), 1)
+        self._walk(self.whole, lambda step, row, _: visit(step, row), 1)
 
-    def _walk(self, take: Callable[[Step, int, int], None], copies: int, *, overlap: bool = False) -> None:
-        """`take(vector, row, copy)` for the vectors of all rows, side by side."""
-        views = len(self.rows[0])
-        with nest(self.b, self.plan.reduced[:-1], "r", views=views) as places:
+    def _walk(self, part: Part, take: Callable[[Step, int, int], None], copies: int, *, overlap: bool = False) -> None:
+        """`take(vector, row, copy)` for the vectors of a part of all rows, side by side."""
+        with nest(self.b, part.run[:-1], "r", start=part.start) as places:
 
             def visit(step: Step, copy: int) -> None:
                 for row, offsets in enumerate(self.rows):
                     take(step.moved(offsets), row, copy)
 
-            vectors(self.b, self.plan.reduced[-1], places, self.plan.lanes, visit, unroll=copies, overlap=overlap)
+            vectors(self.b, part.run[-1], places, self.plan.lanes, visit, unroll=copies, overlap=overlap)
 
 
 class AcrossGroup(Group):
@@ -278,18 +305,21 @@ class AcrossGroup(Group):
 
     def fold(self, rule: Rule, element: Element, *, zero_padded: bool = False) -> list[Expr]:
         """See `Group`."""
-        reduced = self.plan.reduced
-        copies = max(1, min(self.plan.sums // len(self.steps), reduced[-1].extent if reduced else 1))
+        most = max(1, self.plan.sums // len(self.steps))
         neutral = number(rule.neutral, rule.dtype, self.plan.lanes)
-        totals = [[self.b.declare("total", neutral) for _ in self.steps] for _ in range(copies)]
 
-        def take(offsets: tuple[Index, ...], copy: int) -> None:
-            for vector, (total, step) in enumerate(zip(totals[copy], self.steps, strict=True)):
-                self.b.assign(total, rule.take(total, element(step.moved(offsets), vector)))
+        def run(part: Part, name: str) -> list[Expr]:
+            copies = max(1, min(most, part.run[-1].extent if part.run else 1))
+            totals = [[self.b.declare(name, neutral) for _ in self.steps] for _ in range(copies)]
 
-        self._walk(take, copies)
-        joined = [rule.join(parts) for parts in zip(*totals, strict=True)]
-        return [value if isinstance(value, Ref) else self.b.let("total", value) for value in joined]
+            def take(offsets: tuple[Index, ...], copy: int) -> None:
+                for vector, (total, step) in enumerate(zip(totals[copy], self.steps, strict=True)):
+                    self.b.assign(total, rule.take(total, element(step.moved(offsets), vector)))
+
+            self._walk(part, take, copies)
+            return [rule.join(parts) for parts in zip(*totals, strict=True)]
+
+        return [value if isinstance(value, Ref) else self.b.let("total", value) for value in self.in_runs(rule, len(self.steps), most, run)]
 
     def each(self, visit: Callable[[Step, int], None]) -> None:
         """See `Group`."""
@@ -298,15 +328,14 @@ class AcrossGroup(Group):
             for vector, step in enumerate(self.steps):
                 visit(step.moved(offsets), vector)
 
-        self._walk(take, 1)
+        self._walk(self.whole, take, 1)
 
-    def _walk(self, take: Callable[[tuple[Index, ...], int], None], copies: int) -> None:
-        reduced = self.plan.reduced
-        if not reduced:
-            take((ZERO,) * len(self.steps[0].offsets), 0)
+    def _walk(self, part: Part, take: Callable[[tuple[Index, ...], int], None], copies: int) -> None:
+        if not part.run:
+            take(part.start, 0)
             return
-        with nest(self.b, reduced[:-1], "r", views=len(self.steps[0].offsets)) as places:
-            vectors(self.b, reduced[-1], places, 1, lambda step, copy: take(step.offsets, copy), unroll=copies, name="r")
+        with nest(self.b, part.run[:-1], "r", start=part.start) as places:
+            vectors(self.b, part.run[-1], places, 1, lambda step, copy: take(step.offsets, copy), unroll=copies, name="r")
 
 
 def for_each_group(b: KernelBuilder, plan: Plan, views: int, body: Callable[[Group], None], *, work: int = 1,
