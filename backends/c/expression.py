@@ -348,15 +348,14 @@ class ExpressionPrinter:
             parts = [self._bytes(arg) for arg in op.args]
             if all(parts):
                 return self.prelude.call("interleave", dtype, lanes, *parts)
-        total: Expr | None = None
-        for number, arg in enumerate(op.args):
-            byte: Expr = Cast(arg, DType.U32)
-            if dtype.is_signed:
-                byte = Op("bit_and", (byte, Const(0xFF, DType.U32, lanes)), DType.U32, lanes)
-            if number:
-                byte = Op("shift_left", (byte, Const(8 * number, DType.U32, lanes)), DType.U32, lanes)
-            total = byte if total is None else Op("bit_or", (total, byte), DType.U32, lanes)
-        return "" if total is None else self.expr(total)
+        known = sum((int(arg.value) & 0xFF) << 8 * place for place, arg in enumerate(op.args) if isinstance(arg, Const))
+        read: list[Expr] = [_byte_at(arg, place) for place, arg in enumerate(op.args) if not isinstance(arg, Const)]
+        if known or not read:
+            read.append(Const(known, DType.U32, lanes))
+        word = read[0]
+        for part in read[1:]:
+            word = Op("bit_or", (word, part), DType.U32, lanes)
+        return self.expr(word)
 
     def scalar(self, value: Const | Broadcast) -> str:
         """What stands in every lane, as a scalar."""
@@ -453,6 +452,14 @@ class ExpressionPrinter:
             as_float = self.prelude.call("cast:f32", DType.I32, lanes, text)  # exact: 16 bits
             return self.prelude.call("normalize", dtype, lanes, as_float)
         return self.prelude.call(f"cast:{dtype.value}", DType.I32, lanes, text)
+
+
+def _byte_at(byte: Expr, place: int) -> Expr:
+    """A byte in a word of 32 bits, `place` bytes above the lowest one."""
+    word: Expr = Cast(byte, DType.U32)
+    if byte.dtype.is_signed:
+        word = Op("bit_and", (word, Const(0xFF, DType.U32, byte.lanes)), DType.U32, byte.lanes)
+    return Op("shift_left", (word, Const(8 * place, DType.U32, byte.lanes)), DType.U32, byte.lanes) if place else word
 
 
 def _constant_of(expr: Expr) -> Const | None:

@@ -170,6 +170,20 @@ def test_only_possibly_negative_dividends_need_a_helper():
     assert "edgecc_floormod" in printed(Function("kernel", (Y,), body))
 
 
+@pytest.mark.parametrize("dtype", [DType.I8, DType.U8])
+def test_constant_bytes_of_a_word_are_one_number(dtype):
+    buffers = (Buffer("x", dtype, 4, "input"), Buffer("y", DType.U32, 3, "output"))
+    x, one = (Load("x", const(place), dtype) for place in (0, 3)), Const(1, dtype)
+    first, last = x
+    words = [(first, Const(0, dtype), last, Const(0, dtype)), (one, first, one, last), (one, one, Const(0, dtype), Const(2, dtype))]
+    body = tuple(Store("y", const(place), Op("interleave", word, DType.U32)) for place, word in enumerate(words))
+    text = printed(Function("kernel", buffers, body))
+    assert text.count("|") == 1 + 2 and "65537" in text and str(0x2000101) in text
+    data = np.array([250, 0, 0, 7], np.uint8)
+    out = run(body, buffers, {"x": data.view(dtype.numpy), "y": np.zeros(3, np.uint32)})
+    assert out["y"].tolist() == [0x0700FA, 0x0701FA01, 0x02000101]
+
+
 def test_values_as_indices_and_indices_as_values():
     at = Buffer("at", DType.I64, 8, "input")
     i = var("i")
