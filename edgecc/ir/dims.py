@@ -365,7 +365,30 @@ def _bounds(dim: SymbolicDim) -> tuple[int, int]:
                 atom.dividend.lower // atom.divisor, atom.dividend.upper // atom.divisor)
             ends = [min(e * b for e in ends for b in bounds), max(e * b for e in ends for b in bounds)]
         low, high = low + min(ends), high + max(ends)
+    whole, (least, most) = _by_remainders(dim)
+    if whole != dim:
+        low, high = max(low, lower_bound(whole) + least), min(high, upper_bound(whole) + most)
     return low, high
+
+
+def _by_remainders(dim: SymbolicDim) -> tuple[Dim, tuple[int, int]]:
+    """A sum without the quotients that it holds a multiple of their divisors of, and bounds of what has to be added.
+
+    `n * floordiv(a, n)` is `a` less a remainder below n. What fills up to a multiple of n, `n * floordiv(a + n - 1, n) - a`,
+    thus lies in 0..n-1, which bounds of its two terms by themselves cannot tell.
+    """
+    rest: list[tuple[Product, int]] = []
+    least = most = 0
+    for product, coefficient in dim.terms:
+        atom = product[0] if len(product) == 1 else None
+        if not isinstance(atom, Quotient) or coefficient % atom.divisor:
+            rest.append((product, coefficient))
+            continue
+        times = coefficient // atom.divisor
+        rest += [(part, factor * times) for part, factor in atom.dividend.terms]
+        remainder = times * (atom.divisor - 1)
+        least, most = least - max(remainder, 0), most - min(remainder, 0)
+    return _normal(rest), (least, most)
 
 
 def _undecided(message: str, dim: SymbolicDim, way_out: str = "") -> EdgeccError:

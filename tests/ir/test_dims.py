@@ -70,6 +70,27 @@ def test_a_refused_comparison_names_no_bound_where_none_decides_it(compare):
     assert raised.value.hint.endswith("one size with --shape")
 
 
+def test_bounds_of_what_fills_up_to_a_multiple():
+    """Of too many sizes to look at each: multiples of a quotient by its divisor are the dividend less a remainder."""
+    n, m = symbol("n", 1, 100_000), symbol("m", 1, 100_000)
+    fills = 256 * ((n + 255) // 256) - n
+    assert (lower_bound(fills), upper_bound(fills)) == (0, 255)
+    assert (lower_bound(512 - fills), upper_bound(512 - fills)) == (257, 512)
+    both = 3 * m - 4 * ((3 * m + n) // 4) + n
+    assert (lower_bound(both), upper_bound(both)) == (0, 3)
+    nested = 4 * ((8 * ((n + 7) // 8) + 2) // 4) - n
+    assert (lower_bound(nested), upper_bound(nested)) == (0, 7)
+
+
+@given(st.lists(st.tuples(st.integers(-12, 12), st.integers(-3, 3), st.integers(-3, 3), st.integers(-9, 9), st.integers(2, 6)), min_size=1, max_size=3),
+       st.integers(-4, 4), st.integers(1, 9_999), st.integers(1, 9_999))
+@settings(max_examples=100)
+def test_bounds_hold_where_sizes_are_too_many_to_look_at_each(quotients, times, at_n, at_m):
+    n, m = symbol("n", 1, 9_999), symbol("m", 1, 9_999)
+    dim = times * n + sum(c * ((a * n + b * m + k) // d) for c, a, b, k, d in quotients)
+    assert lower_bound(dim) <= evaluate(dim, {"n": at_n, "m": at_m}) <= upper_bound(dim)
+
+
 def test_bounds_are_exact_for_few_sizes():
     assert lower_bound(LENGTH - LENGTH // 2) == 0
     assert isinstance(wide := symbol("wide", 1, 10**6) - symbol("other", 0, 10**6), SymbolicDim)
