@@ -26,8 +26,8 @@ _DEPTH = 16
 
 
 def iterations(trips: Value | None, first: Value | None, iteration: Value, states: Sequence[Value], inside: Sequence[Value],
-               results: Sequence[Value], captures: Mapping[Value, Value]) -> Dim | None:
-    """The number of iterations of a loop, or None where that is not known.
+               results: Sequence[Value], captures: Mapping[Value, Value], *, at_most: bool = False) -> Dim | None:
+    """The number of iterations of a loop, or None where that is not known; `at_most`: a number that it does not exceed.
 
     Args:
         trips: the most iterations; without them any number.
@@ -38,10 +38,10 @@ def iterations(trips: Value | None, first: Value | None, iteration: Value, state
         results: the condition that the body gives, then what the states become.
         captures: values inside of the body by those outside that they stand for.
     """
-    if first is not None and (first.constant is None or not first.constant.reshape(-1)[0]):
+    if not at_most and first is not None and (first.constant is None or not first.constant.reshape(-1)[0]):
         return None
     most = None if trips is None else _single(trips)
-    if trips is not None and most is None:
+    if not at_most and trips is not None and most is None:
         return None
     known: dict[Value, Dim] = {iteration: _ITERATION}
     for outer, inner in captures.items():
@@ -57,7 +57,7 @@ def iterations(trips: Value | None, first: Value | None, iteration: Value, state
             if after is None or after - known[inner] != 1:
                 del known[inner]
     again = results[0].constant
-    count = None if again is not None else _while(results[0], known, _DEPTH)
+    count = None if again is not None else _while(results[0], known, _DEPTH, at_most)
     if again is not None:
         count = most if again.reshape(-1)[0] else None
     elif most is not None and count is not None:
@@ -98,18 +98,20 @@ def _expr(expr: ScalarExpr, operands: Sequence[Value | None], known: Mapping[Val
     return None if any(element is None for element in elements) else evaluated(expr, elements)
 
 
-def _while(condition: Value, known: Mapping[Value, Dim], depth: int) -> Dim | None:
-    """How often the body runs until the condition it gives is false for the first time."""
+def _while(condition: Value, known: Mapping[Value, Dim], depth: int, at_most: bool) -> Dim | None:
+    """How often the body runs until the condition it gives is false for the first time; `at_most`: or a part of it is, which all of it needs."""
     node = condition.producer
     if node is None or depth == 0:
         return None
     if isinstance(node.op, Reshape):
-        return _while(node.operand(0), known, depth - 1)
+        return _while(node.operand(0), known, depth - 1, at_most)
     if not isinstance(node.op, Elementwise) or not isinstance(node.op.expr, Apply):
         return None
     expr = node.op.expr
     if expr.op == "and":
-        parts = [_while(value, known, depth - 1) for value in node.inputs if value is not None]
+        parts = [_while(value, known, depth - 1, at_most) for value in node.inputs if value is not None]
+        if at_most and None in parts:
+            return next((part for part in parts if part is not None), None)
         try:
             return smaller(parts[0], parts[1]) if len(parts) == 2 and parts[0] is not None and parts[1] is not None else None
         except EdgeccError:

@@ -267,3 +267,17 @@ def test_a_first_condition_of_the_run_is_heeded_where_the_body_ends_by_itself(ma
     body = body_of([op("Less", "i three", "on"), op("Add", "sum x", "more")], *SUMS, {"three": np.int64(3)})
     model = make([op("Loop", ["", "c", "x"], ["y"], body=body)], [info("x", [2]), info("c", [], TensorProto.BOOL)])
     assert ops_of(check(model, {"x": random(2), "c": np.array(first)}, by="ort")) == ["loop"]
+
+
+def test_a_loop_that_may_end_before_its_counter_does_has_room_for_what_the_counter_allows(make, op, info, check):
+    """`while i < 4 and top < 9`, as decoders are written that stop at a token."""
+    names = ["i", "going", "n", "x"], ["on", "more", "twice", "rows"]
+    body = body_of([op("Add", "n one", "more"), op("Add", "x x", "twice"), op("Identity", "twice", "rows"), op("ReduceMax", "twice", "top", keepdims=0),
+                    op("Less", "top nine", "small"), op("Less", "more four", "few"), op("And", "few small", "on")], *names,
+                   {"one": np.int64(1), "four": np.int64(4), "nine": F(9)})
+    body.input[2].CopyFrom(info("n", [], TensorProto.INT64))
+    model = make([op("Loop", ["", "", "zero", "x"], ["count", "y", "z"], body=body)], [info("x", [2])], ["count", "y", "z"], {"zero": np.int64(0)})
+    for largest, rounds in ((1, 4), (3, 2)):
+        graph = check(model, {"x": np.array([0, largest], F)}, by="ort")
+        assert [str(v.type) for v in graph.outputs][0] == "i64[]" and graph.outputs[2].type.max_dims == (4, 2)
+        assert execute(graph, {"x": np.array([0, largest], F)})["z"].shape == (rounds, 2)

@@ -189,11 +189,12 @@ def _looped(call: Call, body: onnx.GraphProto, trips: Value | None, condition: V
         region, states = _with_unread_states(call, region, states, results[1:1 + len(states)])
         results[1:1 + len(states)] = _with_the_rank_before(call, region, states, results[1:1 + len(states)])
     _check_states(states, results[1:1 + len(states)], needs)
-    count_of_run = iterations(trips, condition, region.inputs[0], states, region.inputs[1:1 + len(states)], results, region.emitter.captures)
+    counted_in = (trips, condition, region.inputs[0], states, region.inputs[1:1 + len(states)], results, region.emitter.captures)
+    count_of_run = iterations(*counted_in)
     if stacks and count_of_run is not None:
         rows, padded = upper_bound(count_of_run), not isinstance(count_of_run, int)
     else:
-        rows, padded = _rows(call, body, len(states), trips, condition, results, needs) if stacks else (0, False)
+        rows, padded = _rows(call, body, len(states), trips, condition, results, needs, iterations(*counted_in, at_most=True)) if stacks else (0, False)
     if stacks and (not padded or count_of_run is not None):
         region = replace(region, inputs=region.inputs[:-1])
     elif stacks:  # the number of iterations is one more state
@@ -240,9 +241,10 @@ def _with_the_rank_before(call: Call, region: Region, states: Sequence[Value], r
 
 
 def _rows(call: Call, body: onnx.GraphProto, carried: int, trips: Value | None, condition: Value | None, results: Sequence[Value],
-          needs: Sequence[Value]) -> tuple[int, bool]:
+          needs: Sequence[Value], bound: Dim | None) -> tuple[int, bool]:
     """How many rows stacked results have at most, and whether there may be fewer, one for each iteration there is.
 
+    `bound`: what the iterations do not exceed by what the body says, where it says something.
     Raises: Unsupported where nothing says it.
     """
     count = None if trips is None or trips.constant is None else max(0, int(trips.constant.reshape(-1)[0]))
@@ -257,7 +259,7 @@ def _rows(call: Call, body: onnx.GraphProto, carried: int, trips: Value | None, 
         if declared is not None and declared.tensor_type.shape.dim and declared.tensor_type.shape.dim[0].HasField("dim_value"):
             return max(0, int(declared.tensor_type.shape.dim[0].dim_value)), False
     limits = call.importer.limits
-    most = max(0, min(interval_of(trips).high, _FOREVER)) if trips is not None else _FOREVER
+    most = max(0, min(interval_of(trips).high if trips is not None else _FOREVER, _FOREVER if bound is None else upper_bound(bound)))
     if limits.collected_rows:
         return min(most, limits.collected_rows), True
     if most <= limits.trip_count:
