@@ -338,6 +338,15 @@ def test_ranges_whose_ends_lie_close_together(step, longest):
     agrees(proto, [{"i": np.array(i, np.int32)} for i in (0, 4, 7, 8, 9, 30, -2)])
 
 
+def test_detections_are_filled_up_to_a_number():
+    """As exporters of TensorFlow write the end of a detector: what is missing to six rows is padded."""
+    nodes = [("NonZero", "x", "nz", {}), ("Squeeze", "nz first", "at", {}), ("Gather", "x at", "v", {}), ("Shape", "v", "n", {}), ("Min", "n six", "k", {}),
+             ("TopK", "v k", "best i", {}), ("Sub", "six k", "missing", {}), ("Concat", "zero missing", "pads", {"axis": 0}), ("Pad", "best pads fill", "y", {})]
+    proto = model(nodes, {"x": sparse(9, 0)[0]}, ["y"], {"first": np.array([0]), "six": np.array([6]), "zero": np.array([0]), "fill": F(-1)})
+    for result in agrees(proto, [{"x": x} for x in sparse(9, 0)]):
+        assert result["y"].shape == (6,)
+
+
 @pytest.mark.parametrize("target", ["host", "cortex-a76"])
 def test_lists_of_boxes_that_get_shorter_from_step_to_step(target):
     """As exported detectors end: those above a threshold, of these the large ones, of these those that are kept, if any, the best ones."""

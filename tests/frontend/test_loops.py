@@ -279,5 +279,5 @@ def test_a_loop_that_may_end_before_its_counter_does_has_room_for_what_the_count
     model = make([op("Loop", ["", "", "zero", "x"], ["count", "y", "z"], body=body)], [info("x", [2])], ["count", "y", "z"], {"zero": np.int64(0)})
     for largest, rounds in ((1, 4), (3, 2)):
         graph = check(model, {"x": np.array([0, largest], F)}, by="ort")
-        assert [str(v.type) for v in graph.outputs][0] == "i64[]" and graph.outputs[2].type.max_dims == (4, 2)
+        assert str(graph.outputs[0].type) == "i64[]" and graph.outputs[2].type.max_dims == (4, 2)
         assert execute(graph, {"x": np.array([0, largest], F)})["z"].shape == (rounds, 2)

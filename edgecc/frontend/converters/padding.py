@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.frontend.computed_sizes import sizes_of
 from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.registry import converter
 from edgecc.ir.dims import Dim, SymbolicDim, lower_bound
@@ -34,7 +35,7 @@ def _pad_by_operands(call: Call) -> Value:
         value = call.cast(call.reshape(value, ()), call.input().type.dtype)
         if value.constant is not None and not value.constant.any():
             value = None
-    return pad(call, call.input(), call.known_dims(1, "pads"), axes, value)
+    return pad(call, call.input(), sizes_of(call, 1, "pads"), axes, value)
 
 
 def pad(call: Call, x: Value, pads: Sequence[Dim], axes: Sequence[int] | None, value: Value | None) -> Value:
