@@ -11,10 +11,10 @@ from edgecc.pipeline import default_graph_passes, run_passes
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import load_target
 from tests.support.assets import fixture
-from tests.support.ccompile import require
+from tests.support.ccompile import distinct, require
 from tests.support.quantized_models import small_network
 
-TARGETS = ("host", "x86-64-v3", "generic-c", "cortex-a76", "cortex-a53")
+TARGETS = distinct("host", "x86-64-v3", "generic-c", "cortex-a76", "cortex-a53")
 STEP = 1 / 256
 """One step of the outputs of the networks of the fixtures."""
 

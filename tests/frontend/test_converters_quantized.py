@@ -13,7 +13,7 @@ from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import load_target
 from tests.support import onnxruntime_sessions
-from tests.support.ccompile import require
+from tests.support.ccompile import distinct, require
 
 RANDOM = np.random.default_rng(5)
 S = np.float32
@@ -111,7 +111,7 @@ def test_results_are_those_of_onnxruntime(name):
     assert steps.max() <= (0 if got.dtype == np.int32 else 1) and np.count_nonzero(steps) <= 0.03 * steps.size
 
 
-@pytest.mark.parametrize("machine", ["generic-c", "host", "x86-64-v3", "cortex-a76"])
+@pytest.mark.parametrize("machine", distinct("generic-c", "host", "x86-64-v3", "cortex-a76"))
 def test_integers_have_the_same_bytes_everywhere(machine):
     target = load_target(machine)
     require(target)

@@ -15,6 +15,7 @@ from edgecc.loop.ir import Op, expressions, subexpressions, walk
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.requantize import requantized
 from tests.support import kernels
+from tests.support.ccompile import distinct
 
 BYTES = (np.int8, np.uint8)
 GROUPED = ("x86-64-v3", "x86-64-v4-bf16", "cortex-a76")
@@ -51,7 +52,7 @@ def test_products_are_exact(drawn):
     kernels.check(*drawn, units=0.0)
 
 
-@pytest.mark.parametrize("machine", ["host", "x86-64-v3", "cortex-a76"])
+@pytest.mark.parametrize("machine", distinct("host", "x86-64-v3", "cortex-a76"))
 def test_products_are_exact_as_c(machine):
     for number, (types, zeros) in enumerate([((np.uint8, np.uint8), (120, 131)), ((np.int8, np.uint8), (-3, 128))]):
         drawn = product(machine, (2,), 13, 68 - 32 * number, 49, types, zeros, bool(number))

@@ -30,6 +30,7 @@ from edgecc.backends.c.includes import includes
 from edgecc.backends.c.isa import isa_of
 from edgecc.backends.c.table import STORAGE
 from edgecc.loop.ir import Buffer, Function
+from edgecc.targets.schema import load_target
 from tests.support.parsed_headers import with_parsed_headers
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
@@ -115,6 +116,13 @@ def require(target: Any, compiler: str = "gcc") -> None:
         missing = [flag for flag in machine.needs if flag not in _cpu_flags()]
         if host != "x86_64" or missing:
             pytest.skip(f"this CPU lacks {', '.join(missing) or 'x86-64'}")
+
+
+def distinct(*names: str) -> tuple[str, ...]:
+    """Names of targets, without x86-64-v3 beside a host that has its instructions and no more: both run the same code."""
+    host, level = (load_target(name) for name in ("host", "x86-64-v3"))
+    same = (host.isa.features, host.vector.bits) == (level.isa.features, level.vector.bits)
+    return tuple(name for name in names if not (same and name == "x86-64-v3" and "host" in names))
 
 
 def flags_of(machine: Machine, compiler: str) -> list[str]:
