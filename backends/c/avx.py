@@ -14,20 +14,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgecc.backends.c import interleaving, lookup, saturating
-from edgecc.backends.c.avx_convert import (
+from edgecc.backends.c.avx_convert import conversion_rows
+from edgecc.backends.c.avx_integers import integer_rows
+from edgecc.backends.c.avx_names import (
     AVX2,
     AVX512,
+    BOOL,
+    F32,
+    F64,
+    I32,
+    I64,
     MASK_NARROW,
     MASK_WIDEN,
-    conversion_rows,
+    U32,
+    U64,
     integer_type,
+    lane_mask,
     needs_of,
     prefix,
 )
-from edgecc.backends.c.table import STORAGE, Key, Row, helper_name
+from edgecc.backends.c.table import Key, Row, helper_name
 from edgecc.ir.types import DType
-
-F32, F64, I32, U32, I64, U64, BOOL = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64, DType.BOOL)
 
 VNNI = "avx512vnni"
 """Feature of products of four bytes."""
@@ -52,7 +59,6 @@ _ROUNDINGS = {"floor": "0x09", "ceil": "0x0A", "round": "0x08"}
 """Immediate operand: rounding mode, and no inexact exception (bit 3)."""
 
 _COMPARE_FLOAT = {"lt": "_CMP_LT_OQ", "le": "_CMP_LE_OQ", "eq": "_CMP_EQ_OQ"}
-_COMPARE_INTEGER = {"lt": "_MM_CMPINT_LT", "le": "_MM_CMPINT_LE", "eq": "_MM_CMPINT_EQ"}
 
 
 def lanes_of(dtype: DType, widest: int) -> tuple[int, ...]:
@@ -76,7 +82,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
                 yield from _float_rows(dtype, bits)
         for dtype in (I32, U32, I64, U64):
             if bits // (dtype.size * 8) >= 4:
-                yield from _integer_rows(dtype, bits)
+                yield from integer_rows(dtype, bits)
     for lanes in (4, 8):
         yield from _avx2_masks(lanes)
     for lanes in (4, 8, 16):
@@ -122,12 +128,6 @@ def _dot_in_halves(lanes: int) -> Row:
     """Products of bytes in pairs, whose sums are known to fit into 16 bits and stay there."""
     p = prefix(lanes * 32)
     return Row(f"{p}_add_epi16({{2}}, {p}_maddubs_epi16({{0}}, {{1}}))", needs_of(lanes * 32))
-
-
-def _lane_mask(count: int, lanes: int) -> str:
-    """A vector of -1 in the first `count` lanes, for vmaskmov; lanes of 64 bits where there are 4 of 256."""
-    values = ", ".join("-1" if lane < count else "0" for lane in range(lanes))
-    return f"{prefix(lanes * 32)}_setr_epi32({values})"
 
 
 # -- floating point -------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def _float_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
     yield row("select", f"{p}_mask_blend_{s}({{0}}, {{2}}, {{1}})", needs=AVX512)
     for count in range(1, lanes):
         if bits < 512:
-            mask = _lane_mask(count, lanes) if dtype is F32 else _lane_mask(2 * count, 2 * lanes)
+            mask = lane_mask(count, lanes) if dtype is F32 else lane_mask(2 * count, 2 * lanes)
             yield row(f"load:{count}", f"{p}_maskload_{s}({{0}}, {mask})")
             yield row(f"store:{count}", f"{p}_maskstore_{s}({{0}}, {mask}, {{1}})")
         yield row(f"load:{count}", f"{p}_maskz_loadu_{s}({(1 << count) - 1:#x}, {{0}})", needs=AVX512)
@@ -283,119 +283,6 @@ def _horizontal_uses(op: str, dtype: DType, lanes: int) -> tuple[Key, ...]:
     if dtype is F32:
         steps.append(Key(op, dtype, 4))
     return tuple(dict.fromkeys(steps))
-
-
-# -- integers -------------------------------------------------------------------------------------
-
-
-def _horizontal_words(operation: str, scalar: str, bits: int) -> str:
-    """Body that combines the upper half of integers of 32 bits with the lower one until one lane is left."""
-    lines, name, width = [], "a", bits
-    while width > 128:
-        half = width // 2
-        upper = f"_mm512_extracti64x4_epi64({name}, 1)" if width == 512 else f"_mm256_extracti128_si256({name}, 1)"
-        lines.append(f"__m{half}i v{half} = {prefix(half)}_{operation}({prefix(width)}_castsi{width}_si{half}({name}), {upper});")
-        name, width = f"v{half}", half
-    lines.append(f"__m128i pair = _mm_{operation}({name}, _mm_unpackhi_epi64({name}, {name}));")
-    lines.append(f"return ({scalar})_mm_cvtsi128_si32(_mm_{operation}(pair, _mm_shuffle_epi32(pair, 1)));")
-    return "\n".join(lines)
-
-
-def _integer_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
-    lanes = bits // (dtype.size * 8)
-    p, e, si = prefix(bits), f"epi{dtype.size * 8}", f"si{bits}"
-    unsigned = f"epu{dtype.size * 8}"
-    pointer = integer_type(bits)
-    needs = needs_of(bits)
-
-    def row(op: str, text: str, *, body: bool = False, needs: tuple[str, ...] = needs,
-            uses: tuple[Key, ...] = ()) -> tuple[Key, Row]:
-        return Key(op, dtype, lanes), Row(text, needs, uses, body)
-
-    set1 = "epi64x" if dtype.size == 8 and bits < 512 else e
-    scalar = "long long" if dtype.size == 8 else "int"
-    yield row("load", f"{p}_loadu_si{bits}((const {pointer} *)({{0}}))")
-    yield row("store", f"{p}_storeu_si{bits}(({pointer} *)({{0}}), {{1}})")
-    yield row("broadcast", f"{p}_set1_{set1}(({scalar}){{0}})")
-    yield row("zero", f"{p}_setzero_{si}()")
-    for op in ("add", "sub"):
-        yield row(op, f"{p}_{op}_{e}({{0}}, {{1}})")
-    if dtype.size == 4:
-        yield row("mul", f"{p}_mullo_{e}({{0}}, {{1}})")
-    else:
-        yield row("mul", f"{p}_mullo_{e}({{0}}, {{1}})", needs=AVX512)
-    kind = e if dtype.is_signed else unsigned
-    for op in ("min", "max"):
-        yield row(op, f"{p}_{op}_{kind}({{0}}, {{1}})", needs=needs if dtype.size == 4 else AVX512)
-    yield row("neg", f"{p}_sub_{e}({p}_setzero_{si}(), {{0}})")
-    if dtype.is_signed:
-        yield row("abs", f"{p}_abs_{e}({{0}})", needs=needs if dtype.size == 4 else AVX512)
-    if dtype is I32:
-        yield row("sign", f"{p}_max_epi32({p}_min_epi32({{0}}, {p}_set1_epi32(1)), {p}_set1_epi32(-1))")
-    for op in ("and", "or", "xor"):
-        yield row(f"bit_{op}", f"{p}_{op}_{si}({{0}}, {{1}})")
-    yield row("bit_not", f"{p}_xor_{si}({{0}}, {p}_set1_epi32(-1))")
-    yield row("shift_left", f"{p}_sllv_{e}({{0}}, {{1}})")
-    yield row("shift_left_const", f"{p}_slli_{e}({{0}}, {{1}})")
-    if not dtype.is_signed:
-        yield row("shift_right", f"{p}_srlv_{e}({{0}}, {{1}})")
-        yield row("shift_right_const", f"{p}_srli_{e}({{0}}, {{1}})")
-    else:
-        yield row("shift_right_const", f"{p}_srai_{e}({{0}}, {{1}})", needs=needs if dtype.size == 4 else AVX512)
-    for op, relation in _COMPARE_INTEGER.items():
-        if bits < 512:
-            yield from _avx2_compare(op, dtype, bits)
-        yield row(op, f"{p}_cmp_{kind}_mask({{0}}, {{1}}, {relation})", needs=AVX512)
-    if bits < 512:
-        wide = "edgecc_mask_widen({0})" if dtype.size == 8 else "{0}"
-        yield row("select", f"{p}_blendv_epi8({{2}}, {{1}}, {wide})", uses=(MASK_WIDEN,) if dtype.size == 8 else ())
-    yield row("select", f"{p}_mask_blend_{e}({{0}}, {{2}}, {{1}})", needs=AVX512)
-    if dtype.size == 4:
-        for op, suffix in (("add", e), ("min", kind), ("max", kind)):
-            yield row(f"horizontal:{op}", _horizontal_words(f"{op}_{suffix}", STORAGE[dtype], bits), body=True)
-    element = "int" if dtype.size == 4 else "long long"
-    for count in range(1, lanes):
-        if bits < 512:
-            mask = _lane_mask(count, lanes) if dtype.size == 4 else _lane_mask(2 * count, 2 * lanes)
-            yield row(f"load:{count}", f"{p}_maskload_{e}((const {element} *)({{0}}), {mask})")
-            yield row(f"store:{count}", f"{p}_maskstore_{e}(({element} *)({{0}}), {mask}, {{1}})")
-        yield row(f"load:{count}", f"{p}_maskz_loadu_{e}({(1 << count) - 1:#x}, {{0}})", needs=AVX512)
-        yield row(f"store:{count}", f"{p}_mask_storeu_{e}({{0}}, {(1 << count) - 1:#x}, {{1}})", needs=AVX512)
-    for position in range(lanes):
-        yield row(f"lane:{position}", f"return ((__v{lanes}{'s' if dtype.size == 4 else 'd'}i)a)[{position}];", body=True)
-    for other in (F32, F64):
-        if other.size == dtype.size:
-            s = "ps" if other is F32 else "pd"
-            yield row(f"bitcast:{other.value}", f"{p}_cast{si}_{s}({{0}})")
-            yield Key(f"bitcast:{dtype.value}", other, lanes), Row(f"{p}_cast{s}_{si}({{0}})", needs)
-    twin = {I32: U32, U32: I32, I64: U64, U64: I64}[dtype]
-    yield row(f"bitcast:{twin.value}", "{0}")
-    yield row(f"cast:{twin.value}", "{0}")
-
-
-def _avx2_compare(op: str, dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
-    """AVX2 has only == and signed >; unsigned order comes from min and max, which exist for 32 bits."""
-    p, e = prefix(bits), f"epi{dtype.size * 8}"
-    lanes = bits // (dtype.size * 8)
-    negated = False
-    if op == "eq":
-        text = f"{p}_cmpeq_{e}({{0}}, {{1}})"
-    elif dtype.is_signed:
-        text = f"{p}_cmpgt_{e}({{1}}, {{0}})" if op == "lt" else f"{p}_cmpgt_{e}({{0}}, {{1}})"
-        negated = op == "le"
-    elif dtype is U32:
-        chosen = "min" if op == "le" else "max"
-        text = f"{p}_cmpeq_{e}({p}_{chosen}_epu32(a, b), a)"
-        negated = op == "lt"
-    else:
-        return
-    if negated:
-        text = f"{p}_xor_si{bits}({text}, {p}_set1_epi32(-1))"
-    uses: tuple[Key, ...] = ()
-    if dtype.size == 8:
-        text, uses = f"edgecc_mask_narrow({text})", (MASK_NARROW,)
-    is_body = "(a, b)" in text
-    yield Key(op, dtype, lanes), Row(f"return {text};" if is_body else text, AVX2, uses, is_body)
 
 
 # -- masks ----------------------------------------------------------------------------------------

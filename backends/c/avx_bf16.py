@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgecc.backends.c.avx_convert import AVX512, prefix
+from edgecc.backends.c.avx_names import AVX512, prefix
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
 

@@ -8,32 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgecc.backends.c.avx_names import (
+    AVX2,
+    AVX512,
+    F32,
+    F64,
+    I32,
+    I64,
+    MASK_NARROW,
+    U32,
+    U64,
+    integer_type,
+    needs_of,
+    prefix,
+)
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
-
-AVX2 = ("avx2", "fma")
-AVX512 = ("avx512f", "avx512vl", "avx512bw", "avx512dq")
-F32, F64, I32, U32, I64, U64, BOOL = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64, DType.BOOL)
-
-MASK_NARROW = Key("mask_narrow", BOOL, 4)
-"""Helper: the even 32-bit lanes of 256 bits, which narrows 64-bit masks and integers."""
-MASK_WIDEN = Key("mask_widen", BOOL, 4)
-"""Helper: a mask of 32-bit lanes as one of 64-bit lanes."""
-
-
-def prefix(bits: int) -> str:
-    """What the names of intrinsics on vectors of so many bits start with."""
-    return "_mm" if bits == 128 else f"_mm{bits}"
-
-
-def integer_type(bits: int) -> str:
-    """C type of integer vectors."""
-    return f"__m{bits}i"
-
-
-def needs_of(bits: int) -> tuple[str, ...]:
-    """Features that vectors of so many bits need."""
-    return AVX512 if bits == 512 else AVX2
 
 
 def conversion_rows() -> Iterator[tuple[Key, Row]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgecc.backends.c.avx_convert import AVX2, AVX512
+from edgecc.backends.c.avx_names import AVX2, AVX512
 from edgecc.backends.c.lookup import VBMI
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgecc.backends.c import avx, avx_bf16, half_loads, intrinsics, microcontroller, neon, neon_half, paired_sums
-from edgecc.backends.c.avx_convert import AVX2, AVX512
+from edgecc.backends.c.avx_names import AVX2, AVX512
 from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, IN_ORDER, STORAGE, Key, Table, carrier, select_rows
 from edgecc.ir.types import DType

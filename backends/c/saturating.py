@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgecc.backends.c.avx_convert import AVX2, AVX512, prefix
+from edgecc.backends.c.avx_names import AVX2, AVX512, prefix
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
 from edgecc.loop.ir import Body, Broadcast, Cast, Const, Expr, Let, Load, Op, Stmt, Store
