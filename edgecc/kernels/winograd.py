@@ -100,7 +100,8 @@ long as 7 x 3 and 8 x 3 on Zen 5."""
 NEARLY_EQUAL = 0.04
 """Among plans for several threads whose modelled cycles differ by less, the one with the largest blocks is taken: it reads weights least
 often, for which small blocks are charged too little then (Zen 5, 64 to 128 channels, stride 2, to 28 x 28: with two threads 1.19 times as
-quick by all 7 x 7 tiles as by 1 x 7, with one thread equally quick)."""
+quick by all 7 x 7 tiles as by 1 x 7, with one thread equally quick). For one thread and integers it is the one with the smallest blocks, for
+its scratch memory (Zen 3, 64 to 64 channels, 56 x 56: 500 us by 2 x 14 tiles, 514 by 7 x 14)."""
 
 PAYING_TILES: Mapping[int, int] = MappingProxyType({6: 25})
 """Tiles a map must have for large ones with shorter last ones: 3 x 3 tiles for maps of 13 x 13 take 1.3 times as long as those of
@@ -154,7 +155,7 @@ def _applies(request: Request, op: Conv, axes: Sequence[Axis]) -> bool:
     if max(op.pads) > LARGEST_PAD or 0 in x.dims or 0 in y.dims:
         return False
     if _in_words(request):
-        if axes[0].stride != 1 or not winograd_words.applies(request, op):
+        if not winograd_words.applies(request, op):
             return False
     elif not (x.dtype is DType.F32 or request.computes_in(x.dtype)) or compute_target(request, op.epilogue) is not request.target:
         return False
@@ -181,9 +182,9 @@ def _best_plan(request: Request, axes: tuple[Axis, Axis], m: int) -> _Plan:
              for division in _divisions(request, blocking)]
     plans += [_plan(request, axes, replace(blocking, division=division)) for division in _even_divisions(request, axes[0])
               for blocking in _blockings(request, (division.axis(axes[0], 0), axes[1]), m)]
-    best = min(plan.cycles for plan in plans)
-    near = [plan for plan in plans if plan.cycles <= (1.0 + NEARLY_EQUAL * (request.threads > 1)) * best]
-    return min(near, key=lambda plan: (-plan.blocking.tiles, plan.cycles, plan.blocking.exact))
+    best, small = min(plan.cycles for plan in plans), _in_words(request) and request.threads == 1
+    near = [plan for plan in plans if plan.cycles <= (1.0 + NEARLY_EQUAL * (small or request.threads > 1)) * best]
+    return min(near, key=lambda plan: (plan.blocking.tiles * (1 if small else -1), plan.cycles, plan.blocking.exact))
 
 
 def _blockings(request: Request, axes: tuple[Axis, Axis], m: int) -> Iterator[Blocking]:

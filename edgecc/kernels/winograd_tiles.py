@@ -93,6 +93,11 @@ class Tiling:
     def _filter(self, m: int, taps: int) -> MinimalFilter:
         return filter_of(m, self.m, taps, integers=self.integers)
 
+    @property
+    def multiple(self) -> int:
+        """How many times too large the results are, of all phases."""
+        return self._filter(self.m, max(self._phases)).multiple
+
     def inputs(self, m: int) -> int:
         """Inputs under a tile, or under as many neighbouring results."""
         return (m - 1) * self.axis.stride + self.axis.kernel
@@ -129,7 +134,7 @@ class Tiling:
         """G, [points of all groups, taps]."""
         rows: list[tuple[Fraction, ...]] = []
         for phase, taps in enumerate(self._phases):
-            own: Sequence[Sequence[Fraction]] = ((Fraction(1),),)
+            own: Sequence[Sequence[Fraction]] = ((Fraction(self.multiple),),)
             if taps > 1:
                 own = self._ordered(weight_matrix(self._filter(self.m, taps)), taps)
             for row in own:

@@ -51,17 +51,18 @@ POINTS: Mapping[tuple[int, int], tuple[Fraction, ...]] = MappingProxyType({
 })
 """The finite points of F(m, r), for each (m, r). Their powers are exact in float32."""
 
-INTEGER_FILTERS: Mapping[int, tuple[tuple[Fraction, ...], int, int]] = MappingProxyType({
-    2: (_pairs(Fraction(1)), 2, 1), 3: (_pairs(Fraction(1), last=(Fraction(2),)), 6, 1), 4: (_pairs(Fraction(1), Fraction(2)), 24, 2)})
-"""For each m the points of F(m, 3) in integers, `MinimalFilter.multiple` and `MinimalFilter.infinity`, with which G consists of integers
-whose rows add up to at most 12."""
+INTEGER_FILTERS: Mapping[tuple[int, int], tuple[tuple[Fraction, ...], int, int]] = MappingProxyType({
+    (2, 3): (_pairs(Fraction(1)), 2, 1), (3, 3): (_pairs(Fraction(1), last=(Fraction(2),)), 6, 1), (4, 3): (_pairs(Fraction(1), Fraction(2)), 24, 2),
+    (2, 2): ((Fraction(0), Fraction(-1)), 1, 1), (3, 2): (_pairs(Fraction(1)), 2, 1), (4, 2): (_pairs(Fraction(1), last=(Fraction(2),)), 6, 1)})
+"""For each (m, r) the points of F(m, r) in integers, `MinimalFilter.multiple` and `MinimalFilter.infinity`, with which G consists of
+integers whose rows add up to at most 12."""
 
 
 def filter_of(m: int, widest: int, taps: int, *, integers: bool) -> MinimalFilter:
     """F(m, taps) on the points of F(widest, taps)."""
     if not integers:
         return MinimalFilter(m, taps, POINTS[widest, taps])
-    return MinimalFilter(m, taps, *INTEGER_FILTERS[widest])
+    return MinimalFilter(m, taps, *INTEGER_FILTERS[widest, taps])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Tiles of 2 x 2, 3 x 3 and 4 x 4 results take 16, 25 and 36 products where direct sums take 36, 81 and 144. Transformed weights are integers
 of at most 1,152, 10,368 and 18,432, transformed inputs of at most 22,950, so that words hold both. All arithmetic is modulo 2^32, and the
 results are 4, 36 and 576 times the sums (edgecc/kernels/winograd_numbers.py): sums must stay below 2^29, 2^29 and 2^25. They do for
-few channels, whatever the weights are, and for many with weights that are known (`Request.short_sums`).
+few channels, whatever the weights are, and for many with weights that are known (`Request.short_sums`). With stride 2 there are 25, 49 and
+81 products, all numbers are smaller, and the results are 1, 4 and 36 times the sums.
 
 Words pay where one instruction multiplies pairs of them (VPMADDWD) and four bytes take several: with AVX2, without VNNI. There 16 products of
 words take one such instruction, 32 of bytes two.
@@ -21,7 +22,7 @@ from edgecc.kernels.request import Request
 from edgecc.kernels.shifted_sums import SHORT_SUM
 from edgecc.kernels.sum_types import compute_target
 from edgecc.kernels.winograd_numbers import PRODUCT, Words, power_of_two
-from edgecc.kernels.winograd_transform import INTEGER_FILTERS
+from edgecc.kernels.winograd_transform import INTEGER_FILTERS, filter_of
 from edgecc.loop.dot import DOTS
 from edgecc.ops.convolution import Conv
 
@@ -52,8 +53,9 @@ def terms_of(request: Request) -> Terms:
 def numbers_of(request: Request, m: int) -> Words:
     """The words of tiles of m results."""
     op = request.op
-    zero = zeros_of(op)[0] if isinstance(op, Conv) else 0
-    return Words(DType.I32, zero=zero, flip=request.operand(0).view.dtype is DType.I8, multiple=INTEGER_FILTERS[m][1] ** 2)
+    if not isinstance(op, Conv):
+        raise TypeError(op)
+    return Words(DType.I32, zero=zeros_of(op)[0], flip=request.operand(0).view.dtype is DType.I8, multiple=_multiple(op, m) ** 2)
 
 
 def sizes(request: Request, op: Conv) -> tuple[int, ...]:
@@ -61,7 +63,17 @@ def sizes(request: Request, op: Conv) -> tuple[int, ...]:
     w = request.operand(1).view
     worst = RANGE * LARGEST_WEIGHT * (w.elements // max(1, w.dims[0]))
     most = min(worst, SHORT_SUM - 1) if request.short_sums else worst
-    return tuple(m for m, (_, multiple, _) in INTEGER_FILTERS.items() if most << 2 * power_of_two(multiple) < 1 << SUM_BITS)
+    return tuple(m for m, taps in INTEGER_FILTERS if taps == _taps(op) and most << 2 * power_of_two(_multiple(op, m)) < 1 << SUM_BITS)
+
+
+def _taps(op: Conv) -> int:
+    """Taps along an axis of the longest phase of a window of three."""
+    return -(-3 // op.strides[0])
+
+
+def _multiple(op: Conv, m: int) -> int:
+    """How many times too large the results along an axis are."""
+    return filter_of(m, m, _taps(op), integers=True).multiple
 
 
 def paired(transformed: Array, lanes: int) -> Array:

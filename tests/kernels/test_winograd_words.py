@@ -22,11 +22,11 @@ from edgecc.passes.loop import apply_schedule
 from tests.support import kernels
 
 LAST = (0, 2, 3, 1)
-SIZES = tuple(INTEGER_FILTERS)
+SIZES = (2, 3, 4)
 
 
 def layer(*, seed=0, dtype=DType.U8, channels=8, outputs=9, size=(9, 6), pads=(1, 1, 1, 1), batch=1, zero=None, bias=True, extreme=0.0, weight=127,
-          threads=1, target="x86-64-v3"):
+          stride=1, threads=1, target="x86-64-v3"):
     """A request for a convolution of bytes, channels-last, and its arrays; a share of `extreme` inputs and weights are as large as they may be."""
     random, (low, high) = np.random.default_rng(seed), dtype.limits
     x = random.integers(low, high + 1, (batch, channels, *size)).astype(dtype.numpy)
@@ -34,7 +34,7 @@ def layer(*, seed=0, dtype=DType.U8, channels=8, outputs=9, size=(9, 6), pads=(1
     x[random.random(x.shape) < extreme] = high if seed % 2 else low
     w[random.random(w.shape) < extreme] = weight
     b = random.integers(-2**20, 2**20, outputs).astype(np.int32) if bias else None
-    op = Conv((1, 1), pads, (1, 1), 1, None, zero)
+    op = Conv((stride, stride), pads, (1, 1), 1, None, zero)
     (result,) = op.infer([None if a is None else TensorType.of(a) for a in (x, w, b)])
     request = kernels.request_for(op, [x, w, b], target, inputs=[kernels.laid_out(TensorType.of(x), LAST)], outputs=[kernels.laid_out(result, LAST)],
                                   constants=[1, *([2] if bias else [])], threads=threads)
@@ -56,21 +56,22 @@ def cases(draw):
             "extreme": draw(st.sampled_from([0.0, 0.5, 1.0])), "weight": draw(st.sampled_from([-128, -127, 127]))}
 
 
-@given(cases(), st.sampled_from(SIZES))
+@given(cases(), st.sampled_from(SIZES), st.sampled_from([1, 2]))
 @settings(max_examples=8)
-def test_results_are_exact(case, m):
-    kernels.check(*layer(**case), units=0.0, choice=f"winograd {m}x{m}")
+def test_results_are_exact(case, m, stride):
+    kernels.check(*layer(**case, stride=stride), units=0.0, choice=f"winograd {m}x{m}")
 
 
-@pytest.mark.parametrize(("m", "zero"), [(2, None), (3, 255), (4, 7)])
-def test_the_instructions_give_the_same_numbers(m, zero):
-    kernels.check(*layer(channels=36, outputs=11, size=(4, 7), zero=zero, extreme=0.7), units=0.0, choice=f"winograd {m}x{m}", machine="x86-64-v3")
+@pytest.mark.parametrize(("m", "zero", "stride"), [(3, 255, 1), (4, None, 2)])
+def test_the_instructions_give_the_same_numbers(m, zero, stride):
+    kernels.check(*layer(channels=36, outputs=11, size=(4, 7), zero=zero, extreme=0.7, stride=stride), units=0.0, choice=f"winograd {m}x{m}", machine="x86-64-v3")
 
 
 def test_words_hold_all_factors_and_sums_of_two_products():
-    for widest in SIZES:
-        inputs = [row for m in range(1, widest + 1) for row in input_matrix(filter_of(m, widest, 3, integers=True))]
-        weights = weight_matrix(filter_of(widest, widest, 3, integers=True))
+    for widest, taps in INTEGER_FILTERS:
+        inputs = [row for m in range(1, widest + 1) for row in input_matrix(filter_of(m, widest, taps, integers=True))]
+        widened = filter_of(widest, widest, taps, integers=True)
+        weights = (*weight_matrix(widened), *([(Fraction(widened.multiple),)] if taps == 2 else []))  # with stride 2 there are phases of a single tap
         assert all(value.denominator == 1 for row in (*inputs, *weights) for value in row)
         signed = [(sum(v for v in row if v > 0), -sum((v for v in row if v < 0), Fraction(0))) for row in inputs]
         largest_input = 255 * max(max(p * q + n * r, p * r + n * q) for p, n in signed for q, r in signed)
@@ -110,9 +111,10 @@ def test_is_offered_only_where_words_are_quick():
     for target in ("x86-64-v4", "cortex-a76", "cortex-a72", "cortex-m7", "generic-c"):
         assert not any("winograd" in name for name in names(layer(target=target)[0])), target
     assert not any("winograd" in name for name in names(layer(channels=6)[0]))
-    strided = kernels.request_for(Conv((2, 2), (1,) * 4, (1, 1), 1, None, None), [x, w, b], "x86-64-v3", constants=[1, 2],
-                                  inputs=[request.operand(0).view])
-    assert not any("winograd" in name for name in names(strided))
+    for op, found in ((Conv((2, 2), (1,) * 4, (1, 1)), True), (Conv((1, 2), (1,) * 4, (1, 1)), False), (Conv((1, 1), (2,) * 4, (2, 2)), False)):
+        (result,) = op.infer([TensorType.of(a) for a in (x, w, b)])
+        own = kernels.request_for(op, [x, w, b], "x86-64-v3", constants=[1, 2], inputs=[request.operand(0).view], outputs=[kernels.laid_out(result, LAST)])
+        assert any("winograd" in name for name in names(own)) == found
 
 
 @pytest.mark.parametrize(("channels", "size", "wins"), [(64, 56, True), (128, 28, True), (256, 14, True), (4, 56, False), (8, 3, False)])
@@ -120,6 +122,12 @@ def test_is_chosen_where_products_dominate(channels, size, wins):
     request, _ = layer(channels=channels, outputs=channels, size=(size, size), dtype=DType.U8)
     assert names(replace(request, short_sums=True))[0].startswith("winograd") == wins
     assert ("winograd" in lower(replace(request, short_sums=True)).choice) == wins
+
+
+def test_scratch_memory_is_small_where_that_costs_next_to_nothing():
+    request, _ = layer(channels=64, outputs=64, size=(56, 56))
+    workspace = [b.elements * b.dtype.size for b in lower(request, "winograd 4x4").function.buffers if b.role == "workspace"]
+    assert sum(workspace) < 2**19
 
 
 @pytest.mark.parametrize("multiple", [4, 36, 576])
