@@ -186,3 +186,18 @@ def test_an_input_element_is_loaded_once_a_tile():
     assert adds == 2 * (7 * 3 - 1) * (2 + 4 * 3 + 2)
     assert loads == 2 * 8 * (2 + 6 + 2)
     assert lower(request).choice.startswith("depthwise 3x3: tile")
+
+
+@pytest.mark.parametrize(("target", "channels", "tile"), [
+    ("x86-64-v3", 24, "5 pixels x 2 vectors"), ("x86-64-v3", 8, "8 pixels x 1 vectors"), ("x86-64-v4", 40, "8 pixels x 2 vectors")])
+def test_large_windows_have_two_vectors_of_sums_where_registers_are_few_too(target, channels, tile):
+    op = Conv((1, 1), (3,) * 4, (1, 1), channels)
+    operands = [Given(array(0, 1, channels, 9, 12), layout=LAST), Given(array(1, channels, 1, 7, 7), True)]
+    assert tile in lower(request_for(op, operands, target, [LAST])).choice
+    check_kernel(op, operands, target, [LAST])
+
+
+def test_windows_along_one_axis_keep_one_vector_of_sums_where_registers_are_few():
+    op = Conv((1,), (14, 14), (1,), 64)
+    operands = [Given(array(0, 1, 64, 50), layout=Layout.channels_last(3)), Given(array(1, 64, 1, 29), True)]
+    assert "8 pixels x 1 vectors" in lower(request_for(op, operands, "x86-64-v3", [Layout.channels_last(3)])).choice
