@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.items import Item, KeyedColumns, Missing, TensorSequence
+from edgecc.frontend.items import Item, KeyedColumns, Missing, StackedSequence, TensorSequence
 from edgecc.frontend.known import is_symbolic, known_data
 from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.tensors import strings_of, tensor_array
@@ -56,7 +56,7 @@ class Call:
         item = self.inputs[index] if index < len(self.inputs) else None
         if item is None or isinstance(item, Value):
             return item
-        kind = {TensorSequence: "a sequence", KeyedColumns: "a sequence of maps", Missing: "an empty optional"}.get(type(item), "no tensor")
+        kind = {TensorSequence: "a sequence", StackedSequence: "a sequence", KeyedColumns: "a sequence of maps", Missing: "an empty optional"}.get(type(item), "no tensor")
         raise Unsupported(f"operand {index} is {kind}")
 
     def input(self, index: int = 0) -> Value:

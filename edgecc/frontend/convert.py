@@ -16,7 +16,7 @@ from edgecc.frontend import converters as _converters  # noqa: F401  (registers 
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.older import FIRST_CONVERTED, modernized
 from edgecc.frontend.emit import Emitter
-from edgecc.frontend.items import Item, KeyedColumns, Missing, Refused, TensorSequence, Unknown
+from edgecc.frontend.items import Item, KeyedColumns, Missing, Refused, StackedSequence, TensorSequence, Unknown
 from edgecc.frontend.limits import Limits, raised
 from edgecc.frontend.matching_sizes import groups_of, with_equal_sizes
 from edgecc.frontend.registry import CONVERTERS, Undecided, Unsupported, find
@@ -353,7 +353,7 @@ class Importer:
             return self._run_function(node, schema, version, attributes, inputs, loc, scope)
         call = Call(self, scope, node, version, loc, inputs, attributes)
         results = convert(modernized(call) if older else call)
-        if results is None or isinstance(results, Value | TensorSequence | KeyedColumns | Missing | Unknown | Refused):
+        if results is None or isinstance(results, Value | TensorSequence | StackedSequence | KeyedColumns | Missing | Unknown | Refused):
             results = [results]
         if len(node.output) > len(results):
             raise EdgeccError("E102", f"the operator has {len(results)} results; {len(node.output)} are named")

@@ -1,6 +1,7 @@
 """Loops that collect rows by appending them to a state: the rows become results that the loop stacks.
 
-    state = Concat(state, row)   in every iteration, and nowhere else read   →   Concat(initial state, all rows)
+    state = Concat(state, row)           in every iteration, and nowhere else read   →   Concat(initial state, all rows)
+    state = SequenceInsert(state, row)   of a sequence that is empty at first        →   a sequence of all rows
 
 Scripted models are exported so. A state must keep its type while a loop runs; a stacked result has room for all rows.
 """
@@ -15,7 +16,7 @@ import onnx
 
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.movement import concat
-from edgecc.frontend.items import Item, Unknown
+from edgecc.frontend.items import Item, StackedSequence, TensorSequence, Unknown
 from edgecc.frontend.limits import subgraphs
 from edgecc.ir.graph import Value
 from edgecc.ir.types import Dim
@@ -23,12 +24,15 @@ from edgecc.ir.types import Dim
 
 @dataclass(frozen=True)
 class Growing:
-    """A state of a Loop that grows: its position among the states, the axis, the name of the row in the body, and its first value."""
+    """A state of a Loop that grows: its position among the states, the axis, the name of the row in the body, and its first value.
+
+    A sequence, which is empty at first, has no axis and no value.
+    """
 
     position: int
     axis: int
     row: str
-    initial: Value
+    initial: Value | None
 
 
 @dataclass(frozen=True)
@@ -52,23 +56,36 @@ class Stacking:
             rest.insert(growing.position, self._appended(growing, rows) if isinstance(rows, Value) else rows)
         return rest
 
-    def _appended(self, growing: Growing, rows: Value) -> Value:
+    def _appended(self, growing: Growing, rows: Value) -> Item:
         """[count, .., d, ..] to [.., initial + count * d, ..]."""
-        axis, shape = growing.axis, rows.type.shape
-        order = [*range(1, axis + 1), 0, *range(axis + 1, rows.type.rank)]
-        joined = (*shape[1:axis + 1], shape[0] * shape[axis + 1], *shape[axis + 2:])
-        row = self.call.reshape(self.call.transpose(rows, order), joined)
-        return row if growing.initial.type.shape[axis] == 0 else concat(self.call, [growing.initial, row], axis)
+        if growing.initial is None:
+            return StackedSequence(rows)
+        row = joined_rows(self.call, rows, growing.axis)
+        return row if growing.initial.type.shape[growing.axis] == 0 else concat(self.call, [growing.initial, row], growing.axis)
 
 
-def without_growing_states(call: Call, body: onnx.GraphProto) -> Stacking | None:
-    """The Loop with stacked results instead of growing states; None where there are none."""
+def joined_rows(call: Call, rows: Value, axis: int) -> Value:
+    """Stacked tensors [count, .., d, ..] one after the other along an axis of theirs, [.., count * d, ..]."""
+    shape = rows.type.shape
+    order = [*range(1, axis + 1), 0, *range(axis + 1, rows.type.rank)]
+    return call.reshape(call.transpose(rows, order), (*shape[1:axis + 1], shape[0] * shape[axis + 1], *shape[axis + 2:]))
+
+
+def without_growing_states(call: Call, body: onnx.GraphProto, *, sequences: bool = False) -> Stacking | None:
+    """The Loop with stacked results instead of growing states; None where there are none.
+
+    With `sequences` these are stacked too: all of their tensors then must have one type.
+    """
     reads = Counter(_reads(body.node))
     reads.update(output.name for output in body.output)
     producers = {name: node for node in body.node for name in node.output}
     found = []
     for position, item in enumerate(call.inputs[2:]):
-        growing = _growing(body, position, item, producers, reads) if isinstance(item, Value) else None
+        growing = None
+        if isinstance(item, Value):
+            growing = _growing(body, position, item, producers, reads)
+        elif sequences and item == TensorSequence(()):
+            growing = _growing_sequence(body, position, producers, reads)
         if growing is not None:
             found.append(growing)
     if not found:
@@ -84,7 +101,8 @@ def without_growing_states(call: Call, body: onnx.GraphProto) -> Stacking | None
         stacking.node.remove(node)
     rows = {}
     for growing in found:
-        rows[len(stacking.output)] = tuple(1 if a == growing.axis else size for a, size in enumerate(growing.initial.type.shape))
+        if growing.initial is not None:
+            rows[len(stacking.output)] = tuple(1 if a == growing.axis else size for a, size in enumerate(growing.initial.type.shape))
         stacking.output.add(name=growing.row)
         loop.output.append(call.node.output[growing.position])
     attribute = onnx.AttributeProto(name="body", type=onnx.AttributeProto.GRAPH, g=stacking)
@@ -110,6 +128,14 @@ def _growing(body: onnx.GraphProto, position: int, initial: Value, producers: di
     if reads[name] != 1 or row == name or not -initial.type.rank <= axis < initial.type.rank:
         return None
     return Growing(position, axis % initial.type.rank, row, initial)
+
+
+def _growing_sequence(body: onnx.GraphProto, position: int, producers: dict[str, onnx.NodeProto], reads: Counter[str]) -> Growing | None:
+    name, result = body.input[2 + position].name, body.output[1 + position].name
+    append = producers.get(result)
+    if append is None or append.op_type != "SequenceInsert" or any(append.input[2:]) or append.input[0] != name or reads[name] != 1 or reads[result] != 1:
+        return None
+    return Growing(position, 0, append.input[1], None)
 
 
 def _reads(nodes: Iterable[onnx.NodeProto]) -> Iterable[str]:

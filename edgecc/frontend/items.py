@@ -15,6 +15,13 @@ class TensorSequence:
 
 
 @dataclass(frozen=True)
+class StackedSequence:
+    """An ONNX sequence of as many tensors of one type as a loop had iterations: `rows` [length, ..]."""
+
+    rows: Value
+
+
+@dataclass(frozen=True)
 class KeyedColumns:
     """A sequence of maps from keys to numbers, one map for each row: the numbers [rows, keys], and the keys of the columns."""
 
@@ -45,4 +52,4 @@ class Refused:
     hint: str = ""
 
 
-Item = Value | TensorSequence | KeyedColumns | Missing | Unknown | Refused
+Item = Value | TensorSequence | StackedSequence | KeyedColumns | Missing | Unknown | Refused

@@ -72,3 +72,43 @@ def test_a_row_has_the_sizes_of_the_state():
 def test_a_state_that_is_read_does_not_grow():
     with pytest.raises(EdgeccError, match="must keep its type"):
         import_model(looping([*ROW, ("ReduceSum", "state", "unused")], np.ones((0, 3), np.float32)), limits=Limits(collected_rows=4))
+
+
+def sequence(after, outputs, *, append=("all", "row")):
+    """For each of n iterations, at most 4, the doubled row i of x is appended to a sequence, which is empty at first; then the nodes `after`."""
+    state = helper.make_tensor_sequence_value_info
+    body = helper.make_graph(
+        [helper.make_node("Gather", ["x", "i"], ["r"]), helper.make_node("Add", ["r", "r"], ["row"]), helper.make_node("SequenceInsert", append, ["more"]),
+         helper.make_node("Identity", ["c"], ["again"])], "body",
+        [VALUE("i", I64, []), VALUE("c", BOOL, []), state("all", F32, None)], [VALUE("again", BOOL, []), state("more", F32, None)])
+    nodes = [helper.make_node("Min", ["n", "most"], ["count"]), helper.make_node("SequenceEmpty", [], ["none"]), helper.make_node("Loop", ["count", "yes", "none"], ["rows"], body=body)]
+    graph = helper.make_graph(
+        [*nodes, *after], "g", [VALUE("x", F32, [4, 3]), VALUE("n", I64, [])], [VALUE(name, F32, None) for name in outputs],
+        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in {"yes": np.array(True), "most": np.int64(4), "last": np.int64(-1), "front": np.int64(0)}.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize(("axis", "new"), [(0, 0), (0, 1), (1, 1), (-1, 1), (-1, 0)])
+def test_a_sequence_grows(axis, new):
+    proto = sequence([helper.make_node("ConcatFromSequence", ["rows"], ["y"], axis=axis, new_axis=new)], ["y"])
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for n in (1, 3, 4):
+        inputs = {"x": np.arange(12, dtype=np.float32).reshape(4, 3), "n": np.array(n)}
+        np.testing.assert_array_equal(execute(import_model(proto), inputs)["y"], session.run(None, inputs)[0])
+
+
+def test_a_sequence_that_grew_is_read():
+    nodes = [helper.make_node("SequenceAt", ["rows", "last"], ["end"]), helper.make_node("SequenceLength", ["rows"], ["length"]),
+             helper.make_node("Cast", ["length"], ["z"], to=F32), helper.make_node("Add", ["end", "z"], ["y"])]
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    graph = import_model(sequence(nodes, ["y"]))
+    for n in (1, 3):
+        np.testing.assert_array_equal(execute(graph, {"x": x, "n": np.array(n)})["y"], 2 * x[n - 1] + n)
+
+
+@pytest.mark.parametrize(("append", "nodes", "words"), [
+    (("all", "row", "front"), [helper.make_node("SequenceAt", ["rows", "last"], ["y"])], "is no tensor"),
+    (("all", "row"), [helper.make_node("SequenceErase", ["rows"], ["s"]), helper.make_node("SequenceAt", ["s", "last"], ["y"])], "length of a sequence is not known")])
+def test_sequences_that_grow_in_other_ways_or_shrink_are_refused(append, nodes, words):
+    with pytest.raises(EdgeccError, match=words):
+        import_model(sequence(nodes, ["y"], append=append))

@@ -89,7 +89,15 @@ def _loop(call: Call) -> list[Item | None]:
     body = call.graph("body")
     _checked_body(body, len(call.inputs), len(call.inputs) - 1)
     stacking = without_growing_states(call, body)
-    return _as_stated(call) if stacking is None else stacking.results(_as_stated(stacking.call, stacking.rows))
+    mark = call.importer.mark()
+    try:
+        return _as_stated(call) if stacking is None else stacking.results(_as_stated(stacking.call, stacking.rows))
+    except Unsupported:
+        stacking = without_growing_states(call, body, sequences=True)
+        if stacking is None:
+            raise
+        call.importer.restore(mark)
+        return stacking.results(_as_stated(stacking.call, stacking.rows))
 
 
 def _as_stated(call: Call, shapes: Mapping[int, Sequence[Dim]] = NO_SHAPES) -> list[Item | None]:

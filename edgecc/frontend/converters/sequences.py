@@ -6,7 +6,8 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.loops import collect
 from edgecc.frontend.converters.movement import concat, cut, stacked
-from edgecc.frontend.items import Item, Missing, TensorSequence, Unknown
+from edgecc.frontend.growing_states import joined_rows
+from edgecc.frontend.items import Item, Missing, StackedSequence, TensorSequence, Unknown
 from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
@@ -19,6 +20,12 @@ def _sequence(call: Call, index: int = 0) -> tuple[Value, ...]:
     if not isinstance(item, TensorSequence):
         raise Unsupported("the length of a sequence is not known", "export the model without sequences")
     return item.items
+
+
+def _stack(call: Call) -> Value | None:
+    """The tensors of the sequence in operand 0, stacked, where the run decides how many there are."""
+    item = call.inputs[0] if call.inputs else None
+    return item.rows if isinstance(item, StackedSequence) else None
 
 
 def _position(call: Call, index: int, count: int, *, end_allowed: bool = False) -> int:
@@ -41,8 +48,10 @@ def _sequence_empty(call: Call) -> TensorSequence:
 @converter("SequenceAt")
 def _sequence_at(call: Call) -> Value:
     """At a computed position a row of the stacked tensors, which all have one shape then."""
+    position, stack = call.input(1), _stack(call)
+    if stack is not None:
+        return call.add(Gather(0), stack, call.reshape(position, ()))
     items = _sequence(call)
-    position = call.input(1)
     if known_data(position) is None and items and all(item.type == items[0].type for item in items):
         return call.add(Gather(0), stacked(call, list(items), 0), call.reshape(position, ()))
     return items[_position(call, 1, len(items))]
@@ -64,6 +73,9 @@ def _sequence_erase(call: Call) -> TensorSequence:
 
 @converter("SequenceLength")
 def _sequence_length(call: Call) -> Value:
+    stack = _stack(call)
+    if stack is not None:
+        return call.reshape(call.sizes([stack.type.shape[0]]), ())
     return call.scalar(len(_sequence(call)), DType.I64)
 
 
@@ -108,6 +120,12 @@ def _split_to_sequence(call: Call) -> TensorSequence:
 
 @converter("ConcatFromSequence")
 def _concat_from_sequence(call: Call) -> Value:
+    stack = _stack(call)
+    if stack is not None and call.flag("new_axis"):
+        axis = call.axis(call.integer("axis"), stack.type.rank)
+        return call.transpose(stack, [*range(1, axis + 1), 0, *range(axis + 1, stack.type.rank)])
+    if stack is not None:
+        return joined_rows(call, stack, call.axis(call.integer("axis"), stack.type.rank - 1))
     items = _sequence(call)
     if not items:
         raise EdgeccError("E110", "an empty sequence cannot be joined")
