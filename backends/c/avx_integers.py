@@ -1,4 +1,4 @@
-"""Integers of 32 and 64 bits in vectors of x86-64: AVX2, and what AVX-512 has instead."""
+"""Integers of 32 and 64 bits in vectors of x86-64: AVX2, and what AVX-512 has instead. Source: see avx.py."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from edgecc.backends.c.avx_names import (
     MASK_WIDEN,
     U32,
     U64,
+    Vector,
     integer_type,
     lane_mask,
-    needs_of,
     prefix,
 )
 from edgecc.backends.c.table import STORAGE, Key, Row
@@ -30,7 +30,7 @@ _TWINS = {I32: U32, U32: I32, I64: U64, U64: I64}
 
 def integer_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
     """All rows of a type in vectors of `bits` bits; those of AVX-512 follow those of AVX2 that they replace."""
-    vector = _Vector(dtype, bits)
+    vector = _Integers(dtype, bits)
     yield from _whole(vector)
     yield from _arithmetic(vector)
     yield from _bitwise(vector)
@@ -40,20 +40,8 @@ def integer_rows(dtype: DType, bits: int) -> Iterator[tuple[Key, Row]]:
 
 
 @dataclass(frozen=True)
-class _Vector:
-    """A vector type, and the parts of the names of its intrinsics."""
-
-    dtype: DType
-    bits: int
-
-    @property
-    def lanes(self) -> int:
-        return self.bits // (self.dtype.size * 8)
-
-    @property
-    def prefix(self) -> str:
-        """_mm256, of every name."""
-        return prefix(self.bits)
+class _Integers(Vector):
+    """A vector of integers, and the parts of the names of its intrinsics."""
 
     @property
     def element(self) -> str:
@@ -71,21 +59,12 @@ class _Vector:
         return f"si{self.bits}"
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        return needs_of(self.bits)
-
-    @property
     def needs_for_wide(self) -> tuple[str, ...]:
         """What operations need that AVX2 has for 32 bits only."""
         return self.needs if self.dtype.size == 4 else AVX512
 
-    def row(self, op: str, text: str, needs: tuple[str, ...] | None = None, *, body: bool = False,
-            uses: tuple[Key, ...] = ()) -> tuple[Key, Row]:
-        """A row of this type, of every machine with such vectors unless `needs` says otherwise."""
-        return Key(op, self.dtype, self.lanes), Row(text, self.needs if needs is None else needs, uses, body)
 
-
-def _whole(v: _Vector) -> Iterator[tuple[Key, Row]]:
+def _whole(v: _Integers) -> Iterator[tuple[Key, Row]]:
     """Whole vectors: from and to memory, and of one number."""
     pointer, scalar = integer_type(v.bits), "long long" if v.dtype.size == 8 else "int"
     set1 = "epi64x" if v.dtype.size == 8 and v.bits < 512 else v.element
@@ -95,7 +74,7 @@ def _whole(v: _Vector) -> Iterator[tuple[Key, Row]]:
     yield v.row("zero", f"{v.prefix}_setzero_{v.whole}()")
 
 
-def _arithmetic(v: _Vector) -> Iterator[tuple[Key, Row]]:
+def _arithmetic(v: _Integers) -> Iterator[tuple[Key, Row]]:
     p = v.prefix
     for op in ("add", "sub"):
         yield v.row(op, f"{p}_{op}_{v.element}({{0}}, {{1}})")
@@ -112,7 +91,7 @@ def _arithmetic(v: _Vector) -> Iterator[tuple[Key, Row]]:
             yield v.row(f"horizontal:{op}", _horizontal(f"{op}_{suffix}", STORAGE[v.dtype], v.bits), body=True)
 
 
-def _bitwise(v: _Vector) -> Iterator[tuple[Key, Row]]:
+def _bitwise(v: _Integers) -> Iterator[tuple[Key, Row]]:
     p, e = v.prefix, v.element
     for op in ("and", "or", "xor"):
         yield v.row(f"bit_{op}", f"{p}_{op}_{v.whole}({{0}}, {{1}})")
@@ -126,7 +105,7 @@ def _bitwise(v: _Vector) -> Iterator[tuple[Key, Row]]:
         yield v.row("shift_right_const", f"{p}_srli_{e}({{0}}, {{1}})")
 
 
-def _choices(v: _Vector) -> Iterator[tuple[Key, Row]]:
+def _choices(v: _Integers) -> Iterator[tuple[Key, Row]]:
     """Comparisons, and what is chosen by them."""
     p = v.prefix
     for op, relation in _RELATIONS.items():
@@ -139,7 +118,7 @@ def _choices(v: _Vector) -> Iterator[tuple[Key, Row]]:
     yield v.row("select", f"{p}_mask_blend_{v.element}({{0}}, {{2}}, {{1}})", AVX512)
 
 
-def _parts(v: _Vector) -> Iterator[tuple[Key, Row]]:
+def _parts(v: _Integers) -> Iterator[tuple[Key, Row]]:
     """The first lanes from and to memory, and single ones."""
     p, e, lanes = v.prefix, v.element, v.lanes
     words = v.dtype.size // 4
@@ -155,7 +134,7 @@ def _parts(v: _Vector) -> Iterator[tuple[Key, Row]]:
         yield v.row(f"lane:{position}", f"return ((__v{lanes}{'s' if words == 1 else 'd'}i)a)[{position}];", body=True)
 
 
-def _bitcasts(v: _Vector) -> Iterator[tuple[Key, Row]]:
+def _bitcasts(v: _Integers) -> Iterator[tuple[Key, Row]]:
     """The same bits as another type: floats of this size, and integers of the other sign, which casts give as well."""
     other, s = (F32, "ps") if v.dtype.size == 4 else (F64, "pd")
     yield v.row(f"bitcast:{other.value}", f"{v.prefix}_cast{v.whole}_{s}({{0}})")
@@ -178,7 +157,7 @@ def _horizontal(operation: str, scalar: str, bits: int) -> str:
     return "\n".join(lines)
 
 
-def _avx2_comparison(v: _Vector, op: str) -> Iterator[tuple[Key, Row]]:
+def _avx2_comparison(v: _Integers, op: str) -> Iterator[tuple[Key, Row]]:
     """AVX2 has only == and signed >; unsigned order comes from min and max, which exist for 32 bits."""
     p, e, dtype = v.prefix, v.element, v.dtype
     negated = False

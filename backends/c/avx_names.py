@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgecc.backends.c.table import Key
+from dataclasses import dataclass
+
+from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
 
 AVX2 = ("avx2", "fma")
@@ -34,3 +36,31 @@ def lane_mask(count: int, lanes: int) -> str:
     """A vector of -1 in the first `count` lanes, for vmaskmov; lanes of 64 bits where there are 4 of 256."""
     values = ", ".join("-1" if lane < count else "0" for lane in range(lanes))
     return f"{prefix(lanes * 32)}_setr_epi32({values})"
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A vector type of `bits` bits, whose operations become rows."""
+
+    dtype: DType
+    bits: int
+
+    @property
+    def lanes(self) -> int:
+        """Elements of a vector."""
+        return self.bits // (self.dtype.size * 8)
+
+    @property
+    def prefix(self) -> str:
+        """_mm256, of every name."""
+        return prefix(self.bits)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Features of every machine that has such vectors."""
+        return needs_of(self.bits)
+
+    def row(self, op: str, text: str, needs: tuple[str, ...] | None = None, *, body: bool = False,
+            uses: tuple[Key, ...] = ()) -> tuple[Key, Row]:
+        """A row of this type, of every machine with such vectors unless `needs` says otherwise."""
+        return Key(op, self.dtype, self.lanes), Row(text, self.needs if needs is None else needs, uses, body)
