@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType, TensorType
+from edgecc.kernels.ahead import stream_ahead, stream_far
 from edgecc.kernels.registry import lower
+from edgecc.loop.index import const
 from edgecc.loop.ir import Prefetch, walk
 from edgecc.ops.block_quantized import MatMulNBits
+from edgecc.targets.schema import load_target
 from tests.support import kernels
 
 
@@ -139,6 +142,18 @@ def test_far_weights_are_prefetched():
         small = lower(request_of(MatMulNBits(32, 4, quantized), operands((1,), 64, 64, 32, 4, ""), "x86-64-v4-bf16")).function
         assert not any(isinstance(s, Prefetch) for s in walk(small.body))
     kernels.check(request, arrays, units=16.0, machine="x86-64-v4-bf16")
+
+
+def test_streams_are_prefetched_as_far_as_the_target_says_and_a_page_is_touched_twice_at_most():
+    target = load_target("x86-64-v3")
+    far = [stream_far("w", const(64), const(block), 144, 4, 1e9, target) for block in range(64)]
+    lines = {touch.index.const for touches in far for touch in touches}
+    assert {len(touches) for touches in far} == {target.stream.page_lines} == {1}
+    assert len(lines) == 16 and min(lines) == 64 + 20480 // 4  # blocks of 576 bytes, four of them in half a page
+    (near,) = stream_ahead("w", const(64), 16, 4, 1e9, target)
+    assert near.index.const == 64 + target.stream.ahead // 4 == 64 + 512
+    two = stream_far("w", const(0), const(3), 528, 4, 1e9, load_target("x86-64-v4"))
+    assert [touch.index.const for touch in two] == [3 * 528 + 5120, 3 * 528 + 5120 + 16]
 
 
 def test_groups_of_bytes_are_multiplied_where_the_target_can():
