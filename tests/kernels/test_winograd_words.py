@@ -119,9 +119,11 @@ def test_is_offered_only_where_words_are_quick():
 
 @pytest.mark.parametrize(("channels", "size", "wins"), [(64, 56, True), (128, 28, True), (256, 14, True), (4, 56, False), (8, 3, False)])
 def test_is_chosen_where_products_dominate(channels, size, wins):
-    request, _ = layer(channels=channels, outputs=channels, size=(size, size), dtype=DType.U8)
-    assert names(replace(request, short_sums=True))[0].startswith("winograd") == wins
-    assert ("winograd" in lower(replace(request, short_sums=True)).choice) == wins
+    request, _ = layer(channels=channels, outputs=channels, size=(size, size))
+    ways = candidates(replace(request, short_sums=True))
+    assert ways[0].name.startswith("winograd") == wins
+    direct = min(way.cycles for way in ways if not way.name.startswith("winograd"))
+    assert not wins or direct > 2 * ways[0].cycles  # 2.5 to 3 times was measured on Zen 3
 
 
 def test_scratch_memory_is_small_where_that_costs_next_to_nothing():
