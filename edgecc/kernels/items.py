@@ -14,9 +14,10 @@ from edgecc.errors import EdgeccError
 from edgecc.ir.op import Op
 from edgecc.ir.types import DType
 from edgecc.kernels.kernel import FromInput, FromOutput, Kernel
+from edgecc.kernels.open_convolution import lower_open_convolution
 from edgecc.kernels.open_pad import lower_open_pad
+from edgecc.kernels.open_pool import lower_open_pool
 from edgecc.kernels.open_resize import lower_open_resize
-from edgecc.kernels.open_windows import lower_open_convolution, lower_open_pool
 from edgecc.kernels.registry import Lowering, lower, parametrized
 from edgecc.kernels.request import Operand, Request
 from edgecc.kernels.view import View
