@@ -25,7 +25,8 @@ from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
 from edgecc.ir.verify import verify, verify_structure, verify_types
 from edgecc.loop.module import Module
-from edgecc.lowering import NO_TUNING, STRING_BYTES, LoweredModel, lower_graph
+from edgecc.lowering import NO_TUNING, STRING_BYTES, UNBOUNDED, LoweredModel, lower_graph
+from edgecc.lowering.functions import Room
 from edgecc.lowering.precision import FLOATS, LayerPrecision, choose_precisions
 from edgecc.passes.base import (
     PASSES,
@@ -247,7 +248,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
                   depth_first: bool = True, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None,
                   winograd: bool = True, precision: str = FP32, keep_fp32: Sequence[str] = (), checks: str = "trap",
                   tuning: Mapping[str, str] = NO_TUNING, backend: LoopBackend = C,
-                  string_bytes: int = STRING_BYTES, integers: str = "auto") -> CompiledModel:
+                  string_bytes: int = STRING_BYTES, integers: str = "auto", room: Room = UNBOUNDED) -> CompiledModel:
     """Runs graph passes on a copy of `graph` and lowers the result for `target`.
 
     Args:
@@ -256,7 +257,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
         threads: how many threads share the work of a run.
         depth_first: whether chains of layers may run stripe by stripe.
         verify_each, observer: see `run_passes`.
-        winograd, tuning, checks, string_bytes: see `lower_graph`.
+        winograd, tuning, checks, string_bytes, room: see `lower_graph`.
         precision: one of `PRECISIONS` (targets/precision.py); the default pipeline converts the network to it,
             but for the nodes called `keep_fp32`.
         backend: whose passes are run.
@@ -278,7 +279,8 @@ def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[G
     else:
         reports = run_passes(own, chosen, verify_each=verify_each, observer=observer)
     lowered = lower_graph(own, target, name=model_identifier(name), threads=threads, check=verify_each is not None,
-                          depth_first=depth_first, winograd=winograd, precision=dtype, tuning=tuning, checks=checks, string_bytes=string_bytes)
+                          depth_first=depth_first, winograd=winograd, precision=dtype, tuning=tuning, checks=checks, string_bytes=string_bytes,
+                          room=room)
     return CompiledModel(own, target, lowered, reports, precisions)
 
 

@@ -22,6 +22,7 @@ from edgecc.ir.graph import Graph
 from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
 from edgecc.lowering import NO_TUNING
+from edgecc.lowering.functions import Room
 from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.partition.artifact import Partitioned, partition
 from edgecc.passes.base import parse_passes
@@ -97,7 +98,8 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=_arrays_for_passes(graph, options),
                              winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,
                              checks=options.checks, tuning=options.tuning or NO_TUNING, backend=backend,
-                             string_bytes=options.limits.string_bytes, integers=options.integers)
+                             string_bytes=options.limits.string_bytes, integers=options.integers,
+                             room=Room(options.limits.generated_bytes, options.limits.kernels))
     limits, arena = options.limits, compiled.module.arena_bytes
     if arena > limits.arena_bytes:
         raise EdgeccError("E101", f"a run needs {arena} bytes of memory; the limit is {limits.arena_bytes}", where=source_name(model),

@@ -156,14 +156,14 @@ class Emitter:
 
         Raises: EdgeccError E110 where operands and regions do not fit, E101 where a result or the graph is too large.
         """
-        self._count()
+        self._count(1 + sum(len(region.inputs) for region in regions))  # each value that a region reads is looked at like an operator
         node = self.graph.add_node(op, [self.local(v) for v in inputs], loc=loc, regions=regions)
         for value in node.outputs:
             self.limits.check_type(value.type, f"the result of {op.name}")
         return node.outputs
 
-    def _count(self) -> None:
-        self._budget.emitted += 1
+    def _count(self, operators: int = 1) -> None:
+        self._budget.emitted += operators
         if self._budget.emitted > 2 * self.limits.nodes:
             raise EdgeccError("E101", f"the model expands to more than {2 * self.limits.nodes} operators",
                               hint=raised("nodes"))

@@ -25,7 +25,8 @@ class Limits:
     Attributes:
         file_bytes: size of the model file.
         nodes: nodes of the model after functions are inlined; the imported graph may have twice as many operators.
-        entries: stored tensors, declared types, texts and the like in each list of the model, also in the graphs and attributes of nodes.
+        entries: stored tensors, declared types, texts and the like in each list of the model, also in the graphs and attributes of nodes;
+            operands and results of all nodes together.
         unrolled: nodes in bodies of loops, scans and conditions, each as often as it is written out.
         operands: operands, results, and attributes, of one node; inputs, and outputs, of the model.
         nesting: depth of graphs inside attributes of nodes, and of functions calling functions.
@@ -43,6 +44,7 @@ class Limits:
         open_size: the largest size of a dimension that is left open without bounds ("?").
         arena_bytes: scratch memory of a run of the compiled model.
         generated_bytes: text of the generated sources.
+        kernels: unlike kernels for convolutions, products of matrices and what else can be computed in several ways; equal layers share one.
         string_parts: parts that a run divides one string into, where the model does not say; the run ends with a status where there are more.
         string_bytes: text of the strings that a run of the compiled model makes; the run ends with a status where it needs more.
     """
@@ -60,7 +62,8 @@ class Limits:
     made_bytes: int = 2**28
     open_size: int = 256
     arena_bytes: int = 2**33
-    generated_bytes: int = 2**26
+    generated_bytes: int = 2**24
+    kernels: int = 1_000
     trip_count: int = 2**24
     collected_rows: int = 0
     computed_size: int = 0
@@ -170,11 +173,15 @@ def check_list(name: str, entries: Sized, limits: Limits) -> None:
         raise EdgeccError("E101", f"the model has {len(entries)} entries in a list {name}; the limit is {limits.entries}", hint=raised("entries"))
 
 
-def _check_widths(nodes: Iterable[onnx.NodeProto], limits: Limits) -> None:
-    """Raises: EdgeccError E101 for a node of too many operands, results or attributes."""
-    widest = max((max(len(node.input), len(node.output), len(node.attribute)) for node in nodes), default=0)
+def _check_widths(nodes: Iterable[onnx.NodeProto], limits: Limits) -> int:
+    """How many operands and results the nodes have together. Raises: EdgeccError E101 for a node of too many operands, results or attributes."""
+    widest, together = 0, 0
+    for node in nodes:
+        operands, results = len(node.input), len(node.output)
+        widest, together = max(widest, operands, results, len(node.attribute)), together + operands + results
     if widest > limits.operands:
         raise EdgeccError("E101", f"a node has {widest} operands, results or attributes; the limit is {limits.operands}", hint=raised("operands"))
+    return together
 
 
 def check_limits(model: onnx.ModelProto, limits: Limits) -> None:
@@ -187,8 +194,10 @@ def check_limits(model: onnx.ModelProto, limits: Limits) -> None:
     if nodes > limits.nodes:
         raise EdgeccError("E101", f"the model has {nodes} nodes; the limit is {limits.nodes}",
                           hint=raised("nodes"))
-    for body in (*(graph.node for graph in graphs_of(model, limits)), *(function.node for function in model.functions)):
-        _check_widths(body, limits)
+    bodies = (*(graph.node for graph in graphs_of(model, limits)), *(function.node for function in model.functions))
+    together = sum(_check_widths(body, limits) for body in bodies)
+    if together > limits.entries:
+        raise EdgeccError("E101", f"the nodes have {together} operands and results together; the limit is {limits.entries}", hint=raised("entries"))
     total = 0
     for tensor in all_tensors(model, limits):
         limits.check_dims(tensor.dims, f"tensor '{printable(tensor.name)}'")

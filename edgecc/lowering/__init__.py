@@ -23,6 +23,7 @@ import numpy as np
 
 import edgecc.kernels  # noqa: F401  (importing it registers all kernels)
 from edgecc.errors import EdgeccError, Problem
+from edgecc.frontend.limits import raised
 from edgecc.ir.dims import Dim
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.instance import graph_symbols, sources
@@ -45,7 +46,7 @@ from edgecc.loop.module import (
     WeightBytes,
 )
 from edgecc.lowering.control import LoweredRegion, control_item, control_needs
-from edgecc.lowering.functions import Functions, Weights
+from edgecc.lowering.functions import Functions, Room, Weights
 from edgecc.lowering.report import CallReport, report_call
 from edgecc.lowering.request import has_gaps, open_sizes, request_of
 from edgecc.memory.depth_first import DepthFirst, Effort, Limits, StepCost, plan_depth_first
@@ -65,6 +66,7 @@ from edgecc.ops.sizes import BindSize
 from edgecc.ops.string_handles import StringStep
 from edgecc.targets.schema import Target
 
+UNBOUNDED = Room()
 NO_TUNING: Mapping[str, str] = MappingProxyType({})
 STRING_BYTES = 2**16
 """Room for the text of strings that a run makes, unless the caller wants another."""
@@ -92,7 +94,7 @@ class LoweredModel:
 def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
                 tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None,
                 winograd: bool = True, precision: DType = DType.F32, checks: str = "trap",
-                string_bytes: int = STRING_BYTES) -> LoweredModel:
+                string_bytes: int = STRING_BYTES, room: Room = UNBOUNDED) -> LoweredModel:
     """Lowers a graph; where dimensions are open, for all sizes within their bounds.
 
     Args:
@@ -106,11 +108,12 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         precision: the shortest float type arithmetic may be done in.
         checks: what becomes of indices computed at run time that are out of range: "off", "trap" or "clamp".
         string_bytes: room for the text of strings that a run makes.
-    Raises: EdgeccError E112 listing every node no kernel covers; E904 with `check`.
+        room: how much code there may be, and how many kernels.
+    Raises: EdgeccError E112 listing every node no kernel covers; E101 where the room does not suffice; E904 with `check`.
     """
     symbols = graph_symbols(graph)
     lowering = _Lowering(target, threads, tuning, depth_first and threads == 1 and not symbols, limits, winograd, precision,
-                         checks, Functions(check))
+                         checks, Functions(check, room))
     constants = ConstantStrings()
     bytewise = in_bytes(graph, constants)
     lowered = lowering.graph(bytewise, 0, is_region=False)
@@ -147,6 +150,8 @@ class _Lowering:
     weights: Weights = field(default_factory=Weights)
     kernels: dict[Request, Kernel] = field(default_factory=dict)
     effort: Effort = field(default_factory=Effort)
+    chosen: int = 0
+    """Kernels chosen among several ways to compute something."""
 
     def graph(self, graph: Graph, depth: int, loop: Loop | None = None, *, is_region: bool = True) -> LoweredRegion:
         """Lowers a graph, or a region `depth` loops deep; `loop` is the operator whose body it is.
@@ -294,7 +299,12 @@ class _Lowering:
 
     def _kernel(self, request: Request) -> Kernel:
         if request not in self.kernels:
-            self.kernels[request] = lower_open(request, self.tuning.get(signature(request)) if self.tuning else None)
+            kernel = lower_open(request, self.tuning.get(signature(request)) if self.tuning else None)
+            self.chosen += kernel.candidate != ""
+            if self.chosen > self.functions.room.kernels:
+                raise EdgeccError("E101", f"the network needs more than {self.functions.room.kernels} unlike kernels for convolutions, products and "
+                                          "the like", hint=raised("kernels"))
+            self.kernels[request] = kernel
         return self.kernels[request]
 
     def _request(self, step: Step, *, rows: bool = False) -> Request:

@@ -1,19 +1,39 @@
-"""What the calls of a module share: functions, each scheduled and stored once, and the blob of weights."""
+"""What the calls of a module share: functions, each scheduled and stored once, the room for them, and the blob of weights."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from edgecc.errors import EdgeccError
+from edgecc.frontend.limits import raised
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.kernel import FromInput, FromOutput, Kernel
-from edgecc.loop.ir import Function
+from edgecc.loop.ir import Function, walk
 from edgecc.loop.module import Argument, Constant, WeightBytes
 from edgecc.loop.verify import verify_function
 from edgecc.memory.offsets import ALIGN
 from edgecc.memory.regions import alignment
 from edgecc.passes.loop import apply_schedule
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a network may ask of the compiler: both take time, about a second for half a megabyte of text or for a hundred unlike kernels.
+
+    Attributes:
+        text_bytes: of the functions.
+        kernels: unlike ones of operators that can be computed in several ways.
+    """
+
+    text_bytes: float = math.inf
+    kernels: float = math.inf
+
+
+STATEMENT_BYTES, FUNCTION_BYTES = 56, 200
+"""Text of a statement and of what surrounds a function, in C and at least. What is printed decides in the end."""
 
 
 class Functions:
@@ -23,8 +43,10 @@ class Functions:
     share memory with another buffer if some call overwrites an operand with a result.
     """
 
-    def __init__(self, check: bool) -> None:
+    def __init__(self, check: bool, room: Room) -> None:
         self.check = check
+        self.room = room
+        self.text_bytes = 0
         self.by_kernel: dict[int, str] = {}
         self.by_structure: dict[Function, str] = {}
         self.functions: dict[str, Function] = {}
@@ -34,7 +56,10 @@ class Functions:
         self.aliased: dict[str, list[bool]] = {}
 
     def add(self, kernel: Kernel) -> str:
-        """The name of the function of a kernel; the kernel must stay alive."""
+        """The name of the function of a kernel; the kernel must stay alive.
+
+        Raises: EdgeccError E101 where all functions together would be longer than there is room for.
+        """
         known = self.by_kernel.get(id(kernel))
         if known is not None:
             return known
@@ -42,6 +67,9 @@ class Functions:
         structure = replace(function, name="", doc="")
         name = self.by_structure.get(structure)
         if name is None:
+            self.text_bytes += FUNCTION_BYTES + STATEMENT_BYTES * sum(1 for _ in walk(function.body))
+            if self.text_bytes > self.room.text_bytes:
+                raise EdgeccError("E101", f"the generated code has more than {self.room.text_bytes} bytes", hint=raised("generated_bytes"))
             name = self._fresh(function.name)
             self.by_structure[structure] = name
             self.functions[name] = replace(function, name=name)

@@ -2,18 +2,19 @@
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 import edgecc
+from edgecc.backends.c.backend import CBackend
 from edgecc.cli.arguments import parse_limits
 from edgecc.errors import EdgeccError
 from edgecc.frontend import Limits
-from tests.support.hostile import floats, info, ints, model, node
+from tests.support.hostile import branch, floats, info, ints, model, node
 
 LAYERS = model([node("Reshape", "x s", "a"), node("Transpose", "a", "t", perm=[1, 0]), node("MatMul", "t w", "b"), node("MatMul", "b w")],
                inputs=[info("x", (1, 4, 4))], weights=[floats("w"), ints("s", 4, 4)])
 CROSSED = {"file_bytes": 50, "nodes": 3, "operands": 1, "rank": 1, "elements": 15, "constant_bytes": 60, "arena_bytes": 63,
-           "generated_bytes": 1000}
+           "generated_bytes": 1000, "kernels": 0}
 
 
 @pytest.mark.parametrize("name", CROSSED)
@@ -31,6 +32,34 @@ def test_lists_of_the_file_are_counted_before_they_are_looked_into():
     many = model([node("Relu", "x")], weights=[floats(f"w{number}", (1,)) for number in range(30)])
     with pytest.raises(EdgeccError, match="30 entries in the list initializer; the limit is 20"):
         edgecc.compile(many.SerializeToString(), "generic-c", limits=Limits(entries=20))
+
+
+def test_operands_of_all_nodes_are_counted_together():
+    wide = model([node("Max", " ".join(["x"] * 30), f"y{number}") for number in range(4)], outputs=[f"y{number}" for number in range(4)])
+    with pytest.raises(EdgeccError, match="124 operands and results together; the limit is 123"):
+        edgecc.compile(wide, "generic-c", limits=Limits(entries=123))
+    edgecc.compile(wide, "generic-c", limits=Limits(entries=124))
+
+
+def test_values_that_branches_read_are_counted_like_operators():
+    names = [f"x{number}" for number in range(8)]
+    branches = {f"{side}_branch": branch([node(op, " ".join(names), "r")], "r") for side, op in (("then", "Max"), ("else", "Min"))}
+    made = model([node("If", "c", f"y{number}", **branches) for number in range(4)], outputs=[f"y{number}" for number in range(4)],
+                 inputs=[info("c", (), TensorProto.BOOL), *(info(name, (1, 4)) for name in names)])
+    with pytest.raises(EdgeccError, match="expands to more than 40 operators"):
+        edgecc.compile(made, "generic-c", limits=Limits(nodes=20))
+    edgecc.compile(made, "generic-c", limits=Limits(nodes=80))
+
+
+def test_unlike_kernels_and_their_code_are_counted_before_there_are_thousands(monkeypatch):
+    pads = [(top, left) for top in range(4) for left in range(4)]
+    made = model([node("Conv", "x w", f"y{top}{left}", pads=[top, left, 0, 0]) for top, left in pads], outputs=[f"y{top}{left}" for top, left in pads],
+                 inputs=[info("x", (1, 2, 9, 9))], weights=[floats("w", (2, 2, 3, 3))])
+    with pytest.raises(EdgeccError, match="more than 9 unlike kernels"):
+        edgecc.compile(made, "generic-c", limits=Limits(kernels=9))
+    monkeypatch.setattr(CBackend, "emit", lambda *_: pytest.fail("printed all the same"))
+    with pytest.raises(EdgeccError, match="more than 20000 bytes"):
+        edgecc.compile(made, "generic-c", limits=Limits(generated_bytes=20_000))
 
 
 @pytest.mark.parametrize("maker", [

@@ -9,11 +9,11 @@ import pytest
 
 import edgecc
 from edgecc.targets.schema import load_target
-from tests.support import hostile, hostile_data, hostile_graphs
+from tests.support import hostile, hostile_data, hostile_graphs, hostile_wire
 from tests.support.ccompile import build, require, run_program
 from tests.support.limited import Outcome, Server
 
-MODELS = {model.name: model for model in hostile.everything((*hostile_data.FAMILIES, *hostile_graphs.FAMILIES))}
+MODELS = {model.name: model for model in hostile.everything((*hostile_data.FAMILIES, *hostile_graphs.FAMILIES, *hostile_wire.FAMILIES))}
 
 
 @pytest.fixture(scope="module")
