@@ -71,6 +71,8 @@ CASES = {
     "product, all sizes open": ([("MatMul", "p x", "y", {})], {"p": ["m", "n", "few"], "x": ["m", "few", "n"]}),
     "flip of axes, one of them open": ([("Slice", "x ends far axes back", "y", {})], {"x": ["m", "n", 5]}),
     "flip of an open axis": ([("Relu", "x", "r", {}), ("Slice", "r one_back far1 a minus", "s1", {}), ("Add", "s1 r", "y", {})], {"x": ["m", "n", 3]}),
+    "flip of a part that begins where the size of another axis says": (
+        [("Shape", "x", "d", {"end": 1}), ("Sub", "d two", "e", {}), ("Slice", "x d e a minus", "y", {})], {"x": ["n", 40]}),
     "diagonal": ([("EyeLike", "x", "e", {"k": -1}), ("Mul", "e x", "y", {})], {"x": ["m", "n"]}),
     "mask of a dropout": ([("Dropout", "x", "z y", {})], {"x": ["m", "n"]}),
     "attention of one row": ([("Transpose", "k", "t", {"perm": [0, 2, 1]}), ("MatMul", "q t", "s1", {}), ("Softmax", "s1", "p", {}),
@@ -78,7 +80,7 @@ CASES = {
 }
 CONSTANTS = {"w": np.linspace(-1, 1, 24 * 40, dtype=np.float32).reshape(24, 40),
              "v": np.linspace(1, -1, 40 * 13, dtype=np.float32).reshape(40, 13), "a": np.array([1]), "s": np.ones(17, np.float32), "last": np.array([-2]), "big": np.array([99]), "zero": np.int64(0),
-             "ends": np.array([-1, -1]), "far": np.array([-99, -99]), "axes": np.array([1, 2]), "back": np.array([-1, -2]), "one_back": np.array([-1]), "far1": np.array([-99]), "minus": np.array([-1])}
+             "ends": np.array([-1, -1]), "far": np.array([-99, -99]), "axes": np.array([1, 2]), "back": np.array([-1, -2]), "one_back": np.array([-1]), "far1": np.array([-99]), "minus": np.array([-1]), "two": np.array([2])}
 BOUNDS = {"m": (Range(1, 3),), "n": (Range(2, 37),)}
 FEW_BOUNDS = BOUNDS | {"few": (Range(1, 6),)}
 
@@ -132,8 +134,9 @@ def test_images_of_any_size(target):
 def test_positions_of_maxima_in_images_of_any_size(storage_order):
     """Also behind the padding, where sizes are rounded up, and put back by MaxUnpool."""
     nodes = [("MaxPool", "x", "m i", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1, "storage_order": storage_order}),
-             ("MaxPool", "x", "p j", {"kernel_shape": [2, 2], "strides": [2, 2]}), ("MaxUnpool", "p j", "u", {"kernel_shape": [2, 2], "strides": [2, 2]})]
-    agrees(model(nodes, {"x": ["n", 3, "h", "w"]}, ("i", "u")), {"n": (Range(1, 2),), "h": (Range(2, 8, 2),), "w": (Range(4, 12, 4),)})
+             ("MaxPool", "x", "p j", {"kernel_shape": [2, 2], "strides": [2, 2]}), ("MaxUnpool", "p j", "u", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+             ("MaxPool", "x", "q k", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1})]
+    agrees(model(nodes, {"x": ["n", 3, "h", "w"]}, ("i", "u", "k")), {"n": (Range(1, 2),), "h": (Range(4, 8, 2),), "w": (Range(4, 12, 4),)})
 
 
 def test_averages_that_count_padding_but_nothing_behind_it():

@@ -72,7 +72,7 @@ def single(request: Request) -> tuple[Request, Index] | None:
     """
     views = [*(operand.view for operand in request.inputs if operand is not None), *request.outputs]
     sizes = {size for view in views for size in view.sizes if not size.is_const}
-    if len(sizes) != 1 or any(not value.is_const for value in request.values) or any(view.packed or not view.start.is_const or len(open_axes(view)) > 1 for view in views):
+    if len(sizes) != 1 or any(view.packed or not view.start.is_const or len(open_axes(view)) > 1 for view in views):
         return None
     batch = open_axes(request.operand(0).view)
     op = _for_one(request.op, batch[0]) if batch else None
