@@ -58,6 +58,16 @@ def test_rows_around_depthwise_convolutions_get_gaps_at_smaller_powers_of_two(ch
         assert strides(graph, value)[1:] == (1, 5 * pitch, pitch)
 
 
+@pytest.mark.parametrize("taps", [(128, 1, 1, 1), (128, 2, 3, 3)])
+def test_grouped_convolutions_that_are_not_windows_over_single_channels_get_no_more_gaps_than_others(taps):
+    graph = Graph("net")
+    x = graph.add(RELU, graph.add_input(TensorType(DType.F32, (1, 128, 3, 5)), "x"))
+    x.layout = Layout.channels_last(4)
+    conv = Conv((1, 1), (taps[2] // 2,) * 4, (1, 1), 128 // taps[1])
+    graph.set_outputs([graph.add(conv, x, graph.constant(np.ones(taps, np.float32), "taps"))], ["y"])
+    assert strides(graph, x)[1:] == (1, 5 * 128, 128)
+
+
 def test_rows_stay_together_where_gaps_would_gain_nothing():
     dense = (1, 5 * 1024, 1024)
     assert strides(*rows_of(1024), 0)[1:] == dense
