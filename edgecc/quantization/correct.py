@@ -55,5 +55,5 @@ def corrected(network: Network, node: onnx.NodeProto, weights: QuantizedWeights,
     """The bias of a node less the mean error, float64 [channels]."""
     error = mean_error(network, node, weights, means)
     present = len(node.input) > 2 and node.input[2]
-    bias = network.constants[node.input[2]].astype(np.float64) if present else np.zeros(error.shape)
+    bias = network.constants[node.input[2]].astype(np.float64).reshape(-1) if present else np.zeros(error.shape)
     return np.asarray(np.broadcast_to(bias, error.shape) - error)

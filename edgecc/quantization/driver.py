@@ -305,7 +305,7 @@ class _Calibration:
         mean = self.means.get(own.node.input[0])
         if mean is not None and own.node.op_type in CORRECTED and mean.mean.size and (own.bias is not None or not _has_bias(own)):
             return corrected(self.network, own.node, rounded, mean.mean)
-        return None if own.bias is None else self.network.constants[own.bias].astype("float64")
+        return None if own.bias is None else self.network.constants[own.bias].astype("float64").reshape(-1)
 
 
 def _empty_histograms(points: Points, extents: Mapping[str, Extent]) -> dict[str, Histogram]:

@@ -145,7 +145,9 @@ def _weights_of(network: Network, node: onnx.NodeProto) -> Weights | None:
     else:
         axis = rank - 1
     bias = node.input[bias_position] if bias_position is not None and len(node.input) > bias_position else ""
-    return Weights(node, name, axis, bias if bias in network.constants else None)
+    array = network.constants.get(bias)
+    is_row = array is not None and (array.ndim < 2 or array.size == array.shape[-1])  # a Gemm may add a matrix, which stays in float
+    return Weights(node, name, axis, bias if is_row else None)
 
 
 def _operands(network: Network, node: onnx.NodeProto, weights: Weights | None) -> list[str]:

@@ -148,3 +148,16 @@ def test_a_model_that_begins_with_such_an_operator_is_refused():
     with pytest.raises(EdgeccError, match="no form in ONNX") as caught:
         prepared(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     assert caught.value.code == "E114"
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_biases_of_a_product_may_be_a_row_or_a_matrix(rows):
+    """As exporters of scikit-learn write them."""
+    rng = np.random.default_rng(0)
+    stored = {"w": rng.standard_normal((6, 4)).astype(np.float32), "c": rng.standard_normal((rows, 4)).astype(np.float32)}
+    graph = helper.make_graph([helper.make_node("Gemm", ["x", "w", "c"], ["y"])], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 6])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 4])], [numpy_helper.from_array(a, n) for n, a in stored.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    data = samples(4, (5, 6))
+    whole = quantize(prepared(model, opset=BYTES_OPSET).network, data, Scheme()).model
+    np.testing.assert_allclose(run(whole, data[0])[0], run(model, data[0])[0], atol=0.1)
