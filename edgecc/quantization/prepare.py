@@ -16,7 +16,7 @@ from edgecc.frontend.limits import Limits
 from edgecc.frontend.load import load_model
 from edgecc.frontend.structure import read_names
 from edgecc.ir.graph import Graph
-from edgecc.ir.types import Array
+from edgecc.ir.types import Array, DType
 from edgecc.passes.base import parse_passes
 from edgecc.pipeline import run_passes
 from edgecc.quantization.network import Network
@@ -94,6 +94,7 @@ def _cleaned(model: str | Path | bytes | onnx.ModelProto, shapes: Mapping[str, S
 
 
 def _stuck(graph: Graph) -> set[str]:
-    """The nodes of the model that operators come from which cannot be written with fixed shapes."""
+    """The nodes of the model that operators come from which cannot be written with fixed shapes, or are about text, whose errors have no measure."""
     return {name for node in graph.nodes for name in node.loc
-            if obstacle(node) is not None or not all(value.type.is_static for value in (*node.inputs, *node.outputs) if value is not None)}
+            if obstacle(node) is not None or not all(value.type.is_static and value.type.dtype is not DType.STRING
+                                                     for value in (*node.inputs, *node.outputs) if value is not None)}

@@ -161,3 +161,15 @@ def test_biases_of_a_product_may_be_a_row_or_a_matrix(rows):
     data = samples(4, (5, 6))
     whole = quantize(prepared(model, opset=BYTES_OPSET).network, data, Scheme()).model
     np.testing.assert_allclose(run(whole, data[0])[0], run(model, data[0])[0], atol=0.1)
+
+
+def test_labels_that_are_text_are_looked_up_behind_the_quantized_part():
+    weights, names = np.eye(3, 6, dtype=np.float32).T, helper.make_tensor("names", TensorProto.STRING, [3], [b"ant", b"bee", b"cat"])
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["s"]), helper.make_node("ArgMax", ["s"], ["i"], axis=1, keepdims=0), helper.make_node("Gather", ["names", "i"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 6])], [helper.make_tensor_value_info("y", TensorProto.STRING, [5])],
+                              [numpy_helper.from_array(weights, "w"), names])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    ready, data = prepared(model, opset=BYTES_OPSET), samples(4, (5, 6))
+    whole = ready.rest.attached(quantize(ready.network, data, Scheme()).model)
+    assert ready.network.outputs == ("s",)
+    assert list(run(whole, data[0])[0]) == list(run(model, data[0])[0])
