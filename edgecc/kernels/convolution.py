@@ -69,7 +69,7 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
         raise TypeError(op)
     other = turned(request, op)
     if other is not None:
-        return convolution_candidates(other)
+        return tuple(convolution_candidates(other))
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
     axes = axes_of(x.dims[2:], y.dims[2:], w.dims[2:], op.strides, op.dilations, op.pads)
     if op.group > 1 and w.dims[1] == 1 and w.dims[0] == op.group and request.operand(1).is_constant:
