@@ -32,13 +32,21 @@ class Signature:
 
 def signature(isa: Isa, key: Key) -> Signature:
     """The C types of an operation (see edgecc/backends/c/table.py for the names) on an instruction set."""
-    for family in (_memory, _stores_of_bytes, _products, _bytes, _lanes):
+    for family in (_across, _memory, _stores_of_bytes, _products, _bytes, _lanes):
         found = family(isa, key)
         if found is not None:
             return found
     value = isa.type_name(key.dtype, key.lanes)
     result = isa.type_name(DType.BOOL, key.lanes) if key.op in COMPARISONS else value
     return Signature(result, (value,) * (_ARITY.get(key.op) or PRIMITIVES[key.op].arity))
+
+
+def _across(isa: Isa, key: Key) -> Signature | None:
+    """The product whose sum is one number, of cores that have vectors of groups and of nothing else."""
+    if key.op != microcontroller.DOT_ACROSS:
+        return None
+    groups, total = isa.type_name(DType.U32, key.lanes), isa.type_name(key.dtype, 1)
+    return Signature(total, (groups, groups, total))
 
 
 def _memory(isa: Isa, key: Key) -> Signature | None:
@@ -88,9 +96,6 @@ def _products(isa: Isa, key: Key) -> Signature | None:
     match op.split(":")[0]:
         case dot if dot in DOTS:
             return Signature(value, (groups, groups, value))
-        case microcontroller.DOT_ACROSS:
-            total = isa.type_name(dtype, 1)
-            return Signature(total, (groups, groups, total))
         case "split_sums":
             return Signature(paired_sums.PAIR, (value,))
         case "dot_s8_short_pair":
