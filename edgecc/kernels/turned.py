@@ -7,8 +7,14 @@ spatial axes is called the last one changes no number and no address, so those r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
+
+from edgecc.ir.types import Array
+from edgecc.kernels.kernel import Candidate, Kernel, Packed
 from edgecc.kernels.request import Request
 from edgecc.kernels.view import View
 from edgecc.ops.convolution import Conv
@@ -26,6 +32,21 @@ def turned(request: Request, op: Conv) -> Request | None:
     other = replace(op, strides=op.strides[::-1], pads=(*begin[::-1], *end[::-1]), dilations=op.dilations[::-1])
     operands = tuple(operand and replace(operand, view=_turned_view(operand.view)) for operand in request.inputs)
     return replace(request, op=other, inputs=operands, outputs=tuple(map(_turned_view, request.outputs)))
+
+
+def of_weights_as_they_are(candidate: Candidate) -> Candidate:
+    """A candidate for a turned request, for weights whose axes are in the order of the request before."""
+    return replace(candidate, build=partial(_build, candidate.build))
+
+
+def _build(build: Callable[[], Kernel]) -> Kernel:
+    kernel = build()
+    return replace(kernel, arguments=tuple(replace(argument, pack=partial(_pack, argument.pack)) if isinstance(argument, Packed) else argument
+                                           for argument in kernel.arguments))
+
+
+def _pack(pack: Callable[..., Array], *arrays: Array | None) -> Array:
+    return pack(*(np.swapaxes(array, -1, -2) if array is not None and array.ndim == 4 else array for array in arrays))
 
 
 def _turned_view(view: View) -> View:

@@ -27,8 +27,8 @@ def positions(parts, sizes):
             yield number(part.start[0]) + sum(i * axis.strides[0] for i, axis in zip(at, axes, strict=True))
 
 
-@settings(max_examples=200, derandomize=True)
-@given(st.lists(st.integers(1, 70), min_size=1, max_size=3), st.sampled_from((1, 4, 8, 32)), st.integers(2, 40), st.data())
+@settings(max_examples=80, derandomize=True)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.sampled_from((1, 4, 8, 32)), st.integers(2, 40), st.data())
 def test_every_position_is_visited_once(extents, sums, longest, data):
     sizes = {f"n{i}": data.draw(st.integers(0, extent)) for i, extent in enumerate(extents) if data.draw(st.booleans())}
     strides = np.cumprod([1, *extents[:0:-1]])[::-1]
@@ -46,7 +46,7 @@ def test_every_position_is_visited_once(extents, sums, longest, data):
 
 
 @pytest.mark.parametrize("machine", ["x86-64-v3", "generic-c", "cortex-a76"])
-@pytest.mark.parametrize(("dims", "axes", "order"), [((1, 19, 150, 170), (2, 3), (0, 2, 3, 1)), ((3, 30_011), (1,), (0, 1)), ((20_011, 3), (0,), (0, 1))],
+@pytest.mark.parametrize(("dims", "axes", "order"), [((1, 5, 150, 170), (2, 3), (0, 2, 3, 1)), ((3, 30_011), (1,), (0, 1)), ((20_011, 3), (0,), (0, 1))],
                          ids=["channels last", "rows", "columns"])
 def test_long_sums_lose_no_more_than_short_ones(machine, dims, axes, order):
     """Of numbers of one sign a sum that goes term by term loses thousands of roundings."""
