@@ -35,9 +35,7 @@ from edgecc.backends.c.avx_names import (
 )
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
-
-VNNI = "avx512vnni"
-"""Feature of products of four bytes."""
+from edgecc.loop.dot import VNNI
 
 KEEP = """\
 /* gcc takes casts between its own type of sums and that of the intrinsics for copies, and keeps sums of a loop in memory as

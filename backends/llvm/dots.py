@@ -5,13 +5,12 @@ Sources of the instructions: those that backends/c/avx.py, avx_bf16.py and neon.
 
 from __future__ import annotations
 
-from edgecc.backends.c.avx import VNNI
 from edgecc.backends.c.table import Key
 from edgecc.backends.llvm.pairs import in_halves
 from edgecc.backends.llvm.types import float_text, vector_of
 from edgecc.backends.llvm.writer import Writer
 from edgecc.ir.types import DType
-from edgecc.loop.dot import DOTS
+from edgecc.loop.dot import DOTS, VNNI
 
 F32 = DType.F32
 

@@ -33,7 +33,7 @@ from edgecc.kernels.quantized_rows import QuantizedRows, Rows
 from edgecc.kernels.register_tile import vector_lanes
 from edgecc.kernels.request import Request
 from edgecc.loop.builder import add, cast, fma, mul, number, operation, repeat, sub
-from edgecc.loop.dot import DOTS, Dot
+from edgecc.loop.dot import DOTS, VNNI, Dot
 from edgecc.loop.index import Index, const
 from edgecc.loop.ir import Broadcast, Expr, Lane, Op, Ref
 from edgecc.loop.split import balanced_parts
@@ -47,9 +47,6 @@ LOW_HALVES = 0x0F0F0F0F
 
 SHORT_WORDS, ONES = 8, 0x00010001
 """Words whose products are added in 16 bits: 8 * 2 * 15 * 127 fits. Two ones of 16 bits, whose products with such sums add these up."""
-
-WHOLE_BYTES = "avx512vnni"
-"""Feature of x86-64 whose products of unsigned bytes take up to 255 as they take 15; without it sums of pairs must not exceed 16 bits."""
 
 
 def lower_integer(request: Request, op: MatMulNBits) -> Kernel | None:
@@ -77,7 +74,7 @@ class _Integers:
         self.group = OPEN_ROWS if self.rows.is_open else max((size for size, _ in balanced_parts(self.rows.count, MOST_ROWS)), default=0)
         signed = dot.element is DType.I8
         self.halves = 2 if op.bits == 4 else 1
-        self.whole_bytes = self.halves == 2 and (signed or request.target.has(WHOLE_BYTES))
+        self.whole_bytes = self.halves == 2 and (signed or request.target.has(VNNI))  # others add pairs in 16 bits, which hold products of 15 and not of 255
         self.dot = DOTS["dot_u8s8_halves"] if self.halves == 2 and not self.whole_bytes else dot
         flips = signed and (op.bits == 8 or self.whole_bytes)
         middle = 1 << (op.bits - 1)

@@ -52,7 +52,7 @@ from edgecc.kernels.rows import row_bounds
 from edgecc.kernels.spatial import Axis, axes_of
 from edgecc.kernels.sum_types import compute_target, sum_type
 from edgecc.kernels.tile_schedule import tile_schedule
-from edgecc.kernels.turned import of_weights_as_they_are, turned
+from edgecc.kernels.turned import for_given_weights, turned
 from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.kernels.winograd import winograd_candidates
 from edgecc.loop.index import ZERO, Index
@@ -69,7 +69,7 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
         raise TypeError(op)
     other = turned(request, op)
     if other is not None:
-        return tuple(map(of_weights_as_they_are, convolution_candidates(other)))
+        return tuple(map(for_given_weights, convolution_candidates(other)))
     x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
     axes = axes_of(x.dims[2:], y.dims[2:], w.dims[2:], op.strides, op.dilations, op.pads)
     if op.group > 1 and w.dims[1] == 1 and w.dims[0] == op.group and request.operand(1).is_constant:

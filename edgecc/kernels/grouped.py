@@ -15,6 +15,7 @@ import numpy as np
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels import complements
+from edgecc.kernels.register_tile import widens_bytes
 from edgecc.kernels.request import Request
 from edgecc.kernels.view import View
 from edgecc.loop.dot import DOTS, Dot
@@ -157,7 +158,7 @@ def product_target(request: Request, widening: Target, terms: Terms) -> Target:
             return replace(target, isa=replace(target.isa, features=tuple(f for f in target.isa.features if f != MATRIX_FEATURE)))
         return replace(target, vector=replace(target.vector, registers=target.vector.registers - MATRIX_REGISTERS),
                        core=replace(target.core, fma_per_cycle=target.rates.dot_products))
-    if terms.dot in SEVERAL_INSTRUCTIONS and request.target.has("avx2") and not request.target.has("avx512vnni") and widening.vector.bits:
+    if terms.dot in SEVERAL_INSTRUCTIONS and widens_bytes(request.target) and widening.vector.bits:
         return replace(widening, core=replace(widening.core, fma_per_cycle=request.target.rates.dot_products))
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 

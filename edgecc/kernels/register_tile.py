@@ -16,6 +16,7 @@ import numpy as np
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.cost import read_cycles
+from edgecc.loop.dot import VNNI
 from edgecc.loop.split import balanced_parts
 from edgecc.targets.schema import Target
 
@@ -91,6 +92,11 @@ HALVED = 4
 steps; tiles of one or two vectors, whose rows come closer together, and of few rows, which need vectors more often, take two more."""
 
 
+def widens_bytes(target: Target) -> bool:
+    """Whether products of four bytes are several instructions in vectors of x86-64."""
+    return target.has("avx2") and not target.has(VNNI)
+
+
 def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> bool:
     """Whether a tile with sums of type `dtype` and the operands it needs stay in the register file.
 
@@ -100,7 +106,7 @@ def fits(rows: int, vectors: int, target: Target, dtype: DType = DType.F32) -> b
     around take a register for that.
     """
     by_lane = target.vector.fma_by_lane
-    if dtype is DType.I32 and target.has("avx2") and not target.has("avx512vnni"):
+    if dtype is DType.I32 and widens_bytes(target):
         return rows * vectors + 2 * vectors + 2 <= target.vector.registers  # words of even and of odd bytes
     if by_lane and dtype is DType.I32 and target.has("i8mm") and rows > 1 and rows % 2:
         return False  # products of matrices take two rows

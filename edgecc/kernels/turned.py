@@ -34,7 +34,7 @@ def turned(request: Request, op: Conv) -> Request | None:
     return replace(request, op=other, inputs=operands, outputs=tuple(map(_turned_view, request.outputs)))
 
 
-def of_weights_as_they_are(candidate: Candidate) -> Candidate:
+def for_given_weights(candidate: Candidate) -> Candidate:
     """A candidate for a turned request, for weights whose axes are in the order of the request before."""
     return replace(candidate, build=partial(_build, candidate.build))
 

@@ -28,12 +28,12 @@ from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import LINE_BYTES, Panel
 from edgecc.kernels.sum_types import convert, zero
 from edgecc.kernels.view import View
-from edgecc.kernels.winograd_numbers import FLOATS, Numbers, is_zero
+from edgecc.kernels.winograd_numbers import FLOATS, Numbers
 from edgecc.kernels.winograd_tiles import Band, Block, Blocking, Cut, Group, Pair, Scratch, Tiling
 from edgecc.kernels.winograd_transform import Bind
 from edgecc.loop.builder import add
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
-from edgecc.loop.ir import Body, Expr, For, Let, Load, Prefetch, Ref, Stmt, Store
+from edgecc.loop.ir import Body, Const, Expr, For, Let, Load, Prefetch, Ref, Stmt, Store
 
 LANE = "lane"
 """The loop over the channels of one vector; every iteration is independent of the others."""
@@ -369,7 +369,7 @@ class Winograd:
 
         def transform(d: Sequence[Expr | None], bind: Bind) -> Sequence[Expr]:
             bias = weights.bias(channel + lane, address(0))
-            own = None if is_zero(bias) else bind(bias)
+            own = None if isinstance(bias, Const) and bias.value == 0 else bind(bias)
             return self.numbers.results(lambda more: wide.transform_output(across.m, _all(d), more, bind)[:across.last], own)
 
         body = _line(count, [load(j) for j in range(width)], transform, lambda j, value: epilogue.store(value, address(j)))

@@ -19,7 +19,7 @@ from edgecc.ir.types import DType
 from edgecc.kernels.sum_types import convert
 from edgecc.loop.builder import add, mul, operation, sub
 from edgecc.loop.dot import DOTS
-from edgecc.loop.ir import Cast, Const, Expr, Load
+from edgecc.loop.ir import Cast, Expr, Load
 
 LOW_BYTES, SIGNS, WORDS = 0x00FF00FF, 0x80808080, 0x00010001
 """The lower byte of each word, the sign of each byte, and one in each word."""
@@ -153,8 +153,3 @@ class Words(Numbers):
 def power_of_two(number: int) -> int:
     """The exponent of the power of two among the factors of a number."""
     return (number & -number).bit_length() - 1
-
-
-def is_zero(value: Expr) -> bool:
-    """Whether a bias is none."""
-    return isinstance(value, Const) and value.value == 0

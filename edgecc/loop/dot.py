@@ -27,6 +27,9 @@ import numpy.typing as npt
 
 from edgecc.ir.types import Array, DType
 
+VNNI = "avx512vnni"
+"""Feature of x86-64 whose instructions multiply four bytes and add all products up; without it that takes several."""
+
 _LEAST_NORMAL = np.float32(2.0**-126)
 
 MultiplyAdd = Callable[[Array, Array, Array], Array]

@@ -19,16 +19,7 @@ from edgecc.reference.executor import execute
 from tests.quantization.networks import convolutions, network, samples
 from tests.support.onnxruntime_sessions import run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def no_compiler():
-    """The reference runs such small networks sooner than a compiler compiles them; the command line's test has one."""
-    def missing(*_: object, **__: object) -> None:
-        raise EdgeccError("E400", "no compiler here")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observe, "load", missing)
-        yield
+pytestmark = pytest.mark.usefixtures("no_compiler")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
-from edgecc.quantization import observe
 from edgecc.quantization.accuracy import Goal
 from edgecc.quantization.driver import quantize
 from edgecc.quantization.observe import finisher
@@ -22,15 +21,7 @@ from tests.support.onnxruntime_sessions import run
 BOXES = (TensorProto.FLOAT, ["found", 4])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_compiler():
-    """The reference runs such small networks sooner than a compiler compiles them."""
-    def missing(*_: object, **__: object) -> None:
-        raise EdgeccError("E400", "no compiler here")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observe, "load", missing)
-        yield
+pytestmark = pytest.mark.usefixtures("no_compiler")
 
 
 def detector(end, outputs, *, opset=11, constants=()):

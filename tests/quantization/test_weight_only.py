@@ -13,7 +13,6 @@ from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
 from edgecc.ops.block_quantized import MatMulNBits
 from edgecc.pipeline import default_graph_passes, run_passes
-from edgecc.quantization import observe
 from edgecc.quantization.awq import awq_scales
 from edgecc.quantization.blocks import BlockForm, output_error, round_to_nearest
 from edgecc.quantization.driver import no_progress
@@ -24,16 +23,7 @@ from edgecc.reference.executor import execute
 from tests.quantization.networks import network, samples
 from tests.support.onnxruntime_sessions import run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def no_compiler():
-    """The reference runs such small networks sooner than a compiler compiles them."""
-    def missing(*_: object, **__: object) -> None:
-        raise EdgeccError("E400", "no compiler here")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observe, "load", missing)
-        yield
+pytestmark = pytest.mark.usefixtures("no_compiler")
 
 
 def correlated(rows, terms, seed=0):
