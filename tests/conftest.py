@@ -17,11 +17,20 @@ import pytest
 
 from edgecc.cli import main
 from edgecc.passes import base
+from tests.support import randomness
 from tests.support.packages import install
 
-# Tests say nothing of time: a busy machine is no fault of what they examine.
-hypothesis.settings.register_profile("edgecc", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# Tests say nothing of time: a busy machine is no fault of what they examine. What is drawn is the same in every run, so
+# that a commit which passed passes again; EDGECC_FUZZ_SEED=NUMBER draws others, as it does for random models.
+hypothesis.settings.register_profile("edgecc", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow],
+                                     derandomize=not randomness.is_seeded())
 hypothesis.settings.load_profile("edgecc")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if randomness.is_seeded() and config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(randomness.seed_of_fuzzing())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -69,7 +69,7 @@ def run_case(case, runner=None):
     check_kernel(op, operands, target, [layout_y], **kwargs)
 
 
-@settings(max_examples=120, derandomize=True)
+@settings(max_examples=120)
 @given(convolutions())
 def test_convolution_agrees_with_the_reference(case):
     run_case(case)
@@ -101,7 +101,7 @@ def pools(draw):
     return op, (draw(st.integers(1, 2)), draw(st.sampled_from([1, 3, 16, 37])), *sizes), layout, draw(st.sampled_from(TARGETS)), draw(st.integers(0, 99))
 
 
-@settings(max_examples=80, derandomize=True)
+@settings(max_examples=80)
 @given(pools())
 def test_pool_agrees_with_the_reference(case):
     op, shape, layout, target, seed = case
@@ -135,7 +135,7 @@ def transposed(draw):
             array(7, inputs * group, outputs, *kernel), array(8, outputs * group), layouts, draw(st.sampled_from(TARGETS)))
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(transposed())
 def test_transposed_convolution_agrees_with_the_reference(case):
     op, x, w, b, layouts, target = case

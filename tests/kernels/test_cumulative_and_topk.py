@@ -32,7 +32,7 @@ def sums(draw):
     return request_of(draw, op, kernels.numbers(draw(st.integers(0, 99)), dims, dtype))
 
 
-@settings(max_examples=120, derandomize=True)
+@settings(max_examples=120)
 @given(sums())
 def test_cum_sum_agrees_with_the_reference(case):
     request, arrays = case
@@ -74,7 +74,7 @@ def selections(draw):
     return request_of(draw, op, (np.abs(x) if dtype is U8 else x).astype(dtype.numpy))
 
 
-@settings(max_examples=120, derandomize=True)
+@settings(max_examples=120)
 @given(selections())
 def test_top_k_agrees_with_the_reference(case):
     kernels.check(*case, units=0.0)

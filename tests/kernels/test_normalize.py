@@ -35,7 +35,7 @@ def normalizations(draw):
                                constants=constants, threads=draw(st.sampled_from((1, 4)))), arrays
 
 
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=150)
 @given(normalizations())
 def test_normalize_agrees_with_the_reference(case):
     request, arrays = case
@@ -74,7 +74,7 @@ def batch_norms(draw):
                                outputs=[output]), [x, *parameters]
 
 
-@settings(max_examples=80, derandomize=True)
+@settings(max_examples=80)
 @given(batch_norms())
 def test_batch_norm_agrees_with_the_reference(case):
     request, arrays = case

@@ -32,7 +32,7 @@ def request(draw, op, x):
                                outputs=[draw(kernels.views(result))], threads=draw(st.sampled_from((1, 4)))), [x]
 
 
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=150)
 @given(reductions())
 def test_reduce_agrees_with_the_reference(case):
     op = case[0].op
@@ -53,7 +53,7 @@ def arg_reductions(draw):
     return request(draw, op, (np.abs(x) if dtype is U8 else x).astype(dtype.numpy))
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(arg_reductions())
 def test_arg_reduce_agrees_with_the_reference(case):
     kernels.check(*case)

@@ -44,7 +44,7 @@ def test_agrees_with_the_reference(case):
     kernels.check(*case, units=0.0 if case[0].op.mode == "nearest" else 12.0)
 
 
-@settings(max_examples=40, derandomize=True)
+@settings(max_examples=40)
 @given(resizes(antialias=True))
 def test_antialiasing_agrees_with_the_reference(case):
     kernels.check(*case, units=12.0)

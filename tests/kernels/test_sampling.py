@@ -40,7 +40,7 @@ def grid_samples(draw):
     return request_of(draw, op, [x, grid], draw(st.sampled_from((1, 3)))), [x, grid]
 
 
-@settings(max_examples=80, derandomize=True)
+@settings(max_examples=80)
 @given(grid_samples())
 def test_grid_sample_agrees_with_the_reference(case):
     kernels.check(*case, units=0.0 if case[0].op.mode == "nearest" else 8.0)
@@ -75,7 +75,7 @@ def roi_aligns(draw):
     return request_of(draw, op, [x, rois, batch]), [x, rois, batch]
 
 
-@settings(max_examples=50, derandomize=True)
+@settings(max_examples=50)
 @given(roi_aligns())
 def test_roi_align_agrees_with_the_reference(case):
     kernels.check(*case, units=8.0)

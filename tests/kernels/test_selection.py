@@ -34,7 +34,7 @@ def searches(draw):
     return request_of(draw, NonZero(), [x]), [x]
 
 
-@settings(max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(searches())
 def test_positions_of_what_is_not_zero(case):
     kernels.check(*case, units=0.0)
@@ -48,7 +48,7 @@ def different(draw):
     return request_of(draw, op, [x]), [x]
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(different())
 def test_different_slices_agree_with_the_reference(case):
     kernels.check(*case, units=0.0)
@@ -87,7 +87,7 @@ def suppressions(draw):
     return request_of(draw, op, arrays), arrays
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(suppressions())
 def test_boxes_that_are_kept_agree_with_the_reference(case):
     kernels.check(*case, units=0.0)

@@ -42,13 +42,13 @@ def positions(draw):
     return request_of(draw, op, [x], draw(st.sampled_from((1, 3)))), [x]
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(positions())
 def test_positions_of_maxima_agree_with_the_reference(case):
     kernels.check(*case, units=0.0)
 
 
-@settings(max_examples=50, derandomize=True)
+@settings(max_examples=50)
 @given(positions())
 def test_there_is_the_maximum_that_a_pool_finds(case):
     request, (x,) = case
@@ -74,7 +74,7 @@ def windows(draw):
     return request_of(draw, op, [x]), [x]
 
 
-@settings(max_examples=80, derandomize=True)
+@settings(max_examples=80)
 @given(windows())
 def test_col2im_agrees_with_the_reference(case):
     kernels.check(*case, units=8.0)
@@ -89,7 +89,7 @@ def matrices(draw):
     return request_of(draw, Determinant(), [x]), [x]
 
 
-@settings(max_examples=80, derandomize=True)
+@settings(max_examples=80)
 @given(matrices())
 def test_determinants_agree_with_the_reference(case):
     kernels.check(*case, units=4.0)

@@ -70,7 +70,7 @@ def used_rows(f: MinimalFilter) -> Matrix:
 
 
 @pytest.mark.parametrize("f", FILTERS, ids=lambda f: f"F({f.m},{f.taps}) of {len(f.points)}")
-@settings(max_examples=10, derandomize=True)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_the_matrices_compute_the_filter(f, data):
     d = [data.draw(numbers) for _ in range(f.inputs)]
@@ -80,7 +80,7 @@ def test_the_matrices_compute_the_filter(f, data):
 
 
 @pytest.mark.parametrize("f", FILTERS, ids=lambda f: f"F({f.m},{f.taps}) of {len(f.points)}")
-@settings(max_examples=10, derandomize=True)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_straight_line_code_is_what_the_matrices_say(f, data):
     first, last = data.draw(st.integers(0, f.inputs - 1)), data.draw(st.integers(1, f.inputs))
@@ -91,7 +91,7 @@ def test_straight_line_code_is_what_the_matrices_say(f, data):
 
 
 @pytest.mark.parametrize(("stride", "m"), [(1, 2), (1, 3), (1, 4), (1, 6), (2, 2), (2, 4)])
-@settings(max_examples=15, derandomize=True)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_tiles_of_an_axis_filter_it(stride, m, data):
     """Weights, both transforms and the groups of products of whole and shorter tiles, put together in fractions."""
@@ -111,7 +111,7 @@ def test_tiles_of_an_axis_filter_it(stride, m, data):
         assert [exact.value(e) for e in results] == [bias + sum(d[k * stride + t] * g[t] for t in range(3)) for k in range(size)]
 
 
-@settings(max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(out=st.integers(1, 40), m=st.sampled_from([2, 4, 6]), size=st.integers(1, 11), short=st.booleans())
 def test_blocks_cover_all_tiles_once(out, m, size, short):
     count = -(-out // m)

@@ -137,7 +137,7 @@ def test_share_of_numbers_that_move():
     total = differing = 0
 
     @given(layers())
-    @settings(max_examples=40, derandomize=True, database=None)
+    @settings(max_examples=40, database=None)
     def measure(case):
         nonlocal total, differing
         report = compared(*case)

@@ -18,21 +18,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgecc.targets.schema import load_target
-from tests.support import agreement, fuzz, sound
+from tests.support import agreement, fuzz, randomness, sound
 from tests.support.against_onnxruntime import difference
 from tests.support.ccompile import require
 
 FOLDER = Path(__file__).parents[1] / "fuzz"
 
 
-@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
 def test_random_models_compile_or_are_refused(source: random.Random) -> None:
     verdict = fuzz.examine(fuzz.Generator(source).model())
     assert not verdict.problem, verdict
 
 
-@settings(max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
 def test_random_models_compute_what_the_reference_computes(seed: int) -> None:
     require(load_target("generic-c"))
@@ -62,7 +62,7 @@ def test_differences_are_seen() -> None:
     assert difference(np.array(["a", "b"], object), np.array(["a", ""], object))
 
 
-@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
 def test_damaged_bytes_are_refused_or_understood(seed: int) -> None:
     source = random.Random(seed)
@@ -86,7 +86,7 @@ def test_damaged_bytes_are_refused_or_understood(seed: int) -> None:
 def test_bytes_guided_by_coverage(tmp_path) -> None:
     """Some seconds of what tests/fuzz/importer.py does for an hour: libFuzzer makes bytes that reach new lines of the importer."""
     pytest.importorskip("atheris")
-    script, seconds = FOLDER / "importer.py", fuzz.seconds_of_fuzzing(6)
+    script, seconds = FOLDER / "importer.py", randomness.seconds_of_fuzzing(6)
     run = subprocess.run([sys.executable, str(script), str(tmp_path / "corpus"), f"-max_total_time={seconds:g}", f"-artifact_prefix={tmp_path}/", "-seed=7",
                           "-print_final_stats=1"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=seconds + 300)
     assert run.returncode == 0, run.stderr[-3000:]
@@ -94,11 +94,11 @@ def test_bytes_guided_by_coverage(tmp_path) -> None:
     assert int(run.stderr.split("number_of_executed_units:")[1].split()[0]) > 100
 
 
-@pytest.mark.skipif(fuzz.seconds_of_fuzzing(0) == 0, reason="EDGECC_FUZZ_SECONDS is not set")
+@pytest.mark.skipif(randomness.seconds_of_fuzzing(0) == 0, reason="EDGECC_FUZZ_SECONDS is not set")
 def test_random_and_damaged_models_for_as_long_as_is_said(tmp_path) -> None:
-    seconds = fuzz.seconds_of_fuzzing(0)
+    seconds = randomness.seconds_of_fuzzing(0)
     run = subprocess.run([sys.executable, str(FOLDER / "structured.py"), "--seconds", str(seconds), "--out", str(tmp_path / "findings"),
-                          "--seed", str(fuzz.seed_of_fuzzing())], check=False, cwd=tmp_path, capture_output=True, text=True,
+                          "--seed", str(randomness.seed_of_fuzzing())], check=False, cwd=tmp_path, capture_output=True, text=True,
                          timeout=seconds + 600)
     assert run.returncode == 0, f"{run.stdout[-3000:]}{run.stderr[-3000:]}"
     print(run.stdout.splitlines()[-1])

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tests.support import malformed
-from tests.support.fuzz import seconds_of_fuzzing
+from tests.support.randomness import seconds_of_fuzzing
 
 STRIDE = 61
 

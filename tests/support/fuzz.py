@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,16 +39,6 @@ OF_RANDOM_INTEGERS = ("E402", "E403", "E406")
 """What a run ends with where integers of its inputs are no trip counts, indices or sizes."""
 
 Schema = Any
-
-
-def seconds_of_fuzzing(default: float) -> float:
-    """Seconds that each test of random models may take: of the environment variable EDGECC_FUZZ_SECONDS, or `default`."""
-    return float(os.environ.get("EDGECC_FUZZ_SECONDS", default))
-
-
-def seed_of_fuzzing() -> int:
-    """Which random models are tried: EDGECC_FUZZ_SEED, or always the same."""
-    return int(os.environ.get("EDGECC_FUZZ_SEED", "0"))
 
 
 @functools.cache
