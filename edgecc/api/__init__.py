@@ -26,6 +26,7 @@ from edgecc.api.compilation import (
     compile_model,
     export_model,
     finish,
+    imported,
     resolve_target,
 )
 from edgecc.api.options import DEFAULT_OPTIONS, ModelSource, Options
@@ -38,7 +39,7 @@ from edgecc.targets.schema import Target
 
 __all__ = [
     "DEFAULT_OPTIONS", "Artifact", "Compilation", "Division", "Export", "Model", "ModelSource", "Options", "Verification",
-    "compile", "compile_for", "compile_model", "export_model", "finish", "is_compiled", "load", "load_compilation",
+    "compile", "compile_for", "compile_model", "export_model", "finish", "imported", "is_compiled", "load", "load_compilation",
     "load_or_compile", "require_ok", "resolve_target", "verify", "verify_compilation",
 ]
 

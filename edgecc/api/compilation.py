@@ -93,7 +93,7 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
     check_accepts(backend, target)
     _check_loop_options(options)
     passes = None if options.passes is None else parse_passes(options.passes)
-    graph, report = _imported(model, options)
+    graph, report = imported(model, options)
     compiled = compile_graph(graph, target, name=_name_of(model, graph, options), passes=passes,
                              threads=options.threads, depth_first=options.depth_first == "auto", verify_each=_arrays_for_passes(graph, options),
                              winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,
@@ -128,7 +128,7 @@ def export_model(model: ModelSource, target: Target, options: Options, backend: 
     check_accepts(backend, target)
     _refuse_loop_options(options, f"back end {backend.name}")
     passes = None if options.passes is None else parse_passes(options.passes)
-    graph, report = _imported(model, options)
+    graph, report = imported(model, options)
     prepared = prepare_graph(graph, target, backend, passes=passes, verify_each=_arrays_for_passes(graph, options))
     name = model_identifier(_name_of(model, graph, options))
     return Export(graph, report, prepared, backend.emit(prepared.graph, name, target, form), backend)
@@ -146,7 +146,7 @@ def divide_model(model: ModelSource, target: Target, options: Options, npu: Npu)
     if options.passes is not None or options.verify_each:
         raise EdgeccError("E001", "where a model is divided, each side has passes of its own; --passes and --verify-each are for one back end",
                           hint="name it with --backend")
-    graph, report = _imported(model, options)
+    graph, report = imported(model, options)
     name = model_identifier(_name_of(model, graph, options))
     return Division(graph, report, partition(graph, name, target, writer, threads=options.threads))
 
@@ -169,7 +169,8 @@ def random_inputs_of(graph: Graph, seed: int, sizes: Mapping[str, int]) -> dict[
                           for name, value in zip(graph.input_names, graph.inputs, strict=True)], seed, integer_ranges(graph, sizes))
 
 
-def _imported(model: ModelSource, options: Options) -> tuple[Graph, ImportReport]:
+def imported(model: ModelSource, options: Options = DEFAULT_OPTIONS) -> tuple[Graph, ImportReport]:
+    """The graph of a model, and the report of its import. Raises: as `import_model`."""
     return import_model_with_report(model, shapes=options.shapes, inputs=options.inputs, limits=options.limits,
                                     bind_values=options.bind_values, constants=options.constants)
 

@@ -141,8 +141,10 @@ def compare(request: Request) -> Comparison:
         ports = ports_of(manifest.inputs)
         given = random_inputs(ports) if request.options.inputs is None else flattened(request.options.inputs)
         names = [port.name for port in ports]
+        compiled_in = {} if subject.done is None else subject.done.report.bound  # inputs of the model that other engines have to be given
         inputs = dict(zip(names, check_inputs(ports, {n: given[n] for n in names if n in given}), strict=True))
         np.savez(scratch / "inputs.npz", *inputs.values())
+        np.savez(scratch / "peers.npz", *inputs.values(), *compiled_in.values())
         library = _build(subject.artifact, compiler, scratch / "plain")
         entries: list[tuple[str, Worker, Path]] = [("edgecc", stack.enter_context(Worker("edgecc")), library)]
         if subject.profiled is not None:
@@ -157,7 +159,8 @@ def compare(request: Request) -> Comparison:
             folder = scratch / f"engine{number}"
             folder.mkdir()
             try:
-                answer = worker.ask({"model": str(model.resolve()), "inputs": str(scratch / "inputs.npz"), "input_names": names,
+                file, known = ("inputs.npz", names) if worker.engine == "edgecc" else ("peers.npz", [*names, *compiled_in])
+                answer = worker.ask({"model": str(model.resolve()), "inputs": str(scratch / file), "input_names": known,
                                      "output_names": outputs, "threads": manifest.threads, "folder": str(folder)})
             except EngineError as error:
                 if worker.engine == "edgecc":

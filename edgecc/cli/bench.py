@@ -16,9 +16,9 @@ from edgecc.bench.layers import Layer, kernels_of
 from edgecc.bench.machine import Machine
 from edgecc.bench.process import PEERS
 from edgecc.bench.session import PROFILED, Comparison, Request, Row, compare
-from edgecc.cli import compiling, flags
-from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays
-from edgecc.cli.groups import takes_groups
+from edgecc.cli import compiling, flags, models
+from edgecc.cli.arguments import read_arrays
+from edgecc.cli.groups import names_of, takes_groups
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EXIT_MISMATCH, EXIT_OK, EdgeccError, printable
 from edgecc.targets.precision import precision_type
@@ -44,8 +44,7 @@ def bench(
     limit: Annotated[float, typer.Option(help="Seconds after which to stop waiting for undisturbed turns.")] = 60.0,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Show the time of every kernel call.")] = False,
     code: compiling.Code,
-    shape: flags.Shape = None,
-    limits: flags.LimitList = None,
+    binding: models.Binding,
     inputs: flags.InputsFile = None,
     tolerance: Annotated[float | None, typer.Option(help="Largest difference of a right result, over the output's largest magnitude; by default 0.01, with bf16 0.0625.", show_default=False)] = None,
     python: Annotated[str | None, typer.Option(help="The Python interpreter that has the other engines; this one by default.", show_default=False)] = None,
@@ -56,9 +55,11 @@ def bench(
     compiling.refuse_idle_precision(context, code.precision)
     if rounds < 1 or turn <= 0 or limit < 0 or code.threads < 1:
         raise EdgeccError("E001", "--rounds, --turn and --threads want positive numbers, --limit none below zero", where="edgecc bench")
+    if model.is_dir():
+        flags.refuse_given(context, names_of(models.Binding), "with a compiled folder")
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
     chosen = api.resolve_target(target)
-    options = code.options(api.Options(shapes=parse_shapes(shape or []), limits=parse_limits(limits or []), inputs=arrays), code.tuned(chosen))
+    options = code.options(binding.options(arrays), code.tuned(chosen))
     allowed = max(TOLERANCE, 16.0 * precision_type(code.precision, chosen).unit_roundoff) if tolerance is None else tolerance
     request = Request(model, chosen, options, tuple(name for name in (against or "").split(",") if name), python, per_layer, rounds, turn, limit, cc,
                       allowed)

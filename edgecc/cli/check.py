@@ -9,7 +9,7 @@ import typer
 
 from edgecc import api
 from edgecc.checking import CheckReport, check_model
-from edgecc.cli import compiling, flags, models
+from edgecc.cli import flags, models
 from edgecc.cli.arguments import read_arrays
 from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show_error
@@ -29,7 +29,7 @@ def check(
     *,
     model: models.Model,
     target: flags.TargetName = "host",
-    binding: compiling.Model,
+    binding: models.Binding,
     inputs: flags.SizesFile = None,
     precision: flags.Precision = "fp32",
     checks: flags.Checks = "trap",

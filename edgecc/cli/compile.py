@@ -42,7 +42,7 @@ def compile(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The folder to write; by default the model's name.", show_default=False)] = None,
     emit: Annotated[str | None, typer.Option(help="c: sources; lib: and a shared library; exe: and a program; onnx: an ONNX model; or what another back end of `edgecc doctor` writes. c by default.", show_default=False)] = None,
     backend: flags.BackendName = None,
-    binding: compiling.Model,
+    binding: models.Binding,
     inputs: flags.SizesFile = None,
     code: compiling.Code,
     name: Annotated[str | None, typer.Option(help="Prefix of everything in the C code; by default the model's name.", show_default=False)] = None,
@@ -72,8 +72,8 @@ def compile(
     if quantize is not None or quantization.calibration is not None:
         if quantize not in q.COMPILED or quantization.calibration is None:
             raise EdgeccError("E001", f"--quantize takes one of {', '.join(q.COMPILED)}, and --calibration the data", where="edgecc compile")
-        quantized = q.quantized(model, quantization, quantization.scheme(quantize, method), binding.shape or [], target=target,
-                                constants=options.constants, rank=explain, not_slower=True)
+        quantized = q.quantized(model, quantization, quantization.scheme(quantize, method), options, target=target,
+                                rank=explain, not_slower=True)
         source, options = quantized.quantized.model, replace(options, shapes={}, constants={})
     options = replace(code.options(options, tuned), self_test=self_test, name=name or model.stem)
     with progress(f"compiling {model.name} for {chosen.name}"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -11,26 +10,10 @@ import typer
 
 from edgecc import api
 from edgecc.cli import flags
-from edgecc.cli.arguments import parse_constants, parse_limits, parse_shapes
 from edgecc.cli.flags import for_code
-from edgecc.ir.types import Array
 from edgecc.targets.precision import FP32
 from edgecc.targets.schema import Target
 from edgecc.tuning.record import Tuning, read_for
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is known of a model before it is read: sizes and values of its inputs, and what it may ask for."""
-
-    shape: flags.Shape = None
-    constant: flags.Constant = None
-    limits: flags.LimitList = None
-
-    def options(self, inputs: Mapping[str, Array] | None) -> api.Options:
-        """The options that say so; `inputs` give sizes too. Raises: EdgeccError E001, E007."""
-        return api.Options(shapes=parse_shapes(self.shape or []), constants=parse_constants(self.constant or []),
-                           limits=parse_limits(self.limits or []), inputs=inputs)
 
 
 @dataclass(frozen=True)

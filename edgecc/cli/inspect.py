@@ -6,17 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import onnx
 import typer
 from rich.table import Table
 
+from edgecc import api
 from edgecc.cli import flags, models
-from edgecc.cli.arguments import parse_limits, parse_shapes
+from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import human_bytes, print_json, show
 from edgecc.errors import EdgeccError, printable
-from edgecc.frontend.importing import import_model
 from edgecc.frontend.load import LoadedModel, load_model
 from edgecc.ir.types import DType
 from edgecc.ops.work import graph_multiply_adds
@@ -47,18 +47,19 @@ class Summary:
 
 
 @app.command()
+@takes_groups
 def inspect(
+    *,
     model: models.Model,
-    shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZE", help="Size of a dynamic input, such as input=1x3x224x224; for the count of multiply-adds.")] = None,
-    limits: flags.LimitList = None,
+    binding: models.Binding,
     as_json: flags.AsJson = False,
 ) -> None:
     """Show what is in a model."""
-    shapes, bounds = parse_shapes(shape or []), parse_limits(limits or [])
-    loaded = load_model(model, bounds)
+    options = binding.options()
+    loaded = load_model(model, options.limits)
     macs, problem = None, ""
     try:
-        macs = graph_multiply_adds(import_model(loaded.proto, shapes=shapes, limits=bounds))
+        macs = graph_multiply_adds(api.imported(loaded.proto, options)[0])
     except EdgeccError as error:
         problem = error.message
     summary = _summarize(loaded, macs, problem)

@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from edgecc import api
 from edgecc.artifact.load import Port, random_inputs
 from edgecc.backends.discovery import create_backend
 from edgecc.backends.onnx.export import export_onnx
 from edgecc.backends.onnx.writer import DEFAULT_OPSET
-from edgecc.cli import flags
-from edgecc.cli.arguments import parse_limits, parse_shapes, read_arrays, read_text, write_bytes, write_text
+from edgecc.cli import flags, models
+from edgecc.cli.arguments import read_arrays, read_text, write_bytes, write_text
+from edgecc.cli.groups import names_of, takes_groups
 from edgecc.cli.output import note, print_json, progress, results, show
 from edgecc.errors import EdgeccError
-from edgecc.frontend.importing import import_model_with_report
 from edgecc.ir.graph import Graph
 from edgecc.ir.parser import parse
 from edgecc.ir.text import to_text
-from edgecc.ir.types import Array
 from edgecc.passes.base import GraphPass, parse_passes
 from edgecc.pipeline import PassReport, backend_passes, default_graph_passes, run_passes
 from edgecc.targets.schema import load_target
@@ -31,8 +31,10 @@ CONSTANTS = ("type", "data")
 
 
 @app.command()
+@takes_groups
 def opt(
     context: typer.Context,
+    *,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model, or a graph as text (.ir).", show_default=False)],
     passes: Annotated[str | None, typer.Option(help="Passes such as eliminate,fold-constants{limit=16}; \"\" for none, the default pipeline if left out.", show_default=False)] = None,
     backend: Annotated[str | None, typer.Option(help="Run the passes of a back end of `edgecc doctor` instead: its graph, as it is asked for.", show_default=False)] = None,
@@ -44,8 +46,7 @@ def opt(
     declines: Annotated[bool, typer.Option("--declines", help="Show why passes left nodes alone.")] = False,
     verify_each: Annotated[bool, typer.Option("--verify-each", help="Execute the graph before and after each pass and compare.")] = False,
     inputs: Annotated[Path | None, typer.Option(help="An .npz file with inputs, for dynamic sizes and --verify-each.", show_default=False)] = None,
-    shape: flags.Shape = None,
-    limits: flags.LimitList = None,
+    binding: models.Binding,
     as_json: flags.AsJson = False,
 ) -> None:
     """Run passes on a model and print the graph."""
@@ -57,7 +58,9 @@ def opt(
         flags.refuse_given(context, ["target"], "without --backend")
     chosen = _passes(passes, backend, target)
     arrays = read_arrays(inputs, "--inputs") if inputs is not None else None
-    graph = _read(model, shape or [], limits or [], arrays)
+    if model.suffix == ".ir":
+        flags.refuse_given(context, names_of(models.Binding), "for a graph as text")
+    graph = _read(model, binding.options(arrays))
     given = None
     if verify_each:
         ports = [Port(name, value.type.dtype.numpy, value.type.max_dims)
@@ -90,10 +93,10 @@ def _passes(passes: str | None, backend: str | None, target: str) -> tuple[Graph
     return default_graph_passes() if backend is None else backend_passes(create_backend(backend), load_target(target))
 
 
-def _read(model: Path, shapes: list[str], limits: list[str], arrays: dict[str, Array] | None) -> Graph:
+def _read(model: Path, options: api.Options) -> Graph:
     if model.suffix == ".ir":
         return parse(read_text(model), source=model.name)
-    graph, report = import_model_with_report(model, shapes=parse_shapes(shapes), limits=parse_limits(limits), inputs=arrays)
+    graph, report = api.imported(model, options)
     for text in report.notes:
         note(text)
     return graph

@@ -11,20 +11,22 @@ from rich.table import Table
 from edgecc import api
 from edgecc.cli import flags, models
 from edgecc.cli import quantizing as q
-from edgecc.cli.arguments import parse_shapes, read_arrays, write_bytes
+from edgecc.cli.arguments import read_arrays, write_bytes
+from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import human_bytes, note, print_json, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.quantization.accuracy import Goal
 from edgecc.quantization.compress import compare, prune_model
 from edgecc.quantization.data import open_data
 from edgecc.quantization.pictures import parse_preprocessing
-from edgecc.quantization.prepare import OPSET
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command(name="prune")
+@takes_groups
 def command(
+    *,
     model: models.FloatModel,
     sparsity: Annotated[float, typer.Option(help="The share of weights, or of channels, that go.")] = 0.5,
     channels: Annotated[bool, typer.Option("--channels", help="Remove whole channels between convolutions, instead of setting weights to zero.")] = False,
@@ -36,7 +38,7 @@ def command(
     samples: q.Samples = None,
     target: Annotated[str, typer.Option(help="Whose cost model tells what is gained.")] = "host",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The pruned model; by default MODEL_pruned.onnx in this folder.", show_default=False)] = None,
-    shape: flags.Shape = None,
+    binding: models.Binding,
     as_json: flags.AsJson = False,
 ) -> None:
     """Prune a float model by the magnitude of weights or channels, and tell the effect. Nothing is retrained."""
@@ -44,7 +46,8 @@ def command(
         raise EdgeccError("E001", "--sparsity is above 0 and at most 1, --block at least 1", where="edgecc prune")
     passes = f"prune-channels{{sparsity={sparsity}}}" if channels else f"prune-magnitude{{sparsity={sparsity},block={block}}}"
     path = output if output is not None else Path(f"{model.stem}_pruned.onnx")
-    done = prune_model(model, passes, api.resolve_target(target), shapes=parse_shapes(shape or []), opset=OPSET)
+    options = binding.options()
+    done = prune_model(model, passes, api.resolve_target(target), shapes=options.shapes, limits=options.limits, constants=options.constants)
     content = done.model.SerializeToString(deterministic=True)
     effect: dict[str, object] = {"sparsity": 1 - done.after.nonzero / max(1, done.after.weights)}
     for what in ("weights", "nonzero", "multiply_adds", "cycles"):

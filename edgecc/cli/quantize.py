@@ -42,7 +42,7 @@ def command(
     activations: Annotated[str, typer.Option(metavar="|".join(TYPES), help="Type of activations.")] = "int8",
     quantization: q.Options,
     target: Annotated[str, typer.Option(help="Whose cost model says what a repair costs.")] = "host",
-    shape: flags.Shape = None,
+    binding: models.Binding,
     opset: Annotated[int | None, typer.Option(help=f"Of the quantized model; if not given {BYTES_OPSET}, or {OPSET} where weights have blocks; at least {OPSET} where values have 16 bits.", show_default=False)] = None,
     report: Annotated[bool, typer.Option("--report", help="Find out and print what each layer's quantization does to the outputs, and the precision of each layer.")] = False,
     as_json: flags.AsJson = False,
@@ -59,10 +59,10 @@ def command(
         way = method or ("rtn" if quantization.calibration is None else "gptq")
         chosen = WeightScheme(BlockForm(WEIGHT_BITS[weights], block_size, quantization.symmetric), way, output_format, quantize_operands,
                               frozenset(quantization.exclude or ()))
-        report_weights(q.weights_quantized(model, quantization, chosen, shape or [], opset=opset or OPSET), path, as_json=as_json)
+        report_weights(q.weights_quantized(model, quantization, chosen, binding.options(), opset=opset or OPSET), path, as_json=as_json)
         return
     scheme = quantization.scheme(activations, method or "mse")
-    done = q.quantized(model, quantization, scheme, shape or [], target=target, opset=opset or BYTES_OPSET, rank=report)
+    done = q.quantized(model, quantization, scheme, binding.options(), target=target, opset=opset or BYTES_OPSET, rank=report)
     content = done.quantized.model.SerializeToString(deterministic=True)
     write_bytes(path, content)
     for text in (*done.notes, *done.quantized.notes):

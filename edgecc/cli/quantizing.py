@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,18 +14,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from edgecc import api
-from edgecc.cli.arguments import parse_shapes, read_arrays
+from edgecc.cli.arguments import read_arrays
 from edgecc.cli.groups import names_of
 from edgecc.cli.output import messages, results, show
 from edgecc.errors import EdgeccError, printable
-from edgecc.ir.types import Array
 from edgecc.quantization.accuracy import Goal, Label, labels_of, metric_named, read_labels
 from edgecc.quantization.data import CalibrationData, open_data
 from edgecc.quantization.driver import Quantized, no_progress, quantize
 from edgecc.quantization.network import Network
 from edgecc.quantization.observe import finisher
 from edgecc.quantization.pictures import parse_preprocessing
-from edgecc.quantization.prepare import BYTES_OPSET, OPSET, prepared
+from edgecc.quantization.prepare import BYTES_OPSET, OPSET, Prepared, prepared
 from edgecc.quantization.scheme import METHODS, Scheme
 from edgecc.quantization.weight_only import WeightQuantized, WeightScheme, quantize_weights
 
@@ -87,10 +86,12 @@ class Done:
     notes: tuple[str, ...]
 
 
-def quantized(model: Path, options: Options, scheme: Scheme, shape: Sequence[str], *, target: str, opset: int = BYTES_OPSET,
-              constants: Mapping[str, Array] | None = None, rank: bool = False, not_slower: bool = False) -> Done:
+def quantized(model: Path, options: Options, scheme: Scheme, reading: api.Options, *, target: str, opset: int = BYTES_OPSET,
+              rank: bool = False, not_slower: bool = False) -> Done:
     """Quantizes a model file; with `not_slower` layers that are modelled to be slower in 8 bits stay in float.
 
+    Args:
+        reading: says how the model is read.
     Raises: EdgeccError E001 for options that do not fit, E007 for data that does not, and what the parts raise.
     """
     if options.calibration is None:
@@ -101,7 +102,7 @@ def quantized(model: Path, options: Options, scheme: Scheme, shape: Sequence[str
         raise EdgeccError("E001", "--labels, --metric and --validation say what --max-accuracy-drop means, which is not given", where="--max-accuracy-drop")
     how = parse_preprocessing(options.pictures)
     chosen = api.resolve_target(target)
-    ready = prepared(model, shapes=parse_shapes(list(shape)), constants=constants, opset=opset)
+    ready = _prepared(model, reading, opset)
     network = ready.network
 
     def opened(path: Path, option: str, limit: int | None) -> CalibrationData:
@@ -116,6 +117,10 @@ def quantized(model: Path, options: Options, scheme: Scheme, shape: Sequence[str
             goal = replace(goal, finish=stack.enter_context(finisher(ready.rest, network)))
         done = quantize(network, data, scheme, progress, goal=goal, validation=judged, target=chosen, rank=rank, not_slower=not_slower)
     return Done(done if ready.rest is None else replace(done, model=ready.rest.attached(done.model)), len(data), ready.notes)
+
+
+def _prepared(model: Path, reading: api.Options, opset: int) -> Prepared:
+    return prepared(model, shapes=reading.shapes, inputs=reading.inputs, limits=reading.limits, constants=reading.constants, opset=opset)
 
 
 def _goal(options: Options, judged: CalibrationData, network: Network) -> Goal:
@@ -136,12 +141,12 @@ def labels_for(path: Path, data: CalibrationData, network: Network, offset: int)
     return labels_of(read_labels(path, names, len(data) * rows, offset), rows)
 
 
-def weights_quantized(model: Path, options: Options, scheme: WeightScheme, shape: Sequence[str], *, opset: int = OPSET) -> WeightQuantized:
+def weights_quantized(model: Path, options: Options, scheme: WeightScheme, reading: api.Options, *, opset: int = OPSET) -> WeightQuantized:
     """Quantizes the weights of a model file's matrix products.
 
     Raises: EdgeccError as `quantized`.
     """
-    ready = prepared(model, shapes=parse_shapes(list(shape)), opset=opset)
+    ready = _prepared(model, reading, opset)
     data, network = None, ready.network
     if options.calibration is not None:
         data = open_data(options.calibration, network, parse_preprocessing(options.pictures), lambda file: read_arrays(file, "--calibration"),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edgecc import api
 from edgecc.artifact.load import Timing, random_inputs
-from edgecc.cli import compiling, flags
+from edgecc.cli import compiling, flags, models
 from edgecc.cli.arguments import read_arrays, write_arrays
 from edgecc.cli.groups import names_of, takes_groups
 from edgecc.cli.output import print_json, progress, results, show
@@ -21,7 +21,7 @@ from edgecc.ir.types import Array
 
 app = typer.Typer(add_completion=False)
 
-ONLY_MODELS = names_of(compiling.Model) | names_of(compiling.Code) | {"target", "backend"}
+ONLY_MODELS = names_of(models.Binding) | names_of(compiling.Code) | {"target", "backend"}
 """Parameters that say how a model is compiled."""
 
 
@@ -36,7 +36,7 @@ def run(
     outputs: Annotated[Path | None, typer.Option(help="The .npz file to write the outputs to.", show_default=False)] = None,
     benchmark: Annotated[int, typer.Option(help="Time so many more runs.")] = 0,
     seed: flags.Seed = 0,
-    binding: compiling.Model,
+    binding: models.Binding,
     code: compiling.Code,
     backend: Annotated[str | None, typer.Option(help="What compiles a model: c needs a C compiler, llvm runs in this process, others run in their own tools.", show_default=False)] = None,
     cc: flags.CompilerName = None,

@@ -13,7 +13,7 @@ from rich.table import Table
 from edgecc import api
 from edgecc.artifact.toolchain import find_compiler, runs_natively
 from edgecc.bench.machine import processor_name
-from edgecc.cli import compiling, flags, models
+from edgecc.cli import flags, models
 from edgecc.cli.arguments import read_arrays, write_text
 from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import messages, note, print_json, results, show
@@ -38,7 +38,7 @@ def tune(
     seconds: Annotated[float, typer.Option(help="Seconds for each candidate of each kernel.")] = 0.1,
     threads: flags.Threads = 1,
     depth_first: Annotated[str, typer.Option(help="As for compile: auto, or off. Kernels that run in stripes have one way only.")] = "auto",
-    binding: compiling.Model,
+    binding: models.Binding,
     inputs: flags.SizesFile = None,
     cc: flags.CompilerName = None,
     as_json: flags.AsJson = False,

@@ -38,7 +38,7 @@ def verify(
     target: flags.TargetName = "host",
     inputs: flags.InputsFile = None,
     expected: Annotated[Path | None, typer.Option(help="An .npz file with the right outputs; the reference by default.", show_default=False)] = None,
-    binding: compiling.Model,
+    binding: models.Binding,
     code: compiling.Code,
     seed: flags.Seed = 0,
     emit: Annotated[str | None, typer.Option(help="Verify what another back end writes, as `edgecc compile --emit` names it.", show_default=False)] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +45,14 @@ class ImportReport:
         notes: sentences about what was assumed or looks odd.
         opsets: version of each operator domain; "" is ONNX itself.
         dims: sizes of the model's named dimensions.
-        bound: tensors of inputs that became constants of the values they were given, in the model's order.
+        bound: the tensors of inputs that became constants, by name, in the model's order.
         inputs, outputs: what the model's inputs (without those that have a value in it) and outputs consist of.
     """
 
     notes: tuple[str, ...]
     opsets: Mapping[str, int]
     dims: Mapping[str, Dim]
-    bound: tuple[str, ...] = ()
+    bound: Mapping[str, Array] = field(default_factory=dict)
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
 
@@ -174,7 +174,7 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     plain = [(value, item) for value, item in zip(proto.output, results, strict=True) if isinstance(item, Value)]
     notes = [*binding.notes, *(found.note for found in maps.values()), *notes, *contradicted_outputs(plain), *importer.notes]
     return graph, ImportReport(tuple(notes), loaded.opsets, binding.dims,
-                               tuple(spec.name for spec in specs if spec.name in bound), inputs, _renamed(outputs, interface))
+                               {spec.name: arrays[spec.name] for spec in specs if spec.name in bound}, inputs, _renamed(outputs, interface))
 
 
 _NOTHING_GIVEN = np.zeros(0)

@@ -13,7 +13,9 @@ from edgecc.backends.onnx.export import export_onnx
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.importing import import_model_with_report
+from edgecc.frontend.limits import DEFAULT_LIMITS, Limits
 from edgecc.ir.graph import Graph
+from edgecc.ir.types import Array
 from edgecc.ops.work import graph_multiply_adds
 from edgecc.passes.base import GraphPass, parse_passes
 from edgecc.pipeline import compile_graph, run_passes
@@ -54,12 +56,12 @@ class Pruned:
 
 
 def prune_model(model: str | Path | bytes | onnx.ModelProto, passes: str, target: Target, *, shapes: Mapping[str, Sequence[GivenDim]] | None = None,
-                opset: int = OPSET) -> Pruned:
+                opset: int = OPSET, limits: Limits = DEFAULT_LIMITS, constants: Mapping[str, Array] | None = None) -> Pruned:
     """Runs pruning passes over a prepared model.
 
     Raises: EdgeccError E001 where the passes changed nothing, else as prepare.py.
     """
-    graph, _ = import_model_with_report(model, shapes=shapes)
+    graph, _ = import_model_with_report(model, shapes=shapes, limits=limits, constants=constants)
     run_passes(graph, parse_passes(PASSES))
     chosen: tuple[GraphPass, ...] = parse_passes(passes)
     network, before = Network(export_onnx(graph, opset=opset)), _size(graph, target)

@@ -12,6 +12,7 @@ from edgecc.backends.onnx.export import export_onnx
 from edgecc.backends.onnx.operators import obstacle
 from edgecc.frontend.bind import GivenDim
 from edgecc.frontend.importing import ImportReport, import_model_with_report
+from edgecc.frontend.interface import Given
 from edgecc.frontend.limits import Limits
 from edgecc.frontend.load import load_model
 from edgecc.frontend.structure import read_names
@@ -44,7 +45,7 @@ class Prepared:
 
 
 def prepared(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[GivenDim]] | None = None,
-             inputs: Mapping[str, Array] | None = None, limits: Limits | None = None, opset: int = OPSET,
+             inputs: Mapping[str, Given] | None = None, limits: Limits | None = None, opset: int = OPSET,
              constants: Mapping[str, Array] | None = None) -> Prepared:
     """The network to quantize.
 
@@ -86,7 +87,7 @@ def _without_constants(graph: Graph, rest: Rest) -> Rest:
     return replace(rest, constants={**rest.constants, **known})
 
 
-def _cleaned(model: str | Path | bytes | onnx.ModelProto, shapes: Mapping[str, Sequence[GivenDim]] | None, inputs: Mapping[str, Array] | None,
+def _cleaned(model: str | Path | bytes | onnx.ModelProto, shapes: Mapping[str, Sequence[GivenDim]] | None, inputs: Mapping[str, Given] | None,
              limits: Limits, constants: Mapping[str, Array]) -> tuple[Graph, ImportReport]:
     graph, report = import_model_with_report(model, shapes=shapes, inputs=inputs, limits=limits, constants=constants)
     run_passes(graph, parse_passes(PASSES))

@@ -54,3 +54,15 @@ def small_fixture(small_model: Path) -> Fixture:
     np.savez(folder / "in.npz", **inputs)
     np.savez(folder / "out.npz", **outputs)
     return Fixture(folder / "in.npz", folder / "out.npz", outputs)
+
+
+@pytest.fixture
+def reshaping(tmp_path: Path) -> Path:
+    """A product whose operand, of dynamic size, is reshaped as an input says."""
+    weights = numpy_helper.from_array(np.random.default_rng(0).standard_normal((64, 32), dtype=np.float32), "w")
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"], "product")]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"]), helper.make_tensor_value_info("shape", TensorProto.INT64, [2])]
+    graph = helper.make_graph(nodes, "net", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [weights])
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
