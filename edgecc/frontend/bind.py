@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -20,7 +20,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.limits import Limits
 from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.tensors import element_type
-from edgecc.ir.dims import Dim, SymbolicDim, lower_bound, symbol
+from edgecc.ir.dims import Dim, Symbol, SymbolicDim, lower_bound, step_of, stepped, symbol, symbols_of
 from edgecc.ir.strings import check_strings
 from edgecc.ir.types import Array, DType, TensorType
 
@@ -137,8 +137,7 @@ class _Binder:
             raise EdgeccError(code, f"{source} gives the bounds {given}, which are not ordered")
         if given.step == 1:
             return symbol(name, given.lower, upper)
-        first = given.lower % given.step
-        return symbol(f"{name}/{given.step}", given.lower // given.step, (upper - first) // given.step) * given.step + first
+        return stepped(name, given.lower, upper, given.step)
 
     def give(self, spec: InputSpec, given: Sequence[GivenDim], source: str, code: str) -> None:
         """Binds all dims of an input to the given sizes."""
@@ -300,6 +299,32 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
 def _opened(binder: _Binder) -> SymbolicDim | None:
     """The one batch size that the run decides, if no other first dimension was changed."""
     return next((size for size in binder.batches if len(binder.batches) == 1 and isinstance(size, SymbolicDim)), None)
+
+
+def in_larger_steps(specs: Sequence[InputSpec], binding: Binding, sizes: Collection[Symbol], factor: int) -> str:
+    """The flags that leave those dimensions open that `sizes` stand for, in steps `factor` times as large; "" where the bounds have no multiple of them."""
+    named = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
+    flags: list[str] = []
+
+    def reopened(dim: Dim) -> str:
+        known = [step_of(size) for size in symbols_of([dim]) if size in sizes]
+        if not known or isinstance(dim, int):
+            return str(dim)
+        name, step = known[0][0], known[0][1] * factor
+        lower, upper = -(-max(1, dim.lower) // step) * step, dim.upper // step * step
+        given = "" if lower > upper else f"{lower}..{upper}:{step}" if lower < upper else f"{lower}"
+        if name in named and given:
+            flags.append(f"--shape {printable(name, 60)}={given}")
+        return given
+
+    for spec in specs:
+        shape = binding.types[spec.name].shape
+        texts = [reopened(dim) for dim in shape]
+        if "" in texts:
+            return ""
+        if any(size in sizes and step_of(size)[0] not in named for size in symbols_of(shape)):
+            flags.append(f"--shape {printable(spec.name, 60)}={'x'.join(texts)}")
+    return " ".join(dict.fromkeys(flags))
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:

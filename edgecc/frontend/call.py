@@ -13,7 +13,7 @@ from edgecc.frontend.items import Item, KeyedColumns, Missing, StackedSequence, 
 from edgecc.frontend.known import is_symbolic, known_data
 from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.tensors import strings_of, tensor_array
-from edgecc.ir.dims import symbols_of, upper_bound
+from edgecc.ir.dims import fixing_hint, step_of, symbols_of, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.op import Op
 from edgecc.ir.scalar import Arg, ScalarExpr, convert
@@ -81,9 +81,9 @@ class Call:
         value = self.input(index)
         data = known_data(value)
         if data is not None and is_symbolic(data):
-            open_dims = " and ".join(f"'{printable(s.name)}'" for s in symbols_of(data.reshape(-1)))
-            raise EdgeccError("E104", f"{what} (operand {index}) depends on the dimension {open_dims}",
-                              hint=f"give {open_dims} one size with --shape")
+            sizes = symbols_of(data.reshape(-1))
+            names = " and ".join(f"'{printable(step_of(size)[0])}'" for size in sizes)
+            raise EdgeccError("E104", f"{what} (operand {index}) depends on the dimension {names}", hint=fixing_hint(sizes))
         if data is None:
             raise Unsupported(f"{what} (operand {index}) is not a constant",
                               "export the model with fixed shapes, or make this operand a constant", needs=(value,))

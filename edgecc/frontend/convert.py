@@ -37,7 +37,7 @@ MAX_FAILURES = 100
 
 _HINTS = {
     "ai.onnx.ml": "export the network without this step, and do it in the program around it",
-    "com.microsoft": "export the model without onnxruntime's graph optimisations",
+    "com.microsoft": "if onnxruntime's optimizer wrote it, save the model without its optimisations; else build it of ONNX operators",
 }
 _QUANTIZED = ("QLinear", "DynamicQuantize", "QAttention", "QGemm", "QMoE", "Quantize", "Dequantize",
               "QuickQuantize")

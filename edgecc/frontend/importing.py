@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import onnx
 
 from edgecc.errors import EdgeccError, Problem, printable
-from edgecc.frontend.bind import Binding, GivenDim, InputSpec, bind, input_spec
+from edgecc.frontend.bind import Binding, GivenDim, InputSpec, bind, in_larger_steps, input_spec
 from edgecc.frontend.convert import Importer, Scope
 from edgecc.frontend.fixed_inputs import fixed_arrays
 from edgecc.frontend.interface import (
@@ -30,7 +32,7 @@ from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.shapes import contradicted_outputs
 from edgecc.frontend.structure import inline_functions, without_weights
 from edgecc.frontend.tensors import tensor_array
-from edgecc.ir.dims import Dim
+from edgecc.ir.dims import Dim, symbols_of
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.strings import array_bytes
 from edgecc.ir.types import Array
@@ -164,7 +166,7 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     try:
         outputs = _outputs(importer, results, proto.output)
     except EdgeccError as problem:
-        error = _of_other_sizes(problem, binding) if binding.changed else _of_rounded_sizes(problem)
+        error = _of_other_sizes(problem, binding) if binding.changed else _of_rounded_sizes(problem, specs, binding)
         if importer.needed:
             raise _NotKnownError(frozenset(names_of[value] for value in importer.needed), error) from error
         raise error from None
@@ -203,12 +205,18 @@ def _of_other_sizes(error: EdgeccError, binding: Binding) -> EdgeccError:
     return _hinted(EdgeccError(error.code, error.message, where=error.where, hint=error.hint, details=error.details, problems=problems), hint)
 
 
-def _of_rounded_sizes(error: EdgeccError) -> EdgeccError:
+def _of_rounded_sizes(error: EdgeccError, specs: Sequence[InputSpec], binding: Binding) -> EdgeccError:
     """An error about open sizes that were halved and rounded: the network may be made for multiples only."""
     if error.code != "E110" or "floordiv(" not in error.message:
         return error
-    return _hinted(error, "if the network takes only multiples of a number, of 32 perhaps, leave the dimension open in such steps: "
-                          "--shape height=64..320:32")
+    sizes = [size for size in symbols_of(dim for type_ in binding.types.values() for dim in type_.shape) if str(size) in error.message]
+    factor = math.lcm(*map(int, _DIVISORS.findall(error.message)))
+    flags = in_larger_steps(specs, binding, sizes, factor)
+    return _hinted(error, f"if the network takes only multiples of a number, leave the dimension open in such steps: {flags}") if flags else error
+
+
+_DIVISORS = re.compile(r", (\d{1,4})\)", re.ASCII)
+"""Of quotients in the text of a dimension: floordiv(h:1..8 + 1, 2)."""
 
 
 def _renamed(ports: Sequence[Port], names: Sequence[str]) -> tuple[Port, ...]:

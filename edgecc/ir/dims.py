@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
 
-from edgecc.errors import EdgeccError
+from edgecc.errors import EdgeccError, printable
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_STEPPED = re.compile(r"(.+) by (\d+)\Z", re.DOTALL)
 _ENUMERATED = 1 << 12
 """Combinations of sizes up to which bounds are exact: every one is looked at."""
 
@@ -192,6 +193,29 @@ def symbol(name: str, lower: int, upper: int) -> Dim:
     if not 0 <= lower <= upper:
         raise ValueError(f"bounds {lower}..{upper}")
     return lower if lower == upper else SymbolicDim((((Symbol(name, lower, upper),), 1),))
+
+
+def stepped(name: str, lower: int, upper: int, step: int) -> Dim:
+    """The dimension that is one of `lower`, `lower + step`, ..., at most `upper`; its symbol counts the steps, and says so by its name.
+
+    Raises: ValueError as `symbol`.
+    """
+    first = lower % step
+    return symbol(f"{name} by {step}", lower // step, (upper - first) // step) * step + first
+
+
+def step_of(size: Symbol) -> tuple[str, int]:
+    """What the user calls the dimension that a size stands for, and the step in which it was left open."""
+    found = _STEPPED.match(size.name)
+    return (found[1], int(found[2])) if found else (size.name, 1)
+
+
+def fixing_hint(sizes: Iterable[Symbol]) -> str:
+    """What to do where something depends on these sizes that must not: "give 'h' one size with --shape"."""
+    found = [step_of(size) for size in sizes]
+    names = " or ".join(f"'{printable(name, 60)}'" for name, _ in found)
+    wider = ", or leave it open in larger steps" if any(step > 1 for _, step in found) else ""
+    return f"give {names} one size with --shape{wider}"
 
 
 def lower_bound(dim: Dim) -> int:
@@ -392,8 +416,7 @@ def _by_remainders(dim: SymbolicDim) -> tuple[Dim, tuple[int, int]]:
 
 
 def _undecided(message: str, dim: SymbolicDim, way_out: str = "") -> EdgeccError:
-    names = " or ".join(f"'{s.name}'" for s in dim.symbols)
-    return EdgeccError("E104", message, hint=f"give {names} one size with --shape{way_out}")
+    return EdgeccError("E104", message, hint=fixing_hint(dim.symbols) + way_out)
 
 
 @lru_cache(maxsize=1 << 10)
@@ -412,5 +435,6 @@ def _deciding_bound(difference: SymbolicDim) -> str:
             low = middle
     narrower = replaced(difference, {size.name: symbol(size.name, high, size.upper)})
     decided = (lower_bound(narrower) >= 0) == at_the_end == (upper_bound(narrower) >= 0)
-    # A size with a slash counts the steps of a dimension: not what the user wrote.
-    return f", or raise its lower bound to {high}" if decided and "/" not in size.name else ""
+    step = step_of(size)[1]
+    least = high if step == 1 else (high + 1) * step  # what the steps start from is not known here
+    return f", or raise its lower bound to {least}" if decided else ""

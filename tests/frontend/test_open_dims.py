@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edgecc.cli.arguments import parse_shapes
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
 from edgecc.frontend.bind import Range
@@ -161,13 +162,29 @@ def test_a_dimension_may_be_open_in_steps():
     halved = model([("MaxPool", "x", "p", {"kernel_shape": [2, 2], "strides": [2, 2]}), ("Resize", "p none scales", "r", {}), ("Add", "x r", "y", {})],
                    {"x": [1, 1, "h", 4]}, constants={"none": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)})
     graph = import_model(halved, shapes={"h": (Range(4, 12, 4),)})
-    assert str(graph.inputs[0].type) == 'f32[1,1,4*"h/4":1..3,4]'
-    assert import_model(halved, shapes={"h": (Range(2, 11, 4),)}).inputs[0].type.shape[2].evaluate({"h/4": 2}) == 10
+    assert str(graph.inputs[0].type) == 'f32[1,1,4*"h by 4":1..3,4]'
+    assert import_model(halved, shapes={"h": (Range(2, 11, 4),)}).inputs[0].type.shape[2].evaluate({"h by 4": 2}) == 10
     with pytest.raises(EdgeccError, match="do not fit"):
         execute(graph, {"x": np.zeros((1, 1, 6, 4), np.float32)})
     with pytest.raises(EdgeccError) as raised:
         import_model(halved, shapes={"h": (Range(4, 12),)})
-    assert "in such steps" in raised.value.hint
+    assert raised.value.hint.endswith("in such steps: --shape h=4..12:2")
+
+
+@pytest.mark.parametrize(("shapes", "flags"), [
+    ({"x": (1, 1, Range(9, 50), 4)}, "x=1x1x12..48:4x4"), ({"x": (1, 1, Range(10, 50, 2), 4)}, "x=1x1x12..48:4x4"),
+    ({"x": (1, 1, Range(8, 50, 2, "h"), 4)}, "x=1x1x8..48:4x4"), ({"x": (1, 1, Range(5, 7), 4)}, None)])
+def test_the_step_that_a_network_needs_is_named(shapes, flags):
+    """Two halvings: only heights and widths in steps of 4 join again."""
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    nodes = [("MaxPool", "x", "p", pool), ("MaxPool", "p", "q", pool), ("Resize", "q none scales", "r", {}), ("Add", "x r", "y", {})]
+    proto = model(nodes, {"x": [1, 1, None, None]}, constants={"none": np.zeros(0, np.float32), "scales": np.array([1, 1, 4, 4], np.float32)})
+    with pytest.raises(EdgeccError) as raised:
+        import_model(proto, shapes=shapes)
+    assert raised.value.hint.endswith(f"in such steps: --shape {flags}") if flags else "--shape" not in raised.value.hint
+    if flags:
+        name, _, text = flags.partition("=")
+        import_model(proto, shapes=parse_shapes([f"{name}={text}"]))
 
 
 def test_dimensions_without_names_are_equal_where_the_user_names_them_alike():

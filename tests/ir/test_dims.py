@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from edgecc.errors import EdgeccError
-from edgecc.ir.dims import SymbolicDim, evaluate, lower_bound, symbol, symbols_of, upper_bound
+from edgecc.ir.dims import SymbolicDim, evaluate, lower_bound, stepped, symbol, symbols_of, upper_bound
 from edgecc.ir.graph import Graph
 from edgecc.ir.instance import sizes_of, sources
 from edgecc.ir.parser import parse
@@ -110,6 +110,17 @@ def test_a_symbolic_dimension_is_no_number(use):
     with pytest.raises(EdgeccError) as raised:
         use(LENGTH)
     assert raised.value.code == "E104" and "'length'" in raised.value.hint
+
+
+def test_hints_call_a_dimension_in_steps_as_the_user_does():
+    height = stepped("h", 6, 30, 4)
+    assert [height.evaluate({"h by 4": steps}) for steps in (height.symbols[0].lower, height.symbols[0].upper)] == [6, 30]
+    with pytest.raises(EdgeccError) as raised:
+        int(height)
+    assert raised.value.hint == "give 'h' one size with --shape, or leave it open in larger steps"
+    with pytest.raises(EdgeccError, match="is below") as raised:
+        _ = height < 10
+    assert raised.value.hint.endswith("or raise its lower bound to 12")
 
 
 @given(DIMS.filter(lambda dim: lower_bound(dim) >= 0))

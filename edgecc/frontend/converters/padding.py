@@ -9,7 +9,7 @@ from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import sizes_of
 from edgecc.frontend.converters.movement import concat
 from edgecc.frontend.registry import converter
-from edgecc.ir.dims import Dim, SymbolicDim, lower_bound
+from edgecc.ir.dims import Dim, SymbolicDim, fixing_hint, lower_bound
 from edgecc.ir.graph import Value
 from edgecc.ops.movement import PAD_MODES, Pad, Slice
 
@@ -73,9 +73,8 @@ def _fixed(end: Dim) -> int:
     """
     if isinstance(end, int):
         return end
-    sizes = " or ".join(f"'{printable(size.name)}'" for size in end.symbols)
     raise EdgeccError("E104", f"the run decides that {end} elements are added, and that may be fewer than none, or they are no constants",
-                      hint=f"give {sizes} one size or other bounds with --shape")
+                      hint=f"{fixing_hint(end.symbols)}, or other bounds")
 
 
 def _joined(call: Call, x: Value, axis: int, ends: Sequence[Dim], value: Value | None) -> Value:
