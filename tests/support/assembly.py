@@ -120,8 +120,6 @@ def command(target: Target, compiler: str) -> list[str] | None:
     found = command_of(machine, compiler)
     if found is None:
         return None
-    if compiler == "zig" and "-target" not in found:
-        found += ["-target", f"{machine.architecture}-linux-musl"]
     return [*found, *flags_of(machine, compiler), *BASE_FLAGS, "-g0", "-S", "-fno-asynchronous-unwind-tables"]
 
 

@@ -14,7 +14,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecc.artifact.toolchain import GLIBC_VERSION, zig_command
 from edgecc.backends.c.backend import pipeline_features
 from edgecc.backends.c.function import new_prelude, print_function
 from edgecc.backends.c.includes import includes
@@ -90,11 +90,9 @@ def command_of(machine: Machine, compiler: str) -> list[str] | None:
     """The compiler command for a machine ("gcc", "clang" or "zig"), or None where it is not installed."""
     cross = machine.architecture == "aarch64" and os.uname().machine != "aarch64"
     if compiler == "zig":
-        try:
-            import ziglang  # noqa: F401
-        except ImportError:
-            return None
-        return [sys.executable, "-m", "ziglang", "cc", *(["-target", "aarch64-linux-musl"] if cross else [])]
+        zig = zig_command()
+        architecture = os.uname().machine if machine.architecture == "generic" else machine.architecture
+        return None if zig is None else [*zig, "cc", "-target", f"{architecture}-linux-{'musl' if linker_of_zig(machine) is None else f'gnu.{GLIBC_VERSION}'}"]
     if compiler == "clang":
         found = shutil.which("clang")
         if found is None or (cross and shutil.which("aarch64-linux-gnu-gcc") is None):
@@ -102,6 +100,12 @@ def command_of(machine: Machine, compiler: str) -> list[str] | None:
         return [found, *(["--target=aarch64-linux-gnu"] if cross else [])]
     name = "aarch64-linux-gnu-gcc" if cross else "gcc"
     return [name] if shutil.which(name) else None
+
+
+def linker_of_zig(machine: Machine) -> list[str] | None:
+    """What links objects that zig has made: gcc, where it is installed. zig would first build its C library, for each kind of processor
+    anew, in a minute of processor time."""
+    return command_of(machine, "gcc")
 
 
 def require(target: Any, compiler: str = "gcc") -> None:
@@ -155,12 +159,10 @@ def build(files: Mapping[str, str | bytes], target: Any, *, compiler: str = "gcc
         _WORK.append(tempfile.TemporaryDirectory(prefix="edgecc-test-"))
     command = command_of(machine, compiler)
     assert command is not None
-    static = [] if any("sanitize" in flag for flag in flags) else ["-static"]
-    if compiler == "zig" and static and "-target" not in command:
-        # Programs linked statically need a C library of which zig has the sources, wherever the host has none.
-        static += ["-target", f"{os.uname().machine}-linux-musl"]
-    arguments = [*command, *flags_of(machine, compiler), "-std=c11", *WARNINGS, "-ffp-contract=off", *flags, *static]
-    digest = hashlib.sha256(repr((sorted(files.items()), arguments, libraries)).encode()).hexdigest()[:16]
+    link = [*([] if any("sanitize" in flag for flag in flags) else ["-static"]), *libraries]
+    linker = linker_of_zig(machine) if compiler == "zig" else None
+    arguments = [*command, *flags_of(machine, compiler), "-std=c11", *WARNINGS, "-ffp-contract=off", *flags]
+    digest = hashlib.sha256(repr((sorted(files.items()), arguments, link)).encode()).hexdigest()[:16]
     folder = Path(_WORK[0].name) / digest
     program = folder / "program"
     if program.exists():
@@ -173,11 +175,19 @@ def build(files: Mapping[str, str | bytes], target: Any, *, compiler: str = "gcc
     for name, text in written.items():
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     sources = [name for name in files if name.endswith((".c", ".S"))]
-    done = subprocess.run([*arguments, *sources, "-o", "program", *libraries], cwd=folder, capture_output=True, text=True,
-                          check=False, timeout=300)
-    if done.returncode:
-        raise AssertionError(f"{' '.join(arguments)} failed in {folder}:\n{done.stderr[:6000]}")
+    if linker is None:
+        _call([*arguments, *sources, "-o", "program", *link], folder)
+    else:
+        for name in sources:  # zig makes one object at a time
+            _call([*arguments, "-c", name], folder)
+        _call([*linker, *flags, *(f"{Path(name).stem}.o" for name in sources), "-o", "program", *link], folder)
     return program
+
+
+def _call(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(command)} failed in {folder}:\n{done.stderr[:6000]}")
 
 
 def run_program(program: Path, target: Any, data: bytes = b"", arguments: Sequence[str] = ()) -> bytes:
