@@ -103,6 +103,8 @@ def picture(file: Path, shape: Sequence[int], how: Preprocessing) -> Array:
             if opened.width * opened.height > MOST_PIXELS:
                 raise EdgeccError("E007", f"a picture of {opened.width} x {opened.height} pixels; at most are {MOST_PIXELS}", where=where)
             image = _in_bytes(image_ops.exif_transpose(opened), where).convert("L" if how.channels == "gray" else "RGB")
+    except image_module.UnidentifiedImageError:
+        raise EdgeccError("E007", "holds no picture of a format that Pillow reads", where=where) from None
     except (OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, struct.error,
             image_module.DecompressionBombError) as error:  # what Pillow raises for damaged files of one format or another
         raise EdgeccError("E007", f"cannot be read as a picture: {printable(str(error), 80)}", where=where) from None

@@ -2,9 +2,10 @@
 
 minmax      everything that was seen.
 percentile  the given share of all elements; Wu et al., "Integer quantization for deep learning inference", 2020, 3.3.
-entropy     the threshold whose quantized distribution has the least Kullback-Leibler divergence from what was observed;
-            after Migacz, "8-bit inference with TensorRT", 2017, who takes it from the clipped distribution, which counts what is
-            clipped off as if it were kept at the threshold, and so clips until sums far behind show it.
+entropy     the threshold whose quantized distribution has the least Kullback-Leibler divergence from what was observed, among those that cost
+            no more than keeping everything, as "mse" counts; after Migacz, "8-bit inference with TensorRT", 2017, who knows no such
+            bound, and takes the divergence from the clipped distribution, which counts what is clipped off as if it were kept at the
+            threshold. Either asks how often something is clipped, not how far it was, and clips until sums far behind show it.
 mse         the range with the least expected squared error of rounding and clipping together, that of clipping weighted; Banner et
             al., "Post training 4-bit quantization of convolutional networks", 2019, by search instead of their closed form.
 """
@@ -60,6 +61,12 @@ def errors(histogram: Histogram, parameters: Parameters) -> tuple[float, float]:
     return rounding / float(total), float((histogram.counts * outside**2).sum() / total)
 
 
+def _cost(histogram: Histogram, ends: tuple[float, float], integer: IntegerType, *, symmetric: bool) -> float:
+    """The expected squared error of a range, with that of clipping weighted."""
+    rounding, clipping = errors(histogram, parameters_of(*ends, integer, symmetric=symmetric))
+    return rounding + CLIPPING_WEIGHT * clipping
+
+
 def _percentile(histogram: Histogram, percent: float) -> tuple[float, float]:
     share = np.cumsum(histogram.counts) / histogram.counts.sum()
     tail = (100.0 - percent) / 100.0
@@ -76,12 +83,11 @@ def _entropy(histogram: Histogram, integer: IntegerType, *, symmetric: bool) -> 
     limit = max(abs(histogram.lowest), abs(histogram.highest))
     share = 0.5 if symmetric else limit / (histogram.highest - histogram.lowest)
     levels = max(ENTROPY_LEVELS, int(share * (integer.highest - integer.lowest)))
-    best, threshold = np.inf, limit
-    for kept in range(levels, BINS + 1, 8):
-        divergence = _divergence(magnitudes, kept, levels)
-        if divergence < best:
-            best, threshold = divergence, limit * kept / BINS
-    return max(histogram.lowest, -threshold), min(histogram.highest, threshold)
+    kept = [(bins, (max(histogram.lowest, -limit * bins / BINS), min(histogram.highest, limit * bins / BINS)))
+            for bins in (*range(levels, BINS, 8), BINS)]
+    most = _cost(histogram, kept[-1][1], integer, symmetric=symmetric)
+    return min((_divergence(magnitudes, bins, levels), ends) for bins, ends in kept
+               if _cost(histogram, ends, integer, symmetric=symmetric) <= most)[1]
 
 
 def _magnitudes(histogram: Histogram) -> Array:
@@ -117,8 +123,7 @@ def _least_squares(histogram: Histogram, integer: IntegerType, *, symmetric: boo
     shares = np.linspace(1.0, 1.0 / CANDIDATES, CANDIDATES)
 
     def error(candidate: tuple[float, float]) -> float:
-        rounding, clipping = errors(histogram, parameters_of(*candidate, integer, symmetric=symmetric))
-        return rounding + CLIPPING_WEIGHT * clipping
+        return _cost(histogram, candidate, integer, symmetric=symmetric)
 
     if symmetric and integer.lowest < 0:
         limit = max(-low, high)
