@@ -24,6 +24,7 @@ from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.types import Array
 from edgecc.loop.module import Module
 from edgecc.lowering import lower_graph
+from edgecc.lowering.options import LoweringOptions
 from edgecc.targets.schema import Target
 
 API = 1
@@ -125,7 +126,7 @@ class LoopBackend(Backend, Protocol):
     def supports(self, node: Node, target: Target) -> str | None:
         """None if some kernel covers the node."""
         try:
-            lower_graph(extract([node], node.outputs)[0], target, name="net", depth_first=False)
+            lower_graph(extract([node], node.outputs)[0], target, name="net", options=LoweringOptions(depth_first=False))
         except EdgeccError as error:
             if error.code != "E112":
                 raise

@@ -9,8 +9,9 @@ from types import MappingProxyType
 from edgecc.kernels.registry import candidates
 from edgecc.kernels.request import Request, signature
 from edgecc.loop.ir import For
-from edgecc.lowering import NO_TUNING, LoweredModel
+from edgecc.lowering import LoweredModel
 from edgecc.lowering.cycles import calls_cycles
+from edgecc.lowering.options import NO_TUNING
 from edgecc.lowering.precision import INTEGERS, LayerPrecision
 from edgecc.ops.rules import NARROW_INTEGERS
 

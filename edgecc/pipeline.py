@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.base import AnyBackend, EmitOptions, GraphBackend, LoopBackend
@@ -25,8 +25,8 @@ from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
 from edgecc.ir.verify import verify, verify_structure, verify_types
 from edgecc.loop.module import Module
-from edgecc.lowering import NO_TUNING, STRING_BYTES, UNBOUNDED, LoweredModel, lower_graph
-from edgecc.lowering.functions import Room
+from edgecc.lowering import LoweredModel, lower_graph
+from edgecc.lowering.options import DEFAULT_LOWERING, LoweringOptions
 from edgecc.lowering.precision import FLOATS, LayerPrecision, choose_precisions
 from edgecc.passes.base import (
     PASSES,
@@ -244,43 +244,38 @@ class CompiledModel:
         return self.lowered.module
 
 
-def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[GraphPass] | None = None, threads: int = 1,
-                  depth_first: bool = True, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None,
-                  winograd: bool = True, precision: str = FP32, keep_fp32: Sequence[str] = (), checks: str = "trap",
-                  tuning: Mapping[str, str] = NO_TUNING, backend: LoopBackend = C,
-                  string_bytes: int = STRING_BYTES, integers: str = "auto", room: Room = UNBOUNDED) -> CompiledModel:
+def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[GraphPass] | None = None,
+                  options: LoweringOptions = DEFAULT_LOWERING, keep_fp32: Sequence[str] = (), integers: str = "auto",
+                  backend: LoopBackend = C, verify_each: Mapping[str, Array] | None = None, observer: Observer | None = None) -> CompiledModel:
     """Runs graph passes on a copy of `graph` and lowers the result for `target`.
 
     Args:
         name: the module's name; what is no C identifier is made one.
-        passes: instead of the default pipeline.
-        threads: how many threads share the work of a run.
-        depth_first: whether chains of layers may run stripe by stripe.
-        verify_each, observer: see `run_passes`.
-        winograd, tuning, checks, string_bytes, room: see `lower_graph`.
-        precision: one of `PRECISIONS` (targets/precision.py); the default pipeline converts the network to it,
-            but for the nodes called `keep_fp32`.
-        backend: whose passes are run.
+        passes: instead of the default pipeline, which converts the network to the precision of `options`.
+        options: see `lower_graph`; functions are verified where `verify_each` is given.
+        keep_fp32: names of nodes that the default pipeline does not convert.
         integers: "auto": of the default pipeline in fp32, sums of quantized layers are computed in float where that gives the same
             numbers and the cost model expects it to be faster; "always" on integers.
+        backend: whose passes are run.
+        verify_each, observer: see `run_passes`.
     Raises: EdgeccError E001 where the target lacks the precision; what `run_passes` and `lower_graph` raise.
     """
-    dtype = precision_type(precision, target)
+    precision = options.precision
+    precision_type(precision, target)
     own = graph.copy()
     chosen = backend_passes(backend, target, precision, keep_fp32) if passes is None else tuple(passes)
     kernels = next((place for place, one in enumerate(chosen) if one.name == FIRST_OF_KERNELS), None)
     precisions: tuple[LayerPrecision, ...] = ()
     if passes is None and integers == "auto" and precision == FP32 and kernels is not None:
         reports = run_passes(own, chosen[:kernels], verify_each=verify_each, observer=observer)
-        precisions = choose_precisions(own, target, threads)
+        precisions = choose_precisions(own, target, options.threads)
         layers = "+".join(layer.nodes[0] for layer in precisions if layer.precision == FLOATS)
         rest = (*([FloatSums(layers)] if layers else []), *chosen[kernels:])
         reports += run_passes(own, rest, verify_each=verify_each, observer=observer)
     else:
         reports = run_passes(own, chosen, verify_each=verify_each, observer=observer)
-    lowered = lower_graph(own, target, name=model_identifier(name), threads=threads, check=verify_each is not None,
-                          depth_first=depth_first, winograd=winograd, precision=dtype, tuning=tuning, checks=checks, string_bytes=string_bytes,
-                          room=room)
+    verified = replace(options, verified=options.verified or verify_each is not None)
+    lowered = lower_graph(own, target, name=model_identifier(name), options=verified)
     return CompiledModel(own, target, lowered, reports, precisions)
 
 

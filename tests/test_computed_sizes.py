@@ -13,6 +13,7 @@ from edgecc.frontend import import_model
 from edgecc.frontend.bind import Range
 from edgecc.frontend.limits import Limits
 from edgecc.lowering import lower_graph
+from edgecc.lowering.options import LoweringOptions
 from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import load_target
@@ -42,8 +43,8 @@ def run_onnx(proto, inputs):
 def agrees(proto, cases, *, target="host", shapes=None, limits=None, isolated=False, flags=(), **options):
     """Compiles once and compares every case with the reference and with onnxruntime; returns the results of all cases."""
     graph = import_model(proto, shapes=shapes, **({} if limits is None else {"limits": limits}))
-    compiled = compile_graph(graph, load_target(target), name="net", **options)
-    lower_graph(compiled.graph, load_target(target), name="net", check=True)
+    compiled = compile_graph(graph, load_target(target), name="net", options=LoweringOptions(**options))
+    lower_graph(compiled.graph, load_target(target), name="net", options=LoweringOptions(verified=True))
     found = []
     with load(emit_c(compiled), cc="gcc" if target == "host" else None, isolated=isolated, flags=flags) as built:
         for inputs in cases:
@@ -202,7 +203,7 @@ def test_sizes_that_only_a_limit_bounds():
         for wrong in ([7, 1], [1, -1]):
             with pytest.raises(EdgeccError, match="E406"):
                 built.run({"n": number(wrong)})
-    clamped = emit_c(compile_graph(import_model(proto, limits=limits), load_target("host"), name="net", checks="clamp"))
+    clamped = emit_c(compile_graph(import_model(proto, limits=limits), load_target("host"), name="net", options=LoweringOptions(checks="clamp")))
     with load(clamped, cc="gcc") as built:
         assert built.run({"n": number([9, -3])})["y"].shape == (6, 0)
 

@@ -18,6 +18,7 @@ from edgecc.ir.text import to_text
 from edgecc.loop.interpreter import run_module
 from edgecc.loop.module import Branch, Repeat
 from edgecc.lowering import lower_graph
+from edgecc.lowering.options import LoweringOptions
 from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import load_target
@@ -44,7 +45,7 @@ def test_graphs_with_regions_print_and_copy(graph: Graph) -> None:
 def test_any_graph_with_regions_computes_the_same_as_loop_programs(target: str, graph: Graph, seed: int) -> None:
     inputs = control_inputs(graph, seed)
     expected = execute(graph, inputs)
-    check(run_module(lower_graph(graph, load_target(target), name="net", check=True).module, inputs), expected)
+    check(run_module(lower_graph(graph, load_target(target), name="net", options=LoweringOptions(verified=True)).module, inputs), expected)
 
 
 @settings(max_examples=25)
@@ -54,7 +55,7 @@ def test_passes_inside_regions_keep_the_meaning(graph: Graph, seed: int, threads
     for value in graph.values():
         if value.constant is None and not value.layout.is_row_major:
             value.layout = type(value.layout).row_major(value.type.rank)
-    compiled = compile_graph(graph, load_target("x86-64-v3"), name="net", verify_each=inputs, threads=threads)
+    compiled = compile_graph(graph, load_target("x86-64-v3"), name="net", verify_each=inputs, options=LoweringOptions(threads=threads))
     check(run_module(compiled.module, inputs), execute(graph, inputs))
 
 

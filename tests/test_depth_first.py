@@ -16,6 +16,7 @@ from edgecc.backends.c.backend import CBackend
 from edgecc.errors import EdgeccError
 from edgecc.loop.module import Module, Stripes
 from edgecc.lowering import lower_graph
+from edgecc.lowering.options import LoweringOptions
 from edgecc.memory.depth_first import Limits
 from edgecc.reference.executor import execute, sample_inputs
 from edgecc.targets.schema import load_target
@@ -26,7 +27,7 @@ SMALLEST = Limits(2**40, 2**40, min_rows=1, slack=1e9)
 
 
 def striped(graph, target: str) -> Module:
-    module = lower_graph(graph, load_target(target), name="net", limits=SMALLEST).module
+    module = lower_graph(graph, load_target(target), name="net", options=LoweringOptions(limits=SMALLEST)).module
     assert any(isinstance(item, Stripes) for item in module.calls)
     return module
 
@@ -46,7 +47,7 @@ def test_compiled_stripes_agree_with_the_reference(target):
 def test_any_network_runs_in_stripes_without_a_complaint_of_the_sanitizers(graph):
     """The self-test of the artifact compares with the reference."""
     target = load_target("generic-c")
-    module = lower_graph(graph, target, name="net", limits=SMALLEST).module
+    module = lower_graph(graph, target, name="net", options=LoweringOptions(limits=SMALLEST)).module
     wanted = execute(graph, selftest.inputs(module))
     artifact = CBackend().emit(module, target, EmitOptions(self_test=SelfTest(wanted, 1e-4, 1e-4)))
     files = {name: data for name, data in artifact.files.items()

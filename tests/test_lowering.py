@@ -23,6 +23,7 @@ from edgecc.kernels.request import Request
 from edgecc.loop.interpreter import run_module
 from edgecc.loop.module import Module
 from edgecc.lowering import LoweredModel, lower_graph
+from edgecc.lowering.options import LoweringOptions
 from edgecc.ops.convolution import Conv
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
@@ -35,7 +36,7 @@ from tests.support.random_graphs import graphs, relu
 
 
 def check(graph: Graph, target: str = "generic-c", threads: int = 1) -> None:
-    lowered = lower_graph(graph, load_target(target), name="net", threads=threads, check=True)
+    lowered = lower_graph(graph, load_target(target), name="net", options=LoweringOptions(threads=threads, verified=True))
     inputs = sample_inputs(graph)
     got = run_module(lowered.module, inputs)
     for name, expected in execute(graph, inputs).items():
@@ -63,7 +64,7 @@ def network(*shapes: tuple[int, ...]) -> tuple[Graph, list[Value]]:
 
 def lowered(graph: Graph, *outputs: Value, target: str = "generic-c") -> LoweredModel:
     graph.set_outputs(outputs, [f"y{i}" for i in range(len(outputs))])
-    return lower_graph(graph, load_target(target), name="net", check=True)
+    return lower_graph(graph, load_target(target), name="net", options=LoweringOptions(verified=True))
 
 
 def ones(graph: Graph, *shape: int, value: float = 1.0) -> Value:

@@ -15,6 +15,7 @@ from edgecc.artifact.load import Model, load
 from edgecc.frontend import import_model
 from edgecc.loop.module import ArenaBytes
 from edgecc.lowering import lower_graph
+from edgecc.lowering.options import LoweringOptions
 from edgecc.pipeline import CompiledModel, compile_graph, emit_c
 from edgecc.reference.compare import compare_outputs
 from edgecc.targets.schema import load_target
@@ -63,7 +64,7 @@ def test_mobilenet_needs_no_copies_and_little_memory() -> None:
     network = compiled("mobilenet_v2_fp32")
     assert not [call for call in network.lowered.calls if call.op in ("reshape", "transpose", "slice", "concat")]
     target = load_target("cortex-a76")
-    whole, stripes = (lower_graph(network.graph, target, name="net", depth_first=on).plan for on in (False, True))
+    whole, stripes = (lower_graph(network.graph, target, name="net", options=LoweringOptions(depth_first=on)).plan for on in (False, True))
     assert whole.arena_bytes == 4 * 112 * 112 * (96 + 24)  # an expanded feature map and what the next layer makes of it
     assert stripes.arena_bytes <= 1_500_000
 

@@ -17,6 +17,7 @@ from edgecc.frontend import import_model
 from edgecc.frontend.bind import Range
 from edgecc.ir.instance import graph_symbols
 from edgecc.lowering import lower_graph
+from edgecc.lowering.options import LoweringOptions
 from edgecc.pipeline import compile_graph, emit_c
 from edgecc.reference.executor import execute, sample_inputs
 from edgecc.targets.schema import load_target
@@ -28,7 +29,7 @@ def agrees(proto, shapes, *, target="host", isolated=False, flags=(), tolerance=
     """Compiles once, and compares with the reference at small, odd and large sizes."""
     graph = import_model(proto, shapes=shapes)
     compiled = compile_graph(graph, load_target(target), name="net")
-    lower_graph(compiled.graph, load_target(target), name="net", check=True)
+    lower_graph(compiled.graph, load_target(target), name="net", options=LoweringOptions(verified=True))
     symbols = graph_symbols(graph)
     choices = [sorted({s.lower, min(s.lower + 1, s.upper), (s.lower + s.upper) // 2 | 1, s.upper}) for s in symbols]
     with load(emit_c(compiled), cc="gcc" if target == "host" else None, isolated=isolated, flags=flags) as built:
@@ -273,7 +274,7 @@ def test_sanitizers_find_nothing():
 def test_open_networks_take_several_threads():
     proto, shapes = case("product, open rows and columns")
     graph = import_model(proto, shapes=shapes)
-    lowered = lower_graph(compile_graph(graph, load_target("host"), name="net").graph, load_target("host"), name="net", threads=2, check=True)
+    lowered = lower_graph(compile_graph(graph, load_target("host"), name="net").graph, load_target("host"), name="net", options=LoweringOptions(threads=2, verified=True))
     assert lowered.module.is_open
 
 
@@ -357,7 +358,7 @@ def test_short_floats(target):
              ("Softmax", "p", "y", {})]
     constants = {"k": generator.standard_normal((8, 3, 3, 3)).astype(np.float32), "w": generator.standard_normal((8, 13)).astype(np.float32)}
     graph = import_model(model(nodes, {"x": [1, 3, "h", "w0"]}, constants=constants), shapes={"h": (Range(3, 6),), "w0": (Range(3, 17),)})
-    compiled = compile_graph(graph, load_target(target), name="net", precision="fp16")
+    compiled = compile_graph(graph, load_target(target), name="net", options=LoweringOptions(precision="fp16"))
     with load(emit_c(compiled), cc=None) as built:
         for sizes in ({"h": 3, "w0": 3}, {"h": 6, "w0": 17}, {"h": 5, "w0": 7}):
             inputs = sample_inputs(graph, 1, sizes)

@@ -21,8 +21,8 @@ from edgecc.frontend.load import source_name
 from edgecc.ir.graph import Graph
 from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
-from edgecc.lowering import NO_TUNING
 from edgecc.lowering.functions import Room
+from edgecc.lowering.options import NO_TUNING, LoweringOptions
 from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.partition.artifact import Partitioned, partition
 from edgecc.passes.base import parse_passes
@@ -94,12 +94,9 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
     _check_loop_options(options)
     passes = None if options.passes is None else parse_passes(options.passes)
     graph, report = imported(model, options)
-    compiled = compile_graph(graph, target, name=_name_of(model, graph, options), passes=passes,
-                             threads=options.threads, depth_first=options.depth_first == "auto", verify_each=_arrays_for_passes(graph, options),
-                             winograd=options.winograd == "auto", precision=options.precision, keep_fp32=options.keep_fp32,
-                             checks=options.checks, tuning=options.tuning or NO_TUNING, backend=backend,
-                             string_bytes=options.limits.string_bytes, integers=options.integers,
-                             room=Room(options.limits.generated_bytes, options.limits.kernels))
+    compiled = compile_graph(graph, target, name=_name_of(model, graph, options), passes=passes, options=_lowering_options(options),
+                             keep_fp32=options.keep_fp32, integers=options.integers, backend=backend,
+                             verify_each=_arrays_for_passes(graph, options))
     limits, arena = options.limits, compiled.module.arena_bytes
     if arena > limits.arena_bytes:
         raise EdgeccError("E101", f"a run needs {arena} bytes of memory; the limit is {limits.arena_bytes}", where=source_name(model),
@@ -111,6 +108,14 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
         raise EdgeccError("E101", f"the generated code has {text} bytes; the limit is {limits.generated_bytes}",
                           where=source_name(model), hint=raised("generated_bytes"))
     return Compilation(graph, report, compiled, artifact, backend)
+
+
+def _lowering_options(options: Options) -> LoweringOptions:
+    limits = options.limits
+    return LoweringOptions(
+        threads=options.threads, precision=options.precision, depth_first=options.depth_first == "auto", winograd=options.winograd == "auto",
+        tuning=options.tuning or NO_TUNING, checks=options.checks, string_bytes=limits.string_bytes,
+        room=Room(limits.generated_bytes, limits.kernels))
 
 
 def _meaning(graph: Graph, compiled: CompiledModel) -> Graph:

@@ -143,8 +143,6 @@ def compare(request: Request) -> Comparison:
         names = [port.name for port in ports]
         compiled_in = {} if subject.done is None else subject.done.report.bound  # inputs of the model that other engines have to be given
         inputs = dict(zip(names, check_inputs(ports, {n: given[n] for n in names if n in given}), strict=True))
-        np.savez(scratch / "inputs.npz", *inputs.values())
-        np.savez(scratch / "peers.npz", *inputs.values(), *compiled_in.values())
         library = _build(subject.artifact, compiler, scratch / "plain")
         entries: list[tuple[str, Worker, Path]] = [("edgecc", stack.enter_context(Worker("edgecc")), library)]
         if subject.profiled is not None:
@@ -152,28 +150,8 @@ def compare(request: Request) -> Comparison:
             entries.append((PROFILED, stack.enter_context(Worker("edgecc")), profiled))
         entries += [(peer.engine, peer, request.model) for peer in peers]
         expected, expected_from = _expected(subject, inputs)
-        rows: dict[str, Row] = {}
-        ready: list[tuple[str, Worker]] = []
-        outputs = [port.name for port in manifest.outputs]
-        for number, (name, worker, model) in enumerate(entries):
-            folder = scratch / f"engine{number}"
-            folder.mkdir()
-            try:
-                file, known = ("inputs.npz", names) if worker.engine == "edgecc" else ("peers.npz", [*names, *compiled_in])
-                answer = worker.ask({"model": str(model.resolve()), "inputs": str(scratch / file), "input_names": known,
-                                     "output_names": outputs, "threads": manifest.threads, "folder": str(folder)})
-            except EngineError as error:
-                if worker.engine == "edgecc":
-                    raise EdgeccError("E401", f"the compiled model cannot run: {error}") from None
-                rows[name] = Row(name, worker.version, str(error))
-                continue
-            results = _read_outputs(Path(answer["outputs"]))
-            if expected is None:
-                expected = results
-            difference = largest_difference(results, expected)
-            rows[name] = Row(name, worker.version, difference=difference, wrong=not difference <= request.tolerance,
-                             load_seconds=answer["load_seconds"], memory_bytes=-answer["import_bytes"])
-            ready.append((name, worker))
+        task = _Task(scratch, inputs, compiled_in, [port.name for port in manifest.outputs], manifest.threads, request.tolerance)
+        rows, ready = _load(entries, task, expected)
         plan = Plan(request.rounds, request.turn_seconds, request.limit_seconds, manifest.threads, machine.cores)
         for (name, _), times in zip(ready, measure([worker for _, worker in ready], plan), strict=True):
             rows[name] = _filled(rows[name], times)
@@ -185,6 +163,54 @@ def compare(request: Request) -> Comparison:
         return Comparison(machine, compiler.version, manifest.threads, multiply_adds, manifest.arena_bytes,
                           manifest.arena_lower_bound, manifest.weights.size_bytes, expected_from,
                           tuple(rows[name] for name, _, _ in entries), layers)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every engine is asked to run, in a folder for what passes between this process and theirs.
+
+    `compiled_in` are inputs of the model that the compiled one has no more, and which other engines have to be given.
+    """
+
+    scratch: Path
+    inputs: Mapping[str, Array]
+    compiled_in: Mapping[str, Array]
+    outputs: Sequence[str]
+    threads: int
+    tolerance: float
+
+
+def _load(entries: Sequence[tuple[str, Worker, Path]], task: _Task,
+          expected: Sequence[Array] | None) -> tuple[dict[str, Row], list[tuple[str, Worker]]]:
+    """Has each engine, of a name, load its file and run once; returns a row for each, and those that can be measured.
+
+    Without `expected`, results are compared with those of the first engine.
+    Raises: EdgeccError E401 where the compiled model cannot run.
+    """
+    rows: dict[str, Row] = {}
+    ready: list[tuple[str, Worker]] = []
+    for number, (name, worker, model) in enumerate(entries):
+        folder = task.scratch / f"engine{number}"
+        folder.mkdir()
+        is_peer = worker.engine != "edgecc"
+        given = {**task.inputs, **(task.compiled_in if is_peer else {})}
+        np.savez(folder / "inputs.npz", *given.values())
+        try:
+            answer = worker.ask({"model": str(model.resolve()), "inputs": str(folder / "inputs.npz"), "input_names": list(given),
+                                 "output_names": list(task.outputs), "threads": task.threads, "folder": str(folder)})
+        except EngineError as error:
+            if not is_peer:
+                raise EdgeccError("E401", f"the compiled model cannot run: {error}") from None
+            rows[name] = Row(name, worker.version, str(error))
+            continue
+        results = _read_outputs(Path(answer["outputs"]))
+        if expected is None:
+            expected = results
+        difference = largest_difference(results, expected)
+        rows[name] = Row(name, worker.version, difference=difference, wrong=not difference <= task.tolerance,
+                         load_seconds=answer["load_seconds"], memory_bytes=-answer["import_bytes"])
+        ready.append((name, worker))
+    return rows, ready
 
 
 def largest_difference(results: Sequence[Array], expected: Sequence[Array]) -> float:

@@ -23,7 +23,7 @@ from edgecc.cli.groups import takes_groups
 from edgecc.cli.output import human_bytes, note, print_json, progress, results, show
 from edgecc.errors import EdgeccError, printable
 from edgecc.float_layers import left_in_float
-from edgecc.lowering import NO_TUNING
+from edgecc.lowering.options import NO_TUNING
 from edgecc.lowering.precision import LayerPrecision
 from edgecc.passes.base import Decline
 from edgecc.targets.precision import FP32

@@ -141,26 +141,11 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     importer.unsupported.update(dict.fromkeys(refused))
     importer.opened_batch = binding.opened_batch
     importer.binds_values = bind_values
-    names_of: dict[Value, str] = {}
-    for spec in specs:
-        if spec.name in scope.items:
-            raise EdgeccError("E102", f"two inputs are called '{printable(spec.name)}'")
-        if spec.name in bound:
-            scope.items[spec.name] = importer.emitter.constant(arrays[spec.name], spec.name)
-            continue
-        value = graph.add_input(binding.types[spec.name], spec.name)
-        value.name = printable(spec.name)
-        scope.items[spec.name] = value
-        names_of[value] = spec.name
-    for item in refused:
-        scope.items[item.loc[0]] = item
+    names_of = _add_inputs(importer, scope, specs, binding, {s.name: arrays[s.name] for s in specs if s.name in bound})
+    scope.items.update((item.loc[0], item) for item in refused)
     inputs = tuple(Port(value.name, "map", (value.name,), maps[value.name].keys) if value.name in maps else
                    port_of_input(value.name, given.get(value.name, _NOTHING_GIVEN)) for value in declared)
-    for port in inputs:
-        if port.kind not in ("tensor", "map"):
-            parts = tuple(part for part in map(scope.items.get, port.parts) if isinstance(part, Value))
-            if len(parts) == len(port.parts):
-                scope.items[port.name] = Missing() if port.kind == "missing" else TensorSequence(parts)
+    _assemble(scope, inputs)
     importer.add_weights(scope, proto)
     results = importer.run_nodes(outline.graph.node, output_names, scope)
     try:
@@ -177,6 +162,35 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     notes = [*binding.notes, *(found.note for found in maps.values()), *notes, *contradicted_outputs(plain), *importer.notes]
     return graph, ImportReport(tuple(notes), loaded.opsets, binding.dims,
                                {spec.name: arrays[spec.name] for spec in specs if spec.name in bound}, inputs, _renamed(outputs, interface))
+
+
+def _add_inputs(importer: Importer, scope: Scope, specs: Sequence[InputSpec], binding: Binding, constants: Mapping[str, Array]) -> dict[Value, str]:
+    """Gives the graph its inputs, or constants in their place; returns the names of those that are inputs.
+
+    Raises: EdgeccError E102 where two have one name.
+    """
+    names: dict[Value, str] = {}
+    for spec in specs:
+        if spec.name in scope.items:
+            raise EdgeccError("E102", f"two inputs are called '{printable(spec.name)}'")
+        if spec.name in constants:
+            scope.items[spec.name] = importer.emitter.constant(constants[spec.name], spec.name)
+            continue
+        value = importer.graph.add_input(binding.types[spec.name], spec.name)
+        value.name = printable(spec.name)
+        scope.items[spec.name] = value
+        names[value] = spec.name
+    return names
+
+
+def _assemble(scope: Scope, inputs: Sequence[Port]) -> None:
+    """Makes sequences and optionals of the tensors that arrive for them."""
+    for port in inputs:
+        if port.kind in ("tensor", "map"):
+            continue
+        parts = tuple(part for part in map(scope.items.get, port.parts) if isinstance(part, Value))
+        if len(parts) == len(port.parts):
+            scope.items[port.name] = Missing() if port.kind == "missing" else TensorSequence(parts)
 
 
 _NOTHING_GIVEN = np.zeros(0)

@@ -6,6 +6,7 @@ result, whatever the data is. Indices read back from scratch memory were written
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -78,6 +79,49 @@ class _Boxes:
         is_shared = operation("and", less(0.0, common[0]), less(0.0, common[1]))
         return operation("and", is_shared, less(mul(limit, union), shared))
 
+    def suppressed_by(self, best: Ref, limit: Expr) -> Callable[[Ref], Expr]:
+        """Whether a box is `best` itself, or overlaps it by more than `limit`."""
+        kept = self.load(best)
+        return lambda box: operation("or", self.overlaps(self.load(box), kept, limit), operation("eq", box, best))
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """The boxes of a class that may still be kept: their numbers in scratch memory, and how many they are."""
+
+    b: KernelBuilder
+    listed: Buffer
+    left: Ref
+
+    def take(self, box: Index) -> None:
+        """Puts a box at the end."""
+        self.b.store(self.listed, from_expr(self.left), FromIndex(box, DType.I64))
+        self.b.assign(self.left, add(self.left, 1))
+
+    def best(self, score: Callable[[Index], Ref]) -> Ref:
+        """The box of the highest score, the first one of equals; there must be one."""
+        b = self.b
+        best = b.declare("best", b.load(self.listed, 0))
+        highest = b.declare("highest", score(from_expr(best)))
+        with b.loop("k", from_expr(self.left), start=1) as k:
+            box = b.let("box", b.load(self.listed, k))
+            one = score(from_expr(box))
+            better = b.let("better", less(highest, one))
+            b.assign(best, select(better, box, best))
+            b.assign(highest, select(better, one, highest))
+        return best
+
+    def drop(self, is_dropped: Callable[[Ref], Expr]) -> None:
+        """Leaves out boxes; the others keep their order."""
+        b = self.b
+        rest = b.declare("rest", number(0, DType.I64))
+        with b.loop("k", from_expr(self.left)) as k:
+            box = b.let("box", b.load(self.listed, k))
+            with b.when(operation("not", is_dropped(box))):
+                b.store(self.listed, from_expr(rest), box)
+                b.assign(rest, add(rest, 1))
+        b.assign(self.left, rest)
+
 
 @kernel_for(NonMaxSuppression, is_open=True)
 def lower_non_max_suppression(request: Request) -> Kernel:
@@ -96,7 +140,7 @@ def lower_non_max_suppression(request: Request) -> Kernel:
     threshold = b.input(4, "score_threshold") if request.optional(4) is not None else None
     y, count = b.output(0, "y"), b.output(1, "count")
     wide = compute_type(boxes_view.dtype)
-    own = _Boxes(b, b.workspace("corners", wide, 4 * most_boxes))
+    corners = _Boxes(b, b.workspace("corners", wide, 4 * most_boxes))
     listed = b.workspace("listed", DType.I64, most_boxes)
     limit = b.let("limit", cast(b.load(overlap, 0), wide))
     rounds = b.let("rounds", operation("min", operation("max", b.load(most, 0), 0), op.per_class))
@@ -109,38 +153,23 @@ def lower_non_max_suppression(request: Request) -> Kernel:
 
     with b.loop("n", images) as n:
         with b.loop("i", total) as i:
-            own.prepare(boxes, n * boxes_view.strides[0] + i * boxes_view.strides[1], boxes_view.strides[2], i, op.centred)
+            corners.prepare(boxes, n * boxes_view.strides[0] + i * boxes_view.strides[1], boxes_view.strides[2], i, op.centred)
         with b.loop("c", classes) as c:
             first = n * scores_view.strides[0] + c * scores_view.strides[1]
 
             def score(box: Index, first: Index = first) -> Ref:
                 return b.let("score", cast(b.load(scores, first + box * scores_view.strides[2]), wide))
 
-            left = b.declare("left", number(0, DType.I64))
+            candidates = _Candidates(b, listed, b.declare("left", number(0, DType.I64)))
             with b.loop("i", total) as i:
                 s = score(i)
                 with b.when(operation("eq", s, s) if least is None else less(least, s)):
-                    b.store(listed, from_expr(left), FromIndex(i, DType.I64))
-                    b.assign(left, add(left, 1))
-            with b.loop("kept", from_expr(rounds)), b.when(less(0, left)):
-                best = b.declare("best", b.load(listed, 0))
-                highest = b.declare("highest", score(from_expr(best)))
-                with b.loop("k", from_expr(left), start=1) as k:
-                    box = b.let("box", b.load(listed, k))
-                    s = score(from_expr(box))
-                    better = b.let("better", less(highest, s))
-                    b.assign(best, select(better, box, best))
-                    b.assign(highest, select(better, s, highest))
+                    candidates.take(i)
+            with b.loop("kept", from_expr(rounds)), b.when(less(0, candidates.left)):
+                best = candidates.best(score)
                 store_row(from_expr(found), (FromIndex(n, DType.I64), FromIndex(c, DType.I64), best))
                 b.assign(found, add(found, 1))
-                kept, rest = own.load(best), b.declare("rest", number(0, DType.I64))
-                with b.loop("k", from_expr(left)) as k:
-                    box = b.let("box", b.load(listed, k))
-                    dropped = operation("or", own.overlaps(own.load(box), kept, limit), operation("eq", box, best))
-                    with b.when(operation("not", dropped)):
-                        b.store(listed, from_expr(rest), box)
-                        b.assign(rest, add(rest, 1))
-                b.assign(left, rest)
+                candidates.drop(corners.suppressed_by(best, limit))
     with b.loop("row", y_view.size(0), start=from_expr(found)) as row:
         padding = number(PADDING_INDEX, DType.I64)
         store_row(row, (padding, padding, padding))

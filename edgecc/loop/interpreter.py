@@ -10,6 +10,7 @@ A function is translated to Python source once and run on numpy scalars (one lan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -100,34 +101,46 @@ def run_module(module: Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
     lies outside its memory or is less aligned than the function's buffer promises; E402 where a loop
     leaves its bounds.
     """
-    memory = _Memory(module, inputs)
-    compiled = {f.name: CompiledFunction(f) for f in module.functions}
+    run = _Run(_Memory(module, inputs), {f.name: CompiledFunction(f) for f in module.functions})
+    run.items(module.calls)
+    return run.memory.outputs()
 
-    def run(call: Call, *parameters: int) -> None:
-        function = compiled[call.function]
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of a network: the memory it works in, and its functions."""
+
+    memory: _Memory
+    functions: Mapping[str, CompiledFunction]
+
+    def items(self, items: Sequence[Item]) -> None:
+        """Runs items in order."""
+        for item in items:
+            match item:
+                case Call():
+                    self._call(item)
+                case Stripes():
+                    for call, start, stop in item.ranges():
+                        self._call(call, start, stop)
+                case Branch():
+                    self.items(item.then if self.memory.scalar(item.condition, DType.BOOL) else item.otherwise)
+                case StringCall():
+                    self.memory.run_strings(item)
+                case Repeat():
+                    self._finish(item, self._iterate(item))
+
+    def _call(self, call: Call, *parameters: int) -> None:
+        function = self.functions[call.function]
         arrays, masks = [], []
         for buffer, argument in zip(function.function.buffers, call.arguments, strict=True):
-            data, mask = memory.view(buffer, argument, f"call of {call.function} for {', '.join(call.loc)}")
+            data, mask = self.memory.view(buffer, argument, f"call of {call.function} for {', '.join(call.loc)}")
             arrays.append(data)
             masks.append(mask)
         function.run(arrays, masks, parameters)
 
-    def run_items(items: Sequence[Item]) -> None:
-        for item in items:
-            match item:
-                case Call():
-                    run(item)
-                case Stripes():
-                    for call, start, stop in item.ranges():
-                        run(call, start, stop)
-                case Branch():
-                    run_items(item.then if memory.scalar(item.condition, DType.BOOL) else item.otherwise)
-                case StringCall():
-                    memory.run_strings(item)
-                case Repeat():
-                    repeat(item)
-
-    def repeat(item: Repeat) -> None:
+    def _iterate(self, item: Repeat) -> int:
+        """Runs the iterations of a loop; returns how many they were."""
+        memory = self.memory
         trips = item.trips if isinstance(item.trips, int) else memory.scalar(item.trips, DType.I64)
         go_on = item.condition if isinstance(item.condition, bool) else memory.scalar(item.condition, DType.BOOL)
         memory.copy(item.before)
@@ -138,21 +151,22 @@ def run_module(module: Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
             memory.iterations[item.depth:] = [iteration]
             if item.counter is not None:
                 memory.store(item.counter, iteration)
-            run_items(item.body)
+            self.items(item.body)
             go_on = item.again if isinstance(item.again, bool) else memory.scalar(item.again, DType.BOOL)
             memory.copy(item.after)
             iteration += 1
         del memory.iterations[item.depth:]
-        if item.rows is not None and iteration != item.rows and not item.padded:
-            raise EdgeccError("E402", f"{iteration} iterations for {item.rows} rows", where=", ".join(item.loc))
-        for argument, row_bytes in item.zeros:
-            data, mask = memory.bytes_at(argument, item.limit * row_bytes)
-            data[iteration * row_bytes:] = 0
-            if mask is not None:
-                mask[iteration * row_bytes:] = True
+        return iteration
 
-    run_items(module.calls)
-    return memory.outputs()
+    def _finish(self, item: Repeat, iterations: int) -> None:
+        """Checks or fills the rows that no iteration wrote."""
+        if item.rows is not None and iterations != item.rows and not item.padded:
+            raise EdgeccError("E402", f"{iterations} iterations for {item.rows} rows", where=", ".join(item.loc))
+        for argument, row_bytes in item.zeros:
+            data, mask = self.memory.bytes_at(argument, item.limit * row_bytes)
+            data[iterations * row_bytes:] = 0
+            if mask is not None:
+                mask[iterations * row_bytes:] = True
 
 
 # -- memory -----------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -46,10 +45,11 @@ from edgecc.loop.module import (
     WeightBytes,
 )
 from edgecc.lowering.control import LoweredRegion, control_item, control_needs
-from edgecc.lowering.functions import Functions, Room, Weights
+from edgecc.lowering.functions import Functions, Weights
+from edgecc.lowering.options import DEFAULT_LOWERING, MOST_STRING_BYTES, LoweringOptions
 from edgecc.lowering.report import CallReport, report_call
 from edgecc.lowering.request import has_gaps, open_sizes, request_of
-from edgecc.memory.depth_first import DepthFirst, Effort, Limits, StepCost, plan_depth_first
+from edgecc.memory.depth_first import DepthFirst, Effort, StepCost, plan_depth_first
 from edgecc.memory.lifetime import Needs
 from edgecc.memory.offsets import ALIGN
 from edgecc.memory.order import candidate_orders
@@ -64,13 +64,8 @@ from edgecc.memory.stripes import ringed
 from edgecc.ops.control import Loop
 from edgecc.ops.sizes import BindSize
 from edgecc.ops.string_handles import StringStep
+from edgecc.targets.precision import precision_type
 from edgecc.targets.schema import Target
-
-UNBOUNDED = Room()
-NO_TUNING: Mapping[str, str] = MappingProxyType({})
-STRING_BYTES = 2**16
-"""Room for the text of strings that a run makes, unless the caller wants another."""
-MOST_STRING_BYTES = 2**31
 
 
 @dataclass(frozen=True)
@@ -91,33 +86,20 @@ class LoweredModel:
         return tuple(call.kernel.request for call in self.calls if call.kernel.request is not None)
 
 
-def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, check: bool = False,
-                tuning: Mapping[str, str] = NO_TUNING, depth_first: bool = True, limits: Limits | None = None,
-                winograd: bool = True, precision: DType = DType.F32, checks: str = "trap",
-                string_bytes: int = STRING_BYTES, room: Room = UNBOUNDED) -> LoweredModel:
-    """Lowers a graph; where dimensions are open, for all sizes within their bounds.
+def lower_graph(graph: Graph, target: Target, *, name: str, options: LoweringOptions = DEFAULT_LOWERING) -> LoweredModel:
+    """Lowers a graph; where dimensions are open, for all sizes within their bounds. `name` is the module's, a C identifier.
 
-    Args:
-        name: the module's name, a C identifier.
-        threads: how many threads parallel loops are divided among.
-        check: verify every function before and after its schedule.
-        tuning: names of candidates by signature of the request (edgecc/kernels/request.py); others are chosen by the model.
-        depth_first: whether chains may run stripe by stripe. With several threads none does: they divide whole maps.
-        limits: of depth-first blocks, instead of the target's.
-        winograd: whether convolutions may be computed by Winograd's algorithm, with larger rounding errors.
-        precision: the shortest float type arithmetic may be done in.
-        checks: what becomes of indices computed at run time that are out of range: "off", "trap" or "clamp".
-        string_bytes: room for the text of strings that a run makes.
-        room: how much code there may be, and how many kernels.
-    Raises: EdgeccError E112 listing every node no kernel covers; E101 where the room does not suffice; E904 with `check`.
+    Raises: EdgeccError E112 listing every node no kernel covers; E001 where the target lacks the precision; E101 where the
+        room does not suffice; E904 where a function does not verify.
     """
     symbols = graph_symbols(graph)
-    lowering = _Lowering(target, threads, tuning, depth_first and threads == 1 and not symbols, limits, winograd, precision,
-                         checks, Functions(check, room))
+    precision = precision_type(options.precision, target)
+    lowering = _Lowering(target, options, precision, options.depth_first and options.threads == 1 and not symbols,
+                         Functions(options.verified, options.room))
     constants = ConstantStrings()
     bytewise = in_bytes(graph, constants)
     lowered = lowering.graph(bytewise, 0, is_region=False)
-    strings = string_pool(bytewise, constants, lowered.plan.arena_bytes, min(string_bytes, MOST_STRING_BYTES))
+    strings = string_pool(bytewise, constants, lowered.plan.arena_bytes, min(options.string_bytes, MOST_STRING_BYTES))
     arena_bytes = lowered.plan.arena_bytes if strings is None else strings.offset + strings.size_bytes
     module = Module(
         name=name,
@@ -125,7 +107,7 @@ def lower_graph(graph: Graph, target: Target, *, name: str, threads: int = 1, ch
         outputs=tuple(Interface(n, v.type) for n, v in zip(graph.output_names, graph.outputs, strict=True)),
         functions=lowering.functions.finished(), calls=lowered.items, constants=tuple(lowering.weights.constants),
         weights_bytes=lowering.weights.size_bytes, arena_bytes=arena_bytes,
-        arena_lower_bound=lowered.plan.lower_bound + (strings.size_bytes if strings else 0), arena_align=ALIGN, threads=threads, precision=precision,
+        arena_lower_bound=lowered.plan.lower_bound + (strings.size_bytes if strings else 0), arena_align=ALIGN, threads=options.threads, precision=precision,
         sources=sources([v.type for v in graph.inputs]) if symbols else (), strings=strings)
     return LoweredModel(module, lowered.plan, lowered.reports, lowered.inner)
 
@@ -139,13 +121,9 @@ class _Lowering:
     """One lowering: what all graphs of a network share, the regions of nodes included."""
 
     target: Target
-    threads: int
-    tuning: Mapping[str, str]
-    depth_first: bool
-    limits: Limits | None
-    winograd: bool
+    options: LoweringOptions
     precision: DType
-    checks: str
+    depth_first: bool
     functions: Functions
     weights: Weights = field(default_factory=Weights)
     kernels: dict[Request, Kernel] = field(default_factory=dict)
@@ -236,7 +214,7 @@ class _Lowering:
         place, symbol = step.inputs[0], step.op.binds
         if place is None or symbol is None:
             raise EdgeccError("E900", f"step {step.name} binds no size")
-        return SetSize(symbol, self._operand(plan, place), self.checks == "clamp", step.loc)
+        return SetSize(symbol, self._operand(plan, place), self.options.checks == "clamp", step.loc)
 
     def _control(self, plan: MemoryPlan, number: int, regions: Sequence[LoweredRegion], depth: int) -> Item:
         """The item for a step that runs regions."""
@@ -299,18 +277,17 @@ class _Lowering:
 
     def _kernel(self, request: Request) -> Kernel:
         if request not in self.kernels:
-            kernel = lower_open(request, self.tuning.get(signature(request)) if self.tuning else None)
+            kernel = lower_open(request, self.options.tuning.get(signature(request)) if self.options.tuning else None)
             self.chosen += kernel.candidate != ""
-            if self.chosen > self.functions.room.kernels:
-                raise EdgeccError("E101", f"the network needs more than {self.functions.room.kernels} unlike kernels for convolutions, products and "
+            if self.chosen > self.options.room.kernels:
+                raise EdgeccError("E101", f"the network needs more than {self.options.room.kernels} unlike kernels for convolutions, products and "
                                           "the like", hint=raised("kernels"))
             self.kernels[request] = kernel
         return self.kernels[request]
 
     def _request(self, step: Step, *, rows: bool = False) -> Request:
         """What the kernel of a step is asked for; `rows`: as a part of a block that runs stripe by stripe."""
-        return request_of(step, self.target, self.threads, self.precision, winograd=self.winograd, rows=rows,
-                          checks=self.checks)
+        return request_of(step, self.target, self.options, self.precision, rows=rows)
 
     def _in_stripes(self, placement: Placement, work: Sequence[Work]) -> tuple[Placement, list[Work], DepthFirst]:
         """Chooses depth-first blocks and lowers their steps for ranges of rows, values within the blocks in rings.
@@ -330,7 +307,7 @@ class _Lowering:
                 known[request] = row_cycles(request)
             costs.append(StepCost(kernel.cycles, known[request]))
         while True:
-            choice = plan_depth_first(placement, needs, costs, orders, self.target, self.limits, self.effort)
+            choice = plan_depth_first(placement, needs, costs, orders, self.target, self.options.limits, self.effort)
             changed, own = ringed(placement, choice.blocks), list(work)
             refused = []
             for number in (n for block in choice.blocks for n in block.chain.numbers):

@@ -12,6 +12,7 @@ from edgecc.kernels.request import Operand, Request, size_name
 from edgecc.kernels.shifted_sums import with_known_sums
 from edgecc.kernels.view import View
 from edgecc.loop.index import Index, const, var
+from edgecc.lowering.options import LoweringOptions
 from edgecc.memory.placement import Step
 from edgecc.memory.places import Place
 from edgecc.memory.strides import is_row_major
@@ -22,9 +23,8 @@ from edgecc.ops.sizes import Sizes
 from edgecc.targets.schema import Target
 
 
-def request_of(step: Step, target: Target, threads: int, precision: DType, *, winograd: bool, rows: bool,
-               checks: str) -> Request:
-    """The request of a step; `rows`: as a part of a block that runs stripe by stripe.
+def request_of(step: Step, target: Target, options: LoweringOptions, precision: DType, *, rows: bool) -> Request:
+    """The request of a step, with arithmetic in `precision` or longer; `rows`: as a part of a block that runs stripe by stripe.
 
     Sizes that the run decides are numbered as `open_sizes` lists them, so that steps which differ in nothing but the
     dimensions they depend on share a kernel. Kernels of open sizes run on one thread.
@@ -51,13 +51,13 @@ def request_of(step: Step, target: Target, threads: int, precision: DType, *, wi
         else:
             inputs.append(Operand.of_constant(view(place), constant.constant, result))
     outputs = tuple(view(place) for place in step.outputs)
+    winograd = options.winograd and not rows
     if not numbers:
-        request = Request(step.op, tuple(inputs), outputs, target, threads, precision, winograd=winograd and not rows, rows=rows,
-                          checks=checks)
+        request = Request(step.op, tuple(inputs), outputs, target, options.threads, precision, winograd=winograd, rows=rows, checks=options.checks)
         return with_known_sums(request, [None if constant is None else constant.constant for constant in step.constants])
     op = operator_at(step.op, {s.name: s.upper for s in symbols_of(numbers)})
-    return Request(op, tuple(inputs), outputs, target, 1, precision, winograd=winograd and not rows, rows=rows,
-                   bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=tuple(map(index, _numbers_of(step.op))), checks=checks)
+    return Request(op, tuple(inputs), outputs, target, 1, precision, winograd=winograd, rows=rows,
+                   bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=tuple(map(index, _numbers_of(step.op))), checks=options.checks)
 
 
 def has_gaps(step: Step) -> bool:

@@ -18,6 +18,7 @@ from edgecc.backends.base import EmitOptions, GraphBackend, LoopBackend
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node
 from edgecc.loop.module import Interface
+from edgecc.lowering.options import LoweringOptions
 from edgecc.options import spelled
 from edgecc.partition.driver import DriverPart, write_driver
 from edgecc.partition.plan import Crossing, Plan, plan_partition
@@ -68,7 +69,7 @@ def partition(graph: Graph, name: str, target: Target, npu: GraphBackend, cpu: L
         if part.on_npu:
             artifact = written[number]
         else:
-            artifact = cpu.emit(compile_graph(part.graph, target, name=part_name, threads=threads, backend=cpu).module, target, EmitOptions())
+            artifact = cpu.emit(compile_graph(part.graph, target, name=part_name, options=LoweringOptions(threads=threads), backend=cpu).module, target, EmitOptions())
         folder = f"{number}_{side}"
         files |= {f"{folder}/{file}": content for file, content in artifact.files.items()}
         files[f"{folder}/{MANIFEST_NAME}"] = artifact.manifest.to_json()

@@ -13,6 +13,7 @@ from edgecc.ir.types import DType, TensorType
 from edgecc.loop.interpreter import run_module
 from edgecc.loop.module import Stripes
 from edgecc.lowering import LoweredModel, lower_graph
+from edgecc.lowering.options import LoweringOptions
 from edgecc.memory import depth_first, stripes
 from edgecc.memory.depth_first import Effort, Limits, limits_of
 from edgecc.ops.convolution import Pool
@@ -26,7 +27,7 @@ SMALLEST = Limits(2**40, 2**40, min_rows=1, slack=1e9)
 
 
 def lowered(graph, limits: Limits | None = SMALLEST, **options) -> LoweredModel:
-    return lower_graph(graph, TARGET, name="net", check=True, limits=limits, **options)
+    return lower_graph(graph, TARGET, name="net", options=LoweringOptions(verified=True, limits=limits, **options))
 
 
 def striped(model: LoweredModel) -> list[Stripes]:

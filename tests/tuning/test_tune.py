@@ -14,6 +14,7 @@ from edgecc.kernels.kernel import Candidate
 from edgecc.kernels.registry import candidates
 from edgecc.kernels.request import Request, signature
 from edgecc.kernels.view import View
+from edgecc.lowering.options import LoweringOptions
 from edgecc.ops.convolution import Conv
 from edgecc.pipeline import compile_graph
 from edgecc.targets.schema import load_target
@@ -38,7 +39,7 @@ def network() -> Graph:
 
 
 def lowered(choices: Mapping[str, str] | None = None):
-    return compile_graph(network(), TARGET, name="net", tuning=choices or {}, depth_first=False).lowered
+    return compile_graph(network(), TARGET, name="net", options=LoweringOptions(tuning=choices or {}, depth_first=False)).lowered
 
 
 @dataclass
