@@ -27,9 +27,12 @@ def binary(op, dtype=F32):
 
 @st.composite
 def expressions(draw, dtypes, depth=3):
-    """Well-typed float expressions over operands of the given types, comparisons and conversions included."""
+    """Well-typed float expressions over operands of the given types, comparisons and conversions included.
 
-    def value(depth):
+    What is compared is computed without rounding: where a rounding decides between two unlike values, no tolerance holds.
+    """
+
+    def value(depth, exact=False):
         kind = draw(st.sampled_from(("arg", "arg", "literal") if depth == 0 else ("arg", "binary", "unary", "select")))
         if kind == "literal":
             return literal(draw(st.sampled_from((0.5, -1.25, 3.0))), F32)
@@ -37,11 +40,13 @@ def expressions(draw, dtypes, depth=3):
             index = draw(st.integers(0, len(dtypes) - 1))
             return convert(Arg(index, dtypes[index]), F32)
         if kind == "binary":
-            return apply(draw(st.sampled_from(("add", "sub", "mul", "min", "max"))), value(depth - 1), value(depth - 1))
+            names = ("min", "max") if exact else ("add", "sub", "mul", "min", "max")
+            return apply(draw(st.sampled_from(names)), value(depth - 1, exact), value(depth - 1, exact))
         if kind == "unary":
-            return apply(draw(st.sampled_from(("neg", "abs", "tanh", "sigmoid", "floor"))), value(depth - 1))
-        condition = apply(draw(st.sampled_from(("lt", "le"))), value(depth - 1), value(depth - 1))
-        return apply("select", condition, value(depth - 1), value(depth - 1))
+            names = ("neg", "abs", "floor") if exact else ("neg", "abs", "tanh", "sigmoid", "floor")
+            return apply(draw(st.sampled_from(names)), value(depth - 1, exact))
+        condition = apply(draw(st.sampled_from(("lt", "le"))), value(depth - 1, True), value(depth - 1, True))
+        return apply("select", condition, value(depth - 1, exact), value(depth - 1, exact))
 
     return value(depth)
 
