@@ -7,6 +7,7 @@ and rounded; integers wrap.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -22,6 +23,8 @@ from edgecc.loop.narrow import NARROW
 from edgecc.loop.narrow import meaning as narrow_meaning
 from edgecc.loop.tables import TABLES
 from edgecc.loop.tables import meaning as tables_meaning
+
+_FEW_LANES = 16
 
 
 def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
@@ -53,43 +56,74 @@ def operation(op: str, dtype: DType, result: DType) -> Callable[..., Any]:
     target = result.numpy
 
     def run(*args: Any) -> Any:
-        return np.asarray(meaning(*(np.asarray(a) for a in args))).astype(target)[()]
+        return np.asarray(meaning(*[np.asarray(a) for a in args])).astype(target, copy=False)[()]
 
     return run
 
 
 def _fused(dtype: DType) -> Callable[[Any, Any, Any], Any]:
-    """a*b+c rounded once.
+    """a*b+c rounded once."""
+    if dtype is DType.F64:
+        return _fused_exactly
+    if dtype.is_float:
+        return _fused_narrow(dtype)
+    return lambda a, b, c: (np.asarray(a) * np.asarray(b) + np.asarray(c)).astype(dtype.numpy)[()]
 
-    The product of two floats of up to 24 bits is exact in float64. The sum is rounded to odd: its error
-    term (Knuth's two-sum) tells whether and which way the last bit must be forced, so that rounding
-    again to the narrow type is correct (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums").
+
+def _fused_narrow(dtype: DType) -> Callable[[Any, Any, Any], Any]:
+    """a*b+c of floats of up to 24 bits, whose product is exact in float64.
+
+    Where rounding the sum to float64 first could matter, it is rounded to odd: its error term (Knuth's two-sum) tells whether and
+    which way the last bit must be forced, so that rounding again to the narrow type is correct (Boldo and Melquiond, "Emulation of
+    FMA and correctly rounded sums").
     """
     target = dtype.numpy
+    doubtful = _may_round_twice(dtype)
+    is_listed = dtype is not DType.BF16  # whose lists hold no numbers of Python
 
     def narrow(a: Any, b: Any, c: Any) -> Any:
+        # Numbers of Python are much faster than arrays of a few lanes.
+        if isinstance(c, target.type):
+            number = float(a) * float(b) + float(c)
+            if not any(map(doubtful, _bits([number]))):
+                return target.type(number)
+        elif is_listed and isinstance(c, np.ndarray) and c.shape == a.shape == b.shape and c.ndim == 1 and c.size <= _FEW_LANES:
+            numbers = [x * y + z for x, y, z in zip(a.tolist(), b.tolist(), c.tolist(), strict=True)]
+            if not any(map(doubtful, _bits(numbers))):
+                return np.array(numbers, target)
         product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
         addend = np.asarray(c, np.float64)
         total = product + addend
+        bits = total.view(np.int64)
         back = total - product
         error = (product - (total - back)) + (addend - back)
-        bits = total.view(np.int64)
         inexact = (error != 0) & np.isfinite(total) & (bits & 1 == 0)
         towards_larger_magnitude = (error > 0) == (total > 0)
         odd = np.where(inexact, bits + np.where(towards_larger_magnitude, 1, -1), bits)
         return np.asarray(odd).view(np.float64).astype(target)[()]
 
-    def double(a: Any, b: Any, c: Any) -> Any:
-        out = [_fma_exact(float(x), float(y), float(z))
-               for x, y, z in np.broadcast(np.atleast_1d(a), np.atleast_1d(b), np.atleast_1d(c))]
-        return np.float64(out[0]) if np.ndim(a) == 0 else np.array(out, np.float64)
+    return narrow
 
-    def integer(a: Any, b: Any, c: Any) -> Any:
-        return (np.asarray(a) * np.asarray(b) + np.asarray(c)).astype(target)[()]
 
-    if not dtype.is_float:
-        return integer
-    return double if dtype is DType.F64 else narrow
+def _fused_exactly(a: Any, b: Any, c: Any) -> Any:
+    out = [_fma_exact(float(x), float(y), float(z))
+           for x, y, z in np.broadcast(np.atleast_1d(a), np.atleast_1d(b), np.atleast_1d(c))]
+    return np.float64(out[0]) if np.ndim(a) == 0 else np.array(out, np.float64)
+
+
+def _bits(numbers: list[float]) -> tuple[int, ...]:
+    count = len(numbers)
+    return struct.unpack(f"={count}q", struct.pack(f"={count}d", *numbers))
+
+
+def _may_round_twice(dtype: DType) -> Callable[[int], bool]:
+    """Whether a float64 number, given by its bits, is halfway between two numbers of a narrower type, or so small that these lie
+    further apart than the bits tell. Any other is on the same side of halfway as what it was rounded from."""
+    kind = np.finfo(np.float32 if dtype is DType.BF16 else dtype.numpy)
+    dropped = 52 - (7 if dtype is DType.BF16 else kind.nmant)
+    below, half, magnitude = (1 << dropped) - 1, 1 << (dropped - 1), (1 << 63) - 1
+    (least,) = _bits([float(kind.smallest_normal)])
+    return lambda bits: bits & below == half or 0 < bits & magnitude < least
 
 
 def _fma_exact(a: float, b: float, c: float) -> float:

@@ -124,11 +124,19 @@ def test_fma_rounds_once(a: float, b: float, c: float) -> None:
     assert got == nearest_f32(exact)
 
 
-def test_fma_where_double_rounding_would_be_wrong() -> None:
-    # 1 + 2^-24 lies half way between two floats; a rest of 2^-47 in the product must tip it upwards.
+TIES = [(2.0**-24, 1 + 2.0**-23, 1.0, 1 + 2.0**-23),  # 1 + 2^-24 lies half way between two floats; 2^-47 more must tip it upwards
+        (2.0**-24, 1.0, 1.0, 1.0),
+        # Among subnormal numbers: 2^-196 less than half way.
+        (2.0**-75 + 2.0**-98, 2.0**-75 - 2.0**-98, 2.0**-127 + 2.0**-149, 2.0**-127 + 2.0**-149),
+        (2.0**-75, 2.0**-75, 2.0**-127 + 2.0**-149, 2.0**-127 + 2.0**-148)]
+
+
+@pytest.mark.parametrize("lanes", [1, 5, 16, 40])
+def test_fma_where_double_rounding_would_be_wrong(lanes: int) -> None:
     fma = operation("fma", DType.F32, DType.F32)
-    assert fma(F32(2.0**-24), F32(1 + 2.0**-23), F32(1.0)) == F32(1 + 2.0**-23)
-    assert fma(F32(2.0**-24), F32(1.0), F32(1.0)) == F32(1.0)
+    for *operands, wanted in TIES:
+        vectors = [F32(x) if lanes == 1 else np.array([1.5] * (lanes - 1) + [x], F32) for x in operands]
+        assert np.atleast_1d(fma(*vectors))[-1] == F32(wanted), operands
 
 
 @pytest.mark.parametrize(("statement", "message"), [
