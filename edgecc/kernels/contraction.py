@@ -11,7 +11,7 @@ unrolled.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from edgecc.ir.types import DType
 from edgecc.kernels import half_sums
@@ -61,24 +61,34 @@ def zeros_of(op: Conv | MatMul) -> tuple[int, int]:
     return (op.x_zero or 0, 0) if isinstance(op, Conv) else (op.a_zero or 0, op.b_zero or 0)
 
 
-def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction], x: Expr, w: Expr, bias: Expr,
-              store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, dot: str = "", ahead: Body = (),
-              zeros: tuple[int, int] = (0, 0), more: Sequence[tuple[Expr, Expr]] = (), block: int = 0) -> For:
+@dataclass(frozen=True)
+class Products:
+    """What each step of a reduction adds: the products of pairs of factors; `dot`, `zeros`: see `multiply_add`."""
+
+    pairs: Sequence[tuple[Expr, Expr]]
+    dot: str = ""
+    zeros: tuple[int, int] = (0, 0)
+
+    def added(self, accumulator: Ref) -> Body:
+        """The statements of a step."""
+        return tuple(Assign(accumulator.name, multiply_add(x, w, accumulator, self.dot, self.zeros)) for x, w in self.pairs)
+
+
+def tile_nest(rows: int | Index, channels: int, reductions: Sequence[Reduction], products: Products, bias: Expr,
+              store: Callable[[Expr], Stmt], *, row_loop: str = PIXEL, ahead: Body = (), block: int = 0) -> For:
     """The plain nest over `rows` rows and `channels` channels.
 
     Args:
         reductions: outermost first; the innermost is called `INNER`.
-        x, w, bias: scalar operands, addressed by the loop variables `row_loop`, `CHANNEL` and the reductions'.
+        products, bias: scalar operands, addressed by the loop variables `row_loop`, `CHANNEL` and the reductions'.
         store: the store of an accumulator.
-        dot, zeros: see `multiply_add`.
-        more: further pairs of factors whose products each step adds.
         ahead: prefetches that stand in front of the innermost reduction of sums in one piece.
         block: the most terms of a sum in f16, if not those of edgecc/kernels/half_sums.py.
 
     Long sums in f16 are cut into blocks (edgecc/kernels/half_sums.py).
     """
     accumulator = Ref("acc", bias.dtype)
-    step: Body = tuple(Assign("acc", multiply_add(*pair, accumulator, dot, zeros)) for pair in ((x, w), *more))
+    step = products.added(accumulator)
     lengths = (block, block) if block else ()
     blocks = half_sums.cut(reductions, *lengths) if bias.dtype is DType.F16 else ()
     if not blocks:

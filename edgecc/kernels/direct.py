@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.borders import Borders
-from edgecc.kernels.contraction import INNER, PIXEL, panel_loops, tile_nest
+from edgecc.kernels.contraction import INNER, PIXEL, Products, panel_loops, tile_nest
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.direct_runs import ByteRuns, group_at
 from edgecc.kernels.epilogue import Epilogue
@@ -131,8 +131,8 @@ class Direct:
                     length = self.byte_runs.length(variant)
                     pairs = [(factor(group_at("x", x_index + offset, self.x.dtype, length), place), Load("w", place, DType.U32))
                              for offset, place in zip(offsets, places, strict=True)]
-                return tile_nest(line.extent, panel.size, reductions, *pairs[0], bias, lambda acc: epilogue.store(acc, address),
-                                 row_loop=line.loop, dot=self.dot, zeros=self.zeros, more=pairs[1:])
+                return tile_nest(line.extent, panel.size, reductions, Products(pairs, self.dot, self.zeros), bias,
+                                 lambda acc: epilogue.store(acc, address), row_loop=line.loop)
 
             body: Body = tuple(line_nest(self.along_row(run, rows)) for run in self._whole_rows)
             if ahead and panel.start == 0 and panel.count == 1:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import Array, DType
-from edgecc.kernels.contraction import INNER, PIXEL, assemble, panel_loops, tile_nest, zeros_of
+from edgecc.kernels.contraction import INNER, PIXEL, Products, assemble, panel_loops, tile_nest, zeros_of
 from edgecc.kernels.contraction_weights import Weights, weights_of
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.epilogue import Epilogue, epilogue_of
@@ -106,9 +106,9 @@ class _Nest:
         def address(view: View) -> Index:
             return view.at([image, channel, *at])
 
-        return tile_nest(count, panel.size, reductions, Load("x", source, self.x.dtype), w,
-                         self.weights.bias(b_start + var("channel"), address), lambda acc: self.epilogue.store(acc, address),
-                         row_loop=loop, zeros=self.zeros)
+        products = Products(((Load("x", source, self.x.dtype), w),), zeros=self.zeros)
+        return tile_nest(count, panel.size, reductions, products, self.weights.bias(b_start + var("channel"), address),
+                         lambda acc: self.epilogue.store(acc, address), row_loop=loop)
 
     def _taps(self, at: Sequence[Index], loop: str) -> tuple[list[Reduction], Index, list[Index]]:
         """The loops over what a sum at the position `at` reads, the number of the tap in them, and where in the image it lies."""

@@ -14,7 +14,7 @@ from functools import partial
 from edgecc.ir.types import DType
 from edgecc.kernels import complements
 from edgecc.kernels.ahead import Ahead, panels_ahead
-from edgecc.kernels.contraction import INNER, PIXEL, open_panel_loops, panel_loops, tile_nest
+from edgecc.kernels.contraction import INNER, PIXEL, Products, open_panel_loops, panel_loops, tile_nest
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.depth_cut import PARTIAL, DepthCut
 from edgecc.kernels.epilogue import Epilogue
@@ -184,7 +184,7 @@ class _Loops:
             return product.address(view, row, channel)
 
         bias, store = self._ends(part, row * packed_width + b_start + var("channel"), b_start + var("channel"), address)
-        return (tile_nest(count, panel.size, reductions, x, w, bias, store, dot=product.dot, ahead=ahead, zeros=product.zeros),)
+        return (tile_nest(count, panel.size, reductions, Products(((x, w),), product.dot, product.zeros), bias, store, ahead=ahead),)
 
     def _ends(self, part: _Part, waiting_place: Index, bias_place: Index,
               address: Callable[[View], Index]) -> tuple[Expr, Callable[[Expr], Stmt]]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from edgecc.ir.types import DType
 from edgecc.kernels import half_sums
 from edgecc.kernels.ahead import Ahead
-from edgecc.kernels.contraction import INNER, PIXEL, panel_loops, tile_nest
+from edgecc.kernels.contraction import INNER, PIXEL, Products, panel_loops, tile_nest
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.epilogue import Epilogue
 from edgecc.kernels.half_sums import Reduction
@@ -296,9 +296,9 @@ class Winograd:
             def product(loops: Sequence[Reduction], k: Index, *, begins: bool = True) -> For:
                 x = Load("v", self._address(self.v, number, point, row) + k, self.numbers.factors)
                 w = Load(name, start + k * panel.padded + channel, self.numbers.factors)
-                return tile_nest(rows, panel.padded, loops, x, w, zero(dtype),
+                return tile_nest(rows, panel.padded, loops, Products(((x, w),), self.numbers.dot), zero(dtype),
                                  lambda acc: Store("s", place, convert(acc if begins else add(Load("s", place, dtype), acc), dtype)),
-                                 dot=self.numbers.dot, ahead=ahead, block=most)
+                                 ahead=ahead, block=most)
 
             blocks = half_sums.blocks_of(self.depth, most) if most and not self.ahead else None
             if blocks is None:
