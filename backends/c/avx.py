@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgecc.backends.c import interleaving, lookup, saturating
+from edgecc.backends.c import interleaved_stores, interleaving, lookup, saturating
 from edgecc.backends.c.avx_convert import conversion_rows
 from edgecc.backends.c.avx_floats import float_rows
 from edgecc.backends.c.avx_integers import integer_rows
@@ -82,6 +82,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
         yield from _avx512_masks(lanes)
     yield from conversion_rows()
     yield from saturating.avx_rows()
+    yield from interleaved_stores.avx_rows()
     yield from interleaving.avx_rows()
     yield from lookup.avx_rows()
     yield from lookup.table_rows()

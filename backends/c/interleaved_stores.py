@@ -4,13 +4,14 @@ Neighbouring statements `y[i + j : stride n] = v_j` for j = 0 .. n-1 are printed
 T, lanes) stores N vectors. Vectors of i32 that leave as saturated bytes (saturating.py) do so four for each j, of which
 instructions make one vector of bytes.
 
-Sources: ST2, ST3 and ST4 (multiple structures) of DDI 0487.
+Sources: ST2, ST3 and ST4 (multiple structures) of DDI 0487; VPSHUFB, VPUNPCKLBW and VPERM2I128 of volume 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from edgecc.backends.c.avx_names import AVX2
 from edgecc.backends.c.saturating import unlimited
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
@@ -71,6 +72,41 @@ def byte_rows() -> Iterator[tuple[Key, Row]]:
             vectors = ", ".join("bcde"[:count])
             yield Key(f"store_interleaved:{count}", dtype, 16), Row(
                 f"vst{count}q_{s}(a, (({prefix}int8x16x{count}_t){{{{{vectors}}}}}));", ("neon",), body=True)
+
+
+def avx_rows() -> Iterator[tuple[Key, Row]]:
+    """Thirty-two bytes of each vector. Shuffles stay within 128 bits: each makes parts of two places, which are put together at the end."""
+    for dtype in (DType.I8, DType.U8):
+        for count in VECTORS:
+            parts, order = _avx_thirds() if count == 3 else _avx_zipped(count)
+            stores = [f"_mm256_storeu_si256((__m256i *)(a + {32 * place}), _mm256_permute2x128_si256({first}, {second}, {half}));"
+                      for place, (first, second, half) in enumerate(order)]
+            yield Key(f"store_interleaved:{count}", dtype, 32), Row("\n".join([*parts, *stores]), AVX2, body=True)
+
+
+def _avx_zipped(count: int) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Two or four vectors: elements of two are joined, then pairs of those."""
+    parts = ["__m256i low = _mm256_unpacklo_epi8(b, c), high = _mm256_unpackhi_epi8(b, c);"]
+    names = ["low", "high"]
+    if count == 4:
+        parts += ["__m256i low2 = _mm256_unpacklo_epi8(d, e), high2 = _mm256_unpackhi_epi8(d, e);",
+                  "__m256i f = _mm256_unpacklo_epi16(low, low2), g = _mm256_unpackhi_epi16(low, low2);",
+                  "__m256i h = _mm256_unpacklo_epi16(high, high2), i = _mm256_unpackhi_epi16(high, high2);"]
+        names = ["f", "g", "h", "i"]
+    pairs = [(names[place], names[place + 1]) for place in range(0, count, 2)]
+    return parts, [(*pair, half) for half in ("0x20", "0x31") for pair in pairs]
+
+
+def _avx_thirds() -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Three vectors: byte p of 48 is element p / 3 of vector p % 3."""
+    parts = []
+    for third, name in enumerate("fgh"):
+        taken = []
+        for number, vector in enumerate("bcd"):
+            places = [p // 3 if p % 3 == number else -1 for p in range(16 * third, 16 * third + 16)]
+            taken.append(f"_mm256_shuffle_epi8({vector}, _mm256_broadcastsi128_si256(_mm_setr_epi8({', '.join(map(str, places))})))")
+        parts.append(f"__m256i {name} = _mm256_or_si256({taken[0]}, _mm256_or_si256({taken[1]}, {taken[2]}));")
+    return parts, [("f", "g", "0x20"), ("h", "f", "0x30"), ("g", "h", "0x31")]
 
 
 def half_rows(needs: tuple[str, ...]) -> Iterator[tuple[Key, Row]]:

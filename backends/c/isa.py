@@ -62,10 +62,9 @@ class Isa:
             return self._vector_type(held, lanes // 2).replace("_t", "x2_t")
         return STORAGE[held] if lanes == 1 else self._vector_type(held, lanes)
 
-
-    def sixteen_bytes(self, dtype: DType) -> str:
-        """C type of a register of bytes."""
-        return f"{'' if dtype.is_signed else 'u'}int8x16_t" if self.name == "neon" else "__m128i"
+    def register_of_bytes(self, dtype: DType, count: int) -> str:
+        """C type of a register of so many bytes."""
+        return f"{'' if dtype.is_signed else 'u'}int8x16_t" if self.name == "neon" else f"__m{8 * count}i"
 
     def bytes_type(self, dtype: DType, lanes: int) -> str:
         """C type of a vector of bytes that is to be interleaved."""

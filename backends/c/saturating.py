@@ -205,10 +205,15 @@ def avx_rows() -> Iterator[tuple[Key, Row]]:
             "__m256i words = _mm256_packs_epi32(b, c);\n"
             f"__m128i mixed = _mm_{pack}_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));\n"
             "_mm_storeu_si128((__m128i *)a, _mm_shuffle_epi32(mixed, 0xD8));", AVX2, body=True)
-        yield Key("store_saturated:4", dtype, 8), Row(
-            f"__m256i mixed = _mm256_{pack}_epi16(_mm256_packs_epi32(b, c), _mm256_packs_epi32(d, e));\n"
-            "_mm256_storeu_si256((__m256i *)a, _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));",
-            AVX2, body=True)
+        def four(vectors: str, pack: str = pack) -> str:
+            halves = [f"_mm256_packs_epi32({', '.join(vectors[place:place + 2])})" for place in (0, 2)]
+            mixed = f"_mm256_{pack}_epi16({', '.join(halves)})"
+            return f"_mm256_permutevar8x32_epi32({mixed}, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))"
+
+        yield Key("store_saturated:4", dtype, 8), Row(f"_mm256_storeu_si256((__m256i *)a, {four('bcde')});", AVX2, body=True)
+        yield Key("saturated", dtype, 8), Row(f"return {four('abcd')};", AVX2, body=True)
+        if dtype is U8:
+            yield Key("turned", I8, 8), Row(f"return _mm256_xor_si256({four('abcd')}, _mm256_set1_epi8((char)0x80));", AVX2, body=True)
         narrow = "_mm512_cvtusepi32_epi8(_mm512_max_epi32({1}, _mm512_setzero_si512()))" if dtype is U8 else "_mm512_cvtsepi32_epi8({1})"
         yield Key("store_saturated:1", dtype, 16), Row(f"_mm_storeu_si128((__m128i *)({{0}}), {narrow})", AVX512)
         words = "_mm512_packs_epi32(b, c)"

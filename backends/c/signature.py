@@ -84,7 +84,7 @@ def _stores_of_bytes(isa: Isa, key: Key) -> Signature | None:
         case "store_low_plus":
             return Signature("void", (memory, *(words,) * int(count), "int16_t"))
         case "store_interleaved":
-            held = isa.sixteen_bytes(dtype) if dtype.size == 1 else value
+            held = isa.register_of_bytes(dtype, lanes) if dtype.size == 1 else value
             return Signature("void", (memory, *(held,) * int(count)))
     return None
 
@@ -123,7 +123,7 @@ def _bytes(isa: Isa, key: Key) -> Signature | None:
         case "nearest" | "converted" | "rounded":
             return Signature(words, (value,))
         case "saturated" | "turned":
-            return Signature(isa.sixteen_bytes(dtype), (words,) * 4)
+            return Signature(isa.register_of_bytes(dtype, 4 * lanes), (words,) * 4)
         case "to_bits":
             return Signature("uint16_t", (value,))
     return None

@@ -190,7 +190,7 @@ class BodyPrinter:
             first = group[0]
             dtype, lanes = first.value.dtype, first.value.lanes
             values = [strip_parentheses(printer.expr(store.value)) for store in group] if len(group) == first.stride else [
-                self.prelude.call(op, dtype, lanes, *(strip_parentheses(printer.expr(part)) for part in parts))
+                self.prelude.call(op, dtype, lanes, *(strip_parentheses(printer.saturating(part, dtype)) for part in parts))
                 for op, parts in joined_parts(group)]
             self.emit(depth, self.prelude.call(f"store_interleaved:{first.stride}", dtype, lanes * len(group) // first.stride,
                                                 printer.pointer(first.buffer, first.index), *values) + ";")

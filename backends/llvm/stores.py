@@ -13,6 +13,7 @@ from edgecc.backends.c.table import Key
 from edgecc.backends.llvm import memory
 from edgecc.backends.llvm.expression import ExpressionWriter
 from edgecc.backends.llvm.machine import Machine
+from edgecc.backends.llvm.memory import joined, permuted
 from edgecc.backends.llvm.saturating import saturated, saturated_low, turned
 from edgecc.backends.llvm.types import suffix, vector_of
 from edgecc.ir.types import DType
@@ -46,7 +47,7 @@ def write_stores(printer: ExpressionWriter, stores: Sequence[Store]) -> None:
 
 
 def _interleaved(printer: ExpressionWriter, group: Sequence[Store]) -> None:
-    """One store of vectors with alternating lanes (ST2, ST3, ST4)."""
+    """One store of vectors with alternating lanes (ST2, ST3, ST4; shuffles of x86-64, which LLVM finds)."""
     w, first = printer.w, group[0]
     dtype, count = first.value.dtype, first.stride
     lanes = first.value.lanes * len(group) // count
@@ -54,7 +55,13 @@ def _interleaved(printer: ExpressionWriter, group: Sequence[Store]) -> None:
         vectors = [printer.expr(store.value) for store in group]
     else:
         vectors = [_bytes(printer, op, dtype, first.value.lanes, [printer.expr(part) for part in parts]) for op, parts in joined_parts(group)]
-    kind = vector_of("half" if dtype is DType.F16 else "i8", lanes)
+    element = "half" if dtype is DType.F16 else "i8"
+    kind = vector_of(element, lanes)
+    if w.machine.architecture == "x86_64":
+        held = joined(w, element, lanes, [*vectors, *(["poison"] if count == 3 else [])])
+        mixed = permuted(w, element, lanes * (4 if count == 3 else count), held, [place % count * lanes + place // count for place in range(lanes * count)])
+        w.emit(f"store {vector_of(element, lanes * count)} {mixed}, ptr {printer.pointer(first.buffer, first.index)}, align 1")
+        return
     w.call_void(f"llvm.aarch64.neon.st{count}.{suffix(kind)}.p0", *((kind, vector) for vector in vectors),
                 ("ptr", printer.pointer(first.buffer, first.index)))
 

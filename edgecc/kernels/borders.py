@@ -56,6 +56,10 @@ class AxisClasses:
         """The class of positions with these valid taps."""
         return start * self.ends + const(self.axis.kernel) - stop
 
+    def number(self, start: int, stop: int) -> int:
+        """The class of the valid taps [start, stop), as `of_taps` has it; all are one where there is just one."""
+        return start * self.ends + self.axis.kernel - stop if self.count > 1 else 0
+
     def in_run(self, run: Run, position: Index) -> Index:
         """The class of a position of a run."""
         segment = run.segment

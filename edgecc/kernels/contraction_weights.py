@@ -44,7 +44,8 @@ class Weights:
 
 def weights_of(request: Request, channels: int, reduction: int, panels: Sequence[Panel],
                arrange: Callable[[Array], Array], *, groups: int = 1, bias_axis: int = -1,
-               terms: Terms | None = None, parts: int = 1, borders: Borders | None = None) -> Weights:
+               terms: Terms | None = None, parts: int = 1, borders: Borders | None = None,
+               term_sums: Callable[[Array], Array] | None = None) -> Weights:
     """The weights (operand 1) and the bias (operand 2, [groups * channels] or broadcast to it) of a contraction.
 
     Args:
@@ -53,6 +54,8 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
         terms: how terms are read; `reduction` counts steps.
         parts: of the reduction, which then lie one after the other, each with all panels.
         borders: where some sums lack terms, the classes of those that do; the bias then has a part for each class.
+        term_sums: adds up elements in the order of the loops, class by class, where the order differs between classes: of bytes that
+            are combined with masks those decide on pairs that are not neighbours in the weights themselves.
     """
     w, own_arrange = request.operand(1), arrange
     streams: tuple[tuple[Buffer, KernelArgument], ...] = ()
@@ -72,7 +75,9 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
     if terms is not None and (terms.offset or terms.masked):
         known = (1,) if request.optional(2) is None else (1, 2)
         sums, offset = partial(_sums_of_terms, own_arrange) if borders is None else borders.sums, terms.offset
-        if terms.masked:
+        if terms.masked and term_sums is not None:
+            sums, offset = partial(_sums_in_order, own_arrange, partial(complements.sums, term_sums, 1, terms.offset)), 1
+        elif terms.masked:
             sums, offset = partial(complements.sums, sums, 1, terms.offset), 1
         offset_bias = Packed(known, partial(_pack_offset_bias, sums, groups, tuple(panels), offset, start_of(request)))
         elements = groups * packed_channels(panels) * (1 if borders is None else borders.count)
@@ -147,6 +152,10 @@ def _pack_offset_bias(sums: Callable[[Array], Array], groups: int, panels: tuple
     """The bias less `offset` times the sums of each channel's weights [classes, channels], in i32, which wraps."""
     start = np.zeros((), np.int64) if bias is None else bias.reshape(-1).astype(np.int64)
     return np.concatenate([_pack_bias(groups, own.size, panels, (begin + start - offset * own).astype(np.int32)) for own in sums(weights)])
+
+
+def _sums_in_order(arrange: Callable[[Array], Array], sums: Callable[[Array], Array], weights: Array) -> Array:
+    return sums(np.ascontiguousarray(arrange(weights)))
 
 
 def _sums_of_terms(arrange: Callable[[Array], Array], weights: Array) -> Array:

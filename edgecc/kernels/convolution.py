@@ -12,6 +12,7 @@ import math
 from dataclasses import replace
 from functools import partial
 
+from edgecc.kernels import complements
 from edgecc.kernels.ahead import waited_cycles
 from edgecc.kernels.borders import Borders
 from edgecc.kernels.call_cost import call_cycles, view_bytes
@@ -26,7 +27,7 @@ from edgecc.kernels.direct_runs import ByteRuns
 from edgecc.kernels.epilogue import epilogue_of
 from edgecc.kernels.few_channels import few_channels_candidates
 from edgecc.kernels.gathered import gathered_candidates
-from edgecc.kernels.grouped import DSP, Terms, byte_dot, product_target, terms_of
+from edgecc.kernels.grouped import DSP, Terms, byte_dot, product_target, takes_complements, terms_of
 from edgecc.kernels.kernel import Candidate, Kernel
 from edgecc.kernels.lines import Line
 from edgecc.kernels.product import (
@@ -92,8 +93,9 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     if not terms.dot and direct.joins:
         runs, dot = ByteRuns.of(axes, w.dims[1]), byte_dot(request, x.dtype, zero=zeros_of(op)[0], folds=folds)
         if runs is not None and dot is not None:
-            terms = Terms(x, 4, dot.name, dot.flip, dot.offset)
-            direct = replace(direct, dot=dot.name, flip=dot.flip, borders=borders if dot.offset else None, byte_runs=runs)
+            short = takes_complements(request, folds=folds, rows=pixels)
+            terms = Terms(x, 4, complements.PRODUCT if short else dot.name, dot.flip, dot.offset)
+            direct = replace(direct, dot=terms.dot, flip=dot.flip, borders=borders if dot.offset or short else None, byte_runs=runs)
     return (*_direct(request, op, direct, terms), *few_channels_candidates(request, op, axes), *gathered_candidates(request, op, axes),
             *winograd_candidates(request, op, axes))
 
@@ -159,11 +161,12 @@ def _lower_direct(request: Request, op: Conv, direct: Direct, terms: Terms, tile
     target, dtype = _direct_target(request, op, direct, terms), sum_type(request)
     panels = cut_panels(direct.channels, tile, narrowest_lanes(target, dtype))
     weights = weights_of(request, direct.channels, direct.reduction, panels, direct.term_order, groups=op.group, bias_axis=1,
-                         terms=terms, borders=direct.borders)
+                         terms=terms, borders=direct.borders, term_sums=direct.term_sums)
     epilogue = epilogue_of(request, op.epilogue, 3)
     window = "x".join(str(a.kernel) for a in direct.axes)
     return assemble(request, f"conv_{window}_{direct.x.dims[1] * terms.group}_{direct.w.dims[0]}", direct.nest(panels, weights, epilogue, ahead=_reads_ahead(direct, target)),
-                    tile_schedule(tile, target, direct.inner_extent, weights.padded, dtype, groups=direct.byte_runs is not None), weights, epilogue, 3,
+                    (*(["unroll{loop=tap0,fence=1}"] if direct.short_windows else []),
+                     *tile_schedule(tile, target, direct.inner_extent, weights.padded, dtype, groups=direct.byte_runs is not None)), weights, epilogue, 3,
                     doc=f"{window} convolution, {direct.x.dims[1] * terms.group} to {direct.w.dims[0]} channels, "
                         f"{'x'.join(str(a.out) for a in direct.axes)} pixels",
                     choice=f"direct {window}: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}", terms=terms)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecc.ir.types import Array, DType
+from edgecc.kernels.borders import Borders
 from edgecc.kernels.spatial import Axis
 from edgecc.loop.index import Index
 from edgecc.loop.ir import Const, Expr, Load, Op
@@ -87,6 +88,22 @@ class ByteRuns:
                 done = offset + GROUP
             parts.append(block.reshape(weights.shape[0], -1))
         return np.concatenate(parts, axis=1)
+
+    def sums(self, borders: Borders, terms: Array) -> Array:
+        """The sums of terms [out, steps * 4] in the order of `arrange`: i64 [classes, out], those of a class over its rows and its variant.
+
+        A class of columns that no position has gets zeros.
+        """
+        rows = np.ones((1, 1), np.int64)
+        for axis in borders.axes[:-1]:
+            rows = np.kron(rows, axis.valid().astype(np.int64))
+        last = borders.axes[-1]
+        found = np.zeros((len(rows), last.count, terms.shape[0]), np.int64)
+        for variant in self.variants:
+            first, steps = self.first_step(variant), self._rows * len(self.offsets(variant))
+            block = terms[:, GROUP * first:GROUP * (first + steps)].astype(np.int64).reshape(terms.shape[0], self._rows, -1).sum(axis=2)
+            found[:, last.number(*variant)] = rows @ block.T
+        return found.reshape(-1, terms.shape[0])
 
 
 def group_at(buffer: str, place: Index, dtype: DType, count: int = GROUP) -> Expr:

@@ -46,7 +46,7 @@ NARROW = frozenset({DType.I8, DType.U8, DType.I16, DType.U16})
 """Types whose values lie in 32-bit lanes once they are read."""
 
 MOST_ALTERNATING = 4
-"""Most vectors of f16 or of bytes that an instruction interleaves (AArch64, ST4)."""
+"""Most vectors of f16 or of bytes that an instruction interleaves (AArch64, ST4), or a few do (AVX2; with AVX-512 it was never measured)."""
 
 JOINED = 4
 """Vectors of 32-bit lanes whose results fill one of bytes."""
@@ -76,7 +76,7 @@ def lower_elementwise(request: Request) -> Kernel:
     axes, alternating = simplified(axes_of(operands.views, keep)) or (alone,), alone
     native = request.computes_in(DType.F16) and _mentions(op.expr, DType.F16)
     in_bytes = result.dtype in (DType.I8, DType.U8) and _vectorizes(op.expr)
-    interleaves = (in_bytes and request.target.has("neon")) or (native and result.dtype is DType.F16)
+    interleaves = (in_bytes and _interleaves_bytes(request.target)) or (native and result.dtype is DType.F16)
     if interleaves and not operands.in_place and _alternates(axes):
         axes, alternating = axes[:-1], axes[-1]
     is_vector = (axes[-1].strides[0] == 1 or alternating.extent > 1) and _vectorizes(op.expr)
@@ -253,6 +253,11 @@ def _repeats(axes: Sequence[Axis]) -> bool:
 def _finished(value: Expr, target: Target, factor: Prepared | None) -> Expr:
     """A result as it is stored: quantized by the fewest instructions that give the same integers."""
     return with_fewer_operations(without_division(in_integers(value), target), target, factor)
+
+
+def _interleaves_bytes(target: Target) -> bool:
+    """Whether vectors of bytes are interleaved as they are stored."""
+    return target.has("neon") or (target.has("avx2") and not target.has("avx512f"))
 
 
 def _alternates(axes: Sequence[Axis]) -> bool:

@@ -163,6 +163,11 @@ def product_target(request: Request, widening: Target, terms: Terms) -> Target:
     return request.target if terms.dot in BY_LANE and request.target.vector.fma_by_lane and widening.vector.bits else widening
 
 
+def takes_complements(request: Request, *, folds: bool, rows: int) -> bool:
+    """Whether a step combines bytes with masks; see `terms_of`."""
+    return complements.pays(request.target) and folds and request.short_weights and rows >= complements.LEAST_ROWS
+
+
 def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool = False, vectors: bool = False,
              rows: int = 0) -> Terms:
     """How to read `x`, a view of operand 0 whose terms lie along `axis`: in groups where the target and the layout allow it.
@@ -182,7 +187,7 @@ def terms_of(request: Request, x: View, axis: int, *, zero: int = 0, folds: bool
             return Terms(replace(groups, dims=dims, strides=strides), HELIUM_LANES * DOTS[byte.name].group, byte.name, offset=byte.offset, lanes=HELIUM_LANES)
         if byte is None or groups is None:
             return Terms(x)
-        if complements.pays(request.target) and folds and request.short_weights and rows >= complements.LEAST_ROWS:
+        if takes_complements(request, folds=folds, rows=rows):
             return Terms(groups, DOTS[byte.name].group, complements.PRODUCT, byte.flip, byte.offset)
         op, w = request.op, request.operand(1).view
         depth = w.elements // max(1, w.dims[0]) if isinstance(op, Conv) else x.dims[axis]

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecc.ir.types import DType, TensorType
+from edgecc.kernels.complements import MASKS
 from edgecc.kernels.direct_runs import ByteRuns
 from edgecc.kernels.registry import lower
 from edgecc.kernels.spatial import Axis
-from edgecc.loop.ir import Op, expressions, subexpressions, walk
+from edgecc.loop.ir import For, Op, expressions, subexpressions, walk
 from edgecc.ops.convolution import Conv
 from tests.support import kernels
 
@@ -53,6 +54,35 @@ def test_first_layers_as_c(machine):
         request, arrays = case(machine, dtype, zero, channels, 35, (15, 21), (kernel, kernel), (2, 2), (kernel // 2,) * 4)
         assert is_grouped(request)
         kernels.check(request, arrays, machine=machine)
+
+
+def extreme(dtype, zero, channels, kernel, stride, pads, size=(9, 23)):
+    """A case whose weights and bytes are the largest there are, of both signs."""
+    request, (x, w, bias) = case("x86-64-v3", dtype, zero, channels, 19, size, (kernel, kernel), (stride, stride), pads)
+    random = np.random.default_rng(2)
+    low, high = map(int, dtype.limits)
+    x = np.where(random.random(x.shape) < 0.5, x, random.choice([low, high], x.shape)).astype(x.dtype)
+    w = np.where(random.random(w.shape) < 0.3, w.clip(-127), random.choice([-127, 127, 64, 65], w.shape)).astype(w.dtype)
+    order = (0, 2, 3, 1)
+    return kernels.request_for(request.op, [x, w, bias], "x86-64-v3", inputs=[kernels.laid_out(TensorType.of(x), order)],
+                               outputs=request.outputs, constants=[1, 2]), [x, w, bias]
+
+
+@pytest.mark.parametrize(("dtype", "zero", "channels", "kernel", "stride", "pads"), [
+    (DType.U8, 114, 3, 3, 2, (1, 1, 1, 1)), (DType.I8, -128, 3, 3, 1, (0, 0, 0, 0)), (DType.U8, 0, 5, 2, 1, (1, 0, 0, 1)), (DType.I8, 3, 1, 5, 2, (2, 2, 2, 2))])
+def test_bytes_are_complemented_in_the_order_of_the_run(dtype, zero, channels, kernel, stride, pads):
+    """Pairs are neighbours in the run, and each class of windows has its own: rows and columns of the padding lack some."""
+    request, arrays = extreme(dtype, zero, channels, kernel, stride, pads)
+    loops = {s.var for s in walk(lower(request).function.body) if isinstance(s, For)}
+    assert MASKS in {b.name for b in lower(request).function.buffers}
+    assert "edge_tap0" in loops or pads == (0, 0, 0, 0)
+    kernels.check(request, arrays, machine="x86-64-v3")
+
+
+def test_bytes_of_large_windows_are_complemented_in_a_loop_over_rows():
+    request, arrays = extreme(DType.I8, -14, 3, 7, 2, (3, 3, 3, 3), (15, 21))
+    assert "edge_tap0" not in {s.var for s in walk(lower(request).function.body) if isinstance(s, For)}
+    kernels.check(request, arrays, machine="x86-64-v3")
 
 
 def test_groups_lie_within_the_run():
