@@ -24,7 +24,7 @@ ARITHMETIC = frozenset({
     "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Elu", "Gelu", "Mish", "Softplus", "Softsign", "Relu", "Clip"})
 """Operators that integers are computed by; those of one operand and no neighbours become tables."""
 
-LIMITS: Mapping[str, tuple[float, float]] = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
+LIMITS: Mapping[str, tuple[float, float]] = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 """The range of operators whose results fill one that is known."""
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
@@ -195,9 +195,9 @@ def _groups(network: Network, wanted: Mapping[str, None], sharing: nx.Graph[str]
             continue
         names = tuple(sorted(component, key=order.__getitem__))
         known = [limits[name] for name in names if name in limits]
-        # A range that is known holds only where nothing else flows into the group.
+        # A range that is known holds only where nothing else flows into the group than what has the same one.
         sources = [name for name in names if network.producers.get(name) is None
                    or network.producers[name].op_type not in MOVEMENT]
-        fixed = known[0] if len(known) == len(sources) == 1 else None
+        fixed = known[0] if len(known) == len(sources) and len(set(known)) == 1 else None
         found.append(Group(names, fixed, bool(wide & component)))
     return tuple(sorted(found, key=lambda group: order[group.values[0]]))

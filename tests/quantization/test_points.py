@@ -56,6 +56,15 @@ def test_known_ranges():
     assert [(set(g.values), g.limits) for g in found.groups] == [({"x"}, None), ({"a", "t"}, (0.0, 1.0)), ({"y"}, (0.0, 1.0))]
 
 
+def test_scores_that_are_joined_keep_their_known_range():
+    """What data showed of rare scores near 1 would be clipped."""
+    nodes = [helper.make_node("Sigmoid", ["x"], ["a"], "s"), helper.make_node("HardSigmoid", ["x"], ["b"], "h"), helper.make_node("Tanh", ["x"], ["c"], "t"),
+             helper.make_node("Concat", ["a", "b"], ["y"], axis=1), helper.make_node("Concat", ["a", "c"], ["z"], axis=1)]
+    for result, limits in (("y", (0.0, 1.0)), ("z", None)):
+        found = find_points(network([node for node in nodes if node.op_type != "Concat" or node.output[0] == result], {"x": [2, 3]}, {result: [2, 6]}, {}))
+        assert [g.limits for g in found.groups if result in g.values] == [limits]
+
+
 def test_a_known_range_gives_way_to_what_is_joined_with_it():
     nodes = [helper.make_node("Sigmoid", ["x"], ["a"], "s"), helper.make_node("Add", ["x", "x"], ["b"], "plus"),
              helper.make_node("Concat", ["a", "b"], ["y"], axis=1)]
