@@ -45,7 +45,7 @@ ACCUMULATORS = 4
 """Independent sums: additions take about four cycles, and one or two start in each."""
 
 MOST_ROWS, SHORT_ROWS = 4, 64
-"""Most rows worked on side by side, and how many vectors they may have together."""
+"""Most rows worked on side by side, half as many with fewer than 32 registers, and how many vectors they may have together."""
 
 SOURCE = 1
 """The view whose memory decides the order of axes: strides are (result, source, further operands...)."""
@@ -164,9 +164,10 @@ def _rows_together(target: Target, kept: tuple[Axis, ...], reduced: tuple[Axis, 
     order see some of the next row themselves, but not past a few hundred instructions.
     """
     row_vectors = -(-elements(reduced) // lanes)
-    if lanes == 1 or not kept or target.vector.registers < 32:
+    if lanes == 1 or not kept:
         return 1
-    return max(1, min(MOST_ROWS, kept[-1].extent, SHORT_ROWS // row_vectors))
+    most = MOST_ROWS if target.vector.registers >= 32 else MOST_ROWS // 2
+    return max(1, min(most, kept[-1].extent, SHORT_ROWS // row_vectors))
 
 
 class Group(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgecc.ir.types import DType
 from edgecc.kernels.elementwise import shape_text
 from edgecc.kernels.folding import SOURCE, AlongGroup, Group, Rule, computes_in_vectors, for_each_group, make_plan
 from edgecc.kernels.iteration import Step, axes_of, simplified
@@ -14,7 +15,7 @@ from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import compute_type
 from edgecc.kernels.view import View
 from edgecc.loop.builder import cast, div, mul, operation, sub
-from edgecc.loop.ir import Buffer, Expr
+from edgecc.loop.ir import Buffer, Expr, Op
 from edgecc.ops.reduction import Softmax
 
 RESULT = 0
@@ -64,13 +65,17 @@ class _Softmax:
     def _store(self, step: Step, value: Expr) -> None:
         step.store(self.b, RESULT, self.y, cast(value, self.y.dtype))
 
+    def _power(self, d: Expr) -> Expr:
+        """e^d of a difference from the largest element."""
+        return Op("decay", (d,), DType.F32, d.lanes) if self.dtype is DType.F32 else operation("exp", d)
+
     def rows(self, group: Group) -> None:
         """Three passes. The exponentials are kept in y if it has the type they are computed in."""
         b, keeps = self.b, self.y.dtype is self.dtype and not self.log
         largest = group.spread("largest", group.fold(Rule("max", self.dtype), lambda step, _: self._load(step)))
 
         def exponential(step: Step, row: int) -> Expr:
-            value = operation("exp", sub(self._load(step), largest[row]))
+            value = self._power(sub(self._load(step), largest[row]))
             if not keeps:
                 return value
             kept = b.let("e", value)
@@ -85,7 +90,7 @@ class _Softmax:
         scales = group.spread("scale", [div(1.0, t) for t in totals])
 
         def scale(step: Step, row: int) -> None:
-            value = step.load(b, RESULT, self.y) if keeps else operation("exp", sub(self._load(step), largest[row]))
+            value = step.load(b, RESULT, self.y) if keeps else self._power(sub(self._load(step), largest[row]))
             self._store(step, mul(value, scales[row]))
 
         group.each(scale)
@@ -103,7 +108,7 @@ class _Softmax:
         values = [b.let("v", value) if step.valid else value for step, value in zip(steps, loaded, strict=True)]
         (largest,) = group.spread("largest", [group.join(Rule("max", self.dtype), values)])
         shifted = [b.let("d", sub(value, largest)) for value in values]
-        exponentials = [b.let("e", operation("exp", d)) for d in shifted]
+        exponentials = [b.let("e", self._power(d)) for d in shifted]
         total = group.join(Rule("sum", self.dtype), exponentials)
         if self.log:
             (shift,) = group.spread("shift", [operation("log", total)])

@@ -19,10 +19,11 @@ from types import MappingProxyType
 from edgecc.loop import math_exponential, math_power, math_tables, math_trigonometric
 from edgecc.loop.math_kit import MathFunction
 
-__all__ = ["DEFINED", "MAX_GATED_ULP", "MAX_GELU_ULP", "MAX_ULP", "TABLED", "MathFunction", "definition"]
+__all__ = ["DEFINED", "MAX_DECAY_ULP", "MAX_GATED_ULP", "MAX_GELU_ULP", "MAX_ULP", "TABLED", "MathFunction", "definition"]
 
 _DEFINITIONS: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
     "exp": math_exponential.exp,
+    "decay": math_exponential.decay,
     "log": math_exponential.log,
     "erf": math_exponential.erf,
     "gelu": math_exponential.gelu,
@@ -47,6 +48,7 @@ _DEFINITIONS: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
 
 _TABLED: Mapping[str, Callable[[int], MathFunction]] = MappingProxyType({
     "exp": math_tables.exp,
+    "decay": math_tables.decay,
     "erf": math_tables.erf,
     "gelu": math_tables.gelu,
     "gated": math_tables.gated,
@@ -68,6 +70,8 @@ MAX_ULP: Mapping[str, float] = MappingProxyType({
 
 MAX_GELU_ULP = 2.0
 """Bound on the error of "gelu", in units in the last place of the operand."""
+MAX_DECAY_ULP = 1.1
+"""Bound on the error of "decay" from -87 to 0, in units in the last place."""
 MAX_GATED_ULP = 3.0
 """Bound on the error of "gated" from -87 on, in units in the last place."""
 

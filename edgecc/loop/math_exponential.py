@@ -49,6 +49,14 @@ def exp(lanes: int) -> MathFunction:
     return k.finish(scale(k, p, e), "e^x")
 
 
+def decay(lanes: int) -> MathFunction:
+    """e^x for x <= 0. From the clamp on n is -127, whose power of two is 0 here."""
+    k = Kit("decay", lanes)
+    (x,) = k.arguments
+    p, e = exp_parts(k, k.let("c", maximum(x, -88.0)))
+    return k.finish(p * power(e), "e^x for x <= 0")
+
+
 def log(lanes: int) -> MathFunction:
     """Natural logarithm: see `log_sum`. Subnormal arguments are scaled by 2^23 first."""
     k = Kit("log", lanes)

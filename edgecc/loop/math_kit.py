@@ -241,7 +241,7 @@ def exp2_parts(k: Kit, x: Value, bias: int = ONE_POWER, tail: Value | None = Non
 
 
 def power(e: Value) -> Value:
-    """2^n or -2^n for n in [-126, 127], from an e with bias `ONE_POWER` or `NEGATIVE_POWER`: other bits are shifted out."""
+    """2^n or -2^n for n in [-126, 127], from an e with bias `ONE_POWER` or `NEGATIVE_POWER`, and 0 for n = -127: other bits are shifted out."""
     return (e << 23).bits(DType.F32)
 
 

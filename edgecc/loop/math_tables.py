@@ -68,6 +68,13 @@ def exp(lanes: int) -> MathFunction:
     return k.finish(_exp(k, k.let("c", minimum(maximum(x, -104.0), 89.0))), "e^x")
 
 
+def decay(lanes: int) -> MathFunction:
+    """e^x for x <= 0."""
+    k = Kit("decay", lanes)
+    (x,) = k.arguments
+    return k.finish(_exp(k, k.let("c", maximum(x, -104.0))), "e^x for x <= 0")
+
+
 def sigmoid(lanes: int) -> MathFunction:
     """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
     k = Kit("sigmoid", lanes)

@@ -88,9 +88,10 @@ def test_channels_last_average_keeps_vectors_of_channels_in_registers():
 
 
 def test_contiguous_sums_have_several_accumulators():
-    x = kernels.numbers(0, (3, 200))
-    function = lower(kernels.request_for(Reduce("sum", (1,)), [x])).function
-    assert sum(isinstance(s, Declare) for s in walk(function.body)) == 4
+    for rows in (1, 2):  # two rows side by side have two each
+        x = kernels.numbers(0, (rows, 200))
+        function = lower(kernels.request_for(Reduce("sum", (1,)), [x])).function
+        assert sum(isinstance(s, Declare) for s in walk(function.body)) == 4
 
 
 def test_long_sums_stay_accurate():

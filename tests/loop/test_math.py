@@ -14,7 +14,7 @@ from edgecc.ir.types import DType
 from edgecc.loop.activations import ACTIVATIONS
 from edgecc.loop.builder import Builder
 from edgecc.loop.ir import Op
-from edgecc.loop.math import DEFINED, MAX_GATED_ULP, MAX_GELU_ULP, MAX_ULP, definition
+from edgecc.loop.math import DEFINED, MAX_DECAY_ULP, MAX_GATED_ULP, MAX_GELU_ULP, MAX_ULP, definition
 from tests.support.ccompile import AVX2, AVX512, NEON, PORTABLE, run_function
 
 MACHINES = ((PORTABLE, 1), (AVX2, 8), (AVX512, 16), (NEON, 4))
@@ -123,6 +123,16 @@ def test_gated_products_are_within_three_units(machine, lanes):
     want, far = reference("gated", y, u), u < -87
     assert ulp_errors(got[~far], want[~far]).max() <= MAX_GATED_ULP
     assert np.allclose(got[far], 0, rtol=0, atol=1e-36)
+
+
+@pytest.mark.parametrize("machine, lanes", MACHINES, ids=[m.name for m, _ in MACHINES])
+def test_decay_is_exp_up_to_zero(machine, lanes):
+    """It is exactly 1 at 0; what is too small for a normal number may be 0."""
+    x = np.resize(np.concatenate([-np.linspace(0, 110, 9000), -np.geomspace(1e-30, 1, 500), SPECIAL[~(SPECIAL > 0)]]), 9600).astype(np.float32)
+    got = run_function(function_of("decay", lanes, 9600, 1), {"x": x}, machine, flags=("-O2",))["out"]
+    want, far = reference("decay", x), x < -87
+    assert ulp_errors(got[~far], want[~far]).max() <= MAX_DECAY_ULP and (got[x == 0] == 1).all()
+    assert np.allclose(got[far], want[far], rtol=0, atol=1.2e-38) and (got[x < -104] == 0).all()
 
 
 @pytest.mark.parametrize("op", ["exp", "log", "erf", "tanh", "sigmoid"])
