@@ -23,7 +23,7 @@ from edgecc.ir.equal import OpTexts, parts_of, same_parts, structural_hash
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
-from edgecc.ir.verify import verify, verify_structure, verify_types
+from edgecc.ir.verify import Looked, verify_structure, verify_types
 from edgecc.loop.module import Module
 from edgecc.lowering import LoweredModel, lower_graph
 from edgecc.lowering.options import DEFAULT_LOWERING, LoweringOptions
@@ -195,17 +195,21 @@ def run_passes(graph: Graph, passes: Sequence[GraphPass], *, verify_each: Mappin
         check fails or the pass does; what the reference raises for bad inputs.
     """
     check_requirements(passes)
-    verify(graph)
+    looked: Looked = {}
+    verify_structure(graph)
+    verify_types(graph, looked)
     texts: OpTexts = {}
     interface, known = _interface(graph), _Known(structural_hash(graph, texts), parts_of(graph))
+    size = _size(graph)
     seen = None if verify_each is None else observe_graph(graph, verify_each)
     reports: list[PassReport] = []
     for graph_pass in passes:
         try:
             before = None if verify_each is None or not graph_pass.rounds_anew else snapshot(graph)
             with collect_replacements() as replaced:
-                report = _run(graph, graph_pass)
-            known = _check(graph, report, interface, known, texts)
+                report = _run(graph, graph_pass, size)
+            size = report.nodes_after
+            known = _check(graph, report, interface, known, texts, looked)
             if report.changed and seen is not None and verify_each is not None:
                 if before is not None:
                     _check_ties(graph, graph_pass, before, replaced, verify_each)
@@ -331,12 +335,12 @@ def emit_c(compiled: CompiledModel, options: EmitOptions | None = None) -> Artif
     return C.emit(compiled.module, compiled.target, options or EmitOptions())
 
 
-def _run(graph: Graph, graph_pass: GraphPass) -> PassReport:
-    before, start = _size(graph), time.perf_counter()
+def _run(graph: Graph, graph_pass: GraphPass, before: int) -> PassReport:
+    start = time.perf_counter()
     with collect_declines() as declines:
         changed = graph_pass.run_all(graph)
         seconds = time.perf_counter() - start
-        return PassReport(graph_pass, changed, before, _size(graph), seconds, tuple(declines))
+        return PassReport(graph_pass, changed, before, _size(graph) if changed else before, seconds, tuple(declines))
 
 
 def _size(graph: Graph) -> int:
@@ -351,15 +355,16 @@ class _Known:
     parts: list[object]
 
 
-def _check(graph: Graph, report: PassReport, interface: tuple[object, ...], known: _Known, texts: OpTexts) -> _Known:
-    """Checks the graph after a pass; returns its structural hash, which is computed anew where an object of it is another one."""
-    verify_structure(graph)
-    if _interface(graph) != interface:
-        raise EdgeccError("E900", "the inputs and outputs of the graph changed in number, order, name or type")
-    parts = parts_of(graph)
-    new = known if same_parts(parts, known.parts) else _Known(structural_hash(graph, texts), parts)
+def _check(graph: Graph, report: PassReport, interface: tuple[object, ...], known: _Known, texts: OpTexts, looked: Looked) -> _Known:
+    """Checks the graph after a pass, unless all of its objects are those that were checked before; returns what is known of it then."""
+    parts, new = parts_of(graph), known
+    if not same_parts(parts, known.parts):
+        verify_structure(graph)
+        if _interface(graph) != interface:
+            raise EdgeccError("E900", "the inputs and outputs of the graph changed in number, order, name or type")
+        new = _Known(structural_hash(graph, texts), parts)
     if new.hash != known.hash:
-        verify_types(graph)
+        verify_types(graph, looked)
     if report.changed != (new.hash != known.hash):
         said, did = ("something", "nothing") if report.changed else ("nothing", "something")
         raise EdgeccError("E900", f"says it changed {said}, and changed {did}")

@@ -86,10 +86,9 @@ class GraphPass(Pass):
 
     def run_all(self, graph: Graph) -> bool:
         """Runs the pass over the graph and over the regions of its nodes. Returns whether anything changed."""
-        changed = self.run(graph)
-        for node in graph.nodes:
-            for region in node.regions:
-                changed |= self.run_all(region)
+        changed = False
+        for inner in graph.all_graphs():
+            changed |= self.run(inner)
         return changed
 
     @abstractmethod

@@ -52,7 +52,7 @@ def obstacle(graph: Graph, node: Node, contraction: Node) -> str | None:
     own = _epilogue(contraction)
     exact = not _sum_type(contraction).is_float  # then every bit of what the epilogue computes is defined
     if own is not None and not exact and isinstance(node.op, Elementwise) and rounds(own) and any(
-            v is value and reads_discontinuously(node.op.expr, i) for i, v in enumerate(node.inputs)):
+            node.inputs[i] is value for i in reads_discontinuously(node.op.expr)):
         return "a comparison or rounding depends on its last bit"
     return None
 

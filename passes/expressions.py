@@ -235,28 +235,34 @@ def rounds(expr: ScalarExpr) -> bool:
     return any(rounds(child) for child in children(expr))
 
 
-def reads_discontinuously(expr: ScalarExpr, index: int) -> bool:
-    """Whether a last-bit change of operand `index` can make the value of `expr` jump.
+def reads_discontinuously(expr: ScalarExpr) -> frozenset[int]:
+    """The operands of which a change in the last bit can make the value of `expr` jump.
 
     That is so under comparisons, roundings to integers and remainders. A comparison with zero is
     excepted: one rounding does not change the sign of a sum, difference or product.
+    An expression keeps what was found, as for `reads`.
     """
+    known: frozenset[int] | None = vars(expr).get("_jumps")
+    if known is None:
+        operands = children(expr)
+        if operands and _jumps(expr):
+            known = frozenset(used_args(expr))
+        else:
+            known = frozenset().union(*[reads_discontinuously(child) for child in operands])
+        vars(expr)["_jumps"] = known
+    return known
+
+
+def _jumps(expr: ScalarExpr) -> bool:
+    """Whether the operation at the root is not continuous in its operands."""
     match expr:
         case Apply(op=op, args=args):
-            jumps = op in DISCONTINUOUS and not (op in ("lt", "le", "eq") and any(_is(a, 0) for a in args))
+            return op in DISCONTINUOUS and not (op in ("lt", "le", "eq") and any(_is(a, 0) for a in args))
         case Convert(arg=arg, dtype=dtype):
-            jumps = arg.dtype.is_float and (not dtype.is_float or dtype.is_stored_only)
+            return arg.dtype.is_float and (not dtype.is_float or dtype.is_stored_only)
         case Bitcast(arg=arg):
-            jumps = arg.dtype.is_float
-        case _:
-            return False
-    if jumps and any(_reads(child, index) for child in children(expr)):
-        return True
-    return any(reads_discontinuously(child, index) for child in children(expr))
-
-
-def _reads(expr: ScalarExpr, index: int) -> bool:
-    return (isinstance(expr, Arg) and expr.index == index) or any(_reads(child, index) for child in children(expr))
+            return arg.dtype.is_float
+    return False
 
 
 def renumbered(expr: ScalarExpr, numbers: Mapping[int, int]) -> ScalarExpr:

@@ -64,10 +64,17 @@ def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[
         for name in node.output:
             if name and producer.setdefault(name, index) != index:
                 raise EdgeccError("E102", f"'{printable(name)}' is produced twice", where=node_label(node, index))
+    needed = [[producer[name] for name in read_names(node) if name in producer] for node in nodes]
+    wanted = list(dict.fromkeys(producer[name] for name in outputs if name in producer))
+    if all(source < index for index, sources in enumerate(needed) for source in sources):
+        live = set(wanted)
+        for index in range(len(nodes) - 1, -1, -1):
+            if index in live:
+                live.update(needed[index])
+        return [node for index, node in enumerate(nodes) if index in live]
     order: nx.DiGraph[int] = nx.DiGraph()
     order.add_nodes_from(range(len(nodes)))
-    order.add_edges_from((producer[name], index) for index, node in enumerate(nodes) for name in read_names(node) if name in producer)
-    wanted = list(dict.fromkeys(producer[name] for name in outputs if name in producer))
+    order.add_edges_from((source, index) for index, sources in enumerate(needed) for source in sources)
     order = order.subgraph(index for layer in nx.bfs_layers(order.reverse(copy=False), wanted) for index in layer).copy()
     try:
         return [nodes[index] for index in nx.lexicographical_topological_sort(order)]

@@ -40,18 +40,21 @@ OpTexts = dict[int, tuple[Op, str]]
 
 
 def parts_of(graph: Graph) -> list[object]:
-    """All objects that `structural_hash` looks at, none of which changes: where a graph has the same ones again, its hash is the same."""
+    """All objects that `structural_hash` and the verifier look at, none of which changes: where a graph has the same ones again, its
+    hash is the same, and it is as valid as it was."""
     parts: list[object] = [graph, *graph.input_names, *graph.output_names]
-    values: list[Value | None] = [*graph.inputs, *graph.outputs]
+    values: dict[Value, None] = dict.fromkeys([*graph.inputs, *graph.outputs])
     for node in graph.nodes:
-        parts += (node.op, *node.inputs, None, *node.outputs, None)
-        values += node.outputs
-        values += [value for value in node.inputs if value is not None and value.constant is not None]
+        parts += (node, node.op, *node.inputs, None, *node.outputs, None)
+        for value in node.outputs:
+            values[value] = None
+        for operand in node.inputs:
+            if operand is not None and operand.constant is not None:
+                values[operand] = None
         for region in node.regions:
             parts += parts_of(region)
     for value in values:
-        if value is not None:
-            parts += (value, value.type, value.layout, value.constant)
+        parts += (value, value.type, value.layout, value.constant, value.producer, value.result_index, *value.uses)
     return parts
 
 

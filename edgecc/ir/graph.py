@@ -132,7 +132,7 @@ class Node:
     @property
     def input_types(self) -> tuple[TensorType | None, ...]:
         """Types of the operands; None where one is absent."""
-        return tuple(None if v is None else v.type for v in self.inputs)
+        return tuple([None if v is None else v.type for v in self.inputs])
 
     def result_types(self) -> tuple[TensorType, ...]:
         """What the operator's shape rule says of the operands and regions as they are now. Raises: EdgeccError E110."""

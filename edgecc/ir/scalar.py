@@ -350,16 +350,22 @@ def used_args(expr: ScalarExpr) -> tuple[int, ...]:
     return tuple(dict.fromkeys([arg.index for arg in reads(expr)]))
 
 
-def arg_counts(expr: ScalarExpr) -> dict[int, int]:
-    """How often each operand that occurs in `expr` is read."""
-    counts: dict[int, int] = {}
-    pending = [expr]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, Arg):
-            counts[node.index] = counts.get(node.index, 0) + 1
-        pending.extend(children(node))
-    return counts
+def arg_counts(expr: ScalarExpr) -> Mapping[int, int]:
+    """How often each operand that occurs in `expr` is read; kept like `reads`."""
+    known: dict[int, int] | None = vars(expr).get("_counts")
+    if known is None:
+        known, pending = {}, [expr]
+        while pending:
+            node = pending.pop()
+            if isinstance(node, Arg):
+                known[node.index] = known.get(node.index, 0) + 1
+            elif (inside := vars(node).get("_counts")) is not None:
+                for index, count in inside.items():
+                    known[index] = known.get(index, 0) + count
+            else:
+                pending.extend(children(node))
+        vars(expr)["_counts"] = known
+    return known
 
 
 def size(expr: ScalarExpr) -> int:

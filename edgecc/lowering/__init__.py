@@ -141,7 +141,7 @@ class _Lowering:
         unwritten = (0,) if loop is not None and graph.outputs[0].constant is not None else ()
         placement, work = self._place_and_lower(graph, depth, unwritten, is_region)
         choice = None
-        if self.depth_first:
+        if self.depth_first and len(work) > 1:
             placement, work, choice = self._in_stripes(placement, work)
         needs = _needs(placement, work)
         states = [] if loop is None else [v.type for v in graph.outputs[1:1 + loop.states]]
@@ -237,6 +237,7 @@ class _Lowering:
         Where a kernel does not take the views it was given, the values concerned get memory of their own,
         in their own layout, and everything is placed again; that ends, since each round adds such values.
         """
+        nodes = graph.nodes
         regions: dict[int, tuple[LoweredRegion, ...]] = {}
         dense: dict[Value, None] = {}
         while True:
@@ -252,7 +253,7 @@ class _Lowering:
                         work.append(())
                     elif isinstance(step.op, RegionOp):
                         if step.node not in regions:
-                            regions[step.node] = self._regions(graph.nodes[step.node], depth)
+                            regions[step.node] = self._regions(nodes[step.node], depth)
                         work.append(regions[step.node])
                     elif isinstance(step.op, StringStep):
                         work.append(step.op)
@@ -264,7 +265,7 @@ class _Lowering:
                     problems.append((step, error))
             if not problems:
                 return placement, work
-            strided = [v for step, _ in problems for v in _strided_values(graph, placement, step) if v not in dense]
+            strided = [v for step, _ in problems for v in _strided_values(nodes, placement, step) if v not in dense]
             if not strided:
                 raise _unsupported(problems)
             dense.update(dict.fromkeys(strided))
@@ -365,11 +366,11 @@ class _Lowering:
 # -- helpers ------------------------------------------------------------------------------------
 
 
-def _strided_values(graph: Graph, placement: Placement, step: Step) -> Iterable[Value]:
+def _strided_values(nodes: Sequence[Node], placement: Placement, step: Step) -> Iterable[Value]:
     """The values a step reads or writes that do not lie as their own layout says."""
-    if step.node >= len(graph):
+    if step.node >= len(nodes):
         return
-    node = graph.nodes[step.node]
+    node = nodes[step.node]
     for value in (*node.inputs, *node.outputs):
         if value is not None and value.constant is None and placement.places[value].view.strides != own_view(value).strides:
             yield value

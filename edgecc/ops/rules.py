@@ -53,6 +53,8 @@ def broadcast_dims(op: Op, shapes: Sequence[Shape], inputs: Types) -> Shape:
 
     Raises: EdgeccError E110 where two sizes of an axis differ and neither is 1.
     """
+    if shapes and all(shape is shapes[0] or shape == shapes[0] for shape in shapes):
+        return shapes[0]
     rank = max((len(s) for s in shapes), default=0)
     dims: list[Dim] = [1] * rank
     for shape in shapes:

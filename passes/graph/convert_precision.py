@@ -146,8 +146,7 @@ class _Conversion:
         for node in reversed(self.graph.nodes):
             stays = not self._is_candidate(node)
             handed = isinstance(node.op, HANDED_ON) and node.outputs[0] in wide
-            jumps = isinstance(node.op, Elementwise) and any(
-                reads_discontinuously(node.op.expr, i) for i in range(len(node.inputs)))
+            jumps = isinstance(node.op, Elementwise) and bool(reads_discontinuously(node.op.expr))
             if stays:
                 wide.update(node.outputs)
                 if not self.kept.isdisjoint(node.loc):

@@ -95,7 +95,7 @@ class FuseElementwise(NodePass):
                 return reason
         if value.type.capacity < node.output.type.capacity and not is_cheap(inner.expr):
             return "broadcasting would repeat its work"
-        if any(v is value and reads_discontinuously(op.expr, i) for i, v in enumerate(node.inputs)) and rounds(inner.expr):
+        if any(node.inputs[i] is value for i in reads_discontinuously(op.expr)) and rounds(inner.expr):
             return "a comparison or rounding depends on its last bit"
         return None
 

@@ -128,7 +128,13 @@ def test_every_change_in_place_shows_in_the_parts():
     def names(graph):
         graph.set_outputs(graph.outputs, ["other", "b"])
 
-    for change in (layout, swapped, operator, constant, outputs, names):
+    def uses(graph):
+        graph.inputs[0]._uses.clear()
+
+    def producer(graph):
+        graph.nodes[0].outputs[0].producer = graph.nodes[1]
+
+    for change in (layout, swapped, operator, constant, outputs, names, uses, producer):
         graph = parse(TEXT)
         before = parts_of(graph)
         assert same_parts(before, parts_of(graph))

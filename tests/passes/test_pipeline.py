@@ -146,6 +146,16 @@ def broken_changes() -> dict[str, tuple[object, str]]:
         graph.outputs[0].layout = Layout((1, 0))
         return True
 
+    def uses(graph: Graph) -> bool:
+        graph.inputs[0]._uses.clear()
+        return False
+
+    def wrong_type(graph: Graph) -> bool:
+        value = graph.nodes[0].outputs[0]
+        value.type = TensorType(value.type.dtype, (*value.type.shape, 1))
+        value.layout = Layout.row_major(value.type.rank)
+        return True
+
     def exception(graph: Graph) -> bool:
         return bool(graph.nodes[99])
 
@@ -156,6 +166,8 @@ def broken_changes() -> dict[str, tuple[object, str]]:
         "interface name": (other_interface, "[E900] pass broken: the inputs and outputs of the graph changed"),
         "interface type": (other_type, "[E900] pass broken: the inputs and outputs of the graph changed"),
         "layout of an output": (layout, "[E900] pass broken: invariant 9"),
+        "uses": (uses, "[E900] pass broken: invariant 2"),
+        "type of a result": (wrong_type, "[E900] pass broken: elementwise (A): invariant 4"),
         "exception": (exception, "[E903] pass broken: IndexError: tuple index out of range"),
     }
 
