@@ -44,7 +44,8 @@ class Limits:
         open_size: the largest size of a dimension that is left open without bounds ("?").
         arena_bytes: scratch memory of a run of the compiled model.
         generated_bytes: text of the generated sources.
-        kernels: unlike kernels for convolutions, products of matrices and what else can be computed in several ways; equal layers share one.
+        kernels: unlike kernels for convolutions, products of matrices and what else can be computed in several ways; equal layers share one,
+            and every eight loop nests of one count as another, as transposed convolutions have them for their phases.
         string_parts: parts that a run divides one string into, where the model does not say; the run ends with a status where there are more.
         string_bytes: text of the strings that a run of the compiled model makes; the run ends with a status where it needs more.
     """

@@ -114,7 +114,7 @@ def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Cand
 def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[Candidate, ...]:
     target = _direct_target(request, op, direct, terms)
     maps = direct.group * request.outputs[0].dims[0]
-    kernel = direct.axes[-1].kernel
+    kernel, lines = direct.axes[-1].kernel, direct.lines
 
     def line_cycles(line: Line, tile: RegisterTile) -> float:
         taps = line.run.taps
@@ -124,7 +124,7 @@ def _direct(request: Request, op: Conv, direct: Direct, terms: Terms) -> tuple[C
         return cover_cycles(line.extent, direct.channels, steps, tile, target, sum_type(request), shared=line.shares_weights)
 
     def cycles_of(tile: RegisterTile) -> float:
-        return maps * sum(count * line_cycles(line, tile) for line, count in direct.lines)
+        return maps * sum(count * line_cycles(line, tile) for line, count in lines)
 
     longest = max((run.extent for run in direct.runs), default=1)
     waited = waited_cycles(view_bytes(request.operand(1).view), target)

@@ -8,6 +8,7 @@ tap loops are computed from the position.
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,10 @@ class Axis:
 
     def segments(self) -> tuple[Segment, ...]:
         """Cuts the output positions into runs whose taps are the same; of very many only the longest full one is looked for."""
+        return self._segments
+
+    @functools.cached_property
+    def _segments(self) -> tuple[Segment, ...]:
         runs: list[Segment] = []
         position = 0
         while position < self.out and len(runs) < MAX_RUNS:

@@ -202,7 +202,10 @@ def apply_op(op: str, args: tuple[Index, ...]) -> Index:
 def substitute(index: Index, mapping: Mapping[str, Index],
                expr_rewrite: Callable[[Expr], Expr] | None = None) -> Index:
     """Replaces loop variables by indices; `expr_rewrite` is applied to expressions inside `IndexOf` atoms."""
-    if all(isinstance(atom, LoopVar) and atom.name not in mapping for atom, _ in index.terms):
+    for atom, _ in index.terms:
+        if not isinstance(atom, LoopVar) or atom.name in mapping:
+            break
+    else:
         return index
     merged: dict[Atom, int] = {}
     constant = index.const

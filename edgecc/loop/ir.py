@@ -14,6 +14,7 @@ Grammar:
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -366,9 +367,12 @@ def map_children(expr: Expr, rewrite: Callable[[Expr], Expr]) -> Expr:
     """`expr` with `rewrite` applied to its direct operands; the same object if nothing changed."""
     match expr:
         case Op(args=args):
-            new = tuple(rewrite(a) for a in args)
-            return expr if all(a is b for a, b in zip(new, args, strict=True)) else Op(expr.op, new, expr.dtype, expr.lanes)
-        case Cast(arg=arg) | Bitcast(arg=arg) | Broadcast(arg=arg) | Lane(arg=arg) | Horizontal(arg=arg):
+            new = tuple([rewrite(a) for a in args])
+            return expr if all(map(operator.is_, new, args)) else Op(expr.op, new, expr.dtype, expr.lanes)
+        case Broadcast(arg=arg):
+            changed = rewrite(arg)
+            return expr if changed is arg else Broadcast(changed, expr.lanes)
+        case Cast(arg=arg) | Bitcast(arg=arg) | Lane(arg=arg) | Horizontal(arg=arg):
             changed = rewrite(arg)
             return expr if changed is arg else replace(expr, arg=changed)
     return expr

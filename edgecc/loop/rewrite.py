@@ -56,9 +56,9 @@ def map_blocks(body: Body, rewrite: Callable[[Body], Body]) -> Body:
     for stmt in body:
         match stmt:
             case For(body=inner):
-                out.append(replace(stmt, body=map_blocks(inner, rewrite)))
+                out.append(For(stmt.var, stmt.start, stmt.stop, map_blocks(inner, rewrite), stmt.step, stmt.kind))
             case If(then=then, orelse=orelse):
-                out.append(replace(stmt, then=map_blocks(then, rewrite), orelse=map_blocks(orelse, rewrite)))
+                out.append(If(stmt.condition, map_blocks(then, rewrite), map_blocks(orelse, rewrite)))
             case _:
                 out.append(stmt)
     return rewrite(tuple(out))
@@ -70,9 +70,10 @@ def map_expressions(body: Body, rewrite: Callable[[Expr], Expr]) -> Body:
     for stmt in body:
         match stmt:
             case Let(value=value) | Declare(value=value) | Assign(value=value) | Store(value=value):
-                out.append(replace(stmt, value=rewrite(value)))
+                new = rewrite(value)
+                out.append(stmt if new is value else replace(stmt, value=new))
             case For(body=inner):
-                out.append(replace(stmt, body=map_expressions(inner, rewrite)))
+                out.append(For(stmt.var, stmt.start, stmt.stop, map_expressions(inner, rewrite), stmt.step, stmt.kind))
             case If(condition=condition, then=then, orelse=orelse):
                 out.append(If(rewrite(condition), map_expressions(then, rewrite), map_expressions(orelse, rewrite)))
             case _:
@@ -97,6 +98,8 @@ def local_names(body: Body) -> set[str]:
 
 def instantiate(body: Body, variables: Mapping[str, Index], renames: Mapping[str, str]) -> Body:
     """A copy of `body` with loop variables replaced by indices and locals renamed."""
+    if not variables and not renames:
+        return body
 
     def on_expr(expr: Expr) -> Expr:
         match expr:
@@ -125,11 +128,11 @@ def instantiate(body: Body, variables: Mapping[str, Index], renames: Mapping[str
                 case Assign(name=name, value=value):
                     out.append(Assign(renames.get(name, name), on_expr(value)))
                 case Store(index=index, value=value):
-                    out.append(replace(stmt, index=on_index(index), value=on_expr(value)))
+                    out.append(Store(stmt.buffer, on_index(index), on_expr(value), stmt.stride, stmt.valid))
                 case Prefetch(index=index) | Reload(index=index):
                     out.append(replace(stmt, index=on_index(index)))
                 case For(start=start, stop=stop, body=inner):
-                    out.append(replace(stmt, start=on_index(start), stop=on_index(stop), body=on_body(inner)))
+                    out.append(For(stmt.var, on_index(start), on_index(stop), on_body(inner), stmt.step, stmt.kind))
                 case If(condition=condition, then=then, orelse=orelse):
                     out.append(If(on_expr(condition), on_body(then), on_body(orelse)))
                 case _:
@@ -194,19 +197,20 @@ def distinct_locals(body: Body) -> Body:
                 number += 1
                 new = f"{name}_v{number}"
             names.add(new)
-            current[name] = new
+            if new == name:
+                current.pop(name, None)
+            else:
+                current[name] = new
             return new
 
         for stmt in stmts:
             match stmt:
-                case Let(name=name, value=value):
-                    moved = instantiate((Let("_", value),), {}, current)[0]
-                    out.append(replace(moved, name=bind(name)) if isinstance(moved, Let) else moved)
-                case Declare(name=name, value=value):
-                    moved = instantiate((Declare("_", value),), {}, current)[0]
-                    out.append(replace(moved, name=bind(name)) if isinstance(moved, Declare) else moved)
+                case Let(name=name) | Declare(name=name):
+                    moved = instantiate((stmt,), {}, current)[0]
+                    new = bind(name)
+                    out.append(replace(moved, name=new) if isinstance(moved, Let | Declare) and moved.name != new else moved)
                 case For(body=inner):
-                    head = instantiate((replace(stmt, body=()),), {}, current)[0]
+                    head = instantiate((replace(stmt, body=()),), {}, current)[0] if current else stmt
                     out.append(replace(head, body=visit(inner, frozenset(names), current)) if isinstance(head, For) else head)
                 case If(then=then, orelse=orelse):
                     head = instantiate((replace(stmt, then=(), orelse=()),), {}, current)[0]

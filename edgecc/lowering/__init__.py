@@ -112,6 +112,9 @@ def lower_graph(graph: Graph, target: Target, *, name: str, options: LoweringOpt
     return LoweredModel(module, lowered.plan, lowered.reports, lowered.inner)
 
 
+NESTS_OF_A_KERNEL = 8
+"""Loop nests that take as long as a kernel: a transposed convolution has one for each phase."""
+
 Work = Kernel | tuple[LoweredRegion, ...] | StringStep
 """What runs at a step: a kernel, the regions of an operator that has some, or an operator on strings."""
 
@@ -129,7 +132,7 @@ class _Lowering:
     kernels: dict[Request, Kernel] = field(default_factory=dict)
     effort: Effort = field(default_factory=Effort)
     chosen: int = 0
-    """Kernels chosen among several ways to compute something."""
+    """Kernels chosen among several ways to compute something, those of many loop nests counted more than once."""
 
     def graph(self, graph: Graph, depth: int, loop: Loop | None = None, *, is_region: bool = True) -> LoweredRegion:
         """Lowers a graph, or a region `depth` loops deep; `loop` is the operator whose body it is.
@@ -279,7 +282,7 @@ class _Lowering:
     def _kernel(self, request: Request) -> Kernel:
         if request not in self.kernels:
             kernel = lower_open(request, self.options.tuning.get(signature(request)) if self.options.tuning else None)
-            self.chosen += kernel.candidate != ""
+            self.chosen += (kernel.candidate != "") + len(kernel.function.body) // NESTS_OF_A_KERNEL
             if self.chosen > self.options.room.kernels:
                 raise EdgeccError("E101", f"the network needs more than {self.options.room.kernels} unlike kernels for convolutions, products and "
                                           "the like", hint=raised("kernels"))

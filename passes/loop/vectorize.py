@@ -29,6 +29,7 @@ from edgecc.loop.ir import (
     Reload,
     Stmt,
     Store,
+    map_children,
 )
 from edgecc.loop.rewrite import instantiate, interleave, local_names, rewrite_loops
 from edgecc.passes.loop.base import LoopPass
@@ -160,13 +161,8 @@ class _Vectorizer:
     def single(self, expr: Expr) -> Expr:
         match expr:
             case Load(index=index) | FromIndex(index=index):
-                return replace(expr, index=self.base(index))
-            case Op(args=args):
-                return replace(expr, args=tuple(self.single(a) for a in args))
-            case Cast(arg=arg, dtype=dtype):
-                return Cast(self.single(arg), dtype)
-            case Bitcast(arg=arg, dtype=dtype):
-                return Bitcast(self.single(arg), dtype)
-            case Horizontal(arg=arg):
-                return replace(expr, arg=self.single(arg))
+                moved = self.base(index)
+                return expr if moved is index else replace(expr, index=moved)
+            case Op() | Cast() | Bitcast() | Horizontal():
+                return map_children(expr, self.single)
         return expr

@@ -62,6 +62,14 @@ def test_unlike_kernels_and_their_code_are_counted_before_there_are_thousands(mo
         edgecc.compile(made, "generic-c", limits=Limits(generated_bytes=20_000))
 
 
+def test_phases_of_transposed_convolutions_count_like_kernels():
+    made = model([node("ConvTranspose", "x w", f"y{stride}", strides=[8, stride]) for stride in (4, 5)], outputs=["y4", "y5"],
+                 inputs=[info("x", (1, 2, 5, 5))], weights=[floats("w", (2, 2, 3, 3))])
+    with pytest.raises(EdgeccError, match="more than 8 unlike kernels"):
+        edgecc.compile(made, "generic-c", limits=Limits(kernels=8))
+    edgecc.compile(made, "generic-c", limits=Limits(kernels=9))
+
+
 @pytest.mark.parametrize("maker", [
     node("Range", "zero n one", "m"), node("RandomNormal", "", "m", shape=[1000]), node("Multinomial", "x", "m", sample_size=1000),
     node("EyeLike", "w", "m"), node("HannWindow", "n", "m"), node("DFT", "s", "m", axis=0)], ids=lambda node: node.op_type)
