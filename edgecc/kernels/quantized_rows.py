@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from edgecc.kernels.kernel_builder import KernelBuilder
 from edgecc.kernels.view import View
 from edgecc.loop.builder import add, cast, div, mul, number, operation, repeat, select
 from edgecc.loop.index import Index, const
-from edgecc.loop.ir import Bitcast, Body, Buffer, Expr, Horizontal, Op
+from edgecc.loop.ir import Bitcast, Body, Buffer, Expr, Horizontal, Op, Ref
 
 LIMIT = 127
 
@@ -99,6 +100,10 @@ class Rows:
                 b.store(y, place, cast(total, y.dtype), stride=self.y_step, valid=valid if v == len(line) - 1 else 0)
 
 
+Elements = Callable[[Index | int, int], Expr]
+"""A vector of f32 by its offset in a block; of its lanes so many are valid, or all for 0."""
+
+
 class QuantizedRows:
     """Scratch memory with the rows of x as integers, and the statements that fill it.
 
@@ -141,46 +146,28 @@ class QuantizedRows:
                 self._block(row, const(whole), self.depth - whole * self.block)
 
     def _block(self, row: Index, block: Index, terms: int) -> None:
-        b, lanes = self.b, self.lanes
-        source = row * self.rows.x_stride + block * (self.block * self.rows.x_step)
-        def x(offset: Index | int, valid: int) -> Expr:
-            place = source + (offset * self.rows.x_step if isinstance(offset, Index) else const(offset * self.rows.x_step))
-            return cast(b.load(self.x, place, lanes, valid=valid), DType.F32)
-
-        def magnitude(offset: Index | int, valid: int) -> Expr:
-            return operation("bit_and", Bitcast(x(offset, valid), DType.I32), MAGNITUDE)
-
-        # Magnitudes are ordered as their bits are, NaN above all: integers are compared at once, floats need care for NaN.
-        largest = b.declare("largest", number(0, DType.I32, lanes))
-        whole = terms // lanes
-        if whole <= MOST_WRITTEN_OUT:
-            for vector in range(whole):
-                b.assign(largest, operation("max", largest, magnitude(vector * lanes, 0)))
+        """Quantizes a block of a row, of `terms` elements."""
+        own = _Block(self.b, self.x, row * self.rows.x_stride + block * (self.block * self.rows.x_step), self.rows.x_step, self.lanes)
+        quotients = own.scaled(terms, self.scales, row * self.blocks + block)
+        if self.grouped:
+            total = self._store_groups(quotients, row * self.stride + block * self.part, terms)
+            correction = mul(Horizontal("add", total) if self.lanes > 1 else total, self.factor)
+            if self.corrections is not None:
+                self.b.store(self.corrections, row * self.blocks + block, correction)
         else:
-            with b.loop("i", whole) as i:
-                b.assign(largest, operation("max", largest, magnitude(i * lanes, 0)))
-        if terms % lanes:
-            b.assign(largest, operation("max", largest, magnitude(terms - terms % lanes, terms % lanes)))
-        most = b.let("most", Horizontal("max", largest) if lanes > 1 else largest)
-        found = b.let("ratio", div(Bitcast(most, DType.F32), float(LIMIT)))
-        tiny = float(np.finfo(np.float32).tiny)
-        b.store(self.scales, row * self.blocks + block, select(operation("lt", found, tiny), 1.0, found))
-        divisor = b.let("divisor", select(operation("le", tiny, found), found, 1.0))
-        kept = b.let("kept", select(operation("lt", most, INFINITY), number(-1, DType.I32), 0))
+            self._store_numbers(quotients, row * self.stride + block * self.block, terms)
 
-        def quotient(offset: Index | int, valid: int) -> Expr:
-            # At most 127 and half a unit in the last place, so nothing is limited; what is no number would be, but makes its block zeros.
-            finite = Bitcast(operation("bit_and", Bitcast(x(offset, valid), DType.I32), repeat(kept, lanes)), DType.F32)
-            return div(finite, repeat(divisor, lanes))
+    def _store_numbers(self, quotients: Elements, target: Index, terms: int) -> None:
+        """Stores integers as f32, one after the other."""
+        b, lanes, rest = self.b, self.lanes, terms % self.lanes
+        with b.loop("j", terms // lanes) as j:
+            b.store(self.values, target + j * lanes, operation("round", quotients(j * lanes, 0)))
+        if rest:
+            b.store(self.values, target + (terms - rest), operation("round", quotients(terms - rest, rest)), valid=rest)
 
-        target = row * self.stride
-        if not self.grouped:
-            with b.loop("j", terms // lanes) as j:
-                b.store(self.values, target + block * self.block + j * lanes, operation("round", quotient(j * lanes, 0)))
-            if terms % lanes:
-                start = terms - terms % lanes
-                b.store(self.values, target + block * self.block + start, operation("round", quotient(start, terms % lanes)), valid=terms % lanes)
-            return
+    def _store_groups(self, quotients: Elements, target: Index, terms: int) -> Ref:
+        """Stores integers as bytes of words, each word one of every part of the block; returns their sums, a vector."""
+        b, lanes = self.b, self.lanes
         total = b.declare("total", number(0, DType.I32, lanes))
 
         def group(offset: Index | int, valid: tuple[int, ...]) -> None:
@@ -188,14 +175,13 @@ class QuantizedRows:
             for g, count in enumerate(valid):
                 if not count:
                     continue
-                values = b.let("codes", Op("nearest", (quotient(offset + g * self.part, count),), DType.I32, lanes))
+                values = b.let("codes", Op("nearest", (quotients(offset + g * self.part, count),), DType.I32, lanes))
                 b.assign(total, add(total, values))
                 byte: Expr = Bitcast(values, DType.U32)
                 byte = byte if g == GROUP - 1 else operation("bit_and", byte, 0xFF)
                 byte = byte if g == 0 else operation("shift_left", byte, 8 * g)
                 word = byte if word is None else operation("bit_or", word, byte)
-            place = target + block * self.part + offset
-            b.store(self.values, place, number(0, DType.U32, lanes) if word is None else word)
+            b.store(self.values, target + offset, number(0, DType.U32, lanes) if word is None else word)
 
         if terms == self.block:
             with b.loop("group", self.part // lanes) as i:
@@ -203,6 +189,58 @@ class QuantizedRows:
         else:
             for start in range(0, self.part, lanes):
                 group(start, tuple(max(0, min(lanes, terms - g * self.part - start)) for g in range(GROUP)))
-        correction = mul(Horizontal("add", total) if lanes > 1 else total, self.factor)
-        if self.corrections is not None:
-            b.store(self.corrections, row * self.blocks + block, correction)
+        return total
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block of a row of x: its first element, how far apart its elements lie, and how many are read at once."""
+
+    b: KernelBuilder
+    x: Buffer
+    source: Index
+    step: int
+    lanes: int
+
+    def scaled(self, terms: int, scales: Buffer, place: Index) -> Elements:
+        """Stores the block's scale and returns its elements divided by it; without a finite scale they are zeros."""
+        b, most = self.b, self._largest(terms)
+        found = b.let("ratio", div(Bitcast(most, DType.F32), float(LIMIT)))
+        tiny = float(np.finfo(np.float32).tiny)
+        b.store(scales, place, select(operation("lt", found, tiny), 1.0, found))
+        divisor = b.let("divisor", select(operation("le", tiny, found), found, 1.0))
+        kept = b.let("kept", select(operation("lt", most, INFINITY), number(-1, DType.I32), 0))
+
+        def quotient(offset: Index | int, valid: int) -> Expr:
+            # At most 127 and half a unit in the last place, so nothing is limited; what is no number would be, but makes its block zeros.
+            finite = Bitcast(operation("bit_and", Bitcast(self._element(offset, valid), DType.I32), repeat(kept, self.lanes)), DType.F32)
+            return div(finite, repeat(divisor, self.lanes))
+
+        return quotient
+
+    def _element(self, offset: Index | int, valid: int) -> Expr:
+        place = self.source + (offset * self.step if isinstance(offset, Index) else const(offset * self.step))
+        return cast(self.b.load(self.x, place, self.lanes, valid=valid), DType.F32)
+
+    def _largest(self, terms: int) -> Ref:
+        """The bits of the largest magnitude.
+
+        Magnitudes are ordered as their bits are, NaN above all: integers are compared at once, floats need care for NaN.
+        """
+        b, lanes = self.b, self.lanes
+        largest = b.declare("largest", number(0, DType.I32, lanes))
+
+        def include(offset: Index | int, valid: int) -> None:
+            magnitude = operation("bit_and", Bitcast(self._element(offset, valid), DType.I32), MAGNITUDE)
+            b.assign(largest, operation("max", largest, magnitude))
+
+        whole, rest = divmod(terms, lanes)
+        if whole <= MOST_WRITTEN_OUT:
+            for vector in range(whole):
+                include(vector * lanes, 0)
+        else:
+            with b.loop("i", whole) as i:
+                include(i * lanes, 0)
+        if rest:
+            include(terms - rest, rest)
+        return b.let("most", Horizontal("max", largest) if lanes > 1 else largest)
