@@ -33,7 +33,9 @@ def conversion_rows() -> Iterator[tuple[Key, Row]]:
     for lanes in (4, 8, 16):
         yield from _avx512_narrow(lanes)
         yield from _half_rows(lanes)
-        yield from _casts(lanes)
+        yield from _word_casts(lanes)
+        if lanes <= 8:
+            yield from _double_casts(lanes)
 
 
 # -- narrow types ---------------------------------------------------------------------------------
@@ -142,7 +144,8 @@ def _half_rows(lanes: int) -> Iterator[tuple[Key, Row]]:
 # -- conversions ----------------------------------------------------------------------------------
 
 
-def _casts(lanes: int) -> Iterator[tuple[Key, Row]]:
+def _word_casts(lanes: int) -> Iterator[tuple[Key, Row]]:
+    """Casts among numbers of 32 bits, and to shorter integers."""
     bits = lanes * 32
     p, needs = prefix(bits), needs_of(bits)
     vector = integer_type(bits)
@@ -176,8 +179,10 @@ def _casts(lanes: int) -> Iterator[tuple[Key, Row]]:
         yield Key(f"cast:{dtype.value}", F32, lanes), Row(
             f"return {p}_maskz_cvttps_epi32({p}_cmp_ps_mask(a, a, _CMP_ORD_Q), {inside});", AVX512, body=True)
     yield Key("cast:u32", F32, lanes), Row(f"{p}_cvttps_epu32({p}_max_ps({{0}}, {p}_setzero_ps()))", AVX512)
-    if lanes > 8:
-        return
+
+
+def _double_casts(lanes: int) -> Iterator[tuple[Key, Row]]:
+    """Casts from and to numbers of 64 bits."""
     wide_bits = lanes * 64
     w, wide_needs = prefix(wide_bits), needs_of(wide_bits)
     yield Key("cast:f64", F32, lanes), Row(f"{w}_cvtps_pd({{0}})", wide_needs)
