@@ -16,12 +16,11 @@ from edgecc.backends.discovery import create_backend, select_backend
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.importing import ImportReport, import_model_with_report
 from edgecc.frontend.interface import flattened
-from edgecc.frontend.limits import raised
 from edgecc.frontend.load import source_name
 from edgecc.ir.graph import Graph
 from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
-from edgecc.lowering.functions import Room
+from edgecc.lowering.functions import Room, check_results
 from edgecc.lowering.options import NO_TUNING, LoweringOptions
 from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.partition.artifact import Partitioned, partition
@@ -97,16 +96,10 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
     compiled = compile_graph(graph, target, name=_name_of(model, graph, options), passes=passes, options=_lowering_options(options),
                              keep_fp32=options.keep_fp32, integers=options.integers, backend=backend,
                              verify_each=_arrays_for_passes(graph, options))
-    limits, arena = options.limits, compiled.module.arena_bytes
-    if arena > limits.arena_bytes:
-        raise EdgeccError("E101", f"a run needs {arena} bytes of memory; the limit is {limits.arena_bytes}", where=source_name(model),
-                          hint=raised("arena_bytes"))
+    check_results(compiled.module.arena_bytes, {}, options.limits, source_name(model))  # a self-test would run for nothing
     self_test = SelfTest(execute(_meaning(graph, compiled), selftest.inputs(compiled.module))) if options.self_test else None
     artifact = backend.emit(compiled.module, target, EmitOptions(self_test=self_test, form=form))
-    text = sum(len(data) for name, data in artifact.files.items() if name.endswith((".c", ".h")))
-    if text > limits.generated_bytes:
-        raise EdgeccError("E101", f"the generated code has {text} bytes; the limit is {limits.generated_bytes}",
-                          where=source_name(model), hint=raised("generated_bytes"))
+    check_results(artifact.arena_bytes, artifact.files, options.limits, source_name(model))
     return Compilation(graph, report, compiled, artifact, backend)
 
 
@@ -115,7 +108,7 @@ def _lowering_options(options: Options) -> LoweringOptions:
     return LoweringOptions(
         threads=options.threads, precision=options.precision, depth_first=options.depth_first == "auto", winograd=options.winograd == "auto",
         tuning=options.tuning or NO_TUNING, checks=options.checks, string_bytes=limits.string_bytes,
-        room=Room(limits.generated_bytes, limits.kernels))
+        room=Room.within(limits))
 
 
 def _meaning(graph: Graph, compiled: CompiledModel) -> Graph:
@@ -153,7 +146,9 @@ def divide_model(model: ModelSource, target: Target, options: Options, npu: Npu)
                           hint="name it with --backend")
     graph, report = imported(model, options)
     name = model_identifier(_name_of(model, graph, options))
-    return Division(graph, report, partition(graph, name, target, writer, threads=options.threads))
+    done = partition(graph, name, target, writer, options=_lowering_options(options))
+    check_results(done.artifact.arena_bytes, done.artifact.files, options.limits, source_name(model))
+    return Division(graph, report, done)
 
 
 def finish(done: Compilation | Export | Division, form: str, cc: str | None = None) -> Artifact:

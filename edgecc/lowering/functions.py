@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgecc.errors import EdgeccError
-from edgecc.frontend.limits import raised
+from edgecc.frontend.limits import Limits, raised
 from edgecc.ir.types import Array, DType
 from edgecc.kernels.kernel import FromInput, FromOutput, Kernel
 from edgecc.loop.ir import Function, walk
@@ -28,8 +27,26 @@ class Room:
         kernels: unlike ones of operators that can be computed in several ways.
     """
 
-    text_bytes: float = math.inf
-    kernels: float = math.inf
+    text_bytes: int
+    kernels: int
+
+    @classmethod
+    def within(cls, limits: Limits) -> Room:
+        """What the limits of a model leave."""
+        return cls(limits.generated_bytes, limits.kernels)
+
+
+def check_results(arena_bytes: int, files: Mapping[str, bytes], limits: Limits, where: str) -> None:
+    """Looks at what was made of a model, by its own names, once that is known.
+
+    Raises: EdgeccError E101 where a run needs more memory than the limits allow, or where there is more text of C.
+    """
+    if arena_bytes > limits.arena_bytes:
+        raise EdgeccError("E101", f"a run needs {arena_bytes} bytes of memory; the limit is {limits.arena_bytes}", where=where, hint=raised("arena_bytes"))
+    text = sum(len(data) for name, data in files.items() if name.endswith((".c", ".h")))
+    if text > limits.generated_bytes:
+        raise EdgeccError("E101", f"the generated code has {text} bytes; the limit is {limits.generated_bytes}", where=where,
+                          hint=raised("generated_bytes"))
 
 
 STATEMENT_BYTES, FUNCTION_BYTES = 56, 200

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from edgecc.frontend.limits import DEFAULT_LIMITS
 from edgecc.lowering.functions import Room
 from edgecc.memory.depth_first import Limits
 from edgecc.targets.precision import FP32
 
-UNBOUNDED = Room()
 NO_TUNING: Mapping[str, str] = MappingProxyType({})
 STRING_BYTES = 2**16
 """Room for the text of strings that a run makes, unless the caller wants another."""
 MOST_STRING_BYTES = 2**31
+STANDARD_ROOM = Room.within(DEFAULT_LIMITS)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LoweringOptions:
     tuning: Mapping[str, str] = field(default_factory=lambda: NO_TUNING)
     checks: str = "trap"
     string_bytes: int = STRING_BYTES
-    room: Room = UNBOUNDED
+    room: Room = STANDARD_ROOM
     verified: bool = False
 
 

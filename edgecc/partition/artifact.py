@@ -18,7 +18,7 @@ from edgecc.backends.base import EmitOptions, GraphBackend, LoopBackend
 from edgecc.errors import EdgeccError, printable
 from edgecc.ir.graph import Graph, Node
 from edgecc.loop.module import Interface
-from edgecc.lowering.options import LoweringOptions
+from edgecc.lowering.options import DEFAULT_LOWERING, LoweringOptions
 from edgecc.options import spelled
 from edgecc.partition.driver import DriverPart, write_driver
 from edgecc.partition.plan import Crossing, Plan, plan_partition
@@ -41,14 +41,15 @@ class Partitioned:
     cpu: LoopBackend
 
 
-def partition(graph: Graph, name: str, target: Target, npu: GraphBackend, cpu: LoopBackend = C, *, threads: int = 1) -> Partitioned:
+def partition(graph: Graph, name: str, target: Target, npu: GraphBackend, cpu: LoopBackend = C, *,
+              options: LoweringOptions = DEFAULT_LOWERING) -> Partitioned:
     """Divides a copy of a graph between the target's accelerator and its CPU, and compiles all parts.
 
     Args:
         name: a C identifier.
         target: one with an accelerator.
         npu: the back end that writes for it; it decides which nodes it takes.
-        threads: of the parts on the CPU.
+        options: of the parts on the CPU.
     Raises: EdgeccError E115 where the target has no accelerator, or the back end does not write for it; E104 for open
         dimensions; what passes, kernels and back ends raise.
     """
@@ -69,7 +70,7 @@ def partition(graph: Graph, name: str, target: Target, npu: GraphBackend, cpu: L
         if part.on_npu:
             artifact = written[number]
         else:
-            artifact = cpu.emit(compile_graph(part.graph, target, name=part_name, options=LoweringOptions(threads=threads), backend=cpu).module, target, EmitOptions())
+            artifact = cpu.emit(compile_graph(part.graph, target, name=part_name, options=options, backend=cpu).module, target, EmitOptions())
         folder = f"{number}_{side}"
         files |= {f"{folder}/{file}": content for file, content in artifact.files.items()}
         files[f"{folder}/{MANIFEST_NAME}"] = artifact.manifest.to_json()

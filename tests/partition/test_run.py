@@ -69,6 +69,13 @@ def test_both_sides_together(cli):
 
 
 @pytest.mark.usefixtures("board")
+@pytest.mark.parametrize(("limit", "message"), [("generated_bytes=300", "more than 300 bytes"), ("generated_bytes=10000", "code has"), ("arena_bytes=16", "limit is 16")])
+def test_limits_hold_for_what_is_made_of_both_sides(cli, limit, message):
+    refused = cli("verify", DIGITS, "--shape", "image=1x1x8x8", "--target", "board", "--limits", limit)
+    assert refused.status == 3 and refused.err.startswith("[E101]") and message in refused.err
+
+
+@pytest.mark.usefixtures("board")
 def test_the_folder(cli, tmp_path):
     folder = tmp_path / "out"
     arguments = ("compile", DIGITS, "--shape", "image=1x1x8x8", "--target", "board", "-o", folder)
