@@ -102,7 +102,7 @@ def in_dialect(model: onnx.ModelProto, name: str, opset: int) -> tuple[onnx.Mode
     problems = [*_set_activations(work, dialect), *_set_weights(work, dialect)]
     if problems:
         raise EdgeccError("E114", f"dialect {name} ({dialect.tool}) cannot say {len(problems)} thing{'s' if len(problems) > 1 else ''}",
-                          details=problems, hint="`edgecc quantize` can make models of other types; --dialect ort takes all")
+                          details=problems, hint="`edgecc quantize --symmetric` makes models whose zero points are 0; --dialect ort takes all")
     if dialect.activations:
         _set_constants(work, dialect.activations)
     if dialect.float_biases:

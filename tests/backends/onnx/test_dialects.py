@@ -177,6 +177,7 @@ def test_what_a_dialect_cannot_say_is_named_at_once(options, dialect, words):
     with pytest.raises(EdgeccError) as caught:
         written(quantized_model(**options), dialect)
     assert caught.value.code == "E114" and all(word in str(caught.value) for word in words)
+    assert "edgecc quantize --symmetric" in caught.value.hint
 
 
 def test_opsets():
