@@ -83,7 +83,7 @@ def _fused_narrow(dtype: DType) -> Callable[[Any, Any, Any], Any]:
 
     def narrow(a: Any, b: Any, c: Any) -> Any:
         # Numbers of Python are much faster than arrays of a few lanes.
-        if isinstance(c, target.type):
+        if all(isinstance(number, target.type) for number in (a, b, c)):
             number = float(a) * float(b) + float(c)
             if not any(map(doubtful, _bits([number]))):
                 return target.type(number)

@@ -139,6 +139,13 @@ def test_fma_where_double_rounding_would_be_wrong(lanes: int) -> None:
         assert np.atleast_1d(fma(*vectors))[-1] == F32(wanted), operands
 
 
+def test_fma_of_numbers_and_lanes_together() -> None:
+    """As code that chooses between kernels asks for all results at once."""
+    fma, rows = operation("fma", DType.F32, DType.F32), np.arange(4, dtype=F32)
+    for a, b, c in ((rows, F32(3), F32(0.5)), (F32(3), rows, F32(0.5)), (F32(3), F32(0.5), rows), (rows[:, None], F32(3), rows)):
+        np.testing.assert_array_equal(fma(a, b, c), a * b + c)
+
+
 @pytest.mark.parametrize(("statement", "message"), [
     ("y[4] = x[0]", "index 4 is outside y, which has 4 elements"),
     ("y[0] = x[-1]", "index -1 is outside x"),
