@@ -33,7 +33,8 @@ ACTIVATIONS = frozenset({"Relu", "Clip"})
 TAKES_ACTIVATION = frozenset({*WEIGHTED, "Add", "Sub", "Mul"})
 
 MOVEMENT = frozenset({"MaxPool", "Reshape", "Transpose", "Slice", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Split", "Expand",
-                      "Concat", "Pad", "DepthToSpace", "SpaceToDepth", "GlobalMaxPool"})
+                      "Concat", "Pad", "DepthToSpace", "SpaceToDepth", "GlobalMaxPool", "ReduceMax", "ReduceMin"})
+"""Operators whose results are elements of what they read."""
 
 
 @dataclass(frozen=True)

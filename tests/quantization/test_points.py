@@ -44,6 +44,13 @@ def test_what_only_moves_elements_keeps_the_scale():
     assert groups(found) == [{"x"}, {"z", "a", "b", "c", "d"}]
 
 
+def test_extrema_keep_the_scale():
+    nodes = [helper.make_node("Conv", ["x", "w"], ["a"], "conv"), helper.make_node("ReduceMax", ["a", "axes"], ["b"], keepdims=0),
+             helper.make_node("ReduceMin", ["a", "axes"], ["c"], keepdims=0), helper.make_node("Concat", ["b", "c"], ["y"], axis=1)]
+    constants = {"w": np.ones((2, 2, 1, 1), np.float32), "axes": np.array([2, 3])}
+    assert groups(find_points(network(nodes, {"x": [1, 2, 4, 4]}, {"y": [1, 4]}, constants))) == [{"x"}, {"a", "b", "c", "y"}]
+
+
 def test_movement_alone_is_not_quantized():
     nodes = [helper.make_node("Transpose", ["x"], ["a"], perm=[1, 0]), helper.make_node("Exp", ["a"], ["y"])]
     assert find_points(network(nodes, {"x": [2, 3]}, {"y": [3, 2]}, {})).groups == ()
