@@ -54,7 +54,8 @@ def prepared(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str
     bounds, fixed = limits or Limits(), dict(constants or {})
     graph, report = _cleaned(model, shapes, inputs, bounds, fixed)
     if not _stuck(graph) or not all(value.type.is_static for value in graph.inputs):
-        return Prepared(Network(export_onnx(graph, opset=opset)), report.notes)
+        network = Network(export_onnx(graph, opset=opset))
+        return Prepared(network, (*report.notes, *_repeated(network)))
     whole = Divisible(load_model(model, bounds), bounds, fixed)
     stuck: set[str] = set()
     notes = report.notes
@@ -67,8 +68,15 @@ def prepared(model: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str
         found = _stuck(graph) | {name for name in map(whole.producer, unfit) if name}
         if found <= stuck:
             rest = _without_constants(graph, rest)
-            return Prepared(Network(export_onnx(graph, opset=opset)), (*notes, rest.note), rest)
+            network = Network(export_onnx(graph, opset=opset))
+            return Prepared(network, (*notes, rest.note, *_repeated(network)), rest)
         stuck |= found
+
+
+def _repeated(network: Network) -> tuple[str, ...]:
+    """What to say of a model that somebody quantized before."""
+    count = sum(node.op_type == "QuantizeLinear" for node in network.nodes)
+    return (f"{count} values of the model are quantized already, and are again: the errors are those that come on top",) if count else ()
 
 
 def _decisions(graph: Graph, head: onnx.ModelProto, whole: onnx.ModelProto) -> set[str]:

@@ -13,6 +13,7 @@ from edgecc.quantization import driver, observe
 from edgecc.quantization.accuracy import Goal
 from edgecc.quantization.driver import quantize
 from edgecc.quantization.network import Network
+from edgecc.quantization.prepare import prepared
 from edgecc.quantization.report import decibels
 from edgecc.quantization.scheme import Scheme
 from edgecc.reference.executor import execute
@@ -163,6 +164,12 @@ def test_scores_decide_where_they_are_asked_for():
     assert easy.scores[0] == 0 and drop > 0 and not easy.notes
     hard = quantize(net, data, Scheme(), goal=Goal(most_drop=drop / 2, labels=labels, metric=closeness))
     assert hard.scores[0] - hard.scores[1] <= drop / 2 and "to reach what was asked for" in hard.notes[0]
+
+
+def test_a_model_that_is_quantized_already_is_said_to_be(plain):
+    assert prepared(convolutions().model).notes == ()
+    (note,) = prepared(plain.model).notes
+    assert note.startswith("5 values of the model are quantized already")
 
 
 def test_names_that_are_not_there():
