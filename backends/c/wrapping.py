@@ -7,6 +7,7 @@ Converting back to a signed type keeps the bits: gcc and clang define it so.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -49,6 +50,7 @@ def interval(expr: Expr) -> Interval:
     return every
 
 
+@functools.cache
 def _limits(dtype: DType) -> Interval:
     low, high = dtype.limits
     return int(low), int(high)

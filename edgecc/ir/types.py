@@ -61,6 +61,8 @@ class DType(Enum):
     U2 = "u2"
     STRING = "string"
 
+    __hash__ = object.__hash__  # Enum hashes the name, in Python: types are asked for in every step of a compilation
+
     @property
     def code(self) -> int:
         """The TensorProto.DataType number of this type."""

@@ -10,7 +10,7 @@ simplify-movement joins the transposes that meet.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -65,18 +65,19 @@ class FoldTranspose(NodePass):
         for value in transposes:
             if sole_user(graph, value) is not node and not _only_slices(graph, value):
                 return self.decline(node, f"%{value.name} has another reader or is returned")
-        perms = {source.op.perm for source in transposes.values() if isinstance(source.op, Transpose)}
+        moved = {value: _moved(graph, source) for value, source in transposes.items()}
+        perms = {one.perm for one in moved.values()}
         perm = next(iter(perms))
         if len(perms) > 1:
             return self.decline(node, "its operands are transposed differently")
         if isinstance(node.op, Elementwise | Concat):
-            return self._pointwise(graph, node, perm)
+            return self._pointwise(graph, node, perm, moved)
         op, after = _renamed(node.op, perm)
-        source = next(iter(transposes.values()))
-        self._replace(graph, node, op, [source.operand(0), *node.inputs[1:]], after, [source])
+        only = next(iter(moved.values()))
+        self._replace(graph, node, op, [only.value, *node.inputs[1:]], after, only.nodes)
         return True
 
-    def _pointwise(self, graph: Graph, node: Node, perm: Perm) -> bool:
+    def _pointwise(self, graph: Graph, node: Node, perm: Perm, moved: Mapping[Value, _Moved]) -> bool:
         dims = node.output.type.shape
         if len(dims) != len(perm):
             return self.decline(node, "the result has another rank than what is transposed")
@@ -84,10 +85,9 @@ class FoldTranspose(NodePass):
         absorbed: list[Node] = []
         inverse = inverse_of(perm)
         for value in (v for v in node.inputs if v is not None):
-            source = value.producer
-            if source is not None and isinstance(source.op, Transpose):
-                operands.append(source.operand(0))
-                absorbed.append(source)
+            if value in moved:
+                operands.append(moved[value].value)
+                absorbed += moved[value].nodes
             elif isinstance(node.op, Elementwise) and value.type.count == 1:
                 operands.append(value)
             elif value.constant is not None:
@@ -95,7 +95,7 @@ class FoldTranspose(NodePass):
                 operands.append(graph.constant(np.ascontiguousarray(full.transpose(inverse)), value.name))
             else:
                 return self.decline(node, f"%{value.name} is not transposed")
-        if isinstance(node.op, Elementwise) and all(source.output.type.shape != dims for source in absorbed):
+        if isinstance(node.op, Elementwise) and all(value.type.shape != dims for value in moved):
             return self.decline(node, "the result is larger than what is transposed")
         op = Concat(perm[node.op.axis]) if isinstance(node.op, Concat) else node.op
         self._replace(graph, node, op, operands, perm, absorbed)
@@ -125,6 +125,28 @@ class FoldTranspose(NodePass):
             return False
         replace(graph, node, dataclasses.replace(op, transpose_a=flags[0], transpose_b=flags[1]), *operands, absorbed=absorbed)
         return True
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """A value before the transposes that one follows upon another, which together are `perm`; the first of `nodes` is the first of them."""
+
+    value: Value
+    perm: Perm
+    nodes: tuple[Node, ...]
+
+
+def _moved(graph: Graph, last: Node) -> _Moved:
+    """What `last`, a Transpose, moves: through all that nothing else reads, or each sweep over a long chain would bring them one step further."""
+    if not isinstance(last.op, Transpose):
+        raise TypeError(last.op)
+    value, perm, nodes = last.operand(0), last.op.perm, [last]
+    while value.producer is not None and isinstance(value.producer.op, Transpose) and sole_user(graph, value) is nodes[-1]:
+        before = value.producer.op.perm
+        perm = tuple(before[axis] for axis in perm)
+        nodes.append(value.producer)
+        value = value.producer.operand(0)
+    return _Moved(value, perm, tuple(reversed(nodes)))
 
 
 def _only_slices(graph: Graph, value: Value) -> bool:

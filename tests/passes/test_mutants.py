@@ -141,7 +141,7 @@ TRANSPOSED = (
     Mutant("use check removed", "if sole_user(graph, value) is not node and not _only_slices(graph, value):", "if False:",
            "4 another reader"),
     Mutant("perms not compared", "if len(perms) > 1:", "if False:", "5 transposed differently"),
-    Mutant("size check removed", "all(source.output.type.shape != dims for source in absorbed)", "False", "6 the result is larger"),
+    Mutant("size check removed", "all(value.type.shape != dims for value in moved)", "False", "6 the result is larger"),
 )
 
 NORMALIZED = (

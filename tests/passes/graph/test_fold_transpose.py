@@ -101,3 +101,18 @@ def test_transposes_around_a_chain_cancel(golden):
           %b = pad(%a) {before=(0,1,0,0), after=(0,0,1,0), mode="edge"} : f32[2,5,6,3]
           %u = transpose(%b) {perm=(0,3,1,2)} : f32[2,3,5,6]
           %y = elementwise(%u) {expr=`neg($0:f32)`} : f32[2,3,5,6]""")))
+
+
+def test_transposes_of_a_long_chain_move_behind_it_at_once(golden):
+    perms, lines = [(1, 2, 0), (0, 2, 1), (2, 1, 0)], []
+    for number in range(14):
+        lines += [f"%t{number} = transpose(%s{number}) {{perm=({','.join(map(str, perms[number % 3]))})}} : f32[2,2,2]",
+                  f"%s{number + 1} = softmax(%t{number}) {{axis={number % 3}, log=false}} : f32[2,2,2]"]
+    text = behind("\n          ".join(lines), "%s14", transpose="", source='%s0: f32[2,2,2] "x"')
+    golden(fired("fold-transpose,simplify-movement,eliminate", text))
+
+
+def test_a_transpose_that_something_else_reads_stays_where_it_is(golden):
+    golden(fired("fold-transpose", behind("""%u = transpose(%t) {perm=(1,0,2,3)} : f32[4,2,5,3]
+          %a = softmax(%u) {axis=3, log=false} : f32[4,2,5,3]
+          %y = reshape(%t) {shape=(120)} : f32[120]""", "%a, %y").replace('%a, %y "y"', '%a "a", %y "y"')))
