@@ -14,17 +14,21 @@ from functools import partial
 
 from edgecc.ir.scalar import ScalarExpr
 from edgecc.ir.types import DType
+from edgecc.kernels import complements
 from edgecc.kernels.contraction import PIXEL, assemble, multiply_add, panel_loops
 from edgecc.kernels.contraction_weights import Weights, flatten, folds_offset, weights_of
 from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
 from edgecc.kernels.depthwise_grouped import (
-    GROUP,
+    PAIR,
+    PAIR_PRODUCT,
+    PAIRED,
     Grouped,
     GroupedNest,
     arrange,
     borders_of,
     grouped_cycles,
     grouped_of,
+    paired_of,
     shifts_of,
 )
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
@@ -96,7 +100,15 @@ def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, zer
     if grouped is not None and dot is not None:
         cycles = grouped_cycles(window, grouped, target, target.rates.dot_products / target.core.fma_per_cycle if is_short else 1.0)
         out.append((grouped, vectors / INTEGER_STEP * cycles))
+        paired = paired_of(window, x.dims[1], target)
+        if paired is not None and joins_pairs(request):
+            out.append((paired, PAIRED * vectors / INTEGER_STEP * cycles))
     return tuple(out)
+
+
+def joins_pairs(request: Request) -> bool:
+    """Whether rows are joined by pairs of words: products of four bytes are none there, and with AVX-512 it was never measured."""
+    return complements.pays(request.target) and request.operand(1).view.dtype is DType.I8
 
 
 def _byte_dot(request: Request, axes: Sequence[Axis], zeros: tuple[int, int]) -> ByteDot | None:
@@ -121,11 +133,13 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     if way is COMPILERS_BLOCK:
         panels = (Panel(0, channels, channels, 1),)
     dot = _byte_dot(request, axes, zeros) if isinstance(way, Grouped) else None
+    if isinstance(way, Grouped) and way.terms == PAIR:
+        dot = ByteDot(PAIR_PRODUCT, False, zeros[0])
     if isinstance(way, Grouped) and dot is not None:
         window, borders = Window(*axes), borders_of(axes)
         depth = len(shifts_of(window, way)) * window.wide.kernel
         weights = weights_of(request, channels, depth, panels, partial(arrange, window, way), bias_axis=1,
-                             terms=Terms(x, GROUP, dot.name, dot.flip, dot.offset), borders=borders if dot.offset else None)
+                             terms=Terms(x, way.terms, dot.name, dot.flip, dot.offset), borders=borders if dot.offset else None)
     else:
         depth = math.prod(w.dims[2:])
         weights = weights_of(request, channels, depth, panels, flatten, bias_axis=1)

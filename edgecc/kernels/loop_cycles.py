@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgecc.ir.types import DType
-from edgecc.kernels.complements import PRODUCT
+from edgecc.kernels.complements import PRODUCT, pays
 from edgecc.kernels.rows import START, STOP
 from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Index, IndexOf, IndexOp, LoopVar
@@ -50,6 +50,7 @@ BY_COMPILERS = 0.5
 DIVIDING = frozenset({"div", "sqrt", "mod", "fmod"})
 ROUNDING = frozenset({"round", "floor", "ceil", "nearest"})
 SHUFFLING = frozenset({"interleave", "lookup"})
+WORDS = "dot_s16"
 ANY_BYTES = "avx512vbmi"
 """Feature of machines that permute the bytes of two registers at once."""
 
@@ -214,6 +215,8 @@ class _Counter:
             return self.target.core.fma_per_cycle if self.target.vector.bits else self.target.rates.arithmetic / 2
         if op == PRODUCT:  # two products and a sum, where sums start beside products
             return rates.arithmetic / 2
+        if op == WORDS and pays(self.target):  # one product and a sum, where those of bytes take two of each
+            return 2 * rates.dot_products
         if op in DOTS:
             return rates.dot_products if DOTS[op].element.is_integer else self.target.core.fma_per_cycle
         if op in DIVIDING:
