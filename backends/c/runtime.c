@@ -3,12 +3,11 @@
  * A loop is cut into one range for each thread, always in the same way. Each worker takes its own range
  * first, and whoever is free (the caller too) takes ranges that nobody has begun, so a thread that the
  * system does not schedule holds nobody up. Workers are started by the first parallel loop and then wait:
- * spinning for a moment (the next loop of a network follows within microseconds), then leaving their
- * processor to others again and again, then asleep, from where a virtual processor takes tens of microseconds
- * to come back. The caller waits for the last part in the same way. The lock is taken only where somebody sleeps:
- * whoever ends a loop and whoever begins the next one would otherwise meet there every time. Nothing is
- * allocated here. One loop runs at a time: a second caller, and a child process after fork(), does its
- * loop alone.
+ * spinning for some hundred microseconds (the next loop of a network follows within microseconds, and a virtual
+ * processor that sleeps takes tens of them to come back), then asleep. The caller waits for the last part
+ * in the same way. The lock is taken only where somebody sleeps: whoever ends a loop and whoever begins
+ * the next one would otherwise meet there every time. Nothing is allocated here. One loop runs at a time: a
+ * second caller, and a child process after fork(), does its loop alone.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -16,24 +15,25 @@
 #include "runtime.h"
 
 #include <pthread.h>
+#if defined(__linux__)
 #include <sched.h>
+#endif
 #include <stdatomic.h>
 #include <stdint.h>
 #include <unistd.h>
 
 #define MAX_PARTS 32
 #if defined(__x86_64__) || defined(__i386__)
-#define SPINS 2000 /* a pause takes about 50 cycles */
+#define SPINS 8000 /* a pause takes about 50 cycles */
 #define RELAX() __builtin_ia32_pause()
 #elif defined(__aarch64__)
-#define SPINS 20000
+#define SPINS 50000
 #define RELAX() __asm__ volatile("yield")
 #else
-#define SPINS 20000
+#define SPINS 50000
 #define RELAX() ((void)0)
 #endif
-#define YIELDS 200 /* half a microsecond each where nobody else wants the processor */
-#define LINE 64    /* a cache line: what threads wait for has one of its own */
+#define LINE 64 /* a cache line: what threads wait for has one of its own */
 
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER; /* held by the thread whose loop runs */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   /* for sleeping and waking */
@@ -116,10 +116,6 @@ static int outlasts(int (*waiting)(void)) {
   for (int i = 0; i < SPINS; ++i) {
     if (!waiting()) return 0;
     RELAX();
-  }
-  for (int i = 0; i < YIELDS; ++i) {
-    if (!waiting()) return 0;
-    sched_yield();
   }
   return waiting();
 }

@@ -12,6 +12,8 @@ from edgecc.passes.loop.base import LoopPass
 
 PART = "part_of_thread"
 """The variable of a loop over threads."""
+SHARE = "share_of_thread"
+"""That of a loop over threads inside which another loop is divided."""
 
 WASTE = 1.04
 """A division is good enough where the busiest thread has at most so many times its fair share."""
@@ -27,6 +29,11 @@ class Parallelize(LoopPass):
     joins are independent; the kernel that names this pass knows. Loops that assign registers of the code around them
     (sums) and loops with bounds that are not constant stay serial.
 
+    Where a loop named `inside` stands alone in the bodies of those around it and divides well, it is divided instead, and each thread runs the
+    others as a whole:
+
+    for p in 0..4: for r in 0..56: ...   ->   parallel for part in 0..2: for p in 0..4: for r in 28*part..28*part + 28: ...
+
     Handing a loop to threads and waiting for them takes a microsecond or two. Neighbouring loops of which none reads what
     another one writes are therefore handed out together, each thread with its share of each; the kernel knows that no
     element is written by two of them:
@@ -37,6 +44,7 @@ class Parallelize(LoopPass):
 
     name = "parallelize"
     threads: int
+    inside: str = ""
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
@@ -72,6 +80,9 @@ class Parallelize(LoopPass):
     def _divided(self, stmt: Stmt) -> Stmt:
         if not isinstance(stmt, For) or stmt.kind == "parallel" or _assigns_outside(stmt):
             return stmt
+        shared = self._inside(stmt)
+        if shared is not None:
+            return For(SHARE, ZERO, const(self.threads), (shared,), kind="parallel")
         best, loop = stmt, stmt
         while _waste(loop, self.threads) > WASTE:
             joined = _joined(loop)
@@ -83,6 +94,21 @@ class Parallelize(LoopPass):
         if not best.start.is_const or (best.extent or 0) < 2:
             return stmt
         return replace(best, kind="parallel")
+
+
+    def _inside(self, loop: For) -> For | None:
+        """The nest with the share of a thread of the loop that is to be divided; None where the loop is the outermost or cannot be divided."""
+        inner = loop.body[0] if len(loop.body) == 1 else None
+        if not self.inside or not isinstance(inner, For) or not _is_plain(loop):
+            return None
+        if inner.var != self.inside:
+            nest = self._inside(inner)
+        elif _is_plain(inner) and _waste(inner, self.threads) <= WASTE:
+            start, stop = ((position * (inner.extent or 0)).floordiv(self.threads) for position in (var(SHARE), var(SHARE) + 1))
+            nest = replace(inner, start=start, stop=stop)
+        else:
+            nest = None
+        return None if nest is None else replace(loop, body=(nest,))
 
 
 def _independent(loop: For, others: Sequence[For]) -> bool:

@@ -88,6 +88,16 @@ def test_a_long_window_with_wide_padding_stays_small():
     check_kernel(op, [Given(array(0, 1, 3, 50)), Given(array(1, 4, 3, 81), True)], "cortex-a76", [None], units=32)
 
 
+@pytest.mark.parametrize("size, depth, divided", [(32, 3, "share_of_thread"), (14, 40, "panel")])
+def test_threads_divide_rows_unless_weights_are_larger_than_results(size, depth, divided):
+    """What they have written they read in the next layer then; all of them read all weights."""
+    op, layout = Conv((1, 1), (2, 2, 2, 2), (1, 1), 1), Layout.channels_last(4)
+    given = [Given(array(0, 1, depth, size, size), layout=layout), Given(array(1, 48, depth, 5, 5), True)]
+    kernel = lower(request_for(op, given, "x86-64-v3", [layout], threads=2))
+    (loop,) = apply_schedule(kernel.function, kernel.schedule).body
+    assert isinstance(loop, For) and (loop.kind, loop.var) == ("parallel", divided)
+
+
 @st.composite
 def pools(draw):
     rank = draw(st.sampled_from([1, 2, 2, 3]))

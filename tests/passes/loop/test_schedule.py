@@ -269,6 +269,29 @@ def test_parallelize_leaves_loops_around_several_statements():
     assert parallel_loops(text, 2) == ["parallel for p in 0..3 {"]
 
 
+INSIDE = """function f(x: f32[{size}] input, y: f32[{size}] output) {{
+  for p in 0..{p} {{ for q in 0..2 {{ for r in 0..{r} {{ y[{r}*q + {r2}*p + r] = x[{r}*q + {r2}*p + r] }} }} }}
+}}
+"""
+
+
+@pytest.mark.parametrize(("p", "r", "threads", "divided"), [
+    (4, 6, 2, "for r in 3*share_of_thread..3*share_of_thread + 3"),
+    (3, 50, 3, "for r in floordiv(50*share_of_thread, 3)..floordiv(50*share_of_thread + 50, 3)"),
+    (4, 5, 2, ""),  # one of two threads would have three of five
+])
+def test_parallelize_divides_a_loop_inside_others(p, r, threads, divided):
+    plain = parse(INSIDE.format(p=p, r=r, r2=2 * r, size=2 * p * r))
+    function = apply_schedule(plain, [f"parallelize{{threads={threads},inside=r}}"])
+    verify(function)
+    text = body_text(function)
+    assert text.startswith(f"parallel for share_of_thread in 0..{threads}" if divided else f"parallel for p in 0..{p}")
+    assert divided in text
+    x, y = np.arange(2 * p * r, dtype=np.float32), np.full(2 * p * r, -1, np.float32)
+    run_function(function, {"x": x, "y": y})
+    assert np.array_equal(x, y)
+
+
 @pytest.mark.parametrize(("m", "n", "threads"), [(13, 17, 2), (3, 49, 3), (1, 100, 4), (5, 1, 2)])
 def test_parallel_products_compute_the_same(m, n, threads):
     plain = product(m, 7, n)
