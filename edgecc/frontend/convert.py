@@ -396,6 +396,17 @@ class Importer:
 
     # -- functions ----------------------------------------------------------------------------
 
+    def run_as_onnx(self, call: Call, version: int) -> list[Item | None]:
+        """The results of a node of another domain, computed as ONNX's operator of the same name does.
+
+        Args:
+            version: the opset whose definition is meant; attributes and operands are the same.
+        """
+        schema = schema_of("", call.node.op_type, version)
+        if schema is None:
+            raise Unsupported("this version of the onnx package does not define the operator")
+        return self._run_function(call.node, schema, version, call.attributes, call.inputs, call.loc, call.scope)
+
     def _run_function(self, node: onnx.NodeProto, schema: Schema, version: int,
                       attributes: Mapping[str, onnx.AttributeProto], inputs: Sequence[Item | None],
                       loc: tuple[str, ...], outer: Scope) -> list[Item | None]:

@@ -29,6 +29,7 @@ BiasDropout | data bias/1 residual? ratio?/01 training_mode?/01 | 2 | seed:int
 BiasGelu | input bias/1 | 1 |
 BiasSoftmax | data bias | 1 | axis:int is_inner_broadcast:int
 BiasSplitGelu | input/123456 bias/1 | 1 |
+CausalConvWithState | input/3 weight/3 bias?/1 past_state?/3 | 2 | activation:string channels_last:int=0 dilation:int=1 input_channel_offset:int=0 input_channels:int=0 ndim:int=1 state_channels_last:int=-1 state_length:int=0 state_update_capacity:int=0 state_window:int=0
 CDist | a/2 b/2 | 1 | metric:string
 ComplexMul | a b | 1 |
 ComplexMulConj | a b | 1 |
@@ -45,20 +46,25 @@ FusedConv | x/345 w/345 b?/1 z?/345 | 1 | activation:string activation_params:fl
 FusedGemm | a/2 b/2 c?/012 | 1 | activation:string activation_alpha:float activation_beta:float alpha:float beta:float transA:int transB:int
 FusedMatMul | a b | 1 | alpha:float transA:int transB:int transBatchA:int transBatchB:int
 FusedMatMulActivation | a b | 1 | activation!:string activation_alpha:float activation_axis:int activation_beta:float activation_gamma:float alpha:float transA:int transB:int transBatchA:int transBatchB:int
+GatedAdd | x y gate | 1 |
+GatedRMSNorm | x scale/1 gate | 1 | activation:string epsilon:float
 GatherBlockQuantized | data indices scales zero_points? | 1 | bits:int block_size:int gather_axis:int quantize_axis:int
 GatherND | data indices | 1 |
 Gelu | input | 1 |
 GemmFastGelu | input w bias?/1 | 1 |
 GridSample | x/45 grid/45 | 1 | align_corners:int mode:string padding_mode:string
 GroupNorm | input/345 gamma/1 beta/1 | 1 | activation:int channels_last:int epsilon:float groups!:int
-GroupQueryAttention | query/3 key?/3 value?/3 past_key?/4 past_value?/4 seqlens_k/12 total_sequence_length/01 cos_cache?/2 sin_cache?/2 position_ids?/2 attention_bias?/4 head_sink? | 4 | num_heads!:int kv_num_heads!:int causal:int=1 do_rotary:int k_quant_type:string=NONE kv_cache_bit_width:int=0 local_window_size:int qk_norm_epsilon:float qk_output:int rotary_interleaved:int scale:float sliding_window_cache:int=0 smooth_softmax:int softcap:float v_quant_type:string=NONE
+GroupQueryAttention | query/3 key?/3 value?/3 past_key?/4 past_value?/4 seqlens_k/12 total_sequence_length/01 cos_cache?/2 sin_cache?/2 position_ids?/2 attention_bias?/4 head_sink? k_scale? v_scale? q_norm_weight?/1 k_norm_weight?/1 | 4 | num_heads!:int kv_num_heads!:int causal:int=1 do_rotary:int k_norm_epsilon:float k_quant_type:string=NONE kv_cache_bit_width:int=0 local_window_size:int q_norm_epsilon:float qk_norm_epsilon:float qk_output:int rotary_interleaved:int scale:float sliding_window_cache:int=0 smooth_softmax:int softcap:float v_quant_type:string=NONE
 Inverse | x | 1 |
 IsAllFinite | inputs* | 1 | isinf_only:int isnan_only:int
+LinearAttention | query/3 key/3 value/3 past_state?/4 decay?/3 beta?/3 | 2 | chunk_size:int kv_num_heads!:int q_num_heads!:int scale:float state_window:int=0 update_rule:string
+LinearAttentionGate | a dt_bias/1 decay_scale/1 b? | 2 |
 MatMulBnb4 | a/123456 b absmax | 1 | K!:int N!:int block_size!:int quant_type!:int training_mode:int=0 transB:int
 MatMulInteger16 | a b | 1 |
 MatMulIntegerToFloat | a/123456 b/23456 a_scale b_scale a_zero_point? b_zero_point? bias?/01 | 1 |
 MatMulNBits | a/123456 b scales zero_points? g_idx? bias?/1 | 1 | K!:int N!:int accuracy_level:int bits:int block_size!:int weight_prepacked:int=0
-MoE | input/23 router_probs/2 fc1_experts_weights/3 fc1_experts_bias?/2 fc2_experts_weights/3 fc2_experts_bias?/2 fc3_experts_weights?/3 fc3_experts_bias?/2 | 1 | activation_alpha:float activation_beta:float activation_type:string k:int normalize_routing_weights:int swiglu_fusion:int swiglu_limit:float use_sparse_mixer:int
+MoE | input/23 router_probs/2 fc1_experts_weights/3 fc1_experts_bias?/2 fc2_experts_weights/3 fc2_experts_bias?/2 fc3_experts_weights?/3 fc3_experts_bias?/2 | 1 | activation_alpha:float activation_beta:float activation_type:string k:int normalize_routing_weights:int swiglu_fusion:int swiglu_limit:float swiglu_limit_after_activation:int=0 use_sparse_mixer:int
+MRotaryEmbedding | input/34 position_ids/3 cos_cache/2 sin_cache/2 | 1 | interleaved:int is_packed_batching:int mrope_layout:int mrope_section!:ints num_heads:int rotary_embedding_dim:int scale:float=1.0
 MulInteger | a a_zero_point?/01 b b_zero_point?/01 | 1 |
 MultiHeadAttention | query/35 key?/345 value?/34 bias?/1 key_padding_mask?/123 attention_bias?/4 past_key?/4 past_value?/4 past_sequence_length? cache_indirection? | 4 | num_heads!:int mask_filter_value:float scale:float unidirectional:int
 NhwcConv | x/345 w/345 b?/1 | 1 | {_CONVOLUTION}
@@ -79,7 +85,7 @@ QLinearReduceMean | data data_scale/01 data_zero_point?/01 reduced_scale/01 redu
 QLinearSigmoid | x x_scale/01 x_zero_point?/01 y_scale/01 y_zero_point?/01 | 1 |
 QLinearSoftmax | x x_scale/01 x_zero_point?/01 y_scale/01 y_zero_point/01 | 1 | axis:int opset:int
 QLinearWhere | condition x x_scale/01 x_zero_point/01 y y_scale/01 y_zero_point/01 z_scale/01 z_zero_point/01 | 1 |
-QMoE | input/23 router_probs/2 fc1_experts_weights/3 fc1_scales/23 fc1_experts_bias?/2 fc2_experts_weights/3 fc2_scales/23 fc2_experts_bias?/2 fc3_experts_weights?/3 fc3_scales?/23 fc3_experts_bias?/2 fc1_zero_points?/23 fc2_zero_points?/23 fc3_zero_points?/23 router_weights? | 1 | activation_alpha:float activation_beta:float activation_type:string block_size:int expert_weight_bits:int fc1_expert_weight_bits:int=0 fc2_expert_weight_bits:int=0 fc3_expert_weight_bits:int=0 k:int normalize_routing_weights:int quant_type:string swiglu_fusion:int swiglu_limit:float use_sparse_mixer:int
+QMoE | input/23 router_probs/2 fc1_experts_weights/3 fc1_scales/23 fc1_experts_bias?/2 fc2_experts_weights/3 fc2_scales/23 fc2_experts_bias?/2 fc3_experts_weights?/3 fc3_scales?/23 fc3_experts_bias?/2 fc1_zero_points?/23 fc2_zero_points?/23 fc3_zero_points?/23 router_weights? | 1 | accuracy_level:int activation_alpha:float activation_beta:float activation_type:string block_size:int expert_weight_bits:int fc1_expert_weight_bits:int=0 fc2_expert_weight_bits:int=0 fc3_expert_weight_bits:int=0 k:int normalize_routing_weights:int quant_type:string swiglu_fusion:int swiglu_limit:float swiglu_limit_after_activation:int=0 use_sparse_mixer:int weights_prepacked:int=0
 QuantizeLinear | x y_scale/01 y_zero_point?/01 | 1 | axis:int
 QuickGelu | input | 1 | alpha:float
 Range | start/01 limit/01 delta?/01 | 1 |
@@ -91,6 +97,7 @@ SimplifiedLayerNormalization | x scale | 2 | axis:int epsilon:float stash_type:i
 SkipGroupNorm | input/345 gamma/1 beta/1 skip bias?/1 | 2 | activation:int channels_last:int epsilon:float groups!:int
 SkipLayerNormalization | input/23 skip/23 gamma/1 beta?/1 bias?/1 | 4 | epsilon:float
 SkipSimplifiedLayerNormalization | input/23 skip/23 gamma/1 bias?/1 | 4 | epsilon:float
+SwiGLU | gate up? | 1 | activation_alpha:float activation_beta:float limit:float round_activation:int=0
 TorchEmbedding | weight indices padding_idx? scale_grad_by_freq? | 1 |
 TransposeMatMul | a b | 1 | alpha:float transA:int transB:int
 Trilu | x k?/01 | 1 | upper:int

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgecc.errors import EdgeccError
+from tests.support import onnxruntime_sessions
 
 MS = {"domain": "com.microsoft", "by": "ort", "tolerance": 2e-5}
 
@@ -85,6 +86,19 @@ def test_group_query_attention_with_a_sink(check_node, random, attributes):
 def test_group_query_attention_of_packed_operands(check_node, random):
     check_node("GroupQueryAttention", {"q": random(2, 3, 128)}, {"last": np.int32([2, 2]), "total": np.int32(3)},
                order=["q", "", "", "", "", "last", "total"], outputs="y present_k present_v", num_heads=4, kv_num_heads=2, **MS)
+
+
+def test_group_query_attention_of_normalized_heads(make, op, check_node, random):
+    """onnxruntime has it on accelerators; on the CPU it is given the normalized heads."""
+    q, k, v, weights = random(2, 3, 64), random(2, 3, 32), random(2, 3, 32), random(2, 16)
+    normal = [(h / np.sqrt((h * h).mean(-1, keepdims=True) + e) * w).reshape(x.shape) for x, w, e in zip((q, k), weights, (0.5, 0.01), strict=True)
+              for h in [x.reshape(2, 3, -1, 16)]]
+    known, heads = {"last": np.int32([2, 2]), "total": np.int32(3)}, {"num_heads": 4, "kv_num_heads": 2}
+    plain = make([op("GroupQueryAttention", ["q", "k", "v", "", "", "last", "total"], ["y", "k2", "v2"], domain="com.microsoft", **heads)],
+                 {"q": q, "k": k, "v": v}, ["y", "k2", "v2"], constants=known, domains=[("com.microsoft", 1)])
+    wanted = onnxruntime_sessions.run(plain, {"q": normal[0], "k": normal[1], "v": v})
+    check_node("GroupQueryAttention", {"q": q, "k": k, "v": v}, known | {"qw": weights[0], "kw": weights[1]}, outputs="y k2 v2", **heads,
+               order=["q", "k", "v", "", "", "last", "total", *[""] * 7, "qw", "kw"], q_norm_epsilon=0.5, qk_norm_epsilon=0.01, **{**MS, "by": wanted})
 
 
 def test_heads_must_divide_the_width(check_node, random):

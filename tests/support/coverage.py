@@ -113,7 +113,7 @@ def page() -> str:
         parts.append(f"## {title}\n\n{len(names)} operators in onnx {onnx.__version__}: {summary}.\n\n"
                      "| operator | | versions | cases | not passing |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n")
     ours = sorted(name for where, name in CONVERTERS if where == "com.microsoft")
-    parts.append(f"## com.microsoft\n\n{len(ours)} operators that onnxruntime's optimizer writes: {', '.join(ours)}.\n")
+    parts.append(f"## com.microsoft\n\n{len(ours)} operators that onnxruntime's optimizers and model builders write: {', '.join(ours)}.\n")
     parts.append(backends())
     parts.append(f"## All cases\n\nOf {len(outcomes)} cases (single operators, functions, models converted from PyTorch and others) {counts_of['ok']} pass, "
                  f"and {counts_of['ok-folded']} more that the compiler computes whole, since their inputs have to be known to it. The other "

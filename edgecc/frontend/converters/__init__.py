@@ -19,6 +19,7 @@ from edgecc.frontend.converters import (
     microsoft_attention,
     microsoft_layout,
     microsoft_quantized,
+    microsoft_recurrence,
     microsoft_tensors,
     movement,
     normalization,
@@ -45,6 +46,6 @@ from edgecc.frontend.converters import (
 )
 
 __all__ = ["block_quantized", "classical", "constants", "convolution", "einsum", "elementwise", "experts", "gradient", "indexing", "integer", "labels", "loops", "maps", "matrix", "microsoft",
-           "microsoft_attention", "microsoft_layout", "microsoft_quantized", "microsoft_tensors", "movement", "normalization", "padding", "pictures", "pooling", "qlinear", "quantization",
+           "microsoft_attention", "microsoft_layout", "microsoft_quantized", "microsoft_recurrence", "microsoft_tensors", "movement", "normalization", "padding", "pictures", "pooling", "qlinear", "quantization",
            "random", "recurrent", "reduction", "region_pooling", "resize", "sampling", "selection", "sequences", "signal", "strings", "support_vectors", "tokenizer", "training", "trees",
            "vectorizer"]

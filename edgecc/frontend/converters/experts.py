@@ -8,6 +8,7 @@ Source of the formulas: onnxruntime, docs/ContribOperators.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.elementwise import table_row
 from edgecc.frontend.registry import Unsupported, converter
+from edgecc.ir.dims import upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.packing import unpack
 from edgecc.ir.scalar import apply, literal
@@ -43,7 +45,7 @@ class _Layer:
         y = call.add(MatMul(transpose_b=True), x, self.matrix)
         if self.bias is None:
             return y
-        *outer, width = self.bias.type.dims
+        *outer, width = self.bias.type.shape
         return call.map(lambda a, b: apply("add", a, b), y, call.reshape(self.bias, (*outer, 1, width)))
 
 
@@ -92,13 +94,13 @@ def _dequantized(call: Call, index: int, zeros: int) -> Value:
 
 def _mixed(call: Call, first: _Layer, second: _Layer, third: _Layer | None) -> Value:
     x, router = call.input(0), call.input(1)
-    k, width = call.integer("k", 1), x.type.dims[-1] if x.type.rank else 0
+    k, width = call.integer("k", 1), x.type.shape[-1] if x.type.rank else 0
     if call.flag("use_sparse_mixer"):
         raise Unsupported("the sparse mixer")
-    rows = int(np.prod(x.type.dims[:-1])) if x.type.rank in (2, 3) else 0
+    rows = math.prod(x.type.shape[:-1]) if x.type.rank in (2, 3) else 0
     layers = (first, second) if third is None else (first, second, third)
     experts = first.matrix.type.dims[0]
-    if router.type.dims != (rows, experts) or not 1 <= k <= experts or any(layer.matrix.type.dims[0] != experts for layer in layers):
+    if router.type.shape != (rows, experts) or not 1 <= k <= experts or any(layer.matrix.type.dims[0] != experts for layer in layers):
         raise EdgeccError("E110", f"the input is {x.type}, the router {router.type}, k is {k} and fc1 is {first.matrix.type}; "
                                   "wanted [rows, width], [rows, experts] and [experts, inner, width]")
     scores = call.cast(router, DType.F32)
@@ -106,18 +108,18 @@ def _mixed(call: Call, first: _Layer, second: _Layer, third: _Layer | None) -> V
     best, chosen = call.add_all(TopK(k, 1, True), scores if normalized else call.add(Softmax(1), scores))
     share = call.add(Softmax(1), best) if normalized else best  # [rows, k]
     flat = call.reshape(x, (rows, width))
-    if rows * k < experts:
+    if upper_bound(rows) * k < experts:
         y = _experts(call, call.reshape(flat, (rows, 1, 1, width)), *(layer.taken(call, chosen) for layer in layers))  # [rows, k, 1, width]
         total = call.add(Reduce("sum", (1,), keepdims=False), call.map(lambda a, s: apply("mul", a, s), call.reshape(y, (rows, k, width)),
                                                                     call.cast(call.reshape(share, (rows, k, 1)), y.type.dtype)))
-        return call.reshape(total, x.type.dims)
+        return call.reshape(total, x.type.shape)
     y = _experts(call, call.reshape(flat, (1, rows, width)), *layers)  # [experts, rows, width]
     numbers = call.constant(np.arange(experts, dtype=np.int64).reshape(1, 1, experts))
     spread = call.map(lambda c, n, s: apply("select", apply("eq", c, n), s, literal(0.0, DType.F32)), call.reshape(chosen, (rows, k, 1)), numbers,
                       call.reshape(share, (rows, k, 1)))
     share = call.reshape(call.transpose(call.add(Reduce("sum", (1,), keepdims=False), spread), (1, 0)), (experts, rows, 1))
     total = call.add(Reduce("sum", (0,), keepdims=False), call.map(lambda a, s: apply("mul", a, s), y, call.cast(share, y.type.dtype)))
-    return call.reshape(total, x.type.dims)
+    return call.reshape(total, x.type.shape)
 
 
 def _experts(call: Call, x: Value, first: _Layer, second: _Layer, third: _Layer | None = None) -> Value:
@@ -145,14 +147,19 @@ _ACTIVATIONS = {"relu": "Relu", "gelu": "Gelu", "silu": "silu", "identity": ""}
 def _gated(call: Call, x: Value) -> Value:
     """g * sigmoid(alpha * g) * (l + beta), g and l every other entry (swiglu_fusion 1) or the halves (2), both clamped by swiglu_limit."""
     fusion, alpha, beta = call.integer("swiglu_fusion", 0), call.number("activation_alpha", 1.0), call.number("activation_beta", 0.0)
-    *outer, width = x.type.dims
+    *outer, size = x.type.shape
+    width = int(size)
     if fusion not in (1, 2) or width % 2:
         raise Unsupported(f"swiglu_fusion {fusion} of {x.type}", "use 1 or 2")
     apart = call.reshape(x, (*outer, width // 2, 2) if fusion == 1 else (*outer, 2, width // 2))
     axis = len(outer) + (1 if fusion == 1 else 0)
     gate, linear = (call.reshape(call.slice(apart, axis, part, 1), (*outer, width // 2)) for part in range(2))
-    if call.has("swiglu_limit"):
-        limit = call.number("swiglu_limit")
+    return swiglu(call, gate, linear, alpha, beta, call.number("swiglu_limit") if call.has("swiglu_limit") else None)
+
+
+def swiglu(call: Call, gate: Value, linear: Value, alpha: float, beta: float, limit: float | None) -> Value:
+    """gate * sigmoid(alpha * gate) * (linear + beta), both clamped by a limit."""
+    if limit is not None:
         gate = call.map(lambda g: apply("min", g, literal(limit, g.dtype)), gate)
         linear = call.map(lambda v: apply("max", apply("min", v, literal(limit, v.dtype)), literal(-limit, v.dtype)), linear)
     return call.map(lambda g, v: apply("mul", apply("mul", g, apply("sigmoid", apply("mul", g, literal(alpha, g.dtype)))),

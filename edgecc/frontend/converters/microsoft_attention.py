@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.movement import concat
@@ -21,7 +23,7 @@ from edgecc.ir.scalar import ScalarExpr, apply, convert, literal
 from edgecc.ir.types import Dim, DType
 from edgecc.ops.indexing import Gather, GatherElements
 from edgecc.ops.matrix import MatMul
-from edgecc.ops.reduction import Softmax
+from edgecc.ops.reduction import Normalize, Softmax
 
 _DOMAIN = "com.microsoft"
 _MASKED = -3.0e38
@@ -237,17 +239,49 @@ def _rotary_embedding(call: Call) -> Value:
     x, positions, cos, sin = (call.input(index) for index in range(4))
     if call.flag("is_packed_batching"):
         raise Unsupported("packed sequences")
-    if x.type.rank == 4:
-        heads = x
-    else:
-        size = call.integer("rotary_embedding_dim", 0) or 2 * int(cos.type.shape[1])
-        heads = _heads(call, x, call.integer("num_heads", 0) or int(x.type.shape[-1]) // size)
-    rows = heads.type.shape[2]
     if positions.type.rank == 1:
+        rows = x.type.shape[-2]
         counted = call.reshape(call.positions(rows), (1, rows))
         positions = call.map(lambda p, c: apply("add", p, c), call.reshape(positions, (1, 1)), counted)
-    y = rotated(call, heads, _rows_of(call, cos, positions), _rows_of(call, sin, positions), interleaved=call.flag("interleaved"))
-    return y if x.type.rank == 4 else _merged(call, y)
+    return _rotated_heads(call, x, _rows_of(call, cos, positions), _rows_of(call, sin, positions))
+
+
+def _rotated_heads(call: Call, x: Value, cos: Value, sin: Value) -> Value:
+    """`rotated`, as the attributes say, for x [B,N,S,H] or [B,S,N*H] and angles [B|1,S,R/2]."""
+    interleaved = call.flag("interleaved")
+    if x.type.rank == 4:
+        return rotated(call, x, cos, sin, interleaved=interleaved)
+    size = call.integer("rotary_embedding_dim", 0) or 2 * int(cos.type.shape[-1])
+    heads = _heads(call, x, call.integer("num_heads", 0) or int(x.type.shape[-1]) // size)
+    return _merged(call, rotated(call, heads, cos, sin, interleaved=interleaved))
+
+
+@converter("MRotaryEmbedding", domain=_DOMAIN)
+def _several_rotary_embeddings(call: Call) -> Value:
+    """RotaryEmbedding whose angles come from three positions a row, [3,B,S]: of time, height and width.
+
+    Either the angles stand in sections of the three one after the other (mrope_layout 0), or those of height and width take the place of
+    every third one (1).
+    """
+    x, positions, caches = call.input(0), call.input(1), (call.input(2), call.input(3))
+    half, sections, layout = int(caches[0].type.shape[1]), call.ints("mrope_section") or (), call.integer("mrope_layout", 0)
+    if call.flag("is_packed_batching") or positions.type.shape[0] != 3 or layout not in (0, 1):
+        raise Unsupported("packed sequences, or positions other than those of time, height and width")
+    if len(sections) != 3 or min(sections) < 0 or sum(sections) != half:
+        raise EdgeccError("E110", f"mrope_section is {list(sections)}, wanted three numbers whose sum is {half}")
+    place = np.arange(half)
+    if layout:
+        stream = np.where((place % 3 > 0) & (place < 3 * np.asarray(sections)[place % 3]), place % 3, 0)
+    else:
+        stream = np.repeat(np.arange(3), sections)
+    of_height, of_width = (call.constant(stream == number) for number in (1, 2))
+
+    def mixed(cache: Value) -> Value:
+        rows = _rows_of(call, cache, positions)
+        parts = [call.reshape(call.slice(rows, 0, number, 1), rows.type.shape[1:]) for number in range(3)]
+        return call.map(lambda t, h, w, a, b: apply("select", a, h, apply("select", b, w, t)), *parts, of_height, of_width)
+
+    return _rotated_heads(call, x, *(mixed(cache) for cache in caches))
 
 
 @converter("GroupQueryAttention", domain=_DOMAIN)
@@ -260,6 +294,8 @@ def _group_query_attention(call: Call) -> list[Item | None]:
     q, k, v = call.input(0), call.optional(1), call.optional(2)
     if call.wants(3) or call.integer("qk_output", 0):
         raise Unsupported("the scores as a result")
+    if call.optional(12) is not None or call.optional(13) is not None:
+        raise Unsupported("a quantized past")
     sink = call.optional(11)
     if sink is None and call.flag("smooth_softmax"):
         sink = call.expand(call.scalar(0.0, DType.F32), (count,))
@@ -272,6 +308,7 @@ def _group_query_attention(call: Call) -> list[Item | None]:
     last = call.reshape(call.cast(call.input(5), DType.I64), (batch, 1))
     first = call.map(lambda n, r: apply("sub", n, r), last, _number(call, rows - 1))
     counted = call.map(lambda p, c: apply("add", p, c), first, call.reshape(call.positions(rows), (1, rows)))
+    q, k = (_normalized(call, x, index, name) for x, index, name in ((q, 14, "q_norm_epsilon"), (k, 15, "k_norm_epsilon")))
     if call.flag("do_rotary"):
         given = call.optional(9)
         cos, sin = (_rows_of(call, call.input(index), counted if given is None else given) for index in (7, 8))
@@ -288,6 +325,14 @@ def _group_query_attention(call: Call) -> list[Item | None]:
     wide_k, wide_v = (_repeated(call, x, count // shared) for x in (k, v))
     y = attend(call, q, wide_k, wide_v, [call.optional(10), hidden], call.number("scale", 0.0) or None, softcap=call.number("softcap", 0.0), sink=sink)
     return [_merged(call, y), k, v]
+
+
+def _normalized(call: Call, x: Value, index: int, epsilon: str) -> Value:
+    """x over the root mean square of each head's row, times operand `index`; x where there is none."""
+    scale = call.optional(index)
+    if scale is None:
+        return x
+    return call.add(Normalize((3,), call.number(epsilon, call.number("qk_norm_epsilon", 1e-6)), True), x, scale)
 
 
 def _appended(call: Call, past: Value | None, new: Value, first: Value) -> Value:
