@@ -203,6 +203,12 @@ class _Binder:
                 self.resolve()
 
 
+def _names_within(dim: str) -> frozenset[str]:
+    """The names that a sum or difference of products consists of; none where it is something else."""
+    factors = [factor.strip() for factor in re.split(r"[-+*]", dim)]
+    return frozenset(f for f in factors if not f.isdecimal()) if len(factors) < 10 and all(map(_FACTOR.fullmatch, factors)) else frozenset()
+
+
 def _value_of(dim: str, sizes: Mapping[str, Dim]) -> Dim | str:
     """The size of a name or of a sum or difference of products of names and numbers, if all are known; else `dim`."""
     if dim in sizes:
@@ -245,7 +251,8 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
     """
     by_name = {spec.name: spec for spec in specs}
     binder = _Binder(specs, limits, shapes={spec.name: None if spec.dims is None else list(spec.dims) for spec in specs})
-    dim_names = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
+    declared = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
+    dim_names = declared.union(*map(_names_within, declared))
     skipped = set(ignored)
     for name, sizes in shapes.items():
         if name in skipped and name not in dim_names:
@@ -346,11 +353,11 @@ def _refuse_unbound(specs: Sequence[InputSpec], binder: _Binder) -> None:
             names = [f"dimension {axis} ({'unnamed' if dim is None else printable(dim, 60)})"
                      for axis, dim in enumerate(shape) if isinstance(dim, str | None)]
             details.append(f"{printable(spec.name)}: {describe(spec)}: {', '.join(names)}")
-            if any(dim is None or (isinstance(dim, str) and not dim.isidentifier()) for dim in shape):
+            if any(dim is None or (isinstance(dim, str) and not all(map(str.isidentifier, _names_within(dim) or [""]))) for dim in shape):
                 example = [f"<{printable(dim or '?', 40)}>" if isinstance(dim, str | None) else str(dim) for dim in shape]
                 flags.append(f"--shape {printable(spec.name)}={'x'.join(example)}")
             else:
-                flags += [f"--shape {printable(dim, 40)}=<size>" for dim in shape if isinstance(dim, str)]
+                flags += [f"--shape {printable(name, 40)}=<size>" for dim in shape if isinstance(dim, str) for name in sorted(_names_within(dim))]
     if details:
         raise EdgeccError("E104", "the model has dimensions without a size", details=details,
                           hint=f"give sizes with {' '.join(dict.fromkeys(flags))}, or bounds such as 1..64, or pass --inputs")

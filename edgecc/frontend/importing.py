@@ -32,7 +32,7 @@ from edgecc.frontend.registry import Unsupported
 from edgecc.frontend.shapes import contradicted_outputs
 from edgecc.frontend.structure import inline_functions, without_weights
 from edgecc.frontend.tensors import tensor_array
-from edgecc.ir.dims import Dim, symbols_of
+from edgecc.ir.dims import Dim, SymbolicDim, symbols_of
 from edgecc.ir.graph import Graph, Value
 from edgecc.ir.strings import array_bytes
 from edgecc.ir.types import Array
@@ -151,7 +151,7 @@ def _import(loaded: LoadedModel, shapes: Mapping[str, Sequence[GivenDim]], given
     try:
         outputs = _outputs(importer, results, proto.output)
     except EdgeccError as problem:
-        error = _of_other_sizes(problem, binding) if binding.changed else _of_rounded_sizes(problem, specs, binding)
+        error = _of_other_sizes(problem, binding) if binding.changed else _of_unequal_sizes(_of_rounded_sizes(problem, specs, binding), specs, binding)
         if importer.needed:
             raise _NotKnownError(frozenset(names_of[value] for value in importer.needed), error) from error
         raise error from None
@@ -227,6 +227,19 @@ def _of_rounded_sizes(error: EdgeccError, specs: Sequence[InputSpec], binding: B
     factor = math.lcm(*map(int, _DIVISORS.findall(error.message)))
     flags = in_larger_steps(specs, binding, sizes, factor)
     return _hinted(error, f"if the network takes only multiples of a number, leave the dimension open in such steps: {flags}") if flags else error
+
+
+def _of_unequal_sizes(error: EdgeccError, specs: Sequence[InputSpec], binding: Binding) -> EdgeccError:
+    """An error about open sizes with several names, of which one may be known to follow from the others: exporters name what is equal apart."""
+    said = error.message.split(" (operands:")[0]
+    named = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
+    counts = {str(name): said.count(str(size)) for name, size in binding.dims.items() if name in named and isinstance(size, SymbolicDim) and str(size) in said}
+    rarest = sorted(name for name, count in counts.items() if count == min(counts.values()))  # what both sides have is named more often
+    if error.code != "E110" or len(rarest) < 2 or not all(name.isidentifier() for name in rarest):
+        return error
+    *others, last = rarest
+    flag = f"--shape {last}={others[0]}" if len(others) == 1 else "as in --shape total=past+seq"
+    return _hinted(error, f"if one of {', '.join(others)} and {last} follows from the others in every run, say so: {flag}")
 
 
 _DIVISORS = re.compile(r", (\d{1,4})\)", re.ASCII)

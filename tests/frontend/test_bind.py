@@ -116,6 +116,12 @@ def test_unbound_dims_are_all_named_with_the_flags_to_give(model_with):
     assert "--shape seq=<size> --shape mask=1x<seq>x<?> --shape odd=<a b>, or bounds" in error.hint
 
 
+def test_names_within_sums_can_be_given(model_with):
+    model = model_with(x=[1, "14*h", "past + w"])
+    assert types(model, shapes={"h": (3,), "past": (2,), "w": (4,)}) == {"x": (1, 42, 6)}
+    assert "--shape h=<size> --shape past=<size> --shape w=<size>," in refused("E104", model).hint
+
+
 def test_an_input_without_a_shape_must_be_given_one(make, op, info):
     x = info("x", [1])
     x.type.tensor_type.ClearField("shape")

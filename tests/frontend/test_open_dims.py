@@ -187,6 +187,22 @@ def test_the_step_that_a_network_needs_is_named(shapes, flags):
         import_model(proto, shapes=parse_shapes([f"{name}={text}"]))
 
 
+@pytest.mark.parametrize(("extra", "hint"), [((), "--shape q=p"), (("p",), "as in --shape total=past+seq")])
+def test_dimensions_that_may_follow_from_others_are_named(extra, hint):
+    """Keys and values of a cache whose lengths have different names."""
+    nodes = [("Concat", "k x", "ks", {"axis": 0}), ("Concat", "v x", "vs", {"axis": 0}), ("Add", "ks vs", "y", {})]
+    if extra:
+        nodes[1:1] = [("Concat", "r x", "x2", {"axis": 0})]
+        nodes[2] = ("Concat", "v x2", "vs", {"axis": 0})
+    proto = model(nodes, {"x": ["s", 3], "k": ["p", 3], "v": ["q", 3], "r": ["p2", 3]})
+    bounds = dict.fromkeys(("s", "p", "q", "p2"), (Range(1, 4),))
+    with pytest.raises(EdgeccError) as raised:
+        import_model(proto, shapes=bounds)
+    assert raised.value.hint.endswith(hint)
+    if not extra:
+        import_model(proto, shapes={**bounds, "q": ("p",)})
+
+
 def test_dimensions_without_names_are_equal_where_the_user_names_them_alike():
     proto = model([("Add", "a b", "y", {})], {"a": [None, 3], "b": [None, 3]})
     with pytest.raises(EdgeccError, match="do not broadcast"):
