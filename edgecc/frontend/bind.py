@@ -143,7 +143,7 @@ class _Binder:
         """Binds all dims of an input to the given sizes."""
         shown = "x".join(map(str, given))
         known = spec.dims if spec.dims is not None and len(spec.dims) == len(given) else (None,) * len(given)
-        declared = [size.name or None if dim is None and isinstance(size, Range) else dim for size, dim in zip(given, known, strict=True)]
+        declared = [size.name if isinstance(size, Range) and size.name and not isinstance(dim, str) else dim for size, dim in zip(given, known, strict=True)]
         sizes = [size if isinstance(size, str) else dim if isinstance(size, Range) and size.upper is None and isinstance(dim, int) else
                  self.opened(size, dim if isinstance(dim, str) else f"{spec.name}.{axis}", source, code)
                  for axis, (size, dim) in enumerate(zip(given, declared, strict=True))]

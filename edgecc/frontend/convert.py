@@ -293,6 +293,12 @@ class Importer:
         """Keeps the error; the walk goes on, for what it finds unsupported is reported first."""
         self.failures = (*self.failures, error)[:MAX_FAILURES]
 
+    def hint_at_failures(self, since: int, hint: str) -> None:
+        """Adds a hint to the errors met after the first `since` ones, where they have none."""
+        self.failures = (*self.failures[:since], *(
+            error if error.hint or not hint else EdgeccError(error.code, error.message, where=error.where, hint=hint, details=error.details)
+            for error in self.failures[since:]))
+
     def _cross_check(self, node: onnx.NodeProto, schema: Schema | None, inputs: Sequence[Item | None],
                      results: Sequence[Item | None], scope: Scope) -> None:
         """Notes results of a converted node whose types are not those that the onnx package infers."""

@@ -203,11 +203,35 @@ def test_dimensions_that_may_follow_from_others_are_named(extra, hint):
         import_model(proto, shapes={**bounds, "q": ("p",)})
 
 
-def test_dimensions_without_names_are_equal_where_the_user_names_them_alike():
-    proto = model([("Add", "a b", "y", {})], {"a": [None, 3], "b": [None, 3]})
+def squeezing(then, condition="c"):
+    """What exporters write for a squeeze: x without its axis 1 where that has one element, else x."""
+    branches = {"then_branch": helper.make_graph([then], "t", [], [helper.make_empty_tensor_value_info("t")]),
+                "else_branch": helper.make_graph([helper.make_node("Identity", ["x"], ["e"])], "e", [], [helper.make_empty_tensor_value_info("e")])}
+    nodes = [("Shape", "x", "s", {}), ("Gather", "s one", "d", {}), ("Equal", "d one", "c", {}), ("Cast", "x", "data", {"to": TensorProto.BOOL}),
+             ("ReduceMax", "x", "m", {"keepdims": 0}), ("Cast", "m", "any", {"to": TensorProto.BOOL}), ("If", condition, "r", branches), ("Relu", "r", "y", {})]
+    return model(nodes, {"x": [2, "n", 3]}, constants={"one": INT(1), "axes": np.array([1]), "flat": np.array([2, -1])})
+
+
+@pytest.mark.parametrize("then", [("Squeeze", "axes"), ("Reshape", "flat")])
+def test_bounds_may_decide_a_branch(then):
+    proto = squeezing(helper.make_node(then[0], ["x", then[1]], ["t"]))
+    agrees(proto, {"n": (Range(2, 4),)})
+    assert import_model(proto, shapes={"n": (1,)}).outputs[0].type.rank == 2
+    with pytest.raises(EdgeccError) as raised:
+        import_model(proto, shapes={"n": (Range(1, 4),)})
+    assert raised.value.hint == "the run decides which branch is taken: give 'n' one size with --shape, or bounds that decide it"
+    with pytest.raises(EdgeccError) as raised:  # no size helps here
+        import_model(squeezing(helper.make_node("Reshape", ["x", "flat"], ["t"]), "any"), shapes={"n": (Range(1, 4),)})
+    assert "bounds that decide it" not in raised.value.hint
+
+
+@pytest.mark.parametrize("size", [None, 4])
+def test_dimensions_without_names_are_equal_where_the_user_names_them_alike(size):
+    """Also in place of a size that the file fixes."""
+    proto = model([("Add", "a b", "y", {})], {"a": [size, 3], "b": [size, 3]})
     with pytest.raises(EdgeccError, match="do not broadcast"):
         import_model(proto, shapes={"a": (Range(2, 4), 3), "b": (Range(2, 4), 3)})
-    graph = import_model(proto, shapes={"a": (Range(2, 4, name="n"), 3), "b": (Range(name="n"), 3)})
+    graph = import_model(proto, shapes={"a": (Range(2, 4, name="n"), 3), "b": (Range(2, 4, name="n") if size else Range(name="n"), 3)})
     assert str(graph.outputs[0].type) == "f32[n:2..4,3]"
 
 

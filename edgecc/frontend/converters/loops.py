@@ -19,8 +19,9 @@ from edgecc.frontend.intervals import interval_of
 from edgecc.frontend.items import Item, Unknown
 from edgecc.frontend.regions import NO_SHAPES, Region, converted, finish, inside, new_region
 from edgecc.frontend.registry import Unsupported, converter
-from edgecc.ir.dims import Dim, upper_bound
-from edgecc.ir.graph import Value
+from edgecc.ir.dims import Dim, Symbol, fixing_hint, upper_bound
+from edgecc.ir.graph import Value, symbols_of_node
+from edgecc.ir.instance import graph_symbols
 from edgecc.ir.scalar import apply, literal
 from edgecc.ir.types import DType, Shape, TensorType
 from edgecc.ops.control import If, Loop
@@ -47,7 +48,8 @@ def _if(call: Call) -> list[Item | None]:
     wanted = [index for index in range(len(call.node.output)) if call.wants(index)]
     regions: list[Region] = []
     results: list[list[Value]] = []
-    complete = True
+    complete, met = True, len(call.importer.failures)
+    way_out = _deciding_bounds(call, condition)
     for name, attribute in zip(If.regions, ("then_branch", "else_branch"), strict=True):
         region, branch = new_region(call, name), call.graph(attribute)
         if len(branch.output) != len(call.node.output):
@@ -57,6 +59,7 @@ def _if(call: Call) -> list[Item | None]:
         regions.append(region)
         results.append([] if values is None else [values[index] for index in wanted])
     if not complete:
+        call.importer.hint_at_failures(met, way_out)
         return [Unknown()] * len(call.node.output)
     for position, pair in enumerate(zip(*results, strict=True)):
         for region, values, value in zip(regions, results, _single_elements(pair), strict=True):
@@ -67,11 +70,28 @@ def _if(call: Call) -> list[Item | None]:
     for then, otherwise in zip(*results, strict=True):
         if then.type != otherwise.type:
             raise Unsupported(f"the branches return {then.type} and {otherwise.type}; at run time both must be of one type",
-                              _SHAPES_HINT, needs=(condition,))
+                              way_out or _SHAPES_HINT, needs=(condition,))
     graphs, captured = finish(regions, results)
     returned = call.importer.emitter.emit_regions(If(), [condition, *captured], graphs, call.loc)
     outputs = iter(without_rest(call, returned, [printable(call.node.output[index]) for index in wanted], found))
     return [next(outputs) if call.wants(index) else None for index in range(len(call.node.output))]
+
+
+def _deciding_bounds(call: Call, condition: Value) -> str:
+    """What to do so that it is known which branch is taken; "" where more than the sizes of inputs decide it."""
+    sizes: set[Symbol] = set()
+    left = [condition]
+    while left:
+        value = left.pop()
+        if value.constant is not None:
+            continue
+        if value.producer is None or value.producer.regions:
+            return ""
+        sizes |= symbols_of_node(value.producer)
+        left += [operand for operand in value.producer.inputs if operand is not None]
+    if not sizes or not sizes <= set(graph_symbols(call.importer.graph)):
+        return ""
+    return f"the run decides which branch is taken: {fixing_hint(sorted(sizes, key=lambda size: size.name))}, or bounds that decide it"
 
 
 def _single_elements(pair: Sequence[Value]) -> Sequence[Shape | None]:
