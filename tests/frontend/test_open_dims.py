@@ -292,3 +292,12 @@ def test_branches_that_return_one_number_in_different_ranks():
     for condition, want in ((True, -3.0), (False, 3.0)):
         (got,) = execute(graph, {"c": np.array(condition), "x": np.array([3], np.float32)}).values()
         np.testing.assert_array_equal(got, [want])
+
+
+@pytest.mark.parametrize("nodes", [[("RandomNormalLike", "x", "y", {"seed": 3.0})], [("RandomUniformLike", "x", "y", {"low": 2.0, "high": 5.0})],
+                                   [("Multinomial", "x", "i", {"sample_size": 2}), ("Cast", "i", "y", {"to": 1})]])
+def test_random_numbers_of_an_open_size_are_the_first_of_the_largest(nodes):
+    graph = import_model(model(nodes, {"x": ["n", 3]}), shapes={"n": (Range(1, 5),)})
+    x = np.tile(np.float32([-90, 0, 0.3]), (5, 1))
+    (few,), (most,) = (execute(graph, {"x": x[:count]}).values() for count in (2, 5))
+    assert few.shape[0] == 2 and most.shape[0] == 5 and np.array_equal(few, most[:2]) and len(np.unique(most)) > 1

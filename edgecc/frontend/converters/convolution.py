@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.open_convolution import add_convolution, by_phases, is_open
-from edgecc.frontend.converters.windows import auto_pad, cut, distribute, per_axis, window
+from edgecc.frontend.converters.windows import auto_pad, cut, distribute, padded, per_axis, window
 from edgecc.frontend.known import known_data
 from edgecc.frontend.registry import converter
+from edgecc.ir.dims import lower_bound
 from edgecc.ir.graph import Value
-from edgecc.ir.types import Shape
+from edgecc.ir.types import Dim
 from edgecc.ops.convolution import Conv, ConvTranspose
 
 
@@ -29,7 +32,7 @@ def convolve(call: Call, x: Value, w: Value, b: Value | None, x_zero: int | None
     """x convolved with w as the node's attributes say, plus b; `x_zero` is the zero point of integers x."""
     slide = window(call, x.type.shape[2:], _kernel(call, x, w))
     op = Conv(slide.strides, slide.pads, slide.dilations, call.integer("group", 1), x_zero=x_zero)
-    return cut(call, add_convolution(call, op, x, w, b), slide)
+    return cut(call, add_convolution(call, op, padded(call, x, slide, x_zero or 0), w, b), slide)
 
 
 @converter("Conv")
@@ -45,14 +48,14 @@ def _conv_transpose(call: Call) -> Value:
     dilations = per_axis(call, "dilations", rank, 1, 1)
     output_padding = list(per_axis(call, "output_padding", rank, 0, 0))
     mode = auto_pad(call)
-    wanted: Shape | None = call.ints("output_shape")
+    wanted: Sequence[Dim] | None = call.ints("output_shape")
     if wanted is None and mode in ("SAME_UPPER", "SAME_LOWER"):
         wanted = tuple(size * stride for size, stride in zip(x.type.shape[2:], strides, strict=True))
     if wanted is None:
         pads = (0,) * (2 * rank) if mode == "VALID" else per_axis(call, "pads", 2 * rank, 0, 0)
     else:
         wanted = wanted[2:] if len(wanted) == rank + 2 else wanted
-        if len(wanted) != rank or min(wanted) < 0:
+        if len(wanted) != rank or any(lower_bound(size) < 0 for size in wanted):
             raise EdgeccError("E110", f"output_shape is {list(wanted)}; there are {rank} spatial axes")
         totals = []
         for axis in range(rank):

@@ -358,7 +358,7 @@ def _scanned(call: Call, body: onnx.GraphProto, states: list[Item | None], scann
 
 def _unrolled_scan(call: Call, body: onnx.GraphProto, states: list[Item | None], scanned: Sequence[Value], axes: Sequence[int],
                    backwards: Sequence[bool], out_axes: Sequence[int], out_back: Sequence[bool]) -> list[Item | None] | None:
-    steps = scanned[0].type.dims[axes[0]]
+    steps = int(scanned[0].type.shape[axes[0]])
     rounds: list[list[Value]] = [[] for _ in out_axes]
     for step in range(steps):
         given = [_element(call, x, axis, steps - 1 - step if back else step)
@@ -473,7 +473,7 @@ def _directions(call: Call, name: str, count: int) -> list[bool]:
 
 def _element(call: Call, x: Value, axis: int, position: int) -> Value:
     part = call.slice(x, axis, position, 1)
-    return call.reshape(part, [size for a, size in enumerate(x.type.dims) if a != axis])
+    return call.reshape(part, [size for a, size in enumerate(x.type.shape) if a != axis])
 
 
 def collect(rounds: list[list[Value]], results: list[Item]) -> None:

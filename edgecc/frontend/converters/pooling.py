@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
-from edgecc.frontend.converters.windows import Window, cut, per_axis, window
+from edgecc.frontend.converters.windows import Window, cut, padded, per_axis, window
 from edgecc.frontend.items import Item
-from edgecc.frontend.registry import converter
+from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.dims import Dim, lower_bound, numbers, upper_bound
 from edgecc.ir.graph import Value
 from edgecc.ir.scalar import ScalarExpr, apply, literal
@@ -38,6 +40,7 @@ def _ceil(call: Call) -> bool:
 def max_pool(call: Call, x: Value) -> Value:
     """The largest element of each window on `x`, [N,C,...], as the node's attributes say."""
     slide = window_of(call, x)
+    x = padded(call, x, slide, -math.inf if x.type.dtype.is_float else int(np.iinfo(x.type.dtype.numpy).min))
     return cut(call, call.add(Pool("max", slide.kernel, slide.strides, slide.pads, slide.dilations, ceil_mode=_ceil(call)), x), slide)
 
 
@@ -47,6 +50,8 @@ def _max_pool(call: Call) -> list[Item | None]:
     y, slide = max_pool(call, x), window_of(call, x)
     if not call.wants(1):
         return [y]
+    if slide.around:
+        raise Unsupported("positions in an image that the run pads at its beginning", "open the size in steps of the stride, as --shape height=64..320:32")
     positions = MaxPosition(slide.kernel, slide.strides, slide.pads, slide.dilations, _ceil(call), call.flag("storage_order"))
     return [y, cut(call, call.add(positions, x), slide)]
 
@@ -100,9 +105,13 @@ def _col2im(call: Call) -> Value:
 @converter("AveragePool")
 def _average_pool(call: Call) -> Value:
     x = call.input()
-    slide = window_of(call, x)
-    return cut(call, call.add(Pool("average", slide.kernel, slide.strides, slide.pads, slide.dilations,
-                                   call.flag("count_include_pad"), _ceil(call)), x), slide)
+    slide, whole = window_of(call, x), call.flag("count_include_pad")
+    op = Pool("average", slide.kernel, slide.strides, slide.pads, slide.dilations, whole, _ceil(call))
+    mean = cut(call, call.add(op, padded(call, x, slide)), slide)
+    if not slide.around or whole:
+        return mean
+    inside = call.expand(call.scalar(1, x.type.dtype), (1, 1, *x.type.shape[2:]))
+    return call.map(lambda a, share: apply("div", a, share), mean, call.add(op, padded(call, inside, slide)))
 
 
 @converter("LpPool")
@@ -117,7 +126,7 @@ def _lp_pool(call: Call) -> Value:
         if _ceil(call):  # a larger end padding makes the rounding exact, and zeros add nothing to the sum
             missing = -(x.type.dims[2 + axis] + pads[axis] + pads[rank + axis] - extent) % slide.strides[axis]
             pads[rank + axis] += missing
-    powered = call.map(lambda a: _power(a, p), x)
+    powered = padded(call, call.map(lambda a: _power(a, p), x), slide)
     mean = cut(call, call.add(Pool("average", slide.kernel, slide.strides, tuple(pads), slide.dilations, True), powered), slide)
     return call.map(lambda a: _root(apply("mul", a, literal(taps, a.dtype)), p), mean)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from edgecc.errors import EdgeccError
@@ -30,16 +28,16 @@ def _spread(call: Call, parameter: Value, x: Value) -> Value:
     if parameter.type.elements == 1 and parameter.type.rank <= 1:
         return call.reshape(parameter, ())
     axis = call.axis(call.integer("axis", 1), x.type.rank)
-    size, block = x.type.dims[axis], call.integer("block_size", 0)
+    size, block = x.type.shape[axis], call.integer("block_size", 0)
     if block > 0:
         dims = parameter.type.dims
-        if len(dims) != x.type.rank or dims[axis] != math.ceil(size / block):
+        if len(dims) != x.type.rank or dims[axis] != -(-size // block):
             raise EdgeccError("E110", f"a parameter is {parameter.type}; blocks of {block} along axis {axis} of {x.type} differ")
         columns = call.reshape(parameter, (*dims[:axis + 1], 1, *dims[axis + 1:]))
         repeated = call.expand(columns, (*dims[:axis + 1], block, *dims[axis + 1:]))
         joined = call.reshape(repeated, (*dims[:axis], dims[axis] * block, *dims[axis + 1:]))
         return call.slice(joined, axis, 0, size)
-    if parameter.type.dims != (size,):
+    if parameter.type.shape != (size,):
         raise EdgeccError("E110", f"a parameter is {parameter.type}; axis {axis} of {x.type} has {size} elements")
     return call.reshape(parameter, [size if a == axis else 1 for a in range(x.type.rank)])
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.padding import pad
 from edgecc.ir.dims import Dim, SymbolicDim, numbers, upper_bound
 from edgecc.ir.graph import Value
 
@@ -16,6 +17,7 @@ class Window:
     """A window that slides over spatial axes; `pads` are (begin..., end...).
 
     Where the run decides how much of the end is padded, `pads` have the most, and results are cut to the spatial sizes `results`.
+    Where it decides that of the beginning too, the input is padded by `around`, (begin..., end...), before the window slides.
     """
 
     kernel: tuple[int, ...]
@@ -23,6 +25,7 @@ class Window:
     dilations: tuple[int, ...]
     pads: tuple[int, ...]
     results: tuple[Dim, ...] | None = None
+    around: tuple[Dim, ...] = ()
 
     @property
     def extents(self) -> tuple[int, ...]:
@@ -58,14 +61,25 @@ def window(call: Call, spatial: Sequence[Dim], kernel: tuple[int, ...]) -> Windo
             return bare
         case side:
             results = [-(-size // stride) for size, stride in zip(spatial, strides, strict=True)]
-            totals = [max((count - 1) * stride + extent - size, 0)
+            totals = [_at_least_none((count - 1) * stride + extent - size)
                       for count, size, stride, extent in zip(results, spatial, strides, bare.extents, strict=True)]
             halves = [total // 2 for total in totals]
             rest = [total - half for total, half in zip(totals, halves, strict=True)]
             begins, ends = (halves, rest) if side == "SAME_UPPER" else (rest, halves)
+            if any(isinstance(begin, SymbolicDim) for begin in begins):
+                return replace(bare, around=(*begins, *ends))
             pads = (*numbers(begins), *(upper_bound(end) for end in ends))
             is_open = any(isinstance(end, SymbolicDim) for end in ends)
             return Window(kernel, strides, dilations, pads, tuple(results) if is_open else None)
+
+
+def _at_least_none(total: Dim) -> Dim:
+    return 0 if upper_bound(total) <= 0 else max(total, 0)
+
+
+def padded(call: Call, x: Value, slide: Window, fill: float = 0) -> Value:
+    """`x` [N,C,...] with what the run decides to pad."""
+    return pad(call, x, slide.around, range(2, x.type.rank), call.scalar(fill, x.type.dtype)) if slide.around else x
 
 
 def cut(call: Call, y: Value, slide: Window) -> Value:
