@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from edgecc.cli.arguments import parse_shapes
 from edgecc.errors import EdgeccError
@@ -301,3 +302,20 @@ def test_random_numbers_of_an_open_size_are_the_first_of_the_largest(nodes):
     x = np.tile(np.float32([-90, 0, 0.3]), (5, 1))
     (few,), (most,) = (execute(graph, {"x": x[:count]}).values() for count in (2, 5))
     assert few.shape[0] == 2 and most.shape[0] == 5 and np.array_equal(few, most[:2]) and len(np.unique(most)) > 1
+
+
+@pytest.mark.parametrize("mode", ["linear", "circular"])
+@pytest.mark.parametrize("axis", [2, 1])
+def test_a_cache_of_open_sizes_is_written(mode, axis):
+    """Each batch begins at a place of its own."""
+    cache, update = (["n", 2, size, 4] if axis == 2 else ["n", size, 2, 4] for size in ("c", "s"))
+    types = {"p": (TensorProto.FLOAT, cache), "u": (TensorProto.FLOAT, update), "w": (TensorProto.INT64, ["n"])}
+    graph = helper.make_graph([helper.make_node("TensorScatter", ["p", "u", "w"], ["y"], mode=mode, axis=axis)], "g",
+                              [helper.make_tensor_value_info(name, *type_) for name, type_ in types.items()], [helper.make_tensor_value_info("y", TensorProto.FLOAT, cache)])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10)
+    compiled, random = import_model(proto, shapes={"n": (Range(1, 3),), "s": (Range(1, 3),), "c": (Range(5, 9),)}), np.random.default_rng(0)
+    for n, s, c in ((1, 1, 5), (3, 2, 9), (2, 3, 6)):
+        sizes = {"n": n, "s": s, "c": c}
+        given = {name: random.standard_normal([sizes.get(dim, dim) for dim in dims], dtype=np.float32) for name, dims in (("p", cache), ("u", update))}
+        given["w"] = random.integers(0, c if mode == "circular" else c - s + 1, n)
+        np.testing.assert_array_equal(execute(compiled, given)["y"], ReferenceEvaluator(proto).run(None, given)[0])

@@ -95,24 +95,24 @@ def _tensor_scatter(call: Call) -> Value:
     cache, update, start = call.input(0), call.input(1), call.optional(2)
     axis = call.axis(call.integer("axis", -2), cache.type.rank)
     mode = call.text("mode", "linear")
-    dims, count = cache.type.dims, update.type.dims[axis] if update.type.rank == cache.type.rank else -1
+    dims, count = cache.type.shape, update.type.shape[axis] if update.type.rank == cache.type.rank else -1
     if mode not in ("linear", "circular"):
         raise EdgeccError("E102", f"mode is '{printable(mode)}', wanted linear or circular")
-    if axis == 0 or not 0 <= count <= dims[axis] or update.type.dims != (*dims[:axis], count, *dims[axis + 1:]):
+    if axis == 0 or lower_bound(count) < 0 or lower_bound(count) > upper_bound(dims[axis]) or update.type.shape != (*dims[:axis], count, *dims[axis + 1:]):
         raise EdgeccError("E110", f"the update {update.type} does not fit into axis {axis} of {cache.type}")
-    if start is not None and start.type.dims != dims[:1]:
+    if start is not None and start.type.shape != dims[:1]:
         raise EdgeccError("E110", f"write_indices are {start.type}, wanted one for each of {dims[0]}")
     between = math.prod(dims[1:axis])
     rows = (dims[0], between, count)
     call.reserve((3, *rows), "the places of the update")
-    batch, middle, step = (call.constant(grid) for grid in np.meshgrid(*(np.arange(n, dtype=np.int64) for n in rows), indexing="ij"))
+    batch, middle, step = (call.reshape(call.positions(n), [n if a == axis_of else 1 for a in range(3)]) for axis_of, n in enumerate(rows))
     at = step
     if start is not None:
         first = call.reshape(call.cast(start, DType.I64), (dims[0], 1, 1))
         at = call.map(lambda s, f: apply("add", s, f), step, first)
         if mode == "circular":
-            at = call.map(lambda a: apply("mod", a, literal(dims[axis], DType.I64)), at)
-    where = concat(call, [call.reshape(part, (*rows, 1)) for part in (batch, middle, at)], 3)
+            at = call.map(lambda a, n: apply("mod", a, n), at, call.sizes([dims[axis]]))
+    where = concat(call, [call.reshape(call.expand(part, rows), (*rows, 1)) for part in (batch, middle, at)], 3)
     inside = dims[axis + 1:]
     y = call.add(ScatterND(), call.reshape(cache, (dims[0], between, dims[axis], *inside)), where,
                  call.reshape(update, (*rows, *inside)))
