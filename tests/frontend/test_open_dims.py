@@ -188,6 +188,18 @@ def test_the_step_that_a_network_needs_is_named(shapes, flags):
         import_model(proto, shapes=parse_shapes([f"{name}={text}"]))
 
 
+def test_the_step_fits_all_that_is_rounded():
+    nodes = []
+    for factor in (2, 3):
+        pool = {"kernel_shape": [factor, 1], "strides": [factor, 1]}
+        nodes += [("MaxPool", "x", f"p{factor}", pool), ("Resize", f"p{factor} none s{factor}", f"r{factor}", {})]
+    proto = model([*nodes, ("Add", "r2 r3", "y", {})], {"x": [1, 1, "h", 4]},
+                  constants={"none": np.zeros(0, np.float32), **{f"s{factor}": np.array([1, 1, factor, 1], np.float32) for factor in (2, 3)}})
+    with pytest.raises(EdgeccError) as raised:
+        import_model(proto, shapes={"h": (Range(8, 50),)})
+    assert raised.value.hint.endswith("--shape h=12..48:6")
+
+
 @pytest.mark.parametrize(("extra", "hint"), [((), "--shape q=p"), (("p",), "as in --shape total=past+seq")])
 def test_dimensions_that_may_follow_from_others_are_named(extra, hint):
     """Keys and values of a cache whose lengths have different names."""
@@ -208,8 +220,8 @@ def squeezing(then, condition="c"):
     """What exporters write for a squeeze: x without its axis 1 where that has one element, else x."""
     branches = {"then_branch": helper.make_graph([then], "t", [], [helper.make_empty_tensor_value_info("t")]),
                 "else_branch": helper.make_graph([helper.make_node("Identity", ["x"], ["e"])], "e", [], [helper.make_empty_tensor_value_info("e")])}
-    nodes = [("Shape", "x", "s", {}), ("Gather", "s one", "d", {}), ("Equal", "d one", "c", {}), ("Cast", "x", "data", {"to": TensorProto.BOOL}),
-             ("ReduceMax", "x", "m", {"keepdims": 0}), ("Cast", "m", "any", {"to": TensorProto.BOOL}), ("If", condition, "r", branches), ("Relu", "r", "y", {})]
+    nodes = [("Shape", "x", "s", {}), ("Gather", "s one", "d", {}), ("Equal", "d one", "c", {}), ("Abs", "x", "data", {}), ("ReduceMax", "data", "m", {"keepdims": 0}),
+             ("Cast", "m", "any", {"to": TensorProto.BOOL}), ("NonZero", "x", "p", {}), ("Shape", "p", "ps", {}), ("Gather", "ps one", "found", {}), ("Equal", "found one", "few", {}), ("If", condition, "r", branches), ("Relu", "r", "y", {})]
     return model(nodes, {"x": [2, "n", 3]}, constants={"one": INT(1), "axes": np.array([1]), "flat": np.array([2, -1])})
 
 
@@ -221,9 +233,10 @@ def test_bounds_may_decide_a_branch(then):
     with pytest.raises(EdgeccError) as raised:
         import_model(proto, shapes={"n": (Range(1, 4),)})
     assert raised.value.hint == "the run decides which branch is taken: give 'n' one size with --shape, or bounds that decide it"
-    with pytest.raises(EdgeccError) as raised:  # no size helps here
-        import_model(squeezing(helper.make_node("Reshape", ["x", "flat"], ["t"]), "any"), shapes={"n": (Range(1, 4),)})
-    assert "bounds that decide it" not in raised.value.hint
+    for data in ("any", "few"):  # no size helps here
+        with pytest.raises(EdgeccError) as raised:
+            import_model(squeezing(helper.make_node("Reshape", ["x", "flat"], ["t"]), data), shapes={"n": (Range(1, 4),)})
+        assert "bounds that decide it" not in raised.value.hint
 
 
 @pytest.mark.parametrize("size", [None, 4])

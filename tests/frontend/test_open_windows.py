@@ -22,7 +22,8 @@ OPEN = {"x": (1, 2, Range(5, 8), Range(4, 7))}
 def test_padding_of_the_run(op, attributes, side, strides):
     weighted = op.startswith("Conv")
     weights = np.swapaxes(WEIGHTS, 0, 1).copy() if op == "ConvTranspose" else WEIGHTS
-    proto = model([(op, "x w" if weighted else "x", "y", {"auto_pad": side, "strides": strides, **attributes})], {"x": [1, 2, "h", "w_"]},
+    node = (op, "n w" if weighted else "n", "y", {"auto_pad": side, "strides": strides, **attributes})
+    proto = model([("Abs", "x", "a", {}), ("Neg", "a", "n", {}), node], {"x": [1, 2, "h", "w_"]},
                   constants={"w": weights} if weighted else {})
     agrees(proto, OPEN)
 
@@ -33,7 +34,8 @@ def test_a_window_smaller_than_its_stride_needs_no_padding():
 
 def test_integers_are_padded_with_the_least():
     node = ("MaxPool", "x", "y", {"auto_pad": "SAME_UPPER", "strides": [2, 2], "kernel_shape": [3, 3]})
-    proto = model([("Cast", "x", "i", {"to": 3}), (node[0], "i", "m", node[3]), ("Cast", "m", "y", {"to": 1})], {"x": [1, 2, "h", "w_"]})
+    proto = model([("Abs", "x", "a", {}), ("Sub", "one a", "n", {}), ("Mul", "n three", "l", {}), ("Cast", "l", "i", {"to": 3}), (node[0], "i", "m", node[3]), ("Cast", "m", "y", {"to": 1})], {"x": [1, 2, "h", "w_"]},
+                  constants={"one": np.float32(-1), "three": np.float32(3)})
     agrees(proto, OPEN)
 
 
