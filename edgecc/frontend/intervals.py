@@ -230,7 +230,9 @@ def _interval(expr: ScalarExpr, args: Sequence[Interval]) -> Interval:
         case Convert(arg=arg, dtype=dtype):
             found = _interval(arg, args)
             if arg.dtype.is_float and not dtype.is_float:
-                return _held(Interval(math.trunc(found.low), math.trunc(found.high)), dtype) if _is_finite(found) else of_type(dtype)
+                if dtype is DType.BOOL or dtype.bits < 8:  # anything but 0 is true; how far the narrow types reach is not known here
+                    return of_type(dtype)
+                return Interval(_saturated(found.low, dtype), _saturated(found.high, dtype))
             return _rounded(_held(found, dtype), dtype)
         case Apply(op=op, args=operands):
             result = _applied(op, [_interval(a, args) for a in operands])
@@ -288,6 +290,13 @@ def _value(primitive: str, number: float) -> float:
     """A function of the scalar table at one number."""
     with np.errstate(all="ignore"):
         return float(PRIMITIVES[primitive].meaning(np.asarray(number, np.float64)))
+
+
+def _saturated(number: float, dtype: DType) -> int:
+    """A float as an integer type has it, which is what `Convert` makes of it."""
+    bounds = of_type(dtype)
+    low, high = int(bounds.low), int(bounds.high)
+    return low if number <= low else high if number >= high else math.trunc(number)
 
 
 def _held(interval: Interval, dtype: DType) -> Interval:

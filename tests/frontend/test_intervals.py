@@ -7,6 +7,8 @@ import pytest
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend import import_model
+from edgecc.frontend.limits import Limits
+from edgecc.ir.dims import lower_bound, upper_bound
 from edgecc.reference.executor import execute
 from tests.support.onnx_models import model
 
@@ -42,3 +44,22 @@ def test_what_is_not_clipped_has_no_bound():
     nodes = [("Exp", "x", "e", {}), ("ReduceSum", "e", "s", {"keepdims": 0}), ("Cast", "s", "length", {"to": 7}), *RANGE]
     with pytest.raises(EdgeccError, match="nothing says how large"):
         import_model(model(nodes, {"x": [3]}, constants=CONSTANTS))
+
+
+@pytest.mark.parametrize(("last", "bounds"), [
+    ([("Cast", "d", "length", {"to": 7})], (1, 50)),
+    ([("Cast", "d", "b", {"to": 3}), ("Cast", "b", "length", {"to": 7})], (1, 127)),
+    ([("Sub", "low d", "m", {}), ("Cast", "m", "b", {"to": 2}), ("Cast", "b", "length", {"to": 7})], None)])
+def test_what_is_bounded_below_alone_keeps_that_bound(last, bounds):
+    """The length of what is spoken, at least 1: convolutions need one row. Conversions to integers stay within their type, whatever the float."""
+    nodes = [("Exp", "x", "e", {}), ("ReduceSum", "e", "s", {"keepdims": 0}), ("Clip", "s low", "d", {}), *last, *RANGE]
+    graph = import_model(model(nodes, {"x": [3]}, constants=CONSTANTS), limits=Limits(computed_size=50))
+    size = graph.outputs[0].type.shape[0]
+    assert size == 0 if bounds is None else (lower_bound(size), upper_bound(size)) == bounds
+    assert len(execute(graph, {"x": np.full(3, 0.1, np.float32)})["y"]) == (0 if bounds is None else 3)
+
+
+def test_what_becomes_true_is_not_rounded():
+    nodes = [("Sigmoid", "x", "s", {}), ("Clip", "s fifth half", "d", {}), ("Cast", "d", "b", {"to": 9}), ("Cast", "b", "i", {"to": 7}), ("Mul", "i five", "length", {}), *RANGE]
+    constants = CONSTANTS | {"fifth": np.float32(0.2), "half": np.float32(0.5), "five": np.int64(5)}
+    assert len(execute(import_model(model(nodes, {"x": [1]}, constants=constants)), {"x": np.zeros(1, np.float32)})["y"]) == 5
