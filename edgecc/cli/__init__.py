@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import gc
 import importlib
 import io
 import os
@@ -48,6 +49,9 @@ COMMANDS: Mapping[str, str] = {
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
+RARELY = (50_000, 20, 20)
+"""When cycles of objects are looked for: with Python's own thresholds that is a tenth of a compilation, which leaves few of them."""
+
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -55,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     _open_closed_streams()
+    gc.set_threshold(*RARELY)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a path or a name may have what the terminal cannot show
     try:
