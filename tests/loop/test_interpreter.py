@@ -126,6 +126,7 @@ def test_fma_rounds_once(a: float, b: float, c: float) -> None:
 
 TIES = [(2.0**-24, 1 + 2.0**-23, 1.0, 1 + 2.0**-23),  # 1 + 2^-24 lies half way between two floats; 2^-47 more must tip it upwards
         (2.0**-24, 1.0, 1.0, 1.0),
+        (2.0**-12 + 2.0**-35, 2.0**-12 - 2.0**-35, 1 + 2.0**-23, 1 + 2.0**-23),  # 2^-70 less than half way, too little for float64
         # Among subnormal numbers: 2^-196 less than half way.
         (2.0**-75 + 2.0**-98, 2.0**-75 - 2.0**-98, 2.0**-127 + 2.0**-149, 2.0**-127 + 2.0**-149),
         (2.0**-75, 2.0**-75, 2.0**-127 + 2.0**-149, 2.0**-127 + 2.0**-148)]
