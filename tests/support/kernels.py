@@ -153,7 +153,7 @@ def _memory(view: View, array: Array | None, fill: int) -> Array:
 
 
 def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_place: tuple[int, int] | None = None,
-        flags: Sequence[str] = ("-O1",), choice: str | None = None, kernel: Kernel | None = None) -> tuple[Array, ...]:
+        flags: Sequence[str] = ccompile.FLAGS, choice: str | None = None, kernel: Kernel | None = None) -> tuple[Array, ...]:
     """Results of the kernel of `request`, of its candidate `choice`, or of `kernel`, on these operands.
 
     Without `machine` it is interpreted; else it is compiled (with `flags`) and run for the target of that name.
@@ -211,7 +211,7 @@ def run(request: Request, arrays: Sequence[Array | None], machine: str = "", in_
 
 
 def check(request: Request, arrays: Sequence[Array | None], units: float = 4.0, machine: str = "",
-          in_place: tuple[int, int] | None = None, flags: Sequence[str] = ("-O1",), choice: str | None = None, kernel: Kernel | None = None) -> None:
+          in_place: tuple[int, int] | None = None, flags: Sequence[str] = ccompile.FLAGS, choice: str | None = None, kernel: Kernel | None = None) -> None:
     """Runs the kernel and compares all results with the operator's reference, in units of roundoff times magnitude."""
     got = run(request, arrays, machine, in_place, flags, choice, kernel)
     wide = [a.astype(np.float64) if a is not None and DType.from_numpy(a.dtype).is_float else a for a in arrays]
