@@ -14,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from edgecc.cli import main
 from edgecc.passes import base
@@ -25,6 +26,10 @@ from tests.support.packages import install
 hypothesis.settings.register_profile("edgecc", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow],
                                      derandomize=not randomness.is_seeded())
 hypothesis.settings.load_profile("edgecc")
+if not randomness.is_seeded() and hasattr(providers, "_get_local_constants"):
+    # Hypothesis also draws constants that it finds in the modules loaded so far: other ones with each change of the code and of
+    # the order of tests. Reading all modules takes each process seconds, too.
+    providers._get_local_constants = providers.Constants
 
 
 @pytest.hookimpl(tryfirst=True)
