@@ -164,7 +164,7 @@ def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...],
         schedule = (*schedule[:place], "pair-products", *schedule[place:])
     x, (_, y) = request.operand(0).view if terms is None else terms.x, epilogue.result
     if request.threads > 1:
-        # What a thread writes the same thread reads in the next layer, mostly, where both divide rows; else all of them read all weights once.
+        # Divided by rows, a thread mostly reads in the next layer what it has written itself, for the price of reading all weights.
         rows = sum(b.dtype.size * b.elements for b, _ in weights.arguments) <= y.dtype.size * y.elements
         schedule = (*schedule, f"parallelize{{threads={request.threads}{',inside=row0' if rows else ''}}}")
     in_place = tuple((0, first_extra + i) for i, (_, view) in enumerate(epilogue.extras)
