@@ -247,6 +247,11 @@ class CompiledModel:
         """The loop programs."""
         return self.lowered.module
 
+    @property
+    def rounds_anew(self) -> bool:
+        """Whether some pass moved quantized numbers that lie at a tie."""
+        return any(report.changed and report.graph_pass.rounds_anew for report in self.passes)
+
 
 def compile_graph(graph: Graph, target: Target, *, name: str, passes: Sequence[GraphPass] | None = None,
                   options: LoweringOptions = DEFAULT_LOWERING, keep_fp32: Sequence[str] = (), integers: str = "auto",

@@ -22,7 +22,6 @@ from edgecc.ir.instance import graph_symbols
 from edgecc.ir.types import Array
 from edgecc.lowering.functions import Room, check_results
 from edgecc.lowering.options import NO_TUNING, LoweringOptions
-from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.partition.artifact import Partitioned, partition
 from edgecc.passes.base import parse_passes
 from edgecc.pipeline import C, CompiledModel, PreparedGraph, check_accepts, compile_graph, prepare_graph
@@ -40,6 +39,11 @@ class Compilation:
     compiled: CompiledModel
     artifact: Artifact
     backend: LoopBackend = C
+
+    @property
+    def meaning(self) -> Graph:
+        """The graph whose results the compiled network is to give, see `meaning_of`."""
+        return meaning_of(self.graph, self.compiled)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
                              keep_fp32=options.keep_fp32, integers=options.integers, backend=backend,
                              verify_each=_arrays_for_passes(graph, options))
     check_results(compiled.module.arena_bytes, {}, options.limits, source_name(model))  # a self-test would run for nothing
-    self_test = SelfTest(execute(_meaning(graph, compiled), selftest.inputs(compiled.module))) if options.self_test else None
+    self_test = SelfTest(execute(meaning_of(graph, compiled), selftest.inputs(compiled.module))) if options.self_test else None
     artifact = backend.emit(compiled.module, target, EmitOptions(self_test=self_test, form=form))
     check_results(artifact.arena_bytes, artifact.files, options.limits, source_name(model))
     return Compilation(graph, report, compiled, artifact, backend)
@@ -111,14 +115,13 @@ def _lowering_options(options: Options) -> LoweringOptions:
         room=Room.within(limits))
 
 
-def _meaning(graph: Graph, compiled: CompiledModel) -> Graph:
-    """The graph whose results a self-test expects.
+def meaning_of(graph: Graph, compiled: CompiledModel) -> Graph:
+    """The graph whose results a compiled network is to give: the imported one, unless passes rounded quantized numbers anew.
 
-    Of a network on integers that is the one that was compiled, whose bytes every machine gives. What its QuantizeLinear nodes say literally may lie one step
-    away where a number lies at a tie, and further layers make more of that.
+    Then it is the one that was compiled, whose bytes every machine gives. What its QuantizeLinear nodes say literally may lie one step
+    away where a number lies at a tie, and further layers make more of that. That both say the same but at ties is what `verify_each` checks.
     """
-    integers = any(value.type.dtype in NARROW_INTEGERS for node in compiled.graph.nodes for value in node.outputs)
-    return compiled.graph if integers else graph
+    return compiled.graph if compiled.rounds_anew else graph
 
 
 def export_model(model: ModelSource, target: Target, options: Options, backend: GraphBackend, form: str) -> Export:

@@ -48,14 +48,12 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
     """Runs a compilation in a process of its own and compares; see `verify`.
 
     Where dimensions are open and no inputs are given, at several sizes (`corners`); the worst comparison of each output counts.
-    What integers are to be is what the graph says once it computes on them: a number that rounds the other way at a tie changes
-    everything behind it. That the graph says the same as the model but at ties is what `verify_each` checks. Back ends whose tools
+    What is expected of a network on integers: see `meaning_of`. Back ends whose tools
     round by another rule are compared layer by layer, and their outputs with what follows from the integers that the tool had;
     outputs that are expected of them may differ by one step of their quantization. What differs in a half precision, or depends on
     integers that a run rounds floats to, is allowed as much as rounding moves the reference (edgecc/reference/sensitivity.py).
     """
-    reference = done.compiled.graph if isinstance(done, Compilation) and any(
-        report.changed and report.graph_pass.rounds_anew for report in done.compiled.passes) else done.graph
+    reference = done.meaning if isinstance(done, Compilation) else done.graph
     writer = done.backend if isinstance(done, Export) else done.partitioned.npu if isinstance(done, Division) else None
     margins = {} if writer is None or not writer.steps else {name: writer.steps * size for name, size in output_steps(done.graph).items()}
     narrowest = (done.compiled.module.precision.unit_roundoff if isinstance(done, Compilation) else

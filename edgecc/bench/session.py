@@ -69,7 +69,7 @@ class Row:
         minimum: the quickest run. median, spread: of the runs of undisturbed turns, see `Times`.
         runs, quiet_turns, turns: how many runs count; of how many turns; of how many that were made.
         difference: the largest difference from the outputs expected, over their largest magnitude.
-        wrong: that is more than the tolerance.
+        wrong: that is more than the tolerance. Of a network on integers only edgecc's is judged: every engine rounds at places of its own.
         load_seconds: until the first run, conversion and compilation by the engine included.
         memory_bytes: peak resident size less that after importing the engine; 0 where it is not known.
     """
@@ -150,7 +150,8 @@ def compare(request: Request) -> Comparison:
             entries.append((PROFILED, stack.enter_context(Worker("edgecc")), profiled))
         entries += [(peer.engine, peer, request.model) for peer in peers]
         expected, expected_from = _expected(subject, inputs)
-        task = _Task(scratch, inputs, compiled_in, [port.name for port in manifest.outputs], manifest.threads, request.tolerance)
+        task = _Task(scratch, inputs, compiled_in, [port.name for port in manifest.outputs], manifest.threads, request.tolerance,
+                     judges_peers=subject.done is None or not subject.done.compiled.rounds_anew)
         rows, ready = _load(entries, task, expected)
         plan = Plan(request.rounds, request.turn_seconds, request.limit_seconds, manifest.threads, machine.cores)
         for (name, _), times in zip(ready, measure([worker for _, worker in ready], plan), strict=True):
@@ -178,6 +179,7 @@ class _Task:
     outputs: Sequence[str]
     threads: int
     tolerance: float
+    judges_peers: bool
 
 
 def _load(entries: Sequence[tuple[str, Worker, Path]], task: _Task,
@@ -207,7 +209,8 @@ def _load(entries: Sequence[tuple[str, Worker, Path]], task: _Task,
         if expected is None:
             expected = results
         difference = largest_difference(results, expected)
-        rows[name] = Row(name, worker.version, difference=difference, wrong=not difference <= task.tolerance,
+        is_wrong = not difference <= task.tolerance and (task.judges_peers or not is_peer)
+        rows[name] = Row(name, worker.version, difference=difference, wrong=is_wrong,
                          load_seconds=answer["load_seconds"], memory_bytes=-answer["import_bytes"])
         ready.append((name, worker))
     return rows, ready
@@ -271,7 +274,7 @@ def _expected(subject: _Subject, inputs: Mapping[str, Array]) -> tuple[list[Arra
     """The reference's outputs; None for a folder, whose graph is not known."""
     if subject.done is None:
         return None, "edgecc"
-    results = execute(subject.done.graph, dict(inputs))
+    results = execute(subject.done.meaning, dict(inputs))
     return [results[name] for name in subject.done.graph.output_names], "the reference"
 
 

@@ -75,6 +75,23 @@ def test_products_of_the_other_do_not_saturate(tmp_path: Path):
     np.testing.assert_array_equal(engine.outputs()[0], np.full((4, 6), 8 * 255 * 127, np.int32))
 
 
+def test_networks_on_integers_are_compared_with_their_integers(tmp_path: Path):
+    """Half of these products lie at ties, which every engine decides by the roundings of its own floats."""
+    pytest.importorskip("onnxruntime")
+    constants = [numpy_helper.from_array(np.array(value, dtype), name) for name, value, dtype in (
+        ("fine", 0.1, np.float32), ("coarse", 0.02, np.float32), ("zero", 0, np.int8))]
+    nodes = [helper.make_node(op, inputs, [output]) for op, inputs, output in (
+        ("QuantizeLinear", ["a", "fine", "zero"], "qa"), ("DequantizeLinear", ["qa", "fine", "zero"], "da"),
+        ("QuantizeLinear", ["b", "fine", "zero"], "qb"), ("DequantizeLinear", ["qb", "fine", "zero"], "db"),
+        ("Mul", ["da", "db"], "ab"), ("QuantizeLinear", ["ab", "coarse", "zero"], "qy"), ("DequantizeLinear", ["qy", "coarse", "zero"], "y"))]
+    a, b, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4096]) for name in "aby")
+    model = helper.make_model(helper.make_graph(nodes, "g", [a, b], [y], constants), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "products.onnx")
+    own, other = compare(request(model=tmp_path / "products.onnx", options=api.Options(), peers=("onnxruntime",), tolerance=0.0)).rows
+    assert own.difference == 0.0 and not own.wrong
+    assert other.difference > 0.0 and not other.wrong
+
+
 def test_a_folder_is_compared_with_itself(tmp_path: Path):
     folder = api.compile(DIGITS, output=tmp_path / "digits", shapes={"batch": (1,)}, threads=2)
     found = compare(request(model=tmp_path / "digits"))
