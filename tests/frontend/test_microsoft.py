@@ -152,3 +152,8 @@ def test_convolution_and_pooling_of_channels_last(check, check_node, random):
                **{**MS, "by": [np.maximum(2 * wanted, 0)]})
     pooled = x[:, :4].reshape(1, 2, 2, 3, 2, 4).max((2, 4))
     check_node("NhwcMaxPool", {"x": x[:, :4]}, kernel_shape=[2, 2], strides=[2, 2], **{**MS, "by": [pooled]})
+
+
+def test_pooling_of_truth_values_is_refused(check_node):
+    with pytest.raises(EdgeccError, match=r"E110.*wanted a float"):
+        check_node("NhwcMaxPool", {"x": np.ones((1, 4, 4, 2), np.bool_)}, kernel_shape=[2, 2], **{**MS, "by": []})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
 from edgecc.frontend.converters.windows import Window, cut, padded, per_axis, window
@@ -40,7 +38,7 @@ def _ceil(call: Call) -> bool:
 def max_pool(call: Call, x: Value) -> Value:
     """The largest element of each window on `x`, [N,C,...], as the node's attributes say."""
     slide = window_of(call, x)
-    x = padded(call, x, slide, -math.inf if x.type.dtype.is_float else int(np.iinfo(x.type.dtype.numpy).min))
+    x = padded(call, x, slide, x.type.dtype.limits[0] if x.type.dtype.is_integer else -math.inf)
     return cut(call, call.add(Pool("max", slide.kernel, slide.strides, slide.pads, slide.dilations, ceil_mode=_ceil(call)), x), slide)
 
 
