@@ -95,7 +95,6 @@ class Parallelize(LoopPass):
             return stmt
         return replace(best, kind="parallel")
 
-
     def _inside(self, loop: For) -> For | None:
         """The nest with the share of a thread of the loop that is to be divided; None where the loop is the outermost or cannot be divided."""
         inner = loop.body[0] if len(loop.body) == 1 else None
