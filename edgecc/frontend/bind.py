@@ -236,6 +236,11 @@ def describe(spec: InputSpec) -> str:
     return f"{spec.dtype.value}[{','.join('?' if dim is None else printable(str(dim), 40) for dim in spec.dims)}]"
 
 
+def names_of_dims(specs: Iterable[InputSpec]) -> frozenset[str]:
+    """What the model calls dimensions of its inputs."""
+    return frozenset(dim for spec in specs for dim in spec.dims or () if isinstance(dim, str))
+
+
 def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], arrays: Mapping[str, Array], limits: Limits,
          ignored: Iterable[str] = ()) -> Binding:
     """Binds every dim of `specs`.
@@ -251,7 +256,7 @@ def bind(specs: Sequence[InputSpec], shapes: Mapping[str, Sequence[GivenDim]], a
     """
     by_name = {spec.name: spec for spec in specs}
     binder = _Binder(specs, limits, shapes={spec.name: None if spec.dims is None else list(spec.dims) for spec in specs})
-    declared = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
+    declared = names_of_dims(specs)
     dim_names = declared.union(*map(_names_within, declared))
     skipped = set(ignored)
     for name, sizes in shapes.items():
@@ -310,7 +315,7 @@ def _opened(binder: _Binder) -> SymbolicDim | None:
 
 def in_larger_steps(specs: Sequence[InputSpec], binding: Binding, sizes: Collection[Symbol], factor: int) -> str:
     """The flags that leave those dimensions open that `sizes` stand for, in steps `factor` times as large; "" where the bounds have no multiple of them."""
-    named = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
+    named = names_of_dims(specs)
     flags: list[str] = []
 
     def reopened(dim: Dim) -> str:

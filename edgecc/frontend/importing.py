@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from edgecc.errors import EdgeccError, Problem, printable
-from edgecc.frontend.bind import Binding, GivenDim, InputSpec, bind, in_larger_steps, input_spec
+from edgecc.frontend.bind import Binding, GivenDim, InputSpec, bind, in_larger_steps, input_spec, names_of_dims
 from edgecc.frontend.convert import Importer, Scope
 from edgecc.frontend.fixed_inputs import fixed_arrays
 from edgecc.frontend.interface import (
@@ -232,7 +232,7 @@ def _of_rounded_sizes(error: EdgeccError, specs: Sequence[InputSpec], binding: B
 def _of_unequal_sizes(error: EdgeccError, specs: Sequence[InputSpec], binding: Binding) -> EdgeccError:
     """An error about open sizes with several names, of which one may be known to follow from the others: exporters name what is equal apart."""
     said = error.message.split(" (operands:")[0]
-    named = {dim for spec in specs for dim in spec.dims or () if isinstance(dim, str)}
+    named = names_of_dims(specs)
     counts = {str(name): said.count(str(size)) for name, size in binding.dims.items() if name in named and isinstance(size, SymbolicDim) and str(size) in said}
     rarest = sorted(name for name, count in counts.items() if count == min(counts.values()))  # what both sides have is named more often
     if error.code != "E110" or len(rarest) < 2 or not all(name.isidentifier() for name in rarest):

@@ -6,11 +6,12 @@ import onnx
 
 from edgecc.errors import EdgeccError
 from edgecc.frontend.call import Call
+from edgecc.frontend.converters.elementwise import table_row
 from edgecc.frontend.converters.experts import swiglu
 from edgecc.frontend.items import Item
 from edgecc.frontend.registry import Unsupported, converter
 from edgecc.ir.graph import Value
-from edgecc.ir.scalar import ScalarExpr, apply, literal
+from edgecc.ir.scalar import apply
 from edgecc.ir.types import DType
 from edgecc.ops.reduction import Normalize
 
@@ -57,16 +58,9 @@ def _linear_attention_gate(call: Call) -> list[Item | None]:
     """decay_scale * softplus(a + dt_bias), in f32 until it is rounded, and sigmoid(b)."""
     a, bias, scale, b = call.input(0), call.input(1), call.input(2), call.optional(3)
     raised = call.map(lambda x, y: apply("add", x, y), call.cast(a, DType.F32), bias)
-    decay = call.map(lambda x, s: apply("mul", s, _softplus(x)), raised, scale)
+    decay = call.map(lambda x, s: apply("mul", s, x), table_row(call, "Softplus", raised), scale)
     beta = None if b is None else call.map(lambda x: apply("sigmoid", x), b)
     return [call.cast(decay, a.type.dtype), beta]
-
-
-def _softplus(x: ScalarExpr) -> ScalarExpr:
-    """log(1 + exp(x)), without overflow."""
-    zero, one = literal(0.0, x.dtype), literal(1.0, x.dtype)
-    rest = apply("log", apply("add", one, apply("exp", apply("neg", apply("abs", x)))))
-    return apply("add", apply("max", x, zero), rest)
 
 
 @converter("GatedRMSNorm", domain=_DOMAIN)
@@ -82,9 +76,8 @@ def _gated_rms_norm(call: Call) -> Value:
     name = call.text("activation", "silu")
     if name not in ("silu", "swish", "sigmoid"):
         raise Unsupported(f"activation '{name}'")
-    y = call.map(lambda n, g: apply("mul", n, apply("sigmoid", g) if name == "sigmoid" else apply("mul", g, apply("sigmoid", g))),
-                 normal, call.cast(gate, DType.F32))
-    return call.cast(y, x.type.dtype)
+    activated = table_row(call, "Sigmoid" if name == "sigmoid" else "Swish", call.cast(gate, DType.F32))
+    return call.cast(call.map(lambda n, g: apply("mul", n, g), normal, activated), x.type.dtype)
 
 
 @converter("GatedAdd", domain=_DOMAIN)

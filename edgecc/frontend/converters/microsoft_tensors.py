@@ -13,6 +13,7 @@ import numpy as np
 from edgecc.errors import EdgeccError, printable
 from edgecc.frontend.call import Call
 from edgecc.frontend.computed_sizes import first_of
+from edgecc.frontend.converters.elementwise import table_row
 from edgecc.frontend.converters.movement import concat, stacked
 from edgecc.frontend.converters.windows import per_axis
 from edgecc.frontend.registry import Unsupported, converter
@@ -92,8 +93,7 @@ def _is_all_finite(call: Call) -> Value:
 @converter("ScaledSiLU", domain=_DOMAIN)
 def _scaled_silu(call: Call) -> Value:
     """x * sigmoid(alpha * x), times a scale that may be given."""
-    x, alpha, scale = call.input(), call.number("alpha", 1.0), call.optional(1)
-    y = call.map(lambda a: apply("mul", a, apply("sigmoid", apply("mul", a, literal(alpha, a.dtype)))), x)
+    y, scale = table_row(call, "Swish", call.input(), alpha=call.number("alpha", 1.0)), call.optional(1)
     return y if scale is None else call.map(lambda a, s: apply("mul", a, convert(s, a.dtype)), y, scale)
 
 
