@@ -41,11 +41,13 @@ class SelfTest:
     Attributes:
         expected: output arrays by name, for the inputs that `edgecc.backends.c.selftest.inputs` gives.
         absolute, relative: |got - want| <= absolute + relative * |want| is accepted.
+        errors: by name of an output, |got - want| that is accepted in place of that; broadcasts to the output.
     """
 
     expected: Mapping[str, Array]
     absolute: float = 1e-4
     relative: float = 1e-3
+    errors: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

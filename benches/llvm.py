@@ -36,7 +36,7 @@ from edgecc.cli.arguments import parse_shapes, read_arrays
 from edgecc.errors import EdgeccError
 from edgecc.ir.instance import corners, graph_symbols
 from edgecc.ir.types import Array, is_float_array
-from edgecc.reference.compare import compare_outputs
+from edgecc.reference.compare import ROUNDOFFS, compare_outputs
 from edgecc.reference.executor import execute
 from edgecc.targets.schema import load_target
 
@@ -84,7 +84,7 @@ def agreement(path: Path, target: str, precision: str, given: argparse.Namespace
             c = stack.enter_context(load(done.artifact, cc=given.cc))
             elements = different = 0
             worst = error = 0.0
-            tolerance = max(given.relative, 16 * done.compiled.module.precision.unit_roundoff)
+            tolerance = max(given.relative, ROUNDOFFS * done.compiled.module.precision.unit_roundoff)
             for case in cases_of(done, inputs):
                 got, other = own.run(case), c.run(case)
                 for name, result in got.items():

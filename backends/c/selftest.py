@@ -201,9 +201,13 @@ def _samples(c_name: str, literal: str, port: Interface, test: SelfTest) -> tupl
     value = {DType.F16: f"half_value({element})", DType.BF16: f"bfloat_value({element})"}.get(dtype, f"(double){element}")
     table = (f"static const size_t positions_{c_name}[{count}] = {{{', '.join(map(str, positions))}}};\n"
              f"static const double expected_{c_name}[{count}] = {{{values}}};\n")
+    absolute, relative = constant_text(test.absolute, DType.F64), constant_text(test.relative, DType.F64)
+    if port.name in test.errors:
+        errors = np.broadcast_to(test.errors[port.name], test.expected[port.name].shape).reshape(-1)
+        table += f"static const double errors_{c_name}[{count}] = {{{', '.join(constant_text(float(errors[p]), DType.F64) for p in positions)}}};\n"
+        absolute, relative = f"errors_{c_name}[i]", "0"
     check = (f"  for (size_t i = 0; i < {count}; ++i)\n"
-             f"    failures += far({literal}, positions_{c_name}[i], {value}, "
-             f"expected_{c_name}[i], {constant_text(test.absolute, DType.F64)}, {constant_text(test.relative, DType.F64)});\n")
+             f"    failures += far({literal}, positions_{c_name}[i], {value}, expected_{c_name}[i], {absolute}, {relative});\n")
     return table, check
 
 

@@ -19,7 +19,7 @@ from edgecc.frontend.interface import flattened
 from edgecc.frontend.load import source_name
 from edgecc.ir.graph import Graph
 from edgecc.ir.instance import graph_symbols
-from edgecc.ir.types import Array
+from edgecc.ir.types import Array, DType
 from edgecc.lowering.functions import Room, check_results
 from edgecc.lowering.options import NO_TUNING, LoweringOptions
 from edgecc.partition.artifact import Partitioned, partition
@@ -27,6 +27,7 @@ from edgecc.passes.base import parse_passes
 from edgecc.pipeline import C, CompiledModel, PreparedGraph, check_accepts, compile_graph, prepare_graph
 from edgecc.reference.executor import execute
 from edgecc.reference.integer_ranges import integer_ranges
+from edgecc.reference.sensitivity import errors_in_precision
 from edgecc.targets.schema import Npu, Target, load_target
 
 
@@ -101,8 +102,7 @@ def compile_model(model: ModelSource, target: Target, options: Options = DEFAULT
                              keep_fp32=options.keep_fp32, integers=options.integers, backend=backend,
                              verify_each=_arrays_for_passes(graph, options))
     check_results(compiled.module.arena_bytes, {}, options.limits, source_name(model))  # a self-test would run for nothing
-    self_test = SelfTest(execute(meaning_of(graph, compiled), selftest.inputs(compiled.module))) if options.self_test else None
-    artifact = backend.emit(compiled.module, target, EmitOptions(self_test=self_test, form=form))
+    artifact = backend.emit(compiled.module, target, EmitOptions(self_test=_self_test(graph, compiled) if options.self_test else None, form=form))
     check_results(artifact.arena_bytes, artifact.files, options.limits, source_name(model))
     return Compilation(graph, report, compiled, artifact, backend)
 
@@ -113,6 +113,15 @@ def _lowering_options(options: Options) -> LoweringOptions:
         threads=options.threads, precision=options.precision, depth_first=options.depth_first == "auto", winograd=options.winograd == "auto",
         tuning=options.tuning or NO_TUNING, checks=options.checks, string_bytes=limits.string_bytes,
         room=Room.within(limits))
+
+
+def _self_test(graph: Graph, compiled: CompiledModel) -> SelfTest:
+    """What the self-test of a network compares with; in a half precision within what `verify` allows, the root mean square aside."""
+    meaning, inputs, precision = meaning_of(graph, compiled), selftest.inputs(compiled.module), compiled.module.precision
+    expected = execute(meaning, inputs)
+    if precision is DType.F32:
+        return SelfTest(expected)
+    return SelfTest(expected, errors=errors_in_precision(meaning, compiled.graph, precision.unit_roundoff, inputs, expected))
 
 
 def meaning_of(graph: Graph, compiled: CompiledModel) -> Graph:

@@ -58,7 +58,7 @@ def verify_compilation(done: Compilation | Export | Division, *, inputs: Mapping
     margins = {} if writer is None or not writer.steps else {name: writer.steps * size for name, size in output_steps(done.graph).items()}
     narrowest = (done.compiled.module.precision.unit_roundoff if isinstance(done, Compilation) else
                  0.0 if writer is None or margins else writer.unit_roundoff)
-    relative = max(relative_tolerance(done.graph), 16.0 * narrowest)
+    relative = relative_tolerance(done.graph, narrowest)
     symbols = graph_symbols(done.graph)
     cases = [inputs] if inputs is not None or not symbols else [
         random_inputs_of(done.graph, seed, sizes) for sizes in corners(symbols)]

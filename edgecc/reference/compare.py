@@ -52,6 +52,8 @@ PLAIN_FACTOR = 8.0
 
 RELATIVE_TOLERANCE = 1e-4
 ABSOLUTE_TOLERANCE = 1e-6
+ROUNDOFFS = 16.0
+"""What an output may be off by in roundoffs of a type shorter than float32, over its largest magnitude."""
 
 _LEAST_NORMAL = {DType.F64: 2.0**-1022, DType.F32: 2.0**-126, DType.F16: 2.0**-14, DType.BF16: 2.0**-126}
 
@@ -350,17 +352,32 @@ def compare_outputs(results: Mapping[str, Array], expected: Mapping[str, Array],
     return tuple(comparisons)
 
 
-def relative_tolerance(graph: Graph) -> float:
+def relative_tolerance(graph: Graph, unit_roundoff: float = 0.0) -> float:
     """The relative tolerance of `compare_outputs`: the usual one, or 16 roundoffs of the narrowest type a run rounds to.
 
     The outputs may be wider than what they were computed from. Values computed from constants alone do not
     count: they are the same for everybody.
+
+    Args:
+        unit_roundoff: of the type that the run stores values in, where it is not that of the graph.
     """
     varying = {id(value): value for value in graph.inputs}
     for node in graph.nodes:
         if any(operand is not None and id(operand) in varying for operand in node.inputs):
             varying |= {id(result): result for result in node.outputs}
-    return max(RELATIVE_TOLERANCE, *(16.0 * value.type.dtype.unit_roundoff for value in varying.values()), 0.0)
+    return max(RELATIVE_TOLERANCE, ROUNDOFFS * max(unit_roundoff, *(value.type.dtype.unit_roundoff for value in varying.values()), 0.0))
+
+
+def output_tolerance(expected: Array, stored: DType, relative: float, absolute: float = ABSOLUTE_TOLERANCE) -> float:
+    """What the elements of an output of floats may be off by; see `compare_outputs`.
+
+    Args:
+        stored: the type of the results, which may be another than that of `expected`.
+    """
+    # Of a type that is only stored one step at most may differ, which is two roundoffs.
+    roundings = max(dtype.unit_roundoff * (2.0 if dtype.is_stored_only else ROUNDOFFS) for dtype in (stored, DType.from_numpy(expected.dtype)))
+    wanted = expected.astype(np.float64)
+    return max(relative, roundings) * float(np.max(np.abs(wanted), where=np.isfinite(wanted), initial=0.0)) + absolute
 
 
 def _kind(array: Array) -> str:
@@ -378,13 +395,9 @@ def _compare_output(name: str, result: Array, expected: Array, relative: float, 
         # Integers beyond 2^53 may be unequal and yet equal as float64; they then differ by at least 1.
         error = float(np.max(np.where(result == expected, 0.0, np.maximum(differences, 1.0)), initial=0.0))
         return OutputComparison(name, error, _relative_error(differences, expected.astype(np.float64)), 0.0, error == 0.0)
-    # Of a type that is only stored one step at most may differ, which is two roundoffs.
-    roundings = max(DType.from_numpy(a.dtype).unit_roundoff * (2.0 if DType.from_numpy(a.dtype).is_stored_only else 16.0)
-                    for a in (result, expected))
     got, wanted = result.astype(np.float64), expected.astype(np.float64)
     finite = np.isfinite(wanted)
-    scale = float(np.max(np.where(finite, np.abs(wanted), 0.0), initial=0.0))
-    tolerance = max(relative, roundings) * scale + absolute
+    tolerance = output_tolerance(expected, DType.from_numpy(result.dtype), relative, absolute)
     if np.any(_kinds(got) != _kinds(wanted)):
         return OutputComparison(name, math.inf, math.inf, tolerance, False, math.inf, -math.inf,
                                 int(np.count_nonzero(~np.isfinite(got) & finite)))

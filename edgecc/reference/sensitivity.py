@@ -23,9 +23,10 @@ import numpy as np
 
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.scalar import Apply, Convert, ScalarExpr, children
-from edgecc.ir.types import Array, is_float_array
+from edgecc.ir.strings import is_string_array
+from edgecc.ir.types import Array, DType, is_float_array
 from edgecc.ops.elementwise import Elementwise
-from edgecc.reference.compare import OutputComparison, perturbation
+from edgecc.reference.compare import OutputComparison, output_tolerance, perturbation, relative_tolerance
 from edgecc.reference.executor import execute
 from edgecc.reference.half_precision import HalfPrecision
 
@@ -108,9 +109,35 @@ def allow_for_precision(graph: Graph, converted: Graph, precision: str, inputs: 
     Args: as for `allow_for_rounding`; `converted` is what was compiled of `graph`.
     """
     wanting = [one.name for one in compared if not one.ok]
+    return _judged(wanting, compared, results, expected, execute(graph, inputs), _samples(converted, inputs, seed), precision)
+
+
+def errors_in_precision(graph: Graph, converted: Graph, unit_roundoff: float, inputs: Mapping[str, Array],
+                        expected: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
+    """What each output of a network in a half precision may be off by, for whom its results are not at hand yet.
+
+    It is the largest error that `compare_outputs` and then `allow_for_precision` accept; for elements of other types than floats, how far
+    the samples move each of them.
+
+    Args: as for `allow_for_precision`.
+        unit_roundoff: of the half precision.
+        expected: what `graph` gives for `inputs`.
+    Returns: arrays that broadcast to the outputs, by name; strings have none.
+    """
+    relative, samples = relative_tolerance(graph, unit_roundoff), _samples(converted, inputs, seed)
+    found: dict[str, Array] = {}
+    for name, wanted in expected.items():
+        moved = [sample[name] for sample in samples]
+        if is_float_array(wanted):
+            found[name] = np.asarray(_allowed(output_tolerance(wanted, DType.from_numpy(wanted.dtype), relative), wanted, _moved(wanted, moved)))
+        elif not is_string_array(wanted):
+            found[name] = np.max([np.abs(sample.astype(np.float64) - wanted.astype(np.float64)) for sample in moved], axis=0)
+    return found
+
+
+def _samples(converted: Graph, inputs: Mapping[str, Array], seed: int) -> list[dict[str, Array]]:
     network = HalfPrecision(converted)
-    samples = [network.run(inputs, seed + number) for number in range(SAMPLES)]
-    return _judged(wanting, compared, results, expected, execute(graph, inputs), samples, precision)
+    return [network.run(inputs, seed + number) for number in range(SAMPLES)]
 
 
 def _judged(wanting: Sequence[str], compared: Sequence[OutputComparison], results: Mapping[str, Array], expected: Mapping[str, Array],
@@ -146,15 +173,29 @@ def _judge_floats(one: OutputComparison, result: Array, expected: Array, plain: 
                   samples: Sequence[Array]) -> tuple[OutputComparison, Allowance]:
     wanted = expected.astype(np.float64)
     finite = np.isfinite(wanted) & np.isfinite(plain)
-    moved = [np.where(finite & np.isfinite(sample), sample - plain.astype(np.float64), 0.0) for sample in samples]
-    sensitivity = max(float(np.max(np.abs(each), initial=0.0)) for each in moved)
-    largest = LARGEST * float(np.max(np.abs(wanted), where=finite, initial=0.0))
-    allowed = one.tolerance + (FACTOR * sensitivity if FACTOR * sensitivity <= largest else 0.0)
+    moved = _moved(np.where(finite, plain, np.nan), samples)
+    allowed = _allowed(one.tolerance, np.where(finite, wanted, np.nan), moved)
     with np.errstate(all="ignore"):
         error = _root_mean_square(np.where(finite, result.astype(np.float64) - wanted, 0.0))
     typical = one.tolerance + FACTOR * max(map(_root_mean_square, moved))
     ok = one.max_abs_err <= allowed < math.inf and error <= typical
-    return replace(one, tolerance=allowed, ok=ok), Allowance(one.name, sensitivity, one.tolerance, allowed, ok)
+    return replace(one, tolerance=allowed, ok=ok), Allowance(one.name, _largest(moved), one.tolerance, allowed, ok)
+
+
+def _moved(plain: Array, samples: Sequence[Array]) -> list[Array]:
+    """How far the samples lie from the reference; 0 where one of them is not finite."""
+    with np.errstate(all="ignore"):
+        return [np.where(np.isfinite(plain) & np.isfinite(sample), sample - plain.astype(np.float64), 0.0) for sample in samples]
+
+
+def _allowed(tolerance: float, expected: Array, moved: Sequence[Array]) -> float:
+    """The largest error of an output whose samples moved so far."""
+    more = FACTOR * _largest(moved)
+    return tolerance + (more if more <= LARGEST * float(np.max(np.abs(expected), where=np.isfinite(expected), initial=0.0)) else 0.0)
+
+
+def _largest(moved: Sequence[Array]) -> float:
+    return max(float(np.max(np.abs(each), initial=0.0)) for each in moved)
 
 
 def _judge_others(one: OutputComparison, result: Array, expected: Array, plain: Array,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from contextlib import nullcontext
 
 import numpy as np
 import onnx
@@ -13,7 +15,7 @@ import edgecc
 from edgecc.artifact.folder import read_manifest
 from edgecc.errors import EdgeccError
 from edgecc.targets.schema import load_target
-from tests.support.ccompile import require
+from tests.support.ccompile import build, require, run_program
 
 DIGITS = "examples/digits/digits.onnx"
 SHAPES = {"image": (1, 1, 8, 8)}
@@ -74,3 +76,32 @@ def test_overflow_is_reported_and_named_nodes_escape_it():
     assert not outcome.ok and output.overflows == 8 and output.max_abs_err == np.inf
     kept = edgecc.verify(growing(), target=target, inputs=inputs, precision="fp16", keep_fp32=("grow", "shrink"))
     assert kept.ok and kept.outputs[0].overflows == 0
+
+
+def products(lengthened: float = 1.0) -> bytes:
+    """Two products whose results cancel, and the place of the largest of sixteen of them that all but agree."""
+    generator = np.random.default_rng(3)
+    weights = [numpy_helper.from_array((lengthened * generator.standard_normal(shape) / 16).astype(np.float32), f"w{number}")
+               for number, shape in enumerate([(256, 256), (256, 64)])]
+    near = numpy_helper.from_array(np.repeat(generator.standard_normal((256, 1)), 16, 1).astype(np.float32), "near")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w0"], ["h"]), helper.make_node("MatMul", ["h", "w1"], ["y"]),
+         helper.make_node("MatMul", ["h", "near"], ["alike"]), helper.make_node("ArgMax", ["alike"], ["place"], axis=1, keepdims=0)],
+        "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 256))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 64)), helper.make_tensor_value_info("place", TensorProto.INT64, (1,))],
+        [*weights, near])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_the_self_test_allows_what_verify_does(precision):
+    target = target_of(precision)
+
+    right, wrong = (edgecc.compile(products(length), target=target, precision=precision, self_test=True, name="g").files for length in (1.0, 1.2))
+    for files in (right, wrong):
+        sources = {name: data for name, data in files.items() if name.endswith((".c", ".h", ".S", ".bin"))}
+        program = build(sources | {"selftest.c": right["selftest.c"]}, target)
+        with nullcontext() if files is right else pytest.raises(AssertionError, match="ended with 1"):
+            run_program(program, target)
+    exact = edgecc.compile(products(), target=target, self_test=True).files["selftest.c"].decode()
+    assert "errors_" not in exact and re.search(r"far\(.*, 0.0001, 0.001\)", exact)
