@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -98,6 +99,11 @@ def quantized(model: Path, options: Options, scheme: Scheme, reading: api.Option
         raise EdgeccError("E001", "--calibration is missing", where="edgecc quantize", hint="give data that is like what the model will see")
     if options.samples is not None and options.samples < 1:
         raise EdgeccError("E001", f"--samples is {options.samples}, wanted at least 1", where="--samples")
+    for flag, bound in (("--min-sqnr", options.min_sqnr), ("--max-accuracy-drop", options.max_accuracy_drop)):
+        if bound is not None and not math.isfinite(bound):
+            raise EdgeccError("E001", f"{bound} is no bound", where=flag)
+    if options.max_accuracy_drop is not None and options.max_accuracy_drop < 0:
+        raise EdgeccError("E001", f"{options.max_accuracy_drop} asks for more than the float model reaches; wanted 0 or more", where="--max-accuracy-drop")
     if options.max_accuracy_drop is None and (options.labels or options.metric or options.validation):
         raise EdgeccError("E001", "--labels, --metric and --validation say what --max-accuracy-drop means, which is not given", where="--max-accuracy-drop")
     how = parse_preprocessing(options.pictures)

@@ -45,11 +45,6 @@ class Goal:
     metric: Metric | None = None
     finish: Callable[[Outputs, Outputs], Outputs] | None = None
 
-    @property
-    def is_set(self) -> bool:
-        """Whether anything is asked for."""
-        return self.least_ratio is not None or self.most_drop is not None
-
 
 NO_GOAL = Goal()
 

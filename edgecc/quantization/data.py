@@ -127,9 +127,21 @@ def _count(arrays: Mapping[str, Array], ports: Ports, where: str) -> int:
         if arrays[name].dtype.kind not in "biuf" and arrays[name].dtype != ports[name][0]:
             raise EdgeccError("E007", f"{printable(name)} holds {printable(str(arrays[name].dtype), 40)}, wanted {ports[name][0]}", where=where)
         counts.add(_samples(arrays[name].shape, shape, name, where))
+        _check_numbers(arrays[name], ports[name][0], name, where)
     if len(counts) != 1:
         raise EdgeccError("E007", f"the arrays hold different numbers of samples: {sorted(counts)}", where=where)
     return counts.pop()
+
+
+def _check_numbers(array: Array, wanted: np.dtype[Any], name: str, where: str) -> None:
+    """Raises E007 for floats that say nothing about ranges. Minus infinity may: masks have it."""
+    if array.dtype.kind != "f" or wanted.kind != "f" or not array.size:
+        return
+    largest = array.max()
+    if np.isnan(largest):
+        raise EdgeccError("E007", f"{printable(name)} holds numbers that are NaN", where=where)
+    if largest > np.finfo(wanted).max:
+        raise EdgeccError("E007", f"{printable(name)} holds {largest}, more than {wanted} has", where=where)
 
 
 def _samples(given: tuple[int, ...], wanted: tuple[int, ...], name: str, where: str) -> int:

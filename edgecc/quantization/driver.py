@@ -76,7 +76,7 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
             cheapest for what it gains first (edgecc/quantization/mixed.py).
         validation: samples that scores are measured on, if not the calibration data.
         target: whose cost model says what a repair costs; by default this machine.
-        not_slower: whether layers that the cost model expects to be slower in 8 bits than in float stay in float.
+        not_slower: whether layers that the cost model expects to be slower in 8 bits than in float stay in float, and all of them where `goal` wants that.
         rank: whether to find out what each layer does to the outputs even if nothing needs repair.
     Raises: EdgeccError E001 where a node to exclude is not there, nothing can be quantized, nothing that is quantized is good enough, or classes are
         to be right and the first output has none.
@@ -105,6 +105,8 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
             if slow and find_points(network, faster.exclude, faster.wide, faster.apart).groups:
                 scheme, slower = faster, slow
                 notes.append(f"{len(slow)} layer{'s' if len(slow) != 1 else ''} in float, because 8 bits are modelled to be slower there")
+        if not points.groups:
+            raise EdgeccError("E001", "the model has no operator that is quantized", hint="Conv, Gemm, MatMul, Add and the like on float32 are")
         first = found = _Attempt(network, calibration, scheme, judge)
         sources: tuple[Source, ...] = ()
         if rank or not found.good:
@@ -125,6 +127,8 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
                 wanted *= STEP
                 if chosen != previous:
                     found = _Attempt(network, calibration, repaired(network, first.points, scheme, chosen), judge)
+                    if not (found.points.groups or not_slower):
+                        raise EdgeccError("E001", "what is asked of the model leaves nothing in 8 or 16 bits", hint="ask for less, or leave it in float")
             notes.append(f"{sum(r.precision == 'int16' for r in chosen)} results in 16 bits and {sum(r.precision == 'float' for r in chosen)} layers in float "
                          "to reach what was asked for")
             possible = chosen
@@ -192,9 +196,6 @@ class _Attempt:
     def __init__(self, network: Network, calibration: _Calibration, scheme: Scheme, judge: _Judge) -> None:
         self.scheme = scheme
         self.points = find_points(network, scheme.exclude, scheme.wide, scheme.apart)
-        if not self.points.groups:
-            raise EdgeccError("E001", "the model has no operator that is quantized" if not judge.goal.is_set else "nothing is left to quantize",
-                              hint="Conv, Gemm, MatMul, Add and the like on float32 are")
         self.decisions = calibration.decisions(self.points, scheme)
         self.model = insert(network, self.points, self.decisions)
         quantized = Network(self.model)

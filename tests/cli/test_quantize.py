@@ -71,7 +71,8 @@ def test_only_weights(cli, tmp_path, images):
 def test_options_that_belong_together(cli, tmp_path, images):
     np.savez(tmp_path / "calibration.npz", image=images[0][:2])
     data = ["--calibration", tmp_path / "calibration.npz"]
-    for arguments in (["quantize", MODEL], ["quantize", MODEL, *data, "--labels", "x.txt"], ["compile", MODEL, *data],
+    for arguments in (["quantize", MODEL], ["quantize", MODEL, *data, "--labels", "x.txt"], ["quantize", MODEL, *data, "--min-sqnr", "nan"],
+                      ["quantize", MODEL, *data, "--max-accuracy-drop", "-1"], ["compile", MODEL, *data],
                       ["compile", MODEL, "--quantize", "int8"], ["compile", MODEL, "--quantize", "int3", *data]):
         outcome = cli(*arguments, "--shape", "batch=1", "-o", tmp_path / "out")
         assert outcome.status == 2 and "E001" in outcome.err and not (tmp_path / "out").exists()

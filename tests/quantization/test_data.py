@@ -42,7 +42,8 @@ def test_a_folder_of_files(tmp_path, image_network):
 
 
 @pytest.mark.parametrize("arrays", [{"z": np.zeros((1, 3, 8, 6), np.float32)}, {"x": np.zeros((1, 3, 8, 7), np.float32)},
-                                    {"x": np.zeros((1, 3, 8, 6), "U4")}, {"x": np.zeros((1, 3, 8, 6), [("a", "<f4"), ("b", "<i8")])}])
+                                    {"x": np.full((2, 3, 8, 6), np.nan, np.float32)}, {"x": np.full((1, 3, 8, 6), 1e300)},
+                                    {"x": np.full((1, 3, 8, 6), np.inf, np.float16)}, {"x": np.zeros((1, 3, 8, 6), "U4")}, {"x": np.zeros((1, 3, 8, 6), [("a", "<f4"), ("b", "<i8")])}])
 def test_arrays_that_do_not_fit(tmp_path, image_network, arrays):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(EdgeccError) as caught:

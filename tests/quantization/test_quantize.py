@@ -120,6 +120,16 @@ def test_a_wanted_ratio_is_reached_by_more_bits(plain):
         quantize(convolutions(), samples(2), Scheme(), goal=Goal(least_ratio=500.0))
 
 
+def test_a_network_that_is_wanted_in_float_stays_there_on_its_way_to_code_only():
+    weights = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    net = network([helper.make_node("Conv", ["x", "w"], ["y"], "only")], {"x": [1, 3, 9, 7]}, {"y": [1, 4, 7, 5]}, {"w": weights})
+    done = quantize(net, samples(2), Scheme(), goal=Goal(least_ratio=200.0), not_slower=True)
+    assert done.outputs["y"] == np.inf and [choice.precision for choice in done.layers] == ["float"]
+    assert {node.op_type for node in Network(done.model).nodes} == {"Conv"}
+    with pytest.raises(EdgeccError, match="leaves nothing in 8 or 16 bits"):
+        quantize(net, samples(2), Scheme(), goal=Goal(least_ratio=200.0))
+
+
 def test_noise_of_single_layers_adds_up(plain):
     ranked = quantize(convolutions(), samples(8), Scheme(), rank=True)
     assert [s.noise for s in ranked.sources] == sorted((s.noise for s in ranked.sources), reverse=True)
