@@ -72,7 +72,7 @@ def with_known_sums(request: Request, arrays: Sequence[Array | None]) -> Request
 
 def _level(op: Conv | MatMul, dtype: DType, arrays: Sequence[Array | None]) -> int:
     weights, bias = arrays[1], arrays[2] if len(arrays) > 2 else None
-    scale = _scale(op.epilogue)
+    scale = scale_operand(op.epilogue)
     if dtype not in NARROW_INTEGERS or weights is None or scale is None:
         return 0
     bound = _bounds(op, dtype, weights)
@@ -92,6 +92,16 @@ def _level(op: Conv | MatMul, dtype: DType, arrays: Sequence[Array | None]) -> i
 
 def _bounds(op: Conv | MatMul, dtype: DType, weights: Array) -> Array | None:
     """The largest magnitude of each channel's sums of products, f64; None where channels are not told apart."""
+    ranges = sum_ranges(op, dtype, weights)
+    return None if ranges is None else np.maximum(-ranges[0], ranges[1])
+
+
+def sum_ranges(op: Conv | MatMul, dtype: DType, weights: Array) -> tuple[Array, Array] | None:
+    """The least and the largest sum of products of each channel, f64; None where channels are not told apart.
+
+    Args:
+        dtype: of the operand that the weights are multiplied with, whose zero point the operator has.
+    """
     w = weights.astype(np.int64)
     if isinstance(op, MatMul):
         if w.ndim != 2 or op.transpose_a:
@@ -101,10 +111,10 @@ def _bounds(op: Conv | MatMul, dtype: DType, weights: Array) -> Array | None:
     zero = (op.x_zero if isinstance(op, Conv) else op.a_zero) or 0
     low, high = (int(limit) - zero for limit in dtype.limits)
     rising, falling = np.maximum(w, 0).sum(axis=1), np.maximum(-w, 0).sum(axis=1)
-    return np.asarray(np.maximum(high * rising - low * falling, high * falling - low * rising).astype(np.float64))
+    return (low * rising - high * falling).astype(np.float64), (high * rising - low * falling).astype(np.float64)
 
 
-def _scale(expr: ScalarExpr | None) -> int | None:
+def scale_operand(expr: ScalarExpr | None) -> int | None:
     """The number of the operand that the sum is multiplied with before it is rounded; None for other epilogues."""
     pending = [] if expr is None else [expr]
     while pending:
