@@ -52,6 +52,7 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     # Clean up what exporters leave behind.
     "eliminate",
     # Compute on the integers of quantized values, while what quantizes them still stands by itself.
+    "integer-transposed",
     "move-quantization",
     "integer-contraction",
     "integer-reduction",
@@ -95,7 +96,7 @@ FIRST_OF_KERNELS = "compose-tables"
 """The pass that begins to make pieces of work for CPU kernels. What stands before it is for everybody."""
 
 
-FIRST_OF_INTEGERS = "move-quantization"
+FIRST_OF_INTEGERS = "integer-transposed"
 """The pass that begins to compute on the integers of quantized values."""
 
 SIGNED_PRODUCTS, SIGNED_ACTIVATIONS = "neon", "signed-activations"

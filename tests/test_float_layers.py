@@ -48,7 +48,9 @@ def test_scales_along_what_is_summed():
 def test_transposed_convolutions():
     net, x = quantized_input()
     w, _ = net.weights(8, 4, 3, 3, axis=None)
-    assert layers(net, net.node("ConvTranspose", x, w)) == [("conv_transpose", "node3", "transposed convolutions are computed in float")]
+    assert layers(net, net.node("ConvTranspose", x, w, dilations=[2, 2])) == [
+        ("conv_transpose", "node3", "taps are dilated, or a size is open or nothing")]
+    assert layers(net, net.node("ConvTranspose", x, w, strides=[2, 2])) == []
 
 
 @pytest.mark.parametrize(("op", "attributes", "rounded", "why"), [

@@ -46,7 +46,7 @@ class IntegerContraction(NodePass):
     3. One operand is in float: such weights are for kernels that dequantize them.
     4. Scales differ along an axis that is summed over, or zero points within a computed operand.
     5. The largest sum there can be exceeds 32 bits.
-    6. It is a transposed convolution.
+    6. It is a transposed convolution that integer-transposed has left alone.
     """
 
     name: ClassVar[str] = "integer-contraction"
