@@ -5,6 +5,7 @@
     points       which values are quantized, and which of them share a scale
     observe      ranges, histograms and means of values over the calibration data, run by compiled code
     ranges       from statistics to a scale and a zero point: min-max, percentile, entropy, mean squared error
+    told_apart, headroom   where ranges may end earlier without a loss, and where they end later
     weights      scales of weights, one for each output channel
     equalize, correct, rounding   what makes 8 bits of weights go further
     insert       the QuantizeLinear and DequantizeLinear nodes

@@ -14,6 +14,7 @@ from edgecc.quantization.accuracy import NO_GOAL, Goal, check_classes, top_class
 from edgecc.quantization.correct import CORRECTED, corrected
 from edgecc.quantization.costs import Costs, modelled_cycles
 from edgecc.quantization.equalize import equalized
+from edgecc.quantization.headroom import returned_values, with_headroom
 from edgecc.quantization.insert import Decisions, insert
 from edgecc.quantization.mixed import LayerChoice, Repair, chosen_repairs, layer_choices, repaired, repairs
 from edgecc.quantization.network import Network
@@ -25,6 +26,7 @@ from edgecc.quantization.rounding import Moments, can_round, round_adaptively
 from edgecc.quantization.scheme import TYPES, IntegerType, Parameters, Scheme, parameters_of
 from edgecc.quantization.sensitivity import Source, sensitivities
 from edgecc.quantization.statistics import ChannelMean, Extent, Histogram
+from edgecc.quantization.told_apart import ranges_told_apart
 from edgecc.quantization.uneven import uneven_concatenations
 from edgecc.quantization.weights import QuantizedWeights, least_scales, round_weights, weight_scales
 from edgecc.targets.schema import Target
@@ -201,7 +203,8 @@ class _Attempt:
         quantized = Network(self.model)
         inside = dequantized_names(network, quantized, self.points.activations)
         with watched(quantized, tuple(inside.values()), judge.progress, "the quantized network") as run:
-            noises = measure(network, inside, judge.run, run, judge.samples, judge.progress("comparing", len(judge.samples)))
+            noises = measure(network, inside, judge.run, run, judge.samples, judge.progress("comparing", len(judge.samples)),
+                             calibration.told_apart)
             self.score = judge.score(run)
         self.values = rows(network, self.points, self.decisions, calibration.histograms, noises)
         self.ratios = {name: noises[name].ratio for name in network.outputs}
@@ -222,6 +225,7 @@ class _Calibration:
 
     Attributes:
         points, scheme: those given, less what ranges do not allow to share a scale.
+        returned: values that nothing is clipped off (headroom.py). told_apart: ranges of those that are clipped without a loss (told_apart.py).
     """
 
     def __init__(self, network: Network, points: Points, scheme: Scheme, data: Samples, run: Runner, progress: Progress) -> None:
@@ -247,7 +251,10 @@ class _Calibration:
         observe(network, run, data, first, progress("finding ranges", len(data)))
         self.scheme = replace(scheme, apart=uneven_concatenations(network, points, extents))
         self.points = find_points(network, scheme.exclude, scheme.wide, self.scheme.apart)
-        self.histograms = _empty_histograms(self.points, extents)
+        self.returned = returned_values(network)
+        ranges = {name: with_headroom(extent) if name in self.returned else extent.range for name, extent in extents.items()}
+        self.told_apart = ranges_told_apart(network, self.points, ranges)
+        self.histograms = _empty_histograms(self.points, {**ranges, **self.told_apart})
         observe(network, run, data, {name: [histogram] for name, histogram in self.histograms.items()}, progress("counting", len(data)))
 
     def costs(self, points: Points, scheme: Scheme, target: Target) -> Costs:
@@ -276,6 +283,9 @@ class _Calibration:
         symmetric = scheme.symmetric or group.wide
         if group.limits is not None:
             return parameters_of(*group.limits, integer, symmetric=symmetric)
+        if not self.returned.isdisjoint(group.values):
+            histogram = self.histograms[group.values[0]]
+            return parameters_of(histogram.lowest, histogram.highest, integer, symmetric=symmetric)
         key = (group.values, integer, symmetric)
         if key not in self._chosen:
             self._chosen[key] = choose(self._joined(group), scheme, integer, symmetric=symmetric)
@@ -309,12 +319,11 @@ class _Calibration:
         return None if own.bias is None else self.network.constants[own.bias].astype("float64").reshape(-1)
 
 
-def _empty_histograms(points: Points, extents: Mapping[str, Extent]) -> dict[str, Histogram]:
+def _empty_histograms(points: Points, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Histogram]:
     """A histogram for each value, over the range of its group."""
     found: dict[str, Histogram] = {}
     for group in points.groups:
-        ranges = [extents[name].range for name in group.values]
-        low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+        low, high = min(ranges[name][0] for name in group.values), max(ranges[name][1] for name in group.values)
         found |= {name: Histogram(low, high) for name in group.values}
     return found
 

@@ -78,10 +78,12 @@ def decibels(signal: float, noise: float) -> float:
 
 
 def measure(network: Network, inside: Mapping[str, str], run: Runner, run_quantized: Runner, samples: Sequence[Sample],
-            progress: Callable[[], None]) -> Mapping[str, Noise]:
+            progress: Callable[[], None], ends: Mapping[str, tuple[float, float]]) -> Mapping[str, Noise]:
     """The noise of values of the quantized model and of its outputs, by the names that the float model gives them.
 
-    Args: inside: the values, and what they are called in the quantized model (`dequantized_names`). run, run_quantized: return them.
+    Args:
+        inside: the values, and what they are called in the quantized model (`dequantized_names`). run, run_quantized: return them.
+        ends: of values that lose nothing by being clipped there, which is no noise then.
     """
     everything = [*inside, *(name for name in network.outputs if name not in inside)]
     found = {name: Noise() for name in everything}
@@ -91,7 +93,11 @@ def measure(network: Network, inside: Mapping[str, str], run: Runner, run_quanti
         for name in everything:
             wanted = floors.raised(name, reference)
             got = results[inside.get(name, name)]
-            found[name].add(wanted, got if wanted is reference[name] else np.maximum(got, wanted.min(initial=np.inf)))
+            if name in ends:
+                wanted, got = np.clip(wanted, *ends[name]), np.clip(got, *ends[name])
+            elif wanted is not reference[name]:
+                got = np.maximum(got, wanted.min(initial=np.inf))
+            found[name].add(wanted, got)
         progress()
     return found
 

@@ -20,10 +20,17 @@ PIECE = 1 << 15
 
 @dataclass
 class Extent:
-    """The smallest and the largest finite element seen so far."""
+    """The smallest and the largest finite element seen so far.
+
+    Attributes:
+        count: samples with finite elements. sums, squares: of their own smallest and largest elements, and of the squares of these.
+    """
 
     lowest: float = np.inf
     highest: float = -np.inf
+    count: int = 0
+    sums: tuple[float, float] = (0.0, 0.0)
+    squares: tuple[float, float] = (0.0, 0.0)
 
     def add(self, values: Array) -> None:
         """Looks at one sample."""
@@ -36,6 +43,16 @@ class Extent:
                 return
             low, high = float(finite.min()), float(finite.max())
         self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+        self.count += 1
+        self.sums = self.sums[0] + low, self.sums[1] + high
+        self.squares = self.squares[0] + low * low, self.squares[1] + high * high
+
+    @property
+    def spreads(self) -> tuple[float, float]:
+        """The standard deviations of the samples' smallest and of their largest elements."""
+        count = max(1, self.count)
+        below, above = (max(0.0, square / count - (total / count) ** 2) ** 0.5 for total, square in zip(self.sums, self.squares, strict=True))
+        return below, above
 
     @property
     def range(self) -> tuple[float, float]:

@@ -1,0 +1,39 @@
+"""Room beyond what was seen, for values that a model returns.
+
+Errors of a value inside of a network are small beside all others, and what is clipped off few of its elements drowns in sums. What is clipped off a
+result stays: of the few numbers of a classifier the largest is what matters, and one sample in eight lies outside of what sixteen others
+reached. A step that is a little wider costs next to nothing there, as the noise of all layers in front arrives in these values.
+"""
+
+from __future__ import annotations
+
+from edgecc.quantization.network import Network
+from edgecc.quantization.points import LIMITS, MOVEMENT, moved_operands
+from edgecc.quantization.statistics import Extent
+
+SPREADS = 2.0
+"""Standard deviations of the samples' own extremes by which ranges of results exceed what was seen."""
+
+
+def returned_values(network: Network) -> frozenset[str]:
+    """The outputs, and what becomes an output by being moved, or by a function whose range is known."""
+    found: set[str] = set()
+    waiting = [*network.outputs]
+    while waiting:
+        name = waiting.pop()
+        producer = network.producers.get(name)
+        if name in found or name in network.constants:
+            continue
+        found.add(name)
+        if producer is not None and producer.op_type in MOVEMENT:
+            waiting.extend(moved_operands(producer))
+        elif producer is not None and producer.op_type in LIMITS:
+            waiting.append(producer.input[0])
+    return frozenset(found)
+
+
+def with_headroom(extent: Extent) -> tuple[float, float]:
+    """The range of a value that is returned. An end at 0 stays there: it is that of a function."""
+    low, high = extent.range
+    below, above = extent.spreads
+    return low - SPREADS * below if low < 0 else 0.0, high + SPREADS * above if high > 0 else 0.0
