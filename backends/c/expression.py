@@ -34,6 +34,7 @@ from edgecc.loop.ir import (
     Op,
     Ref,
 )
+from edgecc.loop.rewrite import joined_by_shift
 
 
 @dataclass
@@ -304,6 +305,8 @@ class ExpressionPrinter:
         args = op.args
         if op.op == "interleave":
             return self._interleave(op)
+        if op.op == "join_words":
+            return self._join_words(op)
         operand = args[1] if op.op == "select" else args[0]
         dtype, lanes = op.dtype if op.op in DOTS else operand.dtype, op.lanes
         if op.op in ("min", "max") and dtype.is_float:
@@ -356,6 +359,14 @@ class ExpressionPrinter:
         for part in read[1:]:
             word = Op("bit_or", (word, part), DType.U32, lanes)
         return self.expr(word)
+
+    def _join_words(self, op: Op) -> str:
+        """Pairs of words: by shuffles where whole vectors of bytes are loaded, else by a shift."""
+        dtype = op.args[0].dtype
+        parts = [self._bytes(arg) for arg in op.args] if self.prelude.has_row(op.op, dtype, op.lanes) else [""]
+        if all(parts):
+            return self.prelude.call(op.op, dtype, op.lanes, *parts)
+        return self.expr(joined_by_shift(op))
 
     def scalar(self, value: Const | Broadcast) -> str:
         """What stands in every lane, as a scalar."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from edgecc.backends.c.isa import Isa
 
-_MACRO = re.compile(r"EDGECC_\w+")
-_DEFINED = re.compile(r"^#define (\w+)", re.MULTILINE)
+_MACRO = re.compile(r"(?:EDGECC|edgecc)_\w+")
+_DEFINED = re.compile(r"^(?:#define|typedef .*\}) (\w+)", re.MULTILINE)
 
 
 def includes(isa: Isa, code: str) -> str:
@@ -20,7 +20,7 @@ def includes(isa: Isa, code: str) -> str:
 
 
 def _used(definitions: Sequence[str], code: str) -> str:
-    """Those that the code, or one behind them, mentions. One without macros, or with a pragma, counts by being there."""
+    """Those that the code, or one behind them, mentions. One without macros and types, or with a pragma, counts by being there."""
     kept: list[str] = []
     mentioned = set(_MACRO.findall(code))
     for text in reversed(definitions):

@@ -6,7 +6,18 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgecc.backends.c import avx, avx_bf16, half_loads, intrinsics, microcontroller, neon, neon_half, paired_sums
+from edgecc.backends.c import (
+    avx,
+    avx_bf16,
+    avx_words,
+    half_loads,
+    intrinsics,
+    microcontroller,
+    neon,
+    neon_half,
+    paired_sums,
+    pairs,
+)
 from edgecc.backends.c.avx_names import AVX2, AVX512
 from edgecc.backends.c.portable import HARDWARE_FMA, scalar_rows
 from edgecc.backends.c.table import CARRIED_INTEGER, HALF_TYPES, IN_ORDER, STORAGE, Key, Table, carrier, select_rows
@@ -26,6 +37,7 @@ class Isa:
         widest: bits of its widest vectors, 0 for none.
         definitions: macros that the rows use, behind the headers; each text is left out of files that do not use it.
         half_lanes: numbers of lanes of f16 that have arithmetic of their own; others lie in lanes of f32.
+        pair_lanes: numbers of lanes that two registers hold (pairs.py). mixed_pairs: whether they do so in another order than memory.
         paired_halves: see `edgecc.targets.schema.Core`.
     """
 
@@ -37,6 +49,8 @@ class Isa:
     _vector_type: Callable[[DType, int], str]
     definitions: tuple[str, ...] = ()
     half_lanes: tuple[int, ...] = ()
+    pair_lanes: tuple[int, ...] = ()
+    mixed_pairs: bool = False
     paired_halves: bool = False
 
     def carrier(self, dtype: DType, lanes: int) -> DType:
@@ -44,9 +58,9 @@ class Isa:
         return dtype if dtype is DType.F16 and lanes in self.half_lanes else carrier(dtype, lanes)
 
     def is_pair(self, dtype: DType, lanes: int) -> bool:
-        """Whether values lie in two registers, beside halves that take one; see pairs.py."""
+        """Whether values lie in two registers; see pairs.py."""
         held = self.carrier(dtype, lanes)
-        return lanes in self.half_lanes and lanes * 32 > self.widest and held is not DType.F16 and held.size <= 4
+        return lanes in self.pair_lanes and lanes * 32 > self.widest and held is not DType.F16 and held.size <= 4
 
     def lanes_of(self, dtype: DType) -> tuple[int, ...]:
         """Numbers of lanes (above 1) that vectors of a type may have, most first."""
@@ -59,7 +73,7 @@ class Isa:
         """C type of a value in registers."""
         held = self.carrier(dtype, lanes)
         if self.is_pair(dtype, lanes):
-            return self._vector_type(held, lanes // 2).replace("_t", "x2_t")
+            return pairs.pair_type(self._vector_type(held, lanes // 2))
         return STORAGE[held] if lanes == 1 else self._vector_type(held, lanes)
 
     def register_of_bytes(self, dtype: DType, count: int) -> str:
@@ -112,18 +126,21 @@ def isa_of(architecture: str, features: tuple[str, ...], vector_bits: int) -> Is
         if neon_half.FEATURE in features and vector_bits >= 128:
             rows += neon_half.half_rows()
             return Isa("neon", intrinsics.NEON, select_rows(rows, features), min(vector_bits, 128),
-                       neon.lanes_of, neon.vector_type, tuple(definitions), neon_half.LANES, half_loads.PAIRED in features)
+                       neon.lanes_of, neon.vector_type, tuple(definitions), neon_half.LANES, neon_half.LANES,
+                       paired_halves=half_loads.PAIRED in features)
         return Isa("neon", intrinsics.NEON, select_rows(rows, features), min(vector_bits, 128),
-                   neon.lanes_of, neon.vector_type, tuple(definitions), (), half_loads.PAIRED in features)
+                   neon.lanes_of, neon.vector_type, tuple(definitions), paired_halves=half_loads.PAIRED in features)
     if architecture == "x86_64" and wants_vectors and set(AVX2) <= set(features):
         wide = set(AVX512) <= set(features)
-        rows = [*scalar_rows(has_fma=True), *avx.vector_rows(), *avx_bf16.bf16_rows()]
+        words = not wide and vector_bits >= 256  # in pairs of registers
+        rows = [*scalar_rows(has_fma=True), *avx.vector_rows(), *avx_bf16.bf16_rows(), *(avx_words.rows() if words else ())]
 
         def vector_type(dtype: DType, lanes: int) -> str:
             return avx.vector_type(dtype, lanes, mask_registers=wide)
 
         return Isa("avx512" if wide else "avx2", intrinsics.avx(wide=wide), select_rows(rows, features),
-                   min(vector_bits, 512 if wide else 256), avx.lanes_of, vector_type, (avx.KEEP,))
+                   min(vector_bits, 512 if wide else 256), avx.lanes_of, vector_type, (avx.KEEP, *((avx_words.TYPES,) if words else ())),
+                   pair_lanes=(avx_words.LANES,) if words else (), mixed_pairs=words)
     has_fma = architecture == "aarch64" or HARDWARE_FMA in features
     dsp = (microcontroller.HEADER,) if microcontroller.DSP in features else ()
     if microcontroller.HELIUM in features:

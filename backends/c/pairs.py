@@ -1,7 +1,8 @@
 """Vectors twice as long as registers: a pair of vectors, on which everything is done twice.
 
-They stand beside vectors of a type half as wide: 8 halves are one register of AArch64, 8 floats are two. The C type is
-the `TYPExLANESx2_t` of arm_neon.h, a struct of an array `val`.
+They stand beside vectors of a type half as wide: 8 halves are one register of AArch64, 8 floats are two; 16 bytes are one of AVX2,
+as words, and 16 sums are two, whose lanes lie in an order of their own (avx_words.py). The C type is the `TYPExLANESx2_t` of
+arm_neon.h, or one like it, a struct of an array `val`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ INLINE = ("zero", "ones", "lane")
 NEVER = frozenset({"keep", *(f"{op}_lane:{lanes}" for op in ("fma", "mul") for lanes in (2, 4, 8)),
                    *(f"store_{kind}:{count}" for kind in ("saturated", "turned", "interleaved") for count in (1, 2, 3, 4))})
 """Operations that pairs do not have: one register is not two, a lane is one of a register, and bytes are one register already."""
+
+
+BY_PLACE = ("load", "store", "gather", "scatter", "lane")
+"""Operations that know where a lane is."""
+
+
+def pair_type(ctype: str) -> str:
+    """C type of two vectors of this one."""
+    return ctype.replace("_t", "x2_t") if ctype.endswith("_t") else f"edgecc{ctype[1:]}x2"
 
 
 def inline_text(key: Key, ctype: str, operands: tuple[str, ...], half: Callable[..., str]) -> str:

@@ -132,9 +132,14 @@ class Prelude:
         return kind not in ("cast", "bitcast") or self.isa.is_pair(DType(detail), key.lanes)
 
     def _twice(self, key: Key, operands: tuple[str, ...]) -> str:
-        """An operation on a pair of vectors."""
+        """An operation on a pair of vectors.
+
+        Raises: EdgeccError E900 where it needs lanes in the order of memory, and pairs have another one.
+        """
         op, dtype, lanes = key
         ctype, kind = self.isa.type_name(dtype, lanes), op.split(":")[0]
+        if self.isa.mixed_pairs and kind in pairs.BY_PLACE:
+            raise EdgeccError("E900", f"C back end: no operation {op} on {lanes} lanes of {dtype.value}")
 
         def half(name: str, *parts: str) -> str:
             if name in ("load", "store"):

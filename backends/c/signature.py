@@ -116,6 +116,8 @@ def _bytes(isa: Isa, key: Key) -> Signature | None:
             return Signature(groups, (isa.bytes_type(dtype, 2 * lanes),) * 4)
         case "interleave":
             return Signature(groups, (isa.bytes_type(dtype, lanes),) * 4)
+        case "join_words":
+            return Signature(groups, (isa.bytes_type(dtype, lanes),) * 2)
         case "lookup":
             return Signature(value, (value,) * 5)
         case "max_s8" | "max_u8":

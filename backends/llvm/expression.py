@@ -20,6 +20,7 @@ from edgecc.loop.dot import DOTS
 from edgecc.loop.index import Atom, Index, IndexOf, IndexOp, LoopVar
 from edgecc.loop.ir import Bitcast, Broadcast, Cast, Const, Expr, FromIndex, Horizontal, Lane, Load, Op, Ref
 from edgecc.loop.narrow import NARROW
+from edgecc.loop.rewrite import joined_by_shift
 from edgecc.loop.tables import TABLES
 
 
@@ -195,6 +196,8 @@ class ExpressionWriter:
         if op.op == "interleave" and isinstance(first, Load) and args == tuple(
                 Load(first.buffer, first.index + place, dtype, lanes, 4 if lanes > 1 else first.stride) for place in range(4)):
             return memory.words(self.w, lanes, self.pointer(first.buffer, first.index))
+        if op.op == "join_words":
+            return self.expr(joined_by_shift(op))
         if op.op in NARROW:
             return narrow(self.w, op.op, lanes, [self.expr(a) for a in args])
         if op.op in TABLES:

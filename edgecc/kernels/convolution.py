@@ -21,7 +21,7 @@ from edgecc.kernels.contraction_weights import flatten, folds_offset, weights_of
 from edgecc.kernels.depth_cut import cut_depth, cut_text
 from edgecc.kernels.depthwise import Way, lower_depthwise, ways_of
 from edgecc.kernels.depthwise_block import Block
-from edgecc.kernels.depthwise_grouped import PAIR
+from edgecc.kernels.depthwise_pairs import Paired
 from edgecc.kernels.depthwise_rolling import Rolling
 from edgecc.kernels.direct import Direct
 from edgecc.kernels.direct_runs import ByteRuns
@@ -103,7 +103,7 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
 
 def _depthwise(request: Request, op: Conv, axes: tuple[Axis, ...]) -> tuple[Candidate, ...]:
     def candidate(way: Way, cycles: float) -> Candidate:
-        name = "" if way is None else f" {way.rows}x{way.columns}" if isinstance(way, Block) else " rolling" if isinstance(way, Rolling) else " paired" if way.terms == PAIR else " grouped"
+        name = "" if way is None else f" {way.rows}x{way.columns}" if isinstance(way, Block) else " rolling" if isinstance(way, Rolling) else " paired" if isinstance(way, Paired) else " grouped"
         return Candidate(f"depthwise{name}", call_cycles(request, cycles),
                          partial(lower_depthwise, request, axes, op.epilogue, way, zeros_of(op)), rows=True)
 

@@ -19,18 +19,17 @@ from edgecc.kernels.contraction import PIXEL, assemble, multiply_add, panel_loop
 from edgecc.kernels.contraction_weights import Weights, flatten, folds_offset, weights_of
 from edgecc.kernels.depthwise_block import MAX_TAPS, Block, BlockNest, Window, block_cycles, choose_block
 from edgecc.kernels.depthwise_grouped import (
-    PAIR,
-    PAIR_PRODUCT,
-    PAIRED,
+    GROUP,
     Grouped,
     GroupedNest,
     arrange,
     borders_of,
     grouped_cycles,
     grouped_of,
-    paired_of,
     shifts_of,
 )
+from edgecc.kernels.depthwise_pairs import Paired, PairedNest, paired_cycles, paired_terms, pays, products_of
+from edgecc.kernels.depthwise_pairs import arrange as arrange_pairs
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
 from edgecc.kernels.epilogue import Epilogue, epilogue_of
 from edgecc.kernels.grouped import HELIUM, HELIUM_LANES, SHORT_PRODUCT, ByteDot, Terms, byte_dot
@@ -69,9 +68,9 @@ MAX_UNROLLED_TAPS = 16
 """Longest window along a row whose taps are unrolled; longer ones keep a loop."""
 
 
-Way = Block | Rolling | Grouped | None
+Way = Block | Rolling | Grouped | Paired | None
 """How a depthwise convolution is computed: by blocks of rows and columns, with rolling sums, with rolling sums of products of
-four bytes, or row by row."""
+four bytes or of pairs of words, or row by row."""
 
 
 def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, zeros: tuple[int, int] = (0, 0)) -> tuple[tuple[Way, float], ...]:
@@ -98,17 +97,12 @@ def ways_of(request: Request, axes: Sequence[Axis], expr: ScalarExpr | None, zer
     is_short = dot is not None and dot.name == SHORT_PRODUCT
     grouped = grouped_of(window, x.dims[1], lanes, *([1] if is_short else []))  # of sums in two registers each fewer fit
     if grouped is not None and dot is not None:
-        cycles = grouped_cycles(window, grouped, target, target.rates.dot_products / target.core.fma_per_cycle if is_short else 1.0)
+        several = is_short or complements.pays(request.target)  # instructions for a product
+        cycles = grouped_cycles(window, grouped, target, target.rates.dot_products / target.core.fma_per_cycle if several else 1.0)
         out.append((grouped, vectors / INTEGER_STEP * cycles))
-        paired = paired_of(window, x.dims[1], target)
-        if paired is not None and joins_pairs(request):
-            out.append((paired, PAIRED * vectors / INTEGER_STEP * cycles))
+        if pays(request, epilogue_of(request, expr, 3)):
+            out.append((Paired(), vectors / INTEGER_STEP / 2 * paired_cycles(window, target)))
     return tuple(out)
-
-
-def joins_pairs(request: Request) -> bool:
-    """Whether rows are joined by pairs of words: products of four bytes are none there, and with AVX-512 it was never measured."""
-    return complements.pays(request.target) and request.operand(1).view.dtype is DType.I8
 
 
 def _byte_dot(request: Request, axes: Sequence[Axis], zeros: tuple[int, int]) -> ByteDot | None:
@@ -133,13 +127,16 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     if way is COMPILERS_BLOCK:
         panels = (Panel(0, channels, channels, 1),)
     dot = _byte_dot(request, axes, zeros) if isinstance(way, Grouped) else None
-    if isinstance(way, Grouped) and way.terms == PAIR:
-        dot = ByteDot(PAIR_PRODUCT, False, zeros[0])
-    if isinstance(way, Grouped) and dot is not None:
+    if isinstance(way, Paired):
+        window, borders = Window(*axes), borders_of(axes)
+        depth = len(products_of(window))
+        weights = weights_of(request, channels, depth, panels, partial(arrange_pairs, window), bias_axis=1, terms=paired_terms(x, zeros[0]),
+                             borders=borders if zeros[0] else None)
+    elif isinstance(way, Grouped) and dot is not None:
         window, borders = Window(*axes), borders_of(axes)
         depth = len(shifts_of(window, way)) * window.wide.kernel
         weights = weights_of(request, channels, depth, panels, partial(arrange, window, way), bias_axis=1,
-                             terms=Terms(x, way.terms, dot.name, dot.flip, dot.offset), borders=borders if dot.offset else None)
+                             terms=Terms(x, GROUP, dot.name, dot.flip, dot.offset), borders=borders if dot.offset else None)
     else:
         depth = math.prod(w.dims[2:])
         weights = weights_of(request, channels, depth, panels, flatten, bias_axis=1)
@@ -156,6 +153,9 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
         four = GroupedNest(x, window, way, dot, weights, epilogue, image, borders if dot.offset else None, zeros[0], packed_channels(panels),
                            bool(start_schedule(request.target, weights.padded)))
         body = four.rows(bounds, lambda nest: panel_loops(panels, depth, nest))
+    elif isinstance(way, Paired):
+        pairs = PairedNest(x, window, weights, epilogue, image, borders if zeros[0] else None, zeros[0], packed_channels(panels))
+        body = pairs.rows(bounds, lambda nest: panel_loops(panels, depth, nest))
     elif isinstance(way, Rolling):
         window = Window(*axes)
         rolling = RollingNest(x, w.dtype, window, weights, epilogue, image, bool(starts), zeros[0])
@@ -177,7 +177,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
         body = (For("image", ZERO, const(x.dims[0]), body),)
     shape = "x".join(str(a.kernel) for a in axes)
     schedule = (f"tile{{loop={PIXEL},factor={rows},balanced=1}}",
-                f"vectorize{{loop=channel,lanes={lanes},narrowest={narrowest_lanes(target, dtype)},padded={'+'.join(weights.padded)}}}",
+                f"vectorize{{loop=channel,lanes={way.lanes if isinstance(way, Paired) else lanes},narrowest={narrowest_lanes(target, dtype)},padded={'+'.join(weights.padded)}}}",
                 f"jam{{loop={PIXEL}_inner}}", "unroll{loop=tap}", *starts,
                 *(["pair-products"] if dot is not None and dot.name == SHORT_PRODUCT else []), "reuse-loads",
                 *(["hoist-invariants{loop=tile}"] if isinstance(way, Block) and target.core.half_loads and dtype.is_float else []))
@@ -187,6 +187,7 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
     if way is not None:
         tile = (f"rolling sums, {vectors} x {lanes} channels" if isinstance(way, Rolling)
                 else f"rolling sums of {way.rows} rows, {vectors} x {lanes} channels, 4 terms a step" if isinstance(way, Grouped)
+                else f"rolling sums, {vectors} x {lanes} channels, pairs of words" if isinstance(way, Paired)
                 else f"tile {way.rows} x {way.columns} pixels of {lanes} channels")
     return assemble(request, f"depthwise_{shape}_{channels}", body, schedule, weights, epilogue, 3,
                     doc=f"{shape} depthwise convolution, {channels} channels, {'x'.join(str(a.out) for a in axes)} pixels",

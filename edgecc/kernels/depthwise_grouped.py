@@ -6,10 +6,6 @@ Four rows of input, interleaved, serve as many rows of the result as their windo
 are (w0, w1, w2, 0) for the first and (0, w0, w1, w2) for the second. Larger windows take two groups. Sums roll along the row
 as in edgecc/kernels/depthwise_rolling.py. Rows of the padding enter as zero points, columns of it are left out, and what a
 zero point contributes besides is in the biases (edgecc/kernels/borders.py).
-
-Where machines multiply pairs of words and have no product of four bytes (AVX2), two rows are joined as words instead. Each row of the
-result has pairs of its own, (x0, x1) and (x2, 0), (x1, x2) and (x3, 0), but all have the same weights, so that those of a vector of
-channels stay in registers beside its sums.
 """
 
 from __future__ import annotations
@@ -33,20 +29,13 @@ from edgecc.kernels.rows import Bounds
 from edgecc.kernels.spatial import Axis, Segment
 from edgecc.kernels.view import View
 from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
-from edgecc.loop.ir import Assign, Body, Cast, Const, Declare, Expr, For, Let, Load, Op, Ref, Reload, Stmt
+from edgecc.loop.ir import Assign, Body, Const, Declare, Expr, For, Let, Load, Op, Ref, Reload, Stmt
 from edgecc.targets.schema import Target
 
 VECTORS = 2
 """Vectors of channels side by side: so many loads of a row are joined, and so many sums hide the latency of products."""
 
-GROUP, PAIR = 4, 2
-PAIR_PRODUCT = "dot_s16"
-PAIRED = 0.88
-"""Time by pairs of words, of that by groups of four bytes which are widened in front of each product (Zen 3, 3 x 3 windows, rows of 32 to
-576 channels: 0.87 to 0.92; stride 2: 0.83)."""
-PAIRED_SHARE = 1.5
-"""How many times the first-level cache the rows under a block of the result may fill: each line is read for every vector of channels,
-twice as often as by groups (Zen 3: with 1.26 times those of 2 rows take 0.77 of their time, with 1.64 times 1.15)."""
+GROUP = 4
 MOST_ROWS = 2
 """Most rows of the result at a time: each needs its own weights and sums."""
 
@@ -56,18 +45,11 @@ MOST_TALL, MOST_WIDE = 8, 7
 
 @dataclass(frozen=True)
 class Grouped:
-    """`rows` rows of the result from `groups` groups of `terms` rows of input, `vectors` vectors of channels at a time."""
+    """`rows` rows of the result from `groups` groups of rows of input, `vectors` vectors of channels at a time."""
 
     rows: int
     groups: int
     vectors: int
-    terms: int = GROUP
-
-    def steps(self, number: int, stride: int) -> list[tuple[int, int]]:
-        """What row `number` of the result adds up: the line that a group of input begins with, and the tap its weights do, which may be none."""
-        if self.terms == PAIR:
-            return [(number * stride + PAIR * g, PAIR * g) for g in range(self.groups)]
-        return [(GROUP * g, GROUP * g - number * stride) for g in range(self.groups)]
 
 
 def grouped_of(window: Window, channels: int, lanes: int, most_rows: int = MOST_ROWS) -> Grouped | None:
@@ -82,16 +64,6 @@ def grouped_of(window: Window, channels: int, lanes: int, most_rows: int = MOST_
     return Grouped(rows, groups, min(VECTORS, -(-channels // lanes)))
 
 
-def paired_of(window: Window, channels: int, target: Target) -> Grouped | None:
-    """How to join the rows of a window by pairs; None where windows are too large, have gaps, or their rows leave the cache."""
-    high, wide = window.high, window.wide
-    rows, first = min(MOST_ROWS, max(1, high.out)), target.cache(1)
-    lines = (rows - 1) * high.stride + high.kernel
-    if first is None or lines * wide.size * channels > PAIRED_SHARE * first.size or grouped_of(window, channels, 1) is None:
-        return None
-    return Grouped(rows, -(-high.kernel // PAIR), 1, PAIR)
-
-
 def borders_of(axes: Sequence[Axis]) -> Borders:
     """The classes of positions that have biases of their own: they differ in columns only."""
     high, wide = axes
@@ -99,17 +71,17 @@ def borders_of(axes: Sequence[Axis]) -> Borders:
 
 
 def shifts_of(window: Window, grouped: Grouped) -> tuple[int, ...]:
-    """The first tap of each packed group of weights."""
-    return tuple(dict.fromkeys(shift for row in range(grouped.rows) for _, shift in grouped.steps(row, window.high.stride)))
+    """The first tap of each packed group of weights: group g of row r begins with tap 4*g - r*stride, which may be none."""
+    return tuple(dict.fromkeys(GROUP * g - row * window.high.stride for row in range(grouped.rows) for g in range(grouped.groups)))
 
 
 def arrange(window: Window, grouped: Grouped, weights: Array) -> Array:
-    """Weights [channels, 1, taps, taps] as i8 [channels, shifts * columns * terms]."""
+    """Weights [channels, 1, taps, taps] as i8 [channels, shifts * columns * 4]."""
     channels, tall, wide = weights.shape[0], window.high.kernel, window.wide.kernel
     shifts = shifts_of(window, grouped)
-    out = np.zeros((channels, len(shifts), wide, grouped.terms), np.int8)
+    out = np.zeros((channels, len(shifts), wide, GROUP), np.int8)
     for number, shift in enumerate(shifts):
-        for place in range(grouped.terms):
+        for place in range(GROUP):
             if 0 <= shift + place < tall:
                 out[:, number, :, place] = weights[:, 0, shift + place]
     return out.reshape(channels, -1)
@@ -189,11 +161,11 @@ class GroupedNest:
                 place = place + (broad.of_taps(*map(const, wide.static_bounds(o))) if broad.count > 1 else ZERO) * self.packed
             return self.weights.bias(place, address(number, column))
 
-        def uses(shift: int) -> bool:
-            taps = range(shift, shift + self.grouped.terms)
+        def uses(number: int, group: int) -> bool:
+            taps = [line - number * high.stride for line in range(GROUP * group, GROUP * group + GROUP)]
             return any(0 <= tap < high.kernel and (self.dot.offset != 0 or first_tap <= tap < last_tap) for tap in taps)
 
-        steps = [(number, line, shift) for number in range(count) for line, shift in self.grouped.steps(number, high.stride) if uses(shift)]
+        pairs = [(number, group) for number in range(count) for group in range(self.grouped.groups) if uses(number, group)]
         sums = [[Ref(f"acc{number}_{i}", DType.I32) for i in range(live)] for number in range(count)]
 
         def column(x: int, place: Index, shift: Index, opened: set[int]) -> list[Stmt]:
@@ -205,29 +177,16 @@ class GroupedNest:
                 if o not in opened and x == max(0, o * wide.stride - wide.pad):
                     for number, rolling in enumerate(sums):
                         out += [*([Reload("b", b_start)] if self.reload else []), Assign(rolling[o % live].name, bias(number, o, shift + o))]
-            firsts = {line: {tap for _, own, tap in steps if own == line} for _, line, _ in steps} if windows else {}
-            bytes_ = {line: self._byte(self.x.at([self.image, channel, high.first(row) + line, place]) if line in lines else None,
-                                       multiplied=line < high.kernel + (count - 1) * high.stride)
-                      for first in firsts for line in range(first, first + self.grouped.terms)}
-            if self.grouped.terms == PAIR:
-                single = {first for first, taps in firsts.items() if all(tap == high.kernel - 1 for tap in taps)}
-                used = {line for first in firsts for line in ((first,) if first in single else (first, first + 1))}
-                words = {line: _word(bytes_[line]) for line in sorted(used)}
-                out += [Let(f"x{x}_{line}_word", word) for line, word in words.items() if not isinstance(word, Const)]
-                words = {line: word if isinstance(word, Const) else Ref(f"x{x}_{line}_word", DType.U32) for line, word in words.items()}
-            for first in sorted(firsts):
-                element = Ref(f"x{x}_{first}", DType.U32)
-                if self.grouped.terms == GROUP:
-                    out += self._group(element.name, [bytes_[first + place] for place in range(GROUP)])
-                elif first in single:  # what stands above the word is multiplied by zero
-                    out.append(Let(element.name, words[first]))
-                else:
-                    out.append(Let(element.name, self._pair(words[first], words[first + 1])))
+            for group in sorted({g for _, g in pairs}) if windows else ():
+                element = Ref(f"x{x}_{group}", DType.U32)
+                out += self._group(element.name, [self._byte(self.x.at([self.image, channel, high.first(row) + line, place]) if line in lines else None,
+                                                             multiplied=line < high.kernel + (count - 1) * high.stride)
+                                                  for line in range(GROUP * group, GROUP * group + GROUP)])
                 for o, across in windows:
-                    for number, line, tap in steps:
-                        if line == first:
+                    for number, own in pairs:
+                        if own == group:
                             total = sums[number][o % live]
-                            factor = Ref(f"w{tap}_{across}".replace("-", "m"), DType.U32)
+                            factor = Ref(f"w{GROUP * group - number * high.stride}_{across}".replace("-", "m"), DType.U32)
                             out.append(Assign(total.name, Op(self.dot.name, (element, factor, total), DType.I32)))
             for o, across in windows:
                 if across == wide.kernel - 1 or x == wide.size - 1:
@@ -239,7 +198,7 @@ class GroupedNest:
         body += [Let(f"w{shift}_{across}".replace("-", "m"),
                      Load("w", w_start + (number * wide.kernel + across) * panel.padded + lane, DType.U32))
                  for number, shift in enumerate(shifts) for across in range(wide.kernel)
-                 if shift in {own for _, _, own in steps}]
+                 if shift in {GROUP * g - r * high.stride for r, g in pairs}]
         opened = set(range(live))
         low, turns = self._steady
         period = live * wide.stride
@@ -258,14 +217,6 @@ class GroupedNest:
         """The byte at a place; without one the zero point, or, where its weights are zero, any."""
         dtype = self.x.dtype
         return Const(self.zero if multiplied else 0, dtype) if place is None else Load("x", place, dtype)
-
-    def _pair(self, low: Expr, high: Expr) -> Expr:
-        """Two words in one of 32 bits."""
-        if self.x.dtype.is_signed:
-            low = Op("bit_and", (low, Const(0xFFFF, DType.U32)), DType.U32)
-        above = (Const((int(high.value) << 16) % 2**32, DType.U32) if isinstance(high, Const)
-                 else Op("shift_left", (high, Const(16, DType.U32)), DType.U32))
-        return Op("bit_or", (low, above), DType.U32)
 
     def _group(self, name: str, elements: Sequence[Expr]) -> list[Stmt]:
         """Binds `name` to these bytes as the product takes them."""
@@ -288,10 +239,3 @@ class GroupedNest:
         if not columns:
             return 0, 0
         return columns[0], len(columns) // (open_sums(self.window) * wide.stride)
-
-
-def _word(byte: Expr) -> Expr:
-    """A byte in 32 bits, its sign in all that are above it."""
-    if isinstance(byte, Const):
-        return Const(int(byte.value) % 2**32, DType.U32)
-    return Cast(Cast(byte, DType.I32), DType.U32)

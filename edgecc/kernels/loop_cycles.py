@@ -49,7 +49,7 @@ BY_COMPILERS = 0.5
 
 DIVIDING = frozenset({"div", "sqrt", "mod", "fmod"})
 ROUNDING = frozenset({"round", "floor", "ceil", "nearest"})
-SHUFFLING = frozenset({"interleave", "lookup"})
+SHUFFLING = frozenset({"interleave", "join_words", "lookup"})
 WORDS = "dot_s16"
 ANY_BYTES = "avx512vbmi"
 """Feature of machines that permute the bytes of two registers at once."""
@@ -191,6 +191,8 @@ class _Counter:
                 count = max([count, *(self.vectors(a.dtype, a.lanes) for a in args)])
                 if op == "mul" and fused:
                     return
+                if op == "join_words":
+                    count += 1  # of two operands that are widened, one serves again
                 if op == "interleave":
                     # In pairs, pairs of pairs, and to their places; or one permutation of what two loads put side by side.
                     count *= 2 if expr.lanes == 16 and self.target.has(ANY_BYTES) else len(args)

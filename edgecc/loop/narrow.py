@@ -1,12 +1,13 @@
 """Operations around integers of 8 bits that machines have instructions for, and that are no lane-by-lane primitive.
 
     Op("interleave", (a, b, c, d), u32)   bytes a, b, c, d as one group of four, the first in the lowest bits (edgecc/loop/dot.py)
+    Op("join_words", (a, b), u32)         bytes a, b, widened to words, as one group of two
     Op("nearest", (x,), i32)              x, an f32 of magnitude below 2**31, rounded to the nearest integer, ties to even
     Op("lookup", (a, b, c, d, x), u8)     byte x of the table of 256 bytes that a, b, c and d hold one after the other
 
     Op("max_s8", (a, b), u32)             groups of four signed bytes: the larger of each two bytes; "max_u8" of unsigned ones
 
-Operands of "interleave" are i8 or u8, all of one type; each lane of the result is a group of its own. Whoever writes
+Operands of "interleave" and "join_words" are i8 or u8, all of one type; each lane of the result is a group of its own. Whoever writes
 "nearest" knows that the operand is in range: nothing is said of others, which machines convert in different ways.
 A "lookup" has LOOKUP_LANES lanes: vectors of bytes that lie side by side in registers, which nothing else computes with.
 """
@@ -38,7 +39,7 @@ class Narrow:
 
 
 NARROW: Mapping[str, Narrow] = types.MappingProxyType({
-    "interleave": Narrow(BYTES, 4, DType.U32), "nearest": Narrow((DType.F32,), 1, DType.I32),
+    "interleave": Narrow(BYTES, 4, DType.U32), "join_words": Narrow(BYTES, 2, DType.U32), "nearest": Narrow((DType.F32,), 1, DType.I32),
     "lookup": Narrow((DType.U8,), 5, DType.U8), "max_s8": Narrow((DType.U32,), 2, DType.U32), "max_u8": Narrow((DType.U32,), 2, DType.U32)})
 """The operations there are."""
 
@@ -57,7 +58,8 @@ def meaning(op: str, args: tuple[Any, ...]) -> Array:
         dtype = np.int8 if op == "max_s8" else np.uint8
         first, second = (np.ascontiguousarray(np.asarray(arg, np.uint32)).view(dtype) for arg in args)
         return np.maximum(first, second).view(np.uint32).reshape(np.shape(args[0]))
+    part = np.uint8 if op == "interleave" else np.uint16
     total = np.zeros(np.shape(args[0]), np.uint32)
     for number, arg in enumerate(args):
-        total = total | (np.asarray(arg).astype(np.uint8).astype(np.uint32) << np.uint32(8 * number))
+        total = total | (np.asarray(arg).astype(part).astype(np.uint32) << np.uint32(8 * np.dtype(part).itemsize * number))
     return np.asarray(total)

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from edgecc.errors import EdgeccError
+from edgecc.ir.types import DType
 from edgecc.loop.index import Index, substitute
 from edgecc.loop.ir import (
     Assign,
     Barrier,
     Body,
+    Cast,
+    Const,
     Declare,
     Expr,
     For,
@@ -18,6 +21,7 @@ from edgecc.loop.ir import (
     If,
     Let,
     Load,
+    Op,
     Prefetch,
     Ref,
     Reload,
@@ -155,6 +159,17 @@ def copies(loop: For, extent: int) -> list[Body]:
 def stored_buffers(stmts: Iterable[Stmt]) -> set[str]:
     """Names of the buffers that the statements write, nested ones included."""
     return {stmt.buffer for stmt in walk(tuple(stmts)) if isinstance(stmt, Store)}
+
+
+def joined_by_shift(words: Op) -> Op:
+    """join_words(a, b)   ->   a & 0xFFFF | b << 16, in numbers of 32 bits, for machines that have no other way."""
+    low, high = (Cast(Cast(arg, DType.I32), DType.U32) for arg in words.args)
+
+    def word(op: str, value: Expr, number: int) -> Op:
+        return Op(op, (value, Const(number, DType.U32, words.lanes)), DType.U32, words.lanes)
+
+    lower = word("bit_and", low, 0xFFFF) if words.args[0].dtype.is_signed else low
+    return Op("bit_or", (lower, word("shift_left", high, 16)), DType.U32, words.lanes)
 
 
 def interleave(blocks: list[Body]) -> Body:

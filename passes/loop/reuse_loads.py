@@ -81,7 +81,7 @@ def _reuse_within(block: Sequence[Stmt], written: set[str], numbers: Counter[str
                 bound[expr] = known
                 out.append(Let(known.name, expr))
             return known
-        if isinstance(expr, Op) and expr.op == "interleave":
+        if isinstance(expr, Op) and expr.op in ("interleave", "join_words"):
             return expr
         return map_children(expr, rewrite)
 
@@ -102,7 +102,7 @@ def _reuse_within(block: Sequence[Stmt], written: set[str], numbers: Counter[str
 
 def _loads(expr: Expr, written: set[str]) -> list[Expr]:
     match expr:
-        case Op(op="interleave"):
+        case Op(op="interleave" | "join_words"):
             return []
         case Load(buffer=buffer):
             return [] if buffer in written else [expr]

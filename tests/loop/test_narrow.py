@@ -1,5 +1,7 @@
 """Operations around integers of 8 bits: their types, their text and their meaning."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from edgecc.loop.index import ZERO
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Buffer, Function, Load, Op, Store
 from edgecc.loop.parser import parse
+from edgecc.loop.rewrite import joined_by_shift
 from edgecc.loop.text import to_text
 from edgecc.loop.verify import verify_function
 
@@ -24,7 +27,12 @@ def interleave(dtype=DType.U8):
     return Function("f", (*(Buffer(name, dtype, 4, "input") for name in "abcd"), Buffer("y", DType.U32, 4, "output")), (Store("y", ZERO, value),))
 
 
-@pytest.mark.parametrize("function", [nearest(), interleave(), interleave(DType.I8)])
+def join_words(dtype=DType.U8):
+    value = Op("join_words", tuple(Load(name, ZERO, dtype, 4) for name in "ab"), DType.U32, 4)
+    return Function("f", (*(Buffer(name, dtype, 4, "input") for name in "ab"), Buffer("y", DType.U32, 4, "output")), (Store("y", ZERO, value),))
+
+
+@pytest.mark.parametrize("function", [nearest(), interleave(), interleave(DType.I8), join_words()])
 def test_text(function):
     verify_function(function)
     assert parse(to_text(function)) == function
@@ -50,6 +58,18 @@ def test_interleave():
     y = np.zeros(4, np.uint32)
     run_function(interleave(), {**arrays, "y": y})
     assert y.view(np.uint8).reshape(4, 4).tolist() == [[0, 1, 2, 3], [10, 11, 12, 13], [200, 201, 202, 203], [255] * 4]
+
+
+@pytest.mark.parametrize("dtype", [DType.U8, DType.I8])
+def test_join_words(dtype):
+    """By the operation itself, and by the shift that takes its place."""
+    a, b = (np.array(row, np.uint8).view(dtype.numpy) for row in ([0, 127, 128, 255], [255, 128, 1, 0]))
+    function = join_words(dtype)
+    (stored,) = function.body
+    for value in (stored.value, joined_by_shift(stored.value)):
+        y = np.zeros(4, np.uint32)
+        run_function(replace(function, body=(replace(stored, value=value),)), {"a": a, "b": b, "y": y})
+        assert y.view(np.int16).reshape(4, 2).tolist() == np.stack([a, b], axis=1).tolist()
 
 
 @pytest.mark.parametrize(("op", "dtype"), [("max_s8", np.int8), ("max_u8", np.uint8)])

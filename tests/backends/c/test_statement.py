@@ -17,6 +17,7 @@ from edgecc.loop.ir import (
     Assign,
     Barrier,
     Buffer,
+    Cast,
     Comment,
     Const,
     Declare,
@@ -288,3 +289,20 @@ def test_what_has_no_vector_form_is_known():
     assert not isa.supports_lanes("exp", DType.F64, 8)
     assert isa.supports_lanes("add", DType.I8, 16) and not isa.supports_lanes("shift_right", DType.I8, 16)
     assert isa.supports_lanes("mul", DType.F16, 16) and isa.supports_lanes("div", I32, 1)
+
+
+def test_sixteen_lanes_of_avx2_lie_in_two_registers_in_an_order_of_their_own():
+    """What goes through them in one piece is right; single lanes, and the first few, are not there to be had."""
+    isa = isa_of("x86_64", ("avx2", "fma"), 256)
+    assert isa.is_pair(I32, 16) and not isa.is_pair(I32, 8) and not isa_of(AVX512.architecture, AVX512.features, AVX512.vector_bits).is_pair(I32, 16)
+
+    def doubled(valid):
+        number = Op("nearest", (Op("mul", (Load("x", const(0), F32, 16, 1, valid), Const(2.0, F32, 16)), F32, 16),), I32, 16)
+        limited = Op("min", (Op("max", (number, Const(-128, I32, 16)), I32, 16), Const(127, I32, 16)), I32, 16)
+        return Function("kernel", (Buffer("x", F32, 16, "input"), Buffer("y", DType.I8, 16, "output")), (Store("y", const(0), Cast(limited, DType.I8)),))
+
+    x = np.linspace(-90, 90, 16, dtype=np.float32)
+    machine = next(machine for machine in MACHINES if "avx2" in machine.features and machine.vector_bits == 256)
+    np.testing.assert_array_equal(run_function(doubled(0), {"x": x}, machine)["y"], np.clip(np.rint(2 * x), -128, 127).astype(np.int8))
+    with pytest.raises(EdgeccError, match="no operation load:9 on 16 lanes"):
+        print_function(doubled(9), new_prelude(isa), "kernel")

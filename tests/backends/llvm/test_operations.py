@@ -82,10 +82,12 @@ def test_operations_around_bytes(name):
         b = Builder(f"bytes_{lanes}")
         parts = [b.buffer(part, DType.I8, 16, "input") for part in "abcd"]
         x, groups, near = b.buffer("x", DType.F32, 16, "input"), b.buffer("groups", DType.U32, 16, "output"), b.buffer("near", DType.I32, 16, "output")
+        words = b.buffer("words", DType.U32, 16, "output")
         u, v = (b.buffer(name, DType.U32, 16, "input") for name in "uv")
         larger = {out: b.buffer(out, DType.U32, 16, "output") for out in ("max_s8", "max_u8")}
         with b.loop("i", 16, step=lanes) as i:
             b.store(groups, i, Op("interleave", tuple(b.load(part, i, lanes) for part in parts), DType.U32, lanes))
+            b.store(words, i, Op("join_words", tuple(b.load(part, i, lanes) for part in parts[:2]), DType.U32, lanes))
             b.store(near, i, Op("nearest", (b.load(x, i, lanes),), DType.I32, lanes))
             for out, kind in larger.items():
                 b.store(kind, i, Op(out, (b.load(u, i, lanes), b.load(v, i, lanes)), DType.U32, lanes))
@@ -93,7 +95,7 @@ def test_operations_around_bytes(name):
         x_values = np.array([0.5, 1.5, -0.5, -2.5, 0.49, -7.51, 2e9, -2e9, *rng.normal(size=8) * 50], np.float32)
         pair = {name: rng.integers(0, 2**32, 16, dtype=np.uint32) for name in "uv"}
         cases.append((b.function(), {**arrays, "x": x_values, **pair}))
-        wanted.append({"groups": meaning("interleave", tuple(arrays.values())), "near": meaning("nearest", (x_values,)),
+        wanted.append({"groups": meaning("interleave", tuple(arrays.values())), "words": meaning("join_words", tuple(arrays.values())[:2]), "near": meaning("nearest", (x_values,)),
                        **{out: meaning(out, tuple(pair.values())) for out in larger}})
     for result, want in zip(run_functions(cases, target), wanted, strict=True):
         for key, value in want.items():
