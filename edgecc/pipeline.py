@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from edgecc.artifact.folder import Artifact
 from edgecc.backends.base import AnyBackend, EmitOptions, GraphBackend, LoopBackend
@@ -99,8 +100,9 @@ FIRST_OF_KERNELS = "compose-tables"
 FIRST_OF_INTEGERS = "integer-transposed"
 """The pass that begins to compute on the integers of quantized values."""
 
-SIGNED_PRODUCTS, SIGNED_ACTIVATIONS = "neon", "signed-activations"
-"""The feature of machines whose products of bytes take signed factors, and the pass that makes such factors for them."""
+ACTIVATION_SIGNS: Mapping[str, tuple[str, dict[str, str]]] = MappingProxyType(
+    {"neon": ("activation-signs", {"to": "i8"}), "avx2": ("activation-signs", {"to": "u8"})})
+"""The features of machines whose products of bytes take factors of one sign, and the pass that makes such factors for them."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ def backend_passes(backend: AnyBackend, target: Target, precision: str = FP32, k
     general = default_graph_passes(precision, keep_fp32)
     if backend.takes == "graph":
         general = general[:next(index for index, one in enumerate(general) if one.name == FIRST_OF_KERNELS)]
-    elif target.has(SIGNED_PRODUCTS):
-        general = _inserted(general, SIGNED_ACTIVATIONS)
+    elif signs := next((one for feature, one in ACTIVATION_SIGNS.items() if target.has(feature)), None):
+        general = _inserted(general, create_pass(*signs))
     elif not target.vector.bits:
         # Scalar code writes one number at a time wherever it lies, and its machines have little memory.
         general = tuple(create_pass(one.name, {"copy_outputs": "false"}) if one.name == "assign-layout" else one for one in general)
@@ -176,10 +178,10 @@ def backend_passes(backend: AnyBackend, target: Target, precision: str = FP32, k
     return tuple(found)
 
 
-def _inserted(passes: tuple[GraphPass, ...], name: str) -> tuple[GraphPass, ...]:
-    """`passes` with the pass `name` in front of those that compute on integers."""
+def _inserted(passes: tuple[GraphPass, ...], added: GraphPass) -> tuple[GraphPass, ...]:
+    """`passes` with another one in front of those that compute on integers."""
     place = next((index for index, one in enumerate(passes) if one.name == FIRST_OF_INTEGERS), len(passes))
-    return (*passes[:place], create_pass(name), *passes[place:])
+    return (*passes[:place], added, *passes[place:])
 
 
 def run_passes(graph: Graph, passes: Sequence[GraphPass], *, verify_each: Mapping[str, Array] | None = None,

@@ -204,7 +204,7 @@ def test_the_default_pipeline_holds_every_built_in_pass():
     assert [name for name in names if not PASSES[name].place] == list(DEFAULT_GRAPH_PASSES)
     # Those of a back end have its name in front of theirs.
     ours = {name for name, cls in PASSES.items() if issubclass(cls, GraphPass) and cls.tolerance < float("inf") and "." not in name}
-    assert set(names) == ours - {"convert-precision", "float-sums", "recognize-activation", "signed-activations", "unroll-recurrent"}  # where they are asked for
+    assert set(names) == ours - {"activation-signs", "convert-precision", "float-sums", "recognize-activation", "unroll-recurrent"}  # where they are asked for
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

@@ -1,13 +1,17 @@
 """Quantizes activations to integers of one sign, the one that a machine multiplies.
 
-    %q = quantize(%x, s, z) : u8; %y = (%q - z) * s
-        ->  %q = quantize(%x, s, z - 128) : i8; %y = (%q - (z - 128)) * s
+    to i8:  %q = quantize(%x, s, z) : u8; %y = (%q - z) * s
+                ->  %q = quantize(%x, s, z - 128) : i8; %y = (%q - (z - 128)) * s
+    to u8:  the other way around
 """
 
 from __future__ import annotations
 
 import math
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +29,9 @@ from edgecc.passes.base import GraphPass
 from edgecc.passes.rewrite import replace
 from edgecc.passes.scaled import rounding, scaled
 
-MOVED = 128
+MOVED: Mapping[DType, int] = MappingProxyType({DType.I8: -128, DType.U8: 128})
+"""What is added to bytes of the other sign to have them of this one."""
+
 KEEP_NUMBERS = frozenset({"add", "sub", "mul", "neg", "abs", "min", "max", "floor", "ceil", "round", "sigmoid", "tanh", "erf"})
 """Primitives whose results are numbers where their operands are, but for overflows of f32."""
 
@@ -34,23 +40,26 @@ MOVES = (Concat, Pad, Pool, Reshape, Slice, Transpose)
 
 
 @dataclass(frozen=True)
-class SignedActivations(GraphPass):
-    """Makes u8 values between layers i8, with zero points that are 128 less; every number stays what it was.
+class ActivationSigns(GraphPass):
+    """Makes values of bytes between layers i8 or u8, with zero points that are moved by 128; every number stays what it was.
 
     Machines whose products of bytes take two signed factors (SDOT) would turn around the highest bit of each byte of the
-    other sign, in every layer that reads it. Runs while quantization still stands by itself.
+    other sign, in every layer that reads it; so would those whose first factor is unsigned (VPMADDUBSW, VPDPBUSD). There results of
+    ReLU, which are unsigned by nature, also need no zero point. Runs while quantization still stands by itself.
 
-    NaN becomes the integer 0 of either type, which stands for different numbers. What may be NaN is quantized as u8, and 128 is
-    taken from that:
+    NaN becomes the integer 0 of either type, which stands for different numbers. What may be NaN is quantized as before, and moved
+    after that:
 
         %q = quantize(%x, s, z) : u8   ->   %q = i8(i32(quantize(%x, s, z) : u8) - 128)
 
-    A value stays as it is if it is returned; if something else than a dequantization reads it; or if what it rounds may be
-    NaN and was moved only: passes that move quantization would not see it any more.
+    A value stays as it is if it is returned; if something else than a dequantization reads it; if what it rounds may be
+    NaN and was moved only: passes that move quantization would not see it any more; and if it would become u8 but is the second
+    factor of a product of two computed values, which is signed.
     """
 
-    name: ClassVar[str] = "signed-activations"
+    name: ClassVar[str] = "activation-signs"
     tolerance: ClassVar[float] = 0.0  # the same numbers by other integers
+    to: typing.Literal["i8", "u8"] = "i8"
 
     def run(self, graph: Graph) -> bool:
         """See the class."""
@@ -61,35 +70,44 @@ class SignedActivations(GraphPass):
                 continue
             if _gives_numbers(node, numbers):
                 numbers.update(node.outputs)
-            changed |= _make_signed(graph, node, numbers)
+            changed |= _move(graph, node, DType(self.to), numbers)
         return changed
 
 
-def _make_signed(graph: Graph, node: Node, numbers: set[Value]) -> bool:
+def _move(graph: Graph, node: Node, to: DType, numbers: set[Value]) -> bool:
+    """Makes the integers of a quantization `to`."""
     form = rounding(node)
-    if form is None or form.dtype is not DType.U8 or form.steps is None or graph.is_output(node.output):
+    if form is None or form.dtype not in MOVED or form.dtype is to or form.steps is None or graph.is_output(node.output):
         return False
     known = [scaled(user.output) if len(user.outputs) == 1 else None for user in node.output.users]
     readers = [one.steps for one in known if one is not None and one.integers is node.output and one.steps is not None]
     if not readers or len(readers) != len(known):
         return False
-    expr = _moved(form.steps).quantized(Arg(0, DType.F32))
+    if to is DType.U8 and any(_is_second_factor(user.output) for user in node.output.users):
+        return False
+    expr = _moved(form.steps, to).quantized(Arg(0, DType.F32))
     if not _is_number(form.operand, numbers):
         producer = form.operand.producer
         if producer is not None and isinstance(producer.op, MOVES):
             return False
         codes = convert(form.steps.quantized(Arg(0, DType.F32)), DType.I32)
-        expr = convert(apply("sub", codes, literal(MOVED, DType.I32)), DType.I8)
+        expr = convert(apply("add", codes, literal(MOVED[to], DType.I32)), to)
     integers = graph.add(Elementwise(expr), form.operand, before=node, loc=node.loc, name=node.output.name)
     for user, own in zip(node.output.users, readers, strict=True):
-        replace(graph, user, Elementwise(_moved(own).dequantized(Arg(0, DType.I8))), integers)
+        replace(graph, user, Elementwise(_moved(own, to).dequantized(Arg(0, to))), integers)
     if node in graph:
         graph.erase(node)
     return True
 
 
-def _moved(steps: Steps) -> Steps:
-    return Steps(steps.scale, steps.zero - MOVED, DType.I8)
+def _moved(steps: Steps, to: DType) -> Steps:
+    return Steps(steps.scale, steps.zero + MOVED[to], to)
+
+
+def _is_second_factor(value: Value) -> bool:
+    """Whether a product of matrices reads a value, or what is only a view of it, as its second factor."""
+    return any((isinstance(use.node.op, MatMul) and use.index == 1) or (isinstance(use.node.op, Reshape | Transpose) and _is_second_factor(use.node.output))
+               for use in value.uses)
 
 
 def _is_number(value: Value, numbers: set[Value]) -> bool:
