@@ -14,7 +14,7 @@ from edgecc.quantization.accuracy import NO_GOAL, Goal, check_classes, top_class
 from edgecc.quantization.correct import CORRECTED, corrected
 from edgecc.quantization.costs import Costs, modelled_cycles
 from edgecc.quantization.equalize import equalized
-from edgecc.quantization.headroom import returned_values, with_headroom
+from edgecc.quantization.headroom import fills, returned_values, with_headroom
 from edgecc.quantization.insert import Decisions, insert
 from edgecc.quantization.mixed import LayerChoice, Repair, chosen_repairs, layer_choices, repaired, repairs
 from edgecc.quantization.network import Network
@@ -253,6 +253,9 @@ class _Calibration:
         self.points = find_points(network, scheme.exclude, scheme.wide, self.scheme.apart)
         self.returned = returned_values(network)
         ranges = {name: with_headroom(extent) if name in self.returned else extent.range for name, extent in extents.items()}
+        for group in self.points.groups:
+            if group.limits is not None:
+                ranges |= {name: (max(ranges[name][0], group.limits[0]), min(ranges[name][1], group.limits[1])) for name in group.values}
         self.told_apart = ranges_told_apart(network, self.points, ranges)
         self.histograms = _empty_histograms(self.points, {**ranges, **self.told_apart})
         observe(network, run, data, {name: [histogram] for name, histogram in self.histograms.items()}, progress("counting", len(data)))
@@ -281,10 +284,11 @@ class _Calibration:
     def _parameters(self, group: Group, scheme: Scheme) -> Parameters:
         integer = TYPES["int16" if group.wide else scheme.activations]
         symmetric = scheme.symmetric or group.wide
-        if group.limits is not None:
+        returned = not self.returned.isdisjoint(group.values)
+        histogram = self.histograms[group.values[0]]
+        if group.limits is not None and fills(group.limits, (histogram.lowest, histogram.highest), returned=returned):
             return parameters_of(*group.limits, integer, symmetric=symmetric)
-        if not self.returned.isdisjoint(group.values):
-            histogram = self.histograms[group.values[0]]
+        if returned:
             return parameters_of(histogram.lowest, histogram.highest, integer, symmetric=symmetric)
         key = (group.values, integer, symmetric)
         if key not in self._chosen:

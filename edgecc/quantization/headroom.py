@@ -14,6 +14,9 @@ from edgecc.quantization.statistics import Extent
 SPREADS = 2.0
 """Standard deviations of the samples' own extremes by which ranges of results exceed what was seen."""
 
+USED = 0.5
+"""The share of a range known from an operator's meaning that data has to use, or its own range is taken."""
+
 
 def returned_values(network: Network) -> frozenset[str]:
     """The outputs, and what becomes an output by being moved, or by a function whose range is known."""
@@ -37,3 +40,12 @@ def with_headroom(extent: Extent) -> tuple[float, float]:
     low, high = extent.range
     below, above = extent.spreads
     return low - SPREADS * below if low < 0 else 0.0, high + SPREADS * above if high > 0 else 0.0
+
+
+def fills(limits: tuple[float, float], seen: tuple[float, float], *, returned: bool) -> bool:
+    """Whether a value of known limits is to have them as its range, given what was `seen` of it.
+
+    Attention over hundreds of places gives each of them a hundredth, and a vocoder may whisper: with the limits of Softmax and Tanh they would
+    have few of 255 steps. Probabilities that a model returns keep theirs, as one that is sure of itself may not have been among the samples.
+    """
+    return (returned and limits[0] == 0) or seen[1] - seen[0] >= USED * (limits[1] - limits[0])

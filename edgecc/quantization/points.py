@@ -25,7 +25,7 @@ ARITHMETIC = frozenset({
 """Operators that integers are computed by; those of one operand and no neighbours become tables."""
 
 LIMITS: Mapping[str, tuple[float, float]] = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
-"""The range of operators whose results fill one that is known."""
+"""The range of operators whose results fill one that is known, if they do (edgecc/quantization/headroom.py)."""
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 """What an operator in front of it does on the way, by limiting its result."""

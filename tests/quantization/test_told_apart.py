@@ -8,7 +8,7 @@ from onnx import helper
 
 from edgecc.frontend.importing import import_model_with_report
 from edgecc.quantization.driver import quantize
-from edgecc.quantization.headroom import returned_values, with_headroom
+from edgecc.quantization.headroom import fills, returned_values, with_headroom
 from edgecc.quantization.network import Network
 from edgecc.quantization.points import find_points
 from edgecc.quantization.scheme import Scheme
@@ -81,3 +81,16 @@ def test_headroom_follows_the_samples_own_extremes():
     for low, high in ((-1.0, 4.0), (-1.0, 8.0), (-1.0, 6.0)):
         extent.add(np.array([low, 0.5, high], np.float32))
     assert with_headroom(extent) == pytest.approx((-1.0, 8.0 + 2 * (8 / 3) ** 0.5))
+
+
+@pytest.mark.parametrize(("limits", "seen", "returned", "kept"), [
+    ((0, 1), (0, 0.1), False, False), ((0, 1), (0, 0.1), True, True), ((-1, 1), (-0.1, 0.2), True, False), ((-1, 1), (-0.6, 0.5), False, True)])
+def test_known_limits_are_a_range_where_they_are_used(limits, seen, returned, kept):
+    assert fills(limits, seen, returned=returned) == kept
+
+
+def test_results_that_use_little_of_known_limits_have_a_range_of_their_own():
+    net = network([node("Conv", "x w", "c"), node("Sigmoid", "c", "s"), node("Conv", "s w", "d"), node("Tanh", "d", "y")], {"x": [1, 8, 4, 4]}, {"y": [1, 8, 4, 4]},
+                  {"w": EIGHT / 16})
+    done = quantize(net, [{"x": sample["x"] - 40} for sample in samples(4, (1, 8, 4, 4))], Scheme())
+    assert min(done.outputs.values()) > 38.0
