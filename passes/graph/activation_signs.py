@@ -47,14 +47,15 @@ class ActivationSigns(GraphPass):
     other sign, in every layer that reads it; so would those whose first factor is unsigned (VPMADDUBSW, VPDPBUSD). There results of
     ReLU, which are unsigned by nature, also need no zero point. Runs while quantization still stands by itself.
 
-    NaN becomes the integer 0 of either type, which stands for different numbers. What may be NaN is quantized as before, and moved
-    after that:
+    NaN becomes the integer 0 of either type, which stands for different numbers. What may be NaN is quantized as u8, and 128 is
+    taken from that:
 
         %q = quantize(%x, s, z) : u8   ->   %q = i8(i32(quantize(%x, s, z) : u8) - 128)
 
     A value stays as it is if it is returned; if something else than a dequantization reads it; if what it rounds may be
-    NaN and was moved only: passes that move quantization would not see it any more; and if it would become u8 but is the second
-    factor of a product of two computed values, which is signed.
+    NaN and was moved only: passes that move quantization would not see it any more. It does not become u8 if what it rounds may be NaN,
+    as pictures may, whose planes are interleaved as they are quantized, which the other steps would prevent, and masks turn signs in a
+    first layer anyway; nor if it is the second factor of a product of two computed values, which is signed.
     """
 
     name: ClassVar[str] = "activation-signs"
@@ -83,10 +84,11 @@ def _move(graph: Graph, node: Node, to: DType, numbers: set[Value]) -> bool:
     readers = [one.steps for one in known if one is not None and one.integers is node.output and one.steps is not None]
     if not readers or len(readers) != len(known):
         return False
-    if to is DType.U8 and any(_is_second_factor(user.output) for user in node.output.users):
+    is_number = _is_number(form.operand, numbers)
+    if to is DType.U8 and (not is_number or any(_is_second_factor(user.output) for user in node.output.users)):
         return False
     expr = _moved(form.steps, to).quantized(Arg(0, DType.F32))
-    if not _is_number(form.operand, numbers):
+    if not is_number:
         producer = form.operand.producer
         if producer is not None and isinstance(producer.op, MOVES):
             return False
