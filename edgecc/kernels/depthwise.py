@@ -28,7 +28,7 @@ from edgecc.kernels.depthwise_grouped import (
     grouped_of,
     shifts_of,
 )
-from edgecc.kernels.depthwise_pairs import Paired, PairedNest, paired_cycles, paired_terms, pays, products_of
+from edgecc.kernels.depthwise_pairs import Paired, PairedNest, paired_cycles, paired_terms, pays, products_of, tile_of
 from edgecc.kernels.depthwise_pairs import arrange as arrange_pairs
 from edgecc.kernels.depthwise_rolling import Rolling, RollingNest, rolling_cycles, rolling_of
 from edgecc.kernels.epilogue import Epilogue, epilogue_of
@@ -154,7 +154,8 @@ def lower_depthwise(request: Request, axes: Sequence[Axis], expr: ScalarExpr | N
                            bool(start_schedule(request.target, weights.padded)))
         body = four.rows(bounds, lambda nest: panel_loops(panels, depth, nest))
     elif isinstance(way, Paired):
-        pairs = PairedNest(x, window, weights, epilogue, image, borders if zeros[0] else None, zeros[0], packed_channels(panels))
+        pairs = PairedNest(x, window, weights, epilogue, image, borders if zeros[0] else None, zeros[0], packed_channels(panels),
+                           tile_of(window, channels, target))
         body = pairs.rows(bounds, lambda nest: panel_loops(panels, depth, nest))
     elif isinstance(way, Rolling):
         window = Window(*axes)

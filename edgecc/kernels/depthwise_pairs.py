@@ -8,7 +8,8 @@ as many as a register has words, are widened and interleaved at a time, and lie 
 
 A tap that is left over at the end of a row is one of a pair that other windows have as well: the one before it where windows begin
 at every column, the one behind it where they begin at every second one. Rows of the padding enter as zero points, columns of it are
-left out, and what a zero point contributes besides is in the biases (edgecc/kernels/borders.py).
+left out, and what a zero point contributes besides is in the biases (edgecc/kernels/borders.py). Rows whose lines leave the
+first-level cache come in tiles of columns, all channels of a tile before the next one.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ CHANNELS = 16
 
 BUSY = 0.7
 """Share of the vector instructions a core can start that such loops do (Zen 3)."""
+
+CACHED = 0.75
+"""How much of the first-level cache the lines under a row may fill (Zen 3: those that fill it take 0.85 of their time in two tiles,
+those that fill 0.74 of it 1.01)."""
 
 PLAIN = frozenset({"add", "sub", "mul", "max", "min", "nearest"})
 """What is done to sums in two registers."""
@@ -122,6 +127,16 @@ def paired_cycles(window: Window, target: Target) -> float:
     return high.out * (instructions / (BUSY * target.core.issue_width) + 10.0)
 
 
+def tile_of(window: Window, channels: int, target: Target) -> int:
+    """How many results of a row are computed for all channels before the next ones: each line of the cache is read for several
+    vectors of channels, so what lies under these results should stay in the first-level cache."""
+    wide, first = window.wide, target.cache(1)
+    tiles = 1 if first is None else -(-window.high.kernel * wide.size * channels // int(CACHED * first.size))
+    tile = -(-wide.out // tiles)
+    last = wide.out - 1 - (wide.out - 1) % tile - 1  # of the tiles that are alike
+    return tile if wide.kernel <= tile and wide.static_bounds(tile) == wide.static_bounds(max(last, tile)) == (0, wide.kernel) else wide.out
+
+
 def paired_terms(x: View, zero: int) -> Terms:
     """How such a kernel reads its terms: bytes widened to words; biases know of their zero point."""
     return Terms(x, TERMS, PRODUCT, False, zero)
@@ -148,7 +163,7 @@ def _saturates(value: Expr) -> bool:
 
 @dataclass(frozen=True)
 class PairedNest:
-    """What rows are made of; see the kernel that uses it for the meaning of the fields."""
+    """What rows are made of, in tiles of `tile` results; see the kernel that uses it for the meaning of the other fields."""
 
     x: View
     window: Window
@@ -158,6 +173,7 @@ class PairedNest:
     borders: Borders | None
     zero: int
     packed: int
+    tile: int
 
     def rows(self, bounds: Bounds | None, panels: Callable[[Callable[[Panel, Index, Index, Index], Body]], Body]) -> Body:
         """All rows, or those within `bounds`; `panels` puts what happens in one panel into loops over all of them."""
@@ -169,11 +185,31 @@ class PairedNest:
                 stop = maximum(minimum(bounds[1], stop), start)
             alone = bounds is None and segment.extent == 1
             row = start if alone else var("row0")
-            body = panels(partial(self._row, segment, row))
+            body = tuple(stmt for windows, tiles in self._tiles for stmt in self._tile(windows, tiles, partial(self._row, segment, row), panels))
             out += body if alone else (For("row0", start, stop, body),)
         return tuple(out)
 
-    def _row(self, segment: Segment, row: Index, panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
+    @property
+    def _tiles(self) -> tuple[tuple[range, int], ...]:
+        """The results of a row as windows that are computed for all channels before the next ones, and how many tiles like them follow
+        each other: the outermost ones have borders."""
+        out = self.window.wide.out
+        if self.tile >= out:
+            return ((range(out), 1),)
+        inner, last = divmod(out - 1, self.tile)
+        middle = ((range(self.tile, 2 * self.tile), inner - 1),) if inner > 1 else ()
+        return (range(self.tile), 1), *middle, (range(out - 1 - last, out), 1)
+
+    def _tile(self, windows: range, tiles: int, row: Callable[[range, Index, Panel, Index, Index, Index], Body],
+              panels: Callable[[Callable[[Panel, Index, Index, Index], Body]], Body]) -> Body:
+        """`tiles` tiles of a row, the first of which has these windows."""
+        if tiles == 1:
+            return panels(partial(row, windows, ZERO))
+        return (For("tile", ZERO, const(tiles), panels(partial(row, windows, var("tile") * self.tile))),)
+
+    def _row(self, segment: Segment, row: Index, windows: range, moved: Index,
+             panel: Panel, channel0: Index, w_start: Index, b_start: Index) -> Body:
+        """Some results of a row, `moved` to the right."""
         high, wide = self.window.high, self.window.wide
         lines = range(segment.tap_start or 0, segment.tap_stop or 0)
         lane, live = var("channel"), self._live
@@ -199,10 +235,10 @@ class PairedNest:
         def column(x: int, place: Index, shift: Index, opened: set[int]) -> list[Stmt]:
             """Column `x`, at `place`; results lie `shift` farther than for x. Results of `opened` have their start already."""
             out: list[Stmt] = []
-            for o in self._windows(x):
+            for o in self._windows(x, windows):
                 if o not in opened and x == max(0, o * wide.stride - wide.pad):
                     out.append(Assign(sums[o % live].name, bias(o, shift + o)))
-            steps = [(product, number, o) for o in self._windows(x) for number, product in enumerate(self._products)
+            steps = [(product, number, o) for o in self._windows(x, windows) for number, product in enumerate(self._products)
                      if o * wide.stride - wide.pad + product.column == x]
             for (line, across), same in itertools.groupby(sorted(steps, key=lambda step: (step[0].line, step[0].across)),
                                                           key=lambda step: (step[0].line, step[0].across)):
@@ -213,22 +249,25 @@ class PairedNest:
                 out.append(Let(pair.name, Op("join_words", words, DType.U32)))
                 out += [Assign(sums[o % live].name, Op(PRODUCT, (pair, Ref(f"w{number}", DType.U32), sums[o % live]), DType.I32))
                         for _, number, o in same]
-            out += [self.epilogue.store(sums[o % live], address(shift + o)) for o in self._windows(x) if self._last(o) == x]
+            out += [self.epilogue.store(sums[o % live], address(shift + o)) for o in self._windows(x, windows) if self._last(o) == x]
             return out
 
-        body: list[Stmt] = [Declare(total.name, bias(min(o, wide.out - 1), const(min(o, wide.out - 1)))) for o, total in enumerate(sums)]
+        body: list[Stmt] = []
+        for o in range(windows.start, windows.start + live):
+            known = min(o, windows.stop - 1)
+            body.append(Declare(sums[o % live].name, bias(known, moved + known)))
         body += [Let(f"w{number}", Load("w", w_start + number * panel.padded + lane, DType.U32)) for number in range(len(self._products))]
-        opened = set(range(live))
-        low, turns = self._steady
-        period = live * wide.stride
-        for x in range(low):
-            body += column(x, const(x), ZERO, opened)
+        opened = set(range(windows.start, windows.start + live))
+        low, turns = self._steady(windows)
+        period, place = live * wide.stride, moved * wide.stride
+        for x in range(max(0, windows.start * wide.stride - wide.pad), low):
+            body += column(x, place + x, moved, opened)
         step = var("turn") if turns > 1 else ZERO
         steady = [stmt for x in range(low, low + period if turns else low)
-                  for stmt in column(x, const(x) + step * period, step * live, set() if turns > 1 else opened)]
+                  for stmt in column(x, place + x + step * period, moved + step * live, set() if turns > 1 else opened)]
         body += (For("turn", ZERO, const(turns), tuple(steady)),) if turns > 1 else steady
-        for x in range(low + turns * period, wide.size + 1):
-            body += column(x, const(x), ZERO, opened)
+        for x in range(low + turns * period, self._last(windows.stop - 1) + 1):
+            body += column(x, place + x, moved, opened)
         return (For("channel", ZERO, const(panel.size), tuple(body)),)
 
     @cached_property
@@ -245,23 +284,24 @@ class PairedNest:
         """How many sums are open at a time."""
         return -(-self._span // self.window.wide.stride)
 
-    def _windows(self, x: int) -> list[int]:
+    def _windows(self, x: int, among: range) -> list[int]:
         """The windows to whose sums something may be added at a column, the last one first."""
         wide = self.window.wide
-        return [o for o in range((x + wide.pad) // wide.stride, -1, -1) if o < wide.out and x + wide.pad - o * wide.stride < self._span]
+        return [o for o in range((x + wide.pad) // wide.stride, -1, -1) if o in among and x + wide.pad - o * wide.stride < self._span]
 
     def _last(self, o: int) -> int:
         """The column at which a window's sum is complete: at the latest the one behind the image, which completes pairs."""
         wide = self.window.wide
         return min(o * wide.stride - wide.pad + self._span - 1, wide.size)
 
-    @property
-    def _steady(self) -> tuple[int, int]:
-        """The first column from which on all windows exist that might, and how many whole turns of all sums follow.
+    def _steady(self, windows: range) -> tuple[int, int]:
+        """The first column from which on all of some windows exist that might, and how many whole turns of all sums follow.
 
         Windows that start there have all of their taps: the others have biases of their own.
         """
         wide = self.window.wide
-        columns = [x for x in range(1, wide.size) if x + wide.pad - self._span + 1 >= 0 and (x + wide.pad) // wide.stride < wide.out]
+        columns = [x for x in range(1, wide.size)
+                   if x + wide.pad - self._span + 1 >= windows.start * wide.stride and (x + wide.pad) // wide.stride < windows.stop]
+        first = max(0, windows.start * wide.stride - wide.pad)
         columns = list(itertools.takewhile(lambda x: wide.static_bounds((x + wide.pad) // wide.stride) == (0, wide.kernel), columns))
-        return (columns[0], len(columns) // (self._live * wide.stride)) if columns else (0, 0)
+        return (columns[0], len(columns) // (self._live * wide.stride)) if columns else (first, 0)

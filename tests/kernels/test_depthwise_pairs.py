@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from edgecc.ir.scalar import Arg
 from edgecc.ir.types import DType, TensorType
+from edgecc.kernels import depthwise_pairs
 from edgecc.kernels.depthwise_block import Window
 from edgecc.kernels.depthwise_pairs import arrange, products_of
 from edgecc.kernels.registry import candidates, lower
 from edgecc.kernels.spatial import Axis
+from edgecc.loop.ir import For, walk
 from edgecc.ops.convolution import Conv
 from edgecc.ops.requantize import requantized
 from tests.kernels.test_depthwise_grouped import case
@@ -28,15 +30,29 @@ def cases(draw):
     pads = tuple(draw(st.integers(0, k // 2)) for k in (*kernel, *kernel))
     size = tuple(draw(st.integers(k, 13)) for k in kernel)
     return (draw(st.sampled_from([DType.I8, DType.U8])), draw(st.sampled_from([-128, -3, 0, 128, 255])), draw(st.sampled_from([3, 8, 17, 24, 40])),
-            size, kernel, strides, pads)
+            size, kernel, strides, pads), draw(st.sampled_from([depthwise_pairs.CACHED, 0.01]))
 
 
 @given(cases())
-@settings(max_examples=20)
+@settings(max_examples=25)
 def test_windows(drawn):
-    request, arrays = case(TARGET, *drawn)
+    """Whole rows, and rows in tiles as if the first cache were small."""
+    given_case, cached = drawn
+    request, arrays = case(TARGET, *given_case)
     if PAIRED in {c.name for c in candidates(request)}:  # no window lies in the padding alone
-        kernels.check(request, arrays, choice=PAIRED)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(depthwise_pairs, "CACHED", cached)
+            kernels.check(request, arrays, choice=PAIRED)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_rows_that_leave_the_cache_come_in_tiles(stride):
+    """Two tiles at the borders, and a loop over those between them."""
+    request, arrays = case(TARGET, DType.U8, 9, 432, (4, 60), (3, 3), (1, stride), (1, 1, 1, 1))
+    assert {"tile", "turn"} <= {s.var for s in walk(lower(request, PAIRED).function.body) if isinstance(s, For)}
+    kernels.check(request, arrays, machine=TARGET, choice=PAIRED)
+    request, _ = case(TARGET, DType.U8, 9, 96, (4, 60), (3, 3), (1, stride), (1, 1, 1, 1))
+    assert "tile" not in {s.var for s in walk(lower(request, PAIRED).function.body) if isinstance(s, For)}
 
 
 def extreme(dtype, zero, channels, kernel, stride, size=(11, 13)):
