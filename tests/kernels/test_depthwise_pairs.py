@@ -83,6 +83,13 @@ def test_every_tap_is_in_one_pair():
         assert arrange(window, weights).sum() == weights.sum()
 
 
+@pytest.mark.parametrize(("stride", "joined"), [(1, {1, 2}), (2, {1, 3})])
+def test_a_single_tap_is_one_of_a_pair_that_is_there_anyway(stride, joined):
+    """The last row's columns are joined where they are for the other windows as well: at each column, or at every second one."""
+    window = Window(Axis(19, 9, 3, 1, 1, 0), Axis(19, 9, 3, stride, 1, 0))
+    assert {product.column for product in products_of(window) if not product.across} == joined
+
+
 def test_sixteen_channels_at_a_time():
     request, _ = case(TARGET, DType.U8, 0, 40, (9, 12), (3, 3), (1, 1), (1, 1, 1, 1))
     kernel = lower(request, PAIRED)
