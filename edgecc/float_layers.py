@@ -14,6 +14,7 @@ from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
 from edgecc.ops.reduction import Reduce, Softmax
 from edgecc.ops.requantize import as_dequantized
+from edgecc.ops.resize import Resize
 from edgecc.passes.base import Decline
 from edgecc.passes.graph.move_quantization import MoveQuantization
 from edgecc.passes.scaled import SHORT, rounding, scaled
@@ -21,7 +22,7 @@ from edgecc.pipeline import PassReport
 
 NO_FORM = "operators of this kind are computed in float"
 NOT_ROUNDED = "its result is not quantized by everyone who reads it"
-WRITES_FLOATS = (Conv, ConvTranspose, MatMul)
+WRITES_FLOATS = (Conv, ConvTranspose, MatMul, Resize)
 """Operators that sum integers whatever becomes of the result; others are computed on integers only between quantized values."""
 
 REDUCED = ("sum", "mean", "max", "min")
@@ -113,8 +114,9 @@ def _is_short(node: Node, index: int) -> bool:
 
 
 def _sums_floats(nodes: Iterable[Iterable[Node]]) -> bool:
-    """Whether a convolution or a product among the nodes that a layer became reads floats."""
-    return any(isinstance(node.op, WRITES_FLOATS) and node.operand(0).type.dtype.is_float for same in nodes for node in same)
+    """Whether an operator that sums products among the nodes that a layer became reads floats that stand for no integers."""
+    return any(isinstance(node.op, WRITES_FLOATS) and node.operand(0).type.dtype.is_float and not (isinstance(node.op, Resize) and node.op.units)
+               for same in nodes for node in same)
 
 
 def _has_form(layer: Node) -> bool:

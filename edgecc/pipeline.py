@@ -53,6 +53,7 @@ DEFAULT_GRAPH_PASSES: tuple[str, ...] = (
     # Clean up what exporters leave behind.
     "eliminate",
     # Compute on the integers of quantized values, while what quantizes them still stands by itself.
+    "integer-resize",
     "integer-transposed",
     "move-quantization",
     "integer-contraction",
@@ -97,8 +98,11 @@ FIRST_OF_KERNELS = "compose-tables"
 """The pass that begins to make pieces of work for CPU kernels. What stands before it is for everybody."""
 
 
-FIRST_OF_INTEGERS = "integer-transposed"
+FIRST_OF_INTEGERS = "integer-resize"
 """The pass that begins to compute on the integers of quantized values."""
+
+ONLY_FOR_KERNELS = "integer-resize"
+"""A pass in front of that whose operators other tools do not have."""
 
 ACTIVATION_SIGNS: Mapping[str, tuple[str, dict[str, str]]] = MappingProxyType(
     {"neon": ("activation-signs", {"to": "i8"}), "avx2": ("activation-signs", {"to": "u8"})})
@@ -166,6 +170,7 @@ def backend_passes(backend: AnyBackend, target: Target, precision: str = FP32, k
     general = default_graph_passes(precision, keep_fp32)
     if backend.takes == "graph":
         general = general[:next(index for index, one in enumerate(general) if one.name == FIRST_OF_KERNELS)]
+        general = tuple(one for one in general if one.name != ONLY_FOR_KERNELS)
     elif signs := next((one for feature, one in ACTIVATION_SIGNS.items() if target.has(feature)), None):
         general = _inserted(general, create_pass(*signs))
     elif not target.vector.bits:

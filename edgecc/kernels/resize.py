@@ -29,7 +29,7 @@ from edgecc.kernels.view import View
 from edgecc.loop.builder import number
 from edgecc.loop.index import ZERO, Index, const, from_expr
 from edgecc.loop.ir import Buffer
-from edgecc.ops.resize import Resize, axis_taps, coordinates
+from edgecc.ops.resize import Resize, coordinates, scaled_taps
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _inside(op: Resize, axis: int, size: int) -> tuple[int, int]:
 
 def _taps(op: Resize, x: View, axis: int, first: int, count: int) -> tuple[Array, Array | None]:
     """Addresses [count, taps] in x along one axis, and weights; one tap and no weights where elements are just moved."""
-    indices, weights = axis_taps(op, axis, x.dims[axis])
+    indices, weights = scaled_taps(op, axis, x.dims[axis])
     addresses = indices[first:first + count] * x.strides[axis]
     if indices.shape[1] == 1 and np.all(weights == 1.0):
         return addresses, None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
 
 from edgecc.ir.op import Op, present, register, required
-from edgecc.ir.types import Array, Shape, TensorType
+from edgecc.ir.types import Array, DType, Shape, TensorType
 from edgecc.ops import rules
 
 RESIZE_MODES = ("nearest", "linear", "cubic")
@@ -19,6 +20,13 @@ COORDINATE_MODES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", 
 INDEPENDENT_MODES = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric")
 """Coordinate modes in which the distance of two positions depends on the factor alone."""
 NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+LARGEST_UNIT = 4096
+"""Of the weights of one axis."""
+
+UNIT_SLACK = 2.0**-34
+"""How far a weight may lie from a multiple: 255 of them are less than what f32 rounds off."""
 
 
 @register
@@ -33,13 +41,15 @@ class Resize(Op):
     coordinate lies outside x on some axis are extrapolation_value. With antialias, an axis that becomes shorter stretches
     the kernels of "linear" and "cubic" by size over result size, and scales their weights to a sum of 1.
 
+    With units the weights of axis a are taken times units[a] and rounded to integers: x holds such integers that f32 holds every sum exactly.
+
     Shapes: x [D0..] -> y [sizes].
-    Attributes: mode; sizes, the shape of the result; scales, one per axis, > 0: result size over operand size as
+    Attributes: mode; units, one per axis, >= 1, or none; sizes, the shape of the result; scales, one per axis, > 0: result size over operand size as
         the model states it (coordinates use it); coordinate_mode; nearest_mode; cubic_coefficient a;
         exclude_outside; antialias; extrapolation_value; roi, (begin..., end...) over all axes, in units of the axis, only
         with "tf_crop_and_resize".
     Raises: E110 for unknown modes, wrong lengths, scales <= 0, an empty operand with a non-empty result, or
-        interpolation of other types than floats.
+        interpolation of other types than floats, or with units than f32.
     Source: ONNX Resize-19 (aspect-ratio policies are the frontend's). Keys, "Cubic convolution
         interpolation for digital image processing", 1981. In float64, rounded once.
     """
@@ -57,6 +67,7 @@ class Resize(Op):
     extrapolation_value: float = 0.0
     roi: tuple[float, ...] = ()
     antialias: bool = False
+    units: tuple[int, ...] = ()
 
     def infer(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """The shape of the attribute sizes."""
@@ -66,7 +77,12 @@ class Resize(Op):
                                  ("nearest_mode", self.nearest_mode, NEAREST_MODES)):
             if got not in known:
                 raise self.fail(f"{what} is {got!r}, wanted one of {', '.join(known)}", inputs)
-        if self.mode != "nearest":
+        if self.units:
+            if x.dtype is not DType.F32 or self.mode == "nearest" or self.coordinate_mode == "tf_crop_and_resize":
+                raise self.fail("units are for f32 that is interpolated from elements of x", inputs)
+            rules.check_lengths(self, inputs, x.rank, units=self.units)
+            rules.check_minimum(self, inputs, 1, units=self.units)
+        elif self.mode != "nearest":
             rules.check_float(self, "x", x, inputs)
         rules.check_lengths(self, inputs, x.rank, sizes=self.sizes, scales=self.scales)
         crops = self.coordinate_mode == "tf_crop_and_resize"
@@ -93,7 +109,7 @@ class Resize(Op):
     def _resampled(self, x: Array, absolute: bool) -> Array:
         out = x if self.mode == "nearest" else rules.wide(x)
         for axis, size in enumerate(x.shape):
-            indices, weights = axis_taps(self, axis, size)
+            indices, weights = scaled_taps(self, axis, size)
             if indices.shape[1] == 1 and np.all(weights == 1.0):
                 out = np.take(out, indices[:, 0], axis=axis)
                 continue
@@ -183,6 +199,21 @@ def axis_taps(op: Resize, axis: int, size: int) -> tuple[Array, Array]:
     weighs = np.any(weights != 0.0, axis=0)
     weighs[0] |= not weighs.any()
     return _clamped(taps[:, weighs], size), weights[:, weighs]
+
+
+def scaled_taps(op: Resize, axis: int, size: int) -> tuple[Array, Array]:
+    """`axis_taps` with the weights as they are summed: whole ones where the operator has units."""
+    indices, weights = axis_taps(op, axis, size)
+    return indices, np.rint(weights * op.units[axis]) if op.units else weights
+
+
+def whole_unit(op: Resize, axis: int, size: int) -> int | None:
+    """The least number that makes the weights of an axis integers, to the accuracy that coordinates are computed with; None where none does."""
+    _, weights = axis_taps(op, axis, size)
+    unit = math.lcm(*(Fraction(float(w)).limit_denominator(LARGEST_UNIT).denominator for w in np.unique(weights)))
+    if unit > LARGEST_UNIT or np.abs(np.rint(weights * unit) / unit - weights).max(initial=0.0) > UNIT_SLACK:
+        return None
+    return unit
 
 
 def _clamped(taps: Array, size: int) -> Array:

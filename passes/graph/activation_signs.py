@@ -19,12 +19,13 @@ import numpy as np
 from edgecc.ir.graph import Graph, Node, Value
 from edgecc.ir.scalar import Apply, Arg, Literal, ScalarExpr, apply, children, convert, literal
 from edgecc.ir.types import DType
-from edgecc.ops.convolution import Conv, Pool
+from edgecc.ops.convolution import Conv, ConvTranspose, Pool
 from edgecc.ops.elementwise import Elementwise
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.movement import Concat, Pad, Reshape, Slice, Transpose
 from edgecc.ops.reduction import Reduce
 from edgecc.ops.requantize import Steps
+from edgecc.ops.resize import Resize
 from edgecc.passes.base import GraphPass
 from edgecc.passes.rewrite import replace
 from edgecc.passes.scaled import rounding, scaled
@@ -127,8 +128,10 @@ def _gives_numbers(node: Node, numbers: set[Value]) -> bool:
             return _keeps_numbers(expr)
         case Reduce(kind=kind):
             return kind in ("sum", "mean", "max", "min")
-        case Conv(epilogue=epilogue) | MatMul(epilogue=epilogue):
+        case Conv(epilogue=epilogue) | ConvTranspose(epilogue=epilogue) | MatMul(epilogue=epilogue):
             return epilogue is None
+        case Resize(extrapolation_value=value):
+            return math.isfinite(value)
     return isinstance(node.op, MOVES)
 
 

@@ -115,3 +115,12 @@ def test_compiled_code_agrees(machine, mode):
     op = Resize(mode, (2, 10, 9, 5), (2.0, 1.0, 1.5, 5 / 7), "tf_crop_and_resize", extrapolation_value=1.25,
                 roi=(0, 0, -0.1, 0.2, 1, 1, 0.9, 1.3))
     kernels.check(kernels.request_for(op, [x], machine), [x], units=8.0, machine=machine)
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "cortex-a76", "generic-c"])
+def test_whole_weights_give_every_machine_the_same_integers(target):
+    x = np.random.default_rng(3).integers(-255, 256, (1, 5, 4, 7)).astype(np.float32)
+    op = Resize("linear", (1, 5, 6, 14), (1.0, 1.0, 1.5, 2.0), units=(1, 1, 6, 4))
+    request = resize_request(op, x, target)
+    (found,) = kernels.run(request, [x], machine=target)
+    assert found.tobytes() == op.reference([x])[0].tobytes()

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgecc.errors import EdgeccError
 from edgecc.ir.types import DType, TensorType
-from edgecc.ops.resize import COORDINATE_MODES, NEAREST_MODES, Resize, axis_taps, coordinates
+from edgecc.ops.resize import COORDINATE_MODES, NEAREST_MODES, Resize, axis_taps, coordinates, whole_unit
 
 # Sizes that are exact products: elsewhere onnx.reference takes size * scale, no integer, for the size of the result.
 SIZES = [((1, 2, 8, 16), (1, 1, 2, 2)), ((1, 2, 2, 10), (1, 1, 0.5, 1.25)), ((1, 2, 6, 3), (1, 1, 1.5, 0.375))]
@@ -104,6 +106,10 @@ X = TensorType(DType.F32, (2, 3))
     (Resize("linear", (2, 3), (1.0, 1.0), "tf_crop_and_resize"), X, "roi is [], wanted 4 entries"),
     (Resize("linear", (2, 3), (1.0, 1.0)), TensorType(DType.U8, (2, 3)), "x has type u8, wanted a float"),
     (Resize("linear", (2, 3), (1.0, 1.0)), TensorType(DType.F32, (0, 3)), "x is empty"),
+    (Resize("linear", (2, 3), (1.0, 1.0), units=(1,)), X, "units is [1], wanted 2 entries"),
+    (Resize("linear", (2, 3), (1.0, 1.0), units=(1, 0)), X, "units"),
+    (Resize("nearest", (2, 3), (1.0, 1.0), units=(1, 1)), X, "units are for f32"),
+    (Resize("linear", (2, 3), (1.0, 1.0), units=(1, 1)), TensorType(DType.U8, (2, 3)), "units are for f32"),
     (Resize("linear", (2, -3), (1.0, 1.0)), X, "negative size"),
 ])
 def test_shape_rule_says_what_is_wrong(op, x, message):
@@ -118,3 +124,14 @@ def test_taps_without_weight_are_left_out(mode):
     assert kept.tolist() == [[0], [1], [2], [3]] and weights.tolist() == [[1.0]] * 4
     halved, _ = axis_taps(Resize(mode, (3,), (0.5,), coordinate_mode="asymmetric"), 0, 6)
     assert halved.tolist() == [[0], [2], [4]]
+
+
+def test_units_make_sums_of_integers():
+    x = np.arange(-6, 6, dtype=np.float32).reshape(3, 4)
+    op = Resize("linear", (6, 6), (2.0, 1.5))
+    units = tuple(whole_unit(op, axis, size) for axis, size in enumerate(x.shape))
+    assert units == (4, 6)
+    (sums,) = replace(op, units=units).reference([x])
+    assert (sums == np.rint(sums)).all()
+    np.testing.assert_allclose(sums / 24, op.reference([x])[0], atol=1e-6)
+    assert whole_unit(Resize("linear", (5,), (float(np.float32(5 / 3)),)), 0, 3) is None, "no weight is quite a tenth"

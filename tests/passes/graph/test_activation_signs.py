@@ -63,6 +63,17 @@ def test_second_factors_of_products_stay_signed():
     assert found == {5: DType.U8, 3: DType.I8}
 
 
+def test_interpolated_numbers_are_numbers():
+    text = TEXT.replace("%m = ", """%e = resize(%x) {mode="linear", sizes=(1,2,5,5), scales=(1.0,1.0,1.0,1.0), coordinate_mode="half_pixel", nearest_mode="floor",
+        cubic_coefficient=-0.75, exclude_outside=false, extrapolation_value=0.0, roi=(), antialias=false, units=()} : f32[1,2,5,5]
+      %w = constant f32[2,2,1,1] random
+      %d = conv_transpose(%e, %w) {strides=(1,1), pads=(0,0,0,0), dilations=(1,1), group=1, output_padding=(0,0)} : f32[1,2,5,5]
+      %m = """).replace("elementwise(%x) {expr=`max", "elementwise(%d) {expr=`max")
+    graph = graph_of(text)
+    run_checked(graph, "activation-signs{to=i8}")
+    assert DType.U8 not in types(graph)
+
+
 @pytest.mark.parametrize("to", ["i8", "u8"])
 @pytest.mark.parametrize("text", [
     TEXT.replace('return %r "r"', 'return %r "r", %q "q"'),

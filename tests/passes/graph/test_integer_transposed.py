@@ -47,9 +47,9 @@ def transposed(random):
     """A quantized transposed convolution of random shape, and whether a function and a quantization follow."""
     rank, group = int(random.integers(1, 4)), int(random.choice([1, 1, 2]))
     inputs, channels = group * int(random.integers(1, 4)), int(random.integers(1, 4))
-    sizes, strides = random.integers(3, 6, rank), random.integers(1, 4, rank)
+    sizes, strides = random.integers(5, 7, rank), random.integers(1, 4, rank)
     kernel = np.maximum(strides, random.integers(1, 6, rank))
-    begin, end, more = random.integers(0, 2, rank), random.integers(0, 2, rank), [int(random.integers(0, s)) for s in strides]
+    begin, end, more = random.integers(0, 4, rank), random.integers(0, 2, rank), [int(random.integers(0, s)) for s in strides]
     out = (sizes - 1) * strides + more + kernel - begin - end
 
     def text(numbers):
