@@ -85,6 +85,7 @@ def vector_rows() -> Iterator[tuple[Key, Row]]:
     yield from interleaved_stores.avx_rows()
     yield from interleaving.avx_rows()
     yield from lookup.avx_rows()
+    yield from lookup.group_rows()
     yield from lookup.table_rows()
     for lanes in (4, 8, 16):
         yield Key("dot_u8s8", I32, lanes), _dot_by_words(lanes)

@@ -1,17 +1,19 @@
-"""Tables in registers: 64 bytes are looked up at once among 256, 16 floats among 16.
+"""Tables in registers: 64 or 32 bytes are looked up at once among 256, 16 floats among 16.
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPERMI2B and VPERMT2B, which choose among 128 bytes
-by seven bits (the eighth bit chooses between two of them), VPERMPS and VSCALEFPS.
+by seven bits (the eighth bit chooses between two of them), VPSHUFB, which chooses among 16 by four bits, VPBLENDVB, which chooses
+between two by the uppermost bit, VPERMPS and VSCALEFPS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from string import ascii_lowercase
 
-from edgecc.backends.c.avx_names import AVX512
+from edgecc.backends.c.avx_names import AVX2, AVX512
 from edgecc.backends.c.table import Key, Row
 from edgecc.ir.types import DType
-from edgecc.loop.narrow import LOOKUP_LANES
+from edgecc.loop.narrow import LOOKUP_LANES, TABLE_PARTS
 from edgecc.loop.tables import PLACES
 
 VBMI = "avx512vbmi"
@@ -42,6 +44,18 @@ def avx_rows() -> Iterator[tuple[Key, Row]]:
     yield row("store_words", "\n".join(lines), body=True)
     yield row("lookup", "__m512i low = _mm512_permutex2var_epi8(a, e, b), high = _mm512_permutex2var_epi8(c, e, d);\n"
                         "return _mm512_mask_blend_epi8(_mm512_movepi8_mask(e), low, high);", body=True)
+
+
+def group_rows() -> Iterator[tuple[Key, Row]]:
+    """Lookups of groups: in all sixteen parts of the table by the lower bits of a byte, among these by its upper bits, two by two."""
+    *parts, groups = list(ascii_lowercase[:TABLE_PARTS + 1])
+    lines = [f"const __m256i low = _mm256_and_si256({groups}, _mm256_set1_epi8(15));"]
+    lines += [f"{part} = _mm256_shuffle_epi8({part}, low);" for part in parts]
+    for bit in range(4, 8):
+        lines.append(f"const __m256i bit{bit} = _mm256_slli_epi16({groups}, {7 - bit});")
+        lines += [f"{first} = _mm256_blendv_epi8({first}, {second}, bit{bit});" for first, second in zip(parts[::2], parts[1::2], strict=True)]
+        parts = parts[::2]
+    yield Key("lookup_groups", DType.U32, 8), Row("\n".join([*lines, f"return {parts[0]};"]), AVX2, body=True)
 
 
 def table_rows() -> Iterator[tuple[Key, Row]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from edgecc.backends.c import microcontroller, paired_sums
 from edgecc.backends.c.isa import Isa
@@ -10,6 +11,7 @@ from edgecc.backends.c.table import STORAGE, Key
 from edgecc.ir.scalar import PRIMITIVES
 from edgecc.ir.types import DType
 from edgecc.loop.dot import DOTS
+from edgecc.loop.narrow import TABLE_PARTS
 
 COMPARISONS = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.result == "bool")
 """Primitives whose result is a bool."""
@@ -26,7 +28,7 @@ class Signature:
 
     def declaration(self, name: str) -> str:
         """The head of a function: its parameters are called a, b, c ..."""
-        listed = [f"{ctype}{'' if ctype.endswith('*') else ' '}{letter}" for ctype, letter in zip(self.parameters, "abcdef", strict=False)]
+        listed = [f"{ctype}{'' if ctype.endswith('*') else ' '}{letter}" for ctype, letter in zip(self.parameters, ascii_lowercase, strict=False)]
         return f"static inline {self.result} {name}({', '.join(listed)})"
 
 
@@ -120,6 +122,8 @@ def _bytes(isa: Isa, key: Key) -> Signature | None:
             return Signature(groups, (isa.bytes_type(dtype, lanes),) * 2)
         case "lookup":
             return Signature(value, (value,) * 5)
+        case "lookup_groups":
+            return Signature(value, (value,) * (TABLE_PARTS + 1))
         case "max_s8" | "max_u8":
             return Signature(value, (value,) * 2)
         case "nearest" | "converted" | "rounded":

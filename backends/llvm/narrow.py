@@ -19,6 +19,8 @@ def narrow(w: Writer, op: str, lanes: int, args: list[str]) -> str:
         return w.convert("bitcast", kind, w.let(f"select {vector_of('i1', 4 * lanes)} {larger}, {kind} {first}, {kind} {second}"), groups)
     if op == "lookup":
         return _lookup(w, lanes, *args)
+    if op == "lookup_groups":
+        return _lookup_groups(w, lanes, *args)
     floats, integers = vector_of("float", lanes), vector_of("i32", lanes)
     if not w.machine.has_vectors:
         return w.convert("fptosi", floats, w.intrinsic("rint", floats, args[0]), integers)
@@ -36,6 +38,20 @@ def _lookup(w: Writer, lanes: int, a: str, b: str, c: str, d: str, places: str) 
                  for first, second in ((a, b), (c, d)))
     upper = w.op("icmp slt", kind, places, "zeroinitializer")
     return w.let(f"select {vector_of('i1', lanes)} {upper}, {kind} {high}, {kind} {low}")
+
+
+def _lookup_groups(w: Writer, lanes: int, *args: str) -> str:
+    """Bytes of sixteen parts by their lower bits, and two by two by their upper bits (backends/c/lookup.py)."""
+    groups, kind, words = vector_of("i32", lanes), vector_of("i8", 4 * lanes), vector_of("i16", 2 * lanes)
+    *parts, places = (w.convert("bitcast", groups, arg, kind) for arg in args)
+    low = w.op("and", kind, places, "splat (i8 15)")
+    parts = [w.call("llvm.x86.avx2.pshuf.b", kind, (kind, part), (kind, low)) for part in parts]
+    for bit in range(4, 8):
+        moved = w.op("shl", words, w.convert("bitcast", kind, places, words), f"splat (i16 {7 - bit})")
+        chosen = w.op("icmp slt", kind, w.convert("bitcast", words, moved, kind), "zeroinitializer")
+        parts = [w.let(f"select {vector_of('i1', 4 * lanes)} {chosen}, {kind} {second}, {kind} {first}")
+                 for first, second in zip(parts[::2], parts[1::2], strict=True)]
+    return w.convert("bitcast", kind, parts[0], groups)
 
 
 def _interleave(w: Writer, lanes: int, args: list[str]) -> str:

@@ -46,18 +46,18 @@ class KernelBuilder(Builder):
         self._numbers: Buffer | None = None
 
     def input(self, index: int, name: str, *, aliased: bool = False, raw: bool = False, stored: DType | None = None) -> Buffer:
-        """The memory of operand `index`, which must be present; with `raw` as its `storage_type`, or as the type `stored` of equal size."""
+        """The memory of operand `index`, which must be present; with `raw` as its `storage_type`, or as the type `stored`, of whole elements."""
         view = self.request.operand(index).view
         self._arguments.append(FromInput(index))
         dtype = storage_type(view.dtype) if raw else stored or view.dtype
-        return self.buffer(name, dtype, self._elements(view), "input", aliased=aliased)
+        return self.buffer(name, dtype, self._elements(view) * view.dtype.size // dtype.size, "input", aliased=aliased)
 
     def output(self, index: int, name: str, *, aliased: bool = False, raw: bool = False, stored: DType | None = None) -> Buffer:
-        """The memory of result `index`; with `raw` as its `storage_type`, or as the type `stored` of equal size."""
+        """The memory of result `index`; with `raw` as its `storage_type`, or as the type `stored`, of whole elements."""
         view = self.request.outputs[index]
         self._arguments.append(FromOutput(index))
         dtype = storage_type(view.dtype) if raw else stored or view.dtype
-        return self.buffer(name, dtype, self._elements(view), "output", aliased=aliased)
+        return self.buffer(name, dtype, self._elements(view) * view.dtype.size // dtype.size, "output", aliased=aliased)
 
     def _elements(self, view: View) -> int:
         """Elements from the pointer to the last one of a view, wherever the run lets it begin."""

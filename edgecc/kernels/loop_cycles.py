@@ -50,6 +50,8 @@ BY_COMPILERS = 0.5
 DIVIDING = frozenset({"div", "sqrt", "mod", "fmod"})
 ROUNDING = frozenset({"round", "floor", "ceil", "nearest"})
 SHUFFLING = frozenset({"interleave", "join_words", "lookup"})
+GROUP_LOOKUP, GROUP_LOOKUP_INSTRUCTIONS = "lookup_groups", 35
+"""A lookup of groups: 16 shuffles, 15 choices between two of them, and what makes their operands."""
 WORDS = "dot_s16"
 ANY_BYTES = "avx512vbmi"
 """Feature of machines that permute the bytes of two registers at once."""
@@ -190,6 +192,9 @@ class _Counter:
                     return
                 count = max([count, *(self.vectors(a.dtype, a.lanes) for a in args)])
                 if op == "mul" and fused:
+                    return
+                if op == GROUP_LOOKUP:
+                    self.add(work, GROUP_LOOKUP_INSTRUCTIONS, rates.arithmetic)
                     return
                 if op == "join_words":
                     count += 1  # of two operands that are widened, one serves again

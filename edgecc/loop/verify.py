@@ -62,7 +62,7 @@ from edgecc.loop.ir import (
     Stmt,
     Store,
 )
-from edgecc.loop.narrow import LOOKUP_LANES, NARROW
+from edgecc.loop.narrow import LOOKUP_LANES, NARROW, PART_LANES
 from edgecc.loop.text import expr_text, index_text, statement_text
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -346,6 +346,8 @@ class _Verifier:
                 self.fail(5, f"{expr.op} of {kinds} gives {expr.dtype.value}")
             if expr.op == "lookup" and expr.lanes != LOOKUP_LANES:
                 self.fail(5, f"lookup of {kinds}, it wants {LOOKUP_LANES} lanes")
+            if expr.op == "lookup_groups" and expr.lanes % PART_LANES:
+                self.fail(5, f"lookup_groups with {expr.lanes} lanes, it wants whole parts of {PART_LANES}")
             return
         selects = row is not None and row.result == "select"
         operands = expr.args[1:] if selects else expr.args

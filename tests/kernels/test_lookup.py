@@ -7,14 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecc.ir.types import TensorType
+from edgecc.ir.types import DType, Layout, TensorType
 from edgecc.kernels.registry import lower
+from edgecc.kernels.request import Operand, Request
+from edgecc.kernels.view import View
+from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Op, expressions, subexpressions, walk
+from edgecc.loop.verify import verify_function
 from edgecc.ops.indexing import Gather
+from edgecc.passes.loop import apply_schedule
 from edgecc.targets.schema import load_target
 from tests.support import kernels, llvm
 
-PERMUTES = "x86-64-v4-bf16"
+PERMUTES, PERMUTES_PARTS = "x86-64-v4-bf16", "x86-64-v3"
 BYTES = (np.int8, np.uint8)
 
 
@@ -26,8 +31,8 @@ def case(seed, shape, table_type, index_type):
     return [table, indices]
 
 
-def has_lookup(request):
-    return any(isinstance(part, Op) and part.op == "lookup" for stmt in walk(lower(request).function.body)
+def has_lookup(request, op="lookup"):
+    return any(isinstance(part, Op) and part.op == op for stmt in walk(lower(request).function.body)
                for expr in expressions(stmt) for part in subexpressions(expr))
 
 
@@ -41,7 +46,7 @@ def gathers(draw):
     if draw(st.booleans()):
         result = kernels.laid_out(result_type, range(len(shape)))
         view = kernels.laid_out(TensorType.of(arrays[1]), range(len(shape)))
-    target = draw(st.sampled_from((PERMUTES, PERMUTES, *kernels.TARGETS)))
+    target = draw(st.sampled_from((PERMUTES, PERMUTES, PERMUTES_PARTS, *kernels.TARGETS)))
     return kernels.request_for(Gather(0), arrays, target, inputs=[None, view], outputs=[result], constants=[0],
                                threads=draw(st.sampled_from((1, 4)))), arrays
 
@@ -70,6 +75,40 @@ def test_runs_of_bytes_are_looked_up_in_registers():
     few = kernels.request_for(Gather(0), case(0, (7,), np.int8, np.uint8), PERMUTES, constants=[0])
     other = kernels.request_for(Gather(0), case(0, (2, 100), np.int8, np.uint8), "x86-64-v4", constants=[0])
     assert not has_lookup(few) and not has_lookup(other)
+
+
+def test_groups_of_bytes_are_looked_up_in_parts_of_the_table():
+    for shape, whole in (((2, 100), True), ((3, 33), False), ((28,), False), ((1, 4, 9), True)):
+        request = kernels.request_for(Gather(0), case(0, shape, np.int8, np.uint8), PERMUTES_PARTS, constants=[0])
+        assert has_lookup(request, "lookup_groups") == whole, shape
+        assert not has_lookup(request)
+
+
+def test_rows_of_a_ring_are_looked_up_in_groups():
+    (table, x), dims = case(7, (6, 10, 8), np.uint8, np.uint8), (1, 8, 6, 10)  # rows, columns, channels
+    views = [View(DType.U8, dims, Layout.channels_last(4).strides(dims), ring) for ring in (4, 2)]
+    request = Request(Gather(0), (Operand(View(DType.U8, (256,), (1,)), is_constant=True), Operand(views[0])), (views[1],), load_target(PERMUTES_PARTS), rows=True)
+    assert has_lookup(request, "lookup_groups")
+    kernel = lower(request)
+    function = apply_schedule(kernel.function, kernel.schedule)
+    verify_function(function)
+    held = {"x": np.zeros(4 * 20, np.uint32), "y": np.zeros(2 * 20, np.uint32), "table": kernel.arguments[0].pack(table)}
+    for row in (0, 2, 4):
+        for place in (row, row + 1):
+            held["x"].view(np.uint8).reshape(4, 80)[place % 4] = x[place].reshape(-1)
+        run_function(function, held, {"row_start": row, "row_stop": row + 2})
+        np.testing.assert_array_equal(held["y"].view(np.uint8).reshape(2, 10, 8), table[x[row:row + 2]])
+
+
+def test_llvm_looks_up_groups():
+    pytest.importorskip("llvmlite")
+    if not load_target("host").has("avx2"):
+        pytest.skip("this machine does not permute the bytes of 128 bits")
+    arrays = case(5, (1000,), np.int8, np.uint8)
+    function = lower(kernels.request_for(Gather(0), arrays, PERMUTES_PARTS, constants=[0])).function
+    table = np.tile(arrays[0].reshape(16, 1, 16), (1, 2, 1)).view(np.uint32).reshape(-1)
+    found = llvm.run_function(function, {"table": table, "x": arrays[1].view(np.uint32)}, PERMUTES_PARTS)["y"]
+    np.testing.assert_array_equal(found.view(np.int8), arrays[0][arrays[1]])
 
 
 def test_llvm_looks_up_in_registers():
