@@ -53,6 +53,11 @@ class Isa:
     mixed_pairs: bool = False
     paired_halves: bool = False
 
+    @property
+    def fma_overwrites_addend(self) -> bool:
+        """Whether multiply-adds of vectors always write over what they add to; elsewhere they may write over a factor."""
+        return self.name == "neon"
+
     def carrier(self, dtype: DType, lanes: int) -> DType:
         """The type that holds values of `dtype` in registers; see table.py."""
         return dtype if dtype is DType.F16 and lanes in self.half_lanes else carrier(dtype, lanes)

@@ -157,6 +157,14 @@ def low_bits(run: Run) -> LowBits | None:
     return LowBits(tuple(words), offsets[0]) if all(offset == offsets[0] for offset in offsets) else None
 
 
+def addends_of(value: Expr) -> Iterator[Load]:
+    """The loads of what multiply-adds in a value add to."""
+    if isinstance(value, Op) and value.op == "fma" and isinstance(value.args[2], Load):
+        yield value.args[2]
+    for child in value.children():
+        yield from addends_of(child)
+
+
 BEYOND = "65536.0f"
 """Beyond the limits of every narrow type, and far from those of i32, behind which a conversion gives its least number."""
 

@@ -14,7 +14,7 @@ from edgecc.backends.c.mixed_rows import LANES, ROW, Step, halves, row_pairs, st
 from edgecc.backends.c.names import comment_text
 from edgecc.backends.c.paired_sums import PAIR, PRODUCT, factors_of, paired_sums, partner_of
 from edgecc.backends.c.prelude import Prelude
-from edgecc.backends.c.saturating import low_bits, runs_of, stores_together
+from edgecc.backends.c.saturating import addends_of, low_bits, runs_of, stores_together
 from edgecc.backends.c.table import STORAGE
 from edgecc.backends.c.text import strip_parentheses
 from edgecc.errors import EdgeccError
@@ -199,6 +199,7 @@ class BodyPrinter:
                 self._statement(run, scope, depth)
                 continue
             first, short = run.first, low_bits(run)
+            self._reload_addends(run.values, scope, depth)
             if short is not None and self.prelude.has_row(f"store_low:{len(short.words)}", first.value.dtype, first.value.lanes):
                 offset = [] if short.offset is None else [f"(int16_t){printer.scalar(short.offset)}"]
                 self.emit(depth, self.prelude.call(
@@ -208,6 +209,14 @@ class BodyPrinter:
             self.emit(depth, self.prelude.call(
                 run.row, first.value.dtype, first.value.lanes, printer.pointer(first.buffer, first.index),
                 *(printer.saturating(value, first.value.dtype) for value in run.values)) + ";")
+
+    def _reload_addends(self, values: Iterable[Expr], scope: Scope, depth: int) -> None:
+        """Has what multiply-adds add to loaded anew where they write over it: of a value in a register they would take a copy."""
+        if not self.prelude.isa.fma_overwrites_addend:
+            return
+        for addend in itertools.chain.from_iterable(map(addends_of, values)):
+            self._reload(addend.buffer, addend.index - addend.index.const, scope, depth)
+            return
 
     def emit(self, depth: int, text: str) -> None:
         """Prints a line."""

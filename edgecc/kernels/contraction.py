@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from edgecc.ir.types import DType
+from edgecc.ir.types import Array, DType
 from edgecc.kernels import half_sums
 from edgecc.kernels.contraction_weights import Weights
-from edgecc.kernels.epilogue import Epilogue
+from edgecc.kernels.epilogue import ADDEND, Epilogue, fused, fused_operands
 from edgecc.kernels.grouped import Terms, grouped_sum, pairs_steps
 from edgecc.kernels.half_sums import Reduction
-from edgecc.kernels.kernel import FromInput, FromOutput, Kernel, KernelArgument
+from edgecc.kernels.kernel import FromInput, FromOutput, Kernel, KernelArgument, Packed
 from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.request import Request
 from edgecc.kernels.rows import row_parameters, rows_suffix
@@ -162,6 +163,8 @@ def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...],
     if terms is not None and pairs_steps(terms, request.target):
         place = next((i for i, step in enumerate(schedule) if step.startswith("reuse-loads")), len(schedule))
         schedule = (*schedule[:place], "pair-products", *schedule[place:])
+    if epilogue.addend is not None:
+        schedule = tuple(_loads_anew(step) if step.startswith("reuse-loads") else step for step in schedule)
     x, (_, y) = request.operand(0).view if terms is None else terms.x, epilogue.result
     if request.threads > 1:
         # Divided by rows, a thread mostly reads in the next layer what it has written itself, for the price of reading all weights.
@@ -174,8 +177,27 @@ def assemble(request: Request, name: str, body: Body, schedule: tuple[str, ...],
         (Buffer("x", x.dtype, max(1, x.span + (0 if terms is None else terms.lanes - 1)), "input"), FromInput(0)), *weights.arguments,
         *((Buffer(buffer, view.dtype, max(1, view.span), "input"), FromInput(first_extra + i))
           for i, (buffer, view) in enumerate(epilogue.extras)),
+        *_addends(request, epilogue),
         (Buffer("y", y.dtype, max(1, request.outputs[0].span), "output"), FromOutput(0)), *workspace,
     ]
     buffers = tuple(replace(b, aliased=True) if b.name in shared else b for b, _ in arguments)
     function = Function(name, buffers, body, doc, row_parameters(request))
     return Kernel(function, tuple(a for _, a in arguments), schedule, in_place, choice)
+
+
+def _loads_anew(step: str) -> str:
+    """A `reuse-loads` that leaves the loads of what is added to products alone: multiply-adds write over what they load."""
+    options = step.removeprefix("reuse-loads").strip("{}")
+    return f"reuse-loads{{{f'{options},' if options else ''}anew={ADDEND}}}"
+
+
+def _addends(request: Request, epilogue: Epilogue) -> Sequence[tuple[Buffer, KernelArgument]]:
+    """What is added to products of sums and scales, where anything is."""
+    operands = fused_operands(request)
+    if epilogue.addend is None or operands is None:
+        return ()
+    return [(Buffer(ADDEND, DType.F32, epilogue.addend.span, "input"), Packed(operands, partial(_pack_addends, request)))]
+
+
+def _pack_addends(request: Request, weights: Array, bias: Array, scale: Array) -> Array:
+    return fused(request, weights, bias, scale).addends

@@ -14,7 +14,7 @@ import numpy as np
 from edgecc.ir.types import Array, DType
 from edgecc.kernels import complements
 from edgecc.kernels.borders import Borders
-from edgecc.kernels.epilogue import start_of
+from edgecc.kernels.epilogue import fused, fused_operands, start_of
 from edgecc.kernels.grouped import Terms, group_terms
 from edgecc.kernels.kernel import FromInput, KernelArgument, Packed
 from edgecc.kernels.register_tile import Panel, pack_panels, packed_channels
@@ -79,7 +79,9 @@ def weights_of(request: Request, channels: int, reduction: int, panels: Sequence
             sums, offset = partial(_sums_in_order, own_arrange, partial(complements.sums, term_sums, 1, terms.offset)), 1
         elif terms.masked:
             sums, offset = partial(complements.sums, sums, 1, terms.offset), 1
-        offset_bias = Packed(known, partial(_pack_offset_bias, sums, groups, tuple(panels), offset, start_of(request)))
+        fused_by = fused_operands(request)
+        offset_bias = Packed(known, partial(_pack_offset_bias, sums, groups, tuple(panels), offset, start_of(request))) if fused_by is None else \
+            Packed(fused_by, partial(_pack_fused_bias, request, partial(_pack_offset_bias, sums, groups, tuple(panels), offset, 0)))
         elements = groups * packed_channels(panels) * (1 if borders is None else borders.count)
         place_of: tuple[Buffer, KernelArgument] = (Buffer("b", DType.I32, elements, "input"), offset_bias)
         arguments = (buffer, *streams, place_of)
@@ -103,9 +105,11 @@ def with_bias(request: Request, w: tuple[Buffer, KernelArgument], channels: int,
     b_dtype = b.view.dtype
     channel_axis = len(b.view.dims) == 1 or all(d == 1 for d in b.view.dims[:-1])
     if b.is_constant and channel_axis:
-        pack = partial(_pack_bias, groups, groups * channels, tuple(panels), begin=begin)
-        place_of: tuple[Buffer, KernelArgument] = (Buffer("b", b_dtype, groups * packed_channels(panels), "input"),
-                                                   Packed((2,), pack))
+        fused_by, lies = fused_operands(request), (groups, groups * channels, tuple(panels))
+        place_of: tuple[Buffer, KernelArgument] = (
+            Buffer("b", b_dtype, groups * packed_channels(panels), "input"),
+            Packed((2,), partial(_pack_bias, *lies, begin=begin)) if fused_by is None else
+            Packed(fused_by, partial(_pack_fused_bias, request, partial(_pack_bias_alone, *lies))))
         return Weights((w, place_of), packed, (*padded, "b"), lambda place, address: convert(Load("b", place, b_dtype), dtype))
     view = _bias_view(b.view, request.outputs[0].dims, bias_axis)
     place_of = (Buffer("b", b_dtype, max(1, b.view.span), "input"), FromInput(2))
@@ -145,6 +149,16 @@ def _pack_bias(groups: int, channels: int, panels: tuple[Panel, ...], bias: Arra
     if begin:  # sums in i32, which wrap
         full = (full.astype(np.int64) + begin).astype(np.int32)
     return np.concatenate([pack_panels(part.reshape(-1, 1), panels) for part in np.split(full, groups)])
+
+
+def _pack_bias_alone(groups: int, channels: int, panels: tuple[Panel, ...], weights: Array, bias: Array) -> Array:
+    return _pack_bias(groups, channels, panels, bias)
+
+
+def _pack_fused_bias(request: Request, pack: Callable[[Array, Array], Array], weights: Array, bias: Array, scale: Array) -> Array:
+    """The bias that `pack` makes of weights and bias, with what the sums of each channel start from, in i32, which wraps."""
+    starts = fused(request, weights, bias, scale).starts
+    return pack(weights, (bias.reshape(-1).astype(np.int64) + starts).astype(np.int32))
 
 
 def _pack_offset_bias(sums: Callable[[Array], Array], groups: int, panels: tuple[Panel, ...], offset: int, begin: int,

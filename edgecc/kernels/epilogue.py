@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from edgecc.errors import EdgeccError
 from edgecc.ir.scalar import Arg, ScalarExpr, children
-from edgecc.ir.types import DType
+from edgecc.ir.types import Array, DType
+from edgecc.kernels.fused_scale import FusedScale, fused_scale
+from edgecc.kernels.integer_bounds import scale_operand
 from edgecc.kernels.nearest import in_integers
 from edgecc.kernels.request import Request
 from edgecc.kernels.scalar_lowering import computes_in_half, lower_scalar
@@ -17,6 +20,9 @@ from edgecc.loop.index import ZERO, Index
 from edgecc.loop.ir import Expr, Load, Ref, Stmt, Store
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
+
+ADDEND = "offset"
+"""The buffer of what is added to products of sums and scales."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Epilogue:
         native: whether f16 is computed in f16. whole: whether sums in f32 are integers that f32 holds (`Conv.exact`).
         fractions: the extra operands that are constants of magnitudes up to 1/2.
         shifted: how small sums are known to be where they start from the bits of a float, else 0 (edgecc/kernels/shifted_sums.py).
+        addend: how buffer `ADDEND` lies, which is added to the product of such a sum and its scale (edgecc/kernels/fused_scale.py).
     """
 
     expr: ScalarExpr | None
@@ -39,6 +46,7 @@ class Epilogue:
     fractions: frozenset[str] = frozenset()
     shifted: int = 0
     whole: bool = False
+    addend: View | None = None
 
     def store(self, accumulator: Expr, address: Callable[[View], Index]) -> Stmt:
         """The store of one result element; `address` gives its place in a view of the result's shape."""
@@ -49,7 +57,8 @@ class Epilogue:
             value = lower_scalar(self.expr, [convert(accumulator, first_type(self.expr, view.dtype)), *loads], 1, native=self.native)
         value = in_integers(value, self.fractions, accumulator if self.whole else None)
         if self.shifted:
-            value = by_addition(value, accumulator, self.shifted) or value
+            addend = None if self.addend is None else Load(ADDEND, address(self.addend), DType.F32)
+            value = by_addition(value, accumulator, self.shifted, addend) or value
         return Store(name, address(view), value)
 
 
@@ -67,7 +76,11 @@ def epilogue_of(request: Request, expr: ScalarExpr | None, first_extra: int) -> 
     total = Ref("acc", DType.I32)
     plain = epilogue.store(total, lambda view: ZERO)
     shifts = isinstance(plain, Store) and by_addition(plain.value, total, request.known_sums) is not None
-    return replace(epilogue, shifted=request.known_sums) if shifts else epilogue
+    if not shifts:
+        return epilogue
+    channel = 1 if isinstance(request.op, Conv) else len(y.dims) - 1
+    addend = View(DType.F32, y.dims, tuple(int(axis == channel) for axis in range(len(y.dims)))) if request.fused_scale else None
+    return replace(epilogue, shifted=request.known_sums, addend=addend)
 
 
 def start_of(request: Request) -> int:
@@ -76,6 +89,22 @@ def start_of(request: Request) -> int:
     if not request.known_sums or not isinstance(op, Conv | MatMul):
         return 0
     return BITS if epilogue_of(request, op.epilogue, 3).shifted else 0
+
+
+def fused_operands(request: Request) -> tuple[int, int, int] | None:
+    """Weights, bias and scale among the operands of a request whose sums are multiplied with their scale in one multiply-add, else None."""
+    op = request.op
+    if not request.fused_scale or not isinstance(op, Conv | MatMul) or (place := scale_operand(op.epilogue)) is None:
+        return None
+    return (1, 2, place + 2) if epilogue_of(request, op.epilogue, 3).addend is not None else None
+
+
+def fused(request: Request, weights: Array, bias: Array, scale: Array) -> FusedScale:
+    """The numbers of a request with `fused_operands`, given their arrays."""
+    found = fused_scale(request.op, request.operand(0).view.dtype, weights, bias, scale) if isinstance(request.op, Conv | MatMul) else None
+    if found is None:
+        raise EdgeccError("E900", "a sum that is to be multiplied with its scale in one multiply-add cannot be")
+    return found
 
 
 def first_type(expr: ScalarExpr, default: DType) -> DType:

@@ -63,7 +63,8 @@ class Request:
 
     Sizes known only at run time are numbered; number i is parameter `size_name(i)` of the function, between the
     `bounds[i]`, both inclusive. `known_sums` says how small integer sums are known to be
-    (edgecc/kernels/shifted_sums.py), `short_weights` whether constant weights of 8 bits are above -128, `short_sums` whether sums of
+    (edgecc/kernels/shifted_sums.py), `fused_scale` whether they are multiplied with their scale in one multiply-add
+    (edgecc/kernels/fused_scale.py), `short_weights` whether constant weights of 8 bits are above -128, `short_sums` whether sums of
     products are below `shifted_sums.SHORT_SUM`. `values` are the elements of a `Sizes` operator, the starts of a `Slice`.
     """
 
@@ -79,6 +80,7 @@ class Request:
     bounds: tuple[tuple[int, int], ...] = ()
     values: tuple[Index, ...] = ()
     known_sums: int = 0
+    fused_scale: bool = False
     short_weights: bool = False
     short_sums: bool = False
 
@@ -121,6 +123,7 @@ def signature(request: Request) -> str:
     if request.is_open:
         precision += f" sizes {[list(map(str, v.sizes)) for v in _views(request)]} of {list(request.bounds)}"
     precision += f" sums {request.known_sums}" if request.known_sums else ""
+    precision += " fused scale" if request.fused_scale else ""
     precision += " short weights" if request.short_weights else ""
     precision += " short sums" if request.short_sums else ""
     return (f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}{precision}"

@@ -22,9 +22,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecc.ir.scalar import Apply, Arg, Convert, ScalarExpr, children
 from edgecc.ir.types import Array, DType
 from edgecc.kernels import complements
+from edgecc.kernels.fused_scale import fused_scale
+from edgecc.kernels.integer_bounds import is_by_channel, scale_operand, sum_ranges
 from edgecc.kernels.request import Request
 from edgecc.loop.ir import Bitcast, Cast, Const, Expr, Op
 from edgecc.ops.convolution import Conv
@@ -70,6 +71,23 @@ def with_known_sums(request: Request, arrays: Sequence[Array | None]) -> Request
     return replace(request, known_sums=min(level, SMALL) if portable else level) if level else request
 
 
+def with_fused_scale(request: Request, arrays: Sequence[Array | None]) -> Request:
+    """The request, of which `with_known_sums` knows already, with whether sums are multiplied with their scale in one multiply-add.
+
+    Out of order, where the loads this takes cost less than an addition.
+    """
+    op, target = request.op, request.target
+    if not request.known_sums or not isinstance(op, Conv | MatMul) or not target.has("neon") or target.core.in_order:
+        return request
+    place, weights, bias = scale_operand(op.epilogue), arrays[1], arrays[2]
+    scale = None if place is None else arrays[place + 2]
+    if weights is None or bias is None or scale is None or any(size != 1 for size in bias.shape[:-1]):
+        return request
+    if scale.size > 1 and not is_by_channel(scale, op, bias.size, len(request.outputs[0].dims)):
+        return request
+    return replace(request, fused_scale=fused_scale(op, request.operand(0).view.dtype, weights, bias, scale) is not None)
+
+
 def _level(op: Conv | MatMul, dtype: DType, arrays: Sequence[Array | None]) -> int:
     weights, bias = arrays[1], arrays[2] if len(arrays) > 2 else None
     scale = scale_operand(op.epilogue)
@@ -96,57 +114,33 @@ def _bounds(op: Conv | MatMul, dtype: DType, weights: Array) -> Array | None:
     return None if ranges is None else np.maximum(-ranges[0], ranges[1])
 
 
-def sum_ranges(op: Conv | MatMul, dtype: DType, weights: Array) -> tuple[Array, Array] | None:
-    """The least and the largest sum of products of each channel, f64; None where channels are not told apart.
+def by_addition(value: Expr, accumulator: Expr, level: int, addend: Expr | None = None) -> Expr | None:
+    """`value` for an accumulator that started from `BITS`; None where it is not made of nearest(f32(accumulator) * scale).
 
-    Args:
-        dtype: of the operand that the weights are multiplied with, whose zero point the operator has.
+    `addend`: the accumulator started from what edgecc/kernels/fused_scale.py says, and this is the -M * s of its channel.
     """
-    w = weights.astype(np.int64)
-    if isinstance(op, MatMul):
-        if w.ndim != 2 or op.transpose_a:
-            return None
-        w = (w if op.transpose_b else w.T) - (op.b_zero or 0)
-    w = w.reshape(w.shape[0], -1)
-    zero = (op.x_zero if isinstance(op, Conv) else op.a_zero) or 0
-    low, high = (int(limit) - zero for limit in dtype.limits)
-    rising, falling = np.maximum(w, 0).sum(axis=1), np.maximum(-w, 0).sum(axis=1)
-    return (low * rising - high * falling).astype(np.float64), (high * rising - low * falling).astype(np.float64)
-
-
-def scale_operand(expr: ScalarExpr | None) -> int | None:
-    """The number of the operand that the sum is multiplied with before it is rounded; None for other epilogues."""
-    pending = [] if expr is None else [expr]
-    while pending:
-        node = pending.pop()
-        match node:
-            case Apply("round", (Apply("mul", (Convert(Arg(0)), Arg(index=index))),)):
-                return index
-        pending.extend(children(node))
-    return None
-
-
-def by_addition(value: Expr, accumulator: Expr, level: int) -> Expr | None:
-    """`value` for an accumulator that started from `BITS`; None where it is not made of nearest(f32(accumulator) * scale)."""
     match value:
         case Op("nearest", (Op("mul", (Cast(arg=total, dtype=DType.F32), scale)),)) if total == accumulator:
-            number = Op("sub", (Bitcast(total, DType.F32), Const(MAGIC, DType.F32)), DType.F32)
-            product = Op("mul", (number, scale), DType.F32)
+            if addend is None:
+                number = Op("sub", (Bitcast(total, DType.F32), Const(MAGIC, DType.F32)), DType.F32)
+                product = Op("mul", (number, scale), DType.F32)
+            else:
+                product = Op("fma", (Bitcast(total, DType.F32), scale, addend), DType.F32)
             bits = Bitcast(Op("add", (product, Const(MAGIC, DType.F32)), DType.F32), DType.I32)
             if level == SHORT:
                 return Cast(Cast(bits, DType.I16), DType.I32)
             return Op("sub", (bits, Const(BITS, DType.I32)), DType.I32)
         case Cast(arg=inner):
-            done = by_addition(inner, accumulator, level)
+            done = by_addition(inner, accumulator, level, addend)
             return None if done is None else Cast(done, value.dtype)
         case Op("add" | "max" | "min", (left, right)) if not _mentions(right, accumulator):
-            done = by_addition(left, accumulator, level)
+            done = by_addition(left, accumulator, level, addend)
             if done is None:
                 return None
             moved = _with_zero(done, int(right.value)) if value.op == "add" and isinstance(right, Const) and value.dtype is DType.I32 else None
             return moved or replace(value, args=(done, right))
         case Op(args=args) if value.op != "select":
-            parts = [by_addition(arg, accumulator, level) if _mentions(arg, accumulator) else arg for arg in args]
+            parts = [by_addition(arg, accumulator, level, addend) if _mentions(arg, accumulator) else arg for arg in args]
             whole = tuple(part for part in parts if part is not None)
             return replace(value, args=whole) if len(whole) == len(args) and whole != args else None
     return None

@@ -92,8 +92,8 @@ class _Memory:
         self.operands: dict[int, Argument] = {operand: InputBytes(position) for position, operand in enumerate(variable)}
         views = [request.operand(i).view for i in variable]
         self.inputs = tuple(Interface(f"x{i}", TensorType(view.dtype, (max(1, view.span),))) for i, view in zip(variable, views, strict=True))
-        self.data = [_random(operand.view, operand.values, self.generator) if operand is not None and operand.is_constant else None
-                     for operand in request.inputs]
+        self.data = [_random(operand.view, operand.values, self.generator, powers=request.fused_scale)
+                     if operand is not None and operand.is_constant else None for operand in request.inputs]
 
     @property
     def touched(self) -> list[Argument]:
@@ -132,10 +132,15 @@ class _Memory:
         return tuple(found)
 
 
-def _random(view: View, values: Sequence[float | int | bool] | None, generator: np.random.Generator) -> Array:
-    """A constant: what is known of it, else numbers that make no arithmetic slow or invalid."""
+def _random(view: View, values: Sequence[float | int | bool] | None, generator: np.random.Generator, *, powers: bool = False) -> Array:
+    """A constant: what is known of it, else numbers that make no arithmetic slow or invalid.
+
+    `powers`: floats are powers of two, which `edgecc.kernels.fused_scale` takes as scales of any sums.
+    """
     if values is not None:
         return np.array(values).astype(view.dtype.numpy).reshape(view.dims)
+    if view.dtype.is_float and powers:
+        return np.full(view.dims, 0.5, view.dtype.numpy)
     if view.dtype.is_float:
         return generator.uniform(0.5, 1.5, view.dims).astype(view.dtype.numpy)
     return generator.integers(0, 2, view.dims).astype(view.dtype.numpy)

@@ -17,7 +17,8 @@ import numpy as np
 from edgecc.ir.graph import Graph, Node
 from edgecc.ir.scalar import Arg, ScalarExpr, children
 from edgecc.ir.types import Array
-from edgecc.kernels.shifted_sums import RESULT_LIMIT, SUM_LIMIT, scale_operand, sum_ranges
+from edgecc.kernels.integer_bounds import is_by_channel, scale_operand, sum_ranges
+from edgecc.kernels.shifted_sums import RESULT_LIMIT, SUM_LIMIT
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
 from edgecc.ops.rules import NARROW_INTEGERS
@@ -50,7 +51,7 @@ class SettleChannels(NodePass):
         if weights is None or bias is None or scale is None:
             return False
         ranges = sum_ranges(op, node.operand(0).type.dtype, weights)
-        if ranges is None or bias.size != ranges[0].size or not _is_by_channel(scale, op, ranges[0].size, node.output.type.rank):
+        if ranges is None or bias.size != ranges[0].size or not is_by_channel(scale, op, ranges[0].size, node.output.type.rank):
             return False
         factors, least, most = scale.reshape(-1), *(bias.reshape(-1) + limit for limit in ranges)
         large = np.maximum(np.abs(least), np.abs(most)) >= SUM_LIMIT
@@ -69,12 +70,6 @@ class SettleChannels(NodePass):
         for index, array in made.items():
             graph.set_operand(node, index, graph.constant(array, node.operand(index).name))
         return True
-
-
-def _is_by_channel(scale: Array, op: Conv | MatMul, channels: int, rank: int) -> bool:
-    """Whether an operand of the epilogue has an element for each channel."""
-    axis = rank - 1 if isinstance(op, Conv) else 1
-    return scale.size == channels and scale.ndim >= axis and scale.shape[-axis] == channels
 
 
 def _rounded(sums: Array, factors: Array) -> Array:

@@ -38,18 +38,20 @@ class ReuseLoads(LoopPass):
     before their first use. Loads of a buffer that the block writes are left alone. A broadcast of a
     lane is not bound: machines multiply by a lane directly. Nothing is carried across a barrier, which
     stands where values that stay in registers longer would displace accumulators; with `across` it is. Nothing is
-    carried across a `Reload`, either. Bytes that are interleaved stay in one piece: machines load them as a word, or as vectors.
+    carried across a `Reload`, either. Loads of the buffer `anew` stay where they are. Bytes that are interleaved stay in one piece: machines
+    load them as a word, or as vectors.
     """
 
     name = "reuse-loads"
     across: int = 0
+    anew: str = ""
 
     def rewrite(self, body: Body, function: Function) -> Body:
         """See the class."""
         return map_blocks(body, self._reuse)
 
     def _reuse(self, block: Body) -> Body:
-        written = stored_buffers(block)
+        written = stored_buffers(block) | {self.anew}
         numbers: Counter[str] = Counter()
         out: list[Stmt] = []
         part: list[Stmt] = []

@@ -12,7 +12,7 @@ from edgecc.ir.types import Array, Layout, TensorType
 from edgecc.kernels.kernel import FromInput, FromOutput, Kernel, Packed, SameMemory
 from edgecc.kernels.registry import lower
 from edgecc.kernels.request import Operand, Request
-from edgecc.kernels.shifted_sums import with_known_sums
+from edgecc.kernels.shifted_sums import with_fused_scale, with_known_sums
 from edgecc.kernels.view import View
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function
@@ -82,7 +82,8 @@ def request_for(op: Op, given: Sequence[Given | None], target: str, out_layouts:
     outputs = tuple(View(t.dtype, t.dims, (lay or Layout.row_major(t.rank)).strides(t.dims))
                     for t, lay in zip(types, layouts, strict=True))
     request = Request(op, tuple(operands), outputs, load_target(target), threads)
-    return with_known_sums(request, [g.array if g is not None and g.constant else None for g in given])
+    known = [g.array if g is not None and g.constant else None for g in given]
+    return with_fused_scale(with_known_sums(request, known), known)
 
 
 def buffers_for(kernel: Kernel, request: Request, given: Sequence[Given | None]) -> dict[str, Array]:

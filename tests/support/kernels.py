@@ -24,7 +24,7 @@ from edgecc.kernels.kernel import FromInput, FromOutput, Kernel, Packed, SameMem
 from edgecc.kernels.kernel_builder import storage_type
 from edgecc.kernels.registry import lower
 from edgecc.kernels.request import Operand, Request
-from edgecc.kernels.shifted_sums import with_known_sums
+from edgecc.kernels.shifted_sums import with_fused_scale, with_known_sums
 from edgecc.kernels.view import View
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function
@@ -129,7 +129,8 @@ def request_for(op: Op, arrays: Sequence[Array | None], target: str = "x86-64-v3
     for index, view in enumerate(outputs):
         results[index] = view
     request = Request(op, tuple(operands), tuple(results), target_named(target), threads)
-    return with_known_sums(request, [array if index in constants else None for index, array in enumerate(arrays)])
+    known = [array if index in constants else None for index, array in enumerate(arrays)]
+    return with_fused_scale(with_known_sums(request, known), known)
 
 
 # -- running ----------------------------------------------------------------------------------

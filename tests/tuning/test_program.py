@@ -10,13 +10,16 @@ import pytest
 
 from edgecc.artifact.toolchain import WARNING_FLAGS, find_compiler
 from edgecc.errors import EdgeccError
-from edgecc.ir.types import Layout
+from edgecc.ir.scalar import Arg
+from edgecc.ir.types import DType, Layout
 from edgecc.kernels.kernel import Candidate
 from edgecc.kernels.registry import candidates, lower
 from edgecc.kernels.request import Request
 from edgecc.loop.module import Stripes
 from edgecc.ops.convolution import Conv
 from edgecc.ops.indexing import Gather
+from edgecc.ops.matrix import MatMul
+from edgecc.ops.requantize import requantized
 from edgecc.targets.schema import load_target
 from edgecc.tuning.measure import Settings, measure_with, run_program
 from edgecc.tuning.program import measuring_program
@@ -78,3 +81,14 @@ def test_runners_that_fail(runner: tuple[str, ...], match: str):
     program = measuring_program(convolution("host"), candidates(convolution("host"))[:1], 0)
     with pytest.raises(EdgeccError, match=match):
         run_program(program, Settings(find_compiler(load_target("host")), runner))
+
+
+def test_sums_that_are_scaled_in_one_multiply_add_are_measured_with_scales_that_fit():
+    generator = np.random.default_rng(0)
+    op = MatMul(epilogue=requantized(Arg(0, DType.I32), Arg(1, DType.F32), Arg(2, DType.I8), DType.I8))
+    x = Given(generator.integers(-128, 128, (16, 2000)).astype(np.int8))
+    w, b = (Given(generator.integers(-1, 2, shape).astype(dtype), constant=True) for shape, dtype in (((2000, 64), np.int8), ((64,), np.int32)))
+    scale, zero = (Given(array, constant=True) for array in (generator.uniform(0.01, 0.04, 64).astype(np.float32), np.array(3, np.int8)))
+    request = request_for(op, [x, w, b, scale, zero], "cortex-a76")
+    assert request.fused_scale
+    measuring_program(request, candidates(request)[:1], 0)
