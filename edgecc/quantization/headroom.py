@@ -7,12 +7,15 @@ reached. A step that is a little wider costs next to nothing there, as the noise
 
 from __future__ import annotations
 
+import math
+
 from edgecc.quantization.network import Network
 from edgecc.quantization.points import LIMITS, MOVEMENT, moved_operands
 from edgecc.quantization.statistics import Extent
 
-SPREADS = 2.0
-"""Standard deviations of the samples' own extremes by which ranges of results exceed what was seen."""
+SAMPLES = 100
+"""How many samples a range of results is to hold the extremes of. 16 are exceeded by 0.7 standard deviations for that, so many or more by nothing:
+one in a hundred is clipped then, and a wider step would cost the others more."""
 
 USED = 0.5
 """The share of a range known from an operator's meaning that data has to use, or its own range is taken."""
@@ -36,10 +39,15 @@ def returned_values(network: Network) -> frozenset[str]:
 
 
 def with_headroom(extent: Extent) -> tuple[float, float]:
-    """The range of a value that is returned. An end at 0 stays there: it is that of a function."""
+    """The range of a value that is returned. An end at 0 stays there: it is that of a function.
+
+    The extreme of n numbers of a normal distribution lies sqrt(2 ln n) standard deviations from their mean (asymptotically), so that of
+    `SAMPLES` lies beyond that of those seen by the difference, in standard deviations of the samples' own extremes.
+    """
     low, high = extent.range
+    more = math.sqrt(2 * math.log(SAMPLES)) - math.sqrt(2 * math.log(min(max(1, extent.count), SAMPLES)))
     below, above = extent.spreads
-    return low - SPREADS * below if low < 0 else 0.0, high + SPREADS * above if high > 0 else 0.0
+    return low - more * below if low < 0 else 0.0, high + more * above if high > 0 else 0.0
 
 
 def fills(limits: tuple[float, float], seen: tuple[float, float], *, returned: bool) -> bool:
