@@ -50,9 +50,15 @@ def ranges_told_apart(network: Network, points: Points, ranges: Mapping[str, Ran
 class _Parts:
     def __init__(self, network: Network) -> None:
         self.network = network
+        self._known: dict[tuple[str, Range], Range] = {}
 
     def of(self, name: str, whole: Range) -> Range:
         """The part of a value's range that all of its readers together tell apart."""
+        if (name, whole) not in self._known:
+            self._known[name, whole] = self._found(name, whole)
+        return self._known[name, whole]
+
+    def _found(self, name: str, whole: Range) -> Range:
         if name in self.network.outputs:
             return whole
         parts = [self.of(result, whole) for node in self.network.readers.get(name, ()) if node.op_type in MOVEMENT for result in node.output if result]

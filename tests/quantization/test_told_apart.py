@@ -97,3 +97,12 @@ def test_results_that_use_little_of_known_limits_have_a_range_of_their_own():
                   {"w": EIGHT / 16})
     done = quantize(net, [{"x": sample["x"] - 40} for sample in samples(4, (1, 8, 4, 4))], Scheme())
     assert min(done.outputs.values()) > 38.0
+
+
+def test_parts_that_are_divided_and_joined_again_are_looked_at_once():
+    nodes = []
+    for stage in range(24):
+        source = f"t{stage - 1}" if stage else "c"
+        nodes += [helper.make_node("Split", [source], [f"a{stage}", f"b{stage}"], f"split{stage}", axis=1, num_outputs=2),
+                  helper.make_node("Concat", [f"b{stage}", f"a{stage}"], [f"t{stage}"], f"join{stage}", axis=1)]
+    assert np.allclose(behind(*nodes, node("HardSwish", "t23", "y")), (-3, 20), atol=0.1)
