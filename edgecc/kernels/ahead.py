@@ -52,6 +52,29 @@ class Ahead:
         return tuple(Prefetch(buffer, first + i * line) for i in range(self.lines))
 
 
+@dataclass(frozen=True)
+class RowAhead:
+    """A single row prefetches, in front of every `steps` steps, what it reads `distance` bytes later: weights are one stream."""
+
+    steps: int
+    distance: int
+
+    def prefetches(self, buffer: str, place: Index, width: int, element_bytes: int) -> Body:
+        """The prefetches in front of the steps that begin at `place`, of `width` elements each."""
+        return _lines(buffer, place + self.distance // element_bytes, -(-self.steps * width * element_bytes // LINE_BYTES), element_bytes)
+
+
+def row_ahead(rows: int, depth: int, weights_bytes: int, target: Target) -> RowAhead | None:
+    """How a product of one row and weights in groups of bytes prefetches these; None where it would not pay.
+
+    On Zen 3 2048 x 2048 weights out of memory take 193 us with it and 220 without, out of the second cache the same. Products of floats,
+    which are no slower than memory, would take 1.25 times as long.
+    """
+    if rows != 1 or depth % UNROLL or not _come_from_far(weights_bytes, target):
+        return None
+    return RowAhead(UNROLL, target.stream.ahead)
+
+
 def panels_ahead(rows: int, tile_rows: int, depth: int, step_bytes: int, weights_bytes: int, target: Target) -> Ahead | None:
     """How to prefetch panels of weights that `rows` rows pass over, `tile_rows` at a time; None where it would not pay.
 

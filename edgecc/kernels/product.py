@@ -13,7 +13,7 @@ from functools import partial
 
 from edgecc.ir.types import DType
 from edgecc.kernels import complements
-from edgecc.kernels.ahead import Ahead, panels_ahead
+from edgecc.kernels.ahead import Ahead, RowAhead, panels_ahead, row_ahead
 from edgecc.kernels.contraction import INNER, PIXEL, Products, open_panel_loops, panel_loops, tile_nest
 from edgecc.kernels.contraction_weights import Weights
 from edgecc.kernels.depth_cut import PARTIAL, DepthCut
@@ -24,6 +24,7 @@ from edgecc.kernels.rows import Bounds, axis_loop, axis_position
 from edgecc.kernels.sum_types import zero
 from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.loop.builder import add
+from edgecc.loop.dot import DOTS
 from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Body, Expr, For, Load, Stmt, Store
 from edgecc.targets.schema import Target
@@ -85,7 +86,10 @@ def product_nest(product: Product, tile: RegisterTile, panels: Sequence[Panel], 
     depth = product.depth if cut is None else cut.depth
     prefetched = None
     if several and weights.packed and (block >= product.rows or cut is not None):
-        prefetched = panels_ahead(product.rows, tile.rows, depth, width * element * len(streams), weights_bytes, target)
+        step_bytes = width * element * len(streams)
+        of_bytes = bool(product.dot) and DOTS[product.dot].element.is_integer
+        prefetched = (panels_ahead(product.rows, tile.rows, depth, step_bytes, weights_bytes, target)
+                      or (row_ahead(product.rows, depth, weights_bytes, target) if of_bytes else None))
     if cut is not None:
         block = min(product.rows, cut.rows)
     loops = _Loops(product, tile, panels, weights, epilogue, first, cut, block, depth, streams, prefetched)
@@ -122,7 +126,7 @@ class _Loops:
     block: int
     depth: int
     streams: tuple[str, ...]
-    prefetched: Ahead | None
+    prefetched: Ahead | RowAhead | None
 
     @property
     def inner(self) -> int:
@@ -172,8 +176,7 @@ class _Loops:
         if self.prefetched is not None:
             reductions.insert(0, Reduction("steps", ZERO, const(self.depth // self.inner)))
             k = k + var("steps") * self.inner
-            ahead = tuple(prefetch for stream in self.streams for prefetch in self.prefetched.prefetches(
-                stream, w_start + panel.padded * self.depth, row, var("steps"), self.depth, product.w.dtype.size * len(self.streams)))
+            ahead = self._prefetches(self.prefetched, panel, w_start, row)
         packed = w_start + k * panel.padded + var("channel")
         k = k + part.number * self.depth
         place = packed if self.weights.packed else product.w_at(k, channel)
@@ -185,6 +188,14 @@ class _Loops:
 
         bias, store = self._ends(part, row * packed_width + b_start + var("channel"), b_start + var("channel"), address)
         return (tile_nest(count, panel.size, reductions, Products(((x, w),), product.dot, product.zeros), bias, store, ahead=ahead),)
+
+    def _prefetches(self, prefetched: Ahead | RowAhead, panel: Panel, w_start: Index, row: Index) -> Body:
+        """What is prefetched in front of a group of steps of a row."""
+        size, chunk = self.product.w.dtype.size, var("steps")
+        if isinstance(prefetched, RowAhead):
+            return tuple(one for stream in self.streams for one in prefetched.prefetches(stream, w_start + chunk * (prefetched.steps * panel.padded), panel.padded, size))
+        return tuple(one for stream in self.streams for one in prefetched.prefetches(
+            stream, w_start + panel.padded * self.depth, row, chunk, self.depth, size * len(self.streams)))
 
     def _ends(self, part: _Part, waiting_place: Index, bias_place: Index,
               address: Callable[[View], Index]) -> tuple[Expr, Callable[[Expr], Stmt]]:

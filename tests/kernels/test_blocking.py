@@ -23,14 +23,14 @@ from edgecc.kernels.register_tile import (
 )
 from edgecc.kernels.registry import candidates, lower
 from edgecc.kernels.spatial import Segment, runs_of
-from edgecc.loop.index import const
+from edgecc.loop.index import const, var
 from edgecc.loop.interpreter import run_function
-from edgecc.loop.ir import For, Prefetch, walk
+from edgecc.loop.ir import For, Load, Prefetch, expressions, subexpressions, walk
 from edgecc.loop.split import balanced_parts
 from edgecc.ops.convolution import Conv
 from edgecc.ops.matrix import MatMul
 from edgecc.targets.schema import Cache, load_target
-from tests.support import ccompile
+from tests.support import ccompile, kernels
 from tests.support.kernel_check import Given, request_for, run_lowered
 
 LAST = Layout.channels_last(4)
@@ -113,6 +113,27 @@ def test_large_weights_are_prefetched_a_panel_ahead():
     assert not prefetches(lower(request_for(op, operands, "x86-64-v4", [LAST])))
     by_lane = replace(request, target=small("cortex-a76"))
     assert not prefetches(lower(by_lane))
+
+
+def test_a_row_of_bytes_prefetches_its_weights_as_one_stream():
+    random = np.random.default_rng(0)
+    factors = [random.integers(0, 256, (1, 512)).astype(np.uint8), random.integers(-127, 128, (512, 131)).astype(np.int8)]
+    near = kernels.request_for(MatMul(False, False, a_zero=0, b_zero=0), factors, "x86-64-v3", constants=[1])
+    request = replace(near, target=small("x86-64-v3"))
+    kernel = lower(request)
+    nests = [loop for loop in walk(kernel.function.body) if isinstance(loop, For) and loop.var == "steps"]
+    for loop in nests:
+        asked = [stmt.index for stmt in loop.body if isinstance(stmt, Prefetch)]
+        first = next(load.index for stmt in walk(loop.body) for top in expressions(stmt) for load in subexpressions(top)
+                     if isinstance(load, Load) and load.buffer == "w")
+        width = first.coefficient("k")
+        assert asked[0] - first == const(512) - var("k") * width - var("channel")  # elements of 32 bits
+        assert [(place - asked[0]).const for place in asked] == list(range(0, 4 * width, 16))  # lines of what four steps read
+    assert nests
+    kernels.check(request, factors)
+    assert not prefetches(lower(near))
+    floats = [Given(array(0, 1, 512)), Given(array(1, 512, 131), True)]
+    assert not prefetches(lower(replace(request_for(MatMul(False, False), floats, "x86-64-v3"), target=small("x86-64-v3"))))
 
 
 @pytest.mark.parametrize(("rows", "in_one_piece"), [(48, False), (64, False), (65, True), (256, True)])
