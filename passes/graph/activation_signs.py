@@ -94,7 +94,8 @@ def _move(graph: Graph, node: Node, to: DType, numbers: set[Value]) -> bool:
         if producer is not None and isinstance(producer.op, MOVES):
             return False
         codes = convert(form.steps.quantized(Arg(0, DType.F32)), DType.I32)
-        expr = convert(apply("add", codes, literal(MOVED[to], DType.I32)), to)
+        # A subtraction, which kernels know: they turn the highest bit of bytes that were narrowed already.
+        expr = convert(apply("sub", codes, literal(-MOVED[to], DType.I32)), to)
     integers = graph.add(Elementwise(expr), form.operand, before=node, loc=node.loc, name=node.output.name)
     for user, own in zip(node.output.users, readers, strict=True):
         replace(graph, user, Elementwise(_moved(own, to).dequantized(Arg(0, to))), integers)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from edgecc.ir.text import to_text
 from edgecc.ir.types import DType
 from edgecc.passes.scaled import rounding
 from edgecc.pipeline import C as CBackend
@@ -135,3 +136,17 @@ def _passes(to="i8"):
 def test_it_runs_for_machines_that_multiply_bytes_of_one_sign():
     assert [str(one) for target in ("cortex-a53", "x86-64-v3", "x86-64-v4", "generic-c") for one in backend_passes(CBackend, load_target(target))
             if one.name == "activation-signs"] == ["activation-signs", "activation-signs{to=u8}", "activation-signs{to=u8}"]
+
+
+def test_pictures_are_quantized_by_instructions_that_saturate_and_turned():
+    text = f"""
+    graph "g" (%x: f32[1,2,8,8] "x") {{
+      %t = constant f32[] [0.125]
+      %z = constant u8[] [131]
+      %q = elementwise(%x, %t, %z) {QUANTIZE} : u8[1,2,8,8]
+      %y = elementwise(%q, %t, %z) {DEQUANTIZE} : f32[1,2,8,8]
+      return %y "y"
+    }}"""
+    graph = graph_of(text)
+    run_checked(graph, "activation-signs{to=i8}")
+    assert "sub(i32(u8(" in to_text(graph)  # what `edgecc.backends.c.saturating` takes for bytes whose highest bit is turned
