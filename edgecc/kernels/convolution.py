@@ -34,11 +34,8 @@ from edgecc.kernels.lines import Line
 from edgecc.kernels.product import (
     Product,
     count,
-    joined_axes,
-    outer_loops,
-    outer_position,
+    pixels_of,
     product_nest,
-    run_stride,
 )
 from edgecc.kernels.register_tile import (
     RegisterTile,
@@ -51,13 +48,13 @@ from edgecc.kernels.register_tile import (
 from edgecc.kernels.registry import candidates_for
 from edgecc.kernels.request import Request
 from edgecc.kernels.rows import row_bounds
+from edgecc.kernels.sparse_pointwise import sparse_pointwise_candidates
 from edgecc.kernels.spatial import Axis, axes_of
 from edgecc.kernels.sum_types import compute_target, sum_type
 from edgecc.kernels.tile_schedule import tile_schedule
 from edgecc.kernels.turned import for_given_weights, turned
-from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.kernels.winograd import winograd_candidates
-from edgecc.loop.index import ZERO, Index
+from edgecc.loop.index import ZERO
 from edgecc.ops.convolution import Conv
 from edgecc.ops.rules import NARROW_INTEGERS
 from edgecc.targets.schema import Target
@@ -77,7 +74,7 @@ def convolution_candidates(request: Request) -> tuple[Candidate, ...]:
     if op.group > 1 and w.dims[1] == 1 and w.dims[0] == op.group and request.operand(1).is_constant:
         return _depthwise(request, op, axes)
     if op.group == 1 and all(a.kernel == 1 and a.stride == 1 and a.pad == 0 and a.size == a.out for a in axes):
-        return (*_pointwise(request, op), *few_channels_candidates(request, op, axes))
+        return (*_pointwise(request, op), *sparse_pointwise_candidates(request, op), *few_channels_candidates(request, op, axes))
     if x.dims[1] == 1 and x.dtype in NARROW_INTEGERS:  # one channel lies wherever it is said to: innermost, so that taps are neighbours
         x = replace(x, strides=(x.strides[0], 1, *x.strides[2:]))
     borders = Borders.of(axes)
@@ -181,29 +178,22 @@ def _reads_ahead(direct: Direct, target: Target) -> bool:
 
 
 def _lower_pointwise(request: Request, op: Conv, tile: RegisterTile) -> Kernel:
-    x, w, y = request.operand(0).view, request.operand(1).view, request.outputs[0]
+    w, y = request.operand(1).view, request.outputs[0]
     epilogue = epilogue_of(request, op.epilogue, 3)
-    bounds = row_bounds(request)
-    outer, joined = joined_axes([x, y, *(view for _, view in epilogue.extras)], [0, *range(2, len(x.dims))],
-                                None if bounds is None else ROW_AXIS)
+    pixels = pixels_of(request, [view for _, view in epilogue.extras])
     terms = _pointwise_terms(request, op)
     target, dtype = product_target(request, compute_target(request, op.epilogue), terms), sum_type(request)
-    rows, depth, channels = count(y.dims, joined), w.dims[1], w.dims[0]
+    rows, depth, channels = pixels.rows, w.dims[1], w.dims[0]
     steps = depth // terms.group
     panels = cut_panels(channels, tile, narrowest_lanes(target, dtype))
-    cut = cut_depth(rows, tile, steps, channels, request) if request.operand(1).is_constant and not outer else None
+    cut = cut_depth(rows, tile, steps, channels, request) if request.operand(1).is_constant and not pixels.outer else None
     weights = weights_of(request, channels, steps, panels, flatten, bias_axis=1, terms=terms, parts=1 if cut is None else cut.parts)
 
-    def at(view: View, row: Index, channel: Index) -> Index:
-        coordinates = [outer_position(y.dims, outer, axis, bounds) for axis in range(len(y.dims))]
-        coordinates[1] = channel
-        return view.at(coordinates) + row * run_stride(view, joined)
-
-    product = Product(rows, channels, steps, terms.x, replace(w, dtype=terms.element(w.dtype)), lambda row, k: at(terms.x, row, k),
-                      lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), at, terms.dot,
+    product = Product(rows, channels, steps, terms.x, replace(w, dtype=terms.element(w.dtype)), lambda row, k: pixels.at(terms.x, row, k),
+                      lambda k, channel: w.at([channel, k, *[ZERO] * (len(w.dims) - 2)]), pixels.at, terms.dot,
                       zeros=zeros_of(op), factor=terms.factor)
     nest = product_nest(product, tile, panels, weights, epilogue, target, cut=cut)
-    return assemble(request, f"conv_pointwise_{depth}_{channels}", outer_loops(nest.body, y.dims, outer, bounds),
+    return assemble(request, f"conv_pointwise_{depth}_{channels}", pixels.loops(nest.body),
                     tile_schedule(tile, target, nest.inner, weights.padded, dtype), weights, epilogue, 3,
                     doc=f"pointwise convolution, {depth} to {channels} channels, {count(y.dims, [0, *range(2, len(y.dims))])} pixels",
                     choice=f"pointwise: tile {tile.rows} x {tile.vectors} vectors of {tile.lanes}{terms.text}, blocks of {nest.block} pixels{cut_text(cut)}",

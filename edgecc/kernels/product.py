@@ -20,7 +20,8 @@ from edgecc.kernels.depth_cut import PARTIAL, DepthCut
 from edgecc.kernels.epilogue import Epilogue
 from edgecc.kernels.half_sums import Reduction
 from edgecc.kernels.register_tile import Panel, RegisterTile, cache_block, packed_channels
-from edgecc.kernels.rows import Bounds, axis_loop, axis_position
+from edgecc.kernels.request import Request
+from edgecc.kernels.rows import Bounds, axis_loop, axis_position, row_bounds
 from edgecc.kernels.sum_types import zero
 from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.loop.builder import add
@@ -260,6 +261,41 @@ def outer_position(dims: Sequence[int], axes: Sequence[int], axis: int, rows: Bo
                    sizes: Sequence[Index] = ()) -> Index:
     """The loop variable of an outer axis, or 0."""
     return axis_position(f"axis{axis}", dims[axis], _bounds(axis, rows, sizes)) if axis in axes else ZERO
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels of images as the rows of a matrix: `outer` axes are loops, those along `joined` are `rows` rows.
+
+    `bounds`: of the loop over the rows of an image, where a range of these is wanted.
+    """
+
+    dims: Sequence[int]
+    outer: tuple[int, ...]
+    joined: tuple[int, ...]
+    bounds: Bounds | None
+
+    @property
+    def rows(self) -> int:
+        """Pixels along the joined axes."""
+        return count(self.dims, self.joined)
+
+    def at(self, view: View, row: Index, channel: Index) -> Index:
+        """Where a channel of a pixel lies in a view of the images' shape."""
+        coordinates = [outer_position(self.dims, self.outer, axis, self.bounds) for axis in range(len(self.dims))]
+        coordinates[1] = channel
+        return view.at(coordinates) + row * run_stride(view, self.joined)
+
+    def loops(self, body: Body) -> Body:
+        """Wraps `body` into the loops over the outer axes."""
+        return outer_loops(body, self.dims, self.outer, self.bounds)
+
+
+def pixels_of(request: Request, extras: Sequence[View]) -> Pixels:
+    """The pixels of a pointwise convolution, whose epilogue reads `extras` as well."""
+    x, y, bounds = request.operand(0).view, request.outputs[0], row_bounds(request)
+    outer, joined = joined_axes([x, y, *extras], [0, *range(2, len(x.dims))], None if bounds is None else ROW_AXIS)
+    return Pixels(y.dims, outer, joined, bounds)
 
 
 def count(dims: Sequence[int], axes: Sequence[int]) -> int:

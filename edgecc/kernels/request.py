@@ -65,7 +65,8 @@ class Request:
     `bounds[i]`, both inclusive. `known_sums` says how small integer sums are known to be
     (edgecc/kernels/shifted_sums.py), `fused_scale` whether they are multiplied with their scale in one multiply-add
     (edgecc/kernels/fused_scale.py), `short_weights` whether constant weights of 8 bits are above -128, `short_sums` whether sums of
-    products are below `shifted_sums.SHORT_SUM`. `values` are the elements of a `Sizes` operator, the starts of a `Slice`.
+    products are below `shifted_sums.SHORT_SUM`, `stored_blocks` how many blocks of weights are not zero, if few
+    (edgecc/kernels/sparse_pointwise.py). `values` are the elements of a `Sizes` operator, the starts of a `Slice`.
     """
 
     op: Op
@@ -83,6 +84,7 @@ class Request:
     fused_scale: bool = False
     short_weights: bool = False
     short_sums: bool = False
+    stored_blocks: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -126,6 +128,7 @@ def signature(request: Request) -> str:
     precision += " fused scale" if request.fused_scale else ""
     precision += " short weights" if request.short_weights else ""
     precision += " short sums" if request.short_sums else ""
+    precision += f" stored blocks {request.stored_blocks}" if request.stored_blocks else ""
     return (f"{format_op(request.op)} ({', '.join(parts)}) -> {results} threads={request.threads}{precision}"
             f"{' rows' if request.rows else ''}")
 

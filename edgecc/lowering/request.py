@@ -10,6 +10,7 @@ from edgecc.ir.op import Op
 from edgecc.ir.types import DType
 from edgecc.kernels.request import Operand, Request, size_name
 from edgecc.kernels.shifted_sums import with_fused_scale, with_known_sums
+from edgecc.kernels.sparse_pointwise import with_stored_blocks
 from edgecc.kernels.view import View
 from edgecc.loop.index import Index, const, var
 from edgecc.lowering.options import LoweringOptions
@@ -55,7 +56,7 @@ def request_of(step: Step, target: Target, options: LoweringOptions, precision: 
     if not numbers:
         request = Request(step.op, tuple(inputs), outputs, target, options.threads, precision, winograd=winograd, rows=rows, checks=options.checks)
         arrays = [None if constant is None else constant.constant for constant in step.constants]
-        return with_fused_scale(with_known_sums(request, arrays), arrays)
+        return with_stored_blocks(with_fused_scale(with_known_sums(request, arrays), arrays), arrays)
     op = operator_at(step.op, {s.name: s.upper for s in symbols_of(numbers)})
     return Request(op, tuple(inputs), outputs, target, 1, precision, winograd=winograd, rows=rows,
                    bounds=tuple((dim.lower, dim.upper) for dim in numbers), values=tuple(map(index, _numbers_of(step.op))), checks=options.checks)

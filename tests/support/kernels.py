@@ -25,6 +25,7 @@ from edgecc.kernels.kernel_builder import storage_type
 from edgecc.kernels.registry import lower
 from edgecc.kernels.request import Operand, Request
 from edgecc.kernels.shifted_sums import with_fused_scale, with_known_sums
+from edgecc.kernels.sparse_pointwise import with_stored_blocks
 from edgecc.kernels.view import View
 from edgecc.loop.interpreter import run_function
 from edgecc.loop.ir import Function
@@ -130,7 +131,7 @@ def request_for(op: Op, arrays: Sequence[Array | None], target: str = "x86-64-v3
         results[index] = view
     request = Request(op, tuple(operands), tuple(results), target_named(target), threads)
     known = [array if index in constants else None for index, array in enumerate(arrays)]
-    return with_fused_scale(with_known_sums(request, known), known)
+    return with_stored_blocks(with_fused_scale(with_known_sums(request, known), known), known)
 
 
 # -- running ----------------------------------------------------------------------------------
