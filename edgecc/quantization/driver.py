@@ -78,7 +78,7 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
             cheapest for what it gains first (edgecc/quantization/mixed.py).
         validation: samples that scores are measured on, if not the calibration data.
         target: whose cost model says what a repair costs; by default this machine.
-        not_slower: whether layers that the cost model expects to be slower in 8 bits than in float stay in float, and all of them where `goal` wants that.
+        not_slower: whether layers that the cost model expects to be slower in 8 bits than in float stay in float: all of them, if so, and where `goal` wants that.
         rank: whether to find out what each layer does to the outputs even if nothing needs repair.
     Raises: EdgeccError E001 where a node to exclude is not there, nothing can be quantized, nothing that is quantized is good enough, or classes are
         to be right and the first output has none.
@@ -104,7 +104,7 @@ def quantize(network: Network, data: Samples, scheme: Scheme, progress: Progress
         if not_slower and points.groups:
             slow = calibration.costs(points, scheme, machine).slower
             faster = repaired(network, points, scheme, [Repair("float", name, 0.0, 0.0) for name in slow])
-            if slow and find_points(network, faster.exclude, faster.wide, faster.apart).groups:
+            if slow:
                 scheme, slower = faster, slow
                 notes.append(f"{len(slow)} layer{'s' if len(slow) != 1 else ''} in float, because 8 bits are modelled to be slower there")
         if not points.groups:

@@ -158,7 +158,9 @@ def test_layers_that_would_be_slower_stay_in_float(monkeypatch):
     assert chosen["act1"].reason == "belongs to the layer in front"
     everything = driver.Costs(dict.fromkeys(("first", "second", "third", "sum"), 30.0), {}, dict.fromkeys(("first", "second", "third", "sum"), 10.0))
     monkeypatch.setattr(driver._Calibration, "costs", lambda *_: everything)
-    assert not quantize(convolutions(), samples(2), Scheme(), not_slower=True).notes, "something has to be quantized"
+    none = quantize(convolutions(), samples(2), Scheme(), not_slower=True)
+    assert "4 layers in float" in none.notes[0] and {choice.precision for choice in none.layers} == {"float"}
+    assert not any(node.op_type == "QuantizeLinear" for node in none.model.graph.node)
 
 
 def test_scores_decide_where_they_are_asked_for():
