@@ -16,7 +16,7 @@ On machines whose multiply-adds write over what is added to, the loads of -M * s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,10 @@ MOST_TIES = 1 << 22
 NEAR, FAR = 4, 1 << 13
 """The largest |r| that is tried for all channels, and for those for which none of these fits: one in two to four leaves M the room
 that sums need, unless r / m is a small number."""
+
+MOST_TRIES, MOST_FAR = 24, 64
+"""How many numbers are tried for a channel, each with all of its ties; and for how many channels |r| may be large. Channels in which each number
+meets a tie are rare, and their layer loses little."""
 
 LEAST_SCALE, LARGEST_SCALE = 2.0**-60, 2.0**30
 ZERO_BITS = 0x4B000000 - 2**23
@@ -67,8 +71,14 @@ def fused_scale(op: Conv | MatMul, dtype: DType, weights: Array, bias: Array, sc
     starts, above = np.zeros(bias.size, np.int64), np.zeros(bias.size, np.int64)
     open_ = np.arange(bias.size)
     for farthest in NEAR, FAR:
+        if farthest == FAR and (ties is None or open_.size > MOST_FAR):
+            return None
         found = _choices(m[open_], 2**23 - low[open_], 2**24 - 1 - high[open_], farthest)
-        while found.fits.any():
+        if ties is None:  # nothing is known of other numbers than those that are exact
+            found = replace(found, fits=found.fits & (found.above == 0))
+        for _ in range(MOST_TRIES):
+            if not found.fits.any():
+                break
             first = np.argmax(found.fits, axis=1)
             rows = np.arange(open_.size)
             starts[open_], above[open_] = found.starts[rows, first], found.above[rows, first]

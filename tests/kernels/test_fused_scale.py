@@ -11,6 +11,7 @@ from edgecc.backends.c.function import new_prelude, print_function
 from edgecc.backends.c.isa import isa_of
 from edgecc.ir.scalar import Arg, literal
 from edgecc.ir.types import DType
+from edgecc.kernels import fused_scale as fused
 from edgecc.kernels.fused_scale import ZERO_BITS, fused_scale
 from edgecc.kernels.registry import lower
 from edgecc.ops.matrix import MatMul
@@ -54,6 +55,18 @@ def test_sums_halfway_to_the_number_behind_a_tie_decide():
     for scale, start, addend in zip(scales, found.starts, found.addends, strict=True):
         product, fused = rounded(np.array([3071, 3072, 3073]), scale, start, addend)
         assert np.array_equal(product, fused)
+
+
+def test_where_ties_are_too_many_only_exact_numbers_count(monkeypatch):
+    """Every other number would be turned down one by one: a network took minutes for that."""
+    monkeypatch.setattr(fused, "MOST_TIES", 10)
+    asked = []
+    choices = fused._choices
+    monkeypatch.setattr(fused, "_choices", lambda m, least, most, farthest: asked.append(farthest) or choices(m, least, most, farthest))
+    weights, bias = np.full((40, 3), 127, np.int8), np.full(3, -1000, np.int32)
+    assert fused_scale(OP, I8, weights, bias, np.full(3, (2**23 + 12345) * 2.0**-30, np.float32)) is None
+    assert fused_scale(OP, I8, weights, bias, np.full(3, 2.0**-7, np.float32)) is not None
+    assert asked == [fused.NEAR, fused.NEAR]
 
 
 def layer(channels=36, bias=True, largest=0.01, zero=-128.0):
