@@ -28,7 +28,7 @@ from edgecc.kernels.register_tile import Panel
 from edgecc.kernels.rows import Bounds
 from edgecc.kernels.spatial import Axis, Segment
 from edgecc.kernels.view import View
-from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
+from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Const, Declare, Expr, For, Let, Load, Op, Ref, Reload, Stmt
 from edgecc.targets.schema import Target
 
@@ -118,18 +118,14 @@ class GroupedNest:
     def rows(self, bounds: Bounds | None, panels: Callable[[Callable[[Panel, Index, Index, Index], Body]], Body]) -> Body:
         """All rows, or those within `bounds`; `panels` puts what happens in one panel into loops over all of them."""
         out: list[Stmt] = []
-        for segment in self.window.high.segments():
-            start, stop = const(segment.start), const(segment.stop)
-            if bounds is not None:
-                start = maximum(bounds[0], start)
-                stop = maximum(minimum(bounds[1], stop), start)
+        for segment, start, stop in self.window.high.segments_within(bounds):
             whole = (segment.tap_start, segment.tap_stop) == (0, self.window.high.kernel)
             together = self.grouped.rows if whole else 1
             blocks = (stop - start).floordiv(together)
+            rest = start + blocks * together if together > 1 else start
             if together > 1:
                 out += self._loop("block", blocks, start, segment, together, panels)
-                start = start + blocks * together
-            out += self._loop("rest", stop - start, start, segment, 1, panels)
+            out += self._loop("rest", stop - rest, rest, segment, 1, panels)
         return tuple(out)
 
     def _loop(self, name: str, times: Index, first: Index, segment: Segment, count: int,

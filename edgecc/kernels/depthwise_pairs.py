@@ -33,7 +33,7 @@ from edgecc.kernels.request import Request
 from edgecc.kernels.rows import Bounds
 from edgecc.kernels.spatial import Segment
 from edgecc.kernels.view import View
-from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
+from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import (
     Assign,
     Body,
@@ -178,11 +178,7 @@ class PairedNest:
     def rows(self, bounds: Bounds | None, panels: Callable[[Callable[[Panel, Index, Index, Index], Body]], Body]) -> Body:
         """All rows, or those within `bounds`; `panels` puts what happens in one panel into loops over all of them."""
         out: list[Stmt] = []
-        for segment in self.window.high.segments():
-            start, stop = const(segment.start), const(segment.stop)
-            if bounds is not None:
-                start = maximum(bounds[0], start)
-                stop = maximum(minimum(bounds[1], stop), start)
+        for segment, start, stop in self.window.high.segments_within(bounds):
             alone = bounds is None and segment.extent == 1
             row = start if alone else var("row0")
             body = tuple(stmt for windows, tiles in self._tiles for stmt in self._tile(windows, tiles, partial(self._row, segment, row), panels))

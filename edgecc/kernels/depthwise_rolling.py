@@ -23,7 +23,7 @@ from edgecc.kernels.register_tile import LINE_BYTES, Panel
 from edgecc.kernels.rows import Bounds
 from edgecc.kernels.spatial import Segment
 from edgecc.kernels.view import View
-from edgecc.loop.index import ZERO, Index, const, maximum, minimum, var
+from edgecc.loop.index import ZERO, Index, const, var
 from edgecc.loop.ir import Assign, Body, Declare, For, Let, Load, Ref, Reload, Stmt
 from edgecc.targets.schema import Target
 
@@ -122,10 +122,7 @@ class RollingNest:
         count = group.size // panel.size
         place = var("place") if count > 1 else ZERO
         starts = (channel0 + place * panel.size, w_start + place * (panel.padded * self.window.taps), b_start + place * panel.padded)
-        for segment in self.window.high.segments():
-            start, stop = const(segment.start), const(segment.stop)
-            if bounds is not None:
-                start, stop = maximum(bounds[0], start), minimum(bounds[1], stop)
+        for segment, start, stop in self.window.high.segments_within(bounds):
             alone = bounds is None and segment.extent == 1
             row = start if alone else var("row0")
             body: Body = (self._row(segment, row, panel, *starts),)

@@ -9,8 +9,8 @@ table and choose among these (one core of a Zen 3, gcc 12: 0.52 cycles a byte, 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,7 +24,7 @@ from edgecc.kernels.rows import each_row, rows_suffix
 from edgecc.kernels.view import ROW_AXIS, View
 from edgecc.loop.builder import cast
 from edgecc.loop.index import from_expr
-from edgecc.loop.ir import Op
+from edgecc.loop.ir import Expr, Op
 from edgecc.loop.narrow import BYTES, LOOKUP_LANES, PART_LANES, TABLE_PARTS
 from edgecc.targets.schema import Target
 
@@ -61,45 +61,77 @@ def lower_lookup(request: Request) -> Kernel:
     b = KernelBuilder(request, f"lookup{rows_suffix(request)}", f"look {shape} bytes up in a table")
     views = [y_view, x_view]
     axes = simplified(axes_of(views, [a for a in range(len(y_view.dims)) if not (request.rows and a == ROW_AXIS)])) or (Axis(1, (0, 0)),)
-    whole = element is DType.U8 or request.threads == 1  # parts of words end with a vector that repeats some
-    groups = _in_groups(request, axes, [y_view, x_view]) if element is DType.U8 and not _permutes(request.target) else None
-    fits = axes[-1].strides == (1, 1) and axes[-1].extent >= (LEAST if element is DType.U8 else LOOKUP_LANES)
-    lanes = GROUP_LANES if groups else LOOKUP_LANES if _permutes(request.target) and fits and whole else 1
-    planes = lanes > 1 and element is DType.U32
-    if planes:
-        table = b.packed("table", DType.U8, 4 * ENTRIES, (0,), _planes)
-    elif groups:
-        table = b.packed("table", DType.U32, TABLE_PARTS * GROUP_LANES, (0,), _parts)
-    else:
-        table = b.packed("table", element, ENTRIES, (0,), partial(_bits, element))
-    stored = DType.U32 if groups else DType.U8
-    x, y = b.input(1, "x", aliased=in_place, stored=stored), b.output(0, "y", aliased=in_place, stored=DType.U32 if groups else element)
-    if groups:
+    groups = _in_groups(request, axes, views) if element is DType.U8 and not _permutes(request.target) else None
+    if groups is not None:
         views, axes = groups
-    width = GROUP_LANES if groups else LOOKUP_LANES
-    held = [b.let("t", b.load(table, part * lanes, lanes)) for part in range(table.elements // width)] if lanes > 1 else []
+        form = _IN_GROUPS
+    else:
+        form = _form(request, element, axes[-1])
+    table = b.packed("table", form.table, form.parts * form.part, (0,), form.pack)
+    x, y = b.input(1, "x", aliased=in_place, stored=form.x), b.output(0, "y", aliased=in_place, stored=form.y)
+    held = [b.let("t", b.load(table, part * form.part, form.part)) for part in range(form.parts)] if form.lanes > 1 else []
 
     def look(step: Step, _: int) -> None:
-        if lanes == 1:
+        if form.lanes == 1:
             place = from_expr(b.let("place", cast(step.load(b, 1, x), DType.I32)))
             step.store(b, 0, y, b.load(table, place))
-            return
-        places = b.let("places", step.load(b, 1, x))
-        if groups:
-            step.store(b, 0, y, Op("lookup_groups", (*held, places), DType.U32, lanes))
-            return
-        found = [Op("lookup", (*held[first:first + 4], places), DType.U8, lanes) for first in range(0, len(held), 4)]
-        step.store(b, 0, y, Op("interleave", tuple(found), DType.U32, lanes) if planes else found[0])
+        else:
+            step.store(b, 0, y, form.found(held, b.let("places", step.load(b, 1, x))))
 
     with each_row(b, request, views) as origin:
         for start, part in blocks(axes):
-            divided, parallel = split_for_threads(part, 1 if request.rows else request.threads, lanes, elements(part))
+            divided, parallel = split_for_threads(part, 1 if request.rows else request.threads, form.lanes, elements(part))
             first = [o + s for o, s in zip(origin, start, strict=True)]
-            unroll = UNROLLED if not planes and not groups and divided[-1].extent >= UNROLLED * lanes > UNROLLED else 1
+            unroll = form.unroll if divided[-1].extent >= form.unroll * form.lanes > form.unroll else 1
             with nest(b, divided[:-1], start=first, parallel=parallel) as offsets:
-                vectors(b, divided[-1], offsets, lanes, look, unroll=unroll, overlap=planes)
+                vectors(b, divided[-1], offsets, form.lanes, look, unroll=unroll, overlap=form.overlap)
     return b.kernel(in_place=((0, 1),) if in_place else (),
-                    choice=f"table in registers, {lanes * stored.size} bytes at a time" if lanes > 1 else "element by element")
+                    choice=f"table in registers, {form.lanes * form.x.size} bytes at a time" if form.lanes > 1 else "element by element")
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A way to look up.
+
+    Attributes:
+        lanes: elements of x at a time. x, y: the types these and the results are stored as.
+        table: the type of the table's elements, as `pack` arranges them: `parts` vectors of `part` elements.
+        found: the results for a vector of x, given the parts.
+        unroll: vectors written out. overlap: whether the last vector of a run repeats some results instead of having fewer lanes.
+    """
+
+    lanes: int
+    x: DType
+    y: DType
+    table: DType
+    parts: int
+    part: int
+    pack: Callable[[Array], Array]
+    found: Callable[[Sequence[Expr], Expr], Expr]
+    unroll: int = 1
+    overlap: bool = False
+
+
+def _form(request: Request, element: DType, inner: Axis) -> _Form:
+    """The way for bytes or words: in registers where the machine permutes bytes and they lie side by side, in enough of them."""
+    is_byte = element is DType.U8
+    whole = is_byte or request.threads == 1  # parts of words end with a vector that repeats some
+    fits = inner.strides == (1, 1) and inner.extent >= (LEAST if is_byte else LOOKUP_LANES)
+    if not (_permutes(request.target) and fits and whole):
+        return _Form(1, DType.U8, element, element, 1, ENTRIES, partial(_bits, element), lambda held, places: places)
+    return _BYTES if is_byte else _PLANES
+
+
+def _byte(held: Sequence[Expr], places: Expr) -> Expr:
+    return Op("lookup", (*held, places), DType.U8, LOOKUP_LANES)
+
+
+def _word(held: Sequence[Expr], places: Expr) -> Expr:
+    return Op("interleave", tuple(_byte(held[first:first + 4], places) for first in range(0, len(held), 4)), DType.U32, LOOKUP_LANES)
+
+
+def _group(held: Sequence[Expr], groups: Expr) -> Expr:
+    return Op("lookup_groups", (*held, groups), DType.U32, GROUP_LANES)
 
 
 def _in_groups(request: Request, axes: Sequence[Axis], views: Sequence[View]) -> tuple[list[View], tuple[Axis, ...]] | None:
@@ -130,3 +162,8 @@ def _parts(table: Array) -> Array:
 def _planes(table: Array) -> Array:
     """The lowest bytes of all words, the next ones, and so on."""
     return np.concatenate([(_bits(DType.U32, table) >> np.uint32(8 * place)).astype(np.uint8) for place in range(4)])
+
+
+_BYTES = _Form(LOOKUP_LANES, DType.U8, DType.U8, DType.U8, ENTRIES // LOOKUP_LANES, LOOKUP_LANES, partial(_bits, DType.U8), _byte, UNROLLED)
+_PLANES = _Form(LOOKUP_LANES, DType.U8, DType.U32, DType.U8, 4 * ENTRIES // LOOKUP_LANES, LOOKUP_LANES, _planes, _word, overlap=True)
+_IN_GROUPS = _Form(GROUP_LANES, DType.U32, DType.U32, DType.U32, TABLE_PARTS, GROUP_LANES, _parts, _group)

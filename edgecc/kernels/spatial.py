@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgecc.loop.index import Index, as_index, const, maximum, minimum
@@ -69,6 +69,15 @@ class Axis:
     def segments(self) -> tuple[Segment, ...]:
         """Cuts the output positions into runs whose taps are the same; of very many only the longest full one is looked for."""
         return self._segments
+
+    def segments_within(self, bounds: tuple[Index, Index] | None) -> Iterator[tuple[Segment, Index, Index]]:
+        """Each of them with the first of its positions and the one after the last that lie within `bounds`: none where these are equal."""
+        for segment in self.segments():
+            start, stop = const(segment.start), const(segment.stop)
+            if bounds is not None:
+                start = maximum(bounds[0], start)
+                stop = maximum(minimum(bounds[1], stop), start)
+            yield segment, start, stop
 
     @functools.cached_property
     def _segments(self) -> tuple[Segment, ...]:
